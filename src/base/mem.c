@@ -24,8 +24,7 @@ enum status mem_alloc(void **out, size_t count, size_t size, struct error *err)
     return STATUS_OK;
 }
 
-enum status mem_grow(void **ptr, size_t old_count, size_t new_count, size_t size,
-                     struct error *err)
+enum status mem_grow(void **ptr, size_t old_count, size_t new_count, size_t size, struct error *err)
 {
     void *p = NULL;
     TRY(mem_alloc(&p, new_count, size, err));

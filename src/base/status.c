@@ -7,8 +7,8 @@
 const char *status_text(enum status status)
 {
     switch (status) {
-#define X(name, code, text)                                                                        \
-    case STATUS_##name:                                                                            \
+#define X(name, code, text) \
+    case STATUS_##name:     \
         return text;
         STATUS_LIST(X)
 #undef X

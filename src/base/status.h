@@ -8,18 +8,18 @@
 #define DEQ_BASE_STATUS_H
 
 /* X(name, exit code of sysexits.h, what it means to the user) */
-#define STATUS_LIST(X)                                                                             \
-    X(OK, 0, "success")                                                                            \
-    X(CHECK, 1, "a check failed")                                                                  \
-    X(USAGE, 64, "wrong command line")                                                             \
-    X(DATA, 65, "bad data in an input file")                                                       \
-    X(NOINPUT, 66, "no such input")                                                                \
-    X(DEVICE, 69, "device unavailable")                                                            \
-    X(INTERNAL, 70, "a bug in deq")                                                                \
-    X(NOMEM, 71, "out of memory")                                                                  \
-    X(CANTCREATE, 73, "cannot create an output")                                                   \
-    X(IO, 74, "input or output error")                                                             \
-    X(STOPPED, 75, "stopped early and saved: run the same command again")                          \
+#define STATUS_LIST(X)                                                    \
+    X(OK, 0, "success")                                                   \
+    X(CHECK, 1, "a check failed")                                         \
+    X(USAGE, 64, "wrong command line")                                    \
+    X(DATA, 65, "bad data in an input file")                              \
+    X(NOINPUT, 66, "no such input")                                       \
+    X(DEVICE, 69, "device unavailable")                                   \
+    X(INTERNAL, 70, "a bug in deq")                                       \
+    X(NOMEM, 71, "out of memory")                                         \
+    X(CANTCREATE, 73, "cannot create an output")                          \
+    X(IO, 74, "input or output error")                                    \
+    X(STOPPED, 75, "stopped early and saved: run the same command again") \
     X(CONFIG, 78, "bad configuration")
 
 enum status {
@@ -42,23 +42,22 @@ enum status error_set(struct error *err, enum status status, const char *format,
     __attribute__((format(printf, 3, 4)));
 
 /* Puts "prefix: " in front of the message already in `err` (a file name, a config key). */
-void error_prefix(struct error *err, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void error_prefix(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Returns from the calling function if `call` did not end with STATUS_OK. */
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        enum status try_status_ = (call);                                                          \
-        if (try_status_ != STATUS_OK)                                                              \
-            return try_status_;                                                                    \
+#define TRY(call)                         \
+    do {                                  \
+        enum status try_status_ = (call); \
+        if (try_status_ != STATUS_OK)     \
+            return try_status_;           \
     } while (0)
 
 /* The same for functions with a clean-up label: wants `enum status status` and `out:` in scope. */
-#define TRY_OUT(call)                                                                              \
-    do {                                                                                           \
-        status = (call);                                                                           \
-        if (status != STATUS_OK)                                                                   \
-            goto out;                                                                              \
+#define TRY_OUT(call)            \
+    do {                         \
+        status = (call);         \
+        if (status != STATUS_OK) \
+            goto out;            \
     } while (0)
 
 #endif

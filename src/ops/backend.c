@@ -1,0 +1,77 @@
+#include "ops/backend.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum status backend_init(struct backend *be, const struct ops *ops, void *impl, int threads,
+                         struct error *err)
+{
+    memset(be, 0, sizeof *be);
+    be->ops = ops;
+    be->impl = impl;
+    be->threads = threads;
+    const struct {
+        const char *op;
+        bool filled;
+    } slots[] = {{"alloc", ops->alloc != NULL},
+                 {"release", ops->release != NULL},
+                 {"close", ops->close != NULL},
+#define X(op) {#op, ops->op != NULL},
+                 OP_LIST(X)
+#undef X
+    };
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
+        if (!slots[i].filled)
+            return error_set(err, STATUS_INTERNAL, "backend %s lacks the operation %s", ops->name,
+                             slots[i].op);
+    return STATUS_OK;
+}
+
+void backend_close(struct backend *be)
+{
+    if (be->ops != NULL)
+        be->ops->close(be);
+    memset(be, 0, sizeof *be);
+}
+
+const char *op_name(enum op_id id)
+{
+    static const char *const names[OP_COUNT] = {
+#define X(name) #name,
+        OP_LIST(X)
+#undef X
+    };
+    return id < OP_COUNT ? names[id] : "unknown";
+}
+
+const char *solve_reason_text(enum solve_reason reason)
+{
+    static const char *const texts[SOLVE_REASON_COUNT] = {
+#define X(name, text) text,
+        SOLVE_REASON_LIST(X)
+#undef X
+    };
+    return reason < SOLVE_REASON_COUNT ? texts[reason] : "unknown";
+}
+
+void backend_fault(struct backend *be, enum op_id id, const char *text)
+{
+    if (be->fault[0] != '\0')
+        return;
+    be->fault_op = id;
+    snprintf(be->fault, sizeof be->fault, "%s", text);
+}
+
+enum status backend_check(const struct backend *be, struct error *err)
+{
+    if (be->fault[0] == '\0')
+        return STATUS_OK;
+    return error_set(err, STATUS_DEVICE, "device %s failed in %s: %s", be->ops->name,
+                     op_name(be->fault_op), be->fault);
+}
+
+void backend_reset_stats(struct backend *be)
+{
+    memset(be->stat, 0, sizeof be->stat);
+    be->syncs = 0;
+}

@@ -1,0 +1,140 @@
+/* A backend that is open: the table, its private state, its books. The op_* functions are the
+ * doors to the table: they check shapes, keep time and count. */
+#ifndef DEQ_OPS_BACKEND_H
+#define DEQ_OPS_BACKEND_H
+
+#include "ops/ops.h"
+
+/* X(name): the operations that are timed. */
+#define OP_LIST(X)       \
+    X(upload)            \
+    X(download)          \
+    X(copy)              \
+    X(fill)              \
+    X(gemm)              \
+    X(axpby)             \
+    X(mul_bcast)         \
+    X(col_sum)           \
+    X(residual_norm)     \
+    X(residual_norm_vjp) \
+    X(bias_relu)         \
+    X(bias_relu_vjp)     \
+    X(attention)         \
+    X(attention_vjp)     \
+    X(gather_rows)       \
+    X(scatter_add_rows)  \
+    X(softmax_xent)      \
+    X(log_softmax)       \
+    X(dropout_mask)      \
+    X(fill_normal)       \
+    X(fill_uniform)      \
+    X(weight_norm)       \
+    X(weight_norm_vjp)   \
+    X(solve_residual)    \
+    X(row_dots)          \
+    X(scope_sum)         \
+    X(solve_judge)       \
+    X(anderson_weights)  \
+    X(row_combine)       \
+    X(row_divide)        \
+    X(sum_squares)       \
+    X(adam)
+
+enum op_id {
+#define X(name) OP_##name,
+    OP_LIST(X)
+#undef X
+        OP_COUNT
+};
+
+struct op_stat {
+    int64_t calls;
+    double seconds;
+    double flops; /* floating-point operations of the products; 0 for memory-bound operations */
+    double bytes; /* read and written once each, were everything in slow memory */
+};
+
+struct backend {
+    const struct ops *ops; /* borrows: a const table */
+    void *impl;            /* owns: the backend's private state, freed by ops->close */
+    int threads;
+    size_t bytes, peak_bytes; /* memory given out by op_alloc now, and at most */
+    int64_t syncs;            /* downloads so far */
+    struct op_stat stat[OP_COUNT];
+    enum op_id fault_op; /* where the latched fault happened */
+    char fault[256];     /* its text; empty: none */
+};
+
+/* Refuses a table with an empty slot; fills the common part of *be. Called by the openers:
+ * ref_open (ref/ref.h), cpu_open (cpu/cpu.h). */
+enum status backend_init(struct backend *be, const struct ops *ops, void *impl, int threads,
+                         struct error *err);
+/* Releases the backend's own state. Memory from op_alloc must have been released before. */
+void backend_close(struct backend *be);
+
+const char *op_name(enum op_id id);
+const char *solve_reason_text(enum solve_reason reason);
+
+/* Latches the first fault of a device; later ones are dropped. For backends. */
+void backend_fault(struct backend *be, enum op_id id, const char *text);
+/* STATUS_DEVICE with the latched fault, if there is one. */
+enum status backend_check(const struct backend *be, struct error *err);
+void backend_reset_stats(struct backend *be);
+
+/* Allocates a tensor of the given type and sizes; op_release frees it. Contents are zero. */
+enum status op_alloc(struct backend *be, struct tensor *t, enum dtype dtype, int ndim, int64_t d0,
+                     int64_t d1, int64_t d2, int64_t d3, struct error *err);
+/* Frees and clears *t; a tensor with data NULL is allowed. */
+void op_release(struct backend *be, struct tensor *t);
+
+/* The entries of the table, see struct ops for their contracts. */
+void op_upload(struct backend *be, const struct tensor *dst, const void *src, enum dtype src_type);
+void op_download(struct backend *be, void *dst, enum dtype dst_type, const struct tensor *src);
+void op_copy(struct backend *be, const struct tensor *dst, const struct tensor *src);
+void op_fill(struct backend *be, const struct tensor *t, double value);
+void op_gemm(struct backend *be, bool trans_a, bool trans_b, double alpha, const struct tensor *a,
+             const struct tensor *b, double beta, const struct tensor *c);
+void op_axpby(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
+              double b);
+void op_mul_bcast(struct backend *be, const struct tensor *out, const struct tensor *x,
+                  const struct tensor *mask);
+void op_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x);
+void op_residual_norm(struct backend *be, const struct residual_norm *p);
+void op_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p);
+void op_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
+                  const struct tensor *mask, int64_t rows_per_mask);
+void op_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
+                      const struct tensor *mask, int64_t rows_per_mask);
+void op_attention(struct backend *be, const struct attention *p);
+void op_attention_vjp(struct backend *be, const struct attention_vjp *p);
+void op_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
+                    const struct tensor *idx, double scale);
+void op_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
+                         const struct tensor *idx, double scale);
+void op_softmax_xent(struct backend *be, const struct softmax_xent *p);
+void op_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias);
+void op_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key);
+void op_fill_normal(struct backend *be, const struct tensor *t, double std, struct rng_key key);
+void op_fill_uniform(struct backend *be, const struct tensor *t, double lo, double hi,
+                     struct rng_key key);
+void op_weight_norm(struct backend *be, const struct tensor *w, const struct tensor *inv,
+                    const struct tensor *v, const struct tensor *g);
+void op_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struct tensor *dg,
+                        const struct tensor *dw, const struct tensor *v, const struct tensor *g,
+                        const struct tensor *inv);
+void op_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
+                       const struct tensor *z, const struct tensor *norms,
+                       const struct tensor *total);
+void op_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
+                 const struct tensor *hist, int64_t count);
+void op_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
+                  bool reverse);
+void op_solve_judge(struct backend *be, const struct solve_judge *p);
+void op_anderson_weights(struct backend *be, const struct anderson_weights *p);
+void op_row_combine(struct backend *be, const struct row_combine *p);
+void op_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
+                   const struct tensor *restarts);
+void op_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x);
+void op_adam(struct backend *be, const struct adam *p);
+
+#endif

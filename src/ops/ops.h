@@ -1,0 +1,308 @@
+/* The operations that every backend implements, and their contracts.
+ *
+ * A model, solver or trainer is written once against this table; where memory lives and how a
+ * product is computed is the backend's business. Every slot must be filled: memory may be on a
+ * device, so nothing could stand in for a missing operation; backend_open refuses a NULL slot.
+ *
+ * Common rules, unless an entry says otherwise:
+ *  - `real` tensors have the backend's own floating type (F32; F64 in `ref`); indices are I32.
+ *  - Tensors are contiguous. Outputs must not overlap inputs, except where "in place" is said.
+ *  - Row sums, norms, softmax statistics and dot products are accumulated at least in F32 with a
+ *    fixed order for a given thread count: the same inputs give the same bits.
+ *  - NaN and infinity propagate; no operation hides them.
+ *  - Nothing returns a number to the host but `download`, the only synchronisation; it is counted.
+ *  - Operations do not fail one by one: a device fault is latched with the operation's name and
+ *    reported by backend_check.
+ * Call the op_* functions (ops.c), not the table: they check shapes with assert and keep the
+ * counts of calls, seconds, floating-point operations and bytes.
+ */
+#ifndef DEQ_OPS_OPS_H
+#define DEQ_OPS_OPS_H
+
+#include "base/rng.h"
+#include "base/status.h"
+#include "ops/tensor.h"
+#include <stdbool.h>
+
+struct backend;
+
+/* c = alpha * op(a) * op(b) + beta * c, all 2-D; op transposes where the flag is set.
+ * beta 0 overwrites c whatever it held, NaN included. */
+struct gemm {
+    bool trans_a, trans_b;
+    double alpha, beta;
+    struct tensor a, b, c;
+};
+
+enum norm_kind { NORM_NONE, NORM_LAYER, NORM_RMS };
+
+/* One pass over the N rows of D:  s = (a + bias) * mask + res ;  y = norm(s).
+ * NORM_LAYER: (s - mean) * rstd, biased variance, no gain or bias (model-spec 1);
+ * NORM_RMS: s * rstd * gain, rstd = 1 / sqrt(mean(s^2) + eps).
+ * Row n uses mask row n / rows_per_mask. Tensors with data NULL are left out: bias, mask, res,
+ * gain (then 1), sum, y (with NORM_NONE), xhat, rstd. */
+struct residual_norm {
+    struct tensor a;    /* [N,D] */
+    struct tensor bias; /* [D] */
+    struct tensor mask; /* [N / rows_per_mask, D] */
+    struct tensor res;  /* [N,D]; may be the same tensor as `sum` or `y` */
+    struct tensor gain; /* [D], NORM_RMS only */
+    struct tensor sum;  /* [N,D] out: s; may be the same as `a` */
+    struct tensor y;    /* [N,D] out; may be the same as `a` */
+    struct tensor xhat; /* [N,D] out: normalised s before the gain (equals y without one) */
+    struct tensor rstd; /* [N] out */
+    int64_t rows_per_mask;
+    enum norm_kind kind;
+    double eps;
+};
+
+/* Its vector-Jacobian product. ds = norm'(s)^T dy + dsum ;  da = ds * mask ;  dgain += ...
+ * The gradient of `res` is ds. The gradient of bias is the column sum of da (col_sum). */
+struct residual_norm_vjp {
+    struct tensor dy;    /* [N,D]; NULL with NORM_NONE */
+    struct tensor dsum;  /* [N,D] or NULL: gradient that reaches s directly */
+    struct tensor xhat;  /* [N,D] saved (unused with NORM_NONE) */
+    struct tensor rstd;  /* [N] saved */
+    struct tensor gain;  /* [D] or NULL */
+    struct tensor mask;  /* [N / rows_per_mask, D] or NULL */
+    struct tensor ds;    /* [N,D] out; may be the same as dy or dsum */
+    struct tensor da;    /* [N,D] out or NULL (then read ds); needed only with a mask */
+    struct tensor dgain; /* [D] accumulated, or NULL */
+    int64_t rows_per_mask;
+    enum norm_kind kind;
+};
+
+/* Multi-head relative attention of one segment over memory and itself (Dai et al. 2019, the form
+ * of model-spec 1.1). D = H*h. Inside a row of 3D numbers: q (D), k (D), v (D); head n is columns
+ * [n*h, (n+1)*h) of each part. Keys are the P memory rows followed by the L current ones.
+ *   score_ij = ((q_i + r_w) . k_j + (q_i + r_r) . rk[P + i - j]) / sqrt(h)
+ * for keys j with 0 <= P + i - j < span, -inf otherwise; a = softmax_j ; out_i = sum_j a_ij m_ij
+ * v_j with m = mask * mask_scale (1 without a mask). The q part of `mem` is ignored. */
+struct attention {
+    struct tensor qkv;  /* [B,L,3D] */
+    struct tensor mem;  /* [B,P,3D], NULL when P = 0 */
+    struct tensor rk;   /* [R,D], R >= min(K, span): row d belongs to distance d */
+    struct tensor r_w;  /* [H,h] */
+    struct tensor r_r;  /* [H,h] */
+    struct tensor mask; /* U8 [B,H,L,K], 0 or 1, or NULL */
+    struct tensor out;  /* [B,L,D] */
+    struct tensor lse;  /* [B,H,L] out: log-sum-exp of the scores; NULL if not wanted */
+    double mask_scale;
+    int64_t heads;
+    int64_t span; /* number of keys a query may see, itself included; 0: all */
+};
+
+/* Its vector-Jacobian product: scores are recomputed from fwd.lse, never stored. */
+struct attention_vjp {
+    struct attention fwd; /* as given to attention; out and lse now inputs */
+    struct tensor dout;   /* [B,L,D] */
+    struct tensor dqkv;   /* [B,L,3D] out */
+    struct tensor dmem;   /* [B,P,3D] out (q part 0), or NULL */
+    struct tensor drk;    /* [R,D] accumulated, or NULL */
+    struct tensor dr_w;   /* [H,h] accumulated, or NULL */
+    struct tensor dr_r;   /* [H,h] accumulated, or NULL */
+};
+
+/* Cross entropy of n rows over C classes. logits += bias; nll[pos[i]] += lse_i - logit_i[target_i]
+ * (pos NULL: position i). With `gradient`, logits become (softmax - onehot) * scale in place;
+ * without, their content afterwards is unspecified. Targets are in [0, C). */
+struct softmax_xent {
+    struct tensor logits; /* [n,C] in place */
+    struct tensor bias;   /* [C] or NULL */
+    struct tensor target; /* I32 [n] */
+    struct tensor pos;    /* I32 [n] or NULL */
+    struct tensor nll;    /* [N] accumulated */
+    bool gradient;
+    double scale;
+};
+
+/* Over which numbers a row's inner products are summed (see solve/solver.h). */
+enum scope { SCOPE_TOKEN, SCOPE_PREFIX, SCOPE_SEQUENCE, SCOPE_BATCH };
+
+enum solve_stop { STOP_REL, STOP_ABS, STOP_FIXED };
+
+/* How an iteration ended; 0 while it runs. Running out of iterations is normal in training. */
+#define SOLVE_REASON_LIST(X)                                  \
+    X(ACTIVE, "still iterating")                              \
+    X(CONVERGED_ABS, "absolute residual below the tolerance") \
+    X(CONVERGED_REL, "relative residual below the tolerance") \
+    X(FIXED, "fixed number of iterations done")               \
+    X(MAX_ITER, "out of iterations")                          \
+    X(NONFINITE, "residual not finite")                       \
+    X(DIVERGED, "residual grew too far")                      \
+    X(STALLED, "no better residual for too many iterations")  \
+    X(BREAKDOWN, "no usable direction even after a restart")
+
+enum solve_reason {
+#define X(name, text) SOLVE_##name,
+    SOLVE_REASON_LIST(X)
+#undef X
+        SOLVE_REASON_COUNT
+};
+
+/* Judges iterate number k of every row that is still active (reason 0). With r = sqrt(norms[n,0])
+ * (absolute) or that / (sqrt(norms[n,1]) + rel_floor) (relative; also for STOP_FIXED):
+ *  evals = k + 1; not finite -> NONFINITE; r < best -> best, best_at and the rows best_z, best_f
+ *  are taken; then, unless STOP_FIXED: k + 1 >= min_iter and r <= tol -> CONVERGED;
+ *  r > first * diverge -> DIVERGED (first = r of k 0); k - best_at >= stall -> STALLED.
+ * A row that ends otherwise than converged gets its best iterate back into z (if it has one), so
+ * that a bad iterate cannot reach other rows. *active counts the rows still active. */
+struct solve_judge {
+    struct tensor norms;       /* [N,2] squared norms of g and f, summed over the stopping scope */
+    struct tensor z;           /* [N,D] in place */
+    struct tensor f;           /* [N,D] */
+    struct tensor best_z;      /* [N,D] */
+    struct tensor best_f;      /* [N,D] or NULL */
+    struct tensor best, first; /* [N]; best starts as +inf */
+    struct tensor best_at, reason, evals; /* I32 [N] */
+    struct tensor active;                 /* I32 [1] out */
+    int64_t k, min_iter, stall;
+    enum solve_stop stop;
+    double tol, rel_floor, diverge;
+};
+
+/* Anderson mixing weights of every row. dots [N,m]: inner products of the newest residual (slot
+ * `slot`) with the residuals in slots 0..count-1, summed over the mixing scope; they become row
+ * and column `slot` of the row's Gram matrix. Then (G + ridge I) a = 1 over the newest `len`
+ * slots, alpha = a / sum(a), zero elsewhere; ridge is multiplied by trace(G)/len if `relative`.
+ * len counts up to `count`; if the system has no finite solution, alpha picks the newest slot, len
+ * becomes 1 and restarts is counted. Solved in double precision. Rows with reason != 0 are kept up
+ * to date too (their Gram entries may be shared through the scope). */
+struct anderson_weights {
+    struct tensor alpha;         /* [N,m] out */
+    struct tensor gram;          /* [N,m,m] in place */
+    struct tensor dots;          /* [N,m] */
+    struct tensor len, restarts; /* I32 [N] in place */
+    int64_t slot, count;
+    double ridge;
+    bool relative;
+};
+
+/* out = a x + b y + sum_{j < count} coef[n,j] (c hist[j] + c2 hist2[j]) on rows with reason 0;
+ * other rows of out are unchanged. NULL: y, hist2, reason (all rows). out may be x or y. */
+struct row_combine {
+    struct tensor out, x, y;   /* [N,D] */
+    struct tensor coef;        /* [N,m] */
+    struct tensor hist, hist2; /* [m,N,D] */
+    struct tensor reason;      /* I32 [N] or NULL */
+    int64_t count;
+    double a, b, c, c2;
+};
+
+/* One Adam or AdamW update (Kingma & Ba 2015; Loshchilov & Hutter 2019) over flat arrays.
+ * The gradient is first scaled by min(1, clip / (sqrt(norm2) + 1e-6)) (clip 0: not). If norm2 is
+ * not finite nothing changes. `step` counts from 1. `decay` is decoupled: w -= lr * decay * w. */
+struct adam {
+    struct tensor w, g, m, v; /* [n] */
+    struct tensor norm2;      /* F64 [1] squared global norm of the gradient */
+    double lr, beta1, beta2, eps, decay, clip;
+    int64_t step;
+};
+
+/* The table. */
+struct ops {
+    const char *name;
+    enum dtype real;
+
+    /* --- memory ---------------------------------------------------------------------------- */
+    /* 64-byte aligned, uninitialised as far as the caller may assume. */
+    enum status (*alloc)(struct backend *be, void **out, size_t bytes, struct error *err);
+    void (*release)(struct backend *be, void *ptr);
+    /* dst <- host numbers of type src_type (F32, F64 or dst's own type), converted. */
+    void (*upload)(struct backend *be, const struct tensor *dst, const void *src,
+                   enum dtype src_type);
+    /* host <- src, converted to dst_type (F32, F64 or src's own type). Synchronises. */
+    void (*download)(struct backend *be, void *dst, enum dtype dst_type, const struct tensor *src);
+    /* Same type and count; the regions do not overlap. */
+    void (*copy)(struct backend *be, const struct tensor *dst, const struct tensor *src);
+    void (*fill)(struct backend *be, const struct tensor *t, double value);
+    void (*close)(struct backend *be);
+
+    /* --- products and elementwise ------------------------------------------------------------ */
+    void (*gemm)(struct backend *be, const struct gemm *p);
+    /* y = a x + b y; b 0 overwrites. */
+    void (*axpby)(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
+                  double b);
+    /* out[b,t,d] = x[b,t,d] * mask[b or 0, t or 0, d or 0]: mask is 3-D, its sizes 1 or x's.
+     * In place allowed. */
+    void (*mul_bcast)(struct backend *be, const struct tensor *out, const struct tensor *x,
+                      const struct tensor *mask);
+    /* acc[d] += sum_n x[n,d] */
+    void (*col_sum)(struct backend *be, const struct tensor *acc, const struct tensor *x);
+
+    /* --- rows ----------------------------------------------------------------------------------
+     */
+    void (*residual_norm)(struct backend *be, const struct residual_norm *p);
+    void (*residual_norm_vjp)(struct backend *be, const struct residual_norm_vjp *p);
+    /* h[N,I] = relu(h + bias) * mask in place; mask [N / rows_per_mask, I] or NULL. */
+    void (*bias_relu)(struct backend *be, const struct tensor *h, const struct tensor *bias,
+                      const struct tensor *mask, int64_t rows_per_mask);
+    /* dh = h > 0 ? dh * mask : 0 in place, h as bias_relu left it. */
+    void (*bias_relu_vjp)(struct backend *be, const struct tensor *dh, const struct tensor *h,
+                          const struct tensor *mask, int64_t rows_per_mask);
+    void (*attention)(struct backend *be, const struct attention *p);
+    void (*attention_vjp)(struct backend *be, const struct attention_vjp *p);
+
+    /* --- tables and loss --------------------------------------------------------------------- */
+    /* out[i] = scale * table[idx[i]]; rows of E numbers, idx I32 [n] within the table. */
+    void (*gather_rows)(struct backend *be, const struct tensor *out, const struct tensor *table,
+                        const struct tensor *idx, double scale);
+    /* table[idx[i]] += scale * x[i], in the order of i for equal indices. */
+    void (*scatter_add_rows)(struct backend *be, const struct tensor *table, const struct tensor *x,
+                             const struct tensor *idx, double scale);
+    void (*softmax_xent)(struct backend *be, const struct softmax_xent *p);
+    /* logits[n,C] = log_softmax(logits + bias) in place; bias may be NULL. */
+    void (*log_softmax)(struct backend *be, const struct tensor *logits, const struct tensor *bias);
+
+    /* --- random numbers (base/rng.h: the same values on every backend, up to rounding) ---------
+     */
+    /* Element i: 1 (U8) or 1/(1-p) (real) if rng_unit(rng_word(key, i)) >= p, else 0. */
+    void (*dropout_mask)(struct backend *be, const struct tensor *mask, double p,
+                         struct rng_key key);
+    /* Element i: std * rng_normal(key, i). */
+    void (*fill_normal)(struct backend *be, const struct tensor *t, double std, struct rng_key key);
+    /* Element i: lo + (hi - lo) * rng_uniform(key, i). */
+    void (*fill_uniform)(struct backend *be, const struct tensor *t, double lo, double hi,
+                         struct rng_key key);
+
+    /* --- weight normalisation (Salimans & Kingma 2016), per row of [R,C] ------------------------
+     */
+    /* w[r,:] = g[r] * v[r,:] * inv[r], inv[r] = 1 / ||v[r,:]|| (out [R]). */
+    void (*weight_norm)(struct backend *be, const struct tensor *w, const struct tensor *inv,
+                        const struct tensor *v, const struct tensor *g);
+    /* dg[r] += dw.v inv ;  dv += g inv (dw - (dw.v inv^2) v), given dw [R,C]. */
+    void (*weight_norm_vjp)(struct backend *be, const struct tensor *dv, const struct tensor *dg,
+                            const struct tensor *dw, const struct tensor *v, const struct tensor *g,
+                            const struct tensor *inv);
+
+    /* --- fixed-point solvers: every row n = b*T + t carries its own numbers ----------------------
+     */
+    /* g = f - z; norms[n] = (sum g^2, sum f^2); total[0..1] = their sums over all rows (F64 [2]).
+     */
+    void (*solve_residual)(struct backend *be, const struct tensor *g, const struct tensor *f,
+                           const struct tensor *z, const struct tensor *norms,
+                           const struct tensor *total);
+    /* dots[n,j] = x[n] . hist[j,n] for j < count; dots [N,m], hist [m,N,D]. */
+    void (*row_dots)(struct backend *be, const struct tensor *dots, const struct tensor *x,
+                     const struct tensor *hist, int64_t count);
+    /* val [B,T,C] in place: TOKEN as is; PREFIX val_t += decay * val_{t-1} along t (from the end,
+     * val_{t+1}, if `reverse`); SEQUENCE every t gets the sum over t; BATCH the sum over b and t.
+     */
+    void (*scope_sum)(struct backend *be, const struct tensor *val, enum scope scope, double decay,
+                      bool reverse);
+    void (*solve_judge)(struct backend *be, const struct solve_judge *p);
+    void (*anderson_weights)(struct backend *be, const struct anderson_weights *p);
+    void (*row_combine)(struct backend *be, const struct row_combine *p);
+    /* x[n] /= denom[n] in place; a row whose denominator is 0 or not finite, or whose quotient is
+     * not finite, becomes 0 and restarts[n] (I32) is counted. denom [N]. */
+    void (*row_divide)(struct backend *be, const struct tensor *x, const struct tensor *denom,
+                       const struct tensor *restarts);
+
+    /* --- optimiser ------------------------------------------------------------------------------
+     */
+    /* acc += sum x^2, accumulated in double; acc F64 [1]. */
+    void (*sum_squares)(struct backend *be, const struct tensor *acc, const struct tensor *x);
+    void (*adam)(struct backend *be, const struct adam *p);
+};
+
+#endif

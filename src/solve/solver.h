@@ -1,0 +1,92 @@
+/* Fixed points z = f(z) of maps over [B,T,D], by Picard, Anderson or Broyden iteration.
+ *
+ * Every row (b, t) has its own mixing weights, residual, stop reason and best iterate; the scope
+ * says over which rows the inner products behind them are summed:
+ *   token     the row's own D numbers
+ *   prefix    sums over positions <= t of the same sequence, decayed per position (positions >= t
+ *             if `reverse`, for the adjoint equation, which runs against time)
+ *   sequence  the whole sequence
+ *   batch     weights per sequence, stopping by the norm of the whole batch: the published code
+ * f is causal, so with `token` and `prefix` (and stop decided by each row, or a fixed number of
+ * iterations) z_t depends on positions <= t only at every iteration. `sequence` and `batch` leak
+ * the future into the past until they have converged.
+ *
+ * Sources: Anderson 1965 (type II, as Walker & Ni 2011); Broyden 1965 ("good", limited memory as
+ * in Bai et al. 2019); published details in model-spec 5.
+ *
+ * Set-up, solve and report are apart; a solve allocates nothing.
+ */
+#ifndef DEQ_SOLVE_SOLVER_H
+#define DEQ_SOLVE_SOLVER_H
+
+#include "ops/backend.h"
+
+enum solve_method { SOLVE_PICARD, SOLVE_ANDERSON, SOLVE_BROYDEN };
+
+struct solver_config {
+    enum solve_method method;
+    enum scope scope;
+    double decay;     /* prefix: factor per position, 0..1 */
+    int64_t max_iter; /* evaluations of f at most (given f0 not counted) */
+    int64_t min_iter; /* no stop before so many evaluations */
+    double tol;
+    enum solve_stop stop;
+    int64_t history;     /* m: Anderson window; Broyden pairs (full: all are dropped, a restart) */
+    double damping;      /* Picard and Anderson beta: 1 undamped */
+    double ridge;        /* Anderson: added to the Gram's diagonal */
+    bool ridge_relative; /* ridge times the Gram's mean diagonal; false: absolute, as published */
+    bool line_search;    /* Broyden: Armijo on ||g||^2, whole batch (model-spec 5.1) */
+    int64_t stall;       /* give a row up after so many iterations without a better residual */
+    bool reverse;        /* prefix sums run against time: backward solves */
+};
+
+/* What a solve did; residuals belong to exactly the iterate that was returned. */
+struct solve_report {
+    int64_t evals;     /* calls of f */
+    double evals_mean; /* evaluations until a row stopped, mean over rows */
+    int64_t evals_max; /* and the largest */
+    double rel_mean;   /* residual of the best iterates as measured, mean over rows; relative */
+                       /* with STOP_REL and STOP_FIXED, absolute with STOP_ABS */
+    double rel_max;    /* and the largest */
+    int64_t restarts;  /* dropped histories and rank-one terms, summed over rows */
+    int64_t rows;      /* B*T */
+    int64_t reasons[SOLVE_REASON_COUNT]; /* rows by the way they ended */
+    /* Residuals of the whole batch, iterate by iterate; borrowed from the solver until its next
+     * run: abs[k] = ||g_k||, rel[k] = ||g_k|| / (||f_k|| + floor). */
+    const double *trace_abs, *trace_rel;
+    int64_t trace_len;
+    int64_t best_iter; /* index in the trace of the lowest value of the stopping norm */
+};
+
+/* f <- f(z), both [B,T,D]. An error ends the solve and is passed up. */
+typedef enum status (*solve_fn)(void *ctx, const struct tensor *z, const struct tensor *f,
+                                struct error *err);
+
+struct solver;
+
+/* Checks the config (STATUS_CONFIG) and allocates all workspace for up to batch * length rows of
+ * width D. The backend is borrowed and must outlive the solver. */
+enum status solver_create(struct solver **out, struct backend *be,
+                          const struct solver_config *config, int64_t batch, int64_t length,
+                          int64_t width, struct error *err);
+void solver_free(struct solver *s);
+
+/* Bytes of backend memory the solver holds. */
+size_t solver_bytes(const struct solver *s);
+
+/* Solves from *z, [B,T,D] with B*T rows at most those planned; *z ends as the best measured
+ * iterate of every row. f0, if not NULL, is f at the start, known beforehand: it saves one
+ * evaluation. f_best, if not NULL, receives f at the returned iterate as it was measured.
+ * With STOP_FIXED there is no synchronisation inside; otherwise one per iteration. */
+enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct tensor *z,
+                       const struct tensor *f0, const struct tensor *f_best, struct error *err);
+
+/* Changes the number of evaluations and the tolerance of later runs (evaluation tables, random
+ * limits); max_iter may exceed the planned one. STATUS_CONFIG if out of range. */
+enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, enum solve_stop stop,
+                              struct error *err);
+
+/* Reads the last run's figures back: one synchronisation. */
+void solver_report(struct solver *s, struct solve_report *report);
+
+#endif
