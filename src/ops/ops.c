@@ -27,6 +27,12 @@ static double bytes_of(const struct tensor *t)
     return t->data == NULL ? 0 : (double)tensor_bytes(t);
 }
 
+/* Callers may pass a view without data for an optional tensor; backends then get NULL. */
+static const struct tensor *present(const struct tensor *t)
+{
+    return t == NULL || t->data == NULL ? NULL : t;
+}
+
 static void check_real(const struct backend *be, const struct tensor *t)
 {
     assert(t->data != NULL || tensor_count(t) == 0);
@@ -206,6 +212,7 @@ void op_bias_relu(struct backend *be, const struct tensor *h, const struct tenso
     assert(h->ndim == 2);
     check_real(be, h);
     check_count(be, bias, h->dim[1]);
+    mask = present(mask);
     if (mask != NULL)
         check_mask(be, mask, h->dim[0], h->dim[1], rows_per_mask);
     BOOK(OP_bias_relu, 0, 2 * bytes_of(h), be->ops->bias_relu(be, h, bias, mask, rows_per_mask));
@@ -217,6 +224,7 @@ void op_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct 
     assert(h->ndim == 2);
     check_real(be, h);
     check_count(be, dh, tensor_count(h));
+    mask = present(mask);
     if (mask != NULL)
         check_mask(be, mask, h->dim[0], h->dim[1], rows_per_mask);
     BOOK(OP_bias_relu_vjp, 0, 3 * bytes_of(h),
@@ -312,6 +320,7 @@ void op_log_softmax(struct backend *be, const struct tensor *logits, const struc
 {
     assert(logits->ndim == 2);
     check_real(be, logits);
+    bias = present(bias);
     if (bias != NULL)
         check_optional(be, bias, logits->dim[1]);
     BOOK(OP_log_softmax, 0, 2 * bytes_of(logits), be->ops->log_softmax(be, logits, bias));

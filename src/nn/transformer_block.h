@@ -1,0 +1,97 @@
+/* One block of the DEQ-Transformer: relative multi-head attention and a position-wise
+ * feed-forward network, each with a residual connection and a norm (model-spec 1.1 and 1.2).
+ *
+ *   post-LN:  y = norm(attn(z) + z) ;            f = norm(ff(y) + y)
+ *   pre-LN:   y = attn(norm(z)) + z ; n = norm(y); f = ff(n) + y   (published_residual: ff(n) + n)
+ *
+ * The block keeps what the vjp needs in a tape. Evaluating f overwrites the tape it is given, so
+ * one tape serves any number of evaluations, and the last one can be differentiated.
+ */
+#ifndef DEQ_NN_TRANSFORMER_BLOCK_H
+#define DEQ_NN_TRANSFORMER_BLOCK_H
+
+#include "nn/weight.h"
+
+struct block_shape {
+    int64_t d_model, n_head, d_inner;
+    int64_t span; /* keys a query may see, itself included; 0: all */
+    enum norm_kind norm;
+    double norm_eps;
+    bool pre_norm;
+    bool published_residual; /* pre-LN only: the quirk of the published code */
+};
+
+struct block_weights {
+    struct weight qkv, r, o, ff1, ff2; /* [3D,D] [D,D] [D,D] [I,D] [D,I] */
+    struct weight o_bias, ff1_bias, ff2_bias, r_w, r_r;
+    struct weight attn_gain, ff_gain; /* [D], NORM_RMS only, else data NULL */
+};
+
+/* Dropout masks, fixed for a segment (variational, model-spec 1.5); data NULL: none. */
+struct block_masks {
+    struct tensor attention; /* U8 [B,H,L,K] */
+    double attention_scale;
+    struct tensor attn_out; /* [B,D] */
+    struct tensor ff1;      /* [B,I] */
+    struct tensor ff2;      /* [B,D] */
+};
+
+/* What stays constant during a solve. */
+struct block_input {
+    struct tensor u;       /* [B,L,3D] injection of the current segment */
+    struct tensor mem_z;   /* [B,P,D] memory states as seen by W_qkv; NULL when P = 0 */
+    struct tensor mem_qkv; /* [B,P,3D] W_qkv mem_z + injection of the memory; NULL when P = 0 */
+    struct tensor rk;      /* [R,D] W_r R, row d for distance d */
+    struct block_masks masks;
+};
+
+/* Saved by block_eval for block_vjp; planned for the largest B and L. owns all tensors. */
+struct block_tape {
+    struct tensor qkv, attn, lse;   /* [B,L,3D] [B,L,D] [B,H,L] */
+    struct tensor norm_in, rstd_in; /* pre-LN: norm(z) [N,D], [N] */
+    struct tensor y;                /* output of the attention half [N,D] */
+    struct tensor mid;              /* input of the feed-forward half: post-LN y, pre-LN norm(y) */
+    struct tensor xhat1, rstd1;     /* that norm: before the gain [N,D] (NULL without one), [N] */
+    struct tensor h;                /* [N,I] after relu and mask */
+    struct tensor xhat2, rstd2;     /* post-LN: the output norm, as xhat1 */
+    struct tensor xhat_in;          /* pre-LN with gain: norm(z) before the gain [N,D] */
+};
+
+/* Scratch of evaluations and vjps; one per backend stream, shared by all blocks. owns. */
+struct block_scratch {
+    struct tensor a, b, c; /* [N,D] */
+    struct tensor dqkv;    /* [N,3D] */
+    struct tensor dh;      /* [N,I] */
+};
+
+/* Where a full vjp leaves gradients that are not weights'; data NULL: not wanted. */
+struct block_grads {
+    struct tensor du;   /* [N,3D] accumulated */
+    struct tensor dmem; /* [B*P,3D] out: gradient of mem_qkv */
+    struct tensor drk;  /* [R,D] accumulated */
+};
+
+enum status block_tape_create(struct block_tape *tape, struct backend *be,
+                              const struct block_shape *shape, int64_t batch, int64_t length,
+                              struct error *err);
+void block_tape_free(struct block_tape *tape, struct backend *be);
+enum status block_scratch_create(struct block_scratch *s, struct backend *be,
+                                 const struct block_shape *shape, int64_t batch, int64_t length,
+                                 struct error *err);
+void block_scratch_free(struct block_scratch *s, struct backend *be);
+
+/* f <- block(z), both [B,L,D]; f must not be z. tape->y then holds the output of the attention
+ * half. */
+void block_eval(struct backend *be, const struct block_shape *shape, const struct block_weights *w,
+                const struct block_input *in, const struct block_tape *tape,
+                const struct block_scratch *s, const struct tensor *z, const struct tensor *f);
+
+/* dz <- J^T df at the z last evaluated with `tape` (post-LN: f must still hold its output).
+ * z, f, df, dz are [B,L,D]; dz may not be df. With `grads`, the gradients of all weights are
+ * accumulated into w->*.dw too and grads is filled; NULL: only dz, as a solve needs it. */
+void block_vjp(struct backend *be, const struct block_shape *shape, const struct block_weights *w,
+               const struct block_input *in, const struct block_tape *tape,
+               const struct block_scratch *s, const struct tensor *z, const struct tensor *f,
+               const struct tensor *df, const struct tensor *dz, const struct block_grads *grads);
+
+#endif
