@@ -94,6 +94,8 @@ void op_copy(struct backend *be, const struct tensor *dst, const struct tensor *
 void op_fill(struct backend *be, const struct tensor *t, double value);
 void op_gemm(struct backend *be, bool trans_a, bool trans_b, double alpha, const struct tensor *a,
              const struct tensor *b, double beta, const struct tensor *c);
+/* The general form, with column blocks. */
+void op_gemm_block(struct backend *be, const struct gemm *p);
 void op_axpby(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
               double b);
 void op_mul_bcast(struct backend *be, const struct tensor *out, const struct tensor *x,

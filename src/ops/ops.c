@@ -110,19 +110,29 @@ void op_fill(struct backend *be, const struct tensor *t, double value)
     BOOK(OP_fill, 0, bytes_of(t), be->ops->fill(be, t, value));
 }
 
+void op_gemm_block(struct backend *be, const struct gemm *p)
+{
+    check_real(be, &p->a);
+    check_real(be, &p->b);
+    check_real(be, &p->c);
+    assert(p->a.ndim == 2 && p->b.ndim == 2 && p->c.ndim == 2);
+    int64_t m = p->trans_a ? p->a.dim[1] : p->a.dim[0];
+    int64_t k = p->trans_a ? p->a.dim[0] : p->a.dim[1];
+    int64_t n = p->trans_b ? p->b.dim[0] : p->b.dim[1];
+    assert((p->trans_b ? p->b.dim[1] : p->b.dim[0]) == k);
+    assert(p->c.dim[0] == m && p->c.dim[1] == n);
+    assert(p->a_stride == 0 || p->a_stride >= p->a.dim[1]);
+    assert(p->b_stride == 0 || p->b_stride >= p->b.dim[1]);
+    assert(p->c_stride == 0 || p->c_stride >= p->c.dim[1]);
+    double bytes = bytes_of(&p->a) + bytes_of(&p->b) + bytes_of(&p->c);
+    BOOK(OP_gemm, 2.0 * (double)m * (double)n * (double)k, bytes, be->ops->gemm(be, p));
+}
+
 void op_gemm(struct backend *be, bool trans_a, bool trans_b, double alpha, const struct tensor *a,
              const struct tensor *b, double beta, const struct tensor *c)
 {
-    check_real(be, a);
-    check_real(be, b);
-    check_real(be, c);
-    assert(a->ndim == 2 && b->ndim == 2 && c->ndim == 2);
-    int64_t m = trans_a ? a->dim[1] : a->dim[0], k = trans_a ? a->dim[0] : a->dim[1];
-    int64_t n = trans_b ? b->dim[0] : b->dim[1];
-    assert((trans_b ? b->dim[1] : b->dim[0]) == k && c->dim[0] == m && c->dim[1] == n);
-    struct gemm p = {trans_a, trans_b, alpha, beta, *a, *b, *c};
-    BOOK(OP_gemm, 2.0 * (double)m * (double)n * (double)k, bytes_of(a) + bytes_of(b) + bytes_of(c),
-         be->ops->gemm(be, &p));
+    struct gemm p = {trans_a, trans_b, alpha, beta, *a, *b, *c, 0, 0, 0};
+    op_gemm_block(be, &p);
 }
 
 void op_axpby(struct backend *be, const struct tensor *y, double a, const struct tensor *x,

@@ -27,11 +27,14 @@
 struct backend;
 
 /* c = alpha * op(a) * op(b) + beta * c, all 2-D; op transposes where the flag is set.
- * beta 0 overwrites c whatever it held, NaN included. */
+ * beta 0 overwrites c whatever it held, NaN included. A stride other than 0 is the distance
+ * between rows of a, b or c as stored: the tensor is then a block of columns of a wider matrix,
+ * the one exception to contiguity. */
 struct gemm {
     bool trans_a, trans_b;
     double alpha, beta;
     struct tensor a, b, c;
+    int64_t a_stride, b_stride, c_stride;
 };
 
 enum norm_kind { NORM_NONE, NORM_LAYER, NORM_RMS };

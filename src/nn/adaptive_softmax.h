@@ -1,0 +1,49 @@
+/* Adaptive softmax and its negative log-likelihood (model-spec 4); with one cluster an ordinary
+ * softmax.
+ *
+ *   logit_i(q) = A_i (Q_i^T q) + b_i ;  head = cluster 0 followed by one row per further cluster,
+ *   cluster i >= 1 standing at column head_size - i.
+ *
+ * Logits exist only for a chunk of rows at a time; loss and gradient are computed in one pass. */
+#ifndef DEQ_NN_ADAPTIVE_SOFTMAX_H
+#define DEQ_NN_ADAPTIVE_SOFTMAX_H
+
+#include "nn/clusters.h"
+#include "nn/weight.h"
+
+struct adaptive_softmax {
+    struct clusters clusters;
+    int64_t d_model;
+    /* All borrowed. table[i]: A_i [n_i,E_i]; proj[i]: Q_i [D,E_i], data NULL: identity; bias[i]:
+     * [n_i]; cluster rows [n,E_0] and bias [n] for n further clusters. */
+    struct weight table[CLUSTERS_MAX], proj[CLUSTERS_MAX], bias[CLUSTERS_MAX];
+    struct weight cluster_rows, cluster_bias;
+    int64_t chunk_numbers; /* logits held at once, at most (one row at least) */
+    /* owns */
+    struct tensor logits;                /* [chunk_numbers] */
+    struct tensor head_bias, head_dbias; /* [head size] */
+    struct tensor hidden, dhidden;       /* [capacity, D] gathered rows of a tail cluster */
+    struct tensor low, dlow;             /* [capacity, max E_i] projected rows */
+    struct tensor target;                /* I32 [capacity] head targets */
+    int32_t *host_target;                /* [capacity] */
+};
+
+/* Plans for up to `capacity` rows. Fields above "owns" must be set. */
+enum status adaptive_softmax_create(struct adaptive_softmax *s, struct backend *be,
+                                    int64_t capacity, struct error *err);
+void adaptive_softmax_free(struct adaptive_softmax *s, struct backend *be);
+
+/* nll[n] <- -log p(target | q) for q [n,D] and the n host targets, which `index` (s->clusters) has
+ * sorted. With dq not NULL: dq [n,D] <- scale * d(sum nll)/dq, and weight gradients are
+ * accumulated. */
+void adaptive_softmax_nll(const struct adaptive_softmax *s, struct backend *be,
+                          const struct tensor *q, const int32_t *targets,
+                          const struct cluster_index *index, double scale, const struct tensor *nll,
+                          const struct tensor *dq);
+
+/* Host logp[n*V] <- log p(every token | q), n <= capacity rows, for sampling and tests.
+ * Synchronises once a cluster and chunk. */
+enum status adaptive_softmax_logp(const struct adaptive_softmax *s, struct backend *be,
+                                  const struct tensor *q, double *logp, struct error *err);
+
+#endif

@@ -1,0 +1,81 @@
+#include "nn/embedding.h"
+
+#include <math.h>
+
+struct clusters embedding_index_clusters(const struct embedding *e)
+{
+    if (e->div_val != 1)
+        return e->clusters;
+    struct clusters one = {.count = 1};
+    one.end[1] = e->clusters.end[e->clusters.count];
+    one.width[0] = e->clusters.width[0];
+    return one;
+}
+
+enum status embedding_create(struct embedding *e, struct backend *be, int64_t capacity,
+                             struct error *err)
+{
+    enum dtype real = be->ops->real;
+    TRY(op_alloc(be, &e->rows, real, 2, capacity, e->clusters.width[0], 1, 1, err));
+    return op_alloc(be, &e->mapped, real, 2, capacity, e->d_model, 1, 1, err);
+}
+
+void embedding_free(struct embedding *e, struct backend *be)
+{
+    op_release(be, &e->rows);
+    op_release(be, &e->mapped);
+}
+
+static int table_count(const struct embedding *e)
+{
+    return e->div_val == 1 ? 1 : e->clusters.count;
+}
+
+void embedding_eval(const struct embedding *e, struct backend *be,
+                    const struct cluster_index *index, const struct tensor *out)
+{
+    double scale = sqrt((double)e->d_model);
+    int tables = table_count(e);
+    if (tables == 1 && e->proj[0].w.data == NULL) {
+        struct tensor local = cluster_local(index, 0);
+        op_gather_rows(be, out, &e->table[0].w, &local, scale);
+        return;
+    }
+    op_fill(be, out, 0.0);
+    for (int i = 0; i < tables; i++) {
+        int64_t n = cluster_size(index, i);
+        if (n == 0)
+            continue;
+        struct tensor pos = cluster_pos(index, i), local = cluster_local(index, i);
+        struct tensor rows = tensor_prefix(&e->rows, 2, n, e->table[i].w.dim[1], 1, 1);
+        struct tensor mapped = tensor_prefix(&e->mapped, 2, n, e->d_model, 1, 1);
+        op_gather_rows(be, &rows, &e->table[i].w, &local, 1.0);
+        weight_apply(be, &e->proj[i], &rows, 0.0, &mapped);
+        op_scatter_add_rows(be, out, &mapped, &pos, scale);
+    }
+}
+
+void embedding_vjp(const struct embedding *e, struct backend *be, const struct cluster_index *index,
+                   const struct tensor *dout)
+{
+    double scale = sqrt((double)e->d_model);
+    int tables = table_count(e);
+    if (tables == 1 && e->proj[0].w.data == NULL) {
+        struct tensor local = cluster_local(index, 0);
+        op_scatter_add_rows(be, &e->table[0].dw, dout, &local, scale);
+        return;
+    }
+    for (int i = 0; i < tables; i++) {
+        int64_t n = cluster_size(index, i);
+        if (n == 0)
+            continue;
+        struct tensor pos = cluster_pos(index, i), local = cluster_local(index, i);
+        struct tensor rows = tensor_prefix(&e->rows, 2, n, e->table[i].w.dim[1], 1, 1);
+        struct tensor dmapped = tensor_prefix(&e->mapped, 2, n, e->d_model, 1, 1);
+        op_gather_rows(be, &dmapped, dout, &pos, scale);
+        op_gather_rows(be, &rows, &e->table[i].w, &local, 1.0);
+        weight_gradient(be, &e->proj[i], &dmapped, &rows);
+        weight_vjp(be, &e->proj[i], &dmapped, 0.0, &rows);
+        op_scatter_add_rows(be, &e->table[i].dw, &rows, &local, 1.0);
+    }
+}

@@ -1,0 +1,34 @@
+/* Adaptive embedding: e = sqrt(D) * P_i table_i[x - end_i] (model-spec 4). */
+#ifndef DEQ_NN_EMBEDDING_H
+#define DEQ_NN_EMBEDDING_H
+
+#include "nn/clusters.h"
+#include "nn/weight.h"
+
+struct embedding {
+    struct clusters clusters;
+    int64_t d_model;
+    int64_t div_val;
+    /* div_val 1: one table [V,E] and at most one projection, in entry 0; else one a cluster.
+     * A projection with data NULL is the identity. borrows. */
+    struct weight table[CLUSTERS_MAX]; /* [n_i,E_i] */
+    struct weight proj[CLUSTERS_MAX];  /* [D,E_i] */
+    struct tensor rows, mapped;        /* owns: [capacity, max E_i], [capacity, D], real */
+};
+
+/* Plans scratch for batches of up to `capacity` tokens; the fields above it must be set. */
+enum status embedding_create(struct embedding *e, struct backend *be, int64_t capacity,
+                             struct error *err);
+void embedding_free(struct embedding *e, struct backend *be);
+
+/* out[n,D] for the n tokens in `index` (sorted with embedding_index_clusters). */
+void embedding_eval(const struct embedding *e, struct backend *be,
+                    const struct cluster_index *index, const struct tensor *out);
+/* Accumulates the gradients of tables and projections, given dout [n,D]. */
+void embedding_vjp(const struct embedding *e, struct backend *be, const struct cluster_index *index,
+                   const struct tensor *dout);
+
+/* The clusters by which tokens must be sorted for this embedding: with one table, one cluster. */
+struct clusters embedding_index_clusters(const struct embedding *e);
+
+#endif
