@@ -1,0 +1,173 @@
+#include "model/params.h"
+
+#include "base/mem.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { PARAM_ALIGN = 16 }; /* numbers: each parameter starts on a vector boundary */
+
+void params_init(struct params *p, struct backend *be)
+{
+    memset(p, 0, sizeof *p);
+    p->be = be;
+}
+
+void params_free(struct params *p)
+{
+    op_release(p->be, &p->w);
+    op_release(p->be, &p->g);
+    mem_free(p->list);
+    memset(p, 0, sizeof *p);
+}
+
+int64_t param_count(const struct param *q)
+{
+    return q->dim[0] * q->dim[1];
+}
+
+enum status params_add(struct params *p, const char *name, const char *part, int ndim, int64_t d0,
+                       int64_t d1, enum param_init init, double scale, int *index,
+                       struct error *err)
+{
+    assert(p->w.data == NULL && params_find(p, name) < 0);
+    if (p->count == p->capacity) {
+        int grown = p->capacity == 0 ? 32 : 2 * p->capacity;
+        TRY(mem_grow((void **)&p->list, (size_t)p->count, (size_t)grown, sizeof *p->list, err));
+        p->capacity = grown;
+    }
+    struct param *q = &p->list[p->count];
+    *q = (struct param){.ndim = ndim,
+                        .dim = {d0, d1},
+                        .offset = p->total,
+                        .init = init,
+                        .scale = scale,
+                        .norm_of = -1,
+                        .alias_of = -1};
+    snprintf(q->name, sizeof q->name, "%s", name);
+    snprintf(q->part, sizeof q->part, "%s", part);
+    p->total += (param_count(q) + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+    *index = p->count++;
+    return STATUS_OK;
+}
+
+enum status params_commit(struct params *p, bool train, struct error *err)
+{
+    TRY(op_alloc(p->be, &p->w, p->be->ops->real, 1, p->total, 1, 1, 1, err));
+    if (train)
+        TRY(op_alloc(p->be, &p->g, p->be->ops->real, 1, p->total, 1, 1, 1, err));
+    return STATUS_OK;
+}
+
+static struct tensor view(const struct tensor *flat, const struct param *q)
+{
+    if (flat->data == NULL)
+        return (struct tensor){0};
+    char *data = (char *)flat->data + (size_t)q->offset * dtype_size(flat->dtype);
+    return tensor_make(data, flat->dtype, q->ndim, q->dim[0], q->dim[1], 1, 1);
+}
+
+struct weight params_weight(const struct params *p, int index)
+{
+    assert(index >= 0 && index < p->count);
+    const struct param *q = &p->list[index];
+    return (struct weight){view(&p->w, q), view(&p->g, q)};
+}
+
+int params_find(const struct params *p, const char *name)
+{
+    for (int i = 0; i < p->count; i++)
+        if (strcmp(p->list[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+int64_t params_distinct(const struct params *p, const char *part)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < p->count; i++)
+        if (p->list[i].alias_of < 0 && (part == NULL || strcmp(part, p->list[i].part) == 0))
+            sum += param_count(&p->list[i]);
+    return sum;
+}
+
+/* Row norms of the parameter q belongs to: the g of weight normalisation starts as ||v||. */
+static enum status init_row_norms(struct params *p, const struct param *q, struct error *err)
+{
+    const struct param *v = &p->list[q->norm_of];
+    int64_t rows = v->dim[0], cols = v->dim[1];
+    double *host = NULL;
+    TRY(mem_alloc((void **)&host, (size_t)(rows * cols), sizeof *host, err));
+    struct tensor from = view(&p->w, v), to = view(&p->w, q);
+    op_download(p->be, host, DTYPE_F64, &from);
+    for (int64_t r = 0; r < rows; r++) {
+        double sum = 0;
+        for (int64_t c = 0; c < cols; c++)
+            sum += host[r * cols + c] * host[r * cols + c];
+        host[r] = sqrt(sum);
+    }
+    op_upload(p->be, &to, host, DTYPE_F64);
+    mem_free(host);
+    return STATUS_OK;
+}
+
+enum { PURPOSE_INIT = 1 };
+
+enum status params_initialize(struct params *p, uint64_t seed, struct error *err)
+{
+    for (int i = 0; i < p->count; i++) {
+        const struct param *q = &p->list[i];
+        struct tensor w = view(&p->w, q);
+        struct rng_key key = {seed, rng_stream(PURPOSE_INIT, 0, (uint64_t)i)};
+        switch (q->init) {
+        case INIT_ZERO:
+            op_fill(p->be, &w, 0.0);
+            break;
+        case INIT_ONE:
+            op_fill(p->be, &w, 1.0);
+            break;
+        case INIT_NORMAL:
+            op_fill_normal(p->be, &w, q->scale, key);
+            break;
+        case INIT_UNIFORM:
+            op_fill_uniform(p->be, &w, -q->scale, q->scale, key);
+            break;
+        case INIT_ROW_NORM:
+            TRY(init_row_norms(p, q, err));
+            break;
+        }
+        if (q->alias_of >= 0) {
+            struct tensor shared = view(&p->w, &p->list[q->alias_of]);
+            op_copy(p->be, &w, &shared);
+        }
+    }
+    return STATUS_OK;
+}
+
+void params_split_aliases(struct params *p)
+{
+    for (int i = 0; i < p->count; i++) {
+        if (p->list[i].alias_of < 0)
+            continue;
+        struct tensor w = view(&p->w, &p->list[i]);
+        op_fill(p->be, &w, 0.0);
+    }
+}
+
+void params_join_aliases(struct params *p)
+{
+    for (int i = 0; i < p->count; i++) {
+        const struct param *q = &p->list[i];
+        if (q->alias_of < 0)
+            continue;
+        struct tensor w = view(&p->w, q), shared = view(&p->w, &p->list[q->alias_of]);
+        op_axpby(p->be, &shared, 1.0, &w, 1.0);
+    }
+    for (int i = 0; i < p->count; i++) {
+        const struct param *q = &p->list[i];
+        if (q->alias_of < 0)
+            continue;
+        struct tensor w = view(&p->w, q), shared = view(&p->w, &p->list[q->alias_of]);
+        op_copy(p->be, &w, &shared);
+    }
+}
