@@ -12,7 +12,10 @@ struct rng_key {
     uint64_t stream; /* what the numbers are for: see rng_stream */
 };
 
-/* A stream id from a purpose (a small constant of the caller), a step and a sub-index. Distinct
+/* What the program draws numbers for. */
+enum rng_purpose { RNG_INIT = 1, RNG_DROPOUT, RNG_SAMPLE };
+
+/* A stream id from a purpose, a step and a sub-index. Distinct
  * triples give distinct streams while purpose < 2^16, step < 2^32 and sub < 2^16. */
 static inline uint64_t rng_stream(uint64_t purpose, uint64_t step, uint64_t sub)
 {

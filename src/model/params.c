@@ -111,14 +111,12 @@ static enum status init_row_norms(struct params *p, const struct param *q, struc
     return STATUS_OK;
 }
 
-enum { PURPOSE_INIT = 1 };
-
 enum status params_initialize(struct params *p, uint64_t seed, struct error *err)
 {
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
         struct tensor w = view(&p->w, q);
-        struct rng_key key = {seed, rng_stream(PURPOSE_INIT, 0, (uint64_t)i)};
+        struct rng_key key = {seed, rng_stream(RNG_INIT, 0, (uint64_t)i)};
         switch (q->init) {
         case INIT_ZERO:
             op_fill(p->be, &w, 0.0);

@@ -41,12 +41,14 @@ void block_tape_free(struct block_tape *t, struct backend *be)
 
 enum status block_scratch_create(struct block_scratch *s, struct backend *be,
                                  const struct block_shape *shape, int64_t batch, int64_t length,
-                                 struct error *err)
+                                 bool train, struct error *err)
 {
     enum dtype real = be->ops->real;
     int64_t n = batch * length, d = shape->d_model;
     *s = (struct block_scratch){0};
     TRY(op_alloc(be, &s->a, real, 2, n, d, 1, 1, err));
+    if (!train)
+        return STATUS_OK;
     TRY(op_alloc(be, &s->b, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->c, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->dqkv, real, 2, n, 3 * d, 1, 1, err));

@@ -57,11 +57,12 @@ struct block_tape {
     struct tensor xhat_in;          /* pre-LN with gain: norm(z) before the gain [N,D] */
 };
 
-/* Scratch of evaluations and vjps; one per backend stream, shared by all blocks. owns. */
+/* Scratch of evaluations and vjps, shared by all blocks. owns. */
 struct block_scratch {
-    struct tensor a, b, c; /* [N,D] */
-    struct tensor dqkv;    /* [N,3D] */
-    struct tensor dh;      /* [N,I] */
+    struct tensor a;    /* [N,D] */
+    struct tensor b, c; /* [N,D]; these and below only if a vjp will be asked for */
+    struct tensor dqkv; /* [N,3D] */
+    struct tensor dh;   /* [N,I] */
 };
 
 /* Where a full vjp leaves gradients that are not weights'; data NULL: not wanted. */
@@ -77,7 +78,7 @@ enum status block_tape_create(struct block_tape *tape, struct backend *be,
 void block_tape_free(struct block_tape *tape, struct backend *be);
 enum status block_scratch_create(struct block_scratch *s, struct backend *be,
                                  const struct block_shape *shape, int64_t batch, int64_t length,
-                                 struct error *err);
+                                 bool train, struct error *err);
 void block_scratch_free(struct block_scratch *s, struct backend *be);
 
 /* f <- block(z), both [B,L,D]; f must not be z. tape->y then holds the output of the attention

@@ -1,0 +1,60 @@
+/* The equilibrium layer: its output H = f(z*) with z* = f(z*; x), and its gradient.
+ *
+ * Forward: the solver finds z* from 0. With a gradient to follow, one more application of f with
+ * its tape gives H (model-spec 1, step 6); without, H is f(z*) as the solver measured it.
+ *
+ * Gradient, by `gradient.method`:
+ *   implicit  solve y = y J + dH, then propagate y once through f at z* (model-spec 6)
+ *   one-step  the same with y = dH: no solve (Fung et al. 2022)
+ *   phantom   `steps` damped applications from z*, differentiated plainly (Geng et al. 2021)
+ *   unroll    `steps` plain applications from 0 instead of a solve, differentiated plainly
+ * The last is also the pre-training phase ("shallow", model-spec 2).
+ */
+#ifndef DEQ_MODEL_EQUILIBRIUM_H
+#define DEQ_MODEL_EQUILIBRIUM_H
+
+#include "model/cell.h"
+#include "solve/solver.h"
+
+struct equilibrium {
+    struct cell *cell;                 /* borrows */
+    struct solver *forward, *backward; /* owns */
+    int64_t method;                    /* enum config_gradient */
+    int64_t steps;                     /* phantom and unroll */
+    double damping;                    /* phantom */
+    bool return_z;                     /* evaluation returns z*, as published */
+    int tapes;
+    struct tensor *state;    /* owns: [tapes + 1] of [B,L,W]: start of tape 0, then each next one */
+    struct tensor *applied;  /* owns: [tapes] f of each state, phantom only; else state + 1 */
+    struct tensor dstate[2]; /* owns: [B,L,W], gradients */
+    /* of the current segment */
+    struct tensor z, h; /* views [B,L,W]: what was solved for; the output */
+    int64_t unrolled;   /* plain or damped applications to differentiate; 0: implicit */
+    double unroll_damping;
+    struct tensor dh; /* borrows */
+};
+
+/* How many tapes the cell must hold for this configuration. */
+int equilibrium_tapes(const struct config *config, bool train);
+
+/* Plans for batches of up to B = batch, L = length. */
+enum status equilibrium_create(struct equilibrium **out, struct cell *cell,
+                               const struct config *config, int64_t batch, int64_t length,
+                               bool train, struct error *err);
+void equilibrium_free(struct equilibrium *eq);
+
+/* Finds the output of the segment the cell has begun, of B x L positions: eq->h, valid until the
+ * next call. `layers` > 0: that many plain applications from 0 instead of a solve. `train`: a
+ * gradient will follow. */
+enum status equilibrium_solve(struct equilibrium *eq, int64_t batch, int64_t length, int64_t layers,
+                              bool train, struct error *err);
+
+/* Given dh [B,L,W], the gradient at eq->h, gathers the gradients of the cell's parameters and
+ * injection; the cell's end_backward is left to the caller. */
+enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh,
+                                 struct error *err);
+
+/* The solver's settings as the configuration says them. */
+struct solver_config equilibrium_solver_config(const struct config_solver *c, bool reverse);
+
+#endif

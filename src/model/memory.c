@@ -1,0 +1,102 @@
+#include "model/memory.h"
+
+enum { ROOM_FACTOR = 2 }; /* one stream: the rows are moved once every `capacity` appends */
+
+enum status memory_create(struct memory *m, struct backend *be, int64_t batch, int64_t capacity,
+                          int64_t width, struct error *err)
+{
+    enum dtype real = be->ops->real;
+    *m = (struct memory){.batch = batch, .capacity = capacity, .width = width};
+    if (capacity == 0)
+        return STATUS_OK;
+    m->room = batch == 1 ? ROOM_FACTOR * capacity : capacity;
+    TRY(op_alloc(be, &m->now, real, 3, batch, m->room, width, 1, err));
+    if (batch > 1)
+        TRY(op_alloc(be, &m->spare, real, 3, batch, capacity, width, 1, err));
+    return STATUS_OK;
+}
+
+void memory_free(struct memory *m, struct backend *be)
+{
+    op_release(be, &m->now);
+    op_release(be, &m->spare);
+    *m = (struct memory){0};
+}
+
+void memory_reset(struct memory *m)
+{
+    m->count = 0;
+    m->start = 0;
+}
+
+/* Rows [first, first + count) of stream b in t [B,T,W], as a matrix. */
+static struct tensor stream_rows(const struct tensor *t, int64_t b, int64_t first, int64_t count)
+{
+    struct tensor rows = tensor_matrix(t);
+    return tensor_slice(&rows, b * t->dim[1] + first, count);
+}
+
+struct tensor memory_view(const struct memory *m)
+{
+    if (m->count == 0)
+        return (struct tensor){0};
+    if (m->batch == 1) {
+        struct tensor rows = stream_rows(&m->now, 0, m->start, m->count);
+        return tensor_shape(&rows, 3, 1, m->count, m->width, 1);
+    }
+    return tensor_prefix(&m->now, 3, m->batch, m->count, m->width, 1);
+}
+
+/* One stream: append behind the rows held; when the room is used up, move those kept to the front.
+ * keep + take is at most half the room, so the move never overlaps. */
+static void push_single(struct memory *m, struct backend *be, const struct tensor *x, int64_t keep,
+                        int64_t take)
+{
+    m->start += m->count - keep;
+    if (m->start + keep + take > m->room) {
+        if (keep > 0) {
+            struct tensor from = stream_rows(&m->now, 0, m->start, keep);
+            struct tensor to = stream_rows(&m->now, 0, 0, keep);
+            op_copy(be, &to, &from);
+        }
+        m->start = 0;
+    }
+    struct tensor from = stream_rows(x, 0, x->dim[1] - take, take);
+    struct tensor to = stream_rows(&m->now, 0, m->start + keep, take);
+    op_copy(be, &to, &from);
+    m->count = keep + take;
+}
+
+void memory_push(struct memory *m, struct backend *be, const struct tensor *x)
+{
+    int64_t length = x->dim[1];
+    assert(x->dim[0] == m->batch && x->dim[2] == m->width);
+    if (m->capacity == 0)
+        return;
+    int64_t take = length < m->capacity ? length : m->capacity;
+    int64_t keep = m->count + take <= m->capacity ? m->count : m->capacity - take;
+    if (m->batch == 1) {
+        push_single(m, be, x, keep, take);
+        return;
+    }
+    struct tensor target = tensor_prefix(&m->spare, 3, m->batch, keep + take, m->width, 1);
+    if (take == length && keep == 0) {
+        op_copy(be, &target, x);
+    } else {
+        struct tensor old = memory_view(m);
+        for (int64_t b = 0; b < m->batch; b++) {
+            if (keep > 0) {
+                struct tensor from = stream_rows(&old, b, m->count - keep, keep);
+                struct tensor to = stream_rows(&target, b, 0, keep);
+                op_copy(be, &to, &from);
+            }
+            struct tensor from = stream_rows(x, b, length - take, take);
+            struct tensor to = stream_rows(&target, b, keep, take);
+            op_copy(be, &to, &from);
+        }
+    }
+    struct tensor swap = m->now;
+    m->now = m->spare;
+    m->spare = swap;
+    m->count = keep + take;
+}

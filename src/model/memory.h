@@ -1,0 +1,28 @@
+/* Segment memory: the last rows of each of B streams, kept from one segment to the next
+ * (Transformer-XL, Dai et al. 2019). Holds at most `capacity` rows a stream, oldest first; starts
+ * empty and grows. */
+#ifndef DEQ_MODEL_MEMORY_H
+#define DEQ_MODEL_MEMORY_H
+
+#include "ops/backend.h"
+
+struct memory {
+    struct tensor now, spare; /* owns: [B,capacity,W], B = 1: room for appending in place */
+    int64_t batch, capacity, width;
+    int64_t count; /* rows a stream holds now */
+    int64_t start; /* B = 1: first row in `now` */
+    int64_t room;  /* rows that fit into `now` */
+};
+
+enum status memory_create(struct memory *m, struct backend *be, int64_t batch, int64_t capacity,
+                          int64_t width, struct error *err);
+void memory_free(struct memory *m, struct backend *be);
+void memory_reset(struct memory *m);
+
+/* The rows held, [B,count,W]; data NULL while there are none. Valid until the next push. */
+struct tensor memory_view(const struct memory *m);
+
+/* Appends x [B,L,W], L >= 1, dropping the oldest rows beyond the capacity. */
+void memory_push(struct memory *m, struct backend *be, const struct tensor *x);
+
+#endif

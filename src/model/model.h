@@ -1,0 +1,71 @@
+/* The language model: embedding -> equilibrium of a cell -> adaptive softmax, with segment memory.
+ *
+ * Life of a training step:
+ *   model_refresh ; for each micro-batch { model_begin ; model_solve ; model_loss ;
+ *   model_backward ; model_remember } ; model_finish_gradients ; optimiser
+ * Evaluation: model_refresh once, then { model_begin ; model_solve ; model_loss ; model_remember }.
+ */
+#ifndef DEQ_MODEL_MODEL_H
+#define DEQ_MODEL_MODEL_H
+
+#include "model/equilibrium.h"
+#include "model/vocabulary_layers.h"
+
+struct model_plan {
+    int64_t batch, length, mem_len; /* largest B and L of a segment; memory positions kept */
+    bool train;                     /* gradients and dropout */
+    bool keep_states; /* see struct cell_plan; implied by train, wanted alone only by tests */
+};
+
+struct model {
+    struct backend *be;   /* borrows */
+    struct config config; /* resolved */
+    struct model_plan plan;
+    struct params own;     /* owns, unless borrowed */
+    struct params *params; /* &own, or borrows those of another model */
+    struct vocabulary_layers vocab;
+    struct cell *cell;      /* owns */
+    struct equilibrium *eq; /* owns */
+    struct tensor e;        /* owns: [B,L,D] embedded tokens */
+    struct tensor out;      /* owns: [B,L,D] masked output, with output dropout only */
+    struct tensor dh;       /* owns: [B,L,D], train: gradient of the output, then of e */
+    struct tensor nll;      /* owns: [B*L] */
+    struct tensor mask_in;  /* owns: [B,1,D] */
+    struct tensor mask_out; /* owns: [B,1,D]; [B,L,1] with compat */
+    /* of the current segment */
+    int64_t length;
+    struct masks masks;
+    struct tensor q; /* view: what the softmax sees */
+};
+
+/* Builds a model for a resolved configuration (config_resolve, vocab_size known). With `shared`
+ * not NULL its parameters are borrowed (an evaluation beside a training): same configuration.
+ * Otherwise parameters are allocated, not initialised. */
+enum status model_create(struct model **out, struct backend *be, const struct config *config,
+                         struct params *shared, const struct model_plan *plan, struct error *err);
+void model_free(struct model *m);
+
+/* After a change of parameters: recomputes what depends on them; gradients start at zero. */
+void model_refresh(struct model *m);
+/* Forgets earlier segments. */
+void model_reset_memory(struct model *m);
+
+/* Starts a segment of plan.batch streams: input [B*L] token ids on the host, L = length. */
+void model_begin(struct model *m, const int32_t *input, int64_t length, const struct masks *masks);
+/* Finds its output; `layers` > 0: that many plain applications of f instead of a solve. */
+enum status model_solve(struct model *m, int64_t layers, bool gradient, struct error *err);
+/* nll of every position against target [B*L] into m->nll; with `gradient` also the gradient of
+ * scale * sum(nll) with respect to the output. */
+void model_loss(struct model *m, const int32_t *target, double scale, bool gradient);
+/* From there to the gradients of all parameters (accumulated). */
+enum status model_backward(struct model *m, struct error *err);
+/* Ends the segment: its states become memory of the next. */
+void model_remember(struct model *m);
+/* After the last segment of a step. */
+void model_finish_gradients(struct model *m);
+
+/* Mean of the last model_loss in nats, summed in double; if `each` is not NULL it receives the
+ * B*L single values. Synchronises. */
+double model_read_loss(struct model *m, float *each);
+
+#endif
