@@ -27,7 +27,8 @@
 struct backend;
 
 /* c = alpha * op(a) * op(b) + beta * c, all 2-D; op transposes where the flag is set.
- * beta 0 overwrites c whatever it held, NaN included. A stride other than 0 is the distance
+ * beta 0 overwrites c whatever it held, NaN included; an empty inner dimension leaves beta * c.
+ * A stride other than 0 is the distance
  * between rows of a, b or c as stored: the tensor is then a block of columns of a wider matrix,
  * the one exception to contiguity. */
 struct gemm {
@@ -145,7 +146,8 @@ enum solve_reason {
 
 /* Judges iterate number k of every row that is still active (reason 0). With r = sqrt(norms[n,0])
  * (absolute) or that / (sqrt(norms[n,1]) + rel_floor) (relative; also for STOP_FIXED):
- *  evals = k + 1; not finite -> NONFINITE; r < best -> best, best_at and the rows best_z, best_f
+ *  evals = k + 1; r or one of the two norms not finite -> NONFINITE (an overflow of ||f|| must not
+ *  make r small); r < best -> best, best_at and the rows best_z, best_f
  *  are taken; then, unless STOP_FIXED: k + 1 >= min_iter and r <= tol -> CONVERGED;
  *  r > first * diverge -> DIVERGED (first = r of k 0); k - best_at >= stall -> STALLED.
  * A row that ends otherwise than converged gets its best iterate back into z (if it has one), so
@@ -166,9 +168,11 @@ struct solve_judge {
 
 /* Anderson mixing weights of every row. dots [N,m]: inner products of the newest residual (slot
  * `slot`) with the residuals in slots 0..count-1, summed over the mixing scope; they become row
- * and column `slot` of the row's Gram matrix. Then (G + ridge I) a = 1 over the newest `len`
+ * and column `slot` of the row's Gram matrix. Slots form a ring: before `slot` comes slot - 1, and
+ * count - 1 before 0 (a ring that is not full yet is filled up to `slot`). Then (G + ridge I) a = 1 over the newest `len`
  * slots, alpha = a / sum(a), zero elsewhere; ridge is multiplied by trace(G)/len if `relative`.
- * len counts up to `count`; if the system has no finite solution, alpha picks the newest slot, len
+ * len is first counted up, to `count` at most; if the system has no finite solution (a zero pivot,
+ * a NaN, a zero sum), alpha picks the newest slot, len
  * becomes 1 and restarts is counted. Solved in double precision. Rows with reason != 0 are kept up
  * to date too (their Gram entries may be shared through the scope). */
 struct anderson_weights {
@@ -194,7 +198,8 @@ struct row_combine {
 
 /* One Adam or AdamW update (Kingma & Ba 2015; Loshchilov & Hutter 2019) over flat arrays.
  * The gradient is first scaled by min(1, clip / (sqrt(norm2) + 1e-6)) (clip 0: not). If norm2 is
- * not finite nothing changes. `step` counts from 1. `decay` is decoupled: w -= lr * decay * w. */
+ * not finite nothing changes. g itself is left as it is. `step` counts from 1. `decay` is
+ * decoupled: w -= lr * decay * w with the old w. */
 struct adam {
     struct tensor w, g, m, v; /* [n] */
     struct tensor norm2;      /* F64 [1] squared global norm of the gradient */
@@ -240,7 +245,7 @@ struct ops {
     /* h[N,I] = relu(h + bias) * mask in place; mask [N / rows_per_mask, I] or NULL. */
     void (*bias_relu)(struct backend *be, const struct tensor *h, const struct tensor *bias,
                       const struct tensor *mask, int64_t rows_per_mask);
-    /* dh = h > 0 ? dh * mask : 0 in place, h as bias_relu left it. */
+    /* dh = h > 0 ? dh * mask : 0 in place, h as bias_relu left it. (relu passes a NaN on.) */
     void (*bias_relu_vjp)(struct backend *be, const struct tensor *dh, const struct tensor *h,
                           const struct tensor *mask, int64_t rows_per_mask);
     void (*attention)(struct backend *be, const struct attention *p);

@@ -1,0 +1,118 @@
+/* Operations on rows: residual, normalisation, rectifier. */
+#include "ref/ref_ops.h"
+
+#include <math.h>
+
+/* s[d] of one row. It is computed anew wherever it is needed, so that the outputs of the row may
+ * share memory with its inputs. */
+static double residual_at(const struct residual_norm *p, int64_t n, int64_t d)
+{
+    int64_t width = p->a.dim[1];
+    double s = ref_real(&p->a)[n * width + d];
+    if (p->bias.data != NULL)
+        s += ref_real(&p->bias)[d];
+    if (p->mask.data != NULL)
+        s *= ref_mask_row(&p->mask, n, width, p->rows_per_mask)[d];
+    if (p->res.data != NULL)
+        s += ref_real(&p->res)[n * width + d];
+    return s;
+}
+
+void ref_residual_norm(struct backend *be, const struct residual_norm *p)
+{
+    (void)be;
+    int64_t width = p->a.dim[1];
+    for (int64_t n = 0; n < p->a.dim[0]; n++) {
+        double mean = 0, var = 0;
+        if (p->kind == NORM_LAYER) {
+            for (int64_t d = 0; d < width; d++)
+                mean += residual_at(p, n, d) / (double)width;
+        }
+        if (p->kind != NORM_NONE) {
+            for (int64_t d = 0; d < width; d++) {
+                double centred = residual_at(p, n, d) - mean;
+                var += centred * centred / (double)width;
+            }
+        }
+        double rstd = 1 / sqrt(var + p->eps);
+        for (int64_t d = 0; d < width; d++) {
+            int64_t at = n * width + d;
+            double s = residual_at(p, n, d);
+            double xhat = (s - mean) * rstd;
+            if (p->sum.data != NULL)
+                ref_real(&p->sum)[at] = s;
+            if (p->xhat.data != NULL)
+                ref_real(&p->xhat)[at] = xhat;
+            if (p->y.data != NULL)
+                ref_real(&p->y)[at] = p->gain.data != NULL ? xhat * ref_real(&p->gain)[d] : xhat;
+        }
+        if (p->rstd.data != NULL)
+            ref_real(&p->rstd)[n] = rstd;
+    }
+}
+
+/* With g = dy * gain: the normalised row loses the parts of g along its own direction and, for
+ * NORM_LAYER, along the constant row. eps is inside rstd and xhat, so this is exact. */
+void ref_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p)
+{
+    (void)be;
+    int64_t width = p->ds.dim[1];
+    const double *dy = ref_real(&p->dy), *xhat = ref_real(&p->xhat), *gain = ref_real(&p->gain);
+    for (int64_t n = 0; n < p->ds.dim[0]; n++) {
+        const double *mask = ref_mask_row(&p->mask, n, width, p->rows_per_mask);
+        double mean = 0, along = 0;
+        for (int64_t d = 0; p->kind != NORM_NONE && d < width; d++) {
+            int64_t at = n * width + d;
+            double g = gain != NULL ? dy[at] * gain[d] : dy[at];
+            if (p->kind == NORM_LAYER)
+                mean += g / (double)width;
+            along += g * xhat[at] / (double)width;
+            if (p->dgain.data != NULL)
+                ref_real(&p->dgain)[d] += dy[at] * xhat[at];
+        }
+        for (int64_t d = 0; d < width; d++) {
+            int64_t at = n * width + d;
+            double ds = 0;
+            if (p->kind != NORM_NONE) {
+                double g = gain != NULL ? dy[at] * gain[d] : dy[at];
+                ds = ref_real(&p->rstd)[n] * (g - mean - xhat[at] * along);
+            }
+            if (p->dsum.data != NULL)
+                ds += ref_real(&p->dsum)[at];
+            ref_real(&p->ds)[at] = ds;
+            if (p->da.data != NULL)
+                ref_real(&p->da)[at] = mask != NULL ? ds * mask[d] : ds;
+        }
+    }
+}
+
+void ref_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
+                   const struct tensor *mask, int64_t rows_per_mask)
+{
+    (void)be;
+    int64_t width = h->dim[1];
+    for (int64_t n = 0; n < h->dim[0]; n++) {
+        const double *m = ref_mask_row(mask, n, width, rows_per_mask);
+        for (int64_t i = 0; i < width; i++) {
+            double *x = ref_real(h) + n * width + i;
+            double sum = *x + ref_real(bias)[i];
+            double relu = sum <= 0 ? 0 : sum; /* a NaN is not <= 0 and passes on */
+            *x = m != NULL ? relu * m[i] : relu;
+        }
+    }
+}
+
+void ref_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
+                       const struct tensor *mask, int64_t rows_per_mask)
+{
+    (void)be;
+    int64_t width = h->dim[1];
+    for (int64_t n = 0; n < h->dim[0]; n++) {
+        const double *m = ref_mask_row(mask, n, width, rows_per_mask);
+        for (int64_t i = 0; i < width; i++) {
+            int64_t at = n * width + i;
+            double grad = ref_real(dh)[at] * (m != NULL ? m[i] : 1);
+            ref_real(dh)[at] = ref_real(h)[at] > 0 ? grad : 0;
+        }
+    }
+}
