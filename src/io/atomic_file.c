@@ -1,0 +1,221 @@
+#include "io/atomic_file.h"
+
+#include "base/mem.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Dirty bytes after which the kernel is asked to start writing: without it a large file waits in
+ * memory until fsync, and the disk idles while the content is computed. */
+enum { WRITEBACK_BYTES = 8 << 20, NAME_TRIES = 1000 };
+
+struct atomic_file {
+    char *path; /* owns; the final name */
+    char *temp; /* owns; the temporary name */
+    int fd;     /* -1 while suspended */
+    bool dirty; /* bytes may not be on disk yet */
+    int64_t size;
+    int64_t flushed; /* the kernel was asked to write the bytes before this offset */
+};
+
+/* A failed write or fsync of `f`, from errno. */
+static enum status write_error(const struct atomic_file *f, int code, struct error *err)
+{
+    if (code == ENOSPC || code == EDQUOT || code == EFBIG)
+        return error_set(err, STATUS_IO,
+                         "%s: %s after %lld bytes: free space there or choose another folder",
+                         f->path,
+                         code == ENOSPC   ? "disk full"
+                         : code == EDQUOT ? "disk quota used up"
+                                          : "file size limit reached",
+                         (long long)f->size);
+    return error_set(err, STATUS_IO, "%s: cannot write: %s", f->path, strerror(code));
+}
+
+static enum status ensure_open(struct atomic_file *f, struct error *err)
+{
+    if (f->fd >= 0)
+        return STATUS_OK;
+    f->fd = open(f->temp, O_WRONLY | O_CLOEXEC);
+    if (f->fd < 0)
+        return error_set(err, STATUS_IO, "%s: cannot open again: %s", f->temp, strerror(errno));
+    return STATUS_OK;
+}
+
+static void free_file(struct atomic_file *f)
+{
+    if (f->fd >= 0)
+        close(f->fd);
+    mem_free(f->path);
+    mem_free(f->temp);
+    mem_free(f);
+}
+
+enum status atomic_file_create(struct atomic_file **out, const char *path, struct error *err)
+{
+    *out = NULL;
+    enum status status;
+    void *p = NULL;
+    struct atomic_file *f = NULL;
+    TRY(mem_alloc(&p, 1, sizeof *f, err));
+    f = p;
+    f->fd = -1;
+    TRY_OUT(mem_strdup(&f->path, path, err));
+    size_t room = strlen(path) + sizeof ATOMIC_FILE_MARK + 32;
+    TRY_OUT(mem_alloc(&p, room, 1, err));
+    f->temp = p;
+    /* A fixed name would let two writers share one file, so the first free name is taken. */
+    for (int i = 0; i < NAME_TRIES && f->fd < 0; i++) {
+        snprintf(f->temp, room, "%s" ATOMIC_FILE_MARK "%ld-%d", path, (long)getpid(), i);
+        f->fd = open(f->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (f->fd < 0 && errno != EEXIST)
+            break;
+    }
+    if (f->fd < 0) {
+        int code = errno;
+        status = error_set(err, STATUS_CANTCREATE, "%s: cannot create: %s%s", path, strerror(code),
+                           code == ENOENT   ? "; make its folder first"
+                           : code == EACCES ? "; choose a folder you may write to"
+                           : code == EEXIST ? "; remove the old " ATOMIC_FILE_MARK "* files there"
+                                            : "");
+        goto out;
+    }
+    *out = f;
+    return STATUS_OK;
+out:
+    free_file(f);
+    return status;
+}
+
+enum status atomic_file_write(struct atomic_file *f, const void *data, size_t size,
+                              struct error *err)
+{
+    TRY(atomic_file_rewrite(f, data, size, f->size, err));
+    if (f->size - f->flushed >= WRITEBACK_BYTES) {
+        /* A hint: where it is not supported, fsync does all the work. */
+        (void)sync_file_range(f->fd, f->flushed, f->size - f->flushed, SYNC_FILE_RANGE_WRITE);
+        f->flushed = f->size;
+    }
+    return STATUS_OK;
+}
+
+enum status atomic_file_rewrite(struct atomic_file *f, const void *data, size_t size,
+                                int64_t offset, struct error *err)
+{
+    assert(offset >= 0 && offset <= f->size);
+    TRY(ensure_open(f, err));
+    f->dirty = true;
+    const char *from = data;
+    while (size > 0) {
+        ssize_t n = pwrite(f->fd, from, size, offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return write_error(f, n < 0 ? errno : EIO, err);
+        from += n;
+        size -= (size_t)n;
+        offset += n;
+        if (offset > f->size)
+            f->size = offset;
+    }
+    return STATUS_OK;
+}
+
+enum status atomic_file_suspend(struct atomic_file *f, struct error *err)
+{
+    if (f->fd < 0)
+        return STATUS_OK;
+    int result = close(f->fd);
+    f->fd = -1;
+    /* Network file systems report late write failures here. */
+    if (result != 0 && errno != EINTR)
+        return write_error(f, errno, err);
+    return STATUS_OK;
+}
+
+enum status atomic_file_sync(struct atomic_file *f, struct error *err)
+{
+    if (!f->dirty)
+        return STATUS_OK;
+    TRY(ensure_open(f, err));
+    if (fsync(f->fd) != 0)
+        return write_error(f, errno, err);
+    f->dirty = false;
+    return STATUS_OK;
+}
+
+static enum status sync_folder_of(const char *path, struct error *err)
+{
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL)
+        return atomic_folder_sync(".", err);
+    char *folder = NULL;
+    TRY(mem_strdup(&folder, path, err));
+    folder[slash == path ? 1 : slash - path] = '\0'; /* the root keeps its slash */
+    enum status status = atomic_folder_sync(folder, err);
+    mem_free(folder);
+    return status;
+}
+
+enum status atomic_file_commit(struct atomic_file **f, struct error *err)
+{
+    TRY(atomic_file_sync(*f, err));
+    TRY(atomic_file_suspend(*f, err));
+    if (rename((*f)->temp, (*f)->path) != 0)
+        return error_set(err, STATUS_CANTCREATE, "%s: cannot replace: %s", (*f)->path,
+                         strerror(errno));
+    TRY(sync_folder_of((*f)->path, err));
+    free_file(*f);
+    *f = NULL;
+    return STATUS_OK;
+}
+
+void atomic_file_abort(struct atomic_file **f)
+{
+    if (*f == NULL)
+        return;
+    unlink((*f)->temp);
+    free_file(*f);
+    *f = NULL;
+}
+
+const char *atomic_file_path(const struct atomic_file *f)
+{
+    return f->path;
+}
+
+int64_t atomic_file_size(const struct atomic_file *f)
+{
+    return f->size;
+}
+
+enum status atomic_file_put(const char *path, const void *data, size_t size, struct error *err)
+{
+    struct atomic_file *f = NULL;
+    enum status status;
+    TRY_OUT(atomic_file_create(&f, path, err));
+    TRY_OUT(atomic_file_write(f, data, size, err));
+    TRY_OUT(atomic_file_commit(&f, err));
+out:
+    atomic_file_abort(&f);
+    return status;
+}
+
+enum status atomic_folder_sync(const char *folder, struct error *err)
+{
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(err, STATUS_IO, "%s: cannot open the folder: %s", folder, strerror(errno));
+    enum status status = STATUS_OK;
+    /* Some file systems cannot sync a folder and say EINVAL: nothing more can be done there. */
+    if (fsync(fd) != 0 && errno != EINVAL)
+        status = error_set(err, STATUS_IO, "%s: cannot force the folder to disk: %s", folder,
+                           strerror(errno));
+    close(fd);
+    return status;
+}
