@@ -43,8 +43,8 @@ void equilibrium_free(struct equilibrium *eq)
     if (eq == NULL)
         return;
     struct backend *be = eq->cell->be;
+    solver_free(eq->backward); /* it borrows from the forward solver */
     solver_free(eq->forward);
-    solver_free(eq->backward);
     for (int i = 0; i <= eq->tapes && eq->state != NULL; i++)
         op_release(be, &eq->state[i]);
     for (int i = 0; i < eq->tapes && eq->applied != NULL; i++)
@@ -93,10 +93,11 @@ enum status equilibrium_create(struct equilibrium **out, struct cell *cell,
     eq->tapes = equilibrium_tapes(config, train);
     TRY_OUT(plan_states(eq, batch, length, train, err));
     struct solver_config forward = equilibrium_solver_config(&config->solver.forward, false);
-    TRY_OUT(solver_create(&eq->forward, cell->be, &forward, batch, length, cell->width, err));
+    TRY_OUT(solver_create(&eq->forward, cell->be, &forward, batch, length, cell->width, NULL, err));
     if (train && eq->method == GRADIENT_IMPLICIT) {
         struct solver_config backward = equilibrium_solver_config(&config->solver.backward, true);
-        TRY_OUT(solver_create(&eq->backward, cell->be, &backward, batch, length, cell->width, err));
+        TRY_OUT(solver_create(&eq->backward, cell->be, &backward, batch, length, cell->width,
+                              eq->forward, err));
     }
     *out = eq;
     return STATUS_OK;

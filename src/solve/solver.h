@@ -27,7 +27,7 @@ struct solver_config {
     enum solve_method method;
     enum scope scope;
     double decay;     /* prefix: factor per position, 0..1 */
-    int64_t max_iter; /* evaluations of f at most (given f0 not counted) */
+    int64_t max_iter; /* evaluations of f at most (given f0, line searches not counted) */
     int64_t min_iter; /* no stop before so many evaluations */
     double tol;
     enum solve_stop stop;
@@ -65,14 +65,13 @@ typedef enum status (*solve_fn)(void *ctx, const struct tensor *z, const struct 
 struct solver;
 
 /* Checks the config (STATUS_CONFIG) and allocates all workspace for up to batch * length rows of
- * width D. The backend is borrowed and must outlive the solver. */
+ * width D. The backend is borrowed and must outlive the solver. `lender`, if not NULL, is a solver
+ * of the same sizes that never runs at the same time: its histories are borrowed where they are
+ * large enough, and it must be freed later. */
 enum status solver_create(struct solver **out, struct backend *be,
                           const struct solver_config *config, int64_t batch, int64_t length,
-                          int64_t width, struct error *err);
+                          int64_t width, struct solver *lender, struct error *err);
 void solver_free(struct solver *s);
-
-/* Bytes of backend memory the solver holds. */
-size_t solver_bytes(const struct solver *s);
 
 /* Solves from *z, [B,T,D] with B*T rows at most those planned; *z ends as the best measured
  * iterate of every row. f0, if not NULL, is f at the start, known beforehand: it saves one
@@ -86,7 +85,7 @@ enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct te
 enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, enum solve_stop stop,
                               struct error *err);
 
-/* Reads the last run's figures back: one synchronisation. */
-void solver_report(struct solver *s, struct solve_report *report);
+/* Reads the last run's figures back: a few small downloads. STATUS_NOMEM. */
+enum status solver_report(struct solver *s, struct solve_report *report, struct error *err);
 
 #endif

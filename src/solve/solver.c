@@ -1,0 +1,398 @@
+#include "solve/solver_impl.h"
+
+#include "base/mem.h"
+#include <math.h>
+#include <string.h>
+
+/* Added to ||f|| in a relative residual, as the published solvers do. */
+static const double FLOOR_ANDERSON = 1e-5, FLOOR_OTHERS = 1e-9;
+/* Published protective break: residual beyond the first one times the length times this. */
+static const double DIVERGE_ABS = 1e6, DIVERGE_REL = 1e3;
+/* Published stagnation rule: below STAGNANT_BAND tolerances, and flat for so many iterations. */
+enum { STAGNANT_WINDOW = 30 };
+static const double STAGNANT_BAND = 3.0, STAGNANT_RATIO = 1.3;
+
+enum { MAX_HISTORY = 64 };
+
+static const struct method *method_of(enum solve_method method)
+{
+    switch (method) {
+    case SOLVE_PICARD:
+        return &picard_method;
+    case SOLVE_ANDERSON:
+        return &anderson_method;
+    case SOLVE_BROYDEN:
+        return &broyden_method;
+    }
+    return NULL;
+}
+
+enum scope solver_mixing_scope(const struct solver *s)
+{
+    return s->config.scope == SCOPE_BATCH ? SCOPE_SEQUENCE : s->config.scope;
+}
+
+struct tensor solver_rows(const struct solver *s, const struct tensor *planned)
+{
+    const struct tensor *p = planned;
+    if (p->ndim == 3 && p->dim[2] == s->width) /* slots stay apart by the rows of this run */
+        return tensor_prefix(p, 3, p->dim[0], s->rows, p->dim[2], 1);
+    return tensor_prefix(p, p->ndim, s->rows, p->dim[1], p->dim[2], 1);
+}
+
+void solver_mix(const struct solver *s, const struct tensor *val)
+{
+    struct tensor v = tensor_shape(val, 3, s->b, s->t, val->dim[1], 1);
+    op_scope_sum(s->be, &v, solver_mixing_scope(s), s->config.decay, s->config.reverse);
+}
+
+enum status solver_call(struct solver *s, const struct tensor *z, const struct tensor *f,
+                        struct error *err)
+{
+    struct tensor z3 = tensor_shape(z, 3, s->b, s->t, s->width, 1);
+    struct tensor f3 = tensor_shape(f, 3, s->b, s->t, s->width, 1);
+    s->calls++;
+    return s->fn(s->ctx, &z3, &f3, err);
+}
+
+static enum status check_config(const struct solver_config *c, struct error *err)
+{
+    if (c->max_iter < 1)
+        return error_set(err, STATUS_CONFIG, "solver: max_iter: want at least 1, got %lld",
+                         (long long)c->max_iter);
+    if (c->history < 1 || c->history > MAX_HISTORY)
+        return error_set(err, STATUS_CONFIG, "solver: history: want 1..%d, got %lld", MAX_HISTORY,
+                         (long long)c->history);
+    if (!(c->decay >= 0 && c->decay <= 1))
+        return error_set(err, STATUS_CONFIG, "solver: decay: want 0..1, got %g", c->decay);
+    if (!(c->damping > 0 && c->damping <= 2))
+        return error_set(err, STATUS_CONFIG, "solver: damping: want above 0, at most 2, got %g",
+                         c->damping);
+    if (!(c->ridge >= 0 && c->tol >= 0))
+        return error_set(err, STATUS_CONFIG, "solver: ridge and tol must not be negative");
+    if (c->line_search && (c->method != SOLVE_BROYDEN || c->scope != SCOPE_BATCH))
+        return error_set(err, STATUS_CONFIG,
+                         "solver: line_search: only with method broyden and scope batch, since one "
+                         "step length is chosen for the whole batch");
+    return STATUS_OK;
+}
+
+/* A large tensor, the lender's if there is one of at least that size. */
+static enum status take(struct solver *s, struct tensor *t, bool *lent, const struct tensor *offer,
+                        int ndim, int64_t d0, int64_t d1, int64_t d2, struct error *err)
+{
+    if (offer != NULL && offer->data != NULL && tensor_count(offer) >= d0 * d1 * d2) {
+        *t = tensor_prefix(offer, ndim, d0, d1, d2, 1);
+        *lent = true;
+        return STATUS_OK;
+    }
+    return op_alloc(s->be, t, s->be->ops->real, ndim, d0, d1, d2, 1, err);
+}
+
+static enum status plan_large(struct solver *s, struct solver *lender, struct error *err)
+{
+    int64_t n = s->batch * s->length;
+    for (int i = 0; i < s->method->work_tensors; i++)
+        TRY(take(s, &s->work[i], &s->lent_work[i], lender == NULL ? NULL : &lender->work[i], 2, n,
+                 s->width, 1, err));
+    for (int i = 0; i < s->method->history_tensors; i++)
+        TRY(take(s, &s->hist[i], &s->lent_hist[i], lender == NULL ? NULL : &lender->hist[i], 3,
+                 s->history, n, s->width, err));
+    return take(s, &s->best_z, &s->lent_best, lender == NULL ? NULL : &lender->best_z, 2, n,
+                s->width, 1, err);
+}
+
+static enum status plan_small(struct solver *s, struct error *err)
+{
+    struct backend *be = s->be;
+    enum dtype real = be->ops->real;
+    int64_t n = s->batch * s->length, m = s->history;
+    struct tensor *const ints[] = {&s->best_at, &s->reason, &s->evals, &s->len, &s->restarts};
+    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
+        TRY(op_alloc(be, ints[i], DTYPE_I32, 1, n, 1, 1, 1, err));
+    TRY(op_alloc(be, &s->active, DTYPE_I32, 1, 1, 1, 1, 1, err));
+    TRY(op_alloc(be, &s->best, real, 1, n, 1, 1, 1, err));
+    TRY(op_alloc(be, &s->first, real, 1, n, 1, 1, 1, err));
+    TRY(op_alloc(be, &s->norms, real, 2, n, 2, 1, 1, err));
+    if (s->config.method == SOLVE_PICARD)
+        return STATUS_OK;
+    TRY(op_alloc(be, &s->dots, real, 2, n, m, 1, 1, err));
+    if (s->config.method == SOLVE_ANDERSON) {
+        TRY(op_alloc(be, &s->alpha, real, 2, n, m, 1, 1, err));
+        return op_alloc(be, &s->gram, real, 2, n, m * m, 1, 1, err);
+    }
+    TRY(op_alloc(be, &s->dots_old, real, 2, n, m, 1, 1, err));
+    TRY(op_alloc(be, &s->dots_diff, real, 2, n, m, 1, 1, err));
+    return op_alloc(be, &s->denom, real, 2, n, 1, 1, 1, err);
+}
+
+/* The trace holds one entry an iterate: max_iter evaluations and a given first one. */
+static enum status plan_trace(struct solver *s, int64_t capacity, struct error *err)
+{
+    op_release(s->be, &s->trace);
+    mem_free(s->host_trace);
+    s->host_trace = NULL;
+    s->trace_capacity = 0;
+    TRY(op_alloc(s->be, &s->trace, DTYPE_F64, 2, capacity, 2, 1, 1, err));
+    TRY(mem_alloc((void **)&s->host_trace, (size_t)capacity * 4, sizeof *s->host_trace, err));
+    s->trace_capacity = capacity;
+    return STATUS_OK;
+}
+
+enum status solver_create(struct solver **out, struct backend *be,
+                          const struct solver_config *config, int64_t batch, int64_t length,
+                          int64_t width, struct solver *lender, struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct solver *s = NULL;
+    *out = NULL;
+    TRY(check_config(config, err));
+    TRY(mem_alloc((void **)&s, 1, sizeof *s, err));
+    s->be = be;
+    s->config = *config;
+    s->method = method_of(config->method);
+    s->batch = batch;
+    s->length = length;
+    s->width = width;
+    s->history = config->history;
+    TRY_OUT(plan_large(s, lender, err));
+    TRY_OUT(plan_small(s, err));
+    TRY_OUT(plan_trace(s, config->max_iter + 1, err));
+    *out = s;
+    return STATUS_OK;
+out:
+    solver_free(s);
+    return status;
+}
+
+void solver_free(struct solver *s)
+{
+    if (s == NULL)
+        return;
+    struct tensor *const small[] = {&s->norms, &s->dots,     &s->dots_old, &s->dots_diff,
+                                    &s->denom, &s->alpha,    &s->gram,     &s->best,
+                                    &s->first, &s->best_at,  &s->len,      &s->reason,
+                                    &s->evals, &s->restarts, &s->active,   &s->trace};
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++)
+        op_release(s->be, small[i]);
+    for (int i = 0; i < SOLVER_WORK; i++)
+        if (!s->lent_work[i])
+            op_release(s->be, &s->work[i]);
+    for (int i = 0; i < SOLVER_HISTORIES; i++)
+        if (!s->lent_hist[i])
+            op_release(s->be, &s->hist[i]);
+    if (!s->lent_best)
+        op_release(s->be, &s->best_z);
+    mem_free(s->host_trace);
+    mem_free(s);
+}
+
+enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, enum solve_stop stop,
+                              struct error *err)
+{
+    struct solver_config c = s->config;
+    c.max_iter = max_iter;
+    c.tol = tol;
+    c.stop = stop;
+    TRY(check_config(&c, err));
+    if (max_iter + 1 > s->trace_capacity)
+        TRY(plan_trace(s, max_iter + 1, err));
+    s->config = c;
+    return STATUS_OK;
+}
+
+static void start_run(struct solver *s, const struct tensor *z, const struct tensor *f_best)
+{
+    struct backend *be = s->be;
+    struct tensor *const zeros[] = {&s->best_at, &s->reason, &s->evals,
+                                    &s->len,     &s->first,  &s->restarts};
+    s->b = z->dim[0];
+    s->t = z->dim[1];
+    s->rows = s->b * s->t;
+    assert(z->dim[2] == s->width && s->rows <= s->batch * s->length);
+    s->z = tensor_matrix(z);
+    s->have_f = false;
+    s->iterates = s->calls = s->pairs = s->dropped = 0;
+    for (size_t i = 0; i < sizeof zeros / sizeof *zeros; i++) {
+        struct tensor t = solver_rows(s, zeros[i]);
+        op_fill(be, &t, 0);
+    }
+    struct tensor best = solver_rows(s, &s->best), best_z = solver_rows(s, &s->best_z);
+    op_fill(be, &best, INFINITY);
+    /* should no residual be finite, the start is what is returned */
+    op_copy(be, &best_z, &s->z);
+    if (f_best != NULL) {
+        struct tensor f = tensor_matrix(f_best);
+        op_copy(be, &f, &s->z);
+    }
+    if (s->gram.data != NULL)
+        op_fill(be, &s->gram, 0);
+}
+
+static void judge(struct solver *s, int64_t k, const struct tensor *f_best)
+{
+    struct tensor norms = solver_rows(s, &s->norms);
+    struct tensor by_row = tensor_shape(&norms, 3, s->b, s->t, 2, 1);
+    op_scope_sum(s->be, &by_row, s->config.scope, s->config.decay, s->config.reverse);
+    bool absolute = s->config.stop == STOP_ABS;
+    struct solve_judge p = {
+        .norms = norms,
+        .z = s->z,
+        .f = s->f,
+        .best_z = solver_rows(s, &s->best_z),
+        .best = solver_rows(s, &s->best),
+        .first = solver_rows(s, &s->first),
+        .best_at = solver_rows(s, &s->best_at),
+        .reason = solver_rows(s, &s->reason),
+        .evals = solver_rows(s, &s->evals),
+        .active = s->active,
+        .k = k,
+        .min_iter = s->config.min_iter,
+        .stall = s->config.stall > 0 ? s->config.stall : INT64_MAX,
+        .stop = s->config.stop,
+        .tol = s->config.tol,
+        .rel_floor = s->config.method == SOLVE_ANDERSON ? FLOOR_ANDERSON : FLOOR_OTHERS,
+        .diverge = (double)s->t * (absolute ? DIVERGE_ABS : DIVERGE_REL),
+    };
+    if (f_best != NULL)
+        p.best_f = tensor_matrix(f_best);
+    op_solve_judge(s->be, &p);
+}
+
+/* Residual k of the whole batch from a squared pair, as the stop rule reads it. */
+static double batch_residual(const struct solver *s, const double squares[2], bool absolute)
+{
+    double floor = s->config.method == SOLVE_ANDERSON ? FLOOR_ANDERSON : FLOOR_OTHERS;
+    double g = sqrt(squares[0]);
+    return absolute ? g : g / (sqrt(squares[1]) + floor);
+}
+
+/* The published rule for the whole batch: nearly converged, and flat for 30 iterations. */
+static bool stagnant(struct solver *s, int64_t k)
+{
+    double squares[STAGNANT_WINDOW][2], low = INFINITY, high = 0, last = INFINITY;
+    if (s->config.scope != SCOPE_BATCH || k <= STAGNANT_WINDOW)
+        return false;
+    struct tensor window = tensor_slice(&s->trace, k + 1 - STAGNANT_WINDOW, STAGNANT_WINDOW);
+    op_download(s->be, squares, DTYPE_F64, &window);
+    for (int i = 0; i < STAGNANT_WINDOW; i++) {
+        last = batch_residual(s, squares[i], s->config.stop == STOP_ABS);
+        low = fmin(low, last);
+        high = fmax(high, last);
+    }
+    return last < STAGNANT_BAND * s->config.tol && high / low < STAGNANT_RATIO;
+}
+
+static enum status evaluate(struct solver *s, int64_t k, const struct tensor *f0, struct error *err)
+{
+    s->method->place(s, k);
+    if (k == 0 && f0 != NULL) {
+        struct tensor known = tensor_matrix(f0);
+        op_copy(s->be, &s->f, &known);
+    } else if (s->have_f) {
+        s->have_f = false;
+    } else {
+        TRY(solver_call(s, &s->z, &s->f, err));
+    }
+    struct tensor norms = solver_rows(s, &s->norms), total = tensor_slice(&s->trace, k, 1);
+    op_solve_residual(s->be, &s->g, &s->f, &s->z, &norms, &total);
+    s->iterates = k + 1;
+    return STATUS_OK;
+}
+
+enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct tensor *z,
+                       const struct tensor *f0, const struct tensor *f_best, struct error *err)
+{
+    s->fn = fn;
+    s->ctx = ctx;
+    s->given_f0 = f0 != NULL;
+    start_run(s, z, f_best);
+    int64_t limit = s->config.max_iter + (f0 != NULL ? 1 : 0);
+    for (int64_t k = 0; k < limit; k++) {
+        TRY(evaluate(s, k, f0, err));
+        judge(s, k, f_best);
+        if (k + 1 == limit)
+            break;
+        if (s->config.stop != STOP_FIXED) {
+            int32_t active = 0;
+            op_download(s->be, &active, DTYPE_I32, &s->active);
+            if (active == 0 || stagnant(s, k))
+                break;
+        }
+        TRY(s->method->advance(s, k, err));
+    }
+    struct tensor best_z = solver_rows(s, &s->best_z);
+    op_copy(s->be, &s->z, &best_z);
+    return backend_check(s->be, err);
+}
+
+static void report_rows(struct solver *s, struct solve_report *r, const int32_t *reason,
+                        const int32_t *evals, const double *best)
+{
+    int64_t free_first = s->given_f0 ? 1 : 0;
+    double evals_sum = 0, best_sum = 0;
+    for (int64_t n = 0; n < s->rows; n++) {
+        int32_t why = reason[n];
+        if (why == SOLVE_ACTIVE && s->config.stop == STOP_FIXED)
+            why = SOLVE_FIXED;
+        else if (why == SOLVE_ACTIVE)
+            why = s->calls < s->config.max_iter ? SOLVE_STALLED : SOLVE_MAX_ITER;
+        r->reasons[why]++;
+        int64_t e = evals[n] - free_first;
+        evals_sum += (double)e;
+        r->evals_max = e > r->evals_max ? e : r->evals_max;
+        best_sum += best[n];
+        if (!(best[n] <= r->rel_max)) /* a NaN or infinity stays */
+            r->rel_max = best[n];
+    }
+    r->evals_mean = evals_sum / (double)s->rows;
+    r->rel_mean = best_sum / (double)s->rows;
+}
+
+static void report_trace(struct solver *s, struct solve_report *r)
+{
+    int64_t n = s->iterates, capacity = s->trace_capacity;
+    double *squares = s->host_trace, *abs = squares + 2 * capacity, *rel = abs + capacity;
+    double lowest = INFINITY;
+    struct tensor used = tensor_slice(&s->trace, 0, n);
+    op_download(s->be, squares, DTYPE_F64, &used);
+    for (int64_t k = 0; k < n; k++) {
+        abs[k] = batch_residual(s, squares + 2 * k, true);
+        rel[k] = batch_residual(s, squares + 2 * k, false);
+        double value = s->config.stop == STOP_ABS ? abs[k] : rel[k];
+        if (value < lowest) {
+            lowest = value;
+            r->best_iter = k;
+        }
+    }
+    r->trace_abs = abs;
+    r->trace_rel = rel;
+    r->trace_len = n;
+}
+
+enum status solver_report(struct solver *s, struct solve_report *r, struct error *err)
+{
+    struct backend *be = s->be;
+    enum status status = STATUS_OK;
+    int32_t *ints = NULL;
+    double *best = NULL;
+    size_t n = (size_t)s->rows;
+    *r = (struct solve_report){.rows = s->rows, .evals = s->calls};
+    TRY_OUT(mem_alloc((void **)&ints, 3 * n, sizeof *ints, err));
+    TRY_OUT(mem_alloc((void **)&best, n, sizeof *best, err));
+    struct tensor reason = solver_rows(s, &s->reason), evals = solver_rows(s, &s->evals);
+    struct tensor restarts = solver_rows(s, &s->restarts), best_r = solver_rows(s, &s->best);
+    op_download(be, ints, DTYPE_I32, &reason);
+    op_download(be, ints + n, DTYPE_I32, &evals);
+    op_download(be, ints + 2 * n, DTYPE_I32, &restarts);
+    op_download(be, best, DTYPE_F64, &best_r);
+    report_rows(s, r, ints, ints + n, best);
+    r->restarts = s->dropped * s->rows;
+    for (size_t i = 0; i < n; i++)
+        r->restarts += ints[2 * n + i];
+    report_trace(s, r);
+out:
+    mem_free(ints);
+    mem_free(best);
+    return status;
+}

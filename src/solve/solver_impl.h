@@ -1,0 +1,63 @@
+/* Shared by the solver's loop and its methods. */
+#ifndef DEQ_SOLVE_SOLVER_IMPL_H
+#define DEQ_SOLVE_SOLVER_IMPL_H
+
+#include "solve/solver.h"
+
+/* A method: how the next iterate follows from the evaluated ones. */
+struct method {
+    int work_tensors;    /* [N,D] beyond those of the loop */
+    int history_tensors; /* [m,N,D] */
+    /* Chooses where evaluation k leaves f and its residual: s->f and s->g. */
+    void (*place)(struct solver *s, int64_t k);
+    /* From iterate k, evaluated and judged, to the next one: s->z of rows still active. */
+    enum status (*advance)(struct solver *s, int64_t k, struct error *err);
+};
+
+extern const struct method picard_method, anderson_method, broyden_method;
+
+enum { SOLVER_WORK = 4, SOLVER_HISTORIES = 2 };
+
+struct solver {
+    struct backend *be;          /* borrows */
+    struct solver_config config; /* of the next run */
+    const struct method *method;
+    int64_t batch, length, width, history; /* planned */
+    struct tensor work[SOLVER_WORK];       /* [N,D]; owns unless `lent` */
+    struct tensor hist[SOLVER_HISTORIES];  /* [m,N,D]; owns unless `lent` */
+    struct tensor best_z;                  /* [N,D]; owns unless `lent` */
+    bool lent_work[SOLVER_WORK], lent_hist[SOLVER_HISTORIES], lent_best;
+    struct tensor norms;                                 /* owns: [N,2] */
+    struct tensor dots, dots_old, dots_diff;             /* owns: [N,m]; the last two for Broyden */
+    struct tensor denom;                                 /* owns: [N,1], Broyden */
+    struct tensor alpha, gram;                           /* owns: [N,m], [N,m,m], Anderson */
+    struct tensor best, first;                           /* owns: [N] */
+    struct tensor best_at, reason, evals, len, restarts; /* owns: I32 [N] */
+    struct tensor active;                                /* owns: I32 [1] */
+    struct tensor trace; /* owns: F64 [capacity,2] squared norms of g and f */
+    double *host_trace;  /* owns: [capacity * 4]: squares, then abs and rel */
+    int64_t trace_capacity;
+    /* of the current run */
+    int64_t b, t, rows;
+    struct tensor z, f, g; /* views [rows,D] */
+    solve_fn fn;
+    void *ctx;
+    bool have_f; /* f at z is known already */
+    bool given_f0;
+    int64_t iterates; /* evaluated so far */
+    int64_t calls;    /* of fn */
+    int64_t pairs;    /* Broyden: pairs in the history */
+    int64_t dropped;  /* Broyden: full histories dropped */
+};
+
+/* The scope of mixing weights: with `batch` they are per sequence. */
+enum scope solver_mixing_scope(const struct solver *s);
+/* The first rows of a planned tensor: [n,D], [m,n,D], [n,m] or [n]. */
+struct tensor solver_rows(const struct solver *s, const struct tensor *planned);
+/* Sums val [rows,C] in place over the mixing scope. */
+void solver_mix(const struct solver *s, const struct tensor *val);
+/* f <- fn(z) for views [rows,D]. */
+enum status solver_call(struct solver *s, const struct tensor *z, const struct tensor *f,
+                        struct error *err);
+
+#endif
