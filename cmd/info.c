@@ -1,0 +1,136 @@
+/* `deq info`: what a file holds, and whether it is whole. */
+#include "info.h"
+
+#include "base/mem.h"
+#include "cmd.h"
+#include "commands.h"
+#include "options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char usage[] =
+    "usage: deq info FILE [--check] [--json]\n"
+    "       deq info --config FILE [--set KEY=VALUE]... [--json]\n"
+    "\n"
+    "Prints what a file holds. FILE is a checkpoint, a shard of tokens or a safetensors file.\n"
+    "\n"
+    "      --config FILE     the resolved configuration: every key, derived values filled in.\n"
+    "                        A bare name is also looked for in ./configs and in the presets\n"
+    "      --set KEY=VALUE   change a key of the configuration; may be repeated\n"
+    "      --check           verify every checksum; exit 1 if something is damaged\n"
+    "      --json            one JSON object, for scripts\n"
+    "  -h, --help            this help\n";
+
+enum { OPTION_CONFIG = 256, OPTION_SET, OPTION_CHECK, OPTION_JSON, MAX_SET = 256 };
+
+static const struct option options[] = {
+    {"config", required_argument, NULL, OPTION_CONFIG},
+    {"set", required_argument, NULL, OPTION_SET},
+    {"check", no_argument, NULL, OPTION_CHECK},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+void info_json_begin(struct json_writer *w, const struct info_request *request, const char *kind)
+{
+    json_write_begin(w, false);
+    json_write_object(w, NULL);
+    json_write_string(w, "file", request->path);
+    json_write_string(w, "kind", kind);
+}
+
+enum status info_json_print(struct json_writer *w, struct error *err)
+{
+    char *text = NULL;
+    json_write_end(w);
+    TRY(json_write_finish(w, &text, err));
+    puts(text);
+    mem_free(text);
+    return STATUS_OK;
+}
+
+/* The kinds of files, told apart by their first bytes. */
+struct kind {
+    const char *magic;
+    size_t len;
+    enum status (*print)(const struct info_request *request, struct error *err);
+};
+
+static const struct kind kinds[] = {
+    {NULL, 0, NULL},
+};
+
+/* The first bytes of a file. STATUS_NOINPUT; STATUS_DATA if it has none. */
+static enum status read_start(const char *path, char *start, size_t size, size_t *got,
+                              struct error *err)
+{
+    struct stat info;
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        return error_set(err, STATUS_NOINPUT, "%s: a folder; give one of its files", path);
+    FILE *file = fopen(path, "rb");
+    if (file == NULL)
+        return error_set(err, STATUS_NOINPUT, "%s: cannot open: %s", path, strerror(errno));
+    *got = fread(start, 1, size, file);
+    bool failed = ferror(file) != 0;
+    int why = errno;
+    fclose(file);
+    if (failed)
+        return error_set(err, STATUS_NOINPUT, "%s: cannot read: %s", path, strerror(why));
+    if (*got == 0)
+        return error_set(err, STATUS_DATA, "%s: the file is empty", path);
+    return STATUS_OK;
+}
+
+static enum status info_file(const struct info_request *request, struct error *err)
+{
+    char start[16];
+    size_t got;
+    TRY(read_start(request->path, start, sizeof start, &got, err));
+    for (const struct kind *k = kinds; k->magic != NULL; k++)
+        if (got >= k->len && memcmp(start, k->magic, k->len) == 0)
+            return k->print(request, err);
+    return error_set(err, STATUS_DATA,
+                     "%s: neither a checkpoint nor a shard nor a safetensors file%s", request->path,
+                     start[0] == '{' ? "; for a configuration: deq info --config FILE" : "");
+}
+
+static enum status run(int argc, char **argv, struct error *err)
+{
+    struct info_request request = {0};
+    const char *config = NULL;
+    char *set[MAX_SET];
+    int set_count = 0, option;
+    options_start();
+    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+        if (option == OPTION_CONFIG)
+            config = optarg;
+        else if (option == OPTION_SET && set_count < MAX_SET)
+            set[set_count++] = optarg;
+        else if (option == OPTION_CHECK)
+            request.check = true;
+        else if (option == OPTION_JSON)
+            request.json = true;
+        else
+            return options_refuse(option, argv, options, err);
+    }
+    int files = argc - optind;
+    if (config != NULL && files > 0)
+        return error_set(err, STATUS_USAGE, "want a FILE or --config FILE, not both");
+    if (config == NULL && set_count > 0)
+        return error_set(err, STATUS_USAGE, "--set: belongs to --config FILE");
+    if (config == NULL && files != 1)
+        return error_set(err, STATUS_USAGE, "want one FILE, or --config FILE; got %d", files);
+    request.path = config != NULL ? config : argv[optind];
+    return config != NULL ? info_config(&request, set, set_count, err) : info_file(&request, err);
+}
+
+const struct command command_info = {
+    .name = "info",
+    .summary = "what a checkpoint, a shard or a configuration holds; is it whole?",
+    .usage = usage,
+    .run = run,
+};

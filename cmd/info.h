@@ -1,0 +1,23 @@
+/* `deq info`, one function a kind of file. */
+#ifndef DEQ_CMD_INFO_H
+#define DEQ_CMD_INFO_H
+
+#include "base/json.h"
+#include "base/status.h"
+#include <stdbool.h>
+
+struct info_request {
+    const char *path;
+    bool check; /* verify everything; STATUS_CHECK names what is bad */
+    bool json;  /* one JSON object instead of text */
+};
+
+/* Prints a JSON object begun with "file" and "kind" by info_json_begin and frees it. */
+void info_json_begin(struct json_writer *w, const struct info_request *request, const char *kind);
+enum status info_json_print(struct json_writer *w, struct error *err);
+
+/* The resolved configuration; `set` are the --set assignments. */
+enum status info_config(const struct info_request *request, char *const *set, int set_count,
+                        struct error *err);
+
+#endif

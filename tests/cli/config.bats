@@ -1,0 +1,110 @@
+#!/usr/bin/env bats
+# Configurations as users meet them: the reference, bare names, --set, messages and exit codes.
+
+setup() {
+    DEQ=${DEQ:-build/deq}
+    DEQ=$(realpath "$DEQ")
+    cd "$BATS_TEST_TMPDIR"
+}
+
+@test "help config lists every key that info --config prints" {
+    echo '{}' > a.json
+    "$DEQ" help config > reference
+    "$DEQ" help config --markdown > table
+    head -2 table | tail -1 | grep -q '^|---|'
+    names=$("$DEQ" info --config a.json | sed -n 's/^ *"\([a-z_0-9]*\)": [^{].*/\1/p' | sort -u)
+    [ "$(echo "$names" | wc -l)" -gt 50 ]
+    for name in $names; do
+        grep -q "^[a-z.]*\.$name = " reference
+        grep -q "^| \`[a-z.]*\.$name\` |" table
+    done
+}
+
+@test "derived values are filled in, and the output is a configuration again" {
+    echo '{"model": {"d_model": 96, "n_head": 3}}' > a.json
+    "$DEQ" info --config a.json > b.json
+    grep -q '"d_head": 32' b.json
+    grep -q '"d_embed": 96' b.json
+    "$DEQ" info --config b.json > c.json
+    cmp b.json c.json
+}
+
+@test "--set reaches any key and may be repeated" {
+    echo '{}' > a.json
+    run "$DEQ" info --config a.json --set model.cutoffs=20,40 --set train.lr=0.25 \
+        --set solver.forward.method=broyden --set data.dir=here
+    [ "$status" -eq 0 ]
+    [[ "$output" == *'"cutoffs": [20, 40]'* ]]
+    [[ "$output" == *'"tie_projs": [false, true, true]'* ]]
+    [[ "$output" == *'"lr": 0.25'* ]]
+    [[ "$output" == *'"method": "broyden"'* ]]
+    [[ "$output" == *'"dir": "here"'* ]]
+}
+
+@test "--json prints one line with the configuration in it" {
+    echo '{}' > a.json
+    run "$DEQ" info --config a.json --json
+    [ "$status" -eq 0 ]
+    [ "${#lines[@]}" -eq 1 ]
+    [[ "$output" == '{"file":"a.json","kind":"config","config":{"data":{"dir":"data/kjv"},'*'}}' ]]
+}
+
+@test "a bare name is looked for in ./configs, with and without .json" {
+    mkdir configs
+    echo '{"train": {"seed": 77}}' > configs/mine.json
+    for name in mine mine.json configs/mine.json; do
+        run "$DEQ" info --config $name
+        [ "$status" -eq 0 ]
+        [[ "$output" == *'"seed": 77'* ]]
+    done
+    echo '{"train": {"seed": 78}}' > mine.json
+    run "$DEQ" info --config mine.json
+    [[ "$output" == *'"seed": 78'* ]]
+}
+
+@test "a missing configuration: exit 66, the places named" {
+    run "$DEQ" info --config nowhere
+    [ "$status" -eq 66 ]
+    [[ "$output" == "deq info: nowhere: no such configuration file, here or in ./configs"* ]]
+    run "$DEQ" info --config ./nowhere.json
+    [ "$status" -eq 66 ]
+    [ "$output" = "deq info: ./nowhere.json: no such configuration file" ]
+    run "$DEQ" info --config ""
+    [ "$status" -eq 64 ]
+}
+
+@test "bad configurations: exit 78, with file, line and key" {
+    printf '{\n "solver": {\n  "forward": {"history": 0}}}' > a.json
+    run "$DEQ" info --config a.json
+    [ "$status" -eq 78 ]
+    [ "$output" = "deq info: a.json:3: solver.forward.history: want 1..64, got 0" ]
+
+    printf '{\n "model": {\n\n "d_modle": 1}}' > a.json
+    run "$DEQ" info --config a.json
+    [ "$status" -eq 78 ]
+    [ "$output" = "deq info: a.json:4: model.d_modle: unknown key; the nearest known one is model.d_model" ]
+
+    printf '{"model": {"d_model": 100}}' > a.json
+    run "$DEQ" info --config a.json
+    [ "$status" -eq 78 ]
+    [ "$output" = "deq info: a.json: model.n_head: 8 does not divide model.d_model 100" ]
+
+    printf '{"model": {"d_model": 100}' > a.json
+    run "$DEQ" info --config a.json
+    [ "$status" -eq 78 ]
+    [ "$output" = "deq info: a.json:1:27: want ',' or '}' in an object" ]
+
+    : > a.json
+    run "$DEQ" info --config a.json
+    [ "$status" -eq 78 ]
+}
+
+@test "bad assignments: exit 78" {
+    echo '{}' > a.json
+    run "$DEQ" info --config a.json --set train.lr=fast
+    [ "$status" -eq 78 ]
+    [ "$output" = 'deq info: --set: train.lr: want 0 < x <= 100, got "fast"' ]
+    run "$DEQ" info --config a.json --set train.precision=bf16
+    [ "$status" -eq 78 ]
+    [ "$output" = "deq info: a.json: train.precision: only fp32 is there yet; tf32 and bf16 are not" ]
+}
