@@ -1,33 +1,171 @@
-# Minimal build: every .c under src is the library, cmd the program, tests/*/test_*.c the tests.
-CC ?= gcc
+# deq: `make` builds build/deq, `make help` lists the rest.
+#
+# Layout: src/*/*.c is the library, cmd/*.c the program, tests/<folder>/test_*.c are test programs
+# (cmocka), tests/tools/*.c small programs that tests use, tests/*/*.bats tests of the binary and the
+# scripts. A new file is found by itself.
+
+# ---- What a user may set ------------------------------------------------------------------------
+ifeq ($(origin CC),default)
+CC = gcc
+endif
 BUILD ?= build
 ARCH ?= native
 CFLAGS ?= -O2 -g
-WARN = -Wall -Wextra -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes
-ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -Isrc -march=$(ARCH) -fopenmp $(WARN) $(CFLAGS)
-KERNEL_CFLAGS = -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
-LDLIBS = -ldnnl -lopenblas -lcjson -lz -lxxhash -lm -lpthread
-LIB_SRC = $(wildcard src/*/*.c)
-CMD_SRC = $(wildcard cmd/*.c)
-TEST_SRC = $(wildcard tests/*/test_*.c)
-LIB_OBJ = $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
-CMD_OBJ = $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
-TESTS = $(TEST_SRC:%.c=$(BUILD)/%)
+LDFLAGS ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
+V ?= 0
+SANITIZE = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined
 
-all: $(BUILD)/deq
+# All cores, unless -j was given or a make above us shares its own.
+ifeq ($(MAKELEVEL)$(filter -j% --jobs%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+endif
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+# ---- Files --------------------------------------------------------------------------------------
+LIB_SRC := $(wildcard src/*/*.c)
+CMD_SRC := $(wildcard cmd/*.c)
+TEST_SRC := $(wildcard tests/*/test_*.c)
+TOOL_SRC := $(wildcard tests/tools/*.c)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
+CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
+TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
+TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
+# Without a program yet there is only the library to build.
+DEQ := $(if $(filter cmd/main.c,$(CMD_SRC)),$(BUILD)/deq)
+FORMATTED = $(wildcard src/*/*.[ch] cmd/*.[ch] tests/*/*.[ch])
+
+# ---- Flags --------------------------------------------------------------------------------------
+# Cut messages are meant to be cut, and whether gcc sees one depends on the optimisation level.
+WERROR ?= -Werror
+WARN = -Wall -Wextra $(WERROR) -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes \
+    -Wno-format-truncation
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -Isrc -march=$(ARCH) -fopenmp $(WARN) $(CFLAGS)
+# Never -ffast-math: it deletes the tests for NaN.
+KERNEL_CFLAGS = -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
+# Debian keeps several builds of OpenBLAS and an administrator may have chosen any: the OpenMP one
+# is asked for by its folder where it exists.
+OPENBLAS_DIR := $(firstword $(wildcard \
+    /usr/lib/$(shell $(CC) -print-multiarch 2>/dev/null)/openblas-openmp))
+ALL_LDFLAGS = $(LDFLAGS) $(if $(OPENBLAS_DIR),-L$(OPENBLAS_DIR) -Wl$(comma)-rpath$(comma)$(OPENBLAS_DIR))
+LDLIBS = -ldnnl -lopenblas -lcjson -lz -lxxhash -lm -lpthread
+comma := ,
+
+# git's answer in a checkout, the file VERSION in an unpacked archive.
+VERSION := $(shell cat VERSION)
+ifneq ($(wildcard .git),)
+VERSION := $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || \
+    { hash=$$(git describe --always --dirty 2>/dev/null) && echo $(VERSION)+g$$hash; } || \
+    echo $(VERSION))
+endif
+# The version goes to the file that prints it, the folder of installed configs to cmd/ only.
+$(BUILD)/obj/cmd/%.o: DEFINES = -DDEQ_CONFIG_DIR='"$(PREFIX)/share/deq/configs"'
+$(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"'
+$(BUILD)/obj/src/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
+
+# Pretty lines, or with V=1 the commands.
+ifeq ($(V),0)
+Q = @
+say = @printf '  %-9s %s\n' $(1) '$(2)'
+endif
+
+# ---- Build --------------------------------------------------------------------------------------
+all: $(DEQ) $(BUILD)/libdeq.a
+
 $(BUILD)/deq: $(CMD_OBJ) $(BUILD)/libdeq.a
-	$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDLIBS)
-$(BUILD)/libdeq.a: $(LIB_OBJ)
-	rm -f $@ && ar rcs $@ $^
-$(BUILD)/obj/src/cpu/%.o: ALL_CFLAGS += $(KERNEL_CFLAGS)
-$(BUILD)/obj/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
-$(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests -MMD -MP -o $@ $< $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
-tests: $(TESTS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/libdeq.a: $(LIB_OBJ) $(BUILD)/lib.list
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJ)
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags $(BUILD)/features
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(KERNEL) $(DEFINES) -MMD -MP -c -o $@ $<
+
+$(CMD_OBJ): $(BUILD)/flags.cmd
+$(BUILD)/obj/cmd/main.o: $(BUILD)/flags.main
+
+$(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags
+	$(call say,TEST,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
+	    $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
+
+$(TOOLS): $(BUILD)/tests/tools/%: tests/tools/%.c $(BUILD)/libdeq.a $(BUILD)/flags
+	$(call say,TOOL,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< \
+	    $(BUILD)/libdeq.a $(LDLIBS)
+
+# Stamps: rewritten only when their text changes, so that changed flags rebuild what they touch.
+# -march=native is resolved to what it means here: a folder shared between machines is not reused.
+MACHINE := $(shell $(CC) --version 2>/dev/null | head -n 1; \
+    $(CC) -march=$(ARCH) -Q --help=target 2>/dev/null | cksum)
+stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || \
+    printf '%s\n' '$(subst ','\'',$(1))' >$@
+$(BUILD)/flags: FORCE
+	$(call stamp,$(MACHINE) $(CC) $(ALL_CFLAGS) $(KERNEL_CFLAGS) $(ALL_LDFLAGS) $(LDLIBS))
+$(BUILD)/flags.cmd: FORCE
+	$(call stamp,$(PREFIX))
+$(BUILD)/flags.main: FORCE
+	$(call stamp,$(VERSION))
+# A removed source file leaves the library.
+$(BUILD)/lib.list: FORCE
+	$(call stamp,$(LIB_SRC))
+
+# What this machine has, told once per set of flags. CUDA and MPI will be asked for here.
+$(BUILD)/features: scripts/probe.sh $(BUILD)/flags
+	@echo "Looking for libraries (compiler $(CC), -march=$(ARCH)):"
+	@scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)'
+	@touch $@
+
+FORCE:
+.PHONY: FORCE
+
+# ---- Tests --------------------------------------------------------------------------------------
+# Programs for tests, here and with sanitizers. The scripts then run them all.
+tests: $(TESTS) $(TOOLS)
+asan:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CFLAGS='$(SANITIZE)' tests all
+test: all tests asan
+	@tests/run.sh -b $(BUILD)
+demo:
+	@scripts/demo.sh
+
+# ---- Install ------------------------------------------------------------------------------------
+install: all
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/deq/configs'
+	$(if $(DEQ),install -m 755 $(DEQ) '$(DESTDIR)$(PREFIX)/bin/deq')
+	install -m 644 configs/*.json '$(DESTDIR)$(PREFIX)/share/deq/configs'
+uninstall:
+	rm -f '$(DESTDIR)$(PREFIX)/bin/deq'
+	rm -rf '$(DESTDIR)$(PREFIX)/share/deq'
+
+# ---- Housekeeping -------------------------------------------------------------------------------
 clean:
-	rm -rf $(BUILD)
-.PHONY: all tests clean
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d)
+	rm -rf $(BUILD) $(BUILD)-asan
+format:
+	clang-format -i $(FORMATTED)
+check-format:
+	clang-format --dry-run -Werror $(FORMATTED)
+
+help:
+	@echo 'make [TARGET] [VARIABLE=VALUE]...'
+	@echo '  all           build/deq (default)'
+	@echo '  test          builds and runs every test, also under sanitizers'
+	@echo '  demo          data, training, evaluation and a sample, in minutes (scripts/demo.sh)'
+	@echo '  asan          program and tests with address and undefined sanitizers, in build-asan'
+	@echo '  tests         the test programs only'
+	@echo '  install       PREFIX/bin/deq and PREFIX/share/deq/configs; uninstall takes them away'
+	@echo '  format        clang-format on all sources; check-format only looks'
+	@echo '  clean         removes the build folders'
+	@echo 'Variables:'
+	@echo '  PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  BUILD=$(BUILD)  CC=$(CC)  CFLAGS=$(CFLAGS)  LDFLAGS=$(LDFLAGS)'
+	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
+	@echo '  V=1           prints the full commands'
+
+.PHONY: all tests asan test demo install uninstall clean format check-format help
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d)

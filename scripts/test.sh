@@ -1,0 +1,22 @@
+#!/bin/sh
+# Installs what is missing, builds, and runs every test. The last line is
+# `N passed, N failed, N skipped`; exit 0 if none failed (and some passed).
+set -eu
+cd "$(dirname "$0")/.."
+
+# Nothing ran: that is a failure too, said in the form callers read.
+broken()
+{
+    echo "test.sh: $1" >&2
+    echo "0 passed, 1 failed, 0 skipped"
+    exit 1
+}
+
+scripts/deps.sh build test || {
+    code=$?
+    echo "0 passed, 1 failed, 0 skipped"
+    exit "$code"
+}
+make all tests || broken "the build failed"
+make asan || broken "the build with sanitizers failed"
+exec tests/run.sh
