@@ -94,6 +94,9 @@ BEGIN {
     file["t"] = dir "/train.tokens"
     file["v"] = dir "/valid.tokens"
     file["s"] = dir "/test.tokens"
+    # A part without lines is an empty file.
+    for (part in file)
+        printf "" > file[part]
 }
 FNR == NR {
     if ($1 == "t")
