@@ -169,12 +169,12 @@ struct solve_judge {
 /* Anderson mixing weights of every row. dots [N,m]: inner products of the newest residual (slot
  * `slot`) with the residuals in slots 0..count-1, summed over the mixing scope; they become row
  * and column `slot` of the row's Gram matrix. Slots form a ring: before `slot` comes slot - 1, and
- * count - 1 before 0 (a ring that is not full yet is filled up to `slot`). Then (G + ridge I) a = 1 over the newest `len`
- * slots, alpha = a / sum(a), zero elsewhere; ridge is multiplied by trace(G)/len if `relative`.
- * len is first counted up, to `count` at most; if the system has no finite solution (a zero pivot,
- * a NaN, a zero sum), alpha picks the newest slot, len
- * becomes 1 and restarts is counted. Solved in double precision. Rows with reason != 0 are kept up
- * to date too (their Gram entries may be shared through the scope). */
+ * count - 1 before 0 (a ring that is not full yet is filled up to `slot`). Then (G + ridge I) a = 1
+ * over the newest `len` slots, alpha = a / sum(a), zero elsewhere; ridge is multiplied by
+ * trace(G)/len if `relative`. len is first counted up, to `count` at most; if the system has no
+ * finite solution (a zero pivot, a NaN, a zero sum), alpha picks the newest slot, len becomes 1 and
+ * restarts is counted. Solved in double precision. Rows with reason != 0 are kept up to date too
+ * (their Gram entries may be shared through the scope). */
 struct anderson_weights {
     struct tensor alpha;         /* [N,m] out */
     struct tensor gram;          /* [N,m,m] in place */
