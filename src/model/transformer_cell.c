@@ -95,6 +95,7 @@ static struct block_masks masks_view(const struct transformer_cell *c,
     return m;
 }
 
+/* y = norm(x) as the block's attention sees its input, for memory states. */
 static void normalise(struct transformer_cell *c, const struct transformer_cell_block *b,
                       const struct tensor *x, const struct tensor *y)
 {
@@ -104,7 +105,29 @@ static void normalise(struct transformer_cell *c, const struct transformer_cell_
                                  .rows_per_mask = 1,
                                  .kind = c->shape.norm,
                                  .eps = c->shape.norm_eps};
+    if (b->mem_xhat.data != NULL) {
+        norm.xhat = tensor_slice(&b->mem_xhat, 0, norm.a.dim[0]);
+        norm.rstd = tensor_slice(&b->mem_rstd, 0, norm.a.dim[0]);
+    }
     op_residual_norm(c->base.be, &norm);
+}
+
+/* The gain of a norm over memory states is a parameter too: its gradient, given dmem. */
+static void memory_gain_gradient(struct transformer_cell *c, struct transformer_cell_block *b,
+                                 const struct tensor *dmem)
+{
+    int64_t rows = dmem->dim[0];
+    struct tensor dnormed = tensor_slice(&b->dmem_in, 0, rows);
+    weight_vjp(c->base.be, &b->w.qkv, dmem, 0.0, &dnormed);
+    struct residual_norm_vjp norm = {.kind = c->shape.norm,
+                                     .dy = dnormed,
+                                     .xhat = tensor_slice(&b->mem_xhat, 0, rows),
+                                     .rstd = tensor_slice(&b->mem_rstd, 0, rows),
+                                     .gain = b->w.attn_gain.w,
+                                     .ds = dnormed,
+                                     .dgain = b->w.attn_gain.dw,
+                                     .rows_per_mask = 1};
+    op_residual_norm_vjp(c->base.be, &norm);
 }
 
 /* Queries, keys and values of the memory do not change during a solve: computed here, once. */
@@ -226,6 +249,8 @@ static void vjp(struct cell *base, int tape, const struct tensor *z, const struc
             grads.dmem = tensor_slice(&b->dmem, 0, z->dim[0] * b->input.mem_qkv.dim[1]);
         block_vjp(base->be, &c->shape, &b->w, &b->input, &b->tapes[tape], &c->scratch, &in, &out,
                   &from, &to, full ? &grads : NULL);
+        if (full && grads.dmem.data != NULL && b->mem_xhat.data != NULL)
+            memory_gain_gradient(c, b, &grads.dmem);
         from = to;
     }
 }

@@ -195,9 +195,15 @@ static enum status plan_memory(struct transformer_cell *c, struct transformer_ce
     TRY(op_alloc(be, &b->mem_qkv, be->ops->real, 3, p->batch, p->mem_len, 3 * d, 1, err));
     if (c->shape.pre_norm)
         TRY(op_alloc(be, &b->mem_normed, be->ops->real, 3, p->batch, p->mem_len, d, 1, err));
-    if (p->train)
-        TRY(op_alloc(be, &b->dmem, be->ops->real, 2, p->batch * p->mem_len, 3 * d, 1, 1, err));
-    return STATUS_OK;
+    if (!p->train)
+        return STATUS_OK;
+    int64_t rows = p->batch * p->mem_len;
+    TRY(op_alloc(be, &b->dmem, be->ops->real, 2, rows, 3 * d, 1, 1, err));
+    if (!c->shape.pre_norm || b->w.attn_gain.w.data == NULL)
+        return STATUS_OK;
+    TRY(op_alloc(be, &b->mem_xhat, be->ops->real, 2, rows, d, 1, 1, err));
+    TRY(op_alloc(be, &b->mem_rstd, be->ops->real, 1, rows, 1, 1, 1, err));
+    return op_alloc(be, &b->dmem_in, be->ops->real, 2, rows, d, 1, 1, err);
 }
 
 static enum status plan_masks(struct transformer_cell *c, struct transformer_cell_block *b,
@@ -272,9 +278,20 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
     struct backend *be = c->base.be;
     struct weight *const matrix[NORMED_WEIGHTS] = {&b->w.qkv, &b->w.r, &b->w.o, &b->w.ff1,
                                                    &b->w.ff2};
-    struct tensor *const owned[] = {
-        &b->u,   &b->du,       &b->mem_normed,     &b->mem_qkv,  &b->dmem,         &b->rk,
-        &b->drk, &b->mask_ff1, &b->mask_attention, &b->mask_ff2, &b->mask_attn_out};
+    struct tensor *const owned[] = {&b->u,
+                                    &b->du,
+                                    &b->mem_normed,
+                                    &b->mem_qkv,
+                                    &b->dmem,
+                                    &b->rk,
+                                    &b->drk,
+                                    &b->mask_ff1,
+                                    &b->mask_attention,
+                                    &b->mask_ff2,
+                                    &b->mask_attn_out,
+                                    &b->mem_xhat,
+                                    &b->mem_rstd,
+                                    &b->dmem_in};
     for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++) {
         op_release(be, &b->normed[i].inv);
         op_release(be, &matrix[i]->w);
