@@ -10,6 +10,7 @@
 #define DEQ_MODEL_CELL_H
 
 #include "model/config.h"
+#include "model/memory.h"
 #include "model/params.h"
 
 /* Where a segment's dropout masks come from: no dropout, drawn, or as they stand in the cell
@@ -55,6 +56,8 @@ struct cell_ops {
     void (*remember)(struct cell *c, int tape, const struct tensor *h);
     void (*reset_memory)(struct cell *c);
     int64_t (*memory_length)(const struct cell *c);
+    /* The memories the cell keeps, for saving and restoring: number `index` from 0, NULL beyond. */
+    struct memory *(*memory)(struct cell *c, int index);
     void (*free)(struct cell *c);
 };
 

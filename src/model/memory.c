@@ -100,3 +100,13 @@ void memory_push(struct memory *m, struct backend *be, const struct tensor *x)
     m->spare = swap;
     m->count = keep + take;
 }
+
+void memory_upload(struct memory *m, struct backend *be, const float *host, int64_t count)
+{
+    assert(count <= m->capacity);
+    m->start = 0;
+    m->count = count;
+    struct tensor rows = memory_view(m);
+    if (rows.data != NULL)
+        op_upload(be, &rows, host, DTYPE_F32);
+}

@@ -22,6 +22,9 @@ void memory_reset(struct memory *m);
 /* The rows held, [B,count,W]; data NULL while there are none. Valid until the next push. */
 struct tensor memory_view(const struct memory *m);
 
+/* The memory becomes these B*count*W numbers, count <= capacity rows a stream: restoring. */
+void memory_upload(struct memory *m, struct backend *be, const float *host, int64_t count);
+
 /* Appends x [B,L,W], L >= 1, dropping the oldest rows beyond the capacity. */
 void memory_push(struct memory *m, struct backend *be, const struct tensor *x);
 

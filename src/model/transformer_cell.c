@@ -313,6 +313,19 @@ static void reset_memory(struct cell *base)
     }
 }
 
+/* States and injections (or keys and values) of block 0, of block 1, ... */
+static struct memory *memory(struct cell *base, int index)
+{
+    struct transformer_cell *c = self(base);
+    int kinds = c->plan.keep_states ? 2 : 1;
+    if (index >= kinds * c->blocks)
+        return NULL;
+    struct transformer_cell_block *b = &c->block[index / kinds];
+    if (!c->plan.keep_states)
+        return &b->mem_kv;
+    return index % kinds == 0 ? &b->mem_z : &b->mem_u;
+}
+
 const struct cell_ops transformer_cell_ops = {
     .name = "transformer",
     .refresh = refresh,
@@ -324,5 +337,6 @@ const struct cell_ops transformer_cell_ops = {
     .remember = remember,
     .reset_memory = reset_memory,
     .memory_length = memory_length,
+    .memory = memory,
     .free = transformer_cell_free,
 };

@@ -1,0 +1,45 @@
+/* Perplexity of a model over a split, and whether its predictions depend on later tokens. */
+#ifndef DEQ_TRAIN_EVALUATION_H
+#define DEQ_TRAIN_EVALUATION_H
+
+#include "io/stream.h"
+#include "model/model.h"
+
+struct evaluation_options {
+    int64_t layers;   /* > 0: plain applications instead of a solve (pre-training phase) */
+    int64_t max_iter; /* > 0: exactly so many evaluations of f (or at most, with a stop rule) */
+    bool fixed;       /* with max_iter: no stop rule */
+    int64_t segments; /* > 0: only the first so many segments */
+    int64_t leak_segments; /* so many segments, spread over the split, are tested for leaks */
+};
+
+struct evaluation_result {
+    int64_t tokens;                /* scored */
+    double nll;                    /* mean, in nats per token */
+    double ppl;                    /* exp(nll) */
+    double ppl_word;               /* per word: <eos> is not a word, its loss counts */
+    double bits_per_byte;          /* of the text as it was before it was tokenised */
+    double nfe_mean; int64_t nfe_max; /* evaluations of f a position took */
+    double rel_mean, rel_max;      /* residuals of the returned iterates */
+    double leak_max, leak_mean;    /* change of log-probabilities, nats; NaN if not tested */
+    int64_t leak_positions;        /* number of log-probabilities compared */
+    double seconds, tokens_per_s;  /* without the leak test */
+};
+
+/* Called now and then with the tokens scored so far; returns false to stop early. */
+typedef bool (*evaluation_progress_fn)(void *ctx, int64_t tokens, double nll_so_far);
+
+/* Evaluates from the start of the stream, whose batch and length are the model's plan. The model
+ * must be refreshed. Memory is reset before and left as it is after. STATUS_STOPPED if `progress`
+ * said so. */
+enum status evaluation_run(struct model *m, struct stream *stream,
+                           const struct evaluation_options *options,
+                           struct evaluation_result *result, evaluation_progress_fn progress,
+                           void *ctx, struct error *err);
+
+/* A model for evaluation beside, or without, a training: batch, length and memory of `config.eval`.
+ * `shared` as for model_create. */
+enum status evaluation_model(struct model **out, struct backend *be, const struct config *config,
+                             struct params *shared, struct error *err);
+
+#endif
