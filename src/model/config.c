@@ -9,16 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CONFIG_MAX_BYTES = 1 << 20, PATH_MAX_PARTS = 128 };
+enum { CONFIG_MAX_BYTES = 1 << 20, KEY_MAX = 128 };
 
 static void *field(struct config *config, const struct config_key *key)
 {
     return (char *)config + key->offset;
-}
-
-static const void *field_const(const struct config *config, const struct config_key *key)
-{
-    return (const char *)config + key->offset;
 }
 
 void config_defaults(struct config *config)
@@ -229,7 +224,7 @@ static enum status read_section(const struct reader *r, const struct cJSON *obje
                                 const char *prefix, struct config *config)
 {
     for (const struct cJSON *item = json_first(object); item != NULL; item = json_next(item)) {
-        char path[PATH_MAX_PARTS];
+        char path[KEY_MAX];
         int n = snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] != '\0' ? "." : "",
                          json_key(item));
         if (n < 0 || (size_t)n >= sizeof path)
@@ -300,7 +295,7 @@ static enum status set_text(const struct config_key *key, const char *value, cha
 enum status config_set(struct config *config, const char *assignment, struct error *err)
 {
     const char *equals = strchr(assignment, '=');
-    char path[PATH_MAX_PARTS];
+    char path[KEY_MAX];
     if (equals == NULL || equals == assignment)
         return error_set(err, STATUS_CONFIG, "--set %.100s: want KEY=VALUE, as in train.lr=0.001",
                          assignment);
@@ -335,85 +330,4 @@ out:
     json_free(doc);
     mem_free(text);
     return status;
-}
-
-static void write_list(struct json_writer *w, const char *name, const struct config_list *list,
-                       bool flags)
-{
-    json_write_array(w, name);
-    for (int64_t i = 0; i < list->count; i++) {
-        if (flags)
-            json_write_bool(w, NULL, list->value[i] != 0);
-        else
-            json_write_int(w, NULL, list->value[i]);
-    }
-    json_write_end(w);
-}
-
-static void write_value(struct json_writer *w, const char *name, const struct config_key *key,
-                        const struct config *config)
-{
-    const void *at = field_const(config, key);
-    char choice[64];
-    switch (key->type) {
-    case CONFIG_INT:
-        json_write_int(w, name, *(const int64_t *)at);
-        break;
-    case CONFIG_REAL:
-        json_write_real(w, name, *(const double *)at);
-        break;
-    case CONFIG_BOOL:
-        json_write_bool(w, name, *(const bool *)at);
-        break;
-    case CONFIG_ENUM:
-        if (!config_choice(key->choices, *(const int64_t *)at, choice, sizeof choice))
-            assert(!"an enum out of its range");
-        json_write_string(w, name, choice);
-        break;
-    case CONFIG_STRING:
-        json_write_string(w, name, at);
-        break;
-    case CONFIG_INT_LIST:
-    case CONFIG_BOOL_LIST:
-        write_list(w, name, at, key->type == CONFIG_BOOL_LIST);
-        break;
-    }
-}
-
-/* The length of the part of `path` that it shares with `section`, in whole sections. */
-static size_t shared_sections(const char *section, const char *path)
-{
-    size_t shared = 0;
-    for (size_t i = 0; section[i] != '\0' && section[i] == path[i]; i++)
-        if (section[i] == '.')
-            shared = i + 1;
-    return shared;
-}
-
-enum status config_to_json(const struct config *config, bool pretty, char **out, struct error *err)
-{
-    struct json_writer w;
-    char section[PATH_MAX_PARTS] = ""; /* the open sections, "solver.forward." */
-    json_write_begin(&w, pretty);
-    json_write_object(&w, NULL);
-    for (size_t i = 0; i < config_key_count; i++) {
-        const char *path = config_keys[i].path;
-        size_t at = shared_sections(section, path);
-        for (const char *p = section + at; *p != '\0'; p++)
-            if (*p == '.')
-                json_write_end(&w);
-        for (const char *dot; (dot = strchr(path + at, '.')) != NULL;) {
-            char name[PATH_MAX_PARTS];
-            snprintf(name, sizeof name, "%.*s", (int)(dot - (path + at)), path + at);
-            json_write_object(&w, name);
-            at = (size_t)(dot - path) + 1;
-        }
-        snprintf(section, sizeof section, "%.*s", (int)at, path);
-        write_value(&w, path + at, &config_keys[i], config);
-    }
-    for (const char *p = section; *p != '\0'; p++)
-        if (*p == '.')
-            json_write_end(&w);
-    json_write_end(&w);
-    return json_write_finish(&w, out, err);
 }

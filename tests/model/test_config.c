@@ -295,6 +295,35 @@ static void test_every_key(void **state)
     }
 }
 
+/* Any change of any byte is accepted or refused with a message, and what was accepted resolves or
+ * is refused: nothing else happens. */
+static void test_damaged(void **state)
+{
+    (void)state;
+    static const char bytes[] = "\0\n\"\\{}[],:0-9eE.tn \xFF";
+    struct config plain, c;
+    struct error err = {0};
+    char *text;
+    config_defaults(&plain);
+    assert_int_equal(config_to_json(&plain, false, &text, &err), STATUS_OK);
+    size_t len = strlen(text);
+    for (size_t at = 0; at < len; at++) {
+        for (size_t i = 0; i < sizeof bytes - 1; i++) {
+            char old = text[at];
+            text[at] = bytes[i];
+            config_defaults(&c);
+            err.text[0] = '\0';
+            enum status status = config_parse(&c, text, "damaged", &err);
+            if (status == STATUS_OK)
+                status = config_resolve(&c, 1000, &err);
+            assert_true(status == STATUS_OK || status == STATUS_CONFIG);
+            assert_true(status == STATUS_OK || err.text[0] != '\0');
+            text[at] = old;
+        }
+    }
+    mem_free(text);
+}
+
 static void test_reference(void **state)
 {
     (void)state;
@@ -336,7 +365,8 @@ int main(void)
         cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_types_and_ranges),
         cmocka_unit_test(test_set),          cmocka_unit_test(test_resolve_refusals),
         cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_every_key),
-        cmocka_unit_test(test_reference),    cmocka_unit_test(test_load),
+        cmocka_unit_test(test_damaged),      cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_load),
     };
     return cmocka_run_group_tests_name("model/config", tests, NULL, NULL);
 }
