@@ -1,0 +1,45 @@
+/* A run's log.jsonl: one JSON object a line, appended as it happens.
+ *
+ * Every line reaches the system in one write, so that a reader who follows the file sees whole
+ * lines and a killed run loses none. A run that resumes from the checkpoint of step S first drops
+ * what was logged after S, because those steps are done again: each step stands in the log once.
+ *
+ * Errors: STATUS_CANTCREATE when the file cannot be opened or replaced; STATUS_IO when reading or
+ * writing fails.
+ */
+#ifndef DEQ_IO_METRICS_H
+#define DEQ_IO_METRICS_H
+
+#include "base/status.h"
+#include <stdint.h>
+
+struct metrics;
+
+enum { METRICS_LINE_MAX = 1 << 20 }; /* bytes of a line; a longer one is not ours */
+
+/* Opens the log at `path`, creating it if there is none, for a run whose last finished step is
+ * `last_step` (0: none). Drops objects whose "step" is greater, the torn line of a crash, and
+ * lines that are no JSON object; keeps objects without "step". A log that needs no change is left
+ * as it is; otherwise the new one replaces it in one step. *out is freed by the caller with
+ * metrics_close; NULL on error. */
+enum status metrics_open_append(struct metrics **out, const char *path, int64_t last_step,
+                                struct error *err);
+/* Forgets the rest without forcing to disk; NULL is allowed. */
+void metrics_close(struct metrics *m);
+
+/* What opening found: lines kept, and lines dropped because of their step or because they were not
+ * readable. */
+struct metrics_found {
+    int64_t kept, later, unreadable;
+};
+struct metrics_found metrics_found(const struct metrics *m);
+
+/* Appends `object`, the text of one JSON object on one line (see json_write_finish). If the disk is
+ * full nothing of it remains in the file. */
+enum status metrics_write(struct metrics *m, const char *object, struct error *err);
+
+/* Forces the log to disk: call it before the checkpoint of the same step is committed, so that a
+ * log never lacks steps of a checkpoint that survives. */
+enum status metrics_sync(struct metrics *m, struct error *err);
+
+#endif
