@@ -101,6 +101,8 @@ void json_write_bool(struct json_writer *w, const char *key, bool value);
 void json_write_string(struct json_writer *w, const char *key, const char *value);
 /* Text that is JSON already, copied unchanged. */
 void json_write_raw(struct json_writer *w, const char *key, const char *json);
+/* A value read by json_parse, with all that is in it. */
+void json_write_copy(struct json_writer *w, const char *key, const struct cJSON *value);
 /* Hands the text over: one line without a newline at the end unless pretty. The caller frees *out
  * with mem_free. Frees the writer's memory in any case. */
 enum status json_write_finish(struct json_writer *w, char **out, struct error *err);

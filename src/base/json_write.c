@@ -3,6 +3,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -169,6 +170,40 @@ void json_write_raw(struct json_writer *w, const char *key, const char *json)
 {
     lead(w, key);
     put_text(w, json);
+}
+
+static void copy_number(struct json_writer *w, const char *key, double value)
+{
+    /* so large an integer would be written with an exponent */
+    if (value == trunc(value) && fabs(value) <= 0x1p53)
+        json_write_int(w, key, (int64_t)value);
+    else
+        json_write_real(w, key, value);
+}
+
+void json_write_copy(struct json_writer *w, const char *key, const struct cJSON *value)
+{
+    switch (json_kind(value)) {
+    case JSON_NULL:
+        json_write_raw(w, key, "null");
+        return;
+    case JSON_BOOL:
+        json_write_bool(w, key, cJSON_IsTrue(value));
+        return;
+    case JSON_NUMBER:
+        copy_number(w, key, value->valuedouble);
+        return;
+    case JSON_STRING:
+        json_write_string(w, key, value->valuestring);
+        return;
+    case JSON_ARRAY:
+    case JSON_OBJECT:
+        break;
+    }
+    open(w, key, json_kind(value) == JSON_ARRAY);
+    for (const struct cJSON *item = json_first(value); item != NULL; item = json_next(item))
+        json_write_copy(w, json_key(item), item);
+    json_write_end(w);
 }
 
 enum status json_write_finish(struct json_writer *w, char **out, struct error *err)

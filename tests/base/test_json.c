@@ -261,6 +261,24 @@ static void test_writer_pretty(void **state)
     mem_free(text);
 }
 
+static void test_writer_copy(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"a\":[1,-2.5,true,false,null,\"x\\ny\",{},[]],"
+                               "\"b\":{\"c\":9007199254740992,\"\":1e+300}}";
+    struct json_writer w;
+    struct json *doc;
+    struct error err;
+    char *copy;
+    assert_int_equal(parse(&doc, text, &err), STATUS_OK);
+    json_write_begin(&w, false);
+    json_write_copy(&w, NULL, json_root(doc));
+    assert_int_equal(json_write_finish(&w, &copy, &err), STATUS_OK);
+    assert_string_equal(copy, text);
+    mem_free(copy);
+    json_free(doc);
+}
+
 static void test_numbers_round_trip(void **state)
 {
     (void)state;
@@ -332,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_many_members),
         cmocka_unit_test(test_writer),
         cmocka_unit_test(test_writer_pretty),
+        cmocka_unit_test(test_writer_copy),
         cmocka_unit_test(test_numbers_round_trip),
         cmocka_unit_test(test_load),
     };
