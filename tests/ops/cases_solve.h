@@ -1,0 +1,326 @@
+/* Cases: vector operations of the fixed-point solvers. */
+#ifndef DEQ_TESTS_OPS_CASES_SOLVE_H
+#define DEQ_TESTS_OPS_CASES_SOLVE_H
+
+#include "ops/suite.h"
+
+/* I32 numbers as given. */
+static inline struct item *ints(struct suite *s, int64_t n, const double *values)
+{
+    return suite_make(s, false, DTYPE_I32, FILL_ZERO, values, 1, n, 1, 1, 1);
+}
+
+static inline void case_solve_residual(struct suite *s)
+{
+    const int64_t sizes[][2] = {{0, 5}, {1, 1}, {6, 31}, {5, 32}, {33, 33}, {3, 700}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int nan = 0; nan < 2; nan++) {
+            int64_t n = sizes[k][0], d = sizes[k][1];
+            suite_label(s, "%lld x %lld nan %d", (long long)n, (long long)d, nan);
+            struct item *f = real2(s, FILL_RANDOM, n, d), *z = real2(s, FILL_RANDOM, n, d);
+            struct item *g = real2(s, FILL_NAN, n, d), *norms = real2(s, FILL_NAN, n, 2);
+            struct item *total = suite_make(s, false, DTYPE_F64, FILL_NAN, NULL, 1, 2, 1, 1, 1);
+            if (nan && n > 1)
+                suite_poke(s, z, d, NAN);
+            BOTH_SIDES(i)
+            {
+                op_solve_residual(s->be[i], &g->t[i], &f->t[i], &z->t[i], &norms->t[i],
+                                  &total->t[i]);
+            }
+            suite_close(s, g, "g", NULL, 2);
+            /* D squares of numbers below 2, each with the rounding of g; then N of those */
+            double row = 4 * (double)d * (0.5 * (double)d + 4), all = (double)n;
+            suite_close(s, norms, "norms", NULL, row);
+            suite_close(s, total, "total", NULL, all * row + 4 * (double)d * all * all);
+            suite_sweep(s);
+        }
+}
+
+static inline void case_row_dots(struct suite *s)
+{
+    const int64_t sizes[][4] = {{0, 5, 3, 3},  {1, 1, 1, 1},   {6, 31, 6, 4},
+                                {5, 32, 5, 5}, {33, 33, 7, 0}, {3, 700, 12, 11}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int nan = 0; nan < 2; nan++) {
+            int64_t n = sizes[k][0], d = sizes[k][1], m = sizes[k][2], count = sizes[k][3];
+            suite_label(s, "N %lld D %lld m %lld count %lld nan %d", (long long)n, (long long)d,
+                        (long long)m, (long long)count, nan);
+            struct item *x = real2(s, FILL_RANDOM, n, d), *hist = real3(s, FILL_RANDOM, m, n, d);
+            struct item *dots = real2(s, FILL_RANDOM, n, m); /* from count on: unchanged */
+            if (nan && n > 1)
+                suite_poke(s, x, d, NAN);
+            double *mag = suite_memory((size_t)(n * m), sizeof *mag);
+            for (int64_t r = 0; r < n; r++)
+                for (int64_t j = 0; j < count; j++)
+                    for (int64_t e = 0; e < d; e++)
+                        mag[r * m + j] +=
+                            fabs(x->value[r * d + e] * hist->value[(j * n + r) * d + e]);
+            BOTH_SIDES(i) op_row_dots(s->be[i], &dots->t[i], &x->t[i], &hist->t[i], count);
+            suite_close(s, dots, "dots", mag, 0.5 * (double)d + 2);
+            mem_free(mag);
+            suite_sweep(s);
+        }
+}
+
+static inline void case_scope_sum(struct suite *s)
+{
+    const int64_t sizes[][3] = {{0, 4, 2},  {1, 1, 1},  {2, 31, 2},
+                                {3, 32, 7}, {2, 33, 1}, {2, 0, 3}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int scope = SCOPE_TOKEN; scope <= SCOPE_BATCH; scope++)
+            for (int flags = 0; flags < 8; flags++) {
+                const int64_t *d = sizes[k];
+                double decay = flags & 1 ? 0.875 : 1;
+                suite_label(s, "%lld x %lld x %lld scope %d flags %d", (long long)d[0],
+                            (long long)d[1], (long long)d[2], scope, flags);
+                struct item *val = real3(s, FILL_RANDOM, d[0], d[1], d[2]);
+                if ((flags & 4) && val->count > 3)
+                    suite_poke(s, val, val->count / 2, NAN);
+                BOTH_SIDES(i)
+                {
+                    op_scope_sum(s->be[i], &val->t[i], (enum scope)scope, decay, flags & 2);
+                }
+                double n = (double)(d[1] * (scope == SCOPE_BATCH ? d[0] : 1));
+                suite_close(s, val, "val", NULL, scope == SCOPE_TOKEN ? 0 : (n + 1) * (n + 1));
+                suite_sweep(s);
+            }
+}
+
+/* Twelve rows, one for every way through the judgement: residual^2, ||f||^2, best, first, best_at,
+ * reason. Powers of 4, so that roots are exact and no backend may decide otherwise. tol is 1/8,
+ * diverge 16, stall 4, judged at k = 7. */
+static const double judge_rows[][6] = {
+    {1.0, 4, 0.25, 1, 4, 0},               /* goes on, not better */
+    {0.0625, 4, 0.5, 1, 2, 0},             /* better: relative 1/8 converges, absolute 1/4 not */
+    {1.0 / 64, 4, 0.5, 1, 2, 0},           /* better and converged either way */
+    {NAN, 4, 0.5, 1, 6, 0},                /* not finite, goes back to its best */
+    {INFINITY, INFINITY, 0.5, 1, 6, 0},    /* likewise */
+    {1.0, INFINITY, 0.5, 1, 6, 0},         /* an overflow of ||f|| does not make r small */
+    {NAN, 4, INFINITY, 1, -1, 0},          /* not finite and nothing to go back to */
+    {4096.0, 4, 0.5, 1, 6, 0},             /* diverged */
+    {1.0, 4, 0.25, 1, 3, 0},               /* stalled */
+    {NAN, NAN, 0.25, 1, 3, SOLVE_STALLED}, /* ended before: nothing changes */
+    {0.0625, 4, INFINITY, 1, 0, 0},        /* first measurement */
+    {0.25, 1, 0.25, 0.001953125, 6, 0},    /* far above its first, worse than its best */
+};
+
+enum { JUDGE_ROWS = sizeof judge_rows / sizeof *judge_rows };
+
+struct judge_setup {
+    enum solve_stop stop;
+    int64_t k, min_iter, width;
+    bool best_f;
+};
+
+static inline void judge_one(struct suite *s, const struct judge_setup *c)
+{
+    suite_label(s, "stop %d k %lld min %lld D %lld best_f %d", c->stop, (long long)c->k,
+                (long long)c->min_iter, (long long)c->width, c->best_f);
+    struct item *norms = real2(s, FILL_ZERO, JUDGE_ROWS, 2),
+                *best = real1(s, FILL_ZERO, JUDGE_ROWS);
+    struct item *first = real1(s, FILL_ZERO, JUDGE_ROWS), *best_at = int1(s, JUDGE_ROWS, 0);
+    struct item *reason = int1(s, JUDGE_ROWS, 0), *evals = int1(s, JUDGE_ROWS, 100);
+    struct item *z = real2(s, FILL_RANDOM, JUDGE_ROWS, c->width);
+    struct item *f = real2(s, FILL_RANDOM, JUDGE_ROWS, c->width);
+    struct item *best_z = real2(s, FILL_RANDOM, JUDGE_ROWS, c->width);
+    struct item *best_f = maybe2(s, c->best_f, FILL_RANDOM, JUDGE_ROWS, c->width);
+    struct item *active = int1(s, 1, 100);
+    for (int n = 0; n < JUDGE_ROWS; n++) {
+        norms->value[2 * n] = judge_rows[n][0];
+        norms->value[2 * n + 1] = judge_rows[n][1];
+        best->value[n] = judge_rows[n][2];
+        first->value[n] = judge_rows[n][3];
+        best_at->value[n] = judge_rows[n][4];
+        reason->value[n] = judge_rows[n][5];
+    }
+    struct item *changed[] = {norms, best, first, best_at, reason};
+    for (int k = 0; k < 5; k++)
+        suite_send(s, changed[k]);
+    BOTH_SIDES(i)
+    {
+        struct solve_judge p = {norms->t[i],
+                                z->t[i],
+                                f->t[i],
+                                best_z->t[i],
+                                best_f->t[i],
+                                best->t[i],
+                                first->t[i],
+                                best_at->t[i],
+                                reason->t[i],
+                                evals->t[i],
+                                active->t[i],
+                                c->k,
+                                c->min_iter,
+                                4,
+                                c->stop,
+                                0.125,
+                                0,
+                                16};
+        op_solve_judge(s->be[i], &p);
+    }
+    struct item *exact[] = {reason, evals, best_at, best, active, z, best_z, best_f};
+    const char *const names[] = {"reason", "evals", "best_at", "best",
+                                 "active", "z",     "best_z",  "best_f"};
+    for (int k = 0; k < (c->best_f ? 8 : 7); k++)
+        suite_equal(s, exact[k], names[k]);
+    if (c->k > 0)
+        suite_equal(s, first, "first");
+    first->compared = true; /* at k = 0 a row without a finite residual may keep anything */
+    suite_sweep(s);
+}
+
+static inline void case_solve_judge(struct suite *s)
+{
+    const int64_t widths[] = {1, 31, 32, 33};
+    for (size_t w = 0; w < 4; w++)
+        for (int stop = STOP_REL; stop <= STOP_FIXED; stop++)
+            for (int flags = 0; flags < 8; flags++) {
+                struct judge_setup c = {(enum solve_stop)stop, flags & 1 ? 0 : 7, flags & 2 ? 9 : 1,
+                                        widths[w], flags & 4};
+                judge_one(s, &c);
+            }
+}
+
+/* Residual histories whose Gram matrix is well conditioned: slot j is the unit vector j plus noise
+ * of 1/4, so the eigenvalues lie within [1/4, 3] and double precision solves it to far below eps;
+ * what remains are the Gram numbers as stored. The same inputs on both sides: compare closely. */
+static inline void anderson_one(struct suite *s, int64_t rows, int64_t m, double ridge,
+                                bool relative, int trouble)
+{
+    suite_label(s, "N %lld m %lld ridge %g relative %d trouble %d", (long long)rows, (long long)m,
+                ridge, relative, trouble);
+    double *hist = suite_memory((size_t)(rows * m * m), sizeof *hist);
+    struct item *gram = real3(s, FILL_ZERO, rows, m, m), *dots = real2(s, FILL_ZERO, rows, m);
+    struct item *alpha = real2(s, FILL_NAN, rows, m);
+    struct item *len = int1(s, rows, 0), *restarts = int1(s, rows, 3);
+    for (int64_t step = 0; step < m + 3; step++) {
+        int64_t slot = step % m, count = step < m ? step + 1 : m;
+        for (int64_t n = 0; n < rows; n++) {
+            double *h = hist + n * m * m;
+            for (int64_t e = 0; e < m; e++)
+                h[slot * m + e] = (e == slot ? 1 : 0) + 0.25 / (double)m * suite_random(s);
+            for (int64_t j = 0; j < count; j++) {
+                double dot = 0;
+                for (int64_t e = 0; e < m; e++)
+                    dot += h[slot * m + e] * h[j * m + e];
+                dots->value[n * m + j] = (float)dot;
+            }
+            /* row 0 meets a residual that is zero, or NaN, or equal to the one before */
+            if (n == 0 && step == 1 && trouble > 0)
+                for (int64_t j = 0; j < count; j++)
+                    dots->value[j] = trouble == 1 ? 0 : trouble == 2 ? NAN : (float)gram->value[0];
+        }
+        suite_send(s, dots);
+        double *was = suite_fetch(s, gram, 1); /* the Gram so far belongs to both: it is exact */
+        memcpy(gram->value, was, (size_t)gram->count * sizeof *was);
+        mem_free(was);
+        BOTH_SIDES(i)
+        {
+            struct anderson_weights p = {alpha->t[i], gram->t[i],     dots->t[i],
+                                         len->t[i],   restarts->t[i], slot,
+                                         count,       ridge,          relative};
+            op_anderson_weights(s->be[i], &p);
+        }
+        suite_equal(s, gram, "gram");
+        suite_equal(s, len, "len");
+        suite_equal(s, restarts, "restarts");
+        suite_close(s, alpha, "alpha", NULL, 4);
+        double *now = suite_fetch(s, gram, 1);
+        memcpy(gram->value, now, (size_t)gram->count * sizeof *now);
+        mem_free(now);
+    }
+    mem_free(hist);
+    suite_sweep(s);
+}
+
+static inline void case_anderson_weights(struct suite *s)
+{
+    const int64_t sizes[][2] = {{0, 3}, {1, 1}, {5, 2}, {33, 6}, {4, 12}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int trouble = 0; trouble < 4; trouble++) {
+            anderson_one(s, sizes[k][0], sizes[k][1], 0, false, trouble);
+            anderson_one(s, sizes[k][0], sizes[k][1], 1e-4, false, trouble % 3);
+            anderson_one(s, sizes[k][0], sizes[k][1], 1e-4, true, trouble % 3);
+        }
+}
+
+struct combine_setup {
+    int64_t rows, width, m, count;
+    bool y, hist2, reason;
+    int in_place; /* 1: out is x, 2: out is y */
+    bool nan;
+};
+
+static inline void combine_one(struct suite *s, const struct combine_setup *c)
+{
+    int64_t n = c->rows, d = c->width;
+    suite_label(s, "N %lld D %lld m %lld count %lld y %d hist2 %d reason %d in place %d nan %d",
+                (long long)n, (long long)d, (long long)c->m, (long long)c->count, c->y, c->hist2,
+                c->reason, c->in_place, c->nan);
+    struct item *x = real2(s, FILL_RANDOM, n, d), *y = maybe2(s, c->y, FILL_RANDOM, n, d);
+    struct item *out = c->in_place == 1 ? x : c->in_place == 2 ? y : real2(s, FILL_NAN, n, d);
+    struct item *coef = real2(s, FILL_RANDOM, n, c->m);
+    struct item *hist = real3(s, FILL_RANDOM, c->m, n, d);
+    struct item *hist2 = real3(s, FILL_RANDOM, c->m, n, d);
+    struct item *reason = int1(s, n, 3);
+    if (c->nan && n > 0) {
+        suite_poke(s, x, n * d / 2, NAN);
+        suite_poke(s, reason, n / 2, 0);
+    }
+    BOTH_SIDES(i)
+    {
+        struct row_combine p = {out->t[i],   x->t[i],      y->t[i],  coef->t[i], hist->t[i],
+                                hist2->t[i], reason->t[i], c->count, 0.5,        -1,
+                                2,           -0.25};
+        if (!c->hist2)
+            p.hist2.data = NULL;
+        if (!c->reason)
+            p.reason.data = NULL;
+        if (c->count == 0)
+            p.coef.data = p.hist.data = p.hist2.data = NULL;
+        op_row_combine(s->be[i], &p);
+    }
+    double terms = (double)c->count + 3; /* |out| <= 1.5 + 2.25 count */
+    suite_close(s, out, "out", NULL, terms * (1.5 + 2.25 * (double)c->count));
+    suite_sweep(s);
+}
+
+static inline void case_row_combine(struct suite *s)
+{
+    const int64_t sizes[][4] = {{0, 5, 3, 2},  {1, 1, 1, 1},   {6, 31, 6, 4},
+                                {5, 32, 5, 5}, {33, 33, 7, 0}, {3, 700, 12, 11}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int flags = 0; flags < 48; flags++) {
+            struct combine_setup c = {sizes[k][0], sizes[k][1], sizes[k][2],
+                                      sizes[k][3], flags & 1,   flags & 2,
+                                      flags & 4,   flags / 16,  (flags & 8) != 0};
+            if (c.in_place == 2 && !c.y)
+                continue;
+            combine_one(s, &c);
+        }
+}
+
+static inline void case_row_divide(struct suite *s)
+{
+    const int64_t sizes[][2] = {{0, 5}, {1, 1}, {8, 31}, {9, 32}, {33, 33}, {8, 700}};
+    const double by[] = {2, 0, NAN, INFINITY, -INFINITY, -0.5, 3, -0.0};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        int64_t n = sizes[k][0], d = sizes[k][1];
+        suite_label(s, "%lld x %lld", (long long)n, (long long)d);
+        struct item *x = real2(s, FILL_RANDOM, n, d), *denom = real1(s, FILL_ZERO, n);
+        struct item *restarts = int1(s, n, 5);
+        for (int64_t r = 0; r < n; r++)
+            denom->value[r] = by[r % 8];
+        suite_send(s, denom);
+        if (n > 6) { /* a quotient that is not finite, by its numerator alone */
+            suite_poke(s, x, 5 * d + d / 2, INFINITY);
+            suite_poke(s, x, 6 * d + d - 1, NAN);
+        }
+        BOTH_SIDES(i) op_row_divide(s->be[i], &x->t[i], &denom->t[i], &restarts->t[i]);
+        suite_close(s, x, "x", NULL, 4);
+        suite_equal(s, restarts, "restarts");
+        suite_sweep(s);
+    }
+}
+
+#endif
