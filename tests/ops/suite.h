@@ -49,6 +49,7 @@ struct suite {
     int items;
     uint64_t digest;
     int64_t compared; /* numbers */
+    double worst;     /* largest error so far, as a fraction of its tolerance */
     int64_t failures;
     char label[200]; /* the configuration at work */
     char first[600]; /* the first failure */
@@ -259,9 +260,14 @@ static inline void suite_compare(struct suite *s, struct item *it, const char *w
     double *got = suite_fetch(s, it, 0), *want = suite_fetch(s, it, 1);
     it->compared = true;
     for (int64_t k = 0; k < it->count; k++) {
-        double tol = terms * s->eps * (mag != NULL ? mag[k] : 1);
+        /* what is lost below the smallest normal number, which may be flushed to zero */
+        double tiny = s->eps == DBL_EPSILON ? DBL_MIN : FLT_MIN;
+        double tol = terms * (s->eps * (mag != NULL ? mag[k] : 1) + tiny);
+        double err = fabs(got[k] - want[k]);
         bool good = isnan(want[k]) ? isnan(got[k]) : nan_only || got[k] == want[k];
-        good = good || fabs(got[k] - want[k]) <= tol;
+        good = good || err <= tol;
+        if (!nan_only && err > s->worst * tol)
+            s->worst = err / tol;
         s->compared++;
         if (!good)
             suite_fail(s, "%s[%lld of %lld]: got %.9g, want %.9g within %.3g", what, (long long)k,

@@ -96,6 +96,8 @@ static inline void suite_test(void **state)
     suite_run(&s, &test, &ref, 0, job->run);
     backend_close(&test);
     backend_close(&ref);
+    print_message("# %lld numbers, largest error %.2g of its tolerance\n", (long long)s.compared,
+                  s.worst);
     if (s.failures > 0)
         fail_msg("%lld of %lld comparisons failed (seed %d); first: %s", (long long)s.failures,
                  (long long)s.compared, SUITE_SEED, s.first);
