@@ -111,8 +111,8 @@ need_bible() {
         print "Ge1:" i " O Lord'"'"'s sons'"'"' wives, (a-b-c well-beloved)! sin--; once" (i == 7 ? "only" : "") "." }' >verses
     DEQ_BIBLE=$tmp/verses "$root/scripts/kjv.sh" --tokens-only "$tmp/kjv"
     [ "$(sed -n 4p kjv/train.tokens)" = " O Lord 's sons ' wives , ( a @-@ b @-@ c well @-@ beloved ) ! sin-- ; once . " ]
-    # One chapter: its name is a rare word.
-    [ "$(sed -n 2p kjv/train.tokens)" = " = <unk> <unk> = " ]
+    # One chapter: all of its heading is rare.
+    [ "$(sed -n 2p kjv/train.tokens)" = " <unk> <unk> <unk> <unk> " ]
     [ "$(sed -n 1p kjv/train.tokens)" = " " ]
     [ "$(sed -n 10p kjv/train.tokens | grep -c '; <unk> . $')" -eq 1 ]
     [ ! -s kjv/valid.tokens ]
