@@ -148,9 +148,9 @@ uninstall:
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan
 format:
-	clang-format -i $(FORMATTED)
+	@clang-format -i $(FORMATTED)
 check-format:
-	clang-format --dry-run -Werror $(FORMATTED)
+	@clang-format --dry-run -Werror $(FORMATTED)
 
 help:
 	@echo 'make [TARGET] [VARIABLE=VALUE]...'

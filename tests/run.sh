@@ -9,7 +9,7 @@
 # not there counts as a failure, so nothing is left out in silence.
 #
 #   -j  programs at a time, default: the number of cores
-#   -t  seconds a program may take, default 120
+#   -t  seconds a program may take, default 180
 #   -o  where the outputs go, default BUILD/test-output
 #
 # One line per program; the output of a failed one is shown. A program passes if it printed a plan
@@ -118,7 +118,7 @@ if [ "${1:-}" = --one ]; then
 fi
 
 jobs=$(nproc 2>/dev/null || echo 2)
-limit=120
+limit=180
 build=build
 out=
 while getopts j:t:b:o:h option; do
@@ -141,12 +141,12 @@ esac
 out=${out:-$build/test-output}
 
 if [ $# -eq 0 ]; then
-    # The sanitizers' programs are the slowest: they start first.
-    for source in tests/*/test_*.c; do
-        [ ! -e "$source" ] || set -- "$@" "$build-asan/${source%.c}"
-    done
+    # The slowest start first: tests of the program, then those with sanitizers.
     for source in tests/*/*.bats; do
         [ ! -e "$source" ] || set -- "$@" "$source"
+    done
+    for source in tests/*/test_*.c; do
+        [ ! -e "$source" ] || set -- "$@" "$build-asan/${source%.c}"
     done
     for source in tests/*/test_*.c; do
         [ ! -e "$source" ] || set -- "$@" "$build/${source%.c}"

@@ -6,6 +6,7 @@ setup() {
     root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
     tmp=$BATS_TEST_TMPDIR
     cd "$tmp"
+    real_deq=${DEQ:-$root/build/deq}
     unset DEQ OUT CONFIG RUN DEQ_BIBLE
 }
 
@@ -248,7 +249,11 @@ tiny_wikitext() {
     [ ! -d tree/runs/demo.* ]
 }
 
-@test "configs are JSON objects and follow the same setting" {
+@test "configs are valid and follow the same setting" {
+    [ -x "$real_deq" ] || skip "no $real_deq"
+    for config in "$root"/configs/*.json; do
+        "$real_deq" info --config "$config" >/dev/null
+    done
     # What must agree between the two, since their results are compared.
     for key in '"d_model": 128' '"n_head": 4' '"d_inner": 512' '"tgt_len": 64' '"mem_len": 64' \
         '"lr": 1e-3' '"clip": 0.25' '"decay": 0.5' '"dir": "data/kjv"'; do
@@ -256,6 +261,12 @@ tiny_wikitext() {
         grep -q "$key" "$root/configs/demo.json"
     done
     grep -q '"steps": 3600' "$root/configs/kjv.json"
+}
+
+# The libraries were looked for when this tree was built.
+fake_probe() {
+    printf '#!/bin/sh\nexit 0\n' >t/scripts/probe.sh
+    chmod +x t/scripts/probe.sh
 }
 
 @test "make help lists the targets; a missing library names its package" {
@@ -280,7 +291,7 @@ END
 @test "changed flags rebuild, the same flags do not" {
     mkdir -p t/src/base t/scripts
     cp "$root/Makefile" "$root/VERSION" t/
-    cp "$root/scripts/probe.sh" t/scripts/
+    fake_probe
     printf 'int one(void);\nint one(void)\n{\n    return 1;\n}\n' >t/src/base/one.c
     cd t
     run make
@@ -303,7 +314,7 @@ END
     mkdir -p t/cmd t/src/base t/scripts
     cp "$root/Makefile" t/
     cp -r "$root/configs" t/
-    cp "$root/scripts/probe.sh" t/scripts/
+    fake_probe
     echo 1.2.3 >t/VERSION
     printf 'int one(void);\nint one(void)\n{\n    return 1;\n}\n' >t/src/base/one.c
     printf '#include <stdio.h>\nint main(void)\n{\n    puts(DEQ_VERSION " " DEQ_CONFIG_DIR);\n}\n' >t/cmd/main.c
