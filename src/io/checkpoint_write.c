@@ -1,0 +1,268 @@
+#include "io/checkpoint.h"
+
+#include "base/mem.h"
+#include "io/atomic_file.h"
+#include "io/checkpoint_format.h"
+#include "io/deflate_memory.h"
+#include "io/shuffle.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#include <zlib.h>
+
+#include <string.h>
+
+struct checkpoint_writer {
+    struct atomic_file *file;         /* owns */
+    struct checkpoint_entry *entries; /* owns */
+    int64_t count, capacity;
+    uint64_t left;     /* bytes still to come of the last section */
+    size_t held;       /* bytes waiting in `chunk` */
+    uint8_t *chunk;    /* owns: [CHUNK_MAX] parts too small to encode alone */
+    uint8_t *planes;   /* owns: [CHUNK_MAX] */
+    uint8_t *packed;   /* owns: [CHUNK_ELEMENTS] */
+    XXH3_state_t *sum; /* owns: over the stored bytes of the last section */
+    z_stream zip;
+    bool zip_ready;
+    struct error failure; /* the first error, or STATUS_OK: it spoils the file */
+};
+
+static enum status fail(struct checkpoint_writer *w, const struct error *err)
+{
+    w->failure = *err;
+    return err->status;
+}
+
+static void free_writer(struct checkpoint_writer *w)
+{
+    if (w->zip_ready)
+        deflateEnd(&w->zip);
+    mem_free(w->entries);
+    mem_free(w->chunk);
+    mem_free(w->planes);
+    mem_free(w->packed);
+    mem_free(w->sum);
+    mem_free(w);
+}
+
+enum status checkpoint_write_open(struct checkpoint_writer **out, const char *path,
+                                  struct error *err)
+{
+    *out = NULL;
+    enum status status;
+    void *p = NULL;
+    TRY(mem_alloc(&p, 1, sizeof(struct checkpoint_writer), err));
+    struct checkpoint_writer *w = p;
+    TRY_OUT(mem_alloc(&p, CHUNK_MAX, 1, err));
+    w->chunk = p;
+    TRY_OUT(mem_alloc(&p, CHUNK_MAX, 1, err));
+    w->planes = p;
+    TRY_OUT(mem_alloc(&p, CHUNK_ELEMENTS, 1, err));
+    w->packed = p;
+    TRY_OUT(mem_alloc(&p, 1, sizeof *w->sum, err));
+    w->sum = p;
+    TRY_OUT(deflate_memory_open(&w->zip, err));
+    w->zip_ready = true;
+    TRY_OUT(atomic_file_create(&w->file, path, err));
+    /* The header's place: until it is written at the end the file has no magic. */
+    const struct checkpoint_header none = {0};
+    TRY_OUT(atomic_file_write(w->file, &none, sizeof none, err));
+    *out = w;
+    return STATUS_OK;
+out:
+    atomic_file_abort(&w->file);
+    free_writer(w);
+    return status;
+}
+
+/* Whether a plane looks like noise: deflating it would cost a hundred times this count and gain a
+ * percent at best. The sum of squared frequencies is 1/256 for uniform bytes. */
+static bool is_noise(const uint8_t *data, size_t n)
+{
+    if (n < 4096)
+        return false;
+    uint32_t count[256] = {0};
+    for (size_t i = 0; i < n; i++)
+        count[data[i]]++;
+    double squares = 0.0;
+    for (int i = 0; i < 256; i++)
+        squares += (double)count[i] * (double)count[i];
+    double size = (double)n;
+    return (squares - size) * 256.0 < 1.08 * size * size;
+}
+
+static enum status put(struct checkpoint_writer *w, const void *data, size_t size,
+                       struct error *err)
+{
+    XXH3_64bits_update(w->sum, data, size);
+    w->entries[w->count - 1].stored += size;
+    return atomic_file_write(w->file, data, size, err);
+}
+
+static enum status put_plane(struct checkpoint_writer *w, uint8_t *plane, size_t n,
+                             struct error *err)
+{
+    const uint8_t *stored = plane;
+    uint32_t head = (uint32_t)n;
+    if (!is_noise(plane, n)) {
+        deflateReset(&w->zip);
+        w->zip.next_in = plane;
+        w->zip.avail_in = (uInt)n;
+        w->zip.next_out = w->packed;
+        w->zip.avail_out = (uInt)(n - 1); /* deflated only if that is shorter */
+        if (deflate(&w->zip, Z_FINISH) == Z_STREAM_END) {
+            stored = w->packed;
+            head = (uint32_t)w->zip.total_out | BLOCK_DEFLATED;
+        }
+    }
+    TRY(put(w, &head, sizeof head, err));
+    return put(w, stored, head & ~BLOCK_DEFLATED, err);
+}
+
+/* Encodes one chunk of `bytes`. */
+static enum status put_chunk(struct checkpoint_writer *w, const uint8_t *data, size_t bytes,
+                             struct error *err)
+{
+    size_t size = checkpoint_type_size((enum checkpoint_type)w->entries[w->count - 1].type);
+    size_t n = bytes / size;
+    shuffle_split(w->planes, data, n, size);
+    for (size_t p = 0; p < size; p++)
+        TRY(put_plane(w, w->planes + p * n, n, err));
+    w->left -= bytes;
+    return STATUS_OK;
+}
+
+static void end_section(struct checkpoint_writer *w)
+{
+    if (w->count == 0)
+        return;
+    assert(w->left == 0 && "a section got fewer bytes than its dims say");
+    w->entries[w->count - 1].sum = XXH3_64bits_digest(w->sum);
+}
+
+enum status checkpoint_write_begin(struct checkpoint_writer *w, const char *name,
+                                   enum checkpoint_type type, int ndim, const int64_t *dims,
+                                   struct error *err)
+{
+    if (w->failure.status != STATUS_OK)
+        return error_set(err, w->failure.status, "%s", w->failure.text);
+    end_section(w);
+    struct checkpoint_entry e = {.dim = {1, 1, 1, 1}};
+    assert(strlen(name) < sizeof e.name && "a section's name is too long");
+    strcpy(e.name, name);
+    assert(checkpoint_name_ok(e.name));
+    for (int64_t i = 0; i < w->count; i++)
+        assert(strcmp(w->entries[i].name, name) != 0 && "a section is written twice");
+    int64_t elements = checkpoint_elements(type, ndim, dims);
+    assert(elements >= 0 && checkpoint_type_size(type) != 0);
+    for (int i = 0; i < ndim; i++)
+        e.dim[i] = dims[i];
+    e.type = (uint32_t)type;
+    e.ndim = (uint32_t)ndim;
+    e.size = (uint64_t)elements * checkpoint_type_size(type);
+    e.offset = (uint64_t)atomic_file_size(w->file);
+    if (w->count == CHECKPOINT_MAX_SECTIONS) {
+        error_set(err, STATUS_CANTCREATE, "%s: more than %d sections", atomic_file_path(w->file),
+                  CHECKPOINT_MAX_SECTIONS);
+        return fail(w, err);
+    }
+    if (w->count == w->capacity) {
+        int64_t capacity = w->capacity == 0 ? 64 : 2 * w->capacity;
+        void *p = w->entries;
+        if (mem_grow(&p, (size_t)w->count, (size_t)capacity, sizeof e, err) != STATUS_OK)
+            return fail(w, err);
+        w->entries = p;
+        w->capacity = capacity;
+    }
+    w->entries[w->count++] = e;
+    w->left = e.size;
+    w->held = 0;
+    XXH3_64bits_reset(w->sum);
+    return STATUS_OK;
+}
+
+enum status checkpoint_write_part(struct checkpoint_writer *w, const void *data, size_t size,
+                                  struct error *err)
+{
+    if (w->failure.status != STATUS_OK)
+        return error_set(err, w->failure.status, "%s", w->failure.text);
+    assert(w->count > 0 && size <= w->left - w->held &&
+           "a section got more bytes than its dims say");
+    const struct checkpoint_entry *e = &w->entries[w->count - 1];
+    size_t whole = CHUNK_ELEMENTS * checkpoint_type_size((enum checkpoint_type)e->type);
+    const uint8_t *from = data;
+    while (size > 0) {
+        size_t chunk = w->left < whole ? (size_t)w->left : whole;
+        size_t take = chunk - w->held < size ? chunk - w->held : size;
+        const uint8_t *encode = from;
+        if (take < chunk) {
+            memcpy(w->chunk + w->held, from, take);
+            encode = w->chunk;
+        }
+        w->held += take;
+        from += take;
+        size -= take;
+        if (w->held == chunk) {
+            if (put_chunk(w, encode, chunk, err) != STATUS_OK)
+                return fail(w, err);
+            w->held = 0;
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status checkpoint_write_section(struct checkpoint_writer *w, const char *name,
+                                     enum checkpoint_type type, int ndim, const int64_t *dims,
+                                     const void *data, struct error *err)
+{
+    TRY(checkpoint_write_begin(w, name, type, ndim, dims, err));
+    return checkpoint_write_part(w, data, (size_t)w->left, err);
+}
+
+enum status checkpoint_write_text(struct checkpoint_writer *w, const char *name, const char *text,
+                                  struct error *err)
+{
+    const int64_t size = (int64_t)strlen(text);
+    return checkpoint_write_section(w, name, CHECKPOINT_U8, 1, &size, text, err);
+}
+
+static enum status finish(struct checkpoint_writer *w, struct error *err)
+{
+    size_t bytes = (size_t)w->count * sizeof *w->entries;
+    struct checkpoint_header h = {
+        .version = CHECKPOINT_VERSION,
+        .order = CHECKPOINT_ORDER,
+        .directory_offset = (uint64_t)atomic_file_size(w->file),
+        .directory_size = bytes,
+        .count = (uint64_t)w->count,
+        .directory_sum = XXH3_64bits(w->entries, bytes),
+    };
+    memcpy(h.magic, CHECKPOINT_MAGIC, sizeof h.magic);
+    h.file_size = h.directory_offset + h.directory_size;
+    h.header_sum = XXH3_64bits(&h, offsetof(struct checkpoint_header, header_sum));
+    TRY(atomic_file_write(w->file, w->entries, bytes, err));
+    TRY(atomic_file_rewrite(w->file, &h, sizeof h, 0, err));
+    return atomic_file_commit(&w->file, err);
+}
+
+enum status checkpoint_write_close(struct checkpoint_writer **writer, struct error *err)
+{
+    struct checkpoint_writer *w = *writer;
+    if (w->failure.status != STATUS_OK)
+        return error_set(err, w->failure.status, "%s", w->failure.text);
+    end_section(w);
+    if (finish(w, err) != STATUS_OK)
+        return fail(w, err);
+    free_writer(w);
+    *writer = NULL;
+    return STATUS_OK;
+}
+
+void checkpoint_write_abort(struct checkpoint_writer **writer)
+{
+    if (*writer == NULL)
+        return;
+    atomic_file_abort(&(*writer)->file);
+    free_writer(*writer);
+    *writer = NULL;
+}

@@ -1,0 +1,43 @@
+#include "io/deflate_memory.h"
+
+#include "base/mem.h"
+
+#include <zlib.h>
+
+static voidpf zip_alloc(voidpf context, uInt items, uInt size)
+{
+    (void)context;
+    struct error err; /* zlib knows only that it failed */
+    void *p = NULL;
+    return mem_alloc(&p, items, size, &err) == STATUS_OK ? p : Z_NULL;
+}
+
+static void zip_free(voidpf context, voidpf p)
+{
+    (void)context;
+    mem_free(p);
+}
+
+static enum status opened(int result, struct error *err)
+{
+    if (result == Z_OK)
+        return STATUS_OK;
+    if (result == Z_MEM_ERROR)
+        return error_set(err, STATUS_NOMEM, "out of memory: zlib got none for its state");
+    return error_set(err, STATUS_INTERNAL, "zlib does not start (%d): its version is not ours",
+                     result);
+}
+
+enum status deflate_memory_open(struct z_stream_s *zip, struct error *err)
+{
+    zip->zalloc = zip_alloc;
+    zip->zfree = zip_free;
+    return opened(deflateInit(zip, 1), err);
+}
+
+enum status inflate_memory_open(struct z_stream_s *zip, struct error *err)
+{
+    zip->zalloc = zip_alloc;
+    zip->zfree = zip_free;
+    return opened(inflateInit(zip), err);
+}
