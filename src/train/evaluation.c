@@ -81,9 +81,9 @@ static enum status test_leak(struct run *run, const struct batch *batch, struct 
     if (cut == l)
         return STATUS_OK;
     for (int64_t i = 0; i < batch->B * l; i++)
-        run->changed[i] = i % l < cut ? batch->input[i]
-                                      : (int32_t)((batch->input[i] + 1 + (i * 7919) % (vocab - 1)) %
-                                                  vocab);
+        run->changed[i] = i % l < cut
+                              ? batch->input[i]
+                              : (int32_t)((batch->input[i] + 1 + (i * 7919) % (vocab - 1)) % vocab);
     TRY(forward(run, batch, run->changed, run->changed_nll, err));
     TRY(forward(run, batch, batch->input, run->nll, err));
     for (int64_t i = 0; i < batch->B * l; i++) {

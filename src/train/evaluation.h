@@ -14,16 +14,17 @@ struct evaluation_options {
 };
 
 struct evaluation_result {
-    int64_t tokens;                /* scored */
-    double nll;                    /* mean, in nats per token */
-    double ppl;                    /* exp(nll) */
-    double ppl_word;               /* per word: <eos> is not a word, its loss counts */
-    double bits_per_byte;          /* of the text as it was before it was tokenised */
-    double nfe_mean; int64_t nfe_max; /* evaluations of f a position took */
-    double rel_mean, rel_max;      /* residuals of the returned iterates */
-    double leak_max, leak_mean;    /* change of log-probabilities, nats; NaN if not tested */
-    int64_t leak_positions;        /* number of log-probabilities compared */
-    double seconds, tokens_per_s;  /* without the leak test */
+    int64_t tokens;       /* scored */
+    double nll;           /* mean, in nats per token */
+    double ppl;           /* exp(nll) */
+    double ppl_word;      /* per word: <eos> is not a word, its loss counts */
+    double bits_per_byte; /* of the text as it was before it was tokenised */
+    double nfe_mean;
+    int64_t nfe_max;              /* evaluations of f a position took */
+    double rel_mean, rel_max;     /* residuals of the returned iterates */
+    double leak_max, leak_mean;   /* change of log-probabilities, nats; NaN if not tested */
+    int64_t leak_positions;       /* number of log-probabilities compared */
+    double seconds, tokens_per_s; /* without the leak test */
 };
 
 /* Called now and then with the tokens scored so far; returns false to stop early. */

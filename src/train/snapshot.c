@@ -123,8 +123,8 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
     const struct {
         const char *key;
         int64_t *to;
-    } ints[] = {{"step", &t->step},           {"tokens", &t->tokens},   {"skipped", &t->skipped},
-                {"updates", &t->updates},     {"epoch", &t->epoch},     {"segment", &t->segment},
+    } ints[] = {{"step", &t->step},           {"tokens", &t->tokens}, {"skipped", &t->skipped},
+                {"updates", &t->updates},     {"epoch", &t->epoch},   {"segment", &t->segment},
                 {"best_step", &t->best_step}, {"micro", &t->micro}};
     int64_t format;
     TRY(json_get_int(doc, root, "format", &format, err));
@@ -193,9 +193,9 @@ enum status snapshot_open(struct snapshot *s, const char *path, struct error *er
     TRY_OUT(read_vocab(s, err));
     TRY_OUT(read_state(s, err));
     if (vocab_size(s->vocab) != s->config.model.vocab_size) {
-        status = error_set(err, STATUS_DATA, "%s: vocabulary of %lld words, configuration of %lld",
-                           path, (long long)vocab_size(s->vocab),
-                           (long long)s->config.model.vocab_size);
+        status =
+            error_set(err, STATUS_DATA, "%s: vocabulary of %lld words, configuration of %lld", path,
+                      (long long)vocab_size(s->vocab), (long long)s->config.model.vocab_size);
         goto out;
     }
     TRY_OUT(config_resolve(&s->config, vocab_size(s->vocab), err));

@@ -79,8 +79,8 @@ static void add_report(struct solve_summary *s, const struct solve_report *r, do
     if (!(r->rel_max <= s->rel_max))
         s->rel_max = r->rel_max;
     s->restarts += r->restarts;
-    s->unconverged += r->rows - r->reasons[SOLVE_CONVERGED_ABS] -
-                      r->reasons[SOLVE_CONVERGED_REL] - r->reasons[SOLVE_FIXED];
+    s->unconverged += r->rows - r->reasons[SOLVE_CONVERGED_ABS] - r->reasons[SOLVE_CONVERGED_REL] -
+                      r->reasons[SOLVE_FIXED];
 }
 
 static void without_solve(struct solve_summary *s, int64_t evals)
@@ -119,9 +119,8 @@ static enum status train_segment(struct trainer *t, struct step_report *r, struc
     if (batch.first)
         model_reset_memory(m);
     int64_t n = batch.B * batch.L;
-    struct masks masks = {.source = MASKS_DRAWN,
-                          .seed = (uint64_t)c->seed,
-                          .draw = (uint64_t)t->state.micro};
+    struct masks masks = {
+        .source = MASKS_DRAWN, .seed = (uint64_t)c->seed, .draw = (uint64_t)t->state.micro};
     model_begin(m, batch.input, batch.L, &masks);
     TRY(model_solve(m, r->layers, true, err));
     model_loss(m, batch.target, 1.0 / (double)(n * c->accumulate), true);
