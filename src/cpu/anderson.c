@@ -1,0 +1,103 @@
+/* Mixing weights of Anderson's method: one small linear system for every row, in float64. */
+#include "cpu/cpu_impl.h"
+
+#include <math.h>
+
+enum { MAX_SLOTS = 64 };
+
+/* Solves A x = b in place of b by elimination with row exchanges; a is [n,n]. False if a pivot is
+ * zero or not a number. */
+static bool solve_dense(double *a, double *b, int64_t n)
+{
+    for (int64_t c = 0; c < n; c++) {
+        int64_t pivot = c;
+        for (int64_t r = c + 1; r < n; r++)
+            if (fabs(a[r * n + c]) > fabs(a[pivot * n + c]))
+                pivot = r;
+        if (!(fabs(a[pivot * n + c]) > 0))
+            return false;
+        if (pivot != c) {
+            for (int64_t k = c; k < n; k++) {
+                double swap = a[c * n + k];
+                a[c * n + k] = a[pivot * n + k];
+                a[pivot * n + k] = swap;
+            }
+            double swap = b[c];
+            b[c] = b[pivot];
+            b[pivot] = swap;
+        }
+        for (int64_t r = c + 1; r < n; r++) {
+            double factor = a[r * n + c] / a[c * n + c];
+            for (int64_t k = c; k < n; k++)
+                a[r * n + k] -= factor * a[c * n + k];
+            b[r] -= factor * b[c];
+        }
+    }
+    for (int64_t r = n - 1; r >= 0; r--) {
+        for (int64_t k = r + 1; k < n; k++)
+            b[r] -= a[r * n + k] * b[k];
+        b[r] /= a[r * n + r];
+    }
+    return true;
+}
+
+/* Weights of one row; alpha[i] belongs to the i-th newest slot. */
+static bool weights_of(const struct anderson_weights *p, const float *gram, int64_t len,
+                       double *alpha)
+{
+    int64_t m = p->alpha.dim[1];
+    double system[MAX_SLOTS * MAX_SLOTS], trace = 0, sum = 0;
+    for (int64_t i = 0; i < len; i++) {
+        int64_t row = (p->slot - i + p->count) % p->count;
+        for (int64_t j = 0; j < len; j++)
+            system[i * len + j] = gram[row * m + (p->slot - j + p->count) % p->count];
+        trace += system[i * len + i];
+        alpha[i] = 1;
+    }
+    double ridge = p->relative ? p->ridge * trace / (double)len : p->ridge;
+    for (int64_t i = 0; i < len; i++)
+        system[i * len + i] += ridge;
+    if (!solve_dense(system, alpha, len))
+        return false;
+    for (int64_t i = 0; i < len; i++)
+        sum += alpha[i];
+    bool finite = true;
+    for (int64_t i = 0; i < len; i++) {
+        alpha[i] /= sum;
+        finite = finite && isfinite((float)alpha[i]);
+    }
+    return finite;
+}
+
+static void row_weights(const struct anderson_weights *p, int64_t n)
+{
+    int64_t m = p->alpha.dim[1];
+    float *gram = cpu_f32(&p->gram) + n * m * m, *out = cpu_f32(&p->alpha) + n * m;
+    const float *dots = cpu_f32(&p->dots) + n * m;
+    int32_t *len = cpu_i32(&p->len) + n;
+    double alpha[MAX_SLOTS];
+    for (int64_t j = 0; j < p->count; j++) {
+        gram[p->slot * m + j] = dots[j];
+        gram[j * m + p->slot] = dots[j];
+    }
+    if (*len < p->count)
+        (*len)++;
+    if (!weights_of(p, gram, *len, alpha)) {
+        *len = 1;
+        alpha[0] = 1;
+        cpu_i32(&p->restarts)[n]++;
+    }
+    for (int64_t j = 0; j < m; j++)
+        out[j] = 0;
+    for (int64_t i = 0; i < *len; i++)
+        out[(p->slot - i + p->count) % p->count] = (float)alpha[i];
+}
+
+void cpu_anderson_weights(struct backend *be, const struct anderson_weights *p)
+{
+    int64_t rows = p->alpha.dim[0];
+    assert(p->alpha.dim[1] <= MAX_SLOTS);
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * 128))
+    for (int64_t n = 0; n < rows; n++)
+        row_weights(p, n);
+}

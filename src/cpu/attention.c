@@ -1,0 +1,183 @@
+/* Relative attention, forward. */
+#include "cpu/attention_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+struct head_shape head_shape_of(const struct attention *p)
+{
+    struct head_shape s;
+    s.batch = p->qkv.dim[0];
+    s.len = p->qkv.dim[1];
+    s.mem = p->mem.data == NULL ? 0 : p->mem.dim[1];
+    s.keys = s.mem + s.len;
+    s.width = p->qkv.dim[2] / 3;
+    s.heads = p->heads;
+    s.head = s.width / s.heads;
+    s.keys_up = tile_round(s.keys);
+    s.head_up = tile_round(s.head);
+    s.scale = 1.0f / sqrtf((float)s.head);
+    return s;
+}
+
+size_t head_work_layout(struct head_work *w, const struct head_shape *s, float *data)
+{
+    size_t at = 0;
+    const struct {
+        float **to;
+        int64_t count;
+    } parts[] = {{&w->key_t, s->head * s->keys_up},
+                 {&w->rel_t, s->head * s->keys_up},
+                 {&w->value, s->keys * s->head_up},
+                 {&w->query_w, QUERY_BLOCK * s->head_up},
+                 {&w->query_r, QUERY_BLOCK * s->head_up},
+                 {&w->score, QUERY_BLOCK * s->keys_up},
+                 {&w->shift, QUERY_BLOCK * (s->keys_up + VEC)},
+                 {&w->out, QUERY_BLOCK * s->head_up}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        *parts[i].to = data + at;
+        at += (size_t)parts[i].count;
+    }
+    return at;
+}
+
+struct query_block query_block_of(const struct head_shape *s, int64_t first)
+{
+    struct query_block q = {.first = first};
+    q.count = s->len - first < QUERY_BLOCK ? s->len - first : QUERY_BLOCK;
+    q.reach = s->mem + first + q.count;
+    q.reach_up = tile_round(q.reach);
+    q.column = (s->len - first - q.count) / VEC * VEC;
+    return q;
+}
+
+/* t[e, j] = row_j[e] for one key. */
+static void put_column(float *t, int64_t ld, int64_t j, const float *row, int64_t head)
+{
+    for (int64_t e = 0; e < head; e++)
+        t[e * ld + j] = row != NULL ? row[e] : 0;
+}
+
+void head_pack(const struct attention *p, const struct head_shape *s, const struct head_work *w,
+               int64_t b, int64_t n)
+{
+    int64_t distances = p->rk.dim[0];
+    for (int64_t j = 0; j < s->keys_up; j++) {
+        int64_t distance = s->keys - 1 - j;
+        bool real = j < s->keys, known = real && distance < distances;
+        const float *rk = known ? cpu_f32(&p->rk) + distance * s->width + n * s->head : NULL;
+        put_column(w->key_t, s->keys_up, j, real ? head_row(p, s, b, n, 1, j) : NULL, s->head);
+        put_column(w->rel_t, s->keys_up, j, rk, s->head);
+        if (!real)
+            continue;
+        float *value = w->value + j * s->head_up;
+        memcpy(value, head_row(p, s, b, n, 2, j), (size_t)s->head * sizeof *value);
+        memset(value + s->head, 0, (size_t)(s->head_up - s->head) * sizeof *value);
+    }
+}
+
+/* Queries of the block with the two biases added. */
+static void pack_queries(const struct attention *p, const struct head_shape *s,
+                         const struct head_work *w, const struct query_block *q, int64_t b,
+                         int64_t n)
+{
+    const float *r_w = cpu_f32(&p->r_w) + n * s->head, *r_r = cpu_f32(&p->r_r) + n * s->head;
+    for (int64_t i = 0; i < q->count; i++) {
+        const float *query = head_row(p, s, b, n, 0, s->mem + q->first + i);
+        float *to_w = w->query_w + i * s->head_up, *to_r = w->query_r + i * s->head_up;
+        for (int64_t e = 0; e < s->head_up; e++) {
+            to_w[e] = e < s->head ? query[e] + r_w[e] : 0;
+            to_r[e] = e < s->head ? query[e] + r_r[e] : 0;
+        }
+    }
+}
+
+void head_scores(const struct attention *p, const struct head_shape *s, const struct head_work *w,
+                 const struct query_block *q, int64_t b, int64_t n)
+{
+    int64_t ld = s->keys_up, lds = s->keys_up + VEC;
+    pack_queries(p, s, w, q, b, n);
+    tile_product(q->count, q->reach_up, s->head, w->query_w, s->head_up, 1, w->key_t, ld, w->score,
+                 ld, false);
+    tile_product(q->count, ld - q->column, s->head, w->query_r, s->head_up, 1, w->rel_t + q->column,
+                 ld, w->shift + q->column, lds, false);
+    for (int64_t i = 0; i < q->count; i++) {
+        int64_t row = q->first + i, end = s->mem + row + 1;
+        float *score = w->score + i * ld;
+        const float *shift = w->shift + i * lds + s->len - 1 - row;
+        for (int64_t j = 0; j < q->reach_up; j += VEC)
+            vec_store(score + j, (vec_load(score + j) + vec_load(shift + j)) * s->scale);
+        for (int64_t j = end; j < q->reach_up; j++)
+            score[j] = -INFINITY;
+        for (int64_t j = 0; p->span > 0 && j < end - p->span; j++)
+            score[j] = -INFINITY;
+    }
+}
+
+/* score <- softmax(score); returns the log of the sum of exponentials. */
+static float softmax_row(float *score, int64_t count)
+{
+    vec max = vec_set(-INFINITY), sum = vec_set(0);
+    for (int64_t j = 0; j < count; j += VEC)
+        max = vec_max(max, vec_load(score + j));
+    float top = vec_max_of(max);
+    for (int64_t j = 0; j < count; j += VEC) {
+        vec e = vec_exp(vec_load(score + j) - top);
+        vec_store(score + j, e);
+        sum += e;
+    }
+    float total = vec_sum(sum), inverse = 1.0f / total;
+    for (int64_t j = 0; j < count; j += VEC)
+        vec_store(score + j, vec_load(score + j) * inverse);
+    return top + logf(total);
+}
+
+static void apply_mask(const struct attention *p, const struct head_shape *s, float *score,
+                       int64_t row, int64_t count)
+{
+    const uint8_t *mask = (const uint8_t *)p->mask.data + row * s->keys;
+    float keep = (float)p->mask_scale;
+    for (int64_t j = 0; j < count; j++)
+        score[j] *= mask[j] != 0 ? keep : 0.0f;
+}
+
+static void attend(const struct attention *p, const struct head_shape *s, const struct head_work *w,
+                   int64_t b, int64_t n)
+{
+    head_pack(p, s, w, b, n);
+    for (int64_t first = 0; first < s->len; first += QUERY_BLOCK) {
+        struct query_block q = query_block_of(s, first);
+        head_scores(p, s, w, &q, b, n);
+        for (int64_t i = 0; i < q.count; i++) {
+            int64_t row = (b * s->heads + n) * s->len + first + i;
+            float lse = softmax_row(w->score + i * s->keys_up, q.reach_up);
+            if (p->lse.data != NULL)
+                cpu_f32(&p->lse)[row] = lse;
+            if (p->mask.data != NULL)
+                apply_mask(p, s, w->score + i * s->keys_up, row, q.reach);
+        }
+        tile_product(q.count, s->head_up, q.reach, w->score, s->keys_up, 1, w->value, s->head_up,
+                     w->out, s->head_up, false);
+        for (int64_t i = 0; i < q.count; i++)
+            memcpy(cpu_f32(&p->out) + (b * s->len + first + i) * s->width + n * s->head,
+                   w->out + i * s->head_up, (size_t)s->head * sizeof(float));
+    }
+}
+
+void cpu_attention(struct backend *be, const struct attention *p)
+{
+    struct head_shape s = head_shape_of(p);
+    struct head_work none;
+    size_t need = head_work_layout(&none, &s, NULL);
+    int64_t tasks = s.batch * s.heads;
+#pragma omp parallel num_threads(be->threads) if (cpu_worth(tasks * s.len * s.keys))
+    {
+        struct head_work w;
+        float *data = cpu_scratch(be, need, false, OP_attention);
+        head_work_layout(&w, &s, data);
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < tasks; task++)
+            if (data != NULL)
+                attend(p, &s, &w, task / s.heads, task % s.heads);
+    }
+}

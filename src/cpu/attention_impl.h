@@ -1,0 +1,61 @@
+/* Shared by the two directions of attention: sizes, packed operands of a head, scores.
+ *
+ * A task is one head of one sequence. Its keys are packed so that the products run along
+ * contiguous vectors; queries go by in blocks of QUERY_BLOCK rows, so that scores never exist
+ * beyond one block, in the thread's scratch. Keys later than a block's last query are skipped.
+ *
+ * Positional scores come from a second product with the rows of rk in the order of columns
+ * c = K-1-d: query i meets key j in column j + L-1-i, a shift per row. */
+#ifndef DEQ_CPU_ATTENTION_IMPL_H
+#define DEQ_CPU_ATTENTION_IMPL_H
+
+#include "cpu/cpu_impl.h"
+#include "cpu/tile.h"
+
+enum { QUERY_BLOCK = 32 };
+
+struct head_shape {
+    int64_t batch, len, mem, keys, width, heads, head; /* B, L, P, K, D, H, h */
+    int64_t keys_up, head_up;                          /* K and h rounded up to vectors */
+    float scale;                                       /* 1 / sqrt(h) */
+};
+
+/* What one thread works on; all in its scratch. */
+struct head_work {
+    float *key_t;             /* [h, keys_up] */
+    float *rel_t;             /* [h, keys_up]: rk by column */
+    float *value;             /* [K, head_up] */
+    float *query_w, *query_r; /* [QUERY_BLOCK, head_up]: q + r_w, q + r_r */
+    float *score;             /* [QUERY_BLOCK, keys_up] */
+    float *shift;             /* [QUERY_BLOCK, keys_up + VEC]: positional scores by column */
+    float *out;               /* [QUERY_BLOCK, head_up] */
+};
+
+/* A block of queries: rows [first, first + count), which see keys below `reach`; columns of the
+ * positional scores from `column`. reach is rounded up to reach_up, column down to a vector. */
+struct query_block {
+    int64_t first, count, reach, reach_up, column;
+};
+
+struct head_shape head_shape_of(const struct attention *p);
+/* Floats of a head_work; with `data`, lays it out there. */
+size_t head_work_layout(struct head_work *w, const struct head_shape *s, float *data);
+struct query_block query_block_of(const struct head_shape *s, int64_t first);
+
+/* Head n's numbers of part 0 (q), 1 (k) or 2 (v) of key row j of sequence b. */
+static inline const float *head_row(const struct attention *p, const struct head_shape *s,
+                                    int64_t b, int64_t n, int part, int64_t j)
+{
+    const float *row = j < s->mem ? cpu_f32(&p->mem) + (b * s->mem + j) * 3 * s->width
+                                  : cpu_f32(&p->qkv) + (b * s->len + j - s->mem) * 3 * s->width;
+    return row + part * s->width + n * s->head;
+}
+
+/* Packs keys, values and positions of a head. */
+void head_pack(const struct attention *p, const struct head_shape *s, const struct head_work *w,
+               int64_t b, int64_t n);
+/* Packs a block's queries and computes its scaled scores, -inf where a query may not look. */
+void head_scores(const struct attention *p, const struct head_shape *s, const struct head_work *w,
+                 const struct query_block *q, int64_t b, int64_t n);
+
+#endif

@@ -1,0 +1,198 @@
+/* Row operations: one pass over memory each, rows shared out among the threads. */
+#include "cpu/cpu_impl.h"
+
+#include <math.h>
+
+/* s = (a + bias) * mask + res of one row. */
+static void residual_row(const struct residual_norm *p, int64_t n, float *s)
+{
+    int64_t width = p->a.dim[1];
+    const float *a = cpu_f32(&p->a) + n * width, *bias = cpu_f32(&p->bias);
+    const float *mask = cpu_mask_row(&p->mask, n, width, p->rows_per_mask);
+    const float *res = p->res.data == NULL ? NULL : cpu_f32(&p->res) + n * width;
+    if (bias != NULL && res != NULL && mask == NULL) {
+#pragma omp simd
+        for (int64_t d = 0; d < width; d++)
+            s[d] = a[d] + bias[d] + res[d];
+        return;
+    }
+#pragma omp simd
+    for (int64_t d = 0; d < width; d++)
+        s[d] = a[d] + (bias != NULL ? bias[d] : 0);
+    if (mask != NULL)
+#pragma omp simd
+        for (int64_t d = 0; d < width; d++)
+            s[d] *= mask[d];
+    if (res != NULL)
+#pragma omp simd
+        for (int64_t d = 0; d < width; d++)
+            s[d] += res[d];
+}
+
+/* Mean (0 for NORM_RMS) and 1 / sqrt(variance + eps). */
+static void statistics(const struct residual_norm *p, const float *s, float *mean, float *rstd)
+{
+    int64_t width = p->a.dim[1];
+    float sum = 0, square = 0;
+    if (p->kind == NORM_LAYER) {
+#pragma omp simd reduction(+ : sum)
+        for (int64_t d = 0; d < width; d++)
+            sum += s[d];
+    }
+    float m = sum / (float)width;
+#pragma omp simd reduction(+ : square)
+    for (int64_t d = 0; d < width; d++)
+        square += (s[d] - m) * (s[d] - m);
+    *mean = m;
+    *rstd = 1.0f / sqrtf(square / (float)width + (float)p->eps);
+}
+
+static void norm_row(const struct residual_norm *p, int64_t n, float *s)
+{
+    int64_t width = p->a.dim[1];
+    float mean = 0, rstd = 1;
+    residual_row(p, n, s);
+    if (p->kind != NORM_NONE)
+        statistics(p, s, &mean, &rstd);
+    if (p->sum.data != NULL) {
+        float *sum = cpu_f32(&p->sum) + n * width;
+#pragma omp simd
+        for (int64_t d = 0; d < width; d++)
+            sum[d] = s[d];
+    }
+    if (p->xhat.data != NULL) {
+        float *xhat = cpu_f32(&p->xhat) + n * width;
+#pragma omp simd
+        for (int64_t d = 0; d < width; d++)
+            xhat[d] = (s[d] - mean) * rstd;
+    }
+    if (p->y.data != NULL) {
+        float *y = cpu_f32(&p->y) + n * width;
+        const float *gain = cpu_f32(&p->gain);
+#pragma omp simd
+        for (int64_t d = 0; d < width; d++)
+            y[d] = (s[d] - mean) * rstd * (gain != NULL ? gain[d] : 1.0f);
+    }
+    if (p->rstd.data != NULL)
+        cpu_f32(&p->rstd)[n] = rstd;
+}
+
+void cpu_residual_norm(struct backend *be, const struct residual_norm *p)
+{
+    int64_t rows = p->a.dim[0], width = p->a.dim[1];
+#pragma omp parallel num_threads(be->threads) if (cpu_worth(rows * width))
+    {
+        float *s = cpu_scratch(be, (size_t)width, false, OP_residual_norm);
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < rows; n++)
+            if (s != NULL)
+                norm_row(p, n, s);
+    }
+}
+
+/* With g = dy * gain: ds = rstd (g - mean(g) - xhat mean(g xhat)) + dsum. */
+static void norm_vjp_row(const struct residual_norm_vjp *p, int64_t n)
+{
+    int64_t width = p->ds.dim[1];
+    const float *gain = cpu_f32(&p->gain);
+    const float *dsum = p->dsum.data == NULL ? NULL : cpu_f32(&p->dsum) + n * width;
+    float *ds = cpu_f32(&p->ds) + n * width;
+    if (p->kind == NORM_NONE) {
+        for (int64_t d = 0; d < width; d++)
+            ds[d] = dsum != NULL ? dsum[d] : 0;
+    } else {
+        const float *dy = cpu_f32(&p->dy) + n * width, *xhat = cpu_f32(&p->xhat) + n * width;
+        float mean = 0, along = 0, rstd = cpu_f32(&p->rstd)[n];
+#pragma omp simd reduction(+ : mean, along)
+        for (int64_t d = 0; d < width; d++) {
+            float g = gain != NULL ? dy[d] * gain[d] : dy[d];
+            mean += g;
+            along += g * xhat[d];
+        }
+        mean = p->kind == NORM_LAYER ? mean / (float)width : 0;
+        along /= (float)width;
+#pragma omp simd
+        for (int64_t d = 0; d < width; d++) {
+            float g = gain != NULL ? dy[d] * gain[d] : dy[d];
+            ds[d] = rstd * (g - mean - xhat[d] * along) + (dsum != NULL ? dsum[d] : 0);
+        }
+    }
+    if (p->da.data == NULL)
+        return;
+    const float *mask = cpu_mask_row(&p->mask, n, width, p->rows_per_mask);
+    float *da = cpu_f32(&p->da) + n * width;
+#pragma omp simd
+    for (int64_t d = 0; d < width; d++)
+        da[d] = mask != NULL ? ds[d] * mask[d] : ds[d];
+}
+
+/* dgain[d] += sum_n dy xhat: columns shared out, so that the order of the sum is fixed. */
+static void gain_gradient(struct backend *be, const struct residual_norm_vjp *p)
+{
+    const int64_t block = 64;
+    int64_t rows = p->ds.dim[0], width = p->ds.dim[1];
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
+    for (int64_t start = 0; start < width; start += block) {
+        int64_t end = start + block < width ? start + block : width;
+        for (int64_t n = 0; n < rows; n++) {
+            const float *dy = cpu_f32(&p->dy) + n * width, *xhat = cpu_f32(&p->xhat) + n * width;
+            float *dgain = cpu_f32(&p->dgain);
+#pragma omp simd
+            for (int64_t d = start; d < end; d++)
+                dgain[d] += dy[d] * xhat[d];
+        }
+    }
+}
+
+void cpu_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p)
+{
+    int64_t rows = p->ds.dim[0];
+    if (p->dgain.data != NULL) /* before ds, which may share memory with dy */
+        gain_gradient(be, p);
+#pragma omp parallel for schedule(static) \
+    num_threads(be->threads) if (cpu_worth(rows * p->ds.dim[1]))
+    for (int64_t n = 0; n < rows; n++)
+        norm_vjp_row(p, n);
+}
+
+void cpu_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
+                   const struct tensor *mask, int64_t rows_per_mask)
+{
+    int64_t rows = h->dim[0], width = h->dim[1];
+    const float *b = cpu_f32(bias);
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
+    for (int64_t n = 0; n < rows; n++) {
+        const float *m = mask == NULL ? NULL : cpu_mask_row(mask, n, width, rows_per_mask);
+        float *x = cpu_f32(h) + n * width;
+        if (m == NULL) {
+#pragma omp simd
+            for (int64_t i = 0; i < width; i++)
+                x[i] = x[i] + b[i] <= 0 ? 0 : x[i] + b[i]; /* a NaN is not <= 0 and passes on */
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < width; i++)
+                x[i] = (x[i] + b[i] <= 0 ? 0 : x[i] + b[i]) * m[i];
+        }
+    }
+}
+
+void cpu_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
+                       const struct tensor *mask, int64_t rows_per_mask)
+{
+    int64_t rows = h->dim[0], width = h->dim[1];
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
+    for (int64_t n = 0; n < rows; n++) {
+        const float *m = mask == NULL ? NULL : cpu_mask_row(mask, n, width, rows_per_mask);
+        const float *x = cpu_f32(h) + n * width;
+        float *dx = cpu_f32(dh) + n * width;
+        if (m == NULL) {
+#pragma omp simd
+            for (int64_t i = 0; i < width; i++)
+                dx[i] = x[i] > 0 ? dx[i] : 0;
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < width; i++)
+                dx[i] = x[i] > 0 ? dx[i] * m[i] : 0;
+        }
+    }
+}

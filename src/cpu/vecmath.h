@@ -1,0 +1,83 @@
+/* Vectors of 16 floats by the compiler's vector extension: AVX-512 registers where there are any,
+ * pairs of AVX2 registers otherwise. */
+#ifndef DEQ_CPU_VECMATH_H
+#define DEQ_CPU_VECMATH_H
+
+#include <stdint.h>
+
+enum { VEC = 16 };
+
+typedef float vec __attribute__((vector_size(64)));
+typedef int32_t vec_int __attribute__((vector_size(64)));
+/* the same at any address */
+typedef float vec_any __attribute__((vector_size(64), aligned(4), may_alias));
+
+static inline vec vec_load(const float *p)
+{
+    return *(const vec_any *)p;
+}
+
+static inline void vec_store(float *p, vec v)
+{
+    *(vec_any *)p = v;
+}
+
+static inline vec vec_set(float x)
+{
+    return x - (vec){0};
+}
+
+static inline float vec_sum(vec v)
+{
+    float s[8];
+    for (int i = 0; i < 8; i++)
+        s[i] = v[i] + v[i + 8];
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+}
+
+/* yes where the mask is all ones, no where it is 0. */
+static inline vec vec_select(vec_int mask, vec yes, vec no)
+{
+    return (vec)((mask & (vec_int)yes) | (~mask & (vec_int)no));
+}
+
+/* Larger of each pair; where `b` is a NaN, `a`. */
+static inline vec vec_max(vec a, vec b)
+{
+    return vec_select(b > a, b, a);
+}
+
+static inline float vec_max_of(vec v)
+{
+    float m = v[0];
+    for (int i = 1; i < VEC; i++)
+        m = v[i] > m ? v[i] : m;
+    return m;
+}
+
+/* e^x to about 1 unit in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial for e^r
+ * (coefficients as in Cephes), and two exact steps of scaling, so that results may be subnormal
+ * or infinite. -inf gives 0; a NaN stays one. */
+static inline vec vec_exp(vec x)
+{
+    const vec low = vec_set(-105.0f), high = vec_set(89.5f);
+    const vec magic = vec_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    x = vec_select(x < low, low, x);
+    x = vec_select(x > high, high, x);
+    vec t = x * 1.44269504088896341f + magic;
+    vec n = t - magic;
+    vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    vec p = vec_set(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    vec_int k = __builtin_convertvector(n, vec_int);
+    vec_int half = k >> 1;
+    vec_int first = (half + 127) << 23, second = (k - half + 127) << 23;
+    return p * (vec)first * (vec)second;
+}
+
+#endif
