@@ -53,16 +53,31 @@ enum status info_json_print(struct json_writer *w, struct error *err)
     return STATUS_OK;
 }
 
-/* The kinds of files, told apart by their first bytes. */
-struct kind {
-    const char *magic;
-    size_t len;
-    enum status (*print)(const struct info_request *request, struct error *err);
-};
+void info_dims(const int64_t *dim, int ndim, char out[INFO_DIMS_MAX])
+{
+    size_t used = 1;
+    strcpy(out, "[");
+    for (int d = 0; d < ndim; d++)
+        used += (size_t)snprintf(out + used, INFO_DIMS_MAX - used, "%s%lld", d > 0 ? "," : "",
+                                 (long long)dim[d]);
+    snprintf(out + used, INFO_DIMS_MAX - used, "]");
+}
 
-static const struct kind kinds[] = {
-    {NULL, 0, NULL},
-};
+/* The kinds of files are told apart by their first bytes. */
+typedef enum status info_fn(const struct info_request *request, struct error *err);
+
+static info_fn *kind_of(const char *start, size_t got)
+{
+    static const struct {
+        const char *magic;
+        info_fn *print;
+    } kinds[] = {{"\211DEQ", info_checkpoint}, {"DEQSHARD", info_shard}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (got >= strlen(kinds[i].magic) &&
+            memcmp(start, kinds[i].magic, strlen(kinds[i].magic)) == 0)
+            return kinds[i].print;
+    return NULL;
+}
 
 /* The first bytes of a file. STATUS_NOINPUT; STATUS_DATA if it has none. */
 static enum status read_start(const char *path, char *start, size_t size, size_t *got,
@@ -87,12 +102,12 @@ static enum status read_start(const char *path, char *start, size_t size, size_t
 
 static enum status info_file(const struct info_request *request, struct error *err)
 {
-    char start[16];
-    size_t got;
+    char start[16] = "";
+    size_t got = 0;
     TRY(read_start(request->path, start, sizeof start, &got, err));
-    for (const struct kind *k = kinds; k->magic != NULL; k++)
-        if (got >= k->len && memcmp(start, k->magic, k->len) == 0)
-            return k->print(request, err);
+    info_fn *print = kind_of(start, got);
+    if (print != NULL)
+        return print(request, err);
     return error_set(err, STATUS_DATA,
                      "%s: neither a checkpoint nor a shard nor a safetensors file%s", request->path,
                      start[0] == '{' ? "; for a configuration: deq info --config FILE" : "");
@@ -125,7 +140,13 @@ static enum status run(int argc, char **argv, struct error *err)
     if (config == NULL && files != 1)
         return error_set(err, STATUS_USAGE, "want one FILE, or --config FILE; got %d", files);
     request.path = config != NULL ? config : argv[optind];
-    return config != NULL ? info_config(&request, set, set_count, err) : info_file(&request, err);
+    if (config != NULL)
+        return info_config(&request, set, set_count, err);
+    enum status status = info_file(&request, err);
+    /* a file that is not whole is what --check asks about, not a failure to ask */
+    if (request.check && status == STATUS_DATA)
+        status = err->status = STATUS_CHECK;
+    return status;
 }
 
 const struct command command_info = {

@@ -1,10 +1,92 @@
+/* `deq info --config`: the resolved configuration and the size of its model. */
 #include "info.h"
 
 #include "base/mem.h"
-#include "model/config.h"
+#include "io/shard.h"
+#include "model/transformer_cell.h"
+#include "model/vocabulary_layers.h"
 #include "paths.h"
 
 #include <stdio.h>
+
+/* The vocabulary of the data's first shard; 0 if there is no usable one (yet). */
+static int64_t vocabulary_of(const char *dir)
+{
+    char path[PATHS_MAX], name[SHARD_NAME_MAX];
+    unsigned char bytes[SHARD_HEADER_BYTES];
+    struct shard_header h;
+    struct error ignored;
+    shard_name(name, "train", 0);
+    int n = snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = n > 0 && n < PATHS_MAX ? fopen(path, "rb") : NULL;
+    if (file == NULL)
+        return 0;
+    bool good = fread(bytes, 1, sizeof bytes, file) == sizeof bytes &&
+                shard_header_decode(&h, bytes, path, &ignored) == STATUS_OK;
+    fclose(file);
+    return good ? h.vocab_size : 0;
+}
+
+static enum status load(const struct info_request *request, char *const *set, int set_count,
+                        char path[PATHS_MAX], struct config *config, struct error *err)
+{
+    config_defaults(config);
+    TRY(paths_find_config(request->path, path, err));
+    TRY(config_load(config, path, err));
+    for (int i = 0; i < set_count; i++)
+        TRY(config_set(config, set[i], err));
+    int64_t vocab = config->model.vocab_size == 0 ? vocabulary_of(config->data.dir) : 0;
+    enum status status = config_resolve(config, vocab, err);
+    if (status != STATUS_OK)
+        error_prefix(err, "%s", path);
+    return status;
+}
+
+/* Declares the model's parameters without allocating them; wants a known vocabulary. */
+static enum status declare(struct params *params, const struct config_model *model,
+                           struct error *err)
+{
+    TRY(vocabulary_layers_declare(params, model, err));
+    return transformer_cell_declare(params, model, err);
+}
+
+static const char *const parts[] = {"embedding", "softmax", "injection", "f"};
+enum { PARTS = sizeof parts / sizeof *parts };
+
+static enum status print_json(const struct info_request *request, const char *text,
+                              const struct params *params, struct error *err)
+{
+    struct json_writer w;
+    info_json_begin(&w, request, "config");
+    if (params->count > 0) {
+        json_write_int(&w, "parameters", params_distinct(params, NULL));
+        json_write_object(&w, "parameters_by_part");
+        for (int p = 0; p < PARTS; p++)
+            json_write_int(&w, parts[p], params_distinct(params, parts[p]));
+        json_write_end(&w);
+    } else {
+        json_write_raw(&w, "parameters", "null");
+    }
+    json_write_raw(&w, "config", text);
+    return info_json_print(&w, err);
+}
+
+/* The counts go to stderr: what is on stdout can be used as a configuration. */
+static void print_text(const char *text, const struct config *config, const struct params *params)
+{
+    fputs(text, stdout);
+    if (params->count == 0) {
+        fprintf(stderr,
+                "parameters: not known before %s is tokenized; or --set model.vocab_size=N\n",
+                config->data.dir);
+        return;
+    }
+    fprintf(stderr, "parameters: %lld (", (long long)params_distinct(params, NULL));
+    for (int p = 0; p < PARTS; p++)
+        fprintf(stderr, "%s%s %lld", p > 0 ? ", " : "", parts[p],
+                (long long)params_distinct(params, parts[p]));
+    fprintf(stderr, ") for a vocabulary of %lld\n", (long long)config->model.vocab_size);
+}
 
 enum status info_config(const struct info_request *request, char *const *set, int set_count,
                         struct error *err)
@@ -12,27 +94,21 @@ enum status info_config(const struct info_request *request, char *const *set, in
     char path[PATHS_MAX];
     char *text = NULL;
     struct config config;
-    config_defaults(&config);
-    TRY(paths_find_config(request->path, path, err));
-    TRY(config_load(&config, path, err));
-    for (int i = 0; i < set_count; i++)
-        TRY(config_set(&config, set[i], err));
-    enum status status = config_resolve(&config, 0, err);
-    if (status != STATUS_OK) {
-        error_prefix(err, "%s", path);
-        return status;
-    }
-    TRY(config_to_json(&config, !request->json, &text, err));
-    if (request->json) {
-        struct info_request found = *request;
-        found.path = path;
-        struct json_writer w;
-        info_json_begin(&w, &found, "config");
-        json_write_raw(&w, "config", text);
-        status = info_json_print(&w, err);
-    } else {
-        fputs(text, stdout);
-    }
+    struct params params;
+    enum status status = STATUS_OK;
+    params_init(&params, NULL);
+    TRY_OUT(load(request, set, set_count, path, &config, err));
+    if (config.model.vocab_size > 0)
+        TRY_OUT(declare(&params, &config.model, err));
+    TRY_OUT(config_to_json(&config, !request->json, &text, err));
+    struct info_request found = *request;
+    found.path = path;
+    if (request->json)
+        status = print_json(&found, text, &params, err);
+    else
+        print_text(text, &config, &params);
+out:
     mem_free(text);
+    params_free(&params);
     return status;
 }

@@ -46,7 +46,28 @@ setup() {
     run "$DEQ" info --config a.json --json
     [ "$status" -eq 0 ]
     [ "${#lines[@]}" -eq 1 ]
-    [[ "$output" == '{"file":"a.json","kind":"config","config":{"data":{"dir":"data/kjv"},'*'}}' ]]
+    [[ "$output" == '{"file":"a.json","kind":"config","parameters":null,"config":{"data":{"dir":"data/kjv"},'*'}}' ]]
+}
+
+@test "parameters are counted once the vocabulary is known" {
+    # tables 10 x 8 and 20 x 4, projections 8 x 8 twice (in, out) and 8 x 4; biases 30, one cluster row
+    # of 8 + 1; injection 24 x 8 and 24; f: (24 + 8 + 8) x 8 + 2 x 16 x 8, biases 8 + 16 + 8, r_w and
+    # r_r of 8 each
+    echo '{"model": {"d_model": 8, "n_head": 2, "d_inner": 16, "cutoffs": [10], "div_val": 2,
+            "wnorm": false, "vocab_size": 30}}' > a.json
+    run "$DEQ" info --config a.json --json
+    [[ "$output" == *'"parameters":1199,"parameters_by_part":{"embedding":256,"softmax":103,"injection":216,"f":624},'* ]]
+    run "$DEQ" info --config a.json
+    [[ "$output" == *"parameters: 1199 (embedding 256, softmax 103, injection 216, f 624) for a vocabulary of 30"* ]]
+    # the vocabulary of a tokenized folder
+    tool=$(dirname "$DEQ")/tests/tools/info_files
+    [ -x "$tool" ] || skip "$tool is not built (make tests)"
+    mkdir data
+    "$tool" data
+    echo '{"data": {"dir": "data"}, "model": {"d_model": 8, "n_head": 2}}' > b.json
+    run "$DEQ" info --config b.json
+    [[ "$output" == *"for a vocabulary of 5"* ]]
+    [[ "$output" == *'"vocab_size": 5,'* ]]
 }
 
 @test "a bare name is looked for in ./configs, with and without .json" {

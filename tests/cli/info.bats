@@ -1,10 +1,22 @@
 #!/usr/bin/env bats
-# deq info: its command line, and files that are not what it knows.
+# deq info: its command line, the files it knows, whole and damaged, and files it does not know.
 
 setup() {
     DEQ=${DEQ:-build/deq}
     DEQ=$(realpath "$DEQ")
+    FILES=$(dirname "$DEQ")/tests/tools/info_files
     cd "$BATS_TEST_TMPDIR"
+}
+
+make_files() {
+    [ -x "$FILES" ] || skip "$FILES is not built (make tests)"
+    "$FILES" .
+}
+
+# flip FILE OFFSET: the lowest bit of that byte
+flip() {
+    byte=$(od -An -tu1 -j "$2" -N 1 "$1" | tr -d ' ')
+    printf "\\x$(printf '%02x' $((byte ^ 1)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
 @test "wrong command lines: exit 64" {
@@ -30,6 +42,8 @@ setup() {
     run "$DEQ" info .
     [ "$status" -eq 66 ]
     [ "$output" = "deq info: .: a folder; give one of its files" ]
+    run "$DEQ" info --check nowhere.bin
+    [ "$status" -eq 66 ]
 }
 
 @test "empty and foreign files: exit 65" {
@@ -45,4 +59,108 @@ setup() {
     run "$DEQ" info a.json
     [ "$status" -eq 65 ]
     [[ "$output" == *"deq info --config FILE" ]]
+}
+
+@test "a checkpoint: step, parameters, sections, state and configuration" {
+    make_files
+    run "$DEQ" info small.bin
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"step        120"* ]]
+    [[ "$output" == *"parameters  11 in 3 tensors"* ]]
+    [[ "$output" =~ embedding\ +6 ]]
+    [[ "$output" =~ f32\ +\[2,3\]\ .*w:word_emb.emb_layers.0.weight ]]
+    [[ "$output" == *'"best_valid_nll": 5.25'* ]]
+    [[ "$output" == *'"d_model": 3'* ]]
+}
+
+@test "a checkpoint as JSON: one line with the fields that scripts read" {
+    make_files
+    run "$DEQ" info small.bin --json
+    [ "$status" -eq 0 ]
+    [ "${#lines[@]}" -eq 1 ]
+    [[ "$output" == '{"file":"small.bin","kind":"checkpoint","weights_digest":"'* ]]
+    [[ "$output" =~ \"weights_digest\":\"[0-9a-f]{16}\" ]]
+    [[ "$output" == *'"step":120,"parameters":11,"parameters_by_part":{"embedding":6,"softmax":2,"f":3},'* ]]
+    [[ "$output" == *'"config":{"model":{"d_model":3}},'* ]]
+    [[ "$output" == *'"type":"f32","dims":[2,3],"bytes":24,'* ]]
+    [[ "$output" != *'"check"'* ]]
+    run "$DEQ" info small.bin --json --check
+    [ "$status" -eq 0 ]
+    [[ "$output" == *'"check":true}' ]]
+}
+
+@test "a damaged checkpoint: --check exits 1 whatever byte is changed" {
+    make_files
+    run "$DEQ" info --check small.bin
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"check: all 6 sections verified" ]]
+    size=$(stat -c %s small.bin)
+    # every byte of the header and the sections, some of the directory
+    for at in $(seq 0 3 300) $(seq 300 41 $((size - 1))) $((size - 1)); do
+        cp small.bin bad.bin
+        flip bad.bin "$at"
+        run "$DEQ" info --check bad.bin
+        [ "$status" -eq 1 ]
+        [[ "$output" == "deq info: bad.bin: "* ]]
+        run "$DEQ" info --check --json bad.bin
+        [ "$status" -eq 1 ]
+        [[ "$output" != *'"check":true'* ]]
+    done
+}
+
+@test "a damaged section is named" {
+    make_files
+    cp small.bin bad.bin
+    # the first section's content follows the header of 64 bytes
+    flip bad.bin 70
+    run "$DEQ" info --check bad.bin
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"state"* ]]
+    run "$DEQ" info bad.bin
+    [ "$status" -eq 65 ]
+    [[ "$output" == *"state"* ]]
+}
+
+@test "a truncated checkpoint: exit 65, with --check 1" {
+    make_files
+    size=$(stat -c %s small.bin)
+    for n in 1 4 8 63 64 100 $((size / 2)) $((size - 1)); do
+        head -c "$n" small.bin > cut.bin
+        run "$DEQ" info cut.bin
+        [ "$status" -eq 65 ]
+        [[ "$output" == "deq info: cut.bin: "* ]]
+        run "$DEQ" info --check cut.bin
+        [ "$status" -eq 1 ]
+    done
+}
+
+@test "a shard" {
+    make_files
+    run "$DEQ" info train-00000.bin
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"tokens      10, from number 0 of the split's 10"* ]]
+    [[ "$output" == *"vocabulary  5, hash 0000000000001234"* ]]
+    run "$DEQ" info --check --json train-00000.bin
+    [ "$status" -eq 0 ]
+    [[ "$output" == *'"kind":"shard","tokens":10,'*'"split_words":8,'*'"check":true}' ]]
+}
+
+@test "a damaged shard: every changed byte and every length" {
+    make_files
+    size=$(stat -c %s train-00000.bin)
+    for at in $(seq 0 5 $((size - 1))) $((size - 1)); do
+        cp train-00000.bin bad.bin
+        flip bad.bin "$at"
+        run "$DEQ" info --check bad.bin
+        [ "$status" -eq 1 ]
+        [[ "$output" == "deq info: bad.bin: "* ]]
+    done
+    for n in 1 8 127 128 140 $((size - 1)); do
+        head -c "$n" train-00000.bin > cut.bin
+        run "$DEQ" info cut.bin
+        [ "$status" -eq 65 ]
+    done
+    { cat train-00000.bin; echo; } > long.bin
+    run "$DEQ" info long.bin
+    [ "$status" -eq 65 ]
 }

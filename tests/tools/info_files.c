@@ -1,0 +1,63 @@
+/* info_files DIR: writes one small file of each kind that `deq info` knows into DIR: small.bin (a
+ * checkpoint), train-00000.bin (a shard). The same bytes every time. */
+#include "io/checkpoint.h"
+#include "io/shard.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static enum status write_checkpoint(const char *path, struct error *err)
+{
+    struct checkpoint_writer *w = NULL;
+    static const float weight[6] = {0.0f, 1.5f, -2.0f, 3.25f, 1e-3f, 7.0f}, bias[3] = {1, 2, 3};
+    static const struct {
+        const char *name;
+        int ndim;
+        int64_t dim[2];
+        const float *data;
+    } tensors[] = {{"w:word_emb.emb_layers.0.weight", 2, {2, 3}, weight},
+                   {"w:func.pos_ff.ff2_net.bias", 1, {3, 1}, bias},
+                   {"w:crit.out_layers.0.bias", 1, {2, 1}, bias},
+                   {"m:func.pos_ff.ff2_net.bias", 1, {3, 1}, bias}};
+    enum status status = STATUS_OK;
+    TRY_OUT(checkpoint_write_open(&w, path, err));
+    TRY_OUT(checkpoint_write_text(w, "state", "{\"step\": 120, \"best_valid_nll\": 5.25}", err));
+    TRY_OUT(checkpoint_write_text(w, "config", "{\"model\": {\"d_model\": 3}}", err));
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        TRY_OUT(checkpoint_write_section(w, tensors[i].name, CHECKPOINT_F32, tensors[i].ndim,
+                                         tensors[i].dim, tensors[i].data, err));
+    TRY_OUT(checkpoint_write_close(&w, err));
+out:
+    checkpoint_write_abort(&w);
+    return status;
+}
+
+static enum status write_shard(const char *dir, struct error *err)
+{
+    static const uint16_t ids[10] = {0, 1, 2, 3, 4, 4, 3, 2, 1, 0};
+    struct shard_writer *w = NULL;
+    enum status status = STATUS_OK;
+    TRY_OUT(shard_writer_open(&w, dir, "train", 100, 5, 0x1234, false, err));
+    TRY_OUT(shard_writer_append(w, ids, 10, err));
+    TRY_OUT(shard_writer_finish(w, 40, 8, err));
+    TRY_OUT(shard_writer_commit(w, err));
+out:
+    shard_writer_close(w);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    struct error err = {0};
+    char path[4096];
+    enum status status = STATUS_USAGE;
+    if (argc != 2)
+        goto out;
+    snprintf(path, sizeof path, "%s/small.bin", argv[1]);
+    TRY_OUT(write_checkpoint(path, &err));
+    TRY_OUT(write_shard(argv[1], &err));
+out:
+    if (status != STATUS_OK)
+        fprintf(stderr, "info_files: %s\n", argc != 2 ? "usage: info_files DIR" : err.text);
+    return (int)status;
+}
