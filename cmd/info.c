@@ -76,7 +76,9 @@ static info_fn *kind_of(const char *start, size_t got)
         if (got >= strlen(kinds[i].magic) &&
             memcmp(start, kinds[i].magic, strlen(kinds[i].magic)) == 0)
             return kinds[i].print;
-    return NULL;
+    /* safetensors: a length below 2^40, then the header's JSON object */
+    bool tensors = got > 8 && start[5] == 0 && start[6] == 0 && start[7] == 0 && start[8] == '{';
+    return tensors ? info_safetensors : NULL;
 }
 
 /* The first bytes of a file. STATUS_NOINPUT; STATUS_DATA if it has none. */

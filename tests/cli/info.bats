@@ -164,3 +164,21 @@ flip() {
     run "$DEQ" info long.bin
     [ "$status" -eq 65 ]
 }
+
+@test "a safetensors file" {
+    make_files
+    run "$DEQ" info small.safetensors
+    [ "$status" -eq 0 ]
+    [[ "$output" == "small.safetensors: safetensors, 2 tensors, 5 numbers"* ]]
+    [[ "$output" =~ F64\ +\[2,2\]\ +32\ bytes\ +a ]]
+    run "$DEQ" info --json small.safetensors
+    [[ "$output" == *'{"name":"b","type":"I32","dims":[],"bytes":4}'*'"numbers":5}' ]]
+    size=$(stat -c %s small.safetensors)
+    for n in 9 20 $((size - 1)); do
+        head -c "$n" small.safetensors > cut
+        run "$DEQ" info cut
+        [ "$status" -eq 65 ]
+        run "$DEQ" info --check cut
+        [ "$status" -eq 1 ]
+    done
+}

@@ -1,6 +1,7 @@
 /* info_files DIR: writes one small file of each kind that `deq info` knows into DIR: small.bin (a
- * checkpoint), train-00000.bin (a shard). The same bytes every time. */
+ * checkpoint), small.safetensors, train-00000.bin (a shard). The same bytes every time. */
 #include "io/checkpoint.h"
+#include "io/safetensors.h"
 #include "io/shard.h"
 
 #include <stdio.h>
@@ -32,6 +33,18 @@ out:
     return status;
 }
 
+static enum status write_tensors(const char *path, struct error *err)
+{
+    static const double values[4] = {1, 2, 3, 4};
+    static const int32_t one = 7;
+    const struct st_tensor list[] = {
+        {.name = "a", .type = ST_F64, .ndim = 2, .dim = {2, 2}, .data = values},
+        {.name = "b", .type = ST_I32, .ndim = 0, .data = &one},
+    };
+    const struct st_meta meta = {"made", "for a test"};
+    return st_write(path, list, 2, &meta, 1, err);
+}
+
 static enum status write_shard(const char *dir, struct error *err)
 {
     static const uint16_t ids[10] = {0, 1, 2, 3, 4, 4, 3, 2, 1, 0};
@@ -55,6 +68,8 @@ int main(int argc, char **argv)
         goto out;
     snprintf(path, sizeof path, "%s/small.bin", argv[1]);
     TRY_OUT(write_checkpoint(path, &err));
+    snprintf(path, sizeof path, "%s/small.safetensors", argv[1]);
+    TRY_OUT(write_tensors(path, &err));
     TRY_OUT(write_shard(argv[1], &err));
 out:
     if (status != STATUS_OK)
