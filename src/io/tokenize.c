@@ -127,41 +127,64 @@ static enum status unknown_word(const struct encoding *e, const struct text_bloc
                                    " either; --min-count 2 makes one from rare words");
 }
 
-static enum status encode_words(void *worker, const struct text_block *block, struct error *err)
+/* Ids of a batch of words, each to its place among the block's ids. */
+static enum status encode_batch(struct encoder *e, const struct text_block *block,
+                                const struct word *words, const uint32_t *places, int count,
+                                struct error *err)
 {
-    struct encoder *e = worker;
     const struct encoding *s = e->shared;
-    const struct vocab *vocab = s->vocab;
-    const uint32_t eos = (uint32_t)vocab_eos(vocab);
-    uint32_t *to = e->ids;
-    e->eos = e->unknown = 0;
-    for (const char *p = block->text, *end = p + block->size; p < end;) {
-        if (word_is_space(*p)) {
-            if (*p++ == '\n')
-                *to++ = eos, e->eos++;
-            continue;
-        }
-        struct word word = word_scan(p);
-        int64_t id = vocab_find_word(vocab, &word);
+    const int64_t eos = vocab_eos(s->vocab);
+    int32_t ids[WORD_BATCH];
+    vocab_find_words(s->vocab, words, count, ids);
+    for (int i = 0; i < count; i++) {
+        int64_t id = ids[i];
         if (__builtin_expect(id < 0, 0)) {
             if (s->unk < 0)
-                return unknown_word(s, block, &word, err);
+                return unknown_word(s, block, &words[i], err);
             id = s->unk;
             e->unknown++;
         }
         e->eos += id == eos; /* the word <eos> in the text */
-        *to++ = (uint32_t)id;
-        p += word.len;
+        e->ids[places[i]] = (uint32_t)id;
     }
-    e->count = to - e->ids;
-    if (shard_width(vocab_size(vocab)) == 2) {
-        /* In place: id i is read before its place, the front half of id i / 2, is written. */
-        char *narrow = (char *)e->ids;
-        for (int64_t i = 0; i < e->count; i++) {
-            uint16_t id = (uint16_t)e->ids[i];
-            memcpy(narrow + 2 * i, &id, sizeof id);
+    return STATUS_OK;
+}
+
+/* To two bytes each, in place: id i is read before anything is written over it. */
+static void narrow_ids(uint32_t *ids, int64_t count)
+{
+    char *to = (char *)ids;
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t id = (uint16_t)ids[i];
+        memcpy(to + 2 * i, &id, sizeof id);
+    }
+}
+
+static enum status encode_words(void *worker, const struct text_block *block, struct error *err)
+{
+    struct encoder *e = worker;
+    const struct vocab *vocab = e->shared->vocab;
+    const uint32_t eos = (uint32_t)vocab_eos(vocab);
+    struct word words[WORD_BATCH];
+    uint32_t places[WORD_BATCH], at = 0;
+    e->eos = e->unknown = 0;
+    for (const char *p = block->text, *end = p + block->size; p < end;) {
+        int count = 0;
+        while (p < end && count < WORD_BATCH) {
+            if (word_is_space(*p)) {
+                if (*p++ == '\n')
+                    e->ids[at++] = eos, e->eos++;
+                continue;
+            }
+            words[count] = word_scan(p);
+            places[count] = at++;
+            p += words[count++].len;
         }
+        TRY(encode_batch(e, block, words, places, count, err));
     }
+    e->count = at;
+    if (shard_width(vocab_size(vocab)) == 2)
+        narrow_ids(e->ids, e->count);
     return STATUS_OK;
 }
 

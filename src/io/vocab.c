@@ -49,7 +49,7 @@ static void byte_text(char text[256 * BYTE_LINE + 1])
         snprintf(text + i * BYTE_LINE, BYTE_LINE + 1, "<0x%02X>\n", (unsigned)i);
 }
 
-int64_t vocab_find_word(const struct vocab *v, const struct word *word)
+static int32_t find_word(const struct vocab *v, const struct word *word)
 {
     uint64_t mask = (UINT64_C(1) << (64 - v->shift)) - 1;
     for (uint64_t i = word_slot(word->key, v->shift);; i = (i + 1) & mask) {
@@ -63,6 +63,23 @@ int64_t vocab_find_word(const struct vocab *v, const struct word *word)
     }
 }
 
+void vocab_find_words(const struct vocab *v, const struct word *words, int count,
+                      int32_t ids[WORD_BATCH])
+{
+    assert(count <= WORD_BATCH && !v->bytes);
+    for (int i = 0; i < count; i++)
+        __builtin_prefetch(&v->slots[word_slot(words[i].key, v->shift)]);
+    for (int i = 0; i < count; i++) {
+        if (words[i].len <= WORD_SHORT)
+            continue;
+        const struct slot *s = &v->slots[word_slot(words[i].key, v->shift)];
+        if (s->id >= 0)
+            __builtin_prefetch(v->text + v->start[s->id]);
+    }
+    for (int i = 0; i < count; i++)
+        ids[i] = find_word(v, &words[i]);
+}
+
 int64_t vocab_find(const struct vocab *v, const char *word, size_t len)
 {
     if (v->bytes)
@@ -70,7 +87,7 @@ int64_t vocab_find(const struct vocab *v, const char *word, size_t len)
     if (len == 0 || len > UINT32_MAX)
         return -1;
     struct word w = {.text = word, .key = word_key(word, len), .len = (uint32_t)len};
-    return vocab_find_word(v, &w);
+    return find_word(v, &w);
 }
 
 /* Counts the lines and sizes the tables. The text ends with a newline. */
@@ -113,10 +130,10 @@ static enum status add_word(struct vocab *v, int64_t id, size_t start, size_t le
         return error_set(err, STATUS_DATA, "%s:%lld: word of %zu bytes", name, line, len);
     v->start[id] = start;
     struct word w = {.text = text, .key = word_key(text, len), .len = (uint32_t)len};
-    int64_t same = vocab_find_word(v, &w);
+    int32_t same = find_word(v, &w);
     if (same >= 0)
-        return error_set(err, STATUS_DATA, "%s:%lld: \"%.*s\" again: it stands in line %lld", name,
-                         line, len < 200 ? (int)len : 200, text, (long long)same + 1);
+        return error_set(err, STATUS_DATA, "%s:%lld: \"%.*s\" again: it stands in line %d", name,
+                         line, len < 200 ? (int)len : 200, text, same + 1);
     uint64_t mask = (UINT64_C(1) << (64 - v->shift)) - 1;
     uint64_t i = word_slot(w.key, v->shift);
     while (v->slots[i].id >= 0)

@@ -119,27 +119,44 @@ static enum status add_new(struct word_count *t, struct entry *e, const struct w
     return STATUS_OK;
 }
 
+/* Asks memory for what counting these words will touch. */
+static void prefetch_words(const struct word_count *t, const struct word *words, int count)
+{
+    for (int i = 0; i < count; i++)
+        __builtin_prefetch(&t->slots[word_slot(words[i].key, t->shift)]);
+    for (int i = 0; i < count; i++) {
+        if (words[i].len <= WORD_SHORT)
+            continue;
+        const struct entry *e = &t->slots[word_slot(words[i].key, t->shift)];
+        __builtin_prefetch(t->arena + (size_t)e->place * ARENA_UNIT);
+    }
+}
+
 enum status word_count_text(struct word_count *t, const char *text, size_t size, int64_t offset,
                             struct error *err)
 {
     assert(size > 0 && word_is_space(text[size - 1]));
-    int64_t words = 0, lines = 0;
+    struct word words[WORD_BATCH];
     for (const char *p = text, *end = text + size; p < end;) {
-        if (word_is_space(*p)) {
-            lines += *p++ == '\n';
-            continue;
+        int count = 0;
+        while (p < end && count < WORD_BATCH) {
+            if (word_is_space(*p)) {
+                t->lines += *p++ == '\n';
+                continue;
+            }
+            words[count] = word_scan(p);
+            p += words[count++].len;
         }
-        struct word word = word_scan(p);
-        struct entry *e = find(t, &word);
-        if (e->count != 0)
-            e->count++;
-        else
-            TRY(add_new(t, e, &word, 1, offset + (p - text), err));
-        words++;
-        p += word.len;
+        prefetch_words(t, words, count);
+        for (int i = 0; i < count; i++) {
+            struct entry *e = find(t, &words[i]);
+            if (e->count != 0)
+                e->count++;
+            else
+                TRY(add_new(t, e, &words[i], 1, offset + (words[i].text - text), err));
+        }
+        t->words += count;
     }
-    t->words += words;
-    t->lines += lines;
     return STATUS_OK;
 }
 

@@ -18,6 +18,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 enum {
     WORD_SHORT = 8,   /* up to this length the key is the word */
     WORD_PADDING = 8, /* bytes that must be readable behind a text that is scanned */
+    WORD_BATCH = 64,  /* words looked up together: tables are larger than caches, and memory answers
+                         many requests in the time of one */
 };
 
 struct word {

@@ -1,0 +1,299 @@
+/* deq tokenize: text to vocabulary and shards. */
+#include "cmd.h"
+
+#include "io/tokenize.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "Usage: deq tokenize --train FILE [--valid FILE] [--test FILE] --out DIR [OPTION]...\n"
+    "\n"
+    "Turns text into DIR/vocab.txt (one word a line, in the order of ids) and shards of token ids\n"
+    "(DIR/train-00000.bin, ...), which the other subcommands read.\n"
+    "\n"
+    "Texts:\n"
+    "  --train FILE        training text; the vocabulary is counted on it\n"
+    "  --valid FILE        validation text\n"
+    "  --test FILE         test text\n"
+    "  --out DIR           output folder, made if missing\n"
+    "  --force             replace vocab.txt and the shards in a folder that is not empty\n"
+    "\n"
+    "Tokens:\n"
+    "  --words             words between white space (space, tab, line ends; no other character),\n"
+    "                      and <eos> at the end of every line; text is UTF-8 (default)\n"
+    "  --bytes             256 byte tokens, any file\n"
+    "  --lower             turn the letters A-Z to a-z first; letters outside ASCII stay as they "
+    "are\n"
+    "\n"
+    "Vocabulary (words only): <eos>, then words by falling count.\n"
+    "  --min-count N       words seen fewer times in the training text become <unk> (default 1)\n"
+    "  --max-vocab N       at most N words, <eos> and <unk> among them; the rest become <unk>\n"
+    "  --vocab FILE        use this vocabulary (a vocab.txt) instead of counting\n"
+    "  --unk map|error     words outside the vocabulary: make them <unk>, or stop at the first\n"
+    "                      (default: map if the vocabulary has <unk>)\n"
+    "\n"
+    "Output:\n"
+    "  --shard-tokens N    tokens in a shard (default 16777216)\n"
+    "  --json              print the result as one JSON object: vocab, train_tokens, "
+    "valid_tokens,\n"
+    "                      test_tokens, bytes, seconds, mb_per_s, shards\n"
+    "  -h, --help          print this text\n"
+    "\n"
+    "Example:\n"
+    "  deq tokenize --train train.txt --valid valid.txt --test test.txt --min-count 3 --out "
+    "data/x\n";
+
+enum option_id {
+    OPT_TRAIN = SPLIT_TRAIN,
+    OPT_VALID = SPLIT_VALID,
+    OPT_TEST = SPLIT_TEST,
+    OPT_OUT,
+    OPT_WORDS,
+    OPT_BYTES,
+    OPT_LOWER,
+    OPT_MIN_COUNT,
+    OPT_MAX_VOCAB,
+    OPT_VOCAB,
+    OPT_UNK,
+    OPT_SHARD_TOKENS,
+    OPT_FORCE,
+    OPT_JSON,
+    OPT_HELP = 'h'
+};
+
+static const struct option options[] = {
+    {"train", required_argument, NULL, OPT_TRAIN},
+    {"valid", required_argument, NULL, OPT_VALID},
+    {"test", required_argument, NULL, OPT_TEST},
+    {"out", required_argument, NULL, OPT_OUT},
+    {"words", no_argument, NULL, OPT_WORDS},
+    {"bytes", no_argument, NULL, OPT_BYTES},
+    {"lower", no_argument, NULL, OPT_LOWER},
+    {"min-count", required_argument, NULL, OPT_MIN_COUNT},
+    {"max-vocab", required_argument, NULL, OPT_MAX_VOCAB},
+    {"vocab", required_argument, NULL, OPT_VOCAB},
+    {"unk", required_argument, NULL, OPT_UNK},
+    {"shard-tokens", required_argument, NULL, OPT_SHARD_TOKENS},
+    {"force", no_argument, NULL, OPT_FORCE},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"help", no_argument, NULL, OPT_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+struct request {
+    struct tokenize_config config;
+    bool words, unk_given, json, help;
+};
+
+static enum status parse_count(const char *name, const char *text, int64_t least, int64_t *out,
+                               struct error *err)
+{
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || value < least || value > INT64_C(1) << 40)
+        return error_set(err, STATUS_USAGE,
+                         "--%s: want a whole number of at least %lld, got \"%s\"", name,
+                         (long long)least, text);
+    *out = value;
+    return STATUS_OK;
+}
+
+static enum status parse_unk(const char *text, enum tokenize_unk *out, struct error *err)
+{
+    if (strcmp(text, "map") == 0)
+        *out = TOKENIZE_UNK_MAP;
+    else if (strcmp(text, "error") == 0)
+        *out = TOKENIZE_UNK_ERROR;
+    else
+        return error_set(err, STATUS_USAGE, "--unk: want map or error, got \"%s\"", text);
+    return STATUS_OK;
+}
+
+static enum status take_option(struct request *r, int option, struct error *err)
+{
+    struct tokenize_config *c = &r->config;
+    switch (option) {
+    case OPT_TRAIN:
+    case OPT_VALID:
+    case OPT_TEST:
+        c->text[option] = optarg;
+        return STATUS_OK;
+    case OPT_OUT:
+        c->out = optarg;
+        return STATUS_OK;
+    case OPT_WORDS:
+        r->words = true;
+        return STATUS_OK;
+    case OPT_BYTES:
+        c->bytes = true;
+        return STATUS_OK;
+    case OPT_LOWER:
+        c->lower = true;
+        return STATUS_OK;
+    case OPT_MIN_COUNT:
+        return parse_count("min-count", optarg, 1, &c->min_count, err);
+    case OPT_MAX_VOCAB:
+        return parse_count("max-vocab", optarg, 2, &c->max_vocab, err);
+    case OPT_VOCAB:
+        c->vocab = optarg;
+        return STATUS_OK;
+    case OPT_UNK:
+        r->unk_given = true;
+        return parse_unk(optarg, &c->unk, err);
+    case OPT_SHARD_TOKENS:
+        return parse_count("shard-tokens", optarg, 1, &c->shard_tokens, err);
+    case OPT_FORCE:
+        c->force = true;
+        return STATUS_OK;
+    case OPT_JSON:
+        r->json = true;
+        return STATUS_OK;
+    default:
+        r->help = true;
+        return STATUS_OK;
+    }
+}
+
+/* Options that must, or cannot, stand together. */
+static enum status check_request(const struct request *r, struct error *err)
+{
+    const struct tokenize_config *c = &r->config;
+    const char *wrong = NULL;
+    if (c->text[SPLIT_TRAIN] == NULL)
+        wrong = "--train FILE is missing";
+    else if (c->out == NULL || c->out[0] == '\0')
+        wrong = "--out DIR is missing";
+    else if (r->words && c->bytes)
+        wrong = "--words and --bytes exclude each other";
+    else if (c->bytes && (c->min_count > 0 || c->max_vocab > 0 || r->unk_given))
+        wrong = "--min-count, --max-vocab and --unk have no meaning with --bytes";
+    else if (c->vocab != NULL && (c->min_count > 0 || c->max_vocab > 0))
+        wrong = "--min-count and --max-vocab choose a vocabulary, --vocab gives one: leave one out";
+    if (wrong != NULL)
+        return error_set(err, STATUS_USAGE, "%s; see deq tokenize --help", wrong);
+    return STATUS_OK;
+}
+
+static enum status parse(int argc, char **argv, struct request *r, struct error *err)
+{
+    int option;
+    opterr = 0; /* the message is ours */
+    optind = 0; /* a fresh scan, whatever was scanned before */
+    while ((option = getopt_long(argc, argv, "+:h", options, NULL)) != -1) {
+        const char *given = argv[optind - 1];
+        if (option == ':')
+            return error_set(err, STATUS_USAGE, "%s wants a value; see deq tokenize --help", given);
+        if (option == '?')
+            return error_set(err, STATUS_USAGE,
+                             "%s: not an option, or a value where none is taken; see deq tokenize "
+                             "--help",
+                             given);
+        TRY(take_option(r, option, err));
+        if (r->help)
+            return STATUS_OK;
+    }
+    if (optind < argc)
+        return error_set(err, STATUS_USAGE,
+                         "\"%s\": not an option (texts are given by --train, --valid and --test)",
+                         argv[optind]);
+    return check_request(r, err);
+}
+
+/* When the progress line was last written, for a line a fifth of a second at most. */
+struct progress {
+    double last;
+    bool shown;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void show_progress(void *context, const char *what, int64_t done, int64_t total)
+{
+    struct progress *p = context;
+    double time = now();
+    if (time - p->last < 0.2)
+        return;
+    p->last = time;
+    p->shown = true;
+    fprintf(stderr, "\r%-12s %8.1f MB", what, (double)done * 1e-6);
+    if (total > 0)
+        fprintf(stderr, " of %.1f (%3.0f %%)  ", (double)total * 1e-6,
+                100.0 * (double)(done < total ? done : total) / (double)total);
+    fflush(stderr);
+}
+
+static void print_text(const struct request *r, const struct tokenize_result *x, double seconds)
+{
+    printf("vocabulary  %" PRId64 " %s\n", x->vocab, r->config.bytes ? "bytes" : "words");
+    for (int i = 0; i < SPLITS; i++) {
+        if (r->config.text[i] == NULL)
+            continue;
+        printf("%-11s %" PRId64 " tokens", split_name(i), x->tokens[i]);
+        if (x->unknown[i] > 0)
+            printf(", %" PRId64 " (%.2f %%) made <unk>", x->unknown[i],
+                   100.0 * (double)x->unknown[i] / (double)x->tokens[i]);
+        printf("\n");
+    }
+    printf("written     %" PRId64 " shards in %s, %.1f s, %.1f MB/s\n", x->shards, r->config.out,
+           seconds, (double)x->bytes * 1e-6 / seconds);
+}
+
+static void print_json(const struct tokenize_result *x, double seconds)
+{
+    printf("{\"vocab\":%" PRId64 ",\"train_tokens\":%" PRId64 ",\"valid_tokens\":%" PRId64
+           ",\"test_tokens\":%" PRId64 ",\"bytes\":%" PRId64
+           ",\"seconds\":%.6f,\"mb_per_s\":%.3f,\"shards\":%" PRId64 "}\n",
+           x->vocab, x->tokens[SPLIT_TRAIN], x->tokens[SPLIT_VALID], x->tokens[SPLIT_TEST],
+           x->bytes, seconds, (double)x->bytes * 1e-6 / seconds, x->shards);
+}
+
+static enum status run(int argc, char **argv, struct error *err)
+{
+    struct request r = {0};
+    struct tokenize_result result;
+    struct progress progress = {0};
+    TRY(parse(argc, argv, &r, err));
+    if (r.help) {
+        fputs(usage, stdout);
+        return STATUS_OK;
+    }
+    if (isatty(STDERR_FILENO)) {
+        r.config.progress = show_progress;
+        r.config.progress_context = &progress;
+    }
+    double start = now();
+    enum status status = tokenize_run(&r.config, &result, err);
+    double seconds = now() - start;
+    if (progress.shown)
+        fprintf(stderr, "\r%60s\r", "");
+    if (status != STATUS_OK)
+        return status;
+    if (r.json)
+        print_json(&result, seconds);
+    else
+        print_text(&r, &result, seconds);
+    if (fflush(stdout) != 0)
+        return error_set(err, STATUS_IO, "cannot write to standard output: %s", strerror(errno));
+    return STATUS_OK;
+}
+
+const struct command command_tokenize = {
+    .name = "tokenize",
+    .summary = "turn text into a vocabulary and shards of token ids",
+    .usage = usage,
+    .run = run,
+};
