@@ -8,44 +8,13 @@
 
 #include "io/atomic_file.h"
 
-#include <dirent.h>
+#include "scratch.h"
+
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 static struct error err;
-
-static int enter_folder(void **state)
-{
-    static char name[] = "/tmp/deq-test-XXXXXX";
-    strcpy(strrchr(name, '-'), "-XXXXXX");
-    if (mkdtemp(name) == NULL || chdir(name) != 0)
-        return -1;
-    *state = name;
-    return 0;
-}
-
-static int leave_folder(void **state)
-{
-    char line[256];
-    snprintf(line, sizeof line, "rm -rf '%s'", (char *)*state);
-    return chdir("/") != 0 || system(line) != 0;
-}
-
-static int count_entries(const char *folder)
-{
-    DIR *d = opendir(folder);
-    assert_non_null(d);
-    int n = 0;
-    for (struct dirent *e; (e = readdir(d)) != NULL;)
-        n += e->d_name[0] != '.';
-    closedir(d);
-    return n;
-}
 
 static void assert_content(const char *path, const char *want)
 {
@@ -65,7 +34,7 @@ static void test_put_and_replace(void **state)
     assert_content("a", "one");
     assert_int_equal(atomic_file_put("./a", "second", 6, &err), STATUS_OK);
     assert_content("a", "second");
-    assert_int_equal(count_entries("."), 1);
+    assert_int_equal(scratch_entries("."), 1);
     assert_int_equal(atomic_file_put("empty", NULL, 0, &err), STATUS_OK);
     assert_content("empty", "");
     struct stat st;
@@ -115,7 +84,7 @@ static void test_abort_leaves_nothing(void **state)
     assert_null(f);
     atomic_file_abort(&f);
     assert_content("a", "old");
-    assert_int_equal(count_entries("."), 1);
+    assert_int_equal(scratch_entries("."), 1);
 }
 
 static void test_two_writers_do_not_meet(void **state)
@@ -140,7 +109,7 @@ static void test_errors_name_the_file(void **state)
     assert_int_equal(mkdir("folder", 0777), 0);
     assert_int_equal(atomic_file_put("folder", "x", 1, &err), STATUS_CANTCREATE);
     assert_non_null(strstr(err.text, "folder: cannot replace"));
-    assert_int_equal(count_entries("."), 1);
+    assert_int_equal(scratch_entries("."), 1);
     assert_int_equal(atomic_folder_sync("none", &err), STATUS_IO);
     assert_non_null(strstr(err.text, "none"));
 }
@@ -163,12 +132,12 @@ static void test_full_disk(void **state)
     assert_non_null(strstr(err.text, "after 4096 bytes"));
     assert_non_null(strstr(err.text, "free space"));
     assert_content("a", "old");
-    assert_int_equal(count_entries("."), 1);
+    assert_int_equal(scratch_entries("."), 1);
 }
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, enter_folder, leave_folder)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
     const struct CMUnitTest tests[] = {
         CASE(test_put_and_replace),
         CASE(test_absolute_path),
