@@ -6,6 +6,7 @@
 #include "cmd.h"
 #include <stdio.h>
 
+extern const struct command command_tokenize;
 extern const struct command command_info;
 
 /* `table` is that of main.c, ended by NULL. The command of that name, or NULL. */

@@ -1,14 +1,12 @@
 /* deq tokenize: text to vocabulary and shards. */
-#include "cmd.h"
+#include "commands.h"
+#include "options.h"
 
 #include "io/tokenize.h"
 
-#include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -93,19 +91,8 @@ struct request {
     bool words, unk_given, json, help;
 };
 
-static enum status parse_count(const char *name, const char *text, int64_t least, int64_t *out,
-                               struct error *err)
-{
-    char *end;
-    errno = 0;
-    long long value = strtoll(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || value < least || value > INT64_C(1) << 40)
-        return error_set(err, STATUS_USAGE,
-                         "--%s: want a whole number of at least %lld, got \"%s\"", name,
-                         (long long)least, text);
-    *out = value;
-    return STATUS_OK;
-}
+/* More than any text has, and small enough for sums. */
+static const int64_t count_max = INT64_C(1) << 40;
 
 static enum status parse_unk(const char *text, enum tokenize_unk *out, struct error *err)
 {
@@ -140,9 +127,9 @@ static enum status take_option(struct request *r, int option, struct error *err)
         c->lower = true;
         return STATUS_OK;
     case OPT_MIN_COUNT:
-        return parse_count("min-count", optarg, 1, &c->min_count, err);
+        return options_int("--min-count", optarg, 1, count_max, &c->min_count, err);
     case OPT_MAX_VOCAB:
-        return parse_count("max-vocab", optarg, 2, &c->max_vocab, err);
+        return options_int("--max-vocab", optarg, 2, count_max, &c->max_vocab, err);
     case OPT_VOCAB:
         c->vocab = optarg;
         return STATUS_OK;
@@ -150,7 +137,7 @@ static enum status take_option(struct request *r, int option, struct error *err)
         r->unk_given = true;
         return parse_unk(optarg, &c->unk, err);
     case OPT_SHARD_TOKENS:
-        return parse_count("shard-tokens", optarg, 1, &c->shard_tokens, err);
+        return options_int("--shard-tokens", optarg, 1, count_max, &c->shard_tokens, err);
     case OPT_FORCE:
         c->force = true;
         return STATUS_OK;
@@ -186,17 +173,10 @@ static enum status check_request(const struct request *r, struct error *err)
 static enum status parse(int argc, char **argv, struct request *r, struct error *err)
 {
     int option;
-    opterr = 0; /* the message is ours */
-    optind = 0; /* a fresh scan, whatever was scanned before */
-    while ((option = getopt_long(argc, argv, "+:h", options, NULL)) != -1) {
-        const char *given = argv[optind - 1];
-        if (option == ':')
-            return error_set(err, STATUS_USAGE, "%s wants a value; see deq tokenize --help", given);
-        if (option == '?')
-            return error_set(err, STATUS_USAGE,
-                             "%s: not an option, or a value where none is taken; see deq tokenize "
-                             "--help",
-                             given);
+    options_start();
+    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+        if (option == '?' || option == ':')
+            return options_refuse(option, argv, options, err);
         TRY(take_option(r, option, err));
         if (r->help)
             return STATUS_OK;
@@ -286,8 +266,6 @@ static enum status run(int argc, char **argv, struct error *err)
         print_json(&result, seconds);
     else
         print_text(&r, &result, seconds);
-    if (fflush(stdout) != 0)
-        return error_set(err, STATUS_IO, "cannot write to standard output: %s", strerror(errno));
     return STATUS_OK;
 }
 
