@@ -26,7 +26,7 @@ struct vocab {
     size_t size;
     size_t *start; /* owns; [n + 1] offset of each word; the next one's start - 1 is its end */
     int64_t n;
-    struct slot *slots; /* owns; [2^(64 - shift)], at most half full */
+    struct slot *slots; /* owns; [2^(64 - shift)], at most five eighths full */
     int shift;
     bool bytes;
     int64_t eos, unk;
@@ -102,7 +102,7 @@ static enum status make_tables(struct vocab *v, const char *name, struct error *
     TRY(mem_alloc(&p, (size_t)v->n + 1, sizeof *v->start, err));
     v->start = p;
     v->shift = 64 - 4;
-    while (INT64_C(1) << (64 - v->shift) < 2 * v->n)
+    while (INT64_C(5) << (64 - v->shift) < 8 * v->n)
         v->shift--;
     size_t slots = (size_t)1 << (64 - v->shift);
     TRY(mem_alloc(&p, slots, sizeof *v->slots, err));

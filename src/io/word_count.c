@@ -16,7 +16,7 @@ struct entry {
 };
 
 struct word_count {
-    struct entry *slots; /* owns; [2^(64 - shift)], at most half full */
+    struct entry *slots; /* owns; [2^(64 - shift)], at most five eighths full */
     int shift;
     int64_t types, words, lines;
     char *arena; /* owns; the long words, each at a multiple of ARENA_UNIT */
@@ -58,7 +58,7 @@ static const char *entry_text(const struct word_count *t, const struct entry *e)
 }
 
 /* The word's entry, or the free one where it belongs. */
-static struct entry *find(const struct word_count *t, const struct word *word)
+static inline struct entry *find(const struct word_count *t, const struct word *word)
 {
     uint64_t mask = (UINT64_C(1) << (64 - t->shift)) - 1;
     for (uint64_t i = word_slot(word->key, t->shift);; i = (i + 1) & mask) {
@@ -114,7 +114,7 @@ static enum status add_new(struct word_count *t, struct entry *e, const struct w
     *e = (struct entry){
         .key = word->key, .count = count, .first = first, .len = word->len, .place = place};
     t->types++;
-    if (2 * t->types > INT64_C(1) << (64 - t->shift))
+    if (8 * t->types > INT64_C(5) << (64 - t->shift))
         return double_slots(t, err);
     return STATUS_OK;
 }

@@ -93,6 +93,10 @@ static void test_lines(void **state)
     run(&c, "b <eos> a <eos> <eos>\n");
     assert_string_equal(decoded("train"), "b <eos> a <eos> <eos> <eos>");
     assert_vocab("<eos>\nb\na\n");
+    c.block_bytes = 4; /* the text ends with a full block that ends with a blank */
+    run(&c, "b a b a ");
+    assert_string_equal(decoded("train"), "b a b a <eos>");
+    c.block_bytes = 0;
     run(&c, "no\xc2\xa0"
             "break \x1c\x01\n");
     assert_string_equal(decoded("train"), "no\xc2\xa0"
@@ -114,8 +118,12 @@ static void test_totals(void **state)
     assert_int_equal(result.bytes, 18);
     assert_int_equal(result.shards, 4);
     assert_int_equal(scratch_entries("d"), 5);
-    struct stream_config sc = {.dir = "d", .split = "valid", .batch = 1, .length = 2};
+    struct stream_config sc = {.dir = "d", .split = "train", .batch = 1, .length = 2};
     struct stream *s = NULL;
+    assert_int_equal(stream_open(&s, &sc, &err), STATUS_OK);
+    assert_int_equal(stream_words(s), 3); /* a word <eos> is not counted either */
+    stream_close(s);
+    sc.split = "valid";
     assert_int_equal(stream_open(&s, &sc, &err), STATUS_OK);
     assert_int_equal(stream_text_bytes(s), 6);
     assert_int_equal(stream_words(s), 3);
