@@ -1,0 +1,413 @@
+/* The reference backend against formulas written another way: the matrix form of relative attention
+ * with its shift, powers in closed form, optimality instead of elimination, numbers by hand. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "ref/ref.h"
+#include <math.h>
+#include <string.h>
+
+static void open_ref(struct backend *be)
+{
+    struct error err;
+    assert_int_equal(ref_open(be, &err), STATUS_OK);
+}
+
+/* The reference's memory is the host's, so that arrays can serve as tensors. */
+static struct tensor reals(double *x, int ndim, int64_t d0, int64_t d1, int64_t d2)
+{
+    return tensor_make(x, DTYPE_F64, ndim, d0, d1, d2, 1);
+}
+
+static struct tensor ints(int32_t *x, int64_t n)
+{
+    return tensor_make(x, DTYPE_I32, 1, n, 1, 1, 1);
+}
+
+static void randomise(double *x, int64_t n, uint64_t stream)
+{
+    struct rng_key key = {77, stream};
+    for (int64_t i = 0; i < n; i++)
+        x[i] = 2 * rng_uniform(key, (uint64_t)i) - 1;
+}
+
+static void near(double got, double want, double tol)
+{
+    if (!(fabs(got - want) <= tol))
+        fail_msg("got %.17g, want %.17g within %g", got, want, tol);
+}
+
+static void gemm_of_transposes(void **state)
+{
+    enum { M = 3, N = 4, K = 5 };
+    struct backend be;
+    open_ref(&be);
+    double a[M * K], b[K * N], at[K * M], bt[N * K];
+    randomise(a, M * K, 1);
+    randomise(b, K * N, 2);
+    for (int k = 0; k < K; k++) {
+        for (int i = 0; i < M; i++)
+            at[k * M + i] = a[i * K + k];
+        for (int j = 0; j < N; j++)
+            bt[j * K + k] = b[k * N + j];
+    }
+    for (int flags = 0; flags < 4; flags++) {
+        bool ta = flags & 1, tb = flags & 2;
+        double c[M * N];
+        for (int e = 0; e < M * N; e++)
+            c[e] = e;
+        struct tensor x = ta ? reals(at, 2, K, M, 1) : reals(a, 2, M, K, 1);
+        struct tensor y = tb ? reals(bt, 2, N, K, 1) : reals(b, 2, K, N, 1);
+        struct tensor z = reals(c, 2, M, N, 1);
+        op_gemm(&be, ta, tb, -2, &x, &y, 0.5, &z);
+        for (int i = 0; i < M; i++)
+            for (int j = 0; j < N; j++) {
+                double dot = 0;
+                for (int k = 0; k < K; k++)
+                    dot += a[i * K + k] * b[k * N + j];
+                near(c[i * N + j], 0.5 * (i * N + j) - 2 * dot, 1e-14);
+            }
+    }
+    assert_true(be.stat[OP_gemm].calls == 4 && be.stat[OP_gemm].flops == 4 * 2.0 * M * N * K);
+    backend_close(&be);
+    (void)state;
+}
+
+static void elementwise_by_hand(void **state)
+{
+    struct backend be;
+    open_ref(&be);
+    double x[4] = {1, 2, 3, 4}, y[4] = {NAN, 1, 1, 1}, m[2] = {0, 2}, out[4], acc[2] = {10, 20};
+    struct tensor tx = reals(x, 1, 4, 1, 1), ty = reals(y, 1, 4, 1, 1);
+    op_axpby(&be, &ty, 2, &tx, 0);
+    assert_true(y[0] == 2 && y[3] == 8);
+    op_axpby(&be, &ty, 1, &tx, -1);
+    assert_true(y[0] == -1 && y[3] == -4);
+    struct tensor cube = reals(x, 3, 1, 2, 2), over_time = reals(m, 3, 1, 2, 1);
+    struct tensor over_width = reals(m, 3, 1, 1, 2), to = reals(out, 3, 1, 2, 2);
+    op_mul_bcast(&be, &to, &cube, &over_time);
+    assert_true(out[0] == 0 && out[1] == 0 && out[2] == 6 && out[3] == 8);
+    op_mul_bcast(&be, &to, &cube, &over_width);
+    assert_true(out[0] == 0 && out[1] == 4 && out[2] == 0 && out[3] == 8);
+    struct tensor square = reals(x, 2, 2, 2, 1), sums = reals(acc, 1, 2, 1, 1);
+    op_col_sum(&be, &sums, &square);
+    assert_true(acc[0] == 14 && acc[1] == 26);
+    int32_t at[3] = {1, 0, 1};
+    double rows[6], table[4] = {0, 0, 1, 1};
+    struct tensor idx = ints(at, 3), gathered = reals(rows, 2, 3, 2, 1);
+    struct tensor grad = reals(table, 2, 2, 2, 1);
+    op_gather_rows(&be, &gathered, &square, &idx, 10);
+    assert_true(rows[0] == 30 && rows[1] == 40 && rows[2] == 10 && rows[5] == 40);
+    op_scatter_add_rows(&be, &grad, &gathered, &idx, 0.5);
+    assert_true(table[0] == 5 && table[1] == 10 && table[2] == 31 && table[3] == 41);
+    double total = 1;
+    struct tensor one = reals(&total, 1, 1, 1, 1);
+    op_sum_squares(&be, &one, &tx);
+    assert_true(total == 31);
+    backend_close(&be);
+    (void)state;
+}
+
+/* A normalised row has mean 0 and mean square var / (var + eps); with a gain of 2 the rms row of
+ * (3, 4) is 2 * (3, 4) / sqrt(12.5 + eps). */
+static void norms_by_moments(void **state)
+{
+    enum { ROWS = 4, WIDTH = 9 };
+    struct backend be;
+    open_ref(&be);
+    double a[ROWS * WIDTH], bias[WIDTH], mask[2 * WIDTH], res[ROWS * WIDTH], sum[ROWS * WIDTH],
+        y[ROWS * WIDTH], rstd[ROWS];
+    randomise(a, ROWS * WIDTH, 1);
+    randomise(bias, WIDTH, 2);
+    randomise(mask, 2 * WIDTH, 3);
+    randomise(res, ROWS * WIDTH, 4);
+    struct residual_norm p = {.a = reals(a, 2, ROWS, WIDTH, 1),
+                              .bias = reals(bias, 1, WIDTH, 1, 1),
+                              .mask = reals(mask, 2, 2, WIDTH, 1),
+                              .res = reals(res, 2, ROWS, WIDTH, 1),
+                              .sum = reals(sum, 2, ROWS, WIDTH, 1),
+                              .y = reals(y, 2, ROWS, WIDTH, 1),
+                              .rstd = reals(rstd, 1, ROWS, 1, 1),
+                              .rows_per_mask = 2,
+                              .kind = NORM_LAYER,
+                              .eps = 0.01};
+    op_residual_norm(&be, &p);
+    for (int n = 0; n < ROWS; n++) {
+        double mean = 0, square = 0, sum1 = 0, sum2 = 0;
+        for (int d = 0; d < WIDTH; d++) {
+            int e = n * WIDTH + d;
+            near(sum[e], (a[e] + bias[d]) * mask[n / 2 * WIDTH + d] + res[e], 1e-15);
+            mean += y[e] / WIDTH;
+            square += y[e] * y[e] / WIDTH;
+            sum1 += sum[e] / WIDTH;
+            sum2 += sum[e] * sum[e] / WIDTH;
+        }
+        double var = sum2 - sum1 * sum1;
+        near(mean, 0, 1e-15);
+        near(square, var / (var + 0.01), 1e-13);
+        near(rstd[n] * rstd[n] * (var + 0.01), 1, 1e-13);
+        near(y[n * WIDTH] * sqrt(var + 0.01), sum[n * WIDTH] - sum1, 1e-13);
+    }
+    double row[2] = {3, 4}, gain[2] = {2, 2}, out[2];
+    struct residual_norm q = {.a = reals(row, 2, 1, 2, 1),
+                              .gain = reals(gain, 1, 2, 1, 1),
+                              .y = reals(out, 2, 1, 2, 1),
+                              .kind = NORM_RMS,
+                              .eps = 0.5};
+    op_residual_norm(&be, &q);
+    near(out[0], 6 / sqrt(13), 1e-15);
+    near(out[1], 8 / sqrt(13), 1e-15);
+    backend_close(&be);
+    (void)state;
+}
+
+enum { B = 2, L = 4, P = 3, K = L + P, H = 2, HEAD = 3, D = H * HEAD };
+
+struct attention_arrays {
+    double qkv[B * L * 3 * D], mem[B * P * 3 * D], rk[K * D], r_w[D], r_r[D], out[B * L * D],
+        lse[B * H * L];
+    uint8_t mask[B * H * L * K];
+};
+
+/* Number e of head n in part 0..2 of key j. */
+static double key_part(const struct attention_arrays *x, int b, int n, int part, int j, int e)
+{
+    int column = part * D + n * HEAD + e;
+    return j < P ? x->mem[(b * P + j) * 3 * D + column] : x->qkv[(b * L + j - P) * 3 * D + column];
+}
+
+/* (q + r_r) Rk^T for all columns, shifted: a zero column is put in front of the [L,K] matrix, the
+ * numbers are read as [K+1,L], the first row is dropped and the rest read as [L,K]. Column c of
+ * Rk^T stands for the distance K - 1 - c. */
+static void shifted_positions(const struct attention_arrays *x, int b, int n, double *bd)
+{
+    double padded[L * (K + 1)];
+    for (int i = 0; i < L; i++) {
+        padded[i * (K + 1)] = 0;
+        for (int c = 0; c < K; c++) {
+            double dot = 0;
+            for (int e = 0; e < HEAD; e++)
+                dot += (key_part(x, b, n, 0, P + i, e) + x->r_r[n * HEAD + e]) *
+                       x->rk[(K - 1 - c) * D + n * HEAD + e];
+            padded[i * (K + 1) + 1 + c] = dot;
+        }
+    }
+    memcpy(bd, padded + L, sizeof(double) * L * K);
+}
+
+static void check_attention(const struct attention_arrays *x, int span, double scale)
+{
+    for (int b = 0; b < B; b++)
+        for (int n = 0; n < H; n++) {
+            double bd[L * K];
+            shifted_positions(x, b, n, bd);
+            for (int i = 0; i < L; i++) {
+                double weight[K], sum = 0;
+                for (int j = 0; j < K; j++) {
+                    double ac = 0;
+                    for (int e = 0; e < HEAD; e++)
+                        ac += (key_part(x, b, n, 0, P + i, e) + x->r_w[n * HEAD + e]) *
+                              key_part(x, b, n, 1, j, e);
+                    bool seen = j <= P + i && (span == 0 || P + i - j < span);
+                    weight[j] = seen ? exp((ac + bd[i * K + j]) / sqrt((double)HEAD)) : 0;
+                    sum += weight[j];
+                }
+                near(x->lse[(b * H + n) * L + i], log(sum), 1e-13);
+                for (int e = 0; e < HEAD; e++) {
+                    double want = 0;
+                    for (int j = 0; j < K; j++) {
+                        int keep = x->mask[((b * H + n) * L + i) * K + j];
+                        want += weight[j] / sum * keep * scale * key_part(x, b, n, 2, j, e);
+                    }
+                    near(x->out[(b * L + i) * D + n * HEAD + e], want, 1e-13);
+                }
+            }
+        }
+}
+
+static void attention_by_shift(void **state)
+{
+    struct backend be;
+    open_ref(&be);
+    struct attention_arrays x;
+    randomise(x.qkv, B * L * 3 * D, 1);
+    randomise(x.mem, B * P * 3 * D, 2);
+    randomise(x.rk, K * D, 3);
+    randomise(x.r_w, D, 4);
+    randomise(x.r_r, D, 5);
+    for (int span = 0; span <= K; span++)
+        for (int masked = 0; masked < 2; masked++) {
+            for (int e = 0; e < B * H * L * K; e++)
+                x.mask[e] = masked == 0 || e % 5 != 0;
+            struct attention p = {.qkv = reals(x.qkv, 3, B, L, 3 * D),
+                                  .mem = reals(x.mem, 3, B, P, 3 * D),
+                                  .rk = reals(x.rk, 2, K, D, 1),
+                                  .r_w = reals(x.r_w, 2, H, HEAD, 1),
+                                  .r_r = reals(x.r_r, 2, H, HEAD, 1),
+                                  .out = reals(x.out, 3, B, L, D),
+                                  .lse = reals(x.lse, 3, B, H, L),
+                                  .mask_scale = masked ? 1.25 : 1,
+                                  .heads = H,
+                                  .span = span};
+            if (masked)
+                p.mask = tensor_make(x.mask, DTYPE_U8, 4, B, H, L, K);
+            op_attention(&be, &p);
+            check_attention(&x, span, p.mask_scale);
+        }
+    backend_close(&be);
+    (void)state;
+}
+
+static void softmax_by_sums(void **state)
+{
+    struct backend be;
+    open_ref(&be);
+    double x[6] = {0.5, -1, 2, 1, 1, 1}, bias[3] = {0.25, 0, -0.5}, nll[3] = {100, 200, 300};
+    int32_t target[2] = {2, 0}, pos[2] = {2, 0};
+    double was[6];
+    memcpy(was, x, sizeof x);
+    struct softmax_xent p = {reals(x, 2, 2, 3, 1),
+                             reals(bias, 1, 3, 1, 1),
+                             ints(target, 2),
+                             ints(pos, 2),
+                             reals(nll, 1, 3, 1, 1),
+                             true,
+                             2};
+    op_softmax_xent(&be, &p);
+    for (int i = 0; i < 2; i++) {
+        double sum = 0;
+        for (int c = 0; c < 3; c++)
+            sum += exp(was[3 * i + c] + bias[c]);
+        double picked = exp(was[3 * i + target[i]] + bias[target[i]]) / sum;
+        near(nll[pos[i]], (i == 0 ? 300 : 100) - log(picked), 1e-13);
+        for (int c = 0; c < 3; c++) {
+            double prob = exp(was[3 * i + c] + bias[c]) / sum;
+            near(x[3 * i + c], 2 * (prob - (c == target[i])), 1e-14);
+        }
+    }
+    assert_true(nll[1] == 200);
+    double y[4] = {1000, 1001, -1000, 0};
+    struct tensor rows = reals(y, 2, 2, 2, 1);
+    op_log_softmax(&be, &rows, NULL);
+    near(y[0], -log(1 + exp(1)), 1e-12);
+    near(y[1], 1 - log(1 + exp(1)), 1e-12);
+    near(y[3], 0, 0);
+    backend_close(&be);
+    (void)state;
+}
+
+static void random_by_definition(void **state)
+{
+    enum { N = 9 };
+    struct backend be;
+    open_ref(&be);
+    struct rng_key key = {3, 5};
+    double x[N];
+    uint8_t m[N];
+    struct tensor t = reals(x, 1, N, 1, 1), mask = tensor_make(m, DTYPE_U8, 1, N, 1, 1, 1);
+    op_dropout_mask(&be, &mask, 0.25, key);
+    op_dropout_mask(&be, &t, 0.25, key);
+    for (uint64_t i = 0; i < N; i++) {
+        bool keep = !(rng_unit(rng_word(key, i)) < 0.25f);
+        assert_true(m[i] == keep && x[i] == (keep ? 1 / 0.75 : 0));
+    }
+    op_fill_normal(&be, &t, 3, key);
+    for (uint64_t i = 0; i < N; i++)
+        near(x[i], 3 * rng_normal(key, i), 1e-15);
+    op_fill_uniform(&be, &t, -1, 3, key);
+    for (uint64_t i = 0; i < N; i++)
+        near(x[i], 4 * rng_uniform(key, i) - 1, 1e-15);
+    backend_close(&be);
+    (void)state;
+}
+
+/* Weight normalisation sets the length of a row to |g| and keeps its direction. */
+static void weight_norm_by_length(void **state)
+{
+    struct backend be;
+    open_ref(&be);
+    double v[6], g[2] = {0.5, -3}, w[6], inv[2];
+    randomise(v, 6, 1);
+    struct tensor tv = reals(v, 2, 2, 3, 1), tg = reals(g, 1, 2, 1, 1), tw = reals(w, 2, 2, 3, 1);
+    struct tensor ti = reals(inv, 1, 2, 1, 1);
+    op_weight_norm(&be, &tw, &ti, &tv, &tg);
+    for (int r = 0; r < 2; r++) {
+        double *a = w + 3 * r, *b = v + 3 * r;
+        near(sqrt(a[0] * a[0] + a[1] * a[1] + a[2] * a[2]), fabs(g[r]), 1e-15);
+        near(inv[r] * sqrt(b[0] * b[0] + b[1] * b[1] + b[2] * b[2]), 1, 1e-15);
+        near(a[0] * b[1] - a[1] * b[0], 0, 1e-15);
+        near(a[1] * b[2] - a[2] * b[1], 0, 1e-15);
+        assert_true(a[0] * b[0] * g[r] > 0);
+    }
+    backend_close(&be);
+    (void)state;
+}
+
+/* Five steps with gradients scaled by the clip: the moments as sums in closed form. */
+static void adam_by_sums(void **state)
+{
+    enum { STEPS = 5 };
+    const double lr = 0.1, b1 = 0.5, b2 = 0.75, eps = 1e-3, decay = 0.25, clip = 1;
+    struct backend be;
+    open_ref(&be);
+    double w = 2, m = 0, v = 0, want = 2, grads[STEPS] = {3, -1, 0.5, 2, 0.25};
+    for (int t = 1; t <= STEPS; t++) {
+        double g = grads[t - 1], norm2 = g * g, mean = 0, square = 0;
+        struct adam p = {reals(&w, 1, 1, 1, 1),
+                         reals(&g, 1, 1, 1, 1),
+                         reals(&m, 1, 1, 1, 1),
+                         reals(&v, 1, 1, 1, 1),
+                         reals(&norm2, 1, 1, 1, 1),
+                         lr,
+                         b1,
+                         b2,
+                         eps,
+                         decay,
+                         clip,
+                         t};
+        op_adam(&be, &p);
+        assert_true(g == grads[t - 1]);
+        for (int i = 1; i <= t; i++) {
+            double x = grads[i - 1], size = fabs(x) + 1e-6;
+            x = size > 1 ? x / size : x;
+            mean += (1 - b1) * pow(b1, t - i) * x;
+            square += (1 - b2) * pow(b2, t - i) * x * x;
+        }
+        want = want * (1 - lr * decay) -
+               lr * mean / (1 - pow(b1, t)) / (sqrt(square / (1 - pow(b2, t))) + eps);
+        near(w, want, 1e-14);
+    }
+    double norm2 = NAN, g = 1, before = w;
+    struct adam p = {reals(&w, 1, 1, 1, 1),
+                     reals(&g, 1, 1, 1, 1),
+                     reals(&m, 1, 1, 1, 1),
+                     reals(&v, 1, 1, 1, 1),
+                     reals(&norm2, 1, 1, 1, 1),
+                     lr,
+                     b1,
+                     b2,
+                     eps,
+                     decay,
+                     0,
+                     6};
+    op_adam(&be, &p);
+    assert_true(w == before);
+    backend_close(&be);
+    (void)state;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gemm_of_transposes),    cmocka_unit_test(elementwise_by_hand),
+        cmocka_unit_test(norms_by_moments),      cmocka_unit_test(attention_by_shift),
+        cmocka_unit_test(softmax_by_sums),       cmocka_unit_test(random_by_definition),
+        cmocka_unit_test(weight_norm_by_length), cmocka_unit_test(adam_by_sums),
+    };
+    return cmocka_run_group_tests_name("formulas of ref", tests, NULL, NULL);
+}
