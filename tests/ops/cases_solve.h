@@ -288,7 +288,7 @@ static inline void combine_one(struct suite *s, const struct combine_setup *c)
 static inline void case_row_combine(struct suite *s)
 {
     const int64_t sizes[][4] = {{0, 5, 3, 2},  {1, 1, 1, 1},   {6, 31, 6, 4},
-                                {5, 32, 5, 5}, {33, 33, 7, 0}, {3, 700, 12, 11}};
+                                {5, 32, 5, 5}, {33, 33, 7, 0}, {3, 130, 12, 11}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
         for (int flags = 0; flags < 48; flags++) {
             struct combine_setup c = {sizes[k][0], sizes[k][1], sizes[k][2],
