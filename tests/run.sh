@@ -141,12 +141,12 @@ esac
 out=${out:-$build/test-output}
 
 if [ $# -eq 0 ]; then
-    # The slowest start first: tests of the program, then those with sanitizers.
-    for source in tests/*/*.bats; do
-        [ ! -e "$source" ] || set -- "$@" "$source"
-    done
+    # The slowest start first: with sanitizers, then tests of the program.
     for source in tests/*/test_*.c; do
         [ ! -e "$source" ] || set -- "$@" "$build-asan/${source%.c}"
+    done
+    for source in tests/*/*.bats; do
+        [ ! -e "$source" ] || set -- "$@" "$source"
     done
     for source in tests/*/test_*.c; do
         [ ! -e "$source" ] || set -- "$@" "$build/${source%.c}"
