@@ -90,7 +90,7 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags $(BUILD)/features
 $(CMD_OBJ): $(BUILD)/flags.cmd
 $(BUILD)/obj/cmd/main.o: $(BUILD)/flags.main
 
-$(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags
+$(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/features.test
 	$(call say,TEST,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
 	    $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
@@ -120,6 +120,9 @@ $(BUILD)/lib.list: FORCE
 $(BUILD)/features: scripts/probe.sh $(BUILD)/flags
 	@echo "Looking for libraries (compiler $(CC), -march=$(ARCH)):"
 	@scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)'
+	@touch $@
+$(BUILD)/features.test: $(BUILD)/features
+	@scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)' tests
 	@touch $@
 
 FORCE:

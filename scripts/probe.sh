@@ -1,7 +1,10 @@
 #!/bin/sh
 # Looks for what the build needs and says what it found, one line each. Called by the Makefile.
 #
-#   scripts/probe.sh COMPILE LINK       each a command prefix, e.g. "gcc -std=c17" "-L/opt/lib"
+#   scripts/probe.sh COMPILE LINK [tests]
+#
+# COMPILE and LINK are lists of words, e.g. "gcc -std=c17" "-L/opt/lib"; with tests it looks for what
+# the tests need instead.
 #
 # Each library is tried by a small program that is compiled, linked and run. Exit code 69 if one
 # is missing; all are tried before that.
@@ -21,6 +24,14 @@ export ASAN_OPTIONS=detect_leaks=0
 say()
 {
     printf '  %-9s %s\n' "$1" "$2"
+}
+
+finish()
+{
+    [ -n "$missing" ] || exit 0
+    echo "error: libraries are missing. As root: apt-get install$missing" >&2
+    echo "       (or scripts/deps.sh build test)" >&2
+    exit 69
 }
 
 # warn LINE...: in a frame, not to be missed.
@@ -62,6 +73,14 @@ if ! "$dir/p"; then
     exit 69
 fi
 
+if [ "${3:-}" = tests ]; then
+    found cmocka libcmocka-dev -lcmocka "#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>" 'printf("yes\n");' || :
+    finish
+fi
 found OpenMP gcc '' '#include <omp.h>' \
     'printf("yes, %d threads here\n", omp_get_max_threads());' || :
 found oneDNN libdnnl-dev -ldnnl '#include <dnnl.h>' \
@@ -99,8 +118,4 @@ if found OpenBLAS libopenblas-openmp-dev -lopenblas '#include <cblas.h>' \
     esac
 fi
 
-if [ -n "$missing" ]; then
-    echo "error: libraries are missing. As root: apt-get install$missing" >&2
-    echo "       (or scripts/deps.sh build)" >&2
-    exit 69
-fi
+finish

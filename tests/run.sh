@@ -55,7 +55,10 @@ run_one()
     case $program in
     *.bats) set -- bats --tap "$program" ;;
     esac
-    if [ -e "$program" ]; then
+    if [ "$1" = bats ] && ! command -v bats >/dev/null; then
+        echo "needs bats: apt-get install bats (or scripts/deps.sh test)" >"$log"
+        code=127
+    elif [ -e "$program" ]; then
         CMOCKA_MESSAGE_OUTPUT=TAP timeout -k 5 "$limit" "$@" >"$log" 2>&1 </dev/null || code=$?
     else
         echo "there is no $program: not built?" >"$log"

@@ -286,6 +286,10 @@ END
     [ "$status" -eq 69 ]
     [[ "$output" == *"apt-get install libcjson-dev"* ]]
     [[ "$output" != *"libxxhash-dev"* ]]
+    sed -i s/cjson/cmocka/ cc
+    run "$root/scripts/probe.sh" "./cc -fopenmp" "" tests
+    [ "$status" -eq 69 ]
+    [[ "$output" == *"apt-get install libcmocka-dev"* ]]
 }
 
 @test "changed flags rebuild, the same flags do not" {
