@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 extern const struct command command_tokenize;
+extern const struct command command_train;
 extern const struct command command_info;
 
 /* `table` is that of main.c, ended by NULL. The command of that name, or NULL. */

@@ -11,6 +11,7 @@
 
 static const struct command *const commands[] = {
     &command_tokenize,
+    &command_train,
     &command_info,
     NULL,
 };

@@ -98,14 +98,13 @@ static enum status test_leak(struct run *run, const struct batch *batch, struct 
     return STATUS_OK;
 }
 
-/* Segments to test: `count` of `segments`, evenly spread. */
+/* Segments to test: `count` of `segments`, in the middles of equal parts. */
 static bool tests_leak(int64_t segment, int64_t segments, int64_t count)
 {
-    if (count <= 0)
-        return false;
     if (count >= segments)
         return true;
-    return (segment + 1) * count / segments != segment * count / segments;
+    int64_t before = (2 * segment * count + segments) / (2 * segments);
+    return ((2 * segment + 2) * count + segments) / (2 * segments) != before;
 }
 
 static enum status run_segments(struct run *run, struct stream *stream,

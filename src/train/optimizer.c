@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+static const double CLIP_EPS = 1e-6; /* as in struct adam */
+
 enum status optimizer_create(struct optimizer *o, struct params *params,
                              const struct config_train *train, struct error *err)
 {
@@ -31,20 +33,43 @@ void optimizer_free(struct optimizer *o)
     *o = (struct optimizer){0};
 }
 
-/* Decay pulls matrices towards zero; biases, gains and norms of weight normalisation are left. */
-static void step_with_decay(const struct optimizer *o, struct adam all)
+/* Whether decay pulls the parameter towards zero: matrices, not biases, gains and norms. */
+static bool decays(const struct optimizer *o, const struct param *q)
+{
+    return o->decay > 0 && q->ndim == 2;
+}
+
+static struct tensor part(const struct tensor *flat, const struct param *q)
+{
+    return tensor_slice(flat, q->offset, param_count(q));
+}
+
+static void step_decoupled(const struct optimizer *o, const struct adam *all)
 {
     const struct params *p = o->params;
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
-        struct adam one = all;
-        one.w = tensor_slice(&all.w, q->offset, param_count(q));
-        one.g = tensor_slice(&all.g, q->offset, param_count(q));
-        one.m = tensor_slice(&all.m, q->offset, param_count(q));
-        one.v = tensor_slice(&all.v, q->offset, param_count(q));
-        one.decay = q->ndim == 2 ? o->decay : 0;
+        struct adam one = *all;
+        one.w = part(&all->w, q);
+        one.g = part(&all->g, q);
+        one.m = part(&all->m, q);
+        one.v = part(&all->v, q);
+        one.decay = decays(o, q) ? o->decay : 0;
         op_adam(p->be, &one);
     }
+}
+
+/* Plain Adam: the decay is a term of the (clipped) gradient. */
+static void add_decay(const struct optimizer *o, struct adam *all, double norm)
+{
+    const struct params *p = o->params;
+    double scale = o->clip == 0 ? 1 : fmin(1, o->clip / (norm + CLIP_EPS));
+    for (int i = 0; i < p->count; i++) {
+        const struct param *q = &p->list[i];
+        struct tensor g = part(&all->g, q), w = part(&all->w, q);
+        op_axpby(p->be, &g, decays(o, q) ? o->decay : 0, &w, scale);
+    }
+    all->clip = 0;
 }
 
 void optimizer_step(struct optimizer *o, double lr, double *norm)
@@ -69,9 +94,12 @@ void optimizer_step(struct optimizer *o, double lr, double *norm)
                        .eps = o->eps,
                        .clip = o->clip,
                        .step = o->updates};
+    bool coupled = o->decay > 0 && !o->decoupled_decay;
+    if (coupled)
+        add_decay(o, &all, *norm); /* reads the weights: before aliases are split */
     params_split_aliases(p);
-    if (o->decoupled_decay && o->decay > 0)
-        step_with_decay(o, all);
+    if (o->decay > 0 && !coupled)
+        step_decoupled(o, &all);
     else
         op_adam(p->be, &all);
     params_join_aliases(p);

@@ -87,7 +87,8 @@ static enum status make_folder(const char *dir, struct error *err)
     return STATUS_OK;
 }
 
-/* A folder that holds something that is no run of ours is not touched. */
+/* A folder that holds something that is no run of ours is not touched; hidden files do not count,
+ * scripts keep their marks in them. */
 static enum status check_folder(const struct run *run, struct error *err)
 {
     char config[PATH], last[PATH];
@@ -104,7 +105,7 @@ static enum status check_folder(const struct run *run, struct error *err)
                          run->options->dir, strerror(errno));
     bool empty = true;
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        empty = empty && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0);
+        empty = empty && entry->d_name[0] == '.';
     closedir(dir);
     if (!empty && !is_file(config))
         return error_set(err, STATUS_CANTCREATE,
@@ -377,7 +378,8 @@ static enum status step(struct run *run, struct error *err)
     const struct config_train *c = &t->config.train;
     struct step_report report;
     TRY(trainer_step(t, &report, err));
-    TRY(log_step(run, &report, err));
+    if (report.step % c->log_every == 0 || report.step == c->steps || report.skipped)
+        TRY(log_step(run, &report, err));
     if (run->observer->step != NULL)
         run->observer->step(run->observer->ctx, t, &report);
     run->skipped_in_a_row = report.skipped ? run->skipped_in_a_row + 1 : 0;

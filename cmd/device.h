@@ -1,0 +1,12 @@
+/* Choosing the backend a command runs on. */
+#ifndef DEQ_CMD_DEVICE_H
+#define DEQ_CMD_DEVICE_H
+
+#include "ops/backend.h"
+
+/* Opens the device of that name: "cpu", "auto" (the best there is: the CPU), "cuda", and "ref", the
+ * float64 reference, for checks. threads 0: all. STATUS_USAGE for another name, STATUS_DEVICE if it
+ * is not there. */
+enum status device_open(struct backend *be, const char *name, int threads, struct error *err);
+
+#endif

@@ -1,0 +1,25 @@
+/* What a person sees of a training: on a terminal one line that is rewritten, elsewhere plain lines
+ * now and then. All of it goes to stderr. */
+#ifndef DEQ_CMD_PROGRESS_H
+#define DEQ_CMD_PROGRESS_H
+
+#include "train/run.h"
+
+struct progress {
+    bool live;          /* stderr is a terminal */
+    bool line_open;     /* a live line stands there unfinished */
+    double loss;        /* running mean */
+    double step_time;   /* running mean, seconds */
+    double last_shown;  /* clock */
+    int64_t first_step; /* of this call */
+};
+
+/* Fills *observer with functions that print; both must outlive the run. */
+void progress_start(struct progress *p, struct run_observer *observer);
+/* Ends an unfinished live line, so that other messages start on their own. */
+void progress_break(struct progress *p);
+
+/* "1:02:03", "4:05"; at most 16 bytes. */
+void progress_duration(double seconds, char out[16]);
+
+#endif

@@ -1,0 +1,237 @@
+/* deq train: a run from a configuration. */
+#include "commands.h"
+#include "device.h"
+#include "options.h"
+#include "paths.h"
+#include "progress.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: deq train --config FILE [--set KEY=VALUE]... [OPTION]...\n"
+    "\n"
+    "Trains a model on the shards in data.dir, evaluates it now and then, and keeps checkpoints.\n"
+    "The same command continues a run that was stopped.\n"
+    "\n"
+    "      --config FILE       configuration (deq help config); a bare name is also looked for in\n"
+    "                          ./configs and in the presets\n"
+    "      --set KEY=VALUE     change a key of it, as in --set train.lr=5e-4; may be repeated\n"
+    "      --out DIR           folder of the run (default: runs/NAME for NAME.json)\n"
+    "      --resume auto       continue from DIR/last.bin if there is one (default)\n"
+    "      --resume never      refuse a folder that holds a run\n"
+    "      --resume FILE       start from this checkpoint: weights, optimiser, data position\n"
+    "      --device NAME       auto, cpu, cuda, or ref (slow, float64) (default: auto)\n"
+    "      --threads N         processor threads (default: all; OMP_NUM_THREADS is honoured)\n"
+    "      --time-limit TIME   save and stop before so long, exit 75: 90s, 45m, 3h30m\n"
+    "      --dry-run           check everything, print the plan and stop\n"
+    "  -q, --quiet             print errors only\n"
+    "  -h, --help              this help\n"
+    "\n"
+    "In DIR: config.json (resolved), log.jsonl (an object a step and an evaluation), last.bin,\n"
+    "best.bin (lowest validation loss), step-NNNNNNNN.bin. SIGTERM, SIGUSR1 and Ctrl-C save and\n"
+    "stop (exit 75).\n"
+    "\n"
+    "Example:\n"
+    "  deq train --config kjv.json --set train.steps=1000 --out runs/short\n";
+
+enum {
+    OPT_CONFIG = 256,
+    OPT_SET,
+    OPT_OUT,
+    OPT_RESUME,
+    OPT_DEVICE,
+    OPT_THREADS,
+    OPT_TIME,
+    OPT_DRY,
+    MAX_SET = 256,
+    MAX_THREADS = 4096
+};
+
+static const struct option options[] = {
+    {"config", required_argument, NULL, OPT_CONFIG},
+    {"set", required_argument, NULL, OPT_SET},
+    {"out", required_argument, NULL, OPT_OUT},
+    {"resume", required_argument, NULL, OPT_RESUME},
+    {"device", required_argument, NULL, OPT_DEVICE},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"time-limit", required_argument, NULL, OPT_TIME},
+    {"dry-run", no_argument, NULL, OPT_DRY},
+    {"quiet", no_argument, NULL, 'q'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+struct request {
+    const char *config, *out, *resume, *device;
+    const char *set[MAX_SET];
+    int set_count;
+    int64_t threads;
+    double time_limit;
+    bool dry_run, quiet;
+};
+
+/* Set by a signal, read between steps: the one thing a signal handler may touch. */
+static volatile sig_atomic_t stop_asked;
+
+static void on_signal(int number)
+{
+    (void)number;
+    stop_asked = 1;
+}
+
+/* 90s, 45m, 3h30m, or plain seconds. */
+static enum status parse_duration(const char *text, double *out, struct error *err)
+{
+    double total = 0;
+    const char *p = text;
+    while (*p != '\0') {
+        char *end;
+        double value = strtod(p, &end);
+        double unit = *end == 'h' ? 3600 : *end == 'm' ? 60 : *end == 's' || *end == '\0' ? 1 : 0;
+        if (end == p || unit == 0 || !(value >= 0) || !isdigit((unsigned char)*p))
+            return error_set(err, STATUS_USAGE, "--time-limit: want a time as 3h30m, got \"%s\"",
+                             text);
+        total += value * unit;
+        p = *end == '\0' ? end : end + 1;
+    }
+    if (!(total > 0))
+        return error_set(err, STATUS_USAGE, "--time-limit: want more than no time");
+    *out = total;
+    return STATUS_OK;
+}
+
+static enum status take_option(struct request *r, int option, struct error *err)
+{
+    switch (option) {
+    case OPT_CONFIG:
+        r->config = optarg;
+        return STATUS_OK;
+    case OPT_SET:
+        if (r->set_count == MAX_SET)
+            return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
+        r->set[r->set_count++] = optarg;
+        return STATUS_OK;
+    case OPT_OUT:
+        r->out = optarg;
+        return STATUS_OK;
+    case OPT_RESUME:
+        r->resume = optarg;
+        return STATUS_OK;
+    case OPT_DEVICE:
+        r->device = optarg;
+        return STATUS_OK;
+    case OPT_THREADS:
+        return options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err);
+    case OPT_TIME:
+        return parse_duration(optarg, &r->time_limit, err);
+    case OPT_DRY:
+        r->dry_run = true;
+        return STATUS_OK;
+    default:
+        r->quiet = true;
+        return STATUS_OK;
+    }
+}
+
+static enum status parse(struct request *r, int argc, char **argv, struct error *err)
+{
+    int option;
+    options_start();
+    while ((option = getopt_long(argc, argv, ":qh", options, NULL)) != -1) {
+        if (option == '?' || option == ':')
+            return options_refuse(option, argv, options, err);
+        TRY(take_option(r, option, err));
+    }
+    if (optind < argc)
+        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[optind]);
+    if (r->config == NULL)
+        return error_set(err, STATUS_USAGE, "want --config FILE (try deq help train)");
+    return STATUS_OK;
+}
+
+static enum status load_config(const struct request *r, struct config *config, char path[PATHS_MAX],
+                               struct error *err)
+{
+    config_defaults(config);
+    TRY(paths_find_config(r->config, path, err));
+    TRY(config_load(config, path, err));
+    for (int i = 0; i < r->set_count; i++)
+        TRY(config_set(config, r->set[i], err));
+    enum status status = config_resolve(config, 0, err);
+    if (status != STATUS_OK)
+        error_prefix(err, "%s", path);
+    return status;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+}
+
+/* Plans everything and lets go of it again. */
+static enum status dry_run(struct backend *be, const struct config *config,
+                           const struct run_observer *observer, struct error *err)
+{
+    struct trainer t;
+    TRY(trainer_create(&t, be, config, NULL, err));
+    observer->begin(observer->ctx, &t);
+    trainer_free(&t);
+    return STATUS_OK;
+}
+
+static enum status train(const struct request *r, struct backend *be, const struct config *config,
+                         const char *out, struct error *err)
+{
+    struct progress progress;
+    struct run_observer observer, silent = {0};
+    progress_start(&progress, &observer);
+    if (r->dry_run)
+        return dry_run(be, config, &observer, err);
+    struct run_options run = {.dir = out,
+                              .resume = RESUME_AUTO,
+                              .resume_file = r->resume,
+                              .time_limit = r->time_limit,
+                              .stop = &stop_asked};
+    if (r->resume != NULL && strcmp(r->resume, "never") == 0)
+        run.resume = RESUME_NEVER;
+    else if (r->resume != NULL && strcmp(r->resume, "auto") != 0)
+        run.resume = RESUME_FILE;
+    catch_signals();
+    enum status status = run_train(be, config, &run, r->quiet ? &silent : &observer, err);
+    progress_break(&progress);
+    if (status == STATUS_OK && !r->quiet)
+        fprintf(stderr, "done: %s\n", out);
+    return status;
+}
+
+static enum status run_command(int argc, char **argv, struct error *err)
+{
+    struct request r = {.device = "auto"};
+    struct config config;
+    struct backend be;
+    char path[PATHS_MAX], name[256], out[512];
+    TRY(parse(&r, argc, argv, err));
+    TRY(load_config(&r, &config, path, err));
+    paths_config_name(path, name, sizeof name);
+    snprintf(out, sizeof out, "runs/%s", name);
+    TRY(device_open(&be, r.device, (int)r.threads, err));
+    enum status status = train(&r, &be, &config, r.out != NULL ? r.out : out, err);
+    backend_close(&be);
+    return status;
+}
+
+const struct command command_train = {
+    .name = "train",
+    .summary = "train a model on shards, from a configuration",
+    .usage = usage,
+    .run = run_command,
+};
