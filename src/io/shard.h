@@ -116,7 +116,7 @@ void shard_set_close(struct shard_set *s);
 
 /* Reads all ids once, through `buffer` of `size` bytes (a multiple of 4), and compares checksums
  * and the range of ids. STATUS_DATA names the damaged file. Cost: one pass over the files at the
- * speed of the disk, or about 5 GB/s once they are in the page cache. */
+ * speed of the disk, or about 3 GB/s once they are in the page cache. */
 enum status shard_set_verify(const struct shard_set *s, void *buffer, size_t size,
                              struct error *err);
 

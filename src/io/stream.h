@@ -11,7 +11,7 @@
  *
  * Opening checks the whole split once: headers, sizes, vocabulary (DIR/vocab.txt), checksums and
  * the range of ids, one pass over the files through a buffer of 256 KiB: the time the disk takes,
- * or about 0.1 s per GB once they are in the page cache. Ids are checked again when they are read.
+ * or about 0.35 s per GB once they are in the page cache. Ids are checked again when they are read.
  *
  * Calls on one stream are made from one thread at a time.
  */

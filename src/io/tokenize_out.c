@@ -20,7 +20,8 @@ static enum status make_folders(const char *path, bool *created, struct error *e
     *created = false;
     TRY(mem_strdup(&part, path, err));
     for (size_t i = 1, n = strlen(path); i <= n; i++) {
-        if (part[i] != '/' && part[i] != '\0')
+        bool ends = part[i] == '/' || part[i] == '\0';
+        if (!ends || part[i - 1] == '/') /* a trailing slash names no further folder */
             continue;
         part[i] = '\0';
         *created = mkdir(part, 0777) == 0;

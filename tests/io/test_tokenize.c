@@ -306,6 +306,10 @@ static void test_bad_text(void **state)
     scratch_write("train.txt", "a\nb\0c\n", 6);
     expect(tokenize_run(&c, &result, &err), STATUS_DATA, "train.txt:2: NUL byte 0x00 (byte 3 of");
     assert_int_equal(scratch_entries("d"), -1); /* made for nothing, removed */
+    c.out = "d//";
+    expect(tokenize_run(&c, &result, &err), STATUS_DATA, "train.txt:2: NUL byte");
+    assert_int_equal(scratch_entries("d"), -1);
+    c.out = "d";
     c.block_bytes = 8;
     c.threads = 2;
     refuse(&c, "a\nb\nlongerthan8 x\n", STATUS_DATA, "train.txt:3: a word of more than 8 bytes");
