@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "Usage: deq tokenize --train FILE [--valid FILE] [--test FILE] --out DIR [OPTION]...\n"
+    "usage: deq tokenize --train FILE [--valid FILE] [--test FILE] --out DIR [OPTION]...\n"
     "\n"
     "Turns text into DIR/vocab.txt (one word a line, in the order of ids) and shards of token ids\n"
     "(DIR/train-00000.bin, ...), which the other subcommands read.\n"
