@@ -6,9 +6,9 @@
  * weights digest is over.
  *
  * Every byte of a file is under a checksum (XXH3, 64 bits), sizes are checked against each other
- * and against the file before anything is allocated or decoded, and reading needs at most 1.5 MB of
- * scratch whatever a file says. Files are not written to while being read, and are never mapped:
- * one that shrinks meanwhile is an error, not a crash. The layout is in checkpoint_format.h.
+ * and against the file before anything is allocated or decoded, and reading needs 1.5 MB of scratch
+ * besides the directory, whatever a file says. A file is only read, never mapped: one that shrinks
+ * meanwhile is an error, not a crash. The layout is in checkpoint_format.h.
  *
  * Errors: STATUS_NOINPUT when a file cannot be opened; STATUS_DATA when its content is not what it
  * should be; STATUS_IO when reading or writing fails; STATUS_CANTCREATE; STATUS_NOMEM. Messages

@@ -344,6 +344,10 @@ static void test_forged_streams(void **state)
     REFUSED(forge_deflated(&f, 60000, 1 << 20), "wrong compressed data");
     REFUSED(forge_deflated(&f, 60000, 59999), "wrong compressed data");
     REFUSED(forge_deflated(&f, 70000, 70000), "wrong compressed data");
+    /* bytes behind the last block */
+    REFUSED((forge_deflated(&f, 60000, 60000), f.entry[0].stored += 40, f.entry[1].offset += 40,
+             add_block(&f, 36, f.content, 36)),
+            "bytes are left over");
     /* bytes behind the end of the stream */
     REFUSED((forge_deflated(&f, 60000, 60000), f.content[0]--), "wrong compressed data");
 }

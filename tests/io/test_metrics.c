@@ -149,6 +149,8 @@ static void test_endless_line(void **state)
     FILE *f = fopen("log", "wb");
     assert_non_null(f);
     fputs(LINE(1), f);
+    /* its first bytes alone would be an object */
+    fputs("{}", f);
     for (int i = 0; i < METRICS_LINE_MAX + 10; i++)
         fputc(' ', f);
     fputs("\n" LINE(2), f);
