@@ -74,6 +74,10 @@ static void gemm_of_transposes(void **state)
             }
     }
     assert_true(be.stat[OP_gemm].calls == 4 && be.stat[OP_gemm].flops == 4 * 2.0 * M * N * K);
+    double one = 3, nan = NAN;
+    struct tensor x = reals(&one, 2, 1, 1, 1), y = reals(&nan, 2, 1, 1, 1);
+    op_gemm(&be, false, false, 2, &x, &x, 0, &y); /* beta 0 overwrites */
+    assert_true(nan == 18);
     backend_close(&be);
     (void)state;
 }
@@ -109,6 +113,14 @@ static void elementwise_by_hand(void **state)
     struct tensor one = reals(&total, 1, 1, 1, 1);
     op_sum_squares(&be, &one, &tx);
     assert_true(total == 31);
+    double h[4] = {-1, 1, NAN, -0.5}, shift[2] = {0.5, 0.25}, dh[4] = {1, 1, 1, NAN};
+    struct tensor th = reals(h, 2, 2, 2, 1), tb = reals(shift, 1, 2, 1, 1),
+                  td = reals(dh, 1, 4, 1, 1);
+    struct tensor share = reals(m, 2, 1, 2, 1);
+    op_bias_relu(&be, &th, &tb, &share, 2);
+    assert_true(h[0] == 0 && h[1] == 2.5 && isnan(h[2]) && h[3] == 0);
+    op_bias_relu_vjp(&be, &td, &th, &share, 2);
+    assert_true(dh[0] == 0 && dh[1] == 2 && dh[2] == 0 && dh[3] == 0);
     backend_close(&be);
     (void)state;
 }
@@ -316,6 +328,9 @@ static void random_by_definition(void **state)
         bool keep = !(rng_unit(rng_word(key, i)) < 0.25f);
         assert_true(m[i] == keep && x[i] == (keep ? 1 / 0.75 : 0));
     }
+    double edge = (double)rng_unit(rng_word(key, 0)); /* equal to p is kept */
+    op_dropout_mask(&be, &mask, edge, key);
+    assert_true(m[0] == 1);
     op_fill_normal(&be, &t, 3, key);
     for (uint64_t i = 0; i < N; i++)
         near(x[i], 3 * rng_normal(key, i), 1e-15);

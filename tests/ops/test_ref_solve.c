@@ -178,6 +178,10 @@ static void judge_decides(void **state)
     expect_row(&x, 1, SOLVE_CONVERGED_ABS, true, false, 0.1);
     expect_row(&x, 8, SOLVE_ACTIVE, false, false, 0);
     x = judged_start();
+    x.best[1] = 0.001; /* converged is converged, also above an earlier best */
+    judge(&x, STOP_REL, 5, 6);
+    expect_row(&x, 1, SOLVE_CONVERGED_REL, false, false, 0);
+    x = judged_start();
     judge(&x, STOP_REL, 5, 7);
     expect_row(&x, 1, SOLVE_ACTIVE, true, false, 0.025);
     x = judged_start();
