@@ -8,6 +8,7 @@
 
 extern const struct command command_tokenize;
 extern const struct command command_train;
+extern const struct command command_eval;
 extern const struct command command_info;
 
 /* `table` is that of main.c, ended by NULL. The command of that name, or NULL. */

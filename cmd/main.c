@@ -12,6 +12,7 @@
 static const struct command *const commands[] = {
     &command_tokenize,
     &command_train,
+    &command_eval,
     &command_info,
     NULL,
 };

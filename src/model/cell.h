@@ -25,6 +25,7 @@ struct masks {
 /* What to plan memory for. */
 struct cell_plan {
     int64_t batch, length, mem_len;
+    int memories;     /* memories side by side, one in use at a time; at least 1 */
     int tapes;        /* evaluations of f that can be differentiated at once; at least 1 */
     bool train;       /* gradients will be asked for */
     bool keep_states; /* memory holds states and injections, as training needs; else it holds what
@@ -54,7 +55,10 @@ struct cell_ops {
     /* Appends the segment's output states h [B,L,W] (and, with stacked blocks, what `tape` holds)
      * to the memory. */
     void (*remember)(struct cell *c, int tape, const struct tensor *h);
+    /* All memories become empty. */
     void (*reset_memory)(struct cell *c);
+    /* The segments that follow belong to memory number `index`. */
+    void (*select_memory)(struct cell *c, int index);
     int64_t (*memory_length)(const struct cell *c);
     /* The memories the cell keeps, for saving and restoring: number `index` from 0, NULL beyond. */
     struct memory *(*memory)(struct cell *c, int index);

@@ -23,6 +23,7 @@ static enum status create_cell(struct model *m, struct error *err)
         .batch = m->plan.batch,
         .length = m->plan.length,
         .mem_len = m->plan.mem_len,
+        .memories = m->plan.memories > 0 ? m->plan.memories : 1,
         .tapes = equilibrium_tapes(&m->config, m->plan.train),
         .train = m->plan.train,
         .keep_states = m->plan.train || m->plan.keep_states,
@@ -107,6 +108,11 @@ void model_refresh(struct model *m)
 void model_reset_memory(struct model *m)
 {
     m->cell->ops->reset_memory(m->cell);
+}
+
+void model_select_memory(struct model *m, int index)
+{
+    m->cell->ops->select_memory(m->cell, index);
 }
 
 static void draw_mask(struct model *m, const struct tensor *mask, int sub)

@@ -13,6 +13,7 @@
 
 struct model_plan {
     int64_t batch, length, mem_len; /* largest B and L of a segment; memory positions kept */
+    int memories;                   /* memories side by side (model_select_memory); 0 means 1 */
     bool train;                     /* gradients and dropout */
     bool keep_states; /* see struct cell_plan; implied by train, wanted alone only by tests */
 };
@@ -49,6 +50,8 @@ void model_free(struct model *m);
 void model_refresh(struct model *m);
 /* Forgets earlier segments. */
 void model_reset_memory(struct model *m);
+/* The segments that follow belong to memory number `index`: parts of one batch in turn. */
+void model_select_memory(struct model *m, int index);
 
 /* Starts a segment of plan.batch streams: input [B*L] token ids on the host, L = length. */
 void model_begin(struct model *m, const int32_t *input, int64_t length, const struct masks *masks);

@@ -135,10 +135,10 @@ static void begin_memory(struct transformer_cell *c, struct transformer_cell_blo
 {
     struct backend *be = c->base.be;
     if (!c->plan.keep_states) {
-        b->input.mem_qkv = memory_view(&b->mem_kv);
+        b->input.mem_qkv = memory_view(&b->mem_kv[c->now]);
         return;
     }
-    struct tensor z = memory_view(&b->mem_z), u = memory_view(&b->mem_u);
+    struct tensor z = memory_view(&b->mem_z[c->now]), u = memory_view(&b->mem_u[c->now]);
     b->input.mem_z = z;
     b->input.mem_qkv = (struct tensor){0};
     if (z.data == NULL)
@@ -176,7 +176,7 @@ static void begin_block(struct transformer_cell *c, struct transformer_cell_bloc
 static int64_t memory_length(const struct cell *base)
 {
     const struct transformer_cell *c = (const struct transformer_cell *)base;
-    return c->plan.keep_states ? c->block[0].mem_z.count : c->block[0].mem_kv.count;
+    return c->plan.keep_states ? c->block[0].mem_z[c->now].count : c->block[0].mem_kv[c->now].count;
 }
 
 static void begin(struct cell *base, const struct tensor *e, const struct masks *masks)
@@ -282,8 +282,8 @@ static void remember(struct cell *base, int tape, const struct tensor *h)
         struct transformer_cell_block *b = &c->block[j];
         struct tensor state = block_in(c, j, tape, h);
         if (c->plan.keep_states) {
-            memory_push(&b->mem_z, be, &state);
-            memory_push(&b->mem_u, be, &b->input.u);
+            memory_push(&b->mem_z[c->now], be, &state);
+            memory_push(&b->mem_u[c->now], be, &b->input.u);
             continue;
         }
         /* the tape's own rows are free once the segment is done */
@@ -299,31 +299,36 @@ static void remember(struct cell *base, int tape, const struct tensor *h)
         }
         op_copy(be, &kv, u);
         weight_apply(be, &b->w.qkv, &in, 1.0, &kvm);
-        memory_push(&b->mem_kv, be, &kv);
+        memory_push(&b->mem_kv[c->now], be, &kv);
     }
 }
 
 static void reset_memory(struct cell *base)
 {
-    struct transformer_cell *c = self(base);
-    for (int64_t j = 0; j < c->blocks; j++) {
-        memory_reset(&c->block[j].mem_z);
-        memory_reset(&c->block[j].mem_u);
-        memory_reset(&c->block[j].mem_kv);
-    }
+    struct memory *m;
+    for (int i = 0; (m = base->ops->memory(base, i)) != NULL; i++)
+        memory_reset(m);
 }
 
-/* States and injections (or keys and values) of block 0, of block 1, ... */
+static void select_memory(struct cell *base, int index)
+{
+    assert(index >= 0 && index < self(base)->plan.memories);
+    self(base)->now = index;
+}
+
+/* Of the first memory: states and injections (or keys and values) of block 0, of block 1, ...;
+ * then those of the second. */
 static struct memory *memory(struct cell *base, int index)
 {
     struct transformer_cell *c = self(base);
-    int kinds = c->plan.keep_states ? 2 : 1;
-    if (index >= kinds * c->blocks)
+    int kinds = c->plan.keep_states ? 2 : 1, each = kinds * (int)c->blocks;
+    if (index >= each * c->plan.memories)
         return NULL;
-    struct transformer_cell_block *b = &c->block[index / kinds];
+    struct transformer_cell_block *b = &c->block[index % each / kinds];
+    int which = index / each;
     if (!c->plan.keep_states)
-        return &b->mem_kv;
-    return index % kinds == 0 ? &b->mem_z : &b->mem_u;
+        return &b->mem_kv[which];
+    return index % kinds == 0 ? &b->mem_z[which] : &b->mem_u[which];
 }
 
 const struct cell_ops transformer_cell_ops = {
@@ -336,6 +341,7 @@ const struct cell_ops transformer_cell_ops = {
     .finish_gradients = finish_gradients,
     .remember = remember,
     .reset_memory = reset_memory,
+    .select_memory = select_memory,
     .memory_length = memory_length,
     .memory = memory,
     .free = transformer_cell_free,

@@ -20,13 +20,13 @@ struct transformer_cell_block {
     struct normed_weight normed[NORMED_WEIGHTS]; /* with wnorm; owns w and dw of those in `w` */
     struct weight inject, inject_bias;           /* [3D,D], [3D] */
     struct tensor u, du;                         /* owns: [B,L,3D], [N,3D] */
-    struct memory mem_z, mem_u;                  /* keep_states: states and injections */
-    struct memory mem_kv;                        /* else: W_qkv z + u */
-    struct tensor mem_normed, mem_qkv, dmem;     /* owns: [B,P,D], [B,P,3D], [B*P,3D] */
-    struct tensor mem_xhat, mem_rstd, dmem_in;   /* owns: pre-LN with a gain and training, for the
-                                                    gain's gradient: [B*P,D], [B*P], [B*P,D] */
-    struct tensor rk, drk;                       /* owns: [R,D] */
-    struct tensor mask_attention;                /* owns: U8 [B,H,L,K] */
+    struct memory *mem_z, *mem_u; /* owns: [memories], keep_states: states and injections */
+    struct memory *mem_kv;        /* owns: [memories], else: W_qkv z + u */
+    struct tensor mem_normed, mem_qkv, dmem;   /* owns: [B,P,D], [B,P,3D], [B*P,3D] */
+    struct tensor mem_xhat, mem_rstd, dmem_in; /* owns: pre-LN with a gain and training, for the
+                                                  gain's gradient: [B*P,D], [B*P], [B*P,D] */
+    struct tensor rk, drk;                     /* owns: [R,D] */
+    struct tensor mask_attention;              /* owns: U8 [B,H,L,K] */
     struct tensor mask_attn_out, mask_ff1, mask_ff2; /* owns: [B,D], [B,I], [B,D] */
     struct block_tape *tapes;                        /* owns: [plan.tapes] */
     struct tensor *outputs;   /* owns: [plan.tapes] output of this block; the last one has none */
@@ -47,6 +47,7 @@ struct transformer_cell {
     struct tensor dstack;       /* owns: [B,L,D], stacked blocks: gradient between blocks */
     struct tensor e;            /* borrows: of the current segment */
     int64_t length;             /* L of the current segment */
+    int now;                    /* memory in use */
     bool masked;
 };
 

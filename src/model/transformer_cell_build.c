@@ -180,6 +180,23 @@ static enum status bind_block(struct transformer_cell *c, const struct params *p
     return STATUS_OK;
 }
 
+static enum status create_memories(struct transformer_cell *c, struct memory **list, int64_t width,
+                                   struct error *err)
+{
+    const struct cell_plan *p = &c->plan;
+    TRY(mem_alloc((void **)list, (size_t)p->memories, sizeof **list, err));
+    for (int i = 0; i < p->memories; i++)
+        TRY(memory_create(&(*list)[i], c->base.be, p->batch, p->mem_len, width, err));
+    return STATUS_OK;
+}
+
+static void free_memories(struct transformer_cell *c, struct memory *list)
+{
+    for (int i = 0; list != NULL && i < c->plan.memories; i++)
+        memory_free(&list[i], c->base.be);
+    mem_free(list);
+}
+
 static enum status plan_memory(struct transformer_cell *c, struct transformer_cell_block *b,
                                struct error *err)
 {
@@ -187,9 +204,9 @@ static enum status plan_memory(struct transformer_cell *c, struct transformer_ce
     const struct cell_plan *p = &c->plan;
     int64_t d = c->shape.d_model;
     if (!p->keep_states)
-        return memory_create(&b->mem_kv, be, p->batch, p->mem_len, 3 * d, err);
-    TRY(memory_create(&b->mem_z, be, p->batch, p->mem_len, d, err));
-    TRY(memory_create(&b->mem_u, be, p->batch, p->mem_len, 3 * d, err));
+        return create_memories(c, &b->mem_kv, 3 * d, err);
+    TRY(create_memories(c, &b->mem_z, d, err));
+    TRY(create_memories(c, &b->mem_u, 3 * d, err));
     if (p->mem_len == 0)
         return STATUS_OK;
     TRY(op_alloc(be, &b->mem_qkv, be->ops->real, 3, p->batch, p->mem_len, 3 * d, 1, err));
@@ -299,9 +316,9 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
     }
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(be, owned[i]);
-    memory_free(&b->mem_z, be);
-    memory_free(&b->mem_u, be);
-    memory_free(&b->mem_kv, be);
+    free_memories(c, b->mem_z);
+    free_memories(c, b->mem_u);
+    free_memories(c, b->mem_kv);
     for (int i = 0; i < c->plan.tapes && b->tapes != NULL && b->outputs != NULL; i++) {
         block_tape_free(&b->tapes[i], be);
         op_release(be, &b->outputs[i]);

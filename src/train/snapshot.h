@@ -17,7 +17,7 @@ struct train_state {
     int64_t skipped;        /* steps without an update: gradient not finite */
     int64_t updates;        /* of the optimiser */
     int64_t epoch, segment; /* the next segment to read */
-    int64_t micro;          /* segments trained on: numbers the dropout masks */
+    int64_t micro;          /* parts of batches trained on: numbers the dropout masks */
     double best_nll;        /* of the validation so far; infinite: none yet */
     int64_t best_step;
     double seconds; /* spent in training so far */

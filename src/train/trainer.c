@@ -46,8 +46,11 @@ enum status trainer_create(struct trainer *t, struct backend *be, const struct c
     *t = (struct trainer){.be = be, .config = *config, .state.best_nll = INFINITY};
     struct stream_config data = {
         .dir = t->config.data.dir, .split = "train", .batch = c->batch, .length = c->tgt_len};
-    struct model_plan plan = {
-        .batch = c->batch, .length = c->tgt_len, .mem_len = c->mem_len, .train = true};
+    struct model_plan plan = {.batch = c->batch / c->accumulate,
+                              .length = c->tgt_len,
+                              .mem_len = c->mem_len,
+                              .memories = (int)c->accumulate,
+                              .train = true};
     TRY_OUT(trainer_resolve_data(&t->config, &t->vocab, err));
     TRY_OUT(stream_open(&t->stream, &data, err));
     TRY_OUT(model_create(&t->model, be, &t->config, NULL, &plan, err));
@@ -110,32 +113,42 @@ static enum status summarise(struct trainer *t, struct step_report *r, struct er
     return STATUS_OK;
 }
 
-static enum status train_segment(struct trainer *t, struct step_report *r, struct error *err)
+/* Part `index` of the batch, from its tokens to its gradients. */
+static enum status train_part(struct trainer *t, const struct batch *batch, int index,
+                              struct step_report *r, struct error *err)
 {
-    const struct config_train *c = &t->config.train;
     struct model *m = t->model;
-    struct batch batch;
-    TRY(stream_next(t->stream, &batch, err));
-    if (batch.first)
-        model_reset_memory(m);
-    int64_t n = batch.B * batch.L;
-    struct masks masks = {
-        .source = MASKS_DRAWN, .seed = (uint64_t)c->seed, .draw = (uint64_t)t->state.micro};
-    model_begin(m, batch.input, batch.L, &masks);
+    int64_t n = m->plan.batch * batch->L, skip = index * n;
+    struct masks masks = {.source = MASKS_DRAWN,
+                          .seed = (uint64_t)t->config.train.seed,
+                          .draw = (uint64_t)t->state.micro};
+    model_select_memory(m, index);
+    model_begin(m, batch->input + skip, batch->L, &masks);
     TRY(model_solve(m, r->layers, true, err));
-    model_loss(m, batch.target, 1.0 / (double)(n * c->accumulate), true);
+    model_loss(m, batch->target + skip, 1.0 / (double)(batch->B * batch->L), true);
     TRY(model_backward(m, err));
     model_remember(m);
     r->loss += model_read_loss(m, NULL) * (double)n;
     r->tokens += n;
     t->state.micro++;
+    return summarise(t, r, err);
+}
+
+static enum status train_segment(struct trainer *t, struct step_report *r, struct error *err)
+{
+    struct batch batch;
+    TRY(stream_next(t->stream, &batch, err));
+    if (batch.first)
+        model_reset_memory(t->model);
+    for (int i = 0; i < t->config.train.accumulate; i++)
+        TRY(train_part(t, &batch, i, r, err));
     t->state.epoch = batch.epoch;
     t->state.segment = batch.segment + 1;
     if (t->state.segment == stream_segments(t->stream)) {
         t->state.epoch++;
         t->state.segment = 0;
     }
-    return summarise(t, r, err);
+    return STATUS_OK;
 }
 
 enum status trainer_step(struct trainer *t, struct step_report *r, struct error *err)
@@ -145,8 +158,7 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     *r = (struct step_report){.step = t->state.step + 1};
     r->layers = r->step <= c->pretrain_steps ? c->pretrain_layers : 0;
     model_refresh(t->model);
-    for (int64_t i = 0; i < c->accumulate; i++)
-        TRY(train_segment(t, r, err));
+    TRY(train_segment(t, r, err));
     model_finish_gradients(t->model);
     r->loss /= (double)r->tokens;
     r->lr = schedule_rate(c, r->step, t->config.model.compat);

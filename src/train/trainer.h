@@ -42,8 +42,9 @@ enum status trainer_create(struct trainer *t, struct backend *be, const struct c
                            struct snapshot *from, struct error *err);
 void trainer_free(struct trainer *t);
 
-/* One optimiser step: `accumulate` segments, their gradients averaged. A gradient that is not
- * finite leaves parameters and moments as they were and empties the segment memory. */
+/* One optimiser step on the next segment of all streams, computed in `accumulate` parts of the
+ * batch one after the other: the same gradient, in less memory. A gradient that is not finite
+ * leaves parameters and moments as they were and empties the segment memory. */
 enum status trainer_step(struct trainer *t, struct step_report *report, struct error *err);
 
 /* What a checkpoint of this training holds. */

@@ -1,0 +1,363 @@
+/* deq eval: perplexity of a checkpoint, and what it costs. */
+#include "base/json.h"
+#include "base/mem.h"
+#include "commands.h"
+#include "device.h"
+#include "options.h"
+#include "train/evaluation.h"
+#include "train/snapshot.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "usage: deq eval CHECKPOINT [OPTION]...\n"
+    "\n"
+    "Perplexity of a checkpoint over a split: streams side by side, segment after segment with\n"
+    "memory, every position but the first of each stream scored once. Reports also how far the\n"
+    "solver came, and the leak: the largest change of a log-probability when later tokens of its\n"
+    "segment are replaced. It must be 0; solvers that mix positions have one.\n"
+    "\n"
+    "      --data DIR          folder of shards (default: the one trained on)\n"
+    "      --split NAME        valid, test or train (default: valid)\n"
+    "      --batch N           streams (default, as for the next two: the checkpoint's eval.*)\n"
+    "      --tgt-len N         positions of a segment\n"
+    "      --mem-len N         positions of memory\n"
+    "      --nfe LIST          a table against exactly so many evaluations of f: 1,2,4,8,12,16,30\n"
+    "      --set KEY=VALUE     change a key of solver.* or eval.*; may be repeated\n"
+    "      --check-causality   test for leaks in every segment, not just in a few\n"
+    "      --device NAME       auto, cpu, cuda, or ref (default: auto)\n"
+    "      --threads N         processor threads (default: all)\n"
+    "      --json              one JSON object as the last line: ppl, nll, tokens, ppl_word,\n"
+    "                          bits_per_byte, nfe_mean, nfe_max, leak, tokens_per_s, ...\n"
+    "  -h, --help              this help\n"
+    "\n"
+    "Example:\n"
+    "  deq eval runs/kjv/best.bin --split test --nfe 4,8,12,30\n";
+
+enum {
+    OPT_DATA = 256,
+    OPT_SPLIT,
+    OPT_BATCH,
+    OPT_TGT,
+    OPT_MEM,
+    OPT_NFE,
+    OPT_SET,
+    OPT_CAUSAL,
+    OPT_DEVICE,
+    OPT_THREADS,
+    OPT_JSON,
+    MAX_NFE = 64,
+    MAX_SET = 64,
+    MAX_THREADS = 4096
+};
+
+/* Segments tested for leaks without --check-causality. */
+enum { LEAK_SEGMENTS = 4 };
+
+static const struct option options[] = {
+    {"data", required_argument, NULL, OPT_DATA},
+    {"split", required_argument, NULL, OPT_SPLIT},
+    {"batch", required_argument, NULL, OPT_BATCH},
+    {"tgt-len", required_argument, NULL, OPT_TGT},
+    {"mem-len", required_argument, NULL, OPT_MEM},
+    {"nfe", required_argument, NULL, OPT_NFE},
+    {"set", required_argument, NULL, OPT_SET},
+    {"check-causality", no_argument, NULL, OPT_CAUSAL},
+    {"device", required_argument, NULL, OPT_DEVICE},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+struct request {
+    const char *checkpoint, *data, *split, *device;
+    int64_t batch, tgt_len, mem_len, threads;
+    int64_t nfe[MAX_NFE];
+    int nfe_count;
+    const char *set[MAX_SET];
+    int set_count;
+    bool check_causality, json;
+};
+
+static enum status parse_nfe(struct request *r, const char *text, struct error *err)
+{
+    const char *p = text;
+    for (;;) {
+        char *end;
+        errno = 0;
+        long long value = strtoll(p, &end, 10);
+        if (end == p || errno != 0 || value < 1 || value > 10000 || (*end != ',' && *end != '\0'))
+            return error_set(err, STATUS_USAGE, "--nfe: want numbers as 1,2,4,8, got \"%s\"", text);
+        if (r->nfe_count == MAX_NFE)
+            return error_set(err, STATUS_USAGE, "--nfe: at most %d numbers", MAX_NFE);
+        r->nfe[r->nfe_count++] = value;
+        if (*end == '\0')
+            return STATUS_OK;
+        p = end + 1;
+    }
+}
+
+static enum status take_option(struct request *r, int option, struct error *err)
+{
+    switch (option) {
+    case OPT_DATA:
+        r->data = optarg;
+        return STATUS_OK;
+    case OPT_SPLIT:
+        r->split = optarg;
+        if (strcmp(optarg, "valid") != 0 && strcmp(optarg, "test") != 0 &&
+            strcmp(optarg, "train") != 0)
+            return error_set(err, STATUS_USAGE, "--split: want valid, test or train, got \"%s\"",
+                             optarg);
+        return STATUS_OK;
+    case OPT_BATCH:
+        return options_int("--batch", optarg, 1, 1 << 20, &r->batch, err);
+    case OPT_TGT:
+        return options_int("--tgt-len", optarg, 1, 1 << 20, &r->tgt_len, err);
+    case OPT_MEM:
+        return options_int("--mem-len", optarg, 0, 1 << 20, &r->mem_len, err);
+    case OPT_NFE:
+        return parse_nfe(r, optarg, err);
+    case OPT_SET:
+        if (r->set_count == MAX_SET)
+            return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
+        r->set[r->set_count++] = optarg;
+        return STATUS_OK;
+    case OPT_CAUSAL:
+        r->check_causality = true;
+        return STATUS_OK;
+    case OPT_DEVICE:
+        r->device = optarg;
+        return STATUS_OK;
+    case OPT_THREADS:
+        return options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err);
+    default:
+        r->json = true;
+        return STATUS_OK;
+    }
+}
+
+static enum status parse(struct request *r, int argc, char **argv, struct error *err)
+{
+    int option;
+    options_start();
+    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+        if (option == '?' || option == ':')
+            return options_refuse(option, argv, options, err);
+        TRY(take_option(r, option, err));
+    }
+    if (optind == argc)
+        return error_set(err, STATUS_USAGE, "want a checkpoint (try deq help eval)");
+    r->checkpoint = argv[optind++];
+    if (optind < argc)
+        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[optind]);
+    return STATUS_OK;
+}
+
+/* What the command line changes of the checkpoint's configuration. */
+static enum status apply(const struct request *r, struct config *config, struct error *err)
+{
+    for (int i = 0; i < r->set_count; i++) {
+        if (strncmp(r->set[i], "solver.", 7) != 0 && strncmp(r->set[i], "eval.", 5) != 0)
+            return error_set(err, STATUS_USAGE,
+                             "--set %s: only solver.* and eval.* can be changed here", r->set[i]);
+        TRY(config_set(config, r->set[i], err));
+    }
+    if (r->batch > 0)
+        config->eval.batch = r->batch;
+    if (r->tgt_len > 0)
+        config->eval.tgt_len = r->tgt_len;
+    if (r->mem_len >= 0)
+        config->eval.mem_len = r->mem_len;
+    if (r->data != NULL) {
+        if (strlen(r->data) >= sizeof config->data.dir)
+            return error_set(err, STATUS_USAGE, "--data: path too long");
+        strcpy(config->data.dir, r->data);
+    }
+    return config_resolve(config, config->model.vocab_size, err);
+}
+
+struct evaluation {
+    struct backend be;
+    struct snapshot from;
+    struct config config;
+    struct stream *stream; /* owns */
+    struct model *model;   /* owns */
+};
+
+static enum status open_all(struct evaluation *e, const struct request *r, struct error *err)
+{
+    TRY(device_open(&e->be, r->device, (int)r->threads, err));
+    TRY(snapshot_open(&e->from, r->checkpoint, err));
+    e->config = e->from.config;
+    TRY(apply(r, &e->config, err));
+    struct stream_config data = {.dir = e->config.data.dir,
+                                 .split = r->split,
+                                 .batch = e->config.eval.batch,
+                                 .length = e->config.eval.tgt_len};
+    TRY(stream_open(&e->stream, &data, err));
+    if (stream_vocab_hash(e->stream) != vocab_hash(e->from.vocab))
+        return error_set(err, STATUS_DATA,
+                         "%s: trained on another vocabulary than that of the shards in %s: "
+                         "tokenize the text with --vocab (its vocabulary: deq info)",
+                         r->checkpoint, e->config.data.dir);
+    TRY(evaluation_model(&e->model, &e->be, &e->config, NULL, err));
+    TRY(snapshot_read_params(&e->from, e->model->params, err));
+    model_refresh(e->model);
+    return STATUS_OK;
+}
+
+static void close_all(struct evaluation *e)
+{
+    model_free(e->model);
+    stream_close(e->stream);
+    snapshot_close(&e->from);
+    if (e->be.ops != NULL)
+        backend_close(&e->be);
+}
+
+static bool show_progress(void *ctx, int64_t tokens, double nll)
+{
+    const struct evaluation *e = ctx;
+    if (isatty(STDERR_FILENO) == 1)
+        fprintf(stderr, "\r\033[K%lld of %lld tokens, ppl %.2f", (long long)tokens,
+                (long long)stream_tokens_per_epoch(e->stream), exp(nll));
+    return true;
+}
+
+static enum status evaluate(struct evaluation *e, const struct request *r, int64_t nfe,
+                            struct evaluation_result *result, struct error *err)
+{
+    struct evaluation_options how = {
+        .max_iter = nfe > 0 ? nfe : e->config.eval.max_iter,
+        .fixed = nfe > 0,
+        .leak_segments = r->check_causality ? stream_segments(e->stream) : LEAK_SEGMENTS,
+    };
+    enum status status =
+        evaluation_run(e->model, e->stream, &how, result, show_progress, e, err);
+    if (isatty(STDERR_FILENO) == 1)
+        fputs("\r\033[K", stderr);
+    return status;
+}
+
+static void write_result(struct json_writer *w, const struct evaluation_result *r)
+{
+    json_write_real(w, "ppl", r->ppl);
+    json_write_real(w, "nll", r->nll);
+    json_write_int(w, "tokens", r->tokens);
+    json_write_real(w, "ppl_word", r->ppl_word);
+    json_write_real(w, "bits_per_byte", r->bits_per_byte);
+    json_write_real(w, "nfe_mean", r->nfe_mean);
+    json_write_int(w, "nfe_max", r->nfe_max);
+    json_write_real(w, "residual_mean", r->rel_mean);
+    json_write_real(w, "residual_max", r->rel_max);
+    json_write_real(w, "leak", r->leak_max);
+    json_write_real(w, "leak_mean", r->leak_mean);
+    json_write_int(w, "leak_positions", r->leak_positions);
+    json_write_real(w, "tokens_per_s", r->tokens_per_s);
+    json_write_real(w, "seconds", r->seconds);
+}
+
+static enum status print_json(const struct evaluation *e, const struct request *r,
+                              const struct evaluation_result *main,
+                              const struct evaluation_result *rows, struct error *err)
+{
+    struct json_writer w;
+    char *text = NULL;
+    json_write_begin(&w, false);
+    json_write_object(&w, NULL);
+    json_write_string(&w, "checkpoint", r->checkpoint);
+    json_write_int(&w, "step", e->from.state.step);
+    json_write_string(&w, "data", e->config.data.dir);
+    json_write_string(&w, "split", r->split);
+    json_write_int(&w, "batch", e->config.eval.batch);
+    json_write_int(&w, "tgt_len", e->config.eval.tgt_len);
+    json_write_int(&w, "mem_len", e->config.eval.mem_len);
+    write_result(&w, main);
+    if (r->nfe_count > 0) {
+        json_write_array(&w, "nfe");
+        for (int i = 0; i < r->nfe_count; i++) {
+            json_write_object(&w, NULL);
+            json_write_int(&w, "evaluations", r->nfe[i]);
+            write_result(&w, &rows[i]);
+            json_write_end(&w);
+        }
+        json_write_end(&w);
+    }
+    json_write_end(&w);
+    TRY(json_write_finish(&w, &text, err));
+    puts(text);
+    mem_free(text);
+    return STATUS_OK;
+}
+
+static void print_report(const struct evaluation *e, const struct request *r,
+                         const struct evaluation_result *m)
+{
+    printf("%s (step %lld) on %s of %s\n", r->checkpoint, (long long)e->from.state.step, r->split,
+           e->config.data.dir);
+    printf("  perplexity     %.3f per token (nll %.5f), %.3f per word, %.4f bits per byte\n",
+           m->ppl, m->nll, m->ppl_word, m->bits_per_byte);
+    printf("  tokens scored  %lld of %lld; %lld streams, segments of %lld, memory of %lld\n",
+           (long long)m->tokens, (long long)stream_tokens(e->stream),
+           (long long)e->config.eval.batch, (long long)e->config.eval.tgt_len,
+           (long long)e->config.eval.mem_len);
+    printf("  evaluations    %.2f a position (%lld at most), residual %.2e (%.2e at most)\n",
+           m->nfe_mean, (long long)m->nfe_max, m->rel_mean, m->rel_max);
+    printf("  leak           %.3g nats at most (mean %.3g, %lld positions tested)\n", m->leak_max,
+           m->leak_mean, (long long)m->leak_positions);
+    printf("  speed          %.0f tokens/s (%.1f s)\n", m->tokens_per_s, m->seconds);
+}
+
+static void print_row(int64_t nfe, const struct evaluation_result *m)
+{
+    printf("%11lld  %10.3f  %9.5f  %8.2e  %8.2e  %8.3g  %9.3g  %8.0f\n", (long long)nfe, m->ppl,
+           m->nll, m->rel_mean, m->rel_max, m->leak_max, m->leak_mean, m->tokens_per_s);
+}
+
+static enum status report(struct evaluation *e, const struct request *r, struct error *err)
+{
+    struct evaluation_result rows[MAX_NFE], result;
+    if (r->nfe_count > 0 && !r->json)
+        printf("evaluations  perplexity        nll  residual  (at most)      leak     (mean)  "
+               "tokens/s\n");
+    for (int i = 0; i < r->nfe_count; i++) {
+        TRY(evaluate(e, r, r->nfe[i], &rows[i], err));
+        if (!r->json)
+            print_row(r->nfe[i], &rows[i]);
+    }
+    if (r->nfe_count > 0) /* the last row stands for the whole */
+        result = rows[r->nfe_count - 1];
+    else
+        TRY(evaluate(e, r, 0, &result, err));
+    if (r->json)
+        return print_json(e, r, &result, rows, err);
+    if (r->nfe_count == 0)
+        print_report(e, r, &result);
+    return STATUS_OK;
+}
+
+static enum status run_command(int argc, char **argv, struct error *err)
+{
+    struct request r = {.device = "auto", .split = "valid", .mem_len = -1};
+    struct evaluation e = {0};
+    TRY(parse(&r, argc, argv, err));
+    enum status status = open_all(&e, &r, err);
+    if (status == STATUS_OK)
+        status = report(&e, &r, err);
+    close_all(&e);
+    return status;
+}
+
+const struct command command_eval = {
+    .name = "eval",
+    .summary = "perplexity of a checkpoint, and what it costs",
+    .usage = usage,
+    .run = run_command,
+};
