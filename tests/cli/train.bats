@@ -1,0 +1,199 @@
+# deq train and deq eval on a small text, with the real program.
+
+setup_file()
+{
+    export OMP_NUM_THREADS=1
+    data=$BATS_FILE_TMPDIR/data
+    export data
+    awk 'BEGIN { srand(7); split("the a king son of said and went to city house then he she light", w, " ")
+         for (i = 0; i < 1500; i++) { n = 3 + int(rand() * 8); line = ""
+             for (j = 0; j < n; j++) line = line " " w[1 + int(rand() * rand() * 15)]; print line } }' \
+        > "$BATS_FILE_TMPDIR/text"
+    head -1200 "$BATS_FILE_TMPDIR/text" > "$BATS_FILE_TMPDIR/train"
+    tail -300 "$BATS_FILE_TMPDIR/text" > "$BATS_FILE_TMPDIR/valid"
+    "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" \
+        --out "$data"
+    cat > "$BATS_FILE_TMPDIR/tiny.json" <<END
+{ "data": { "dir": "$data" },
+  "model": { "d_model": 16, "n_head": 2, "d_inner": 32, "dropout": 0.1, "init_std": 0.1 },
+  "train": { "steps": 24, "batch": 4, "tgt_len": 12, "mem_len": 8, "warmup_steps": 4, "lr": 5e-3,
+             "pretrain_steps": 6, "eval_every": 12, "checkpoint_every": 8, "keep_last": 2 },
+  "eval": { "batch": 2, "tgt_len": 12, "mem_len": 8, "max_iter": 12 } }
+END
+    config=$BATS_FILE_TMPDIR/tiny.json
+    export config
+    "$DEQ" train -q --config "$config" --out "$BATS_FILE_TMPDIR/whole"
+    whole=$BATS_FILE_TMPDIR/whole
+    export whole
+}
+
+digest()
+{
+    "$DEQ" info --json "$1" | sed 's/.*"weights_digest":"\([0-9a-f]*\)".*/\1/'
+}
+
+@test "a run leaves its config, log and checkpoints" {
+    [ -s "$whole/config.json" ]
+    [ "$(ls "$whole" | tr '\n' ' ')" = \
+        "best.bin config.json last.bin log.jsonl step-00000016.bin step-00000024.bin " ]
+    [ "$(grep -c '"event":"step"' "$whole/log.jsonl")" -eq 24 ]
+    [ "$(grep -c '"event":"evaluation"' "$whole/log.jsonl")" -eq 2 ]
+    "$DEQ" info --check "$whole/last.bin"
+}
+
+@test "the loss falls" {
+    first=$(sed -n '1s/.*"loss":\([0-9.]*\).*/\1/p' "$whole/log.jsonl")
+    last=$(grep '"step":24,"loss"' "$whole/log.jsonl" | sed 's/.*"loss":\([0-9.]*\).*/\1/')
+    awk "BEGIN { exit !($last < $first - 0.3) }"
+}
+
+@test "the same command gives the same weights, bit for bit" {
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/again"
+    [ "$(digest "$BATS_TEST_TMPDIR/again/last.bin")" = "$(digest "$whole/last.bin")" ]
+}
+
+@test "a run cut in pieces ends with the same weights" {
+    for steps in 5 8 17; do
+        "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/cut" --time-limit 1000h &
+        pid=$!
+        for i in $(seq 200); do
+            n=$(grep -c '"event":"step"' "$BATS_TEST_TMPDIR/cut/log.jsonl" 2>/dev/null || true)
+            [ "${n:-0}" -lt "$steps" ] || break
+            sleep 0.02
+        done
+        kill -TERM $pid 2>/dev/null || true
+        wait $pid || [ $? -eq 75 ]
+    done
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/cut"
+    [ "$(digest "$BATS_TEST_TMPDIR/cut/last.bin")" = "$(digest "$whole/last.bin")" ]
+    [ "$(grep -c '"event":"step"' "$BATS_TEST_TMPDIR/cut/log.jsonl")" -eq 24 ]
+}
+
+@test "a finished run is left as it is" {
+    before=$(digest "$whole/last.bin")
+    run "$DEQ" train --config "$config" --out "$whole"
+    [ "$status" -eq 0 ]
+    [ "$(digest "$whole/last.bin")" = "$before" ]
+    [ "$(grep -c '"event":"step"' "$whole/log.jsonl")" -eq 24 ]
+}
+
+@test "--resume FILE starts from that checkpoint" {
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/from" \
+        --resume "$whole/step-00000016.bin"
+    [ "$(digest "$BATS_TEST_TMPDIR/from/last.bin")" = "$(digest "$whole/last.bin")" ]
+}
+
+@test "--resume never refuses a folder that holds a run" {
+    run "$DEQ" train --config "$config" --out "$whole" --resume never
+    [ "$status" -eq 73 ]
+    [[ "$output" == *"holds a run already"* ]]
+}
+
+@test "a folder that is no run is not touched" {
+    mkdir "$BATS_TEST_TMPDIR/mine"
+    echo precious > "$BATS_TEST_TMPDIR/mine/notes"
+    run "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/mine"
+    [ "$status" -eq 73 ]
+    [ "$(ls "$BATS_TEST_TMPDIR/mine")" = notes ]
+}
+
+@test "another model in the same folder is refused" {
+    run "$DEQ" train --config "$config" --set model.d_inner=48 --out "$whole"
+    [ "$status" -eq 78 ]
+    [[ "$output" == *"model section differs"* ]]
+}
+
+@test "parts of a batch give the gradient of the whole" {
+    for parts in 1 2 4; do
+        "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/p$parts" --threads 1 \
+            --set model.dropout=0 --set train.accumulate=$parts --set train.steps=10
+        grep '"event":"step"' "$BATS_TEST_TMPDIR/p$parts/log.jsonl" |
+            sed 's/.*"loss":\([0-9.]*\).*/\1/' > "$BATS_TEST_TMPDIR/loss$parts"
+    done
+    # the sums run in another order: equal up to rounding, which training amplifies a little
+    for parts in 2 4; do
+        paste "$BATS_TEST_TMPDIR/loss1" "$BATS_TEST_TMPDIR/loss$parts" |
+            awk '{ d = $1 - $2; if (d < 0) d = -d; if (!(d <= 2e-4)) exit 1 }'
+    done
+}
+
+@test "--time-limit saves, exits 75, and the next call goes on" {
+    run "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/limit" --time-limit 1s
+    [ "$status" -eq 75 ]
+    [[ "$output" == *"time limit"* ]]
+    [ -s "$BATS_TEST_TMPDIR/limit/last.bin" ]
+}
+
+@test "--set reaches any key, and a wrong one names the nearest" {
+    run "$DEQ" train --config "$config" --set train.stesp=3 --out "$BATS_TEST_TMPDIR/x"
+    [ "$status" -eq 78 ]
+    [[ "$output" == *"train.steps"* ]]
+    [ ! -e "$BATS_TEST_TMPDIR/x" ]
+}
+
+@test "missing shards are named, with the remedy" {
+    run "$DEQ" train --config "$config" --set data.dir=/nonexistent --out "$BATS_TEST_TMPDIR/x"
+    [ "$status" -eq 66 ]
+    [[ "$output" == *"deq tokenize"* ]]
+    [ ! -e "$BATS_TEST_TMPDIR/x" ]
+}
+
+@test "--dry-run makes nothing" {
+    run "$DEQ" train --config "$config" --dry-run --out "$BATS_TEST_TMPDIR/x"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"parameters"* ]]
+    [ ! -e "$BATS_TEST_TMPDIR/x" ]
+}
+
+@test "eval agrees with the validation of the run" {
+    best=$(grep '"event":"evaluation"' "$whole/log.jsonl" | tail -1 |
+        sed 's/.*"nll":\([0-9.]*\).*/\1/')
+    got=$("$DEQ" eval "$whole/last.bin" --json | tail -1 | sed 's/.*"nll":\([0-9.]*\).*/\1/')
+    awk "BEGIN { d = $best - $got; exit !(d * d < 1e-12) }"
+}
+
+@test "eval prints one JSON object with the promised fields" {
+    line=$("$DEQ" eval "$whole/best.bin" --json | tail -1)
+    for key in ppl nll tokens ppl_word bits_per_byte nfe_mean nfe_max leak tokens_per_s; do
+        [[ "$line" == *"\"$key\":"* ]]
+    done
+}
+
+@test "the default solver leaks exactly nothing, a mixing one does" {
+    line=$("$DEQ" eval "$whole/best.bin" --json --check-causality --nfe 3,6 | tail -1)
+    [[ "$line" == *'"leak":0,'* ]]
+    [[ "$line" != *'"leak":0.'* && "$line" != *'"leak":null'* && "$line" != *'"leak":1'* ]]
+    line=$("$DEQ" eval "$whole/best.bin" --json --check-causality --nfe 4 \
+        --set solver.forward.scope=sequence | tail -1)
+    [[ "$line" != *'"leak":0,'* ]]
+}
+
+@test "eval lengths may differ from training" {
+    "$DEQ" eval "$whole/best.bin" --batch 1 --tgt-len 40 --mem-len 40
+    "$DEQ" eval "$whole/best.bin" --batch 3 --tgt-len 1 --mem-len 0
+}
+
+@test "eval refuses damaged and foreign files" {
+    head -c 2000 "$whole/best.bin" > "$BATS_TEST_TMPDIR/short.bin"
+    run "$DEQ" eval "$BATS_TEST_TMPDIR/short.bin"
+    [ "$status" -eq 65 ]
+    run "$DEQ" eval "$config"
+    [ "$status" -eq 65 ]
+    run "$DEQ" eval /nonexistent
+    [ "$status" -eq 66 ]
+    : > "$BATS_TEST_TMPDIR/empty.bin"
+    run "$DEQ" eval "$BATS_TEST_TMPDIR/empty.bin"
+    [ "$status" -eq 65 ]
+}
+
+@test "shards of another vocabulary are refused" {
+    echo "some other words here" > "$BATS_TEST_TMPDIR/other"
+    for i in $(seq 200); do echo "some other words here $i"; done > "$BATS_TEST_TMPDIR/other"
+    "$DEQ" tokenize --train "$BATS_TEST_TMPDIR/other" --valid "$BATS_TEST_TMPDIR/other" \
+        --out "$BATS_TEST_TMPDIR/otherdata"
+    run "$DEQ" eval "$whole/best.bin" --data "$BATS_TEST_TMPDIR/otherdata"
+    [ "$status" -eq 65 ]
+    [[ "$output" == *"another vocabulary"* ]]
+    run "$DEQ" train --config "$config" --set data.dir="$BATS_TEST_TMPDIR/otherdata" --out "$whole"
+    [ "$status" -ne 0 ]
+}
