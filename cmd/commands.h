@@ -10,6 +10,7 @@ extern const struct command command_tokenize;
 extern const struct command command_train;
 extern const struct command command_eval;
 extern const struct command command_info;
+extern const struct command command_verify;
 
 /* `table` is that of main.c, ended by NULL. The command of that name, or NULL. */
 const struct command *command_find(const struct command *const *table, const char *name);

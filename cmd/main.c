@@ -14,6 +14,7 @@ static const struct command *const commands[] = {
     &command_train,
     &command_eval,
     &command_info,
+    &command_verify,
     NULL,
 };
 

@@ -216,17 +216,17 @@ void model_finish_gradients(struct model *m)
     m->cell->ops->finish_gradients(m->cell);
 }
 
-double model_read_loss(struct model *m, float *each)
+double model_read_loss(struct model *m, double *each)
 {
     enum { PIECE = 4096 };
     int64_t n = m->plan.batch * m->length;
-    float piece[PIECE];
+    double piece[PIECE];
     double sum = 0;
     for (int64_t start = 0; start < n; start += PIECE) {
         int64_t count = n - start < PIECE ? n - start : PIECE;
         struct tensor part = tensor_slice(&m->nll, start, count);
-        float *to = each != NULL ? each + start : piece;
-        op_download(m->be, to, DTYPE_F32, &part);
+        double *to = each != NULL ? each + start : piece;
+        op_download(m->be, to, DTYPE_F64, &part);
         for (int64_t i = 0; i < count; i++)
             sum += to[i];
     }

@@ -69,6 +69,6 @@ void model_finish_gradients(struct model *m);
 
 /* Mean of the last model_loss in nats, summed in double; if `each` is not NULL it receives the
  * B*L single values. Synchronises. */
-double model_read_loss(struct model *m, float *each);
+double model_read_loss(struct model *m, double *each);
 
 #endif

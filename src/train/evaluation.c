@@ -17,8 +17,8 @@ struct run {
     const struct evaluation_options *options;
     struct evaluation_result *r;
     struct sums sums;
-    float *nll, *changed_nll; /* owns: [B*L] */
-    int32_t *changed;         /* owns: [B*L] tokens with the end of each segment replaced */
+    double *nll, *changed_nll; /* owns: [B*L] */
+    int32_t *changed;          /* owns: [B*L] tokens with the end of each segment replaced */
     double leak_sum;
 };
 
@@ -41,7 +41,7 @@ static enum status set_limits(struct run *run, struct error *err)
 }
 
 static enum status forward(struct run *run, const struct batch *batch, const int32_t *input,
-                           float *nll, struct error *err)
+                           double *nll, struct error *err)
 {
     model_begin(run->m, input, batch->L, &no_masks);
     TRY(model_solve(run->m, run->options->layers, false, err));
@@ -89,7 +89,7 @@ static enum status test_leak(struct run *run, const struct batch *batch, struct 
     for (int64_t i = 0; i < batch->B * l; i++) {
         if (i % l >= cut)
             continue;
-        double change = fabs((double)run->changed_nll[i] - (double)run->nll[i]);
+        double change = fabs(run->changed_nll[i] - run->nll[i]);
         run->leak_sum += change;
         r->leak_positions++;
         if (!(change <= r->leak_max))

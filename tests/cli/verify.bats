@@ -1,0 +1,80 @@
+# deq verify: dumps of the published implementation, damaged ones, and unknown ones.
+
+setup()
+{
+    SHARED=${DEQ_SHARED:-../shared}/reference
+    GOLDEN=$BATS_TEST_DIRNAME/../golden
+}
+
+dumps()
+{
+    [ -d "$SHARED" ] || skip "no reference dumps ($SHARED; set DEQ_SHARED)"
+}
+
+@test "the committed dumps pass, in float32 and float64" {
+    "$DEQ" verify -q "$GOLDEN"/*.safetensors
+    "$DEQ" verify -q --device ref "$GOLDEN/solver_tanh.safetensors" # the others are cut to float32
+}
+
+@test "every transformer and solver dump passes in float32" {
+    dumps
+    "$DEQ" verify -q "$SHARED"/[AB]_*.safetensors "$SHARED"/solver_*.safetensors
+}
+
+@test "every transformer and solver dump passes in float64, with tight tolerances" {
+    dumps
+    "$DEQ" verify -q --device ref "$SHARED"/[AB]_*.safetensors "$SHARED"/solver_*.safetensors
+}
+
+@test "second derivatives are listed, not computed, and no failure" {
+    dumps
+    run "$DEQ" verify "$SHARED/A_div1_f_mem16.safetensors"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"jac_dz"*"not computed"* ]]
+    [[ "$output" == *"jac_vJ"*"ok"* ]]
+}
+
+@test "a cell that cannot be run is named and fails" {
+    dumps
+    run "$DEQ" verify "$SHARED/trellis_k2d1_f.safetensors"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"trellis"* ]]
+}
+
+@test "--json: one object with pass and tensors" {
+    line=$("$DEQ" verify --json "$GOLDEN"/*.safetensors | tail -1)
+    [[ "$line" == '{"pass":true,'* ]]
+    for key in tensors name max_abs max_rel tol; do
+        [[ "$line" == *"\"$key\":"* ]]
+    done
+}
+
+@test "a changed number fails and the tensor is named" {
+    file=$(ls "$GOLDEN"/*.safetensors | head -1)
+    cp "$file" "$BATS_TEST_TMPDIR/bad.safetensors"
+    # the last tensor in the file: make its last number another one
+    size=$(stat -c %s "$file")
+    printf '\100\100' | dd of="$BATS_TEST_TMPDIR/bad.safetensors" bs=1 seek=$((size - 2)) \
+        conv=notrunc status=none
+    run "$DEQ" verify "$BATS_TEST_TMPDIR/bad.safetensors"
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"FAIL"* ]]
+}
+
+@test "--tol 0.5 lets nearly all pass, --tol 1e-30 nothing" {
+    file=$(ls "$GOLDEN"/*.safetensors | head -1)
+    "$DEQ" verify -q --tol 0.5 "$file"
+    run "$DEQ" verify -q --tol 1e-30 "$file"
+    [ "$status" -eq 1 ]
+}
+
+@test "damaged and foreign files are refused" {
+    file=$(ls "$GOLDEN"/*.safetensors | head -1)
+    head -c 500 "$file" > "$BATS_TEST_TMPDIR/short.safetensors"
+    run "$DEQ" verify "$BATS_TEST_TMPDIR/short.safetensors"
+    [ "$status" -eq 65 ]
+    run "$DEQ" verify /nonexistent
+    [ "$status" -eq 66 ]
+    run "$DEQ" verify
+    [ "$status" -eq 64 ]
+}
