@@ -13,6 +13,7 @@ static const struct command *const commands[] = {
     &command_tokenize,
     &command_train,
     &command_eval,
+    &command_sample,
     &command_info,
     &command_verify,
     NULL,

@@ -114,8 +114,7 @@ void head_scores(const struct attention *p, const struct head_shape *s, const st
     }
 }
 
-/* score <- softmax(score); returns the log of the sum of exponentials. */
-static float softmax_row(float *score, int64_t count)
+float softmax_row(float *score, int64_t count)
 {
     vec max = vec_set(-INFINITY), sum = vec_set(0);
     for (int64_t j = 0; j < count; j += VEC)
@@ -168,6 +167,10 @@ void cpu_attention(struct backend *be, const struct attention *p)
 {
     struct head_shape s = head_shape_of(p);
     struct head_work none;
+    if (s.len <= FEW_QUERIES) {
+        attention_few(be, p, &s);
+        return;
+    }
     size_t need = head_work_layout(&none, &s, NULL);
     int64_t tasks = s.batch * s.heads;
 #pragma omp parallel num_threads(be->threads) if (cpu_worth(tasks * s.len * s.keys))

@@ -12,7 +12,7 @@
 #include "cpu/cpu_impl.h"
 #include "cpu/tile.h"
 
-enum { QUERY_BLOCK = 32 };
+enum { QUERY_BLOCK = 32, FEW_QUERIES = 8 };
 
 struct head_shape {
     int64_t batch, len, mem, keys, width, heads, head; /* B, L, P, K, D, H, h */
@@ -57,5 +57,12 @@ void head_pack(const struct attention *p, const struct head_shape *s, const stru
 /* Packs a block's queries and computes its scaled scores, -inf where a query may not look. */
 void head_scores(const struct attention *p, const struct head_shape *s, const struct head_work *w,
                  const struct query_block *q, int64_t b, int64_t n);
+
+/* score[count] <- softmax(score), count a multiple of VEC; returns the log of the sum of
+ * exponentials. */
+float softmax_row(float *score, int64_t count);
+
+/* The whole operation without packing, for at most FEW_QUERIES queries a sequence. */
+void attention_few(struct backend *be, const struct attention *p, const struct head_shape *s);
 
 #endif

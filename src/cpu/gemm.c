@@ -6,10 +6,32 @@
  * 0.3.21 at most 210. Packing pays only where the weights do not fit the caches, with few rows, as
  * in decoding; there a product is a pass over the weights, and dot_rows below is as fast. */
 #include "cpu/cpu_impl.h"
+#include "cpu/vecmath.h"
 
 #include <oneapi/dnnl/dnnl.h>
 
-enum { FEW_ROWS = 4 };
+enum { FEW_ROWS = 4, ROWS_AT_ONCE = 8 };
+
+/* sum[r] = a . row r of b, for `rows` rows: several sums at once hide the latency of each. */
+static inline __attribute__((always_inline)) void dots(int rows, int64_t inner, const float *a,
+                                                       const float *b, int64_t b_stride, float *sum)
+{
+    vec acc[ROWS_AT_ONCE];
+    int64_t k = 0;
+    for (int r = 0; r < rows; r++)
+        acc[r] = vec_set(0);
+    for (; k + VEC <= inner; k += VEC) {
+        vec x = vec_load(a + k);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+            acc[r] += x * vec_load(b + r * b_stride + k);
+    }
+    for (int r = 0; r < rows; r++) {
+        sum[r] = vec_sum(acc[r]);
+        for (int64_t tail = k; tail < inner; tail++)
+            sum[r] += a[tail] * b[r * b_stride + tail];
+    }
+}
 
 /* c = alpha a b^T + beta c for at most FEW_ROWS rows of a: every row of b is read once. */
 static void dot_rows(struct backend *be, const struct gemm *p, int64_t inner, int64_t a_stride,
@@ -19,14 +41,17 @@ static void dot_rows(struct backend *be, const struct gemm *p, int64_t inner, in
     const float *a = cpu_f32(&p->a), *b = cpu_f32(&p->b);
     float *c = cpu_f32(&p->c), alpha = (float)p->alpha, beta = (float)p->beta;
 #pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(n * inner))
-    for (int64_t j = 0; j < n; j++) {
-        const float *row = b + j * b_stride;
+    for (int64_t j = 0; j < n; j += ROWS_AT_ONCE) {
+        int64_t count = n - j < ROWS_AT_ONCE ? n - j : ROWS_AT_ONCE;
         for (int64_t i = 0; i < m; i++) {
-            float sum = 0, *to = c + i * c_stride + j;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t k = 0; k < inner; k++)
-                sum += a[i * a_stride + k] * row[k];
-            *to = alpha * sum + (p->beta == 0 ? 0 : beta * *to);
+            float sum[ROWS_AT_ONCE], *to = c + i * c_stride + j;
+            if (count == ROWS_AT_ONCE)
+                dots(ROWS_AT_ONCE, inner, a + i * a_stride, b + j * b_stride, b_stride, sum);
+            for (int64_t r = 0; r < count; r++) {
+                if (count < ROWS_AT_ONCE)
+                    dots(1, inner, a + i * a_stride, b + (j + r) * b_stride, b_stride, sum + r);
+                to[r] = alpha * sum[r] + (p->beta == 0 ? 0 : beta * to[r]);
+            }
         }
     }
 }

@@ -36,6 +36,15 @@ static struct tensor stream_rows(const struct tensor *t, int64_t b, int64_t firs
     return tensor_slice(&rows, b * t->dim[1] + first, count);
 }
 
+void memory_keep(struct memory *m, int64_t count)
+{
+    assert(m->batch == 1 && count >= 0);
+    if (m->count <= count)
+        return;
+    m->start += m->count - count;
+    m->count = count;
+}
+
 struct tensor memory_view(const struct memory *m)
 {
     if (m->count == 0)

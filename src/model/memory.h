@@ -25,6 +25,9 @@ struct tensor memory_view(const struct memory *m);
 /* The memory becomes these B*count*W numbers, count <= capacity rows a stream: restoring. */
 void memory_upload(struct memory *m, struct backend *be, const float *host, int64_t count);
 
+/* Forgets the oldest rows beyond `count`; one stream (B = 1) only. */
+void memory_keep(struct memory *m, int64_t count);
+
 /* Appends x [B,L,W], L >= 1, dropping the oldest rows beyond the capacity. */
 void memory_push(struct memory *m, struct backend *be, const struct tensor *x);
 

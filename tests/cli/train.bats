@@ -197,3 +197,52 @@ digest()
     run "$DEQ" train --config "$config" --set data.dir="$BATS_TEST_TMPDIR/otherdata" --out "$whole"
     [ "$status" -ne 0 ]
 }
+
+@test "sample: the same seed gives the same text, another one another" {
+    a=$("$DEQ" sample --checkpoint "$whole/best.bin" --prompt "the king" --tokens 30 --seed 5)
+    b=$("$DEQ" sample --checkpoint "$whole/best.bin" --prompt "the king" --tokens 30 --seed 5)
+    c=$("$DEQ" sample --checkpoint "$whole/best.bin" --prompt "the king" --tokens 30 --seed 6)
+    [ "$a" = "$b" ]
+    [ "$a" != "$c" ]
+    [[ "$a" == "the king"* ]]
+}
+
+@test "sample: greedy, top-k 1 and a tiny top-p are the same" {
+    a=$("$DEQ" sample --checkpoint "$whole/best.bin" --prompt "the" --tokens 20 --temperature 0)
+    b=$("$DEQ" sample --checkpoint "$whole/best.bin" --prompt "the" --tokens 20 --top-k 1)
+    c=$("$DEQ" sample --checkpoint "$whole/best.bin" --prompt "the" --tokens 20 --top-p 1e-6)
+    [ "$a" = "$b" ]
+    [ "$a" = "$c" ]
+}
+
+@test "sample: the newest best checkpoint is found and named" {
+    cd "$BATS_TEST_TMPDIR"
+    run "$DEQ" sample --prompt "the" --tokens 3
+    [ "$status" -eq 66 ]
+    mkdir -p runs/old runs/new
+    cp "$whole/best.bin" runs/old/
+    cp "$whole/best.bin" runs/new/
+    touch -d '2001-01-01' runs/old/best.bin
+    run "$DEQ" sample --prompt "the" --tokens 3
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"runs/new/best.bin"* ]]
+}
+
+@test "sample: a word that is not in the vocabulary is named, with the nearest" {
+    run "$DEQ" sample --checkpoint "$whole/best.bin" --prompt "the kign"
+    [ "$status" -eq 65 ]
+    [[ "$output" == *'"kign"'*'"king"'* ]]
+}
+
+@test "sample: an empty prompt, a long one, and JSON" {
+    "$DEQ" sample --checkpoint "$whole/best.bin" --prompt "" --tokens 5
+    long=$(for i in $(seq 40); do printf 'the king said '; done)
+    "$DEQ" sample --checkpoint "$whole/best.bin" --prompt "$long" --tokens 5
+    line=$("$DEQ" sample --checkpoint "$whole/best.bin" --prompt "the" --tokens 5 --json | tail -1)
+    [[ "$line" == '{"text":"the '* ]]
+}
+
+@test "sample: a reader that leaves ends the text quietly" {
+    out=$("$DEQ" sample --checkpoint "$whole/best.bin" --prompt the --tokens 100000 2>&1 | head -c 50)
+    [ "${#out}" -ge 40 ]
+}

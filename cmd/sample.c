@@ -1,0 +1,385 @@
+/* deq sample: text from a checkpoint. */
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/strdist.h"
+#include "commands.h"
+#include "device.h"
+#include "options.h"
+#include "train/generation.h"
+#include "train/snapshot.h"
+
+#include <errno.h>
+#include <glob.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "usage: deq sample --prompt TEXT [OPTION]...\n"
+    "\n"
+    "Continues a text, printing words as they come. Only the new position is solved for, against\n"
+    "keys and values of the earlier ones.\n"
+    "\n"
+    "      --prompt TEXT       words of the vocabulary, separated by blanks (a byte model takes\n"
+    "                          any text); empty: the beginning of a line\n"
+    "      --checkpoint FILE   default: the newest runs/*/best.bin, named on stderr\n"
+    "      --tokens N          tokens to add (default: 100)\n"
+    "      --temperature X     below 1 surer, above 1 wilder, 0: always the likeliest (default: "
+    "1)\n"
+    "      --top-k N           only the N likeliest tokens (default: 0, all)\n"
+    "      --top-p X           only the likeliest tokens that make up X together (default: 1)\n"
+    "      --seed N            of the random numbers: the same seed, the same text (default: 1)\n"
+    "      --unk               let <unk> be drawn too\n"
+    "      --device NAME       auto, cpu, cuda, or ref (default: auto)\n"
+    "      --threads N         processor threads (default: all)\n"
+    "      --json              no streaming; one JSON object: text, tokens, tokens_per_s, ...\n"
+    "  -v, --verbose           tokens/s and evaluations per token at the end, on stderr\n"
+    "  -h, --help              this help\n"
+    "\n"
+    "Example:\n"
+    "  deq sample --prompt \"And God said\" --tokens 60 --top-p 0.9\n";
+
+enum {
+    OPT_PROMPT = 256,
+    OPT_CHECKPOINT,
+    OPT_TOKENS,
+    OPT_TEMPERATURE,
+    OPT_TOP_K,
+    OPT_TOP_P,
+    OPT_SEED,
+    OPT_UNK,
+    OPT_DEVICE,
+    OPT_THREADS,
+    OPT_JSON,
+    MAX_THREADS = 4096,
+    PATH = 4096
+};
+
+static const struct option known_options[] = {
+    {"prompt", required_argument, NULL, OPT_PROMPT},
+    {"checkpoint", required_argument, NULL, OPT_CHECKPOINT},
+    {"tokens", required_argument, NULL, OPT_TOKENS},
+    {"temperature", required_argument, NULL, OPT_TEMPERATURE},
+    {"top-k", required_argument, NULL, OPT_TOP_K},
+    {"top-p", required_argument, NULL, OPT_TOP_P},
+    {"seed", required_argument, NULL, OPT_SEED},
+    {"unk", no_argument, NULL, OPT_UNK},
+    {"device", required_argument, NULL, OPT_DEVICE},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"verbose", no_argument, NULL, 'v'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+struct request {
+    const char *prompt, *checkpoint, *device;
+    char found[PATH]; /* the checkpoint, when none was named */
+    struct sampling how;
+    int64_t tokens, seed, threads;
+    bool unk, json, verbose;
+};
+
+static enum status take_option(struct request *r, int option, struct error *err)
+{
+    switch (option) {
+    case OPT_PROMPT:
+        r->prompt = optarg;
+        return STATUS_OK;
+    case OPT_CHECKPOINT:
+        r->checkpoint = optarg;
+        return STATUS_OK;
+    case OPT_TOKENS:
+        return options_int("--tokens", optarg, 0, INT64_C(1) << 40, &r->tokens, err);
+    case OPT_TEMPERATURE:
+        return options_real("--temperature", optarg, 0, 1e6, &r->how.temperature, err);
+    case OPT_TOP_K:
+        return options_int("--top-k", optarg, 0, INT32_MAX, &r->how.top_k, err);
+    case OPT_TOP_P:
+        return options_real("--top-p", optarg, 1e-9, 1, &r->how.top_p, err);
+    case OPT_SEED:
+        return options_int("--seed", optarg, 0, INT64_MAX, &r->seed, err);
+    case OPT_UNK:
+        r->unk = true;
+        return STATUS_OK;
+    case OPT_DEVICE:
+        r->device = optarg;
+        return STATUS_OK;
+    case OPT_THREADS:
+        return options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err);
+    case OPT_JSON:
+        r->json = true;
+        return STATUS_OK;
+    default:
+        r->verbose = true;
+        return STATUS_OK;
+    }
+}
+
+static enum status parse(struct request *r, int argc, char **argv, struct error *err)
+{
+    int option;
+    options_start();
+    while ((option = getopt_long(argc, argv, ":vh", known_options, NULL)) != -1) {
+        if (option == '?' || option == ':')
+            return options_refuse(option, argv, known_options, err);
+        TRY(take_option(r, option, err));
+    }
+    if (optind < argc)
+        return error_set(err, STATUS_USAGE,
+                         "unexpected \"%s\" (a prompt is one argument: quote it)", argv[optind]);
+    if (r->prompt == NULL)
+        return error_set(err, STATUS_USAGE, "want --prompt TEXT (try deq help sample)");
+    return STATUS_OK;
+}
+
+/* The newest best checkpoint under ./runs. */
+static enum status find_checkpoint(struct request *r, struct error *err)
+{
+    glob_t found;
+    struct timespec newest = {0};
+    if (glob("runs/*/best.bin", 0, NULL, &found) != 0)
+        return error_set(err, STATUS_NOINPUT,
+                         "no runs/*/best.bin here: name one with --checkpoint, or train a model");
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        struct stat info;
+        if (stat(found.gl_pathv[i], &info) != 0)
+            continue;
+        const struct timespec *t = &info.st_mtim;
+        if (t->tv_sec > newest.tv_sec ||
+            (t->tv_sec == newest.tv_sec && t->tv_nsec > newest.tv_nsec)) {
+            newest = *t;
+            snprintf(r->found, sizeof r->found, "%s", found.gl_pathv[i]);
+        }
+    }
+    globfree(&found);
+    r->checkpoint = r->found;
+    fprintf(stderr, "using %s\n", r->checkpoint);
+    return STATUS_OK;
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* A word the vocabulary lacks: the nearest one helps with typing errors. */
+static enum status unknown_word(const struct vocab *v, const char *word, size_t len,
+                                struct error *err)
+{
+    enum { LONGEST = 64 };
+    char wanted[LONGEST], near[LONGEST] = "";
+    int best = 3; /* farther away is no help */
+    snprintf(wanted, sizeof wanted, "%.*s", (int)(len < LONGEST ? len : LONGEST - 1), word);
+    for (int64_t i = 0; i < vocab_size(v) && len < LONGEST; i++) {
+        char other[LONGEST];
+        size_t other_len;
+        const char *text = vocab_word(v, i, &other_len);
+        if (other_len >= LONGEST || other_len + 2 < len || len + 2 < other_len)
+            continue;
+        snprintf(other, sizeof other, "%.*s", (int)other_len, text);
+        int distance = strdist(wanted, other);
+        if (distance < best) {
+            best = distance;
+            memcpy(near, other, sizeof near);
+        }
+    }
+    if (near[0] != '\0')
+        return error_set(err, STATUS_DATA,
+                         "--prompt: \"%s\" is not in the vocabulary; did you mean \"%s\"?", wanted,
+                         near);
+    return error_set(err, STATUS_DATA, "--prompt: \"%s\" is not in the vocabulary", wanted);
+}
+
+/* Ids of the prompt; of <eos> for an empty one. The caller frees *out. */
+static enum status encode(const struct vocab *v, const char *text, int32_t **out, int64_t *count,
+                          struct error *err)
+{
+    enum status status = STATUS_OK;
+    size_t len = strlen(text);
+    *count = 0;
+    TRY(mem_alloc((void **)out, len + 1, sizeof **out, err));
+    if (vocab_is_bytes(v)) {
+        for (size_t i = 0; i < len; i++)
+            (*out)[(*count)++] = (unsigned char)text[i];
+        if (len == 0)
+            (*out)[(*count)++] = '\n';
+        return STATUS_OK;
+    }
+    for (const char *p = text; *p != '\0' && status == STATUS_OK;) {
+        while (is_space(*p))
+            p++;
+        size_t word = 0;
+        while (p[word] != '\0' && !is_space(p[word]))
+            word++;
+        if (word == 0)
+            break;
+        int64_t id = vocab_find(v, p, word);
+        if (id < 0)
+            status = unknown_word(v, p, word, err);
+        (*out)[(*count)++] = (int32_t)id;
+        p += word;
+    }
+    if (*count == 0)
+        (*out)[(*count)++] = (int32_t)vocab_eos(v);
+    if (status != STATUS_OK) {
+        mem_free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+/* Text as it grows: to stdout at once, or into a buffer. */
+struct output {
+    const struct vocab *vocab;
+    bool stream, line_start;
+    char *text; /* owns */
+    size_t len, capacity;
+};
+
+static enum status put(struct output *o, const char *bytes, size_t len, struct error *err)
+{
+    if (o->stream) {
+        fwrite(bytes, 1, len, stdout);
+        return STATUS_OK;
+    }
+    if (o->len + len + 1 > o->capacity) {
+        size_t grown = 2 * (o->len + len + 1);
+        TRY(mem_grow((void **)&o->text, o->len, grown, 1, err));
+        o->capacity = grown;
+    }
+    memcpy(o->text + o->len, bytes, len);
+    o->len += len;
+    o->text[o->len] = '\0';
+    return STATUS_OK;
+}
+
+static enum status put_token(struct output *o, int32_t token, struct error *err)
+{
+    size_t len;
+    const char *word = vocab_word(o->vocab, token, &len);
+    if (vocab_is_bytes(o->vocab))
+        return put(o, word, len, err);
+    if (token == vocab_eos(o->vocab)) {
+        o->line_start = true;
+        return put(o, "\n", 1, err);
+    }
+    if (!o->line_start)
+        TRY(put(o, " ", 1, err));
+    o->line_start = false;
+    return put(o, word, len, err);
+}
+
+/* Draws and prints until done, or until nobody reads any more. */
+static enum status generate(const struct request *r, struct generator *g, struct output *o,
+                            int64_t *made, struct error *err)
+{
+    for (*made = 0; *made < r->tokens; (*made)++) {
+        int32_t token;
+        TRY(generator_draw(g, &token, err));
+        TRY(put_token(o, token, err));
+        if (o->stream && fflush(stdout) != 0)
+            return STATUS_OK;
+        if (*made + 1 < r->tokens)
+            TRY(generator_feed(g, &token, 1, err));
+    }
+    return STATUS_OK;
+}
+
+static enum status print_json(const struct request *r, const struct output *o, int64_t made,
+                              double seconds, double evals, struct error *err)
+{
+    struct json_writer w;
+    char *text = NULL;
+    json_write_begin(&w, false);
+    json_write_object(&w, NULL);
+    json_write_string(&w, "text", o->text != NULL ? o->text : "");
+    json_write_int(&w, "tokens", made);
+    json_write_real(&w, "tokens_per_s", (double)made / seconds);
+    json_write_real(&w, "nfe_mean", evals);
+    json_write_int(&w, "seed", r->seed);
+    json_write_string(&w, "checkpoint", r->checkpoint);
+    json_write_end(&w);
+    TRY(json_write_finish(&w, &text, err));
+    puts(text);
+    mem_free(text);
+    return STATUS_OK;
+}
+
+static enum status sample(const struct request *r, struct generator *g, const struct vocab *vocab,
+                          struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct output o = {.vocab = vocab, .stream = !r->json, .line_start = true};
+    int32_t *prompt = NULL;
+    int64_t count, made = 0;
+    double seconds;
+    TRY(encode(vocab, r->prompt, &prompt, &count, err));
+    for (int64_t i = 0; i < count && r->prompt[0] != '\0'; i++)
+        TRY_OUT(put_token(&o, prompt[i], err));
+    fflush(stdout);
+    TRY_OUT(generator_feed(g, prompt, count, err));
+    double start = clock_seconds(), evals = g->evals;
+    int64_t before = g->positions;
+    TRY_OUT(generate(r, g, &o, &made, err));
+    seconds = clock_seconds() - start;
+    evals = g->positions > before ? (g->evals - evals) / (double)(g->positions - before) : 0;
+    if (r->json)
+        TRY_OUT(print_json(r, &o, made, seconds, evals, err));
+    else if (!vocab_is_bytes(vocab))
+        putchar('\n');
+    if (r->verbose)
+        fprintf(stderr, "%lld tokens, %.1f tokens/s, %.1f evaluations a token\n", (long long)made,
+                (double)made / seconds, evals);
+out:
+    mem_free(prompt);
+    mem_free(o.text);
+    return status;
+}
+
+static enum status run(struct request *r, struct backend *be, struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct snapshot from;
+    struct model *model = NULL;
+    struct generator g = {0};
+    TRY(snapshot_open(&from, r->checkpoint, err));
+    r->how.excluded = r->unk ? -1 : vocab_unk(from.vocab);
+    TRY_OUT(generation_model(&model, be, &from.config, NULL, err));
+    TRY_OUT(snapshot_read_params(&from, model->params, err));
+    model_refresh(model);
+    TRY_OUT(generator_create(&g, model, &r->how, (uint64_t)r->seed, err));
+    TRY_OUT(sample(r, &g, from.vocab, err));
+out:
+    generator_free(&g);
+    model_free(model);
+    snapshot_close(&from);
+    return status;
+}
+
+static enum status run_command(int argc, char **argv, struct error *err)
+{
+    struct request r = {.device = "auto",
+                        .tokens = 100,
+                        .seed = 1,
+                        .how = {.temperature = 1, .top_p = 1, .excluded = -1}};
+    struct backend be;
+    TRY(parse(&r, argc, argv, err));
+    if (r.checkpoint == NULL)
+        TRY(find_checkpoint(&r, err));
+    signal(SIGPIPE, SIG_IGN); /* a reader that leaves ends the text, not the program */
+    TRY(device_open(&be, r.device, (int)r.threads, err));
+    enum status status = run(&r, &be, err);
+    backend_close(&be);
+    return status;
+}
+
+const struct command command_sample = {
+    .name = "sample",
+    .summary = "continue a text",
+    .usage = usage,
+    .run = run_command,
+};
