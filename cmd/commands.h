@@ -10,6 +10,7 @@ extern const struct command command_tokenize;
 extern const struct command command_train;
 extern const struct command command_eval;
 extern const struct command command_sample;
+extern const struct command command_bench;
 extern const struct command command_info;
 extern const struct command command_verify;
 

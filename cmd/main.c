@@ -16,6 +16,7 @@ static const struct command *const commands[] = {
     &command_sample,
     &command_info,
     &command_verify,
+    &command_bench,
     NULL,
 };
 
