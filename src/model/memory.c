@@ -10,16 +10,12 @@ enum status memory_create(struct memory *m, struct backend *be, int64_t batch, i
     if (capacity == 0)
         return STATUS_OK;
     m->room = batch == 1 ? ROOM_FACTOR * capacity : capacity;
-    TRY(op_alloc(be, &m->now, real, 3, batch, m->room, width, 1, err));
-    if (batch > 1)
-        TRY(op_alloc(be, &m->spare, real, 3, batch, capacity, width, 1, err));
-    return STATUS_OK;
+    return op_alloc(be, &m->now, real, 3, batch, m->room, width, 1, err);
 }
 
 void memory_free(struct memory *m, struct backend *be)
 {
     op_release(be, &m->now);
-    op_release(be, &m->spare);
     *m = (struct memory){0};
 }
 
@@ -76,7 +72,8 @@ static void push_single(struct memory *m, struct backend *be, const struct tenso
     m->count = keep + take;
 }
 
-void memory_push(struct memory *m, struct backend *be, const struct tensor *x)
+void memory_push(struct memory *m, struct backend *be, const struct tensor *x,
+                 const struct tensor *scratch)
 {
     int64_t length = x->dim[1];
     assert(x->dim[0] == m->batch && x->dim[2] == m->width);
@@ -88,26 +85,30 @@ void memory_push(struct memory *m, struct backend *be, const struct tensor *x)
         push_single(m, be, x, keep, take);
         return;
     }
-    struct tensor target = tensor_prefix(&m->spare, 3, m->batch, keep + take, m->width, 1);
-    if (take == length && keep == 0) {
-        op_copy(be, &target, x);
-    } else {
-        struct tensor old = memory_view(m);
-        for (int64_t b = 0; b < m->batch; b++) {
-            if (keep > 0) {
-                struct tensor from = stream_rows(&old, b, m->count - keep, keep);
-                struct tensor to = stream_rows(&target, b, 0, keep);
-                op_copy(be, &to, &from);
-            }
-            struct tensor from = stream_rows(x, b, length - take, take);
-            struct tensor to = stream_rows(&target, b, keep, take);
-            op_copy(be, &to, &from);
-        }
+    struct tensor old = memory_view(m), kept = {0};
+    if (keep > 0)
+        kept = tensor_prefix(scratch, 3, m->batch, keep, m->width, 1);
+    for (int64_t b = 0; b < m->batch && keep > 0; b++) {
+        struct tensor from = stream_rows(&old, b, m->count - keep, keep);
+        struct tensor to = stream_rows(&kept, b, 0, keep);
+        op_copy(be, &to, &from);
     }
-    struct tensor swap = m->now;
-    m->now = m->spare;
-    m->spare = swap;
     m->count = keep + take;
+    struct tensor now = memory_view(m);
+    if (keep == 0 && take == length) {
+        op_copy(be, &now, x);
+        return;
+    }
+    for (int64_t b = 0; b < m->batch; b++) {
+        struct tensor from = stream_rows(x, b, length - take, take);
+        struct tensor to = stream_rows(&now, b, keep, take);
+        op_copy(be, &to, &from);
+        if (keep == 0)
+            continue;
+        from = stream_rows(&kept, b, 0, keep);
+        to = stream_rows(&now, b, 0, keep);
+        op_copy(be, &to, &from);
+    }
 }
 
 void memory_upload(struct memory *m, struct backend *be, const float *host, int64_t count)

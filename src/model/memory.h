@@ -7,7 +7,7 @@
 #include "ops/backend.h"
 
 struct memory {
-    struct tensor now, spare; /* owns: [B,capacity,W], B = 1: room for appending in place */
+    struct tensor now; /* owns: [B,capacity,W]; B = 1: room for appending in place */
     int64_t batch, capacity, width;
     int64_t count; /* rows a stream holds now */
     int64_t start; /* B = 1: first row in `now` */
@@ -28,7 +28,9 @@ void memory_upload(struct memory *m, struct backend *be, const float *host, int6
 /* Forgets the oldest rows beyond `count`; one stream (B = 1) only. */
 void memory_keep(struct memory *m, int64_t count);
 
-/* Appends x [B,L,W], L >= 1, dropping the oldest rows beyond the capacity. */
-void memory_push(struct memory *m, struct backend *be, const struct tensor *x);
+/* Appends x [B,L,W], L >= 1, dropping the oldest rows beyond the capacity. With B > 1, rows that
+ * are kept pass through `scratch`, at least B*capacity*W numbers that overlap neither. */
+void memory_push(struct memory *m, struct backend *be, const struct tensor *x,
+                 const struct tensor *scratch);
 
 #endif

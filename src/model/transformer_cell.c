@@ -282,8 +282,8 @@ static void remember(struct cell *base, int tape, const struct tensor *h)
         struct transformer_cell_block *b = &c->block[j];
         struct tensor state = block_in(c, j, tape, h);
         if (c->plan.keep_states) {
-            memory_push(&b->mem_z[c->now], be, &state);
-            memory_push(&b->mem_u[c->now], be, &b->input.u);
+            memory_push(&b->mem_z[c->now], be, &state, &c->kept);
+            memory_push(&b->mem_u[c->now], be, &b->input.u, &c->kept);
             continue;
         }
         /* the tape's own rows are free once the segment is done */
@@ -299,7 +299,7 @@ static void remember(struct cell *base, int tape, const struct tensor *h)
         }
         op_copy(be, &kv, u);
         weight_apply(be, &b->w.qkv, &in, 1.0, &kvm);
-        memory_push(&b->mem_kv[c->now], be, &kv);
+        memory_push(&b->mem_kv[c->now], be, &kv, &c->kept);
     }
 }
 

@@ -44,10 +44,12 @@ struct transformer_cell {
     struct tensor positions;    /* owns: [R,D], row d for distance d */
     struct tensor positions_in; /* owns: the same under the segment's mask */
     struct tensor mask_pos;     /* owns: [D] */
-    struct tensor dstack;       /* owns: [B,L,D], stacked blocks: gradient between blocks */
-    struct tensor e;            /* borrows: of the current segment */
-    int64_t length;             /* L of the current segment */
-    int now;                    /* memory in use */
+    struct tensor kept; /* owns unless of `scratch`: for memory_push, B*mem_len*3D numbers */
+    bool kept_borrowed;
+    struct tensor dstack; /* owns: [B,L,D], stacked blocks: gradient between blocks */
+    struct tensor e;      /* borrows: of the current segment */
+    int64_t length;       /* L of the current segment */
+    int now;              /* memory in use */
     bool masked;
 };
 

@@ -339,7 +339,25 @@ void transformer_cell_free(struct cell *base)
     op_release(be, &c->positions_in);
     op_release(be, &c->mask_pos);
     op_release(be, &c->dstack);
+    if (!c->kept_borrowed)
+        op_release(be, &c->kept);
     mem_free(c);
+}
+
+/* Room for rows that a memory keeps: a gradient's scratch, which is idle then, if it is large
+ * enough. */
+static enum status plan_kept(struct transformer_cell *c, struct error *err)
+{
+    const struct cell_plan *p = &c->plan;
+    int64_t numbers = p->batch * p->mem_len * 3 * c->shape.d_model;
+    if (p->batch == 1 || p->mem_len == 0)
+        return STATUS_OK;
+    c->kept_borrowed = p->train && tensor_count(&c->scratch.dqkv) >= numbers;
+    if (c->kept_borrowed) {
+        c->kept = c->scratch.dqkv;
+        return STATUS_OK;
+    }
+    return op_alloc(c->base.be, &c->kept, c->base.be->ops->real, 1, numbers, 1, 1, 1, err);
 }
 
 static struct block_shape shape_of(const struct config_model *m)
@@ -373,6 +391,7 @@ enum status transformer_cell_create(struct cell **out, const struct params *para
     TRY_OUT(plan_positions(c, err));
     TRY_OUT(block_scratch_create(&c->scratch, params->be, &c->shape, plan->batch, plan->length,
                                  plan->train, err));
+    TRY_OUT(plan_kept(c, err));
     if (plan->train && c->blocks > 1)
         TRY_OUT(op_alloc(params->be, &c->dstack, params->be->ops->real, 3, plan->batch,
                          plan->length, model->d_model, 1, err));

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 /* Numbers of logits held at once: large enough for an efficient product, small beside a step. */
-enum { LOGIT_CHUNK_NUMBERS = 1250000 };
+enum { LOGIT_CHUNK_NUMBERS = 640000 };
 
 static const char TABLE[] = "word_emb.emb_layers.%d.weight";
 static const char PROJECTION[] = "word_emb.emb_projs.%d.weight";

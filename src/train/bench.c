@@ -25,12 +25,12 @@ enum status bench_train_setting(struct config *config, struct error *err)
         "solver.forward.scope=batch",
         "solver.forward.stop=fixed",
         "solver.forward.max_iter=13",
-        "solver.forward.history=13",
+        "solver.forward.history=11",
         "solver.backward.method=broyden",
         "solver.backward.scope=batch",
         "solver.backward.stop=fixed",
         "solver.backward.max_iter=12",
-        "solver.backward.history=13",
+        "solver.backward.history=11",
     };
     config_defaults(config);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
