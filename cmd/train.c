@@ -205,7 +205,6 @@ static enum status train(const struct request *r, struct backend *be, const stru
         run.resume = RESUME_NEVER;
     else if (r->resume != NULL && strcmp(r->resume, "auto") != 0)
         run.resume = RESUME_FILE;
-    catch_signals();
     enum status status = run_train(be, config, &run, r->quiet ? &silent : &observer, err);
     progress_break(&progress);
     if (status == STATUS_OK && !r->quiet)
@@ -220,6 +219,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct backend be;
     char path[PATHS_MAX], name[256], out[512];
     TRY(parse(&r, argc, argv, err));
+    catch_signals(); /* before the long loading: a job asked to stop is always requeued */
     TRY(load_config(&r, &config, path, err));
     paths_config_name(path, name, sizeof name);
     snprintf(out, sizeof out, "runs/%s", name);

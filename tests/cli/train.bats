@@ -32,6 +32,16 @@ digest()
     "$DEQ" info --json "$1" | sed 's/.*"weights_digest":"\([0-9a-f]*\)".*/\1/'
 }
 
+# Asks a run to stop. It saves and says so (75), or it was done before the signal reached it (0), or
+# it had not yet come to the point of listening (143): nothing was begun then.
+stop_run()
+{
+    kill -TERM "$1" 2>/dev/null || true
+    status=0
+    wait "$1" || status=$?
+    [ "$status" -eq 75 ] || [ "$status" -eq 0 ] || [ "$status" -eq 143 ]
+}
+
 @test "a run leaves its config, log and checkpoints" {
     [ -s "$whole/config.json" ]
     [ "$(ls "$whole" | tr '\n' ' ')" = \
@@ -53,7 +63,7 @@ digest()
 }
 
 @test "a run cut in pieces ends with the same weights" {
-    for steps in 5 8 17; do
+    for steps in 5 9 17; do
         "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/cut" --time-limit 1000h &
         pid=$!
         for i in $(seq 200); do
@@ -61,8 +71,7 @@ digest()
             [ "${n:-0}" -lt "$steps" ] || break
             sleep 0.02
         done
-        kill -TERM $pid 2>/dev/null || true
-        wait $pid || [ $? -eq 75 ]
+        stop_run $pid
     done
     "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/cut"
     [ "$(digest "$BATS_TEST_TMPDIR/cut/last.bin")" = "$(digest "$whole/last.bin")" ]
