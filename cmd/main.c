@@ -9,6 +9,7 @@
 #define DEQ_VERSION "0.1.0"
 #endif
 
+/* clang-format off: one a line */
 static const struct command *const commands[] = {
     &command_tokenize,
     &command_train,
@@ -19,6 +20,7 @@ static const struct command *const commands[] = {
     &command_bench,
     NULL,
 };
+/* clang-format on */
 
 static bool is_help_option(const char *arg)
 {
