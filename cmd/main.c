@@ -9,7 +9,7 @@
 #define DEQ_VERSION "0.1.0"
 #endif
 
-/* clang-format off: one a line */
+/* clang-format off */
 static const struct command *const commands[] = {
     &command_tokenize,
     &command_train,
