@@ -37,7 +37,7 @@ struct cell;
 
 struct cell_ops {
     const char *name;
-    /* Effective weights from the parameters (weight normalisation); their gradients to zero. */
+    /* Effective weights from the parameters (weight normalisation), whose gradients are zero. */
     void (*refresh)(struct cell *c);
     /* A new segment with embedded tokens e [B,L,D], which stay valid until end_backward: computes
      * everything that is constant during a solve. */

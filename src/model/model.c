@@ -70,11 +70,12 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     m->params = shared != NULL ? shared : &m->own;
     if (shared == NULL)
         TRY_OUT(declare_params(m, err));
-    TRY_OUT(vocabulary_layers_create(&m->vocab, m->params, &config->model,
-                                     plan->batch * plan->length, err));
     TRY_OUT(create_cell(m, err));
     TRY_OUT(
         equilibrium_create(&m->eq, m->cell, config, plan->batch, plan->length, plan->train, err));
+    struct tensor idle = solver_scratch(m->eq->forward); /* losses come between solves */
+    TRY_OUT(vocabulary_layers_create(&m->vocab, m->params, &config->model,
+                                     plan->batch * plan->length, &idle, err));
     TRY_OUT(plan_tensors(m, err));
     *out = m;
     return STATUS_OK;

@@ -34,8 +34,6 @@ static void refresh(struct cell *base)
             struct weight *w = matrix_of(b, i);
             const struct normed_weight *n = &b->normed[i];
             op_weight_norm(be, &w->w, &n->inv, &n->v.w, &n->g.w);
-            if (c->plan.train)
-                op_fill(be, &w->dw, 0.0);
         }
     }
     /* without dropout on the positions and with constant weights, once is enough */
@@ -246,7 +244,7 @@ static void vjp(struct cell *base, int tape, const struct tensor *z, const struc
         struct block_grads grads = {.drk = tensor_slice(&b->drk, 0, b->input.rk.dim[0])};
         grads.du = tensor_slice(&b->du, 0, z->dim[0] * z->dim[1]);
         if (b->input.mem_qkv.data != NULL)
-            grads.dmem = tensor_slice(&b->dmem, 0, z->dim[0] * b->input.mem_qkv.dim[1]);
+            grads.dmem = tensor_slice(&c->dmem, 0, z->dim[0] * b->input.mem_qkv.dim[1]);
         block_vjp(base->be, &c->shape, &b->w, &b->input, &b->tapes[tape], &c->scratch, &in, &out,
                   &from, &to, full ? &grads : NULL);
         if (full && grads.dmem.data != NULL && b->mem_xhat.data != NULL)

@@ -17,12 +17,12 @@ struct normed_weight {
 
 struct transformer_cell_block {
     struct block_weights w;
-    struct normed_weight normed[NORMED_WEIGHTS]; /* with wnorm; owns w and dw of those in `w` */
+    struct normed_weight normed[NORMED_WEIGHTS]; /* with wnorm; owns w of those in `w` */
     struct weight inject, inject_bias;           /* [3D,D], [3D] */
     struct tensor u, du;                         /* owns: [B,L,3D], [N,3D] */
-    struct memory *mem_z, *mem_u; /* owns: [memories], keep_states: states and injections */
-    struct memory *mem_kv;        /* owns: [memories], else: W_qkv z + u */
-    struct tensor mem_normed, mem_qkv, dmem;   /* owns: [B,P,D], [B,P,3D], [B*P,3D] */
+    struct memory *mem_z, *mem_u;      /* owns: [memories], keep_states: states and injections */
+    struct memory *mem_kv;             /* owns: [memories], else: W_qkv z + u */
+    struct tensor mem_normed, mem_qkv; /* owns: [B,P,D], [B,P,3D] */
     struct tensor mem_xhat, mem_rstd, dmem_in; /* owns: pre-LN with a gain and training, for the
                                                   gain's gradient: [B*P,D], [B*P], [B*P,D] */
     struct tensor rk, drk;                     /* owns: [R,D] */
@@ -45,7 +45,8 @@ struct transformer_cell {
     struct tensor positions_in; /* owns: the same under the segment's mask */
     struct tensor mask_pos;     /* owns: [D] */
     struct tensor kept; /* owns unless of `scratch`: for memory_push, B*mem_len*3D numbers */
-    bool kept_borrowed;
+    struct tensor dmem; /* owns unless of `scratch`: [B*P,3D], the gradient of a block's memory */
+    bool kept_borrowed, dmem_borrowed;
     struct tensor dstack; /* owns: [B,L,D], stacked blocks: gradient between blocks */
     struct tensor e;      /* borrows: of the current segment */
     int64_t length;       /* L of the current segment */

@@ -150,8 +150,7 @@ static enum status bind_matrix(struct transformer_cell *c, struct transformer_ce
     n->g = bound(p, name);
     TRY(op_alloc(be, &n->inv, be->ops->real, 1, size[0], 1, 1, 1, err));
     TRY(op_alloc(be, &target[which]->w, be->ops->real, 2, size[0], size[1], 1, 1, err));
-    if (c->plan.train)
-        TRY(op_alloc(be, &target[which]->dw, be->ops->real, 2, size[0], size[1], 1, 1, err));
+    target[which]->dw = n->v.dw; /* until finish_gradients turns it into v's own */
     return STATUS_OK;
 }
 
@@ -215,7 +214,6 @@ static enum status plan_memory(struct transformer_cell *c, struct transformer_ce
     if (!p->train)
         return STATUS_OK;
     int64_t rows = p->batch * p->mem_len;
-    TRY(op_alloc(be, &b->dmem, be->ops->real, 2, rows, 3 * d, 1, 1, err));
     if (!c->shape.pre_norm || b->w.attn_gain.w.data == NULL)
         return STATUS_OK;
     TRY(op_alloc(be, &b->mem_xhat, be->ops->real, 2, rows, d, 1, 1, err));
@@ -295,24 +293,13 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
     struct backend *be = c->base.be;
     struct weight *const matrix[NORMED_WEIGHTS] = {&b->w.qkv, &b->w.r, &b->w.o, &b->w.ff1,
                                                    &b->w.ff2};
-    struct tensor *const owned[] = {&b->u,
-                                    &b->du,
-                                    &b->mem_normed,
-                                    &b->mem_qkv,
-                                    &b->dmem,
-                                    &b->rk,
-                                    &b->drk,
-                                    &b->mask_ff1,
-                                    &b->mask_attention,
-                                    &b->mask_ff2,
-                                    &b->mask_attn_out,
-                                    &b->mem_xhat,
-                                    &b->mem_rstd,
-                                    &b->dmem_in};
+    struct tensor *const owned[] = {
+        &b->u,        &b->du,       &b->mem_normed,     &b->mem_qkv,  &b->rk,
+        &b->drk,      &b->mask_ff1, &b->mask_attention, &b->mask_ff2, &b->mask_attn_out,
+        &b->mem_xhat, &b->mem_rstd, &b->dmem_in};
     for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++) {
         op_release(be, &b->normed[i].inv);
         op_release(be, &matrix[i]->w);
-        op_release(be, &matrix[i]->dw);
     }
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(be, owned[i]);
@@ -341,6 +328,8 @@ void transformer_cell_free(struct cell *base)
     op_release(be, &c->dstack);
     if (!c->kept_borrowed)
         op_release(be, &c->kept);
+    if (!c->dmem_borrowed)
+        op_release(be, &c->dmem);
     mem_free(c);
 }
 
@@ -358,6 +347,20 @@ static enum status plan_kept(struct transformer_cell *c, struct error *err)
         return STATUS_OK;
     }
     return op_alloc(c->base.be, &c->kept, c->base.be->ops->real, 1, numbers, 1, 1, 1, err);
+}
+
+/* The memory's gradient comes when that of the feed-forward half is done with. */
+static enum status plan_dmem(struct transformer_cell *c, struct error *err)
+{
+    int64_t rows = c->plan.batch * c->plan.mem_len, width = 3 * c->shape.d_model;
+    if (!c->plan.train || rows == 0)
+        return STATUS_OK;
+    c->dmem_borrowed = tensor_count(&c->scratch.dh) >= rows * width;
+    if (c->dmem_borrowed) {
+        c->dmem = tensor_prefix(&c->scratch.dh, 2, rows, width, 1, 1);
+        return STATUS_OK;
+    }
+    return op_alloc(c->base.be, &c->dmem, c->base.be->ops->real, 2, rows, width, 1, 1, err);
 }
 
 static struct block_shape shape_of(const struct config_model *m)
@@ -392,6 +395,7 @@ enum status transformer_cell_create(struct cell **out, const struct params *para
     TRY_OUT(block_scratch_create(&c->scratch, params->be, &c->shape, plan->batch, plan->length,
                                  plan->train, err));
     TRY_OUT(plan_kept(c, err));
+    TRY_OUT(plan_dmem(c, err));
     if (plan->train && c->blocks > 1)
         TRY_OUT(op_alloc(params->be, &c->dstack, params->be->ops->real, 3, plan->batch,
                          plan->length, model->d_model, 1, err));

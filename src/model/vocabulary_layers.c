@@ -155,7 +155,7 @@ static void bind_softmax(struct adaptive_softmax *s, const struct params *p,
 
 enum status vocabulary_layers_create(struct vocabulary_layers *v, const struct params *p,
                                      const struct config_model *m, int64_t capacity,
-                                     struct error *err)
+                                     const struct tensor *scratch, struct error *err)
 {
     struct embedding *e = &v->embedding;
     *v = (struct vocabulary_layers){0};
@@ -170,7 +170,7 @@ enum status vocabulary_layers_create(struct vocabulary_layers *v, const struct p
     v->softmax.chunk_numbers = LOGIT_CHUNK_NUMBERS;
     bind_softmax(&v->softmax, p, m);
     TRY(embedding_create(e, p->be, capacity, err));
-    TRY(adaptive_softmax_create(&v->softmax, p->be, capacity, err));
+    TRY(adaptive_softmax_create(&v->softmax, p->be, capacity, scratch, err));
     TRY(cluster_index_create(&v->input, p->be, capacity, err));
     return cluster_index_create(&v->target, p->be, capacity, err);
 }

@@ -16,6 +16,8 @@ enum status embedding_create(struct embedding *e, struct backend *be, int64_t ca
                              struct error *err)
 {
     enum dtype real = be->ops->real;
+    if (e->proj[0].w.data == NULL) /* rows are the embedding */
+        return STATUS_OK;
     TRY(op_alloc(be, &e->rows, real, 2, capacity, e->clusters.width[0], 1, 1, err));
     return op_alloc(be, &e->mapped, real, 2, capacity, e->d_model, 1, 1, err);
 }

@@ -278,7 +278,8 @@ struct ops {
     /* w[r,:] = g[r] * v[r,:] * inv[r], inv[r] = 1 / ||v[r,:]|| (out [R]). */
     void (*weight_norm)(struct backend *be, const struct tensor *w, const struct tensor *inv,
                         const struct tensor *v, const struct tensor *g);
-    /* dg[r] += dw.v inv ;  dv += g inv (dw - (dw.v inv^2) v), given dw [R,C]. */
+    /* dg[r] += dw.v inv ;  dv += g inv (dw - (dw.v inv^2) v), given dw [R,C]. dv may be dw: then it
+     * is overwritten, not added to. */
     void (*weight_norm_vjp)(struct backend *be, const struct tensor *dv, const struct tensor *dg,
                             const struct tensor *dw, const struct tensor *v, const struct tensor *g,
                             const struct tensor *inv);
