@@ -50,7 +50,6 @@ void equilibrium_free(struct equilibrium *eq)
     for (int i = 0; i < eq->tapes && eq->applied != NULL; i++)
         op_release(be, &eq->applied[i]);
     op_release(be, &eq->dstate[0]);
-    op_release(be, &eq->dstate[1]);
     mem_free(eq->state);
     mem_free(eq->applied);
     mem_free(eq);
@@ -67,8 +66,7 @@ static enum status plan_states(struct equilibrium *eq, int64_t batch, int64_t le
         TRY(op_alloc(be, &eq->state[i], real, 3, batch, length, w, 1, err));
     if (!train)
         return STATUS_OK;
-    for (int i = 0; i < 2; i++)
-        TRY(op_alloc(be, &eq->dstate[i], real, 3, batch, length, w, 1, err));
+    TRY(op_alloc(be, &eq->dstate[0], real, 3, batch, length, w, 1, err));
     if (eq->method != GRADIENT_PHANTOM)
         return STATUS_OK;
     TRY(mem_alloc((void **)&eq->applied, (size_t)eq->tapes, sizeof *eq->applied, err));
@@ -94,6 +92,8 @@ enum status equilibrium_create(struct equilibrium **out, struct cell *cell,
     TRY_OUT(plan_states(eq, batch, length, train, err));
     struct solver_config forward = equilibrium_solver_config(&config->solver.forward, false);
     TRY_OUT(solver_create(&eq->forward, cell->be, &forward, batch, length, cell->width, NULL, err));
+    struct tensor idle = solver_scratch(eq->forward); /* wanted when no solve runs */
+    eq->dstate[1] = tensor_prefix(&idle, 3, batch, length, cell->width, 1);
     if (train && eq->method == GRADIENT_IMPLICIT) {
         struct solver_config backward = equilibrium_solver_config(&config->solver.backward, true);
         TRY_OUT(solver_create(&eq->backward, cell->be, &backward, batch, length, cell->width,

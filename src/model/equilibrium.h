@@ -26,7 +26,7 @@ struct equilibrium {
     int tapes;
     struct tensor *state;    /* owns: [tapes + 1] of [B,L,W]: start of tape 0, then each next one */
     struct tensor *applied;  /* owns: [tapes] f of each state, phantom only; else state + 1 */
-    struct tensor dstate[2]; /* owns: [B,L,W], gradients */
+    struct tensor dstate[2]; /* [B,L,W], gradients; owns the first, borrows the forward solver's */
     /* of the current segment */
     struct tensor z, h; /* views [B,L,W]: what was solved for; the output */
     int64_t unrolled;   /* plain or damped applications to differentiate; 0: implicit */

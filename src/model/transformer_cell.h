@@ -19,7 +19,9 @@ struct transformer_cell_block {
     struct block_weights w;
     struct normed_weight normed[NORMED_WEIGHTS]; /* with wnorm; owns w of those in `w` */
     struct weight inject, inject_bias;           /* [3D,D], [3D] */
-    struct tensor u, du;                         /* owns: [B,L,3D], [N,3D] */
+    struct tensor u;                             /* owns: [B,L,3D] */
+    struct tensor du;                            /* owns unless of the cell's scratch: [N,3D] */
+    bool du_borrowed;
     struct memory *mem_z, *mem_u;      /* owns: [memories], keep_states: states and injections */
     struct memory *mem_kv;             /* owns: [memories], else: W_qkv z + u */
     struct tensor mem_normed, mem_qkv; /* owns: [B,P,D], [B,P,3D] */

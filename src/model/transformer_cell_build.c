@@ -247,7 +247,12 @@ static enum status plan_block(struct transformer_cell *c, int64_t j, struct erro
     TRY(op_alloc(be, &b->u, real, 3, p->batch, p->length, 3 * d, 1, err));
     TRY(op_alloc(be, &b->rk, real, 2, r, d, 1, 1, err));
     if (p->train) {
-        TRY(op_alloc(be, &b->du, real, 2, n, 3 * d, 1, 1, err));
+        /* gathered from one vjp only: where that leaves it anyway */
+        b->du_borrowed = p->tapes == 1 && c->blocks == 1;
+        if (b->du_borrowed)
+            b->du = c->scratch.dqkv;
+        else
+            TRY(op_alloc(be, &b->du, real, 2, n, 3 * d, 1, 1, err));
         TRY(op_alloc(be, &b->drk, real, 2, r, d, 1, 1, err));
         TRY(plan_masks(c, b, err));
     }
@@ -293,16 +298,26 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
     struct backend *be = c->base.be;
     struct weight *const matrix[NORMED_WEIGHTS] = {&b->w.qkv, &b->w.r, &b->w.o, &b->w.ff1,
                                                    &b->w.ff2};
-    struct tensor *const owned[] = {
-        &b->u,        &b->du,       &b->mem_normed,     &b->mem_qkv,  &b->rk,
-        &b->drk,      &b->mask_ff1, &b->mask_attention, &b->mask_ff2, &b->mask_attn_out,
-        &b->mem_xhat, &b->mem_rstd, &b->dmem_in};
+    struct tensor *const owned[] = {&b->u,
+                                    &b->mem_normed,
+                                    &b->mem_qkv,
+                                    &b->rk,
+                                    &b->drk,
+                                    &b->mask_ff1,
+                                    &b->mask_attention,
+                                    &b->mask_ff2,
+                                    &b->mask_attn_out,
+                                    &b->mem_xhat,
+                                    &b->mem_rstd,
+                                    &b->dmem_in};
     for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++) {
         op_release(be, &b->normed[i].inv);
         op_release(be, &matrix[i]->w);
     }
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(be, owned[i]);
+    if (!b->du_borrowed)
+        op_release(be, &b->du);
     free_memories(c, b->mem_z);
     free_memories(c, b->mem_u);
     free_memories(c, b->mem_kv);
@@ -393,7 +408,7 @@ enum status transformer_cell_create(struct cell **out, const struct params *para
     TRY_OUT(mem_alloc((void **)&c->block, (size_t)c->blocks, sizeof *c->block, err));
     TRY_OUT(plan_positions(c, err));
     TRY_OUT(block_scratch_create(&c->scratch, params->be, &c->shape, plan->batch, plan->length,
-                                 plan->train, err));
+                                 plan->train, plan->dropout > 0, err));
     TRY_OUT(plan_kept(c, err));
     TRY_OUT(plan_dmem(c, err));
     if (plan->train && c->blocks > 1)
