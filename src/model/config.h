@@ -12,7 +12,7 @@
 
 enum { CONFIG_MAX_CUTOFFS = 16, CONFIG_MAX_PATH = 512 };
 
-enum config_cell { CELL_TRANSFORMER };
+enum config_cell { CELL_TRANSFORMER, CELL_TRELLIS };
 enum config_norm { CONFIG_NORM_LAYER, CONFIG_NORM_RMS };
 enum config_method { METHOD_PICARD, METHOD_ANDERSON, METHOD_BROYDEN };
 enum config_scope { CONFIG_TOKEN, CONFIG_PREFIX, CONFIG_SEQUENCE, CONFIG_BATCH };
@@ -31,13 +31,14 @@ struct config_list {
 struct config_model {
     int64_t cell; /* enum config_cell; enums are int64_t so that one parser serves all */
     int64_t d_model, n_head, d_head, d_inner, d_embed, blocks;
+    int64_t nhid, nout, ksize, dilation;
     int64_t norm;
     bool pre_lnorm, wnorm;
     struct config_list cutoffs;
     int64_t div_val;
     bool tie_weights;
     struct config_list tie_projs; /* 0 or 1 each */
-    double dropout, dropatt;
+    double dropout, dropatt, dropouti, dropouth, wdrop, emb_dropout;
     int64_t local_size;
     double init_std, proj_init_std;
     int64_t vocab_size;

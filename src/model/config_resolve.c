@@ -3,8 +3,23 @@
 
 #include <string.h>
 
+static enum status check_trellis(struct config_model *m, struct error *err)
+{
+    if (m->blocks != 1)
+        return error_set(err, STATUS_CONFIG, "model.blocks: a trellis has no blocks; set it to 1");
+    if (m->wdrop > 0 && m->ksize == 1)
+        return error_set(err, STATUS_CONFIG,
+                         "model.wdrop: drops all taps but the newest, and with model.ksize 1 there "
+                         "is no other; set it to 0");
+    if (m->d_embed == 0)
+        m->d_embed = m->nout;
+    return STATUS_OK;
+}
+
 static enum status check_shape(struct config_model *m, struct error *err)
 {
+    if (m->cell == CELL_TRELLIS)
+        return check_trellis(m, err);
     if (m->d_head == 0 && m->d_model % m->n_head != 0)
         return error_set(err, STATUS_CONFIG,
                          "model.n_head: %lld does not divide model.d_model %lld",

@@ -27,16 +27,10 @@ static void map_positions(struct transformer_cell *c, const struct tensor *posit
 static void refresh(struct cell *base)
 {
     struct transformer_cell *c = self(base);
-    struct backend *be = base->be;
     for (int64_t j = 0; j < c->blocks && c->wnorm; j++) {
         struct transformer_cell_block *b = &c->block[j];
-        for (int i = 0; i < NORMED_WEIGHTS; i++) {
-            struct weight *w = matrix_of(b, i);
-            const struct normed_weight *n = &b->normed[i];
-            op_weight_norm(be, &w->w, &n->inv, &n->v.w, &n->g.w);
-            if (c->plan.train)
-                op_fill(be, &w->dw, 0.0);
-        }
+        for (int i = 0; i < NORMED_WEIGHTS; i++)
+            normed_weight_refresh(&b->normed[i], matrix_of(b, i), base->be);
     }
     /* without dropout on the positions and with constant weights, once is enough */
     if (!c->plan.train)
@@ -48,22 +42,18 @@ static void finish_gradients(struct cell *base)
     struct transformer_cell *c = self(base);
     for (int64_t j = 0; j < c->blocks && c->wnorm; j++) {
         struct transformer_cell_block *b = &c->block[j];
-        for (int i = 0; i < NORMED_WEIGHTS; i++) {
-            const struct normed_weight *n = &b->normed[i];
-            op_weight_norm_vjp(base->be, &n->v.dw, &n->g.dw, &matrix_of(b, i)->dw, &n->v.w, &n->g.w,
-                               &n->inv);
-        }
+        for (int i = 0; i < NORMED_WEIGHTS; i++)
+            normed_weight_vjp(&b->normed[i], matrix_of(b, i), base->be);
     }
 }
 
 static void draw_masks(struct transformer_cell *c, const struct masks *m)
 {
     struct backend *be = c->base.be;
-    const struct cell_plan *p = &c->plan;
     if (m->source != MASKS_DRAWN)
         return;
     if (c->mask_pos.data != NULL)
-        op_dropout_mask(be, &c->mask_pos, p->dropout,
+        op_dropout_mask(be, &c->mask_pos, c->dropout,
                         (struct rng_key){m->seed, rng_stream(RNG_DROPOUT, m->draw, MASK_POS)});
     for (int64_t j = 0; j < c->blocks; j++) {
         struct transformer_cell_block *b = &c->block[j];
@@ -73,7 +63,7 @@ static void draw_masks(struct transformer_cell *c, const struct masks *m)
             uint64_t sub = (uint64_t)(MASK_BLOCK + MASK_KINDS * j + i);
             struct rng_key key = {m->seed, rng_stream(RNG_DROPOUT, m->draw, sub)};
             if (all[i]->data != NULL)
-                op_dropout_mask(be, all[i], i == 0 ? p->dropatt : p->dropout, key);
+                op_dropout_mask(be, all[i], i == 0 ? c->dropatt : c->dropout, key);
         }
     }
 }
@@ -90,7 +80,7 @@ static struct block_masks masks_view(const struct transformer_cell *c,
     m.ff2 = b->mask_ff2;
     if (b->mask_attention.data != NULL) {
         m.attention = tensor_prefix(&b->mask_attention, 4, batch, c->shape.n_head, c->length, keys);
-        m.attention_scale = 1.0 / (1.0 - c->plan.dropatt);
+        m.attention_scale = 1.0 / (1.0 - c->dropatt);
     }
     return m;
 }
@@ -332,7 +322,6 @@ static struct memory *memory(struct cell *base, int index)
 }
 
 const struct cell_ops transformer_cell_ops = {
-    .name = "transformer",
     .refresh = refresh,
     .begin = begin,
     .eval = eval,

@@ -5,15 +5,10 @@
 
 #include "model/cell.h"
 #include "model/memory.h"
+#include "nn/normed_weight.h"
 #include "nn/transformer_block.h"
 
 enum { NORMED_WEIGHTS = 5 }; /* W_qkv, W_r, W_o, W_1, W_2 */
-
-/* A weight-normalised matrix: parameters v and g, and the effective weight the block sees. */
-struct normed_weight {
-    struct weight v, g;
-    struct tensor inv; /* owns: [rows] 1 / ||v|| */
-};
 
 struct transformer_cell_block {
     struct block_weights w;
@@ -36,6 +31,7 @@ struct transformer_cell_block {
 struct transformer_cell {
     struct cell base;
     struct cell_plan plan;
+    double dropout, dropatt;
     struct block_shape shape;
     bool wnorm;
     int64_t blocks;
@@ -53,12 +49,6 @@ struct transformer_cell {
     bool masked;
 };
 
-/* Declares the parameters of f and the injection. */
-enum status transformer_cell_declare(struct params *params, const struct config_model *model,
-                                     struct error *err);
-/* Builds the cell over declared and committed parameters, which it borrows. */
-enum status transformer_cell_create(struct cell **out, const struct params *params,
-                                    const struct config_model *model, const struct cell_plan *plan,
-                                    struct error *err);
+extern const struct cell_kind transformer_cell_kind;
 
 #endif

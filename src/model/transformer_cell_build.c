@@ -95,8 +95,7 @@ static void vector_specs(const struct config_model *m, struct vector_spec spec[V
     memcpy(spec, all, sizeof all);
 }
 
-enum status transformer_cell_declare(struct params *p, const struct config_model *m,
-                                     struct error *err)
+static enum status declare(struct params *p, const struct config_model *m, struct error *err)
 {
     struct vector_spec spec[VECTORS];
     char name[PARAM_NAME_MAX];
@@ -140,19 +139,12 @@ static enum status bind_matrix(struct transformer_cell *c, struct transformer_ce
         *target[which] = bound(p, name);
         return STATUS_OK;
     }
-    struct backend *be = c->base.be;
     struct normed_weight *n = &b->normed[which];
-    int64_t size[2];
-    matrix_sizes(m, which, size);
     block_name(name, m, j, matrix_names[which], "_v");
     n->v = bound(p, name);
     block_name(name, m, j, matrix_names[which], "_g");
     n->g = bound(p, name);
-    TRY(op_alloc(be, &n->inv, be->ops->real, 1, size[0], 1, 1, 1, err));
-    TRY(op_alloc(be, &target[which]->w, be->ops->real, 2, size[0], size[1], 1, 1, err));
-    if (c->plan.train)
-        TRY(op_alloc(be, &target[which]->dw, be->ops->real, 2, size[0], size[1], 1, 1, err));
-    return STATUS_OK;
+    return normed_weight_create(n, target[which], c->base.be, c->plan.train, err);
 }
 
 static enum status bind_block(struct transformer_cell *c, const struct params *p,
@@ -229,10 +221,10 @@ static enum status plan_masks(struct transformer_cell *c, struct transformer_cel
     struct backend *be = c->base.be;
     const struct cell_plan *p = &c->plan;
     const struct block_shape *s = &c->shape;
-    if (p->dropatt > 0)
+    if (c->dropatt > 0)
         TRY(op_alloc(be, &b->mask_attention, DTYPE_U8, 4, p->batch, s->n_head, p->length,
                      p->mem_len + p->length, err));
-    if (p->dropout == 0)
+    if (c->dropout == 0)
         return STATUS_OK;
     TRY(op_alloc(be, &b->mask_attn_out, be->ops->real, 2, p->batch, s->d_model, 1, 1, err));
     TRY(op_alloc(be, &b->mask_ff1, be->ops->real, 2, p->batch, s->d_inner, 1, 1, err));
@@ -272,7 +264,7 @@ static enum status plan_positions(struct transformer_cell *c, struct error *err)
     if (c->shape.span > 0 && c->shape.span < rows)
         rows = c->shape.span;
     TRY(op_alloc(be, &c->positions, be->ops->real, 2, rows, d, 1, 1, err));
-    if (c->plan.train && c->plan.dropout > 0) {
+    if (c->plan.train && c->dropout > 0) {
         TRY(op_alloc(be, &c->positions_in, be->ops->real, 2, rows, d, 1, 1, err));
         TRY(op_alloc(be, &c->mask_pos, be->ops->real, 1, d, 1, 1, 1, err));
     }
@@ -309,11 +301,8 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
                                     &b->mem_xhat,
                                     &b->mem_rstd,
                                     &b->dmem_in};
-    for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++) {
-        op_release(be, &b->normed[i].inv);
-        op_release(be, &matrix[i]->w);
-        op_release(be, &matrix[i]->dw);
-    }
+    for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++)
+        normed_weight_free(&b->normed[i], matrix[i], be);
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(be, owned[i]);
     free_memories(c, b->mem_z);
@@ -374,16 +363,32 @@ static struct block_shape shape_of(const struct config_model *m)
     };
 }
 
-enum status transformer_cell_create(struct cell **out, const struct params *params,
-                                    const struct config_model *model, const struct cell_plan *plan,
-                                    struct error *err)
+static struct cell_ends ends(const struct config_model *m)
+{
+    return (struct cell_ends){.input = m->d_model,
+                              .output = m->d_model,
+                              .embed_scale = sqrt((double)m->d_model),
+                              .dropout_in = m->dropout,
+                              .dropout_out = m->dropout,
+                              .drops_positions = m->compat};
+}
+
+static enum status create(struct cell **out, const struct params *params,
+                          const struct config_model *model, const struct cell_plan *plan,
+                          struct error *err)
 {
     struct transformer_cell *c = NULL;
     enum status status = STATUS_OK;
     *out = NULL;
     TRY(mem_alloc((void **)&c, 1, sizeof *c, err));
-    c->base = (struct cell){&transformer_cell_ops, params->be, model->d_model, model->blocks > 1};
+    c->base = (struct cell){.ops = &transformer_cell_ops,
+                            .be = params->be,
+                            .ends = ends(model),
+                            .width = model->d_model,
+                            .tape_remembers = model->blocks > 1};
     c->plan = *plan;
+    c->dropout = model->dropout;
+    c->dropatt = model->dropatt;
     c->shape = shape_of(model);
     c->wnorm = model->wnorm;
     c->blocks = model->blocks;
@@ -405,3 +410,6 @@ out:
     transformer_cell_free(&c->base);
     return status;
 }
+
+const struct cell_kind transformer_cell_kind = {
+    .name = "transformer", .ends = ends, .declare = declare, .create = create};

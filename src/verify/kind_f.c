@@ -203,7 +203,19 @@ static enum status compare_vjp(struct verify *v, struct f_case *c, struct error 
     return compare_gradients(v, "g:", TOL_GRADIENT, err);
 }
 
-/* v^T J for the given v, and the Jacobian's penalty of this one sample (model-spec 7). */
+enum status verify_jacobian_product(struct verify *v, const struct tensor *vj, struct error *err)
+{
+    int64_t count = tensor_count(vj);
+    double *host = NULL, sum = 0;
+    TRY(verify_tensor(v, "jac_vJ", vj, LAYOUT_BCT, TOL_GRADIENT, err));
+    TRY(mem_alloc((void **)&host, (size_t)count, sizeof *host, err));
+    op_download(v->be, host, DTYPE_F64, vj);
+    for (int64_t i = 0; i < count; i++)
+        sum += host[i] * host[i];
+    mem_free(host);
+    return verify_number(v, "jac_loss", sum / (double)count, TOL_GRADIENT, err);
+}
+
 static enum status compare_jacobian(struct verify *v, struct f_case *c, struct error *err)
 {
     struct backend *be = v->be;
@@ -212,15 +224,7 @@ static enum status compare_jacobian(struct verify *v, struct f_case *c, struct e
     TRY(load_tensor(v, "jac_v", LAYOUT_BCT, &c->jac_v, err));
     block_vjp(be, &c->cell->shape, &c->block->w, &c->in, &c->block->tapes[0], &c->cell->scratch,
               &c->z, &c->f, &c->jac_v, &c->dz, NULL);
-    TRY(verify_tensor(v, "jac_vJ", &c->dz, LAYOUT_BCT, TOL_GRADIENT, err));
-    int64_t count = tensor_count(&c->dz);
-    double *host = NULL, sum = 0;
-    TRY(mem_alloc((void **)&host, (size_t)count, sizeof *host, err));
-    op_download(be, host, DTYPE_F64, &c->dz);
-    for (int64_t i = 0; i < count; i++)
-        sum += host[i] * host[i];
-    mem_free(host);
-    return verify_number(v, "jac_loss", sum / (double)count, TOL_GRADIENT, err);
+    return verify_jacobian_product(v, &c->dz, err);
 }
 
 static enum status run(struct verify *v, struct f_case *c, struct error *err)
@@ -248,6 +252,8 @@ static enum status run(struct verify *v, struct f_case *c, struct error *err)
 enum status verify_kind_f(struct verify *v, struct error *err)
 {
     struct f_case c = {0};
+    if (v->config.model.cell == CELL_TRELLIS)
+        return verify_trellis_f(v, err);
     enum status status = run(v, &c, err);
     free_case(&c, v->be);
     return status;

@@ -1,0 +1,16 @@
+#include "model/cell.h"
+
+#include "model/transformer_cell.h"
+#include "model/trellis_cell.h"
+
+const struct cell_kind *cell_kind_of(const struct config_model *model)
+{
+    switch ((enum config_cell)model->cell) {
+    case CELL_TRANSFORMER:
+        return &transformer_cell_kind;
+    case CELL_TRELLIS:
+        return &trellis_cell_kind;
+    }
+    assert(!"a cell out of its range");
+    return NULL;
+}
