@@ -3,6 +3,13 @@
 #include "model/transformer_cell.h"
 #include "model/trellis_cell.h"
 
+void cell_reset_memory(struct cell *c)
+{
+    struct memory *m;
+    for (int i = 0; (m = c->ops->memory(c, i)) != NULL; i++)
+        memory_reset(m);
+}
+
 const struct cell_kind *cell_kind_of(const struct config_model *model)
 {
     switch ((enum config_cell)model->cell) {

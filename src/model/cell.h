@@ -56,15 +56,21 @@ struct cell_ops {
      * accumulates the gradients of parameters and injection. */
     void (*vjp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
                 const struct tensor *df, const struct tensor *dz, bool full);
-    /* After the vjps of a segment: de [B,L,E] <- gradient of e; injection weights' gradients. */
+    /* After the vjps of a segment: de [B,L,E] <- gradient of e; injection weights' gradients.
+     * Without an injection de stays as it is. */
     void (*end_backward)(struct cell *c, const struct tensor *de);
     /* After the last segment of a step: gradients of effective weights to those of parameters. */
     void (*finish_gradients)(struct cell *c);
     /* Appends the segment's output states h [B,L,W] (and, with stacked blocks, what `tape` holds)
      * to the memory. */
     void (*remember)(struct cell *c, int tape, const struct tensor *h);
-    /* All memories become empty. */
-    void (*reset_memory)(struct cell *c);
+    /* An explicit network of layers with their own weights (config_is_layered; NULL in a cell that
+     * has none): eval, vjp and remember of layer j alone. A tape serves any layer. */
+    void (*eval_layer)(struct cell *c, int64_t j, int tape, const struct tensor *z,
+                       const struct tensor *f);
+    void (*vjp_layer)(struct cell *c, int64_t j, int tape, const struct tensor *z,
+                      const struct tensor *f, const struct tensor *df, const struct tensor *dz);
+    void (*remember_layer)(struct cell *c, int64_t j, const struct tensor *z);
     /* The segments that follow belong to memory number `index`. */
     void (*select_memory)(struct cell *c, int index);
     int64_t (*memory_length)(const struct cell *c);
@@ -93,6 +99,9 @@ struct cell_kind {
                           const struct config_model *model, const struct cell_plan *plan,
                           struct error *err);
 };
+
+/* All memories of the cell become empty. */
+void cell_reset_memory(struct cell *c);
 
 const struct cell_kind *cell_kind_of(const struct config_model *model);
 

@@ -36,6 +36,29 @@ static enum status check_shape(struct config_model *m, struct error *err)
     return STATUS_OK;
 }
 
+static enum status check_layers(struct config *config, struct error *err)
+{
+    const struct config_model *m = &config->model;
+    if (m->layers == 0 && !m->tie_layers)
+        return error_set(err, STATUS_CONFIG,
+                         "model.tie_layers: false has no meaning without model.layers");
+    if (config_is_layered(m) && m->cell == CELL_TRELLIS)
+        return error_set(err, STATUS_CONFIG,
+                         "model.tie_layers: the layers of a trellis share their weights; set it to "
+                         "true");
+    if (config_is_layered(m) && m->blocks != 1)
+        return error_set(
+            err, STATUS_CONFIG,
+            "model.blocks: set it to 1 with untied layers: model.layers counts blocks");
+    if (config->gradient.recompute > 0 && m->blocks != 1)
+        return error_set(err, STATUS_CONFIG,
+                         "gradient.recompute: not with stacked blocks, whose memory needs what the "
+                         "last evaluation kept; set model.blocks to 1");
+    if (m->layers > 0)
+        config->train.pretrain_steps = 0; /* it is unrolled from the start */
+    return STATUS_OK;
+}
+
 static enum status check_clusters(struct config_model *m, struct error *err)
 {
     int64_t previous = 0, width = m->d_embed;
@@ -113,6 +136,7 @@ enum status config_resolve(struct config *config, int64_t vocab_size, struct err
     if (m->vocab_size == 0)
         m->vocab_size = vocab_size;
     TRY(check_shape(m, err));
+    TRY(check_layers(config, err));
     TRY(check_clusters(m, err));
     TRY(check_solver(&config->solver.forward, "forward", err));
     TRY(check_solver(&config->solver.backward, "backward", err));

@@ -63,6 +63,11 @@ const struct config_key config_keys[] = {
     INT("model.d_embed", model.d_embed, 0, 0, 65536, "numbers",
         "width of the first cluster's embedding; 0: d_model, or nout of a trellis"),
     INT("model.blocks", model.blocks, 1, 1, 64, "blocks", "transformer blocks inside f"),
+    INT("model.layers", model.layers, 0, 0, 1024, "layers",
+        "0: equilibrium; else an explicit network of so many layers, back-propagated plainly"),
+    BOOL("model.tie_layers", model.tie_layers, true,
+         "the layers are f applied again and again; false: each has its own weights, and the first "
+         "sees the embedding in place of an injection"),
     INT("model.nhid", model.nhid, 1000, 0, 65536, "numbers",
         "trellis: width of the hidden part of h"),
     INT("model.nout", model.nout, 400, 1, 65536, "numbers",
@@ -113,12 +118,16 @@ const struct config_key config_keys[] = {
         "phantom: damped steps; unroll: plain steps"),
     REAL("gradient.damping", gradient.damping, 0.8, 0, 1, CONFIG_OPEN_MIN, "",
          "phantom: share of the new value in a step"),
+    INT("gradient.recompute", gradient.recompute, 0, 0, 1024, "layers",
+        "layers and unrolled steps: keep only the input of so many and compute them again "
+        "backwards; 0: keep all"),
 
     INT("train.steps", train.steps, 20000, 1, NO_LIMIT, "updates", "length of the training"),
     INT("train.batch", train.batch, 16, 1, 1048576, "sequences", "streams of text side by side"),
     INT("train.tgt_len", train.tgt_len, 64, 1, 1048576, "tokens", "length of a segment"),
     INT("train.mem_len", train.mem_len, 64, 0, 1048576, "tokens",
-        "states remembered from earlier segments; a trellis remembers what it needs, or with 0 nothing"),
+        "states remembered from earlier segments; a trellis remembers what it needs, or with 0 "
+        "nothing"),
     INT("train.accumulate", train.accumulate, 1, 1, 65536, "parts",
         "the batch is computed in so many parts, one after the other"),
     ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, "adam|adamw", "update rule"),

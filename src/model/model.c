@@ -135,7 +135,7 @@ void model_refresh(struct model *m)
 
 void model_reset_memory(struct model *m)
 {
-    m->cell->ops->reset_memory(m->cell);
+    cell_reset_memory(m->cell);
 }
 
 void model_select_memory(struct model *m, int index)
@@ -261,8 +261,9 @@ static void take_output(struct model *m)
 
 enum status model_solve(struct model *m, int64_t layers, bool gradient, struct error *err)
 {
+    struct tensor e = segment(m, &m->e);
     assert(!gradient || m->plan.train);
-    TRY(equilibrium_solve(m->eq, m->plan.batch, m->length, layers, gradient, err));
+    TRY(equilibrium_solve(m->eq, &e, layers, gradient, err));
     take_output(m);
     return STATUS_OK;
 }
@@ -308,8 +309,8 @@ struct tensor model_state_gradient(const struct model *m)
 enum status model_backward(struct model *m, struct error *err)
 {
     struct tensor dh = model_state_gradient(m);
-    TRY(equilibrium_gradient(m->eq, &dh, err));
     struct tensor de = segment(m, m->de.data != NULL ? &m->de : &m->dq), rows = tensor_matrix(&de);
+    TRY(equilibrium_gradient(m->eq, &dh, &de, err));
     m->cell->ops->end_backward(m->cell, &de);
     mask_embedding(m, &de);
     embedding_vjp(&m->vocab.embedding, m->be, &m->vocab.input, &rows);
@@ -318,8 +319,7 @@ enum status model_backward(struct model *m, struct error *err)
 
 void model_remember(struct model *m)
 {
-    int last = m->eq->unrolled > 0 ? (int)m->eq->unrolled - 1 : 0;
-    m->cell->ops->remember(m->cell, last, &m->eq->h);
+    equilibrium_remember(m->eq);
 }
 
 void model_finish_gradients(struct model *m)

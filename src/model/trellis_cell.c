@@ -272,13 +272,6 @@ static struct memory *memory(struct cell *base, int index)
     return index % kinds == 0 ? &c->states[index / kinds] : &c->embeds[index / kinds];
 }
 
-static void reset_memory(struct cell *base)
-{
-    struct memory *m;
-    for (int i = 0; (m = memory(base, i)) != NULL; i++)
-        memory_reset(m);
-}
-
 static void select_memory(struct cell *base, int index)
 {
     assert(index >= 0 && index < self(base)->plan.memories);
@@ -299,7 +292,6 @@ const struct cell_ops trellis_cell_ops = {
     .end_backward = end_backward,
     .finish_gradients = finish_gradients,
     .remember = remember,
-    .reset_memory = reset_memory,
     .select_memory = select_memory,
     .memory_length = memory_length,
     .memory = memory,

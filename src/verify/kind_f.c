@@ -187,7 +187,7 @@ static enum status compare_vjp(struct verify *v, struct f_case *c, struct error 
     struct tensor drk = {0};
     TRY(op_alloc(be, &drk, be->ops->real, 2, c->keys, c->width, 1, 1, err));
     struct block_grads grads = {.du = c->du, .dmem = c->dmem, .drk = drk};
-    block_vjp(be, &c->cell->shape, &c->block->w, &c->in, &c->block->tapes[0], &c->cell->scratch,
+    block_vjp(be, &c->cell->shape, &c->block->w, &c->in, &c->cell->tapes[0], &c->cell->scratch,
               &c->z, &c->f, &c->cotangent, &c->dz, &grads);
     struct tensor columns = tensor_matrix(&c->positions);
     for (int64_t distance = 0; distance < c->keys; distance++) {
@@ -222,7 +222,7 @@ static enum status compare_jacobian(struct verify *v, struct f_case *c, struct e
     if (verify_find(v, "jac_v") == NULL)
         return STATUS_OK;
     TRY(load_tensor(v, "jac_v", LAYOUT_BCT, &c->jac_v, err));
-    block_vjp(be, &c->cell->shape, &c->block->w, &c->in, &c->block->tapes[0], &c->cell->scratch,
+    block_vjp(be, &c->cell->shape, &c->block->w, &c->in, &c->cell->tapes[0], &c->cell->scratch,
               &c->z, &c->f, &c->jac_v, &c->dz, NULL);
     return verify_jacobian_product(v, &c->dz, err);
 }
@@ -238,9 +238,9 @@ static enum status run(struct verify *v, struct f_case *c, struct error *err)
     c->block = &c->cell->block[0];
     TRY(prepare(v, c, err));
     TRY(compare_positions(v, c, err));
-    block_eval(v->be, &c->cell->shape, &c->block->w, &c->in, &c->block->tapes[0], &c->cell->scratch,
+    block_eval(v->be, &c->cell->shape, &c->block->w, &c->in, &c->cell->tapes[0], &c->cell->scratch,
                &c->z, &c->f);
-    struct tensor y = tensor_prefix(&c->block->tapes[0].y, 3, c->batch, c->length, c->width, 1);
+    struct tensor y = tensor_prefix(&c->cell->tapes[0].y, 3, c->batch, c->length, c->width, 1);
     TRY(verify_tensor(v, "attn_out", &y, LAYOUT_BCT, TOL_FORWARD, err));
     TRY(verify_tensor(v, "out", &c->f, LAYOUT_BCT, TOL_FORWARD, err));
     TRY(compare_vjp(v, c, err));

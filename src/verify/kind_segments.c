@@ -147,7 +147,7 @@ static enum status deq_segment(struct verify *v, struct segment *s, struct error
     TRY(verify_tensor(v, named(s, "dl_dzstar", name), &dh, LAYOUT_BCT, TOL_ADJOINT, err));
     TRY(model_backward(m, err));
     model_finish_gradients(m);
-    struct tensor y = tensor_prefix(&m->eq->dstate[0], 3, s->batch, s->length, dh.dim[2], 1);
+    struct tensor y = tensor_prefix(&m->eq->net.dstate[0], 3, s->batch, s->length, dh.dim[2], 1);
     TRY(verify_tensor(v, named(s, "y_star", name), &y, LAYOUT_BCT, TOL_ADJOINT, err));
     TRY(compare_gradients(v, named(s, "g:", name), TOL_ADJOINT, err));
     model_remember(m);

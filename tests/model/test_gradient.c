@@ -80,7 +80,7 @@ static double loss_of(struct fixture *f, bool gradient)
     model_refresh(f->model);
     model_begin(f->model, f->input, LENGTH, &f->masks);
     must(model_solve(f->model, 0, true, &err), &err);
-    if (f->model->eq->unrolled == 0) {
+    if (f->model->eq->applied == 0) {
         struct solve_report report;
         must(solver_report(f->model->eq->forward, &report, &err), &err);
         if (!(report.rel_max <= 1e-12))
@@ -223,6 +223,17 @@ VARIANT(trellis_adaptive_div2, true, TRELLIS, "model.cutoffs=[7,15]", "model.div
 VARIANT(trellis_narrow, false, TRELLIS, "model.d_embed=6", "model.cutoffs=[7,15]")
 VARIANT(trellis_untied, false, TRELLIS, "model.d_embed=5", "model.tie_weights=false")
 VARIANT(trellis_unroll, false, TRELLIS, "gradient.method=unroll", "gradient.steps=4")
+VARIANT(trellis_layers, true, TRELLIS, "model.layers=5", "model.dropouth=0.2",
+        "gradient.recompute=2")
+VARIANT(tied_layers, false, "model.layers=4", "model.wnorm=true")
+VARIANT(tied_layers_recomputed, true, "model.layers=7", "gradient.recompute=3", "model.dropout=0.2")
+VARIANT(layers, false, "model.layers=3", "model.tie_layers=false")
+VARIANT(layers_recomputed, true, "model.layers=5", "model.tie_layers=false", "gradient.recompute=2",
+        "model.dropout=0.3", "model.dropatt=0.2")
+VARIANT(layers_pre_norm, false, "model.layers=3", "model.tie_layers=false", "model.norm=rms",
+        "model.pre_lnorm=true", "model.wnorm=true", "gradient.recompute=1")
+VARIANT(unroll_recomputed, false, "gradient.method=unroll", "gradient.steps=5",
+        "gradient.recompute=2")
 VARIANT(word_dropout, true, "model.emb_dropout=0.3", "model.cutoffs=[7,15]")
 
 int main(void)
@@ -260,6 +271,13 @@ int main(void)
         cmocka_unit_test(test_trellis_untied),
         cmocka_unit_test(test_trellis_unroll),
         cmocka_unit_test(test_word_dropout),
+        cmocka_unit_test(test_trellis_layers),
+        cmocka_unit_test(test_tied_layers),
+        cmocka_unit_test(test_tied_layers_recomputed),
+        cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_layers_recomputed),
+        cmocka_unit_test(test_layers_pre_norm),
+        cmocka_unit_test(test_unroll_recomputed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

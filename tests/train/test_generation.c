@@ -26,6 +26,9 @@ static const char *const transformer[] = {"model.cell=transformer", NULL};
 static const char *const trellis[] = {"model.cell=trellis", "model.nhid=10",    "model.nout=6",
                                       "model.ksize=3",      "model.dilation=2", NULL};
 
+static const char *const layers[] = {"model.layers=3", "model.tie_layers=false", NULL};
+static const char *const *const cells[] = {transformer, trellis, layers};
+
 static struct config tiny(const char *const *cell, const char *tol)
 {
     const char *const settings[] = {
@@ -94,9 +97,9 @@ static void test_float64(void **state)
     struct backend be;
     struct error err;
     must(ref_open(&be, &err), &err);
-    for (int k = 0; k < 2; k++) {
-        check_pieces(&be, k == 0 ? transformer : trellis, "1e-12", 1e-9, 1);
-        check_pieces(&be, k == 0 ? transformer : trellis, "1e-12", 1e-9, 3);
+    for (int k = 0; k < 3; k++) {
+        check_pieces(&be, cells[k], "1e-12", 1e-9, 1);
+        check_pieces(&be, cells[k], "1e-12", 1e-9, 3);
     }
     backend_close(&be);
 }
@@ -108,9 +111,9 @@ static void test_float32(void **state)
     struct backend be;
     struct error err;
     must(cpu_open(&be, 2, &err), &err);
-    for (int k = 0; k < 2; k++) {
-        check_pieces(&be, k == 0 ? transformer : trellis, "1e-6", 1e-4, 1);
-        check_pieces(&be, k == 0 ? transformer : trellis, "1e-6", 1e-4, 4);
+    for (int k = 0; k < 3; k++) {
+        check_pieces(&be, cells[k], "1e-6", 1e-4, 1);
+        check_pieces(&be, cells[k], "1e-6", 1e-4, 4);
     }
     backend_close(&be);
 }
