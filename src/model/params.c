@@ -42,6 +42,7 @@ enum status params_add(struct params *p, const char *name, const char *part, int
                         .offset = p->total,
                         .init = init,
                         .scale = scale,
+                        .taps = 1,
                         .norm_of = -1,
                         .alias_of = -1};
     snprintf(q->name, sizeof q->name, "%s", name);

@@ -20,7 +20,7 @@ enum status adaptive_softmax_create(struct adaptive_softmax *s, struct backend *
     int64_t numbers = s->chunk_numbers > widest ? s->chunk_numbers : widest;
     if (numbers > widest * capacity)
         numbers = widest * capacity;
-    s->logits_borrowed = tensor_count(scratch) >= numbers;
+    s->logits_borrowed = scratch->data != NULL && tensor_count(scratch) >= numbers;
     if (s->logits_borrowed)
         s->logits = tensor_prefix(scratch, 1, numbers, 1, 1, 1);
     else

@@ -1,7 +1,5 @@
 #include "nn/embedding.h"
 
-#include <math.h>
-
 struct clusters embedding_index_clusters(const struct embedding *e)
 {
     if (e->div_val != 1)
@@ -36,7 +34,7 @@ static int table_count(const struct embedding *e)
 void embedding_eval(const struct embedding *e, struct backend *be,
                     const struct cluster_index *index, const struct tensor *out)
 {
-    double scale = sqrt((double)e->d_model);
+    double scale = e->scale;
     int tables = table_count(e);
     if (tables == 1 && e->proj[0].w.data == NULL) {
         struct tensor local = cluster_local(index, 0);
@@ -60,7 +58,7 @@ void embedding_eval(const struct embedding *e, struct backend *be,
 void embedding_vjp(const struct embedding *e, struct backend *be, const struct cluster_index *index,
                    const struct tensor *dout)
 {
-    double scale = sqrt((double)e->d_model);
+    double scale = e->scale;
     int tables = table_count(e);
     if (tables == 1 && e->proj[0].w.data == NULL) {
         struct tensor local = cluster_local(index, 0);

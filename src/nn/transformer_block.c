@@ -112,8 +112,9 @@ void block_eval(struct backend *be, const struct block_shape *shape, const struc
         norm.rstd = rows_of(&t->rstd_in, n);
         op_residual_norm(be, &norm);
     }
-    op_copy(be, &qkv, &in->u);
-    weight_apply(be, &w->qkv, &input, 1.0, &qkv);
+    if (in->u.data != NULL)
+        op_copy(be, &qkv, &in->u);
+    weight_apply(be, &w->qkv, &input, in->u.data != NULL ? 1.0 : 0.0, &qkv);
     struct attention att = attention_call(shape, w, in, t, z);
     op_attention(be, &att);
     weight_apply(be, &w->o, &attn, 0.0, &a);

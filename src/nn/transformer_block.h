@@ -38,7 +38,7 @@ struct block_masks {
 
 /* What stays constant during a solve. */
 struct block_input {
-    struct tensor u;       /* [B,L,3D] injection of the current segment */
+    struct tensor u;       /* [B,L,3D] injection of the current segment, or NULL: none */
     struct tensor mem_z;   /* [B,P,D] memory states as seen by W_qkv; NULL when P = 0 */
     struct tensor mem_qkv; /* [B,P,3D] W_qkv mem_z + injection of the memory; NULL when P = 0 */
     struct tensor rk;      /* [R,D] W_r R, row d for distance d */

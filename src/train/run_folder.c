@@ -90,6 +90,10 @@ enum status run_check_same(const struct config *now, const struct config *then, 
     a.gradient = b.gradient;
     a.model.dropout = b.model.dropout;
     a.model.dropatt = b.model.dropatt;
+    a.model.dropouti = b.model.dropouti;
+    a.model.dropouth = b.model.dropouth;
+    a.model.wdrop = b.model.wdrop;
+    a.model.emb_dropout = b.model.emb_dropout;
     enum status status = config_to_json(&a, false, &left, err);
     if (status == STATUS_OK)
         status = config_to_json(&b, false, &right, err);
