@@ -194,9 +194,10 @@ const char *config_nearest_key(const char *path)
     for (size_t i = 0; i < config_key_count; i++) {
         const char *known = config_keys[i].path;
         int name = strdist(last_part(path), last_part(known));
-        int whole = strdist(path, known);
         /* 256 is more than any distance: the section only decides between equal names */
-        int distance = 256 * name + whole;
+        if (best != NULL && 256 * name > least)
+            continue;
+        int distance = 256 * name + strdist(path, known);
         if (best == NULL || distance < least) {
             best = known;
             least = distance;
