@@ -10,6 +10,8 @@ static const struct masks no_masks = {.source = MASKS_NONE};
 struct sums {
     double nll, nfe, rel;
     int64_t tokens;
+    double recall_nll;
+    int64_t recall, recalled; /* positions that a task is about, and those that are right */
 };
 
 struct run {
@@ -48,6 +50,18 @@ static enum status forward(struct run *run, const struct batch *batch, const int
     model_loss(run->m, batch->target, 1.0, false);
     (void)model_read_loss(run->m, nll);
     return STATUS_OK;
+}
+
+/* The last positions of a record, that its task is about. */
+static void add_recall(struct run *run, const struct batch *batch, int64_t recall)
+{
+    for (int64_t i = 0; i < batch->B * batch->L; i++) {
+        if (i % batch->L < batch->L - recall)
+            continue;
+        run->sums.recall_nll += run->nll[i];
+        run->sums.recall++;
+        run->sums.recalled += run->nll[i] < log(2.0);
+    }
 }
 
 static enum status add_segment(struct run *run, const struct batch *batch, struct error *err)
@@ -111,11 +125,12 @@ static enum status run_segments(struct run *run, struct stream *stream,
     if (o->segments > 0 && o->segments < segments)
         segments = o->segments;
     TRY(stream_seek(stream, 0, 0, err));
-    model_reset_memory(run->m);
     double leak_seconds = 0, start = clock_seconds();
     for (int64_t i = 0; i < segments; i++) {
         struct batch batch;
         TRY(stream_next(stream, &batch, err));
+        if (batch.first)
+            model_reset_memory(run->m);
         if (tests_leak(i, segments, o->leak_segments)) {
             double t = clock_seconds();
             TRY(test_leak(run, &batch, err));
@@ -123,6 +138,7 @@ static enum status run_segments(struct run *run, struct stream *stream,
         }
         TRY(forward(run, &batch, batch.input, run->nll, err));
         TRY(add_segment(run, &batch, err));
+        add_recall(run, &batch, stream_recall(stream));
         model_remember(run->m);
         double mean = run->sums.nll / (double)run->sums.tokens;
         if (progress != NULL && !progress(ctx, run->sums.tokens, mean))
@@ -147,6 +163,11 @@ static void finish(struct run *run, struct stream *stream)
     r->nfe_mean = run->sums.nfe / tokens;
     r->rel_mean = run->sums.rel / tokens;
     r->tokens_per_s = tokens / r->seconds;
+    r->nll_recall = r->recalled = NAN;
+    if (run->sums.recall > 0) {
+        r->nll_recall = run->sums.recall_nll / (double)run->sums.recall;
+        r->recalled = (double)run->sums.recalled / (double)run->sums.recall;
+    }
     if (r->leak_positions > 0)
         r->leak_mean = run->leak_sum / (double)r->leak_positions;
     else
