@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "bench_memory.h"
 #include "commands.h"
 #include "device.h"
 #include "options.h"
@@ -18,7 +19,9 @@
 static const char usage[] =
     "usage: deq bench train [--config FILE] [--set KEY=VALUE]... [--steps N] [--threads N] "
     "[--json]\n"
+    "       deq bench memory [--set KEY=VALUE]... [--plot FILE] [--threads N] [--json]\n"
     "\n"
+    "train\n"
     "Times training steps on random tokens and sets them beside the machine's own speed: "
     "OpenBLAS's\n"
     "cblas_sgemm, 1024 x 2048 x 512 on all threads, measured between the steps of the same run.\n"
@@ -34,7 +37,20 @@ static const char usage[] =
     "      --json           one JSON object: tokens_per_s, sgemm_gflops, gemm_fraction, "
     "peak_bytes,\n"
     "                       ops[], ...\n"
-    "  -h, --help           this help\n";
+    "  -h, --help           this help\n"
+    "\n"
+    "memory\n"
+    "Trains a few steps of each method at the same width, batch and length, each in a process of\n"
+    "its own: equilibria at 1 to 200 evaluations of f, explicit networks of 1 to 70 layers, with\n"
+    "and without recomputation. Prints the memory of each by what it is for, and the process's\n"
+    "own peak.\n"
+    "\n"
+    "      --set KEY=VALUE  change a key of the common setting (width 128, inner width 512,\n"
+    "                       trellis 192 + 64, 8 streams of 64 positions and 64 of memory)\n"
+    "      --plot FILE      also draw it, FILE.png or FILE.svg (needs gnuplot)\n"
+    "      --threads N      processor threads (default: all)\n"
+    "      --json           one JSON object: rows[], reduction_vs_trellis70,\n"
+    "                       reduction_vs_transformer16 and 18, variation_10_to_200\n";
 
 enum {
     OPT_CONFIG = 256,
@@ -185,7 +201,8 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
         }
     }
     if (optind + 1 != argc || strcmp(argv[optind], "train") != 0)
-        return error_set(err, STATUS_USAGE, "want what to measure: deq bench train");
+        return error_set(err, STATUS_USAGE,
+                         "want what to measure: deq bench train or deq bench memory");
     return STATUS_OK;
 }
 
@@ -355,6 +372,8 @@ static enum status restart_if_unfair(struct error *err)
 
 static enum status run_command(int argc, char **argv, struct error *err)
 {
+    if (argc > 1 && strcmp(argv[1], "memory") == 0)
+        return bench_memory(argc - 1, argv + 1, err);
     struct request r = {.steps = 20};
     struct config config;
     TRY(parse(&r, argc, argv, err));
