@@ -239,8 +239,7 @@ static enum status evaluate(struct evaluation *e, const struct request *r, int64
         .fixed = nfe > 0,
         .leak_segments = r->check_causality ? stream_segments(e->stream) : LEAK_SEGMENTS,
     };
-    enum status status =
-        evaluation_run(e->model, e->stream, &how, result, show_progress, e, err);
+    enum status status = evaluation_run(e->model, e->stream, &how, result, show_progress, e, err);
     if (isatty(STDERR_FILENO) == 1)
         fputs("\r\033[K", stderr);
     return status;

@@ -10,14 +10,8 @@
 #endif
 
 static const struct command *const commands[] = {
-    &command_tokenize,
-    &command_train,
-    &command_eval,
-    &command_sample,
-    &command_info,
-    &command_verify,
-    &command_bench,
-    NULL,
+    &command_tokenize, &command_train,  &command_eval,  &command_sample,
+    &command_info,     &command_verify, &command_bench, NULL,
 };
 
 static bool is_help_option(const char *arg)

@@ -62,6 +62,15 @@ void head_scores(const struct attention *p, const struct head_shape *s, const st
  * exponentials. */
 float softmax_row(float *score, int64_t count);
 
+/* to[head_up] <- from[head] and zeros; all zeros if `from` is NULL. */
+void head_put_row(float *to, const float *from, int64_t head, int64_t head_up);
+/* Row i of a block's scores [QUERY_BLOCK, keys_up] by column into row i of `shift`: moved by
+ * L-1-row, zero elsewhere. */
+void head_shift_row(const struct head_shape *s, const struct query_block *q, int64_t i,
+                    const float *score, float *shift);
+/* total += the threads' shares, `stride` numbers apart, in the order of threads. */
+void head_add_shares(const struct tensor *total, const float *shares, size_t stride, int threads);
+
 /* The whole operation without packing, for at most FEW_QUERIES queries a sequence. */
 void attention_few(struct backend *be, const struct attention *p, const struct head_shape *s);
 

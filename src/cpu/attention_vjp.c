@@ -34,7 +34,7 @@ static size_t layout(struct vjp_work *w, const struct head_shape *s, float *data
     return at;
 }
 
-static void put_row(float *to, const float *from, int64_t head, int64_t head_up)
+void head_put_row(float *to, const float *from, int64_t head, int64_t head_up)
 {
     for (int64_t e = 0; e < head_up; e++)
         to[e] = from != NULL && e < head ? from[e] : 0;
@@ -51,9 +51,9 @@ static void pack(const struct attention *p, const struct head_shape *s, const st
         bool real = j < s->keys, known = real && distance < distances;
         const float *rk = known ? cpu_f32(&p->rk) + distance * s->width + n * s->head : NULL;
         const float *value = real ? head_row(p, s, b, n, 2, j) : NULL;
-        put_row(w->key + j * s->head_up, real ? head_row(p, s, b, n, 1, j) : NULL, s->head,
-                s->head_up);
-        put_row(w->rel + j * s->head_up, rk, s->head, s->head_up);
+        head_put_row(w->key + j * s->head_up, real ? head_row(p, s, b, n, 1, j) : NULL, s->head,
+                     s->head_up);
+        head_put_row(w->rel + j * s->head_up, rk, s->head, s->head_up);
         for (int64_t e = 0; e < s->head; e++)
             w->value_t[e * s->keys_up + j] = value != NULL ? value[e] : 0;
     }
@@ -97,14 +97,13 @@ static void dscore_row(const struct attention *p, const struct head_shape *s,
                   (vec_load(weight + j) * vec_load(da + j) - vec_load(a + j) * delta) * s->scale);
 }
 
-/* shift <- dscore by column: row i moved by L-1-row, zero elsewhere. */
-static void shift_row(const struct head_shape *s, const struct vjp_work *w,
-                      const struct query_block *q, int64_t i)
+void head_shift_row(const struct head_shape *s, const struct query_block *q, int64_t i,
+                    const float *score, float *shift)
 {
-    float *to = w->fwd.shift + i * (s->keys_up + VEC);
+    float *to = shift + i * (s->keys_up + VEC);
     int64_t by = s->len - 1 - q->first - i, seen = s->mem + q->first + i + 1;
     memset(to, 0, (size_t)by * sizeof *to);
-    memcpy(to + by, w->fwd.score + i * s->keys_up, (size_t)seen * sizeof *to);
+    memcpy(to + by, score + i * s->keys_up, (size_t)seen * sizeof *to);
     memset(to + by + seen, 0, (size_t)(s->keys_up - by - seen) * sizeof *to);
 }
 
@@ -137,8 +136,8 @@ static void block_vjp_cpu(const struct attention_vjp *p, const struct head_shape
     for (int64_t i = 0; i < q->count; i++) {
         int64_t row = q->first + i;
         weights_row(f, s, w, q, i, (b * s->heads + n) * s->len + row);
-        put_row(w->dout + i * hu, cpu_f32(&p->dout) + (b * s->len + row) * s->width + n * s->head,
-                s->head, hu);
+        head_put_row(w->dout + i * hu,
+                     cpu_f32(&p->dout) + (b * s->len + row) * s->width + n * s->head, s->head, hu);
     }
     tile_product(q->count, q->reach_up, s->head, w->dout, hu, 1, w->value_t, ld, w->fwd.shift, lds,
                  false);
@@ -147,7 +146,7 @@ static void block_vjp_cpu(const struct attention_vjp *p, const struct head_shape
                      w->dvalue + keys_from * hu, hu, true);
     for (int64_t i = 0; i < q->count; i++) {
         dscore_row(f, s, w, q, b, n, i);
-        shift_row(s, w, q, i);
+        head_shift_row(s, q, i, w->fwd.score, w->fwd.shift);
     }
     tile_product(q->count, hu, q->reach, w->fwd.score, ld, 1, w->key, hu, w->dquery_w, hu, false);
     tile_product(q->count, hu, columns, w->fwd.shift + q->column, lds, 1, w->rel + q->column * hu,
@@ -203,8 +202,7 @@ static void head_vjp(const struct attention_vjp *p, const struct head_shape *s,
     write_keys(p, s, w, b, n, keys_from);
 }
 
-/* total += the threads' shares, in the order of threads. */
-static void add_shares(const struct tensor *total, const float *shares, size_t stride, int threads)
+void head_add_shares(const struct tensor *total, const float *shares, size_t stride, int threads)
 {
     if (total->data == NULL)
         return;
@@ -247,7 +245,7 @@ void cpu_attention_vjp(struct backend *be, const struct attention_vjp *p)
     }
     if (!shared)
         return;
-    add_shares(&p->drk, shares, stride, be->threads);
-    add_shares(&p->dr_w, shares + positions, stride, be->threads);
-    add_shares(&p->dr_r, shares + positions + width, stride, be->threads);
+    head_add_shares(&p->drk, shares, stride, be->threads);
+    head_add_shares(&p->dr_w, shares + positions, stride, be->threads);
+    head_add_shares(&p->dr_r, shares + positions + width, stride, be->threads);
 }

@@ -21,6 +21,8 @@
     X(bias_relu_vjp)     \
     X(attention)         \
     X(attention_vjp)     \
+    X(norm_vjp_tangent)  \
+    X(attention_tangent) \
     X(gather_rows)       \
     X(scatter_add_rows)  \
     X(softmax_xent)      \
@@ -109,6 +111,8 @@ void op_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct 
                       const struct tensor *mask, int64_t rows_per_mask);
 void op_attention(struct backend *be, const struct attention *p);
 void op_attention_vjp(struct backend *be, const struct attention_vjp *p);
+void op_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p);
+void op_attention_tangent(struct backend *be, const struct attention_tangent *p);
 void op_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
                     const struct tensor *idx, double scale);
 void op_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,

@@ -15,6 +15,7 @@
 #include "ops/cases_attention.h"
 #include "ops/cases_rows.h"
 #include "ops/cases_solve.h"
+#include "ops/cases_tangent.h"
 #include "ops/cases_vector.h"
 #include "ref/ref.h"
 
@@ -34,6 +35,8 @@
     X(attention_vjp)     \
     X(attention_causal)  \
     X(attention_nan)     \
+    X(norm_vjp_tangent)  \
+    X(attention_tangent) \
     X(gather_scatter)    \
     X(softmax_xent)      \
     X(log_softmax)       \
