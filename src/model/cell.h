@@ -3,7 +3,7 @@
  * new cell is one file that fills it and one line in model_cell_create (model.c).
  *
  * Life of a segment:
- *   begin -> eval (any number) -> [vjp (any number) -> end_backward] -> remember
+ *   begin -> eval (any number) -> [vjp, vjp_tangent (any number) -> end_backward] -> remember
  * Life of a step: refresh -> segments -> [finish_gradients].
  */
 #ifndef DEQ_MODEL_CELL_H
@@ -28,6 +28,7 @@ struct cell_plan {
     int memories;     /* memories side by side, one in use at a time; at least 1 */
     int tapes;        /* evaluations of f that can be differentiated at once; at least 1 */
     bool train;       /* gradients will be asked for */
+    bool tangents;    /* so will be second derivatives: jvp and vjp_tangent */
     bool keep_states; /* memory holds states and injections, as training needs; else it holds what
                          follows from them under constant weights (keys and values) */
     double dropout, dropatt;
@@ -48,6 +49,14 @@ struct cell_ops {
      * accumulates the gradients of parameters and injection. */
     void (*vjp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
                 const struct tensor *df, const struct tensor *dz, bool full);
+    /* f_t <- J z_t for the evaluation in `tape`, with its z and f unchanged since. */
+    void (*jvp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+                const struct tensor *z_t, const struct tensor *f_t);
+    /* After jvp with the same arguments: the gradient of df . (J z_t), for constant df and z_t, is
+     * added to those of parameters and injection, and written to dz_t (data NULL: not wanted). */
+    void (*vjp_tangent)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+                        const struct tensor *z_t, const struct tensor *df,
+                        const struct tensor *dz_t);
     /* After the vjps of a segment: de [B,L,D] <- gradient of e; injection weights' gradients. */
     void (*end_backward)(struct cell *c, const struct tensor *de);
     /* After the last segment of a step: gradients of effective weights to those of parameters. */

@@ -65,10 +65,35 @@ static enum status check_solver(const struct config_solver *s, const char *name,
     if (s->min_iter > s->max_iter)
         return error_set(err, STATUS_CONFIG, "solver.%s.min_iter: %lld is more than max_iter %lld",
                          name, (long long)s->min_iter, (long long)s->max_iter);
+    if (s->rand_delta >= s->max_iter)
+        return error_set(err, STATUS_CONFIG,
+                         "solver.%s.rand_delta: %lld would leave no evaluation of max_iter %lld",
+                         name, (long long)s->rand_delta, (long long)s->max_iter);
     if (s->line_search && s->method != METHOD_BROYDEN)
         return error_set(err, STATUS_CONFIG,
                          "solver.%s.line_search: only the method broyden has one; set it to false",
                          name);
+    return STATUS_OK;
+}
+
+static enum status check_extra_losses(const struct config *c, struct error *err)
+{
+    const struct config_list *at = &c->correction.at;
+    if (c->correction.weight > 0 && at->count == 0)
+        return error_set(err, STATUS_CONFIG,
+                         "correction.weight: %g needs iterates in correction.at, for example [4]",
+                         c->correction.weight);
+    if (c->correction.weight > 0 && c->gradient.method == GRADIENT_UNROLL)
+        return error_set(err, STATUS_CONFIG,
+                         "correction.weight: gradient.method unroll has no solve whose iterates "
+                         "could be corrected; set it to 0");
+    for (int64_t i = 0; i < at->count; i++)
+        if (at->value[i] < 1 || at->value[i] >= c->solver.forward.max_iter ||
+            (i > 0 && at->value[i] <= at->value[i - 1]))
+            return error_set(err, STATUS_CONFIG,
+                             "correction.at: want ascending numbers below solver.forward.max_iter "
+                             "%lld, got %lld",
+                             (long long)c->solver.forward.max_iter, (long long)at->value[i]);
     return STATUS_OK;
 }
 
@@ -101,5 +126,6 @@ enum status config_resolve(struct config *config, int64_t vocab_size, struct err
     TRY(check_clusters(m, err));
     TRY(check_solver(&config->solver.forward, "forward", err));
     TRY(check_solver(&config->solver.backward, "backward", err));
+    TRY(check_extra_losses(config, err));
     return check_train(&config->train, err);
 }

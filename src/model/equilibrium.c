@@ -115,6 +115,12 @@ static enum status apply_cell(void *ctx, const struct tensor *z, const struct te
                               struct error *err)
 {
     struct equilibrium *eq = ctx;
+    const struct config_list *at = eq->keep_at;
+    if (at != NULL && eq->kept_count < at->count && eq->calls == at->value[eq->kept_count]) {
+        struct tensor to = cut(&eq->kept[eq->kept_count++], z->dim[0], z->dim[1]);
+        op_copy(eq->cell->be, &to, z);
+    }
+    eq->calls++;
     eq->cell->ops->eval(eq->cell, 0, z, f);
     return backend_check(eq->cell->be, err);
 }
@@ -172,7 +178,7 @@ enum status equilibrium_solve(struct equilibrium *eq, int64_t batch, int64_t len
                               bool train, struct error *err)
 {
     struct tensor z = cut(&eq->state[0], batch, length);
-    eq->unrolled = 0;
+    eq->unrolled = eq->calls = eq->kept_count = 0;
     if (layers == 0 && eq->method == GRADIENT_UNROLL && train)
         layers = eq->steps;
     if (layers > 0 && !train) {
@@ -231,8 +237,19 @@ static void unroll_gradient(struct equilibrium *eq)
     }
 }
 
-enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh, struct error *err)
+struct equilibrium_point equilibrium_last(const struct equilibrium *eq)
 {
+    int last = eq->unrolled > 0 ? (int)eq->unrolled - 1 : 0;
+    struct equilibrium_point p = {last, eq->z, eq->h};
+    if (eq->unrolled > 0 && eq->unroll_damping != 1.0)
+        p.f = cut(&eq->applied[last], eq->z.dim[0], eq->z.dim[1]);
+    return p;
+}
+
+enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh,
+                                 const struct tensor *also, struct error *err)
+{
+    assert(also == NULL || eq->unrolled == 0);
     struct backend *be = eq->cell->be;
     int64_t batch = dh->dim[0], length = dh->dim[1];
     eq->dh = *dh;
@@ -247,6 +264,8 @@ enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh
         op_fill(be, &y, 0.0);
         TRY(solver_run(eq->backward, apply_adjoint, eq, &y, dh, NULL, err));
     }
+    if (also != NULL)
+        op_axpby(be, &y, 1.0, also, 1.0);
     eq->cell->ops->vjp(eq->cell, 0, &eq->z, &eq->h, &y, &dz, true);
     return backend_check(be, err);
 }

@@ -32,6 +32,17 @@ struct equilibrium {
     int64_t unrolled;   /* plain or damped applications to differentiate; 0: implicit */
     double unroll_damping;
     struct tensor dh; /* borrows */
+    /* iterates of the solve to be kept, by the evaluations that led to them (see correction.h) */
+    const struct config_list *keep_at; /* borrows, or NULL */
+    struct tensor *kept;               /* borrows: [keep_at->count] of [B,L,W] */
+    int64_t kept_count;                /* iterates kept of the last solve */
+    int64_t calls;                     /* of f in the current solve */
+};
+
+/* An evaluation that can be differentiated. */
+struct equilibrium_point {
+    int tape;
+    struct tensor z, f;
 };
 
 /* How many tapes the cell must hold for this configuration. */
@@ -49,10 +60,15 @@ void equilibrium_free(struct equilibrium *eq);
 enum status equilibrium_solve(struct equilibrium *eq, int64_t batch, int64_t length, int64_t layers,
                               bool train, struct error *err);
 
+/* The last evaluation of f that the output is made of. */
+struct equilibrium_point equilibrium_last(const struct equilibrium *eq);
+
 /* Given dh [B,L,W], the gradient at eq->h, gathers the gradients of the cell's parameters and
- * injection; the cell's end_backward is left to the caller. */
+ * injection; the cell's end_backward is left to the caller. `also`, NULL or [B,L,W] and only if the
+ * segment was not unrolled, is a gradient at f(z*) that passes through f once, z* being constant.
+ */
 enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh,
-                                 struct error *err);
+                                 const struct tensor *also, struct error *err);
 
 /* The solver's settings as the configuration says them. */
 struct solver_config equilibrium_solver_config(const struct config_solver *c, bool reverse);

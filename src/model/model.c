@@ -16,16 +16,28 @@ static enum status declare_params(struct model *m, struct error *err)
     return params_commit(&m->own, m->plan.train, err);
 }
 
+/* Tapes beyond those of the equilibrium: one for the evaluations of added losses. */
+static int spare_tapes(const struct model *m)
+{
+    const struct config *c = &m->config;
+    bool penalty = c->jacobian.weight > 0 || c->jacobian.ramp_every > 0;
+    bool difference = penalty && c->jacobian.form == PENALTY_DIFFERENCE;
+    return m->plan.train && (difference || c->correction.weight > 0);
+}
+
 static enum status create_cell(struct model *m, struct error *err)
 {
     const struct config_model *c = &m->config.model;
+    const struct config_jacobian *j = &m->config.jacobian;
     struct cell_plan plan = {
         .batch = m->plan.batch,
         .length = m->plan.length,
         .mem_len = m->plan.mem_len,
         .memories = m->plan.memories > 0 ? m->plan.memories : 1,
-        .tapes = equilibrium_tapes(&m->config, m->plan.train),
+        .tapes = equilibrium_tapes(&m->config, m->plan.train) + spare_tapes(m),
         .train = m->plan.train,
+        .tangents =
+            m->plan.train && j->form == PENALTY_EXACT && (j->weight > 0 || j->ramp_every > 0),
         .keep_states = m->plan.train || m->plan.keep_states,
         .dropout = c->dropout,
         .dropatt = c->dropatt,
@@ -76,6 +88,12 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     TRY_OUT(
         equilibrium_create(&m->eq, m->cell, config, plan->batch, plan->length, plan->train, err));
     TRY_OUT(plan_tensors(m, err));
+    if (plan->train) {
+        int spare = equilibrium_tapes(config, true);
+        TRY_OUT(penalty_create(&m->penalty, m->cell, &m->config, plan->batch, plan->length, spare,
+                               err));
+        TRY_OUT(correction_create(&m->correction, m, spare, err));
+    }
     *out = m;
     return STATUS_OK;
 out:
@@ -90,6 +108,8 @@ void model_free(struct model *m)
     struct tensor *const owned[] = {&m->e, &m->out, &m->dh, &m->nll, &m->mask_in, &m->mask_out};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(m->be, owned[i]);
+    penalty_free(&m->penalty, m->be);
+    correction_free(&m->correction, m);
     equilibrium_free(m->eq);
     if (m->cell != NULL)
         m->cell->ops->free(m->cell);
@@ -148,6 +168,8 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
     int64_t n = m->plan.batch * length;
     m->length = length;
     m->masks = *masks;
+    m->penalty_weight = 0;
+    penalty_skip(&m->penalty);
     cluster_index_set(&m->vocab.input, m->be, &clusters, input, n);
     struct tensor e = segment(m, &m->e), rows = tensor_matrix(&e);
     embedding_eval(&m->vocab.embedding, m->be, &m->vocab.input, &rows);
@@ -164,39 +186,66 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
 enum status model_solve(struct model *m, int64_t layers, bool gradient, struct error *err)
 {
     assert(!gradient || m->plan.train);
-    TRY(equilibrium_solve(m->eq, m->plan.batch, m->length, layers, gradient, err));
-    m->q = m->eq->h;
-    if (masked(m)) {
-        struct tensor mask = output_mask(m);
-        m->q = segment(m, &m->out);
-        op_mul_bcast(m->be, &m->q, &m->eq->h, &mask);
-    }
-    return STATUS_OK;
+    return equilibrium_solve(m->eq, m->plan.batch, m->length, layers, gradient, err);
+}
+
+/* What the softmax sees of an output h [B,L,W]: h under the mask. */
+static struct tensor masked_output(struct model *m, const struct tensor *h)
+{
+    if (!masked(m))
+        return *h;
+    struct tensor mask = output_mask(m), out = segment(m, &m->out);
+    op_mul_bcast(m->be, &out, h, &mask);
+    return out;
+}
+
+void model_output_loss(struct model *m, const struct tensor *h, const struct tensor *nll,
+                       double scale, const struct tensor *dh)
+{
+    struct tensor out = masked_output(m, h), q = tensor_matrix(&out), rows = {0};
+    struct tensor each = tensor_prefix(nll, 1, m->plan.batch * m->length, 1, 1, 1);
+    if (dh != NULL)
+        rows = tensor_matrix(dh);
+    adaptive_softmax_nll(&m->vocab.softmax, m->be, &q, m->target, &m->vocab.target, scale, &each,
+                         dh != NULL ? &rows : NULL);
+    if (dh == NULL || !masked(m))
+        return;
+    struct tensor mask = output_mask(m);
+    op_mul_bcast(m->be, dh, dh, &mask);
 }
 
 void model_loss(struct model *m, const int32_t *target, double scale, bool gradient)
 {
-    int64_t n = m->plan.batch * m->length;
-    struct tensor q = tensor_matrix(&m->q), nll = tensor_prefix(&m->nll, 1, n, 1, 1, 1);
-    cluster_index_set(&m->vocab.target, m->be, &m->vocab.softmax.clusters, target, n);
-    if (!gradient) {
-        adaptive_softmax_nll(&m->vocab.softmax, m->be, &q, target, &m->vocab.target, scale, &nll,
-                             NULL);
-        return;
-    }
-    struct tensor dh = segment(m, &m->dh), rows = tensor_matrix(&dh);
-    adaptive_softmax_nll(&m->vocab.softmax, m->be, &q, target, &m->vocab.target, scale, &nll,
-                         &rows);
-    if (masked(m)) {
-        struct tensor mask = output_mask(m);
-        op_mul_bcast(m->be, &dh, &dh, &mask);
-    }
+    struct tensor dh = {0};
+    m->target = target;
+    m->scale = scale;
+    if (gradient)
+        dh = segment(m, &m->dh);
+    cluster_index_set(&m->vocab.target, m->be, &m->vocab.softmax.clusters, target,
+                      m->plan.batch * m->length);
+    model_output_loss(m, &m->eq->h, &m->nll, scale, gradient ? &dh : NULL);
+}
+
+void model_penalise(struct model *m, double weight, const struct rng_key *key)
+{
+    m->penalty_weight = weight;
+    m->penalty_given = key == NULL;
+    if (key != NULL)
+        m->penalty_key = *key;
 }
 
 enum status model_backward(struct model *m, struct error *err)
 {
-    struct tensor dh = segment(m, &m->dh), rows = tensor_matrix(&dh);
-    TRY(equilibrium_gradient(m->eq, &dh, err));
+    struct tensor dh = segment(m, &m->dh), rows = tensor_matrix(&dh), also = {0};
+    if (m->penalty_weight > 0) {
+        penalty_apply(&m->penalty, m->eq, m->penalty_weight,
+                      m->penalty_given ? NULL : &m->penalty_key);
+        if (m->penalty.pending)
+            also = segment(m, &m->penalty.r);
+    }
+    TRY(equilibrium_gradient(m->eq, &dh, also.data != NULL ? &also : NULL, err));
+    if (m->correction.wanted)
+        correction_apply(&m->correction, m, m->scale);
     /* dh has done its work: it becomes the gradient of e */
     m->cell->ops->end_backward(m->cell, &dh);
     if (masked(m))

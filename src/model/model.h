@@ -8,7 +8,8 @@
 #ifndef DEQ_MODEL_MODEL_H
 #define DEQ_MODEL_MODEL_H
 
-#include "model/equilibrium.h"
+#include "model/correction.h"
+#include "model/penalty.h"
 #include "model/vocabulary_layers.h"
 
 struct model_plan {
@@ -28,15 +29,21 @@ struct model {
     struct cell *cell;      /* owns */
     struct equilibrium *eq; /* owns */
     struct tensor e;        /* owns: [B,L,D] embedded tokens */
-    struct tensor out;      /* owns: [B,L,D] masked output, with output dropout only */
+    struct tensor out;      /* owns: [B,L,D] what the softmax sees, with output dropout only */
     struct tensor dh;       /* owns: [B,L,D], train: gradient of the output, then of e */
     struct tensor nll;      /* owns: [B*L] */
     struct tensor mask_in;  /* owns: [B,1,D] */
     struct tensor mask_out; /* owns: [B,1,D]; [B,L,1] with compat */
+    struct penalty penalty; /* train */
+    struct correction correction; /* train */
     /* of the current segment */
     int64_t length;
+    const int32_t *target; /* borrows: of model_loss, until model_backward */
+    double scale;          /* of model_loss */
+    double penalty_weight; /* of model_penalise; 0: none */
+    bool penalty_given;
+    struct rng_key penalty_key;
     struct masks masks;
-    struct tensor q; /* view: what the softmax sees */
 };
 
 /* Builds a model for a resolved configuration (config_resolve, vocab_size known). With `shared`
@@ -58,8 +65,15 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
 /* Finds its output; `layers` > 0: that many plain applications of f instead of a solve. */
 enum status model_solve(struct model *m, int64_t layers, bool gradient, struct error *err);
 /* nll of every position against target [B*L] into m->nll; with `gradient` also the gradient of
- * scale * sum(nll) with respect to the output. */
+ * scale * sum(nll) with respect to the output; `target` then stays valid until model_backward. */
 void model_loss(struct model *m, const int32_t *target, double scale, bool gradient);
+/* The same for any output h [B,L,W] of the segment: nll [B*L] and the gradient dh [B,L,W] of
+ * scale * sum(nll), against the targets of the last model_loss. */
+void model_output_loss(struct model *m, const struct tensor *h, const struct tensor *nll,
+                       double scale, const struct tensor *dh);
+/* Before model_backward: it is also to differentiate weight * penalty (penalty.h), with v drawn
+ * from `key`, or as it stands in m->penalty.v (NULL). */
+void model_penalise(struct model *m, double weight, const struct rng_key *key);
 /* From there to the gradients of all parameters (accumulated). */
 enum status model_backward(struct model *m, struct error *err);
 /* Ends the segment: its states become memory of the next. */

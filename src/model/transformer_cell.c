@@ -112,10 +112,11 @@ static void normalise(struct transformer_cell *c, const struct transformer_cell_
     op_residual_norm(c->base.be, &norm);
 }
 
-/* The gain of a norm over memory states is a parameter too: its gradient, given dmem. */
-static void memory_gain_gradient(struct transformer_cell *c, struct transformer_cell_block *b,
-                                 const struct tensor *dmem)
+void transformer_cell_memory_gain(struct transformer_cell *c, struct transformer_cell_block *b,
+                                  const struct tensor *dmem)
 {
+    if (b->mem_xhat.data == NULL)
+        return;
     int64_t rows = dmem->dim[0];
     struct tensor dnormed = tensor_slice(&b->dmem_in, 0, rows);
     weight_vjp(c->base.be, &b->w.qkv, dmem, 0.0, &dnormed);
@@ -205,17 +206,16 @@ static void begin(struct cell *base, const struct tensor *e, const struct masks 
     map_positions(c, &positions, rows);
 }
 
-/* Input of block j in tape `tape`, given the cell's own input and output; likewise its output. */
-static struct tensor block_in(const struct transformer_cell *c, int64_t j, int tape,
-                              const struct tensor *z)
+struct tensor transformer_cell_block_in(const struct transformer_cell *c, int64_t j, int tape,
+                                        const struct tensor *z)
 {
     if (j == 0)
         return *z;
     return tensor_prefix(&c->block[j - 1].outputs[tape], 3, z->dim[0], z->dim[1], z->dim[2], 1);
 }
 
-static struct tensor block_out(const struct transformer_cell *c, int64_t j, int tape,
-                               const struct tensor *f)
+struct tensor transformer_cell_block_out(const struct transformer_cell *c, int64_t j, int tape,
+                                         const struct tensor *f)
 {
     if (j == c->blocks - 1)
         return *f;
@@ -227,9 +227,21 @@ static void eval(struct cell *base, int tape, const struct tensor *z, const stru
     struct transformer_cell *c = self(base);
     for (int64_t j = 0; j < c->blocks; j++) {
         struct transformer_cell_block *b = &c->block[j];
-        struct tensor in = block_in(c, j, tape, z), out = block_out(c, j, tape, f);
+        struct tensor in = transformer_cell_block_in(c, j, tape, z),
+                      out = transformer_cell_block_out(c, j, tape, f);
         block_eval(base->be, &c->shape, &b->w, &b->input, &b->tapes[tape], &c->scratch, &in, &out);
     }
+}
+
+struct block_grads transformer_cell_grads(const struct transformer_cell *c, int64_t j,
+                                          const struct tensor *z)
+{
+    const struct transformer_cell_block *b = &c->block[j];
+    struct block_grads grads = {.drk = tensor_slice(&b->drk, 0, b->input.rk.dim[0])};
+    grads.du = tensor_slice(&b->du, 0, z->dim[0] * z->dim[1]);
+    if (b->input.mem_qkv.data != NULL)
+        grads.dmem = tensor_slice(&b->dmem, 0, z->dim[0] * b->input.mem_qkv.dim[1]);
+    return grads;
 }
 
 static void vjp(struct cell *base, int tape, const struct tensor *z, const struct tensor *f,
@@ -239,18 +251,16 @@ static void vjp(struct cell *base, int tape, const struct tensor *z, const struc
     struct tensor from = *df;
     for (int64_t j = c->blocks - 1; j >= 0; j--) {
         struct transformer_cell_block *b = &c->block[j];
-        struct tensor in = block_in(c, j, tape, z), out = block_out(c, j, tape, f);
+        struct tensor in = transformer_cell_block_in(c, j, tape, z),
+                      out = transformer_cell_block_out(c, j, tape, f);
         struct tensor to = *dz; /* alternate, so that the first block's gradient lands in dz */
         if (j % 2 == 1)
             to = tensor_prefix(&c->dstack, 3, dz->dim[0], dz->dim[1], dz->dim[2], 1);
-        struct block_grads grads = {.drk = tensor_slice(&b->drk, 0, b->input.rk.dim[0])};
-        grads.du = tensor_slice(&b->du, 0, z->dim[0] * z->dim[1]);
-        if (b->input.mem_qkv.data != NULL)
-            grads.dmem = tensor_slice(&b->dmem, 0, z->dim[0] * b->input.mem_qkv.dim[1]);
+        struct block_grads grads = transformer_cell_grads(c, j, z);
         block_vjp(base->be, &c->shape, &b->w, &b->input, &b->tapes[tape], &c->scratch, &in, &out,
                   &from, &to, full ? &grads : NULL);
-        if (full && grads.dmem.data != NULL && b->mem_xhat.data != NULL)
-            memory_gain_gradient(c, b, &grads.dmem);
+        if (full && grads.dmem.data != NULL)
+            transformer_cell_memory_gain(c, b, &grads.dmem);
         from = to;
     }
 }
@@ -280,7 +290,7 @@ static void remember(struct cell *base, int tape, const struct tensor *h)
     struct backend *be = base->be;
     for (int64_t j = 0; j < c->blocks; j++) {
         struct transformer_cell_block *b = &c->block[j];
-        struct tensor state = block_in(c, j, tape, h);
+        struct tensor state = transformer_cell_block_in(c, j, tape, h);
         if (c->plan.keep_states) {
             memory_push(&b->mem_z[c->now], be, &state, &c->kept);
             memory_push(&b->mem_u[c->now], be, &b->input.u, &c->kept);
@@ -337,6 +347,8 @@ const struct cell_ops transformer_cell_ops = {
     .begin = begin,
     .eval = eval,
     .vjp = vjp,
+    .jvp = transformer_cell_jvp,
+    .vjp_tangent = transformer_cell_vjp_tangent,
     .end_backward = end_backward,
     .finish_gradients = finish_gradients,
     .remember = remember,

@@ -239,6 +239,29 @@ static enum status plan_masks(struct transformer_cell *c, struct transformer_cel
     return op_alloc(be, &b->mask_ff2, be->ops->real, 2, p->batch, s->d_model, 1, 1, err);
 }
 
+/* For second derivatives. */
+static enum status plan_tangents(struct transformer_cell *c, struct error *err)
+{
+    struct backend *be = c->base.be;
+    const struct cell_plan *p = &c->plan;
+    enum dtype real = be->ops->real;
+    int64_t d = c->shape.d_model;
+    if (!p->tangents)
+        return STATUS_OK;
+    TRY(tangent_scratch_create(&c->more, be, &c->shape, p->batch, p->length, err));
+    for (int i = 0; i < 2; i++) {
+        TRY(op_alloc(be, &c->pair_d[i], real, 3, p->batch, p->length, d, 1, err));
+        TRY(op_alloc(be, &c->pair_t[i], real, 3, p->batch, p->length, d, 1, err));
+    }
+    for (int64_t j = 0; j < c->blocks; j++) {
+        struct transformer_cell_block *b = &c->block[j];
+        TRY(block_tangent_create(&b->tangent, be, &c->shape, p->batch, p->length, err));
+        if (j + 1 < c->blocks)
+            TRY(op_alloc(be, &b->output_t, real, 3, p->batch, p->length, d, 1, err));
+    }
+    return STATUS_OK;
+}
+
 static enum status plan_block(struct transformer_cell *c, int64_t j, struct error *err)
 {
     struct transformer_cell_block *b = &c->block[j];
@@ -308,7 +331,8 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
                                     &b->mask_attn_out,
                                     &b->mem_xhat,
                                     &b->mem_rstd,
-                                    &b->dmem_in};
+                                    &b->dmem_in,
+                                    &b->output_t};
     for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++) {
         op_release(be, &b->normed[i].inv);
         op_release(be, &matrix[i]->w);
@@ -323,6 +347,7 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
         block_tape_free(&b->tapes[i], be);
         op_release(be, &b->outputs[i]);
     }
+    block_tangent_free(&b->tangent, be);
     mem_free(b->tapes);
     mem_free(b->outputs);
 }
@@ -335,6 +360,11 @@ void transformer_cell_free(struct cell *base)
         free_block(c, &c->block[j]);
     mem_free(c->block);
     block_scratch_free(&c->scratch, be);
+    tangent_scratch_free(&c->more, be);
+    for (int i = 0; i < 2; i++) {
+        op_release(be, &c->pair_d[i]);
+        op_release(be, &c->pair_t[i]);
+    }
     op_release(be, &c->positions);
     op_release(be, &c->positions_in);
     op_release(be, &c->mask_pos);
@@ -399,6 +429,7 @@ enum status transformer_cell_create(struct cell **out, const struct params *para
         TRY_OUT(bind_block(c, params, model, j, err));
         TRY_OUT(plan_block(c, j, err));
     }
+    TRY_OUT(plan_tangents(c, err));
     *out = &c->base;
     return STATUS_OK;
 out:

@@ -81,7 +81,7 @@ enum status generator_feed(struct generator *g, const int32_t *tokens, int64_t c
         int64_t length = count - at < m->plan.length ? count - at : m->plan.length;
         TRY(feed_segment(g, tokens + at, length, err));
     }
-    struct tensor q = tensor_matrix(&m->q), last = tensor_slice(&q, m->length - 1, 1);
+    struct tensor q = tensor_matrix(&m->eq->h), last = tensor_slice(&q, m->length - 1, 1);
     TRY(adaptive_softmax_logp(&m->vocab.softmax, m->be, &last, g->logp, err));
     return backend_check(m->be, err);
 }

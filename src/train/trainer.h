@@ -32,6 +32,7 @@ struct step_report {
     bool skipped;   /* gradient not finite: no update */
     int64_t layers; /* pre-training: plain applications of f; 0: equilibrium */
     struct solve_summary forward, backward;
+    double penalty_weight, penalty; /* of the Jacobian; NAN in a step that did not compute it */
     int64_t tokens;
     double seconds;
 };

@@ -323,16 +323,32 @@ enum status verify_kind_dropout(struct verify *v, struct error *err)
 
 static enum status jacreg_segment(struct verify *v, struct segment *s, struct error *err)
 {
-    static const char why[] = "gradient of the Jacobian's penalty: not computed";
-    (void)verify_find(v, "v");
-    (void)verify_find(v, "jac_weight");
-    TRY(solve_and_loss(v, s, 0, &no_masks, false, err));
+    struct model *m = v->model;
+    struct tensor direction = {0};
+    TRY(load_tensor(v, "v", LAYOUT_BCT, &direction, err));
+    bool fits = tensor_count(&direction) == s->batch * s->length * m->cell->width;
+    if (fits) {
+        struct tensor to = tensor_prefix(&m->penalty.v, 3, s->batch, s->length, m->cell->width, 1);
+        op_copy(v->be, &to, &direction);
+    }
+    op_release(v->be, &direction);
+    if (!fits)
+        return error_set(err, STATUS_DATA, "%s: v: does not fit the stream", v->path);
+    TRY(solve_and_loss(v, s, 0, &no_masks, true, err));
+    model_penalise(m, v->config.jacobian.weight, NULL);
     TRY(compare_nll(v, s, TOL_SOLVED, err));
-    TRY(verify_skip(v, "jac_loss", why, err));
-    return verify_skip_prefix(v, "g:", why, err);
+    TRY(model_backward(m, err));
+    model_finish_gradients(m);
+    TRY(verify_number(v, "jac_loss", penalty_read(&m->penalty, v->be), TOL_ADJOINT, err));
+    return compare_gradients(v, "g:", TOL_ADJOINT, err);
 }
 
 enum status verify_kind_jacreg(struct verify *v, struct error *err)
 {
+    const struct st_tensor *weight;
+    TRY(verify_need(v, "jac_weight", &weight, err));
+    v->config.jacobian.weight = st_value(weight, 0);
+    if (!(v->config.jacobian.weight > 0))
+        return error_set(err, STATUS_DATA, "%s: jac_weight: want a number above 0", v->path);
     return single_segment(v, jacreg_segment, err);
 }
