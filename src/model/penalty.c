@@ -16,12 +16,14 @@ enum status penalty_create(struct penalty *p, struct cell *cell, const struct co
     struct tensor *const all[] = {&p->v, &p->w, &p->r};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         TRY(op_alloc(be, all[i], be->ops->real, 3, batch, length, cell->width, 1, err));
+    if (p->form == PENALTY_DIFFERENCE)
+        TRY(op_alloc(be, &p->dz, be->ops->real, 3, batch, length, cell->width, 1, err));
     return op_alloc(be, &p->sum, DTYPE_F64, 1, 1, 1, 1, 1, err);
 }
 
 void penalty_free(struct penalty *p, struct backend *be)
 {
-    struct tensor *const all[] = {&p->v, &p->w, &p->r, &p->sum};
+    struct tensor *const all[] = {&p->v, &p->w, &p->r, &p->dz, &p->sum};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         op_release(be, all[i]);
 }
@@ -60,12 +62,12 @@ static void apply_difference(struct penalty *p, struct cell *cell,
     op_axpby(be, v, -1.0, &at->f, 1.0);
     op_sum_squares(be, &p->sum, v);
     op_axpby(be, v, 0.0, v, 2 * scale / h2);
-    struct tensor f = *r;
-    cell->ops->vjp(cell, p->tape, w, &f, v, w, true);
+    struct tensor dz = tensor_prefix(&p->dz, 3, v->dim[0], v->dim[1], v->dim[2], 1);
+    cell->ops->vjp(cell, p->tape, w, r, v, &dz, true);
     op_axpby(be, r, -1.0, v, 0.0);
     p->pending = !unrolled;
     if (unrolled)
-        cell->ops->vjp(cell, at->tape, &at->z, &at->f, r, w, true);
+        cell->ops->vjp(cell, at->tape, &at->z, &at->f, r, &dz, true);
 }
 
 void penalty_apply(struct penalty *p, const struct equilibrium *eq, double weight,

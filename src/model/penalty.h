@@ -19,6 +19,7 @@ struct penalty {
     double step;           /* h */
     int tape;              /* of the cell, for the difference's second evaluation */
     struct tensor v, w, r; /* owns: [B,L,W] direction; v^T J or z + h v; J w or f's difference */
+    struct tensor dz;      /* owns: [B,L,W] form difference: what nobody wants */
     struct tensor sum;     /* owns: F64 [1], the squared norm of the last call */
     bool pending;    /* r is the gradient at f(z) that the last vjp of the segment still owes */
     int64_t numbers; /* n of the last call; 0: there was none since penalty_skip */
