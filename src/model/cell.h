@@ -28,7 +28,8 @@ struct cell_plan {
     int memories;     /* memories side by side, one in use at a time; at least 1 */
     int tapes;        /* evaluations of f that can be differentiated at once; at least 1 */
     bool train;       /* gradients will be asked for */
-    bool tangents;    /* so will be second derivatives: jvp and vjp_tangent */
+    bool vjp;         /* products with J^T will be; implied by train */
+    bool tangents;    /* second derivatives will be: jvp and vjp_tangent */
     bool keep_states; /* memory holds states and injections, as training needs; else it holds what
                          follows from them under constant weights (keys and values) */
     double dropout, dropatt;

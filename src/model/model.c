@@ -36,6 +36,7 @@ static enum status create_cell(struct model *m, struct error *err)
         .memories = m->plan.memories > 0 ? m->plan.memories : 1,
         .tapes = equilibrium_tapes(&m->config, m->plan.train) + spare_tapes(m),
         .train = m->plan.train,
+        .vjp = m->plan.train || m->plan.vjp,
         .tangents =
             m->plan.train && j->form == PENALTY_EXACT && (j->weight > 0 || j->ramp_every > 0),
         .keep_states = m->plan.train || m->plan.keep_states,

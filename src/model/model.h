@@ -16,6 +16,7 @@ struct model_plan {
     int64_t batch, length, mem_len; /* largest B and L of a segment; memory positions kept */
     int memories;                   /* memories side by side (model_select_memory); 0 means 1 */
     bool train;                     /* gradients and dropout */
+    bool vjp;         /* products with J^T without the rest of training: see struct cell_plan */
     bool keep_states; /* see struct cell_plan; implied by train, wanted alone only by tests */
 };
 

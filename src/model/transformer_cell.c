@@ -256,7 +256,9 @@ static void vjp(struct cell *base, int tape, const struct tensor *z, const struc
         struct tensor to = *dz; /* alternate, so that the first block's gradient lands in dz */
         if (j % 2 == 1)
             to = tensor_prefix(&c->dstack, 3, dz->dim[0], dz->dim[1], dz->dim[2], 1);
-        struct block_grads grads = transformer_cell_grads(c, j, z);
+        struct block_grads grads = {0};
+        if (full)
+            grads = transformer_cell_grads(c, j, z);
         block_vjp(base->be, &c->shape, &b->w, &b->input, &b->tapes[tape], &c->scratch, &in, &out,
                   &from, &to, full ? &grads : NULL);
         if (full && grads.dmem.data != NULL)

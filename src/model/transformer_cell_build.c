@@ -382,7 +382,7 @@ static enum status plan_kept(struct transformer_cell *c, struct error *err)
     int64_t numbers = p->batch * p->mem_len * 3 * c->shape.d_model;
     if (p->batch == 1 || p->mem_len == 0)
         return STATUS_OK;
-    c->kept_borrowed = p->train && tensor_count(&c->scratch.dqkv) >= numbers;
+    c->kept_borrowed = p->vjp && tensor_count(&c->scratch.dqkv) >= numbers;
     if (c->kept_borrowed) {
         c->kept = c->scratch.dqkv;
         return STATUS_OK;
@@ -414,15 +414,16 @@ enum status transformer_cell_create(struct cell **out, const struct params *para
     TRY(mem_alloc((void **)&c, 1, sizeof *c, err));
     c->base = (struct cell){&transformer_cell_ops, params->be, model->d_model, model->blocks > 1};
     c->plan = *plan;
+    assert(plan->vjp || !plan->train);
     c->shape = shape_of(model);
     c->wnorm = model->wnorm;
     c->blocks = model->blocks;
     TRY_OUT(mem_alloc((void **)&c->block, (size_t)c->blocks, sizeof *c->block, err));
     TRY_OUT(plan_positions(c, err));
     TRY_OUT(block_scratch_create(&c->scratch, params->be, &c->shape, plan->batch, plan->length,
-                                 plan->train, err));
+                                 plan->vjp, err));
     TRY_OUT(plan_kept(c, err));
-    if (plan->train && c->blocks > 1)
+    if (plan->vjp && c->blocks > 1)
         TRY_OUT(op_alloc(params->be, &c->dstack, params->be->ops->real, 3, plan->batch,
                          plan->length, model->d_model, 1, err));
     for (int64_t j = 0; j < c->blocks; j++) {

@@ -21,6 +21,7 @@ enum tolerance {
                     dump's own solves end near 1e-8 */
     TOL_TRACE,   /* residuals of a solver, relative to the largest: quasi-Newton steps repeat
                     rounding errors of earlier ones */
+    TOL_RADIUS,  /* a power method from another start */
     TOL_COUNT
 };
 
