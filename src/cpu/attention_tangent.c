@@ -8,7 +8,8 @@
 
 struct tangent_work {
     struct head_work fwd;              /* packed operands; score, shift and out for use */
-    float *key, *rel;                  /* [keys_up, head_up] */
+    float *key;                        /* [keys_up, head_up] */
+    const float *rel;                  /* borrows: [keys_up, head_up] rk by column */
     float *value_c;                    /* [h, keys_up] values by column */
     float *key_tc, *value_tc;          /* [h, keys_up] k_t and v_t by column; memory 0 */
     float *key_t, *value_t;            /* [keys_up, head_up] */
@@ -33,18 +34,29 @@ static size_t layout(struct tangent_work *w, const struct head_shape *s, float *
     const struct {
         float **to;
         int64_t count;
-    } parts[] = {{&w->key, rows},         {&w->rel, rows},
-                 {&w->value_c, columns},  {&w->key_tc, columns},
-                 {&w->value_tc, columns}, {&w->key_t, rows},
-                 {&w->value_t, rows},     {&w->query_t, queries},
-                 {&w->dout, queries},     {&w->dout_t, queries},
-                 {&w->score_t, scores},   {&w->weight, scores},
-                 {&w->weight_t, scores},  {&w->da, scores},
-                 {&w->da_t, scores},      {&w->dq, queries},
-                 {&w->dq_w_t, queries},   {&w->dq_r_t, queries},
-                 {&w->dkey, rows},        {&w->dvalue, rows},
-                 {&w->dkey_t, rows},      {&w->dvalue_t, rows},
-                 {&w->drel_t, rows},      {&w->shift_t, QUERY_BLOCK * (s->keys_up + VEC)}};
+    } parts[] = {{&w->key, rows},
+                 {&w->value_c, columns},
+                 {&w->key_tc, columns},
+                 {&w->value_tc, columns},
+                 {&w->key_t, rows},
+                 {&w->value_t, rows},
+                 {&w->query_t, queries},
+                 {&w->dout, queries},
+                 {&w->dout_t, queries},
+                 {&w->score_t, scores},
+                 {&w->weight, scores},
+                 {&w->weight_t, scores},
+                 {&w->da, scores},
+                 {&w->da_t, scores},
+                 {&w->dq, queries},
+                 {&w->dq_w_t, queries},
+                 {&w->dq_r_t, queries},
+                 {&w->dkey, rows},
+                 {&w->dvalue, rows},
+                 {&w->dkey_t, rows},
+                 {&w->dvalue_t, rows},
+                 {&w->drel_t, rows},
+                 {&w->shift_t, QUERY_BLOCK * (s->keys_up + VEC)}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         *parts[i].to = data + at;
         at += (size_t)parts[i].count;
@@ -63,26 +75,23 @@ static void pack(const struct attention_tangent *p, const struct head_shape *s,
                  const struct tangent_work *w, int64_t b, int64_t n)
 {
     const struct attention *f = &p->fwd;
-    int64_t distances = f->rk.dim[0], hu = s->head_up, ld = s->keys_up;
+    int64_t hu = s->head_up, ld = s->keys_up;
     head_pack(f, s, &w->fwd, b, n);
-    for (int64_t j = 0; j < s->keys_up; j++) {
-        int64_t distance = s->keys - 1 - j;
-        bool real = j < s->keys, moves = real && j >= s->mem;
-        const float *key_t = moves ? row_of(&p->qkv_t, s, b, n, 1, j - s->mem) : NULL;
-        const float *value_t = moves ? row_of(&p->qkv_t, s, b, n, 2, j - s->mem) : NULL;
-        const float *value = real ? head_row(f, s, b, n, 2, j) : NULL;
-        const float *rk = real && distance < distances
-                              ? cpu_f32(&f->rk) + distance * s->width + n * s->head
-                              : NULL;
-        head_put_row(w->key + j * hu, real ? head_row(f, s, b, n, 1, j) : NULL, s->head, hu);
-        head_put_row(w->rel + j * hu, rk, s->head, hu);
-        head_put_row(w->key_t + j * hu, key_t, s->head, hu);
-        head_put_row(w->value_t + j * hu, value_t, s->head, hu);
-        for (int64_t e = 0; e < s->head; e++) {
-            w->value_c[e * ld + j] = value != NULL ? value[e] : 0;
-            w->key_tc[e * ld + j] = key_t != NULL ? key_t[e] : 0;
-            w->value_tc[e * ld + j] = value_t != NULL ? value_t[e] : 0;
+    for (int64_t first = 0; first < s->keys_up; first += VEC) {
+        const float *value[VEC], *key_t[VEC], *value_t[VEC];
+        for (int64_t i = 0; i < VEC; i++) {
+            int64_t j = first + i;
+            bool real = j < s->keys, moves = real && j >= s->mem;
+            value[i] = real ? head_row(f, s, b, n, 2, j) : NULL;
+            key_t[i] = moves ? row_of(&p->qkv_t, s, b, n, 1, j - s->mem) : NULL;
+            value_t[i] = moves ? row_of(&p->qkv_t, s, b, n, 2, j - s->mem) : NULL;
+            head_put_row(w->key + j * hu, real ? head_row(f, s, b, n, 1, j) : NULL, s->head, hu);
+            head_put_row(w->key_t + j * hu, key_t[i], s->head, hu);
+            head_put_row(w->value_t + j * hu, value_t[i], s->head, hu);
         }
+        head_put_columns(w->value_c + first, ld, value, s->head);
+        head_put_columns(w->key_tc + first, ld, key_t, s->head);
+        head_put_columns(w->value_tc + first, ld, value_t, s->head);
     }
 }
 
@@ -291,9 +300,12 @@ void cpu_attention_tangent(struct backend *be, const struct attention_tangent *p
     struct tangent_work none;
     size_t need = layout(&none, &s, NULL), width = (size_t)s.width;
     size_t positions = (size_t)(p->fwd.rk.dim[0] * s.width), stride = positions + 2 * width;
-    float *shares = cpu_scratch(be, stride * (size_t)be->threads, true, OP_attention_tangent);
-    if (shares == NULL)
+    size_t packed = positions_count(&s, true);
+    float *rel = cpu_scratch(be, packed + stride * (size_t)be->threads, true, OP_attention_tangent);
+    float *shares = rel + packed;
+    if (rel == NULL)
         return;
+    positions_pack(be, &p->fwd, &s, true, rel);
     memset(shares, 0, stride * (size_t)be->threads * sizeof *shares);
     int64_t tasks = s.batch * s.heads;
 #pragma omp parallel num_threads(be->threads) if (cpu_worth(tasks * s.len * s.keys))
@@ -305,9 +317,12 @@ void cpu_attention_tangent(struct backend *be, const struct attention_tangent *p
         w.dr_w_t = w.drk_t + positions;
         w.dr_r_t = w.dr_w_t + width;
 #pragma omp for schedule(static)
-        for (int64_t task = 0; task < tasks; task++)
+        for (int64_t task = 0; task < tasks; task++) {
+            w.fwd.rel_t = positions_columns(&s, true, rel, task % s.heads);
+            w.rel = positions_rows(&s, rel, task % s.heads);
             if (data != NULL)
                 head_tangent(p, &s, &w, task / s.heads, task % s.heads);
+        }
     }
     if (p->dout.data == NULL)
         return;
