@@ -1,8 +1,8 @@
 # deq: `make` builds build/deq, `make help` lists the rest.
 #
 # Layout: src/*/*.c is the library, cmd/*.c the program, tests/<folder>/test_*.c are test programs
-# (cmocka), tests/tools/*.c small programs that tests use, tests/*/*.bats tests of the binary and the
-# scripts. A new file is found by itself.
+# (cmocka), tests/tools/*.c small programs that tests use, tests/fuzz/fuzz_*.c fuzz targets,
+# tests/*/*.bats tests of the binary and the scripts. A new file is found by itself.
 
 # ---- What a user may set ------------------------------------------------------------------------
 ifeq ($(origin CC),default)
@@ -30,10 +30,12 @@ LIB_SRC := $(wildcard src/*/*.c)
 CMD_SRC := $(wildcard cmd/*.c)
 TEST_SRC := $(wildcard tests/*/test_*.c)
 TOOL_SRC := $(filter-out tests/tools/test_%,$(wildcard tests/tools/*.c))
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
+FUZZ := $(FUZZ_SRC:%.c=$(BUILD)/%)
 # Without a program yet there is only the library to build.
 DEQ := $(if $(filter cmd/main.c,$(CMD_SRC)),$(BUILD)/deq)
 FORMATTED = $(wildcard src/*/*.[ch] cmd/*.[ch] tests/*/*.[ch])
@@ -100,6 +102,12 @@ $(TOOLS): $(BUILD)/tests/tools/%: tests/tools/%.c $(BUILD)/libdeq.a $(BUILD)/fla
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< \
 	    $(BUILD)/libdeq.a $(LDLIBS)
 
+# With libFuzzer (FUZZER=1, see make fuzz), or with a driver that replays and changes a corpus.
+$(FUZZ): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libdeq.a $(BUILD)/flags
+	$(call say,FUZZ,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< \
+	    $(if $(FUZZER),-fsanitize=fuzzer,tests/fuzz/replay.c) $(BUILD)/libdeq.a $(LDLIBS)
+
 # Stamps: rewritten only when their text changes, so that changed flags rebuild what they touch.
 # -march=native is resolved to what it means here: a folder shared between machines is not reused.
 MACHINE := $(shell $(CC) --version 2>/dev/null | head -n 1; \
@@ -131,13 +139,23 @@ FORCE:
 # ---- Tests --------------------------------------------------------------------------------------
 # Programs for tests, here and with sanitizers; tests/run.sh runs them all. The optimiser makes the
 # sanitizers see phantoms now and then: warnings are for the plain build.
-tests: $(TESTS) $(TOOLS)
+tests: $(TESTS) $(TOOLS) $(FUZZ)
 asan:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CFLAGS='$(SANITIZE)' WERROR= tests all
 test: all tests asan
 	@tests/run.sh -b $(BUILD)
 demo:
 	@scripts/demo.sh
+
+# Hours of what `make test` does for seconds. TARGETS, RUNS, SECONDS: see scripts/fuzz.sh.
+RUNS ?= 10000000
+SECONDS ?= 0
+fuzz:
+	@scripts/deps.sh build fuzz
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-fuzz CC=clang FUZZER=1 WARN= \
+	    CFLAGS='-O2 -g -fsanitize=fuzzer-no-link,address,undefined' fuzzers
+	@scripts/fuzz.sh -b $(BUILD)-fuzz -r $(RUNS) -t $(SECONDS) $(TARGETS)
+fuzzers: $(FUZZ)
 
 # ---- Install ------------------------------------------------------------------------------------
 install: all
@@ -150,7 +168,7 @@ uninstall:
 
 # ---- Housekeeping -------------------------------------------------------------------------------
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
 format:
 	@clang-format -i $(FORMATTED)
 check-format:
@@ -163,6 +181,7 @@ help:
 	@echo '  demo          data, training, evaluation and a sample, in minutes (scripts/demo.sh)'
 	@echo '  asan          program and tests with address and undefined sanitizers, in build-asan'
 	@echo '  tests         the test programs only'
+	@echo '  fuzz          looks for files that break the readers, for hours: RUNS=N SECONDS=N TARGETS="config ..."'
 	@echo '  install       PREFIX/bin/deq and PREFIX/share/deq/configs; uninstall takes them away'
 	@echo '  format        clang-format on all sources; check-format only looks'
 	@echo '  clean         removes the build folders'
@@ -171,5 +190,5 @@ help:
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: all tests asan test demo install uninstall clean format check-format help
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d)
+.PHONY: all tests asan test demo fuzz fuzzers install uninstall clean format check-format help
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

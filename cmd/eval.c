@@ -204,6 +204,11 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
     TRY(snapshot_open(&e->from, r->checkpoint, err));
     e->config = e->from.config;
     TRY(apply(r, &e->config, err));
+    if (e->config.model.layers > 0 && r->nfe_count > 0)
+        return error_set(err, STATUS_USAGE,
+                         "--nfe: %s holds an explicit network of %lld layers, with no other number "
+                         "of evaluations",
+                         r->checkpoint, (long long)e->config.model.layers);
     struct stream_config data = {.dir = e->config.data.dir,
                                  .split = r->split,
                                  .batch = e->config.eval.batch,

@@ -3,8 +3,23 @@
 
 #include <string.h>
 
+static enum status check_trellis(struct config_model *m, struct error *err)
+{
+    if (m->blocks != 1)
+        return error_set(err, STATUS_CONFIG, "model.blocks: a trellis has no blocks; set it to 1");
+    if (m->wdrop > 0 && m->ksize == 1)
+        return error_set(err, STATUS_CONFIG,
+                         "model.wdrop: drops all taps but the newest, and with model.ksize 1 there "
+                         "is no other; set it to 0");
+    if (m->d_embed == 0)
+        m->d_embed = m->nout;
+    return STATUS_OK;
+}
+
 static enum status check_shape(struct config_model *m, struct error *err)
 {
+    if (m->cell == CELL_TRELLIS)
+        return check_trellis(m, err);
     if (m->d_head == 0 && m->d_model % m->n_head != 0)
         return error_set(err, STATUS_CONFIG,
                          "model.n_head: %lld does not divide model.d_model %lld",
@@ -18,6 +33,29 @@ static enum status check_shape(struct config_model *m, struct error *err)
                          (long long)m->n_head, (long long)m->d_head, (long long)m->d_model);
     if (m->d_embed == 0)
         m->d_embed = m->d_model;
+    return STATUS_OK;
+}
+
+static enum status check_layers(struct config *config, struct error *err)
+{
+    const struct config_model *m = &config->model;
+    if (m->layers == 0 && !m->tie_layers)
+        return error_set(err, STATUS_CONFIG,
+                         "model.tie_layers: false has no meaning without model.layers");
+    if (config_is_layered(m) && m->cell == CELL_TRELLIS)
+        return error_set(err, STATUS_CONFIG,
+                         "model.tie_layers: the layers of a trellis share their weights; set it to "
+                         "true");
+    if (config_is_layered(m) && m->blocks != 1)
+        return error_set(
+            err, STATUS_CONFIG,
+            "model.blocks: set it to 1 with untied layers: model.layers counts blocks");
+    if (config->gradient.recompute > 0 && m->blocks != 1)
+        return error_set(err, STATUS_CONFIG,
+                         "gradient.recompute: not with stacked blocks, whose memory needs what the "
+                         "last evaluation kept; set model.blocks to 1");
+    if (m->layers > 0)
+        config->train.pretrain_steps = 0; /* it is unrolled from the start */
     return STATUS_OK;
 }
 
@@ -79,6 +117,20 @@ static enum status check_solver(const struct config_solver *s, const char *name,
 static enum status check_extra_losses(const struct config *c, struct error *err)
 {
     const struct config_list *at = &c->correction.at;
+    bool penalty = c->jacobian.weight > 0 || c->jacobian.ramp_every > 0;
+    if (c->model.layers > 0 && (penalty || c->correction.weight > 0))
+        return error_set(err, STATUS_CONFIG,
+                         "%s.weight: an explicit network (model.layers %lld) has no equilibrium; "
+                         "set it to 0",
+                         penalty ? "jacobian" : "correction", (long long)c->model.layers);
+    if (penalty && c->jacobian.form == PENALTY_EXACT && c->model.cell == CELL_TRELLIS)
+        return error_set(
+            err, STATUS_CONFIG,
+            "jacobian.form: a trellis has no second derivatives; set it to difference");
+    if (penalty && c->gradient.recompute > 0)
+        return error_set(err, STATUS_CONFIG,
+                         "jacobian.weight: needs what gradient.recompute does not keep; set one of "
+                         "them to 0");
     if (c->correction.weight > 0 && at->count == 0)
         return error_set(err, STATUS_CONFIG,
                          "correction.weight: %g needs iterates in correction.at, for example [4]",
@@ -123,6 +175,7 @@ enum status config_resolve(struct config *config, int64_t vocab_size, struct err
     if (m->vocab_size == 0)
         m->vocab_size = vocab_size;
     TRY(check_shape(m, err));
+    TRY(check_layers(config, err));
     TRY(check_clusters(m, err));
     TRY(check_solver(&config->solver.forward, "forward", err));
     TRY(check_solver(&config->solver.backward, "backward", err));

@@ -11,11 +11,11 @@ struct model;
 
 struct correction {
     bool wanted;
-    int tape;                /* of the cell */
-    struct config_list at;   /* evaluations that lead to the iterates */
-    struct tensor *states;   /* owns: [at.count] of [B,L,W] */
-    struct tensor h, dh, dz; /* owns: [B,L,W] */
-    struct tensor nll;       /* owns: [B*L] */
+    int tape;              /* of the cell */
+    struct config_list at; /* evaluations that lead to the iterates */
+    struct tensor *states; /* owns: [at.count] of [B,L,W] */
+    struct tensor h, dz;   /* owns: [B,L,W] */
+    struct tensor nll;     /* owns: [B*L] */
 };
 
 /* Plans, if the model's configuration asks for it, and has the equilibrium keep the iterates. */
@@ -24,7 +24,8 @@ enum status correction_create(struct correction *c, struct model *m, int spare_t
 void correction_free(struct correction *c, struct model *m);
 
 /* After model_loss with a gradient: adds the gradients of weight * mean loss of the kept iterates'
- * outputs to those of all parameters; `scale` as in model_loss. Before the cell's end_backward. */
+ * outputs to those of all parameters; `scale` as in model_loss. After equilibrium_gradient, before
+ * the cell's end_backward. */
 void correction_apply(struct correction *c, struct model *m, double scale);
 
 #endif

@@ -2,15 +2,18 @@
 
 #include <math.h>
 
+bool penalty_wanted(const struct config *config)
+{
+    return config->jacobian.weight > 0 || config->jacobian.ramp_every > 0;
+}
+
 enum status penalty_create(struct penalty *p, struct cell *cell, const struct config *config,
                            int64_t batch, int64_t length, int spare_tape, struct error *err)
 {
     struct backend *be = cell->be;
     const struct config_jacobian *c = &config->jacobian;
-    *p = (struct penalty){.wanted = c->weight > 0 || c->ramp_every > 0,
-                          .form = c->form,
-                          .step = c->step,
-                          .tape = spare_tape};
+    *p = (struct penalty){
+        .wanted = penalty_wanted(config), .form = c->form, .step = c->step, .tape = spare_tape};
     if (!p->wanted)
         return STATUS_OK;
     struct tensor *const all[] = {&p->v, &p->w, &p->r};

@@ -25,6 +25,8 @@ struct penalty {
     int64_t numbers; /* n of the last call; 0: there was none since penalty_skip */
 };
 
+/* Whether the configuration has such a penalty in any step. */
+bool penalty_wanted(const struct config *config);
 /* Plans nothing if the configuration has no penalty. `spare_tape`: one the equilibrium leaves. */
 enum status penalty_create(struct penalty *p, struct cell *cell, const struct config *config,
                            int64_t batch, int64_t length, int spare_tape, struct error *err);

@@ -18,7 +18,7 @@ static struct tangent_call call_of(const struct transformer_cell *c, int64_t j, 
         .shape = &c->shape,
         .w = &b->w,
         .in = &b->input,
-        .tape = &b->tapes[tape],
+        .tape = transformer_cell_tape(c, j, tape),
         .scratch = &c->scratch,
         .tangent = &b->tangent,
         .more = &c->more,
@@ -53,8 +53,7 @@ void transformer_cell_vjp_tangent(struct cell *base, int tape, const struct tens
         struct tensor to = cut(&c->pair_d[j % 2], z), to_t = cut(&c->pair_t[j % 2], z);
         struct block_grads grads = transformer_cell_grads(c, j, z);
         block_vjp_tangent(&call, &from, &from_t, &to, &to_t, &grads);
-        if (grads.dmem.data != NULL)
-            transformer_cell_memory_gain(c, &c->block[j], &grads.dmem);
+        transformer_cell_gain_gradient(c, j, tape, &grads.dmem);
         from = to;
         from_t = to_t;
     }

@@ -100,6 +100,10 @@ static enum status set_up(struct comparison *c, struct snapshot *from, const str
     static const char *const plain[] = {"jacobian.weight=0", "jacobian.ramp_every=0",
                                         "correction.weight=0", "train.pretrain_steps=0", NULL};
     c->base = *config;
+    if (config->model.layers > 0)
+        return error_set(err, STATUS_CONFIG,
+                         "model.layers: an explicit network has no fixed point to compare ways of "
+                         "passing");
     TRY(set_all(&c->base, plain, err));
     struct config tight = c->base;
     TRY(set_all(&tight, tight_forward, err));
@@ -133,7 +137,7 @@ static void copy_memory(struct comparison *c, struct model *m)
 {
     struct memory *from, *to;
     struct cell *a = c->reference->cell, *b = m->cell;
-    b->ops->reset_memory(b);
+    cell_reset_memory(b);
     for (int i = 0; (from = a->ops->memory(a, i)) != NULL; i++) {
         to = b->ops->memory(b, i);
         struct tensor rows = memory_view(from);
@@ -146,7 +150,7 @@ static void copy_memory(struct comparison *c, struct model *m)
 static enum status gradient(struct comparison *c, struct model *m, const struct batch *batch,
                             float *to, struct gradient_row *row, struct error *err)
 {
-    struct solve_report report;
+    struct solve_report forward, backward;
     double start = clock_seconds(), between;
     model_refresh(m);
     model_begin(m, batch->input, batch->L, &c->masks);
@@ -158,16 +162,12 @@ static enum status gradient(struct comparison *c, struct model *m, const struct 
     model_finish_gradients(m);
     op_download(c->be, to, DTYPE_F32, &m->params->g);
     row->backward_s = clock_seconds() - between;
-    row->forward_evals = (double)m->eq->unrolled;
-    row->backward_evals = row->forward_evals > 0 ? row->forward_evals : 1;
-    if (m->eq->method != GRADIENT_UNROLL) {
-        TRY(solver_report(m->eq->forward, &report, err));
-        row->forward_evals += report.evals_mean;
-    }
-    if (m->eq->backward != NULL) {
-        TRY(solver_report(m->eq->backward, &report, err));
-        row->backward_evals = report.evals_mean + 1; /* and the one through all parameters */
-    }
+    TRY(equilibrium_report(m->eq, &forward, &backward, err));
+    bool implicit = m->eq->unrolled == 0 && m->eq->backward != NULL;
+    row->forward_evals = forward.evals_mean;
+    if (m->eq->applied == 0) /* phantom steps come after the solve */
+        row->forward_evals += (double)m->eq->unrolled;
+    row->backward_evals = backward.evals_mean + (implicit ? 1 : 0); /* and the one for parameters */
     return STATUS_OK;
 }
 

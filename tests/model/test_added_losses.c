@@ -54,7 +54,7 @@ static double added_loss(struct added *a)
     if (!a->penalty) {
         double nll[BATCH * LENGTH];
         m->target = a->f.target;
-        model_output_loss(m, &a->f_z, &m->nll, 1.0, NULL);
+        model_output_loss(m, &a->f_z, &m->nll, 1.0, false);
         op_download(&a->f.be, nll, DTYPE_F64, &m->nll);
         for (int i = 0; i < BATCH * LENGTH; i++)
             sum += nll[i];

@@ -101,7 +101,7 @@ static void check_gradient(struct second *s)
     struct tensor all, kept;
     (void)phi(s);
     m->cell->ops->vjp_tangent(m->cell, 0, &s->z, &s->f_z, &s->w, &s->v, &s->dz);
-    struct tensor de = tensor_prefix(&m->dh, 3, BATCH, LENGTH, 8, 1), rows = tensor_matrix(&de);
+    struct tensor de = tensor_prefix(&m->dq, 3, BATCH, LENGTH, 8, 1), rows = tensor_matrix(&de);
     m->cell->ops->end_backward(m->cell, &de);
     if (m->mask_in.data != NULL)
         op_mul_bcast(&s->f.be, &de, &de, &m->mask_in);

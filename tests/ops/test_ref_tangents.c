@@ -2,8 +2,8 @@
  * e, against central differences. */
 #include "ops/problem.h"
 
-* / static void expect_difference(const char *what, const struct tensor *up,
-                                  const struct tensor *down, const struct tensor *got)
+static void expect_difference(const char *what, const struct tensor *up, const struct tensor *down,
+                              const struct tensor *got)
 {
     double err2 = 0, norm2 = 0;
     for (int64_t i = 0; i < tensor_count(got); i++) {
