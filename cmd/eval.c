@@ -6,6 +6,7 @@
 #include "options.h"
 #include "train/evaluation.h"
 #include "train/snapshot.h"
+#include "train/trainer.h"
 
 #include <errno.h>
 #include <math.h>
@@ -28,7 +29,9 @@ static const char usage[] =
     "      --tgt-len N         positions of a segment\n"
     "      --mem-len N         positions of memory\n"
     "      --nfe LIST          a table against exactly so many evaluations of f: 1,2,4,8,12,16,30\n"
-    "      --set KEY=VALUE     change a key of solver.* or eval.*; may be repeated\n"
+    "      --set KEY=VALUE     change a key of solver.* or eval.*, or train.precision (products "
+    "are\n"
+    "                          in fp32 otherwise, however they were in training); may be repeated\n"
     "      --check-causality   test for leaks in every segment, not just in a few\n"
     "      --spectral-radius   how fast plain iteration contracts: the spectral radius of f's\n"
     "                          Jacobian at the equilibrium, in four segments (power method)\n"
@@ -171,9 +174,12 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
 static enum status apply(const struct request *r, struct config *config, struct error *err)
 {
     for (int i = 0; i < r->set_count; i++) {
-        if (strncmp(r->set[i], "solver.", 7) != 0 && strncmp(r->set[i], "eval.", 5) != 0)
+        if (strncmp(r->set[i], "solver.", 7) != 0 && strncmp(r->set[i], "eval.", 5) != 0 &&
+            strncmp(r->set[i], "train.precision=", 16) != 0)
             return error_set(err, STATUS_USAGE,
-                             "--set %s: only solver.* and eval.* can be changed here", r->set[i]);
+                             "--set %s: only solver.*, eval.* and train.precision can be changed "
+                             "here",
+                             r->set[i]);
         TRY(config_set(config, r->set[i], err));
     }
     if (r->batch > 0)
@@ -203,6 +209,7 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
     TRY(device_open(&e->be, r->device, (int)r->threads, err));
     TRY(snapshot_open(&e->from, r->checkpoint, err));
     e->config = e->from.config;
+    e->config.train.precision = PRECISION_FP32;
     TRY(apply(r, &e->config, err));
     if (e->config.model.layers > 0 && r->nfe_count > 0)
         return error_set(err, STATUS_USAGE,
@@ -219,6 +226,7 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
                          "%s: trained on another vocabulary than that of the shards in %s: "
                          "tokenize the text with --vocab (its vocabulary: deq info)",
                          r->checkpoint, e->config.data.dir);
+    TRY(trainer_set_precision(&e->be, &e->config.train, err));
     TRY(evaluation_model(&e->model, &e->be, &e->config, NULL, r->spectrum, err));
     TRY(snapshot_read_params(&e->from, e->model->params, err));
     model_refresh(e->model);

@@ -63,6 +63,7 @@ struct backend {
     const struct ops *ops; /* borrows: a const table */
     void *impl;            /* owns: the backend's private state, freed by ops->close */
     int threads;
+    enum precision precision; /* of products: backend_set_precision */
     size_t bytes, peak_bytes; /* memory given out by op_alloc now, and at most */
     int64_t syncs;            /* downloads so far */
     struct op_stat stat[OP_COUNT];
@@ -76,6 +77,10 @@ enum status backend_init(struct backend *be, const struct ops *ops, void *impl, 
                          struct error *err);
 /* Releases the backend's own state. Memory from op_alloc must have been released before. */
 void backend_close(struct backend *be);
+
+/* Changes the number format of products; it starts as PRECISE_REAL. STATUS_DEVICE if the device has
+ * no such products. */
+enum status backend_set_precision(struct backend *be, enum precision precision, struct error *err);
 
 const char *op_name(enum op_id id);
 const char *solve_reason_text(enum solve_reason reason);

@@ -26,6 +26,11 @@
 
 struct backend;
 
+/* What the factors of `gemm` are rounded to before they are multiplied; sums are in the real type,
+ * everything else keeps it, and so may products too small to gain by it. TF32 has 10 bits of
+ * mantissa, BF16 7 (units of 2^-11 and 2^-8): a residual of a solve cannot fall much below that. */
+enum precision { PRECISE_REAL, PRECISE_TF32, PRECISE_BF16 };
+
 /* c = alpha * op(a) * op(b) + beta * c, all 2-D; op transposes where the flag is set.
  * beta 0 overwrites c whatever it held, NaN included; an empty inner dimension leaves beta * c.
  * A stride other than 0 is the distance
@@ -294,6 +299,9 @@ struct ops {
     void (*copy)(struct backend *be, const struct tensor *dst, const struct tensor *src);
     void (*fill)(struct backend *be, const struct tensor *t, double value);
     void (*close)(struct backend *be);
+    /* Products from now on: see enum precision. STATUS_DEVICE, with the remedy, if the device has
+     * no such products, and nothing has changed then. Callers use backend_set_precision. */
+    enum status (*set_precision)(struct backend *be, enum precision precision, struct error *err);
 
     /* --- products and elementwise ------------------------------------------------------------ */
     void (*gemm)(struct backend *be, const struct gemm *p);

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "train/trainer.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -130,6 +131,7 @@ static enum status run(struct backend *be, const struct config *config, bool tra
     struct solve_report forward, backward;
     double *times = NULL;
     *r = (struct bench_step_result){.tokens = b.count};
+    TRY_OUT(trainer_set_precision(be, c, err));
     TRY_OUT(mem_alloc((void **)&times, (size_t)steps, sizeof *times, err));
     TRY_OUT(mem_alloc((void **)&b.tokens, (size_t)(2 * b.count), sizeof *b.tokens, err));
     TRY_OUT(model_create(&b.model, be, config, NULL, &plan, err));

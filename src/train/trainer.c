@@ -38,6 +38,19 @@ static enum status continue_from(struct trainer *t, struct snapshot *from, struc
     return stream_seek(t->stream, t->state.epoch, t->state.segment, err);
 }
 
+_Static_assert((int)PRECISION_TF32 == (int)PRECISE_TF32, "precisions are listed alike");
+_Static_assert((int)PRECISION_BF16 == (int)PRECISE_BF16, "precisions are listed alike");
+
+enum status trainer_set_precision(struct backend *be, const struct config_train *train,
+                                  struct error *err)
+{
+    struct error why;
+    enum status status = backend_set_precision(be, (enum precision)train->precision, &why);
+    if (status != STATUS_OK)
+        return error_set(err, status, "train.precision: %.800s", why.text);
+    return STATUS_OK;
+}
+
 enum status trainer_create(struct trainer *t, struct backend *be, const struct config *config,
                            struct snapshot *from, struct error *err)
 {
@@ -51,6 +64,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, const struct c
                               .mem_len = c->mem_len,
                               .memories = (int)c->accumulate,
                               .train = true};
+    TRY_OUT(trainer_set_precision(be, c, err));
     TRY_OUT(trainer_resolve_data(&t->config, &t->vocab, err));
     TRY_OUT(stream_open(&t->stream, &data, err));
     TRY_OUT(model_create(&t->model, be, &t->config, NULL, &plan, err));

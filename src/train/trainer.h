@@ -48,6 +48,10 @@ void trainer_free(struct trainer *t);
  * leaves parameters and moments as they were and empties the segment memory. */
 enum status trainer_step(struct trainer *t, struct step_report *report, struct error *err);
 
+/* Products as the configuration wants them, or STATUS_DEVICE. */
+enum status trainer_set_precision(struct backend *be, const struct config_train *train,
+                                  struct error *err);
+
 /* What a checkpoint of this training holds. */
 struct snapshot_source trainer_snapshot(const struct trainer *t);
 

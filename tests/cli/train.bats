@@ -108,6 +108,25 @@ stop_run()
         grep -q '"spectral_radius":[0-9.]*,"spectral_radius_max":[0-9.]*'
 }
 
+@test "train.precision: bf16 where the processor has it, else one clear refusal; tf32 never" {
+    run "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/half" \
+        --set train.precision=bf16 --set model.d_model=64 --set model.d_inner=128
+    if [ "$status" -eq 0 ]; then
+        "$DEQ" eval "$BATS_TEST_TMPDIR/half/best.bin" --json > "$BATS_TEST_TMPDIR/full"
+        "$DEQ" eval "$BATS_TEST_TMPDIR/half/best.bin" --json --set train.precision=bf16 \
+            > "$BATS_TEST_TMPDIR/rounded"
+        nll() { sed 's/.*"nll":\([0-9.]*\).*/\1/' "$BATS_TEST_TMPDIR/$1"; }
+        [ "$(nll full)" != "$(nll rounded)" ]
+        awk "BEGIN { d = $(nll full) - $(nll rounded); exit !(d < 0.02 && d > -0.02) }"
+    else
+        [ "$status" -eq 69 ]
+        [[ "$output" == *"train.precision: bf16"*"use fp32"* ]]
+    fi
+    run "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/tf" --set train.precision=tf32
+    [ "$status" -eq 69 ]
+    [[ "$output" == *"train.precision: tf32"*"use fp32"* ]]
+}
+
 @test "added losses that cannot be are refused with the remedy" {
     run "$DEQ" train --config "$config" --set correction.weight=1 --dry-run
     [ "$status" -eq 78 ]

@@ -25,6 +25,7 @@
     X(memory)            \
     X(fill_copy)         \
     X(gemm)              \
+    X(gemm_rounded)      \
     X(gemm_block)        \
     X(axpby)             \
     X(mul_bcast)         \

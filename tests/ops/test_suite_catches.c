@@ -27,6 +27,14 @@ static void bad_gemm(struct backend *be, const struct gemm *p)
 }
 
 /* The last column of a block is forgotten. */
+/* Multiplies as in the real type whatever the precision. */
+static void bad_gemm_rounding(struct backend *be, const struct gemm *p)
+{
+    struct backend exact = *be;
+    exact.precision = PRECISE_REAL;
+    good(be)->gemm(&exact, p);
+}
+
 static void bad_gemm_stride(struct backend *be, const struct gemm *p)
 {
     struct gemm q = *p;
@@ -230,6 +238,7 @@ static void bad_row_dots(struct backend *be, const struct tensor *dots, const st
 /* X(slot, broken function, case that must notice, part of what it must say) */
 #define SABOTAGES(X)                                                          \
     X(gemm, bad_gemm, gemm, "c[2111 of 2112]")                                \
+    X(gemm, bad_gemm_rounding, gemm_rounded, "c[")                            \
     X(gemm, bad_gemm_stride, gemm_block, "c[")                                \
     X(axpby, bad_axpby, axpby, "got nan")                                     \
     X(col_sum, bad_col_sum, col_sum, "different bits")                        \
@@ -319,6 +328,7 @@ static void refuses_empty_slots(void **state)
     X(alloc)
     X(release)
     X(close)
+    X(set_precision)
 #undef X
     (void)state;
 }
