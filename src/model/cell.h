@@ -38,6 +38,7 @@ struct cell_plan {
 /* What the model's other layers must know of a cell. */
 struct cell_ends {
     int64_t input;        /* E: numbers of an embedded token */
+    int64_t state;        /* W: numbers of a position's state */
     int64_t output_start; /* the softmax sees numbers [output_start, + output) of a state */
     int64_t output;
     double embed_scale; /* factor of the embedding */

@@ -19,6 +19,7 @@ enum config_scope { CONFIG_TOKEN, CONFIG_PREFIX, CONFIG_SEQUENCE, CONFIG_BATCH }
 enum config_stop { CONFIG_STOP_REL, CONFIG_STOP_ABS, CONFIG_STOP_FIXED };
 enum config_ridge { RIDGE_REL, RIDGE_ABS };
 enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
+enum config_start { START_ZERO, START_LINEAR };
 enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
 enum config_optimizer { OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT };
@@ -45,6 +46,7 @@ struct config_model {
     double init_std, proj_init_std;
     int64_t vocab_size;
     bool compat;
+    int64_t start;
 };
 
 struct config_solver {

@@ -54,6 +54,12 @@ static enum status check_layers(struct config *config, struct error *err)
         return error_set(err, STATUS_CONFIG,
                          "gradient.recompute: not with stacked blocks, whose memory needs what the "
                          "last evaluation kept; set model.blocks to 1");
+    if (m->layers > 0 && m->start != START_ZERO)
+        return error_set(
+            err, STATUS_CONFIG,
+            "model.start: an explicit network (model.layers %lld) has no solve; set it "
+            "to zero",
+            (long long)m->layers);
     if (m->layers > 0)
         config->train.pretrain_steps = 0; /* it is unrolled from the start */
     return STATUS_OK;

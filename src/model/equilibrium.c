@@ -183,8 +183,9 @@ static enum status solve_for_output(struct equilibrium *eq, const struct tensor 
     return STATUS_OK;
 }
 
-enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e, int64_t layers,
-                              bool train, struct error *err)
+enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
+                              const struct tensor *start, int64_t layers, bool train,
+                              struct error *err)
 {
     eq->unrolled = eq->applied = eq->calls = eq->kept_count = 0;
     if (eq->layers > 0)
@@ -195,7 +196,10 @@ enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e, in
         return run_layers(eq, e, layers, train, err);
     struct tensor z = explicit_state(&eq->net, 0, e->dim[0], e->dim[1]);
     struct tensor f = explicit_state(&eq->net, 1, e->dim[0], e->dim[1]);
-    op_fill(eq->cell->be, &z, 0.0);
+    if (start->data != NULL)
+        op_copy(eq->cell->be, &z, start);
+    else
+        op_fill(eq->cell->be, &z, 0.0);
     return train ? solve_for_training(eq, &z, &f, err) : solve_for_output(eq, &z, &f, err);
 }
 

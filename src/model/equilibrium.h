@@ -60,10 +60,11 @@ void equilibrium_free(struct equilibrium *eq);
 struct tensor equilibrium_idle(const struct equilibrium *eq);
 
 /* Finds the output of the segment the cell has begun with embedded tokens e: eq->h, valid until the
- * next call. `layers` > 0: that many plain applications instead of a solve. `train`: a gradient
- * will follow. */
-enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e, int64_t layers,
-                              bool train, struct error *err);
+ * next call. A solve starts from `start` [B,L,W], data NULL: zero. `layers` > 0: that many plain
+ * applications instead of a solve. `train`: a gradient will follow. */
+enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
+                              const struct tensor *start, int64_t layers, bool train,
+                              struct error *err);
 
 /* The last evaluation of f that the output is made of. */
 struct equilibrium_point equilibrium_last(const struct equilibrium *eq);

@@ -9,7 +9,9 @@ enum status model_declare(struct params *params, const struct config_model *mode
                           struct error *err)
 {
     TRY(vocabulary_layers_declare(params, model, err));
-    return cell_kind_of(model)->declare(params, model, err);
+    TRY(cell_kind_of(model)->declare(params, model, err));
+    struct cell_ends ends = cell_kind_of(model)->ends(model);
+    return start_declare(params, model, ends.state, ends.input, err);
 }
 
 static enum status declare_params(struct model *m, struct error *err)
@@ -121,6 +123,8 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     TRY_OUT(vocabulary_layers_create(&m->vocab, m->params, &config->model,
                                      plan->batch * plan->length, &idle, err));
     TRY_OUT(plan_tensors(m, err));
+    TRY_OUT(start_create(&m->start, m->params, &config->model, plan->batch, plan->length,
+                         m->cell->width, m->cell->ends.input, err));
     if (plan->train) {
         int spare = equilibrium_tapes(config, true);
         TRY_OUT(penalty_create(&m->penalty, m->cell, &m->config, plan->batch, plan->length, spare,
@@ -143,6 +147,7 @@ void model_free(struct model *m)
                                     &m->mask_word, &m->mask_token, &m->found};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(m->be, owned[i]);
+    start_free(&m->start, m->be);
     penalty_free(&m->penalty, m->be);
     correction_free(&m->correction, m);
     equilibrium_free(m->eq);
@@ -291,7 +296,10 @@ enum status model_solve(struct model *m, int64_t layers, bool gradient, struct e
 {
     struct tensor e = segment(m, &m->e);
     assert(!gradient || m->plan.train);
-    TRY(equilibrium_solve(m->eq, &e, layers, gradient, err));
+    struct tensor start = {0};
+    if (layers == 0)
+        start = start_eval(&m->start, m->be, &e);
+    TRY(equilibrium_solve(m->eq, &e, &start, layers, gradient, err));
     take_output(m, &m->eq->h);
     return STATUS_OK;
 }
@@ -371,6 +379,10 @@ enum status model_backward(struct model *m, struct error *err)
     TRY(equilibrium_gradient(m->eq, &dh, &de, also.data != NULL ? &also : NULL, err));
     if (m->correction.wanted)
         correction_apply(&m->correction, m, m->scale);
+    if (m->eq->applied == 0) { /* solved */
+        struct tensor e = segment(m, &m->e);
+        start_fit(&m->start, m->be, &e, &m->eq->z);
+    }
     m->cell->ops->end_backward(m->cell, &de);
     mask_embedding(m, &de);
     embedding_vjp(&m->vocab.embedding, m->be, &m->vocab.input, &rows);

@@ -10,6 +10,7 @@
 
 #include "model/correction.h"
 #include "model/penalty.h"
+#include "model/start.h"
 #include "model/vocabulary_layers.h"
 
 struct model_plan {
@@ -35,11 +36,12 @@ struct model {
     /* train, owned: gradients of what the softmax sees [B,L,O], of the state [B,L,W] and of e
      * [B,L,E]; where the sizes agree, one buffer in turn (no data: dq) */
     struct tensor dq, dstate, de;
-    struct tensor mask_in;        /* owns: [B,1,E] */
-    struct tensor mask_out;       /* owns: [B,1,O]; [B,L,1] where positions are dropped */
-    struct tensor mask_word;      /* owns: [V,1], emb_dropout */
-    struct tensor mask_token;     /* owns: [B,L,1] of it, the current segment's */
-    struct tensor found;          /* owns: [B*L,1] scratch for that */
+    struct tensor mask_in;    /* owns: [B,1,E] */
+    struct tensor mask_out;   /* owns: [B,1,O]; [B,L,1] where positions are dropped */
+    struct tensor mask_word;  /* owns: [V,1], emb_dropout */
+    struct tensor mask_token; /* owns: [B,L,1] of it, the current segment's */
+    struct tensor found;      /* owns: [B*L,1] scratch for that */
+    struct start start;
     struct penalty penalty;       /* train */
     struct correction correction; /* train */
     /* of the current segment */

@@ -286,6 +286,7 @@ static struct block_shape shape_of(const struct config_model *m)
 static struct cell_ends ends(const struct config_model *m)
 {
     return (struct cell_ends){.input = m->d_model,
+                              .state = m->d_model,
                               .output = m->d_model,
                               .embed_scale = sqrt((double)m->d_model),
                               .dropout_in = m->dropout,

@@ -44,6 +44,7 @@ static enum status declare(struct params *p, const struct config_model *m, struc
 static struct cell_ends ends(const struct config_model *m)
 {
     return (struct cell_ends){.input = m->d_embed,
+                              .state = 2 * half_of(m),
                               .output_start = m->nhid,
                               .output = m->nout,
                               .embed_scale = 1,

@@ -108,6 +108,23 @@ stop_run()
         grep -q '"spectral_radius":[0-9.]*,"spectral_radius_max":[0-9.]*'
 }
 
+@test "a learned start: solves begin nearer, a cut run goes on the same, nothing leaks" {
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/start" --set model.start=linear \
+        --set train.steps=120 --set train.checkpoint_every=60
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/again" --set model.start=linear \
+        --set train.steps=120 --set train.checkpoint_every=60 \
+        --resume "$BATS_TEST_TMPDIR/start/step-00000060.bin"
+    [ "$(digest "$BATS_TEST_TMPDIR/again/last.bin")" = \
+        "$(digest "$BATS_TEST_TMPDIR/start/last.bin")" ]
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/zero" --set train.steps=120
+    first() { "$DEQ" eval "$BATS_TEST_TMPDIR/$1/last.bin" --nfe 1 --check-causality --json; }
+    number() { sed "s/.*\"$1\":\([0-9.e-]*\).*/\1/"; }
+    # the residual of the very first evaluation; from zero it is 1
+    awk "BEGIN { exit !($(first start | number residual_mean) < 0.8 * \
+        $(first zero | number residual_mean)) }"
+    [ "$(first start | number leak)" = 0 ]
+}
+
 @test "train.precision: bf16 where the processor has it, else one clear refusal; tf32 never" {
     run "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/half" \
         --set train.precision=bf16 --set model.d_model=64 --set model.d_inner=128
