@@ -6,6 +6,7 @@
 #include "options.h"
 #include "train/evaluation.h"
 #include "train/snapshot.h"
+#include "train/trainer.h"
 
 #include <errno.h>
 #include <math.h>
@@ -28,8 +29,12 @@ static const char usage[] =
     "      --tgt-len N         positions of a segment\n"
     "      --mem-len N         positions of memory\n"
     "      --nfe LIST          a table against exactly so many evaluations of f: 1,2,4,8,12,16,30\n"
-    "      --set KEY=VALUE     change a key of solver.* or eval.*; may be repeated\n"
+    "      --set KEY=VALUE     change a key of solver.* or eval.*, or train.precision (products "
+    "are\n"
+    "                          in fp32 otherwise, however they were in training); may be repeated\n"
     "      --check-causality   test for leaks in every segment, not just in a few\n"
+    "      --spectral-radius   how fast plain iteration contracts: the spectral radius of f's\n"
+    "                          Jacobian at the equilibrium, in four segments (power method)\n"
     "      --device NAME       auto, cpu, cuda, or ref (default: auto)\n"
     "      --threads N         processor threads (default: all)\n"
     "      --json              one JSON object as the last line: ppl, nll, tokens, ppl_word,\n"
@@ -48,6 +53,7 @@ enum {
     OPT_NFE,
     OPT_SET,
     OPT_CAUSAL,
+    OPT_SPECTRUM,
     OPT_DEVICE,
     OPT_THREADS,
     OPT_JSON,
@@ -56,8 +62,8 @@ enum {
     MAX_THREADS = 4096
 };
 
-/* Segments tested for leaks without --check-causality. */
-enum { LEAK_SEGMENTS = 4 };
+/* Segments tested for leaks without --check-causality, and for the spectral radius. */
+enum { LEAK_SEGMENTS = 4, SPECTRUM_SEGMENTS = 4 };
 
 static const struct option options[] = {
     {"data", required_argument, NULL, OPT_DATA},
@@ -68,6 +74,7 @@ static const struct option options[] = {
     {"nfe", required_argument, NULL, OPT_NFE},
     {"set", required_argument, NULL, OPT_SET},
     {"check-causality", no_argument, NULL, OPT_CAUSAL},
+    {"spectral-radius", no_argument, NULL, OPT_SPECTRUM},
     {"device", required_argument, NULL, OPT_DEVICE},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"json", no_argument, NULL, OPT_JSON},
@@ -82,7 +89,7 @@ struct request {
     int nfe_count;
     const char *set[MAX_SET];
     int set_count;
-    bool check_causality, json;
+    bool check_causality, spectrum, json;
 };
 
 static enum status parse_nfe(struct request *r, const char *text, struct error *err)
@@ -132,6 +139,9 @@ static enum status take_option(struct request *r, int option, struct error *err)
     case OPT_CAUSAL:
         r->check_causality = true;
         return STATUS_OK;
+    case OPT_SPECTRUM:
+        r->spectrum = true;
+        return STATUS_OK;
     case OPT_DEVICE:
         r->device = optarg;
         return STATUS_OK;
@@ -164,9 +174,12 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
 static enum status apply(const struct request *r, struct config *config, struct error *err)
 {
     for (int i = 0; i < r->set_count; i++) {
-        if (strncmp(r->set[i], "solver.", 7) != 0 && strncmp(r->set[i], "eval.", 5) != 0)
+        if (strncmp(r->set[i], "solver.", 7) != 0 && strncmp(r->set[i], "eval.", 5) != 0 &&
+            strncmp(r->set[i], "train.precision=", 16) != 0)
             return error_set(err, STATUS_USAGE,
-                             "--set %s: only solver.* and eval.* can be changed here", r->set[i]);
+                             "--set %s: only solver.*, eval.* and train.precision can be changed "
+                             "here",
+                             r->set[i]);
         TRY(config_set(config, r->set[i], err));
     }
     if (r->batch > 0)
@@ -196,6 +209,7 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
     TRY(device_open(&e->be, r->device, (int)r->threads, err));
     TRY(snapshot_open(&e->from, r->checkpoint, err));
     e->config = e->from.config;
+    e->config.train.precision = PRECISION_FP32;
     TRY(apply(r, &e->config, err));
     if (e->config.model.layers > 0 && r->nfe_count > 0)
         return error_set(err, STATUS_USAGE,
@@ -212,7 +226,8 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
                          "%s: trained on another vocabulary than that of the shards in %s: "
                          "tokenize the text with --vocab (its vocabulary: deq info)",
                          r->checkpoint, e->config.data.dir);
-    TRY(evaluation_model(&e->model, &e->be, &e->config, NULL, err));
+    TRY(trainer_set_precision(&e->be, &e->config.train, err));
+    TRY(evaluation_model(&e->model, &e->be, &e->config, NULL, r->spectrum, err));
     TRY(snapshot_read_params(&e->from, e->model->params, err));
     model_refresh(e->model);
     return STATUS_OK;
@@ -242,6 +257,7 @@ static enum status evaluate(struct evaluation *e, const struct request *r, int64
     struct evaluation_options how = {
         .max_iter = nfe > 0 ? nfe : e->config.eval.max_iter,
         .fixed = nfe > 0,
+        .spectrum_segments = r->spectrum ? SPECTRUM_SEGMENTS : 0,
         .leak_segments = r->check_causality ? stream_segments(e->stream) : LEAK_SEGMENTS,
     };
     enum status status = evaluation_run(e->model, e->stream, &how, result, show_progress, e, err);
@@ -268,6 +284,12 @@ static void write_result(struct json_writer *w, const struct evaluation_result *
     json_write_real(w, "leak", r->leak_max);
     json_write_real(w, "leak_mean", r->leak_mean);
     json_write_int(w, "leak_positions", r->leak_positions);
+    if (r->radius_sequences > 0) {
+        json_write_real(w, "spectral_radius", r->radius_mean);
+        json_write_real(w, "spectral_radius_max", r->radius_max);
+        json_write_real(w, "spectral_radius_rayleigh", r->rayleigh_mean);
+        json_write_int(w, "spectral_radius_sequences", r->radius_sequences);
+    }
     json_write_real(w, "tokens_per_s", r->tokens_per_s);
     json_write_real(w, "seconds", r->seconds);
 }
@@ -324,6 +346,11 @@ static void print_report(const struct evaluation *e, const struct request *r,
            m->nfe_mean, (long long)m->nfe_max, m->rel_mean, m->rel_max);
     printf("  leak           %.3g nats at most (mean %.3g, %lld positions tested)\n", m->leak_max,
            m->leak_mean, (long long)m->leak_positions);
+    if (m->radius_sequences > 0)
+        printf(
+            "  spectral radius  %.3f on average, %.3f at most (%lld sequences; Rayleigh quotient "
+            "as published: %.3f)\n",
+            m->radius_mean, m->radius_max, (long long)m->radius_sequences, m->rayleigh_mean);
     printf("  speed          %.0f tokens/s (%.1f s)\n", m->tokens_per_s, m->seconds);
 }
 

@@ -26,14 +26,11 @@ size_t head_work_layout(struct head_work *w, const struct head_shape *s, float *
     const struct {
         float **to;
         int64_t count;
-    } parts[] = {{&w->key_t, s->head * s->keys_up},
-                 {&w->rel_t, s->head * s->keys_up},
-                 {&w->value, s->keys * s->head_up},
-                 {&w->query_w, QUERY_BLOCK * s->head_up},
-                 {&w->query_r, QUERY_BLOCK * s->head_up},
-                 {&w->score, QUERY_BLOCK * s->keys_up},
-                 {&w->shift, QUERY_BLOCK * (s->keys_up + VEC)},
-                 {&w->out, QUERY_BLOCK * s->head_up}};
+    } parts[] = {
+        {&w->key_t, s->head * s->keys_up},       {&w->value, s->keys * s->head_up},
+        {&w->query_w, QUERY_BLOCK * s->head_up}, {&w->query_r, QUERY_BLOCK * s->head_up},
+        {&w->score, QUERY_BLOCK * s->keys_up},   {&w->shift, QUERY_BLOCK * (s->keys_up + VEC)},
+        {&w->out, QUERY_BLOCK * s->head_up}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         *parts[i].to = data + at;
         at += (size_t)parts[i].count;
@@ -51,29 +48,77 @@ struct query_block query_block_of(const struct head_shape *s, int64_t first)
     return q;
 }
 
-/* t[e, j] = row_j[e] for one key. */
-static void put_column(float *t, int64_t ld, int64_t j, const float *row, int64_t head)
+void head_put_columns(float *t, int64_t ld, const float *const row[VEC], int64_t head)
 {
-    for (int64_t e = 0; e < head; e++)
-        t[e * ld + j] = row != NULL ? row[e] : 0;
+    int64_t e = 0;
+    for (; e + VEC <= head; e += VEC) {
+        vec x[VEC];
+        for (int j = 0; j < VEC; j++)
+            x[j] = row[j] != NULL ? vec_load(row[j] + e) : vec_set(0);
+        vec_transpose(x);
+        for (int i = 0; i < VEC; i++)
+            vec_store(t + (e + i) * ld, x[i]);
+    }
+    for (; e < head; e++)
+        for (int j = 0; j < VEC; j++)
+            t[e * ld + j] = row[j] != NULL ? row[j][e] : 0;
+}
+
+/* Floats of one head's positions. */
+static size_t positions_stride(const struct head_shape *s, bool rows)
+{
+    return (size_t)(s->keys_up * (s->head + (rows ? s->head_up : 0)));
+}
+
+size_t positions_count(const struct head_shape *s, bool rows)
+{
+    return (size_t)s->heads * positions_stride(s, rows);
+}
+
+const float *positions_columns(const struct head_shape *s, bool rows, const float *data, int64_t n)
+{
+    return data + (size_t)n * positions_stride(s, rows);
+}
+
+const float *positions_rows(const struct head_shape *s, const float *data, int64_t n)
+{
+    return positions_columns(s, true, data, n) + s->head * s->keys_up;
+}
+
+void positions_pack(struct backend *be, const struct attention *p, const struct head_shape *s,
+                    bool rows, float *data)
+{
+    int64_t distances = p->rk.dim[0];
+#pragma omp parallel for schedule(static) \
+    num_threads(be->threads) if (cpu_worth(s->heads * s->keys * s->head))
+    for (int64_t n = 0; n < s->heads; n++) {
+        float *columns = data + (size_t)n * positions_stride(s, rows);
+        float *to = columns + s->head * s->keys_up;
+        for (int64_t first = 0; first < s->keys_up; first += VEC) {
+            const float *row[VEC];
+            for (int64_t j = 0; j < VEC; j++) {
+                int64_t distance = s->keys - 1 - first - j;
+                bool known = distance >= 0 && distance < distances;
+                row[j] = known ? cpu_f32(&p->rk) + distance * s->width + n * s->head : NULL;
+                if (rows)
+                    head_put_row(to + (first + j) * s->head_up, row[j], s->head, s->head_up);
+            }
+            head_put_columns(columns + first, s->keys_up, row, s->head);
+        }
+    }
 }
 
 void head_pack(const struct attention *p, const struct head_shape *s, const struct head_work *w,
                int64_t b, int64_t n)
 {
-    int64_t distances = p->rk.dim[0];
-    for (int64_t j = 0; j < s->keys_up; j++) {
-        int64_t distance = s->keys - 1 - j;
-        bool real = j < s->keys, known = real && distance < distances;
-        const float *rk = known ? cpu_f32(&p->rk) + distance * s->width + n * s->head : NULL;
-        put_column(w->key_t, s->keys_up, j, real ? head_row(p, s, b, n, 1, j) : NULL, s->head);
-        put_column(w->rel_t, s->keys_up, j, rk, s->head);
-        if (!real)
-            continue;
-        float *value = w->value + j * s->head_up;
-        memcpy(value, head_row(p, s, b, n, 2, j), (size_t)s->head * sizeof *value);
-        memset(value + s->head, 0, (size_t)(s->head_up - s->head) * sizeof *value);
+    for (int64_t first = 0; first < s->keys_up; first += VEC) {
+        const float *row[VEC];
+        for (int64_t j = 0; j < VEC; j++)
+            row[j] = first + j < s->keys ? head_row(p, s, b, n, 1, first + j) : NULL;
+        head_put_columns(w->key_t + first, s->keys_up, row, s->head);
     }
+    for (int64_t j = 0; j < s->keys; j++)
+        head_put_row(w->value + j * s->head_up, head_row(p, s, b, n, 2, j), s->head, s->head_up);
 }
 
 /* Queries of the block with the two biases added. */
@@ -173,14 +218,20 @@ void cpu_attention(struct backend *be, const struct attention *p)
     }
     size_t need = head_work_layout(&none, &s, NULL);
     int64_t tasks = s.batch * s.heads;
+    float *positions = cpu_scratch(be, positions_count(&s, false), true, OP_attention);
+    if (positions == NULL)
+        return;
+    positions_pack(be, p, &s, false, positions);
 #pragma omp parallel num_threads(be->threads) if (cpu_worth(tasks * s.len * s.keys))
     {
         struct head_work w;
         float *data = cpu_scratch(be, need, false, OP_attention);
         head_work_layout(&w, &s, data);
 #pragma omp for schedule(static)
-        for (int64_t task = 0; task < tasks; task++)
+        for (int64_t task = 0; task < tasks; task++) {
+            w.rel_t = positions_columns(&s, false, positions, task % s.heads);
             if (data != NULL)
                 attend(p, &s, &w, task / s.heads, task % s.heads);
+        }
     }
 }

@@ -12,6 +12,8 @@
 #include "cpu/cpu_impl.h"
 #include "cpu/tile.h"
 
+#include <string.h>
+
 enum { QUERY_BLOCK = 32, FEW_QUERIES = 8 };
 
 struct head_shape {
@@ -23,7 +25,7 @@ struct head_shape {
 /* What one thread works on; all in its scratch. */
 struct head_work {
     float *key_t;             /* [h, keys_up] */
-    float *rel_t;             /* [h, keys_up]: rk by column */
+    const float *rel_t;       /* borrows: [h, keys_up], rk by column, of `positions` */
     float *value;             /* [K, head_up] */
     float *query_w, *query_r; /* [QUERY_BLOCK, head_up]: q + r_w, q + r_r */
     float *score;             /* [QUERY_BLOCK, keys_up] */
@@ -51,7 +53,20 @@ static inline const float *head_row(const struct attention *p, const struct head
     return row + part * s->width + n * s->head;
 }
 
-/* Packs keys, values and positions of a head. */
+/* The positions by column, c = K-1-d, are the same for all sequences: packed once an operation, for
+ * every head as columns [h, keys_up] and, with `rows`, also as rows [keys_up, head_up]; distances
+ * that rk does not reach are 0. So many floats: */
+size_t positions_count(const struct head_shape *s, bool rows);
+/* Packs them into data, on all threads. */
+void positions_pack(struct backend *be, const struct attention *p, const struct head_shape *s,
+                    bool rows, float *data);
+const float *positions_columns(const struct head_shape *s, bool rows, const float *data, int64_t n);
+const float *positions_rows(const struct head_shape *s, const float *data, int64_t n);
+
+/* t[e, j] <- row_j[e] for VEC keys, t being the first one's column; a NULL row gives zeros. */
+void head_put_columns(float *t, int64_t ld, const float *const row[VEC], int64_t head);
+
+/* Packs keys and values of a head. */
 void head_pack(const struct attention *p, const struct head_shape *s, const struct head_work *w,
                int64_t b, int64_t n);
 /* Packs a block's queries and computes its scaled scores, -inf where a query may not look. */
@@ -61,6 +76,21 @@ void head_scores(const struct attention *p, const struct head_shape *s, const st
 /* score[count] <- softmax(score), count a multiple of VEC; returns the log of the sum of
  * exponentials. */
 float softmax_row(float *score, int64_t count);
+
+/* to[head_up] <- from[head] and zeros; all zeros if `from` is NULL. */
+static inline void head_put_row(float *to, const float *from, int64_t head, int64_t head_up)
+{
+    int64_t known = from == NULL ? 0 : head;
+    if (known > 0)
+        memcpy(to, from, (size_t)known * sizeof *to);
+    memset(to + known, 0, (size_t)(head_up - known) * sizeof *to);
+}
+/* Row i of a block's scores [QUERY_BLOCK, keys_up] by column into row i of `shift`: moved by
+ * L-1-row, zero elsewhere. */
+void head_shift_row(const struct head_shape *s, const struct query_block *q, int64_t i,
+                    const float *score, float *shift);
+/* total += the threads' shares, `stride` numbers apart, in the order of threads. */
+void head_add_shares(const struct tensor *total, const float *shares, size_t stride, int threads);
 
 /* The whole operation without packing, for at most FEW_QUERIES queries a sequence. */
 void attention_few(struct backend *be, const struct attention *p, const struct head_shape *s);

@@ -7,7 +7,8 @@
 /* Beyond what the forward pass needs. */
 struct vjp_work {
     struct head_work fwd;
-    float *key, *rel;            /* [keys_up, head_up]: keys; rk by column */
+    float *key;                  /* [keys_up, head_up] */
+    const float *rel;            /* borrows: [keys_up, head_up] rk by column */
     float *value_t;              /* [h, keys_up] */
     float *dout;                 /* [QUERY_BLOCK, head_up] */
     float *weight;               /* [QUERY_BLOCK, keys_up] a m */
@@ -22,11 +23,11 @@ static size_t layout(struct vjp_work *w, const struct head_shape *s, float *data
     const struct {
         float **to;
         int64_t count;
-    } parts[] = {{&w->key, s->keys_up * s->head_up},       {&w->rel, s->keys_up * s->head_up},
-                 {&w->value_t, s->head * s->keys_up},      {&w->dout, QUERY_BLOCK * s->head_up},
-                 {&w->weight, QUERY_BLOCK * s->keys_up},   {&w->dquery_w, QUERY_BLOCK * s->head_up},
-                 {&w->dquery_r, QUERY_BLOCK * s->head_up}, {&w->dkey, s->keys_up * s->head_up},
-                 {&w->dvalue, s->keys_up * s->head_up},    {&w->drel, s->keys_up * s->head_up}};
+    } parts[] = {{&w->key, s->keys_up * s->head_up},       {&w->value_t, s->head * s->keys_up},
+                 {&w->dout, QUERY_BLOCK * s->head_up},     {&w->weight, QUERY_BLOCK * s->keys_up},
+                 {&w->dquery_w, QUERY_BLOCK * s->head_up}, {&w->dquery_r, QUERY_BLOCK * s->head_up},
+                 {&w->dkey, s->keys_up * s->head_up},      {&w->dvalue, s->keys_up * s->head_up},
+                 {&w->drel, s->keys_up * s->head_up}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         *parts[i].to = data + at;
         at += (size_t)parts[i].count;
@@ -34,28 +35,20 @@ static size_t layout(struct vjp_work *w, const struct head_shape *s, float *data
     return at;
 }
 
-static void put_row(float *to, const float *from, int64_t head, int64_t head_up)
-{
-    for (int64_t e = 0; e < head_up; e++)
-        to[e] = from != NULL && e < head ? from[e] : 0;
-}
-
 /* The same operands as the forward pass, the other way round. */
 static void pack(const struct attention *p, const struct head_shape *s, const struct vjp_work *w,
                  int64_t b, int64_t n)
 {
-    int64_t distances = p->rk.dim[0];
     head_pack(p, s, &w->fwd, b, n);
-    for (int64_t j = 0; j < s->keys_up; j++) {
-        int64_t distance = s->keys - 1 - j;
-        bool real = j < s->keys, known = real && distance < distances;
-        const float *rk = known ? cpu_f32(&p->rk) + distance * s->width + n * s->head : NULL;
-        const float *value = real ? head_row(p, s, b, n, 2, j) : NULL;
-        put_row(w->key + j * s->head_up, real ? head_row(p, s, b, n, 1, j) : NULL, s->head,
-                s->head_up);
-        put_row(w->rel + j * s->head_up, rk, s->head, s->head_up);
-        for (int64_t e = 0; e < s->head; e++)
-            w->value_t[e * s->keys_up + j] = value != NULL ? value[e] : 0;
+    for (int64_t first = 0; first < s->keys_up; first += VEC) {
+        const float *row[VEC];
+        for (int64_t j = 0; j < VEC; j++) {
+            bool real = first + j < s->keys;
+            row[j] = real ? head_row(p, s, b, n, 2, first + j) : NULL;
+            head_put_row(w->key + (first + j) * s->head_up,
+                         real ? head_row(p, s, b, n, 1, first + j) : NULL, s->head, s->head_up);
+        }
+        head_put_columns(w->value_t + first, s->keys_up, row, s->head);
     }
 }
 
@@ -97,14 +90,13 @@ static void dscore_row(const struct attention *p, const struct head_shape *s,
                   (vec_load(weight + j) * vec_load(da + j) - vec_load(a + j) * delta) * s->scale);
 }
 
-/* shift <- dscore by column: row i moved by L-1-row, zero elsewhere. */
-static void shift_row(const struct head_shape *s, const struct vjp_work *w,
-                      const struct query_block *q, int64_t i)
+void head_shift_row(const struct head_shape *s, const struct query_block *q, int64_t i,
+                    const float *score, float *shift)
 {
-    float *to = w->fwd.shift + i * (s->keys_up + VEC);
+    float *to = shift + i * (s->keys_up + VEC);
     int64_t by = s->len - 1 - q->first - i, seen = s->mem + q->first + i + 1;
     memset(to, 0, (size_t)by * sizeof *to);
-    memcpy(to + by, w->fwd.score + i * s->keys_up, (size_t)seen * sizeof *to);
+    memcpy(to + by, score + i * s->keys_up, (size_t)seen * sizeof *to);
     memset(to + by + seen, 0, (size_t)(s->keys_up - by - seen) * sizeof *to);
 }
 
@@ -137,8 +129,8 @@ static void block_vjp_cpu(const struct attention_vjp *p, const struct head_shape
     for (int64_t i = 0; i < q->count; i++) {
         int64_t row = q->first + i;
         weights_row(f, s, w, q, i, (b * s->heads + n) * s->len + row);
-        put_row(w->dout + i * hu, cpu_f32(&p->dout) + (b * s->len + row) * s->width + n * s->head,
-                s->head, hu);
+        head_put_row(w->dout + i * hu,
+                     cpu_f32(&p->dout) + (b * s->len + row) * s->width + n * s->head, s->head, hu);
     }
     tile_product(q->count, q->reach_up, s->head, w->dout, hu, 1, w->value_t, ld, w->fwd.shift, lds,
                  false);
@@ -147,7 +139,7 @@ static void block_vjp_cpu(const struct attention_vjp *p, const struct head_shape
                      w->dvalue + keys_from * hu, hu, true);
     for (int64_t i = 0; i < q->count; i++) {
         dscore_row(f, s, w, q, b, n, i);
-        shift_row(s, w, q, i);
+        head_shift_row(s, q, i, w->fwd.score, w->fwd.shift);
     }
     tile_product(q->count, hu, q->reach, w->fwd.score, ld, 1, w->key, hu, w->dquery_w, hu, false);
     tile_product(q->count, hu, columns, w->fwd.shift + q->column, lds, 1, w->rel + q->column * hu,
@@ -195,7 +187,8 @@ static void head_vjp(const struct attention_vjp *p, const struct head_shape *s,
     pack(&p->fwd, s, w, b, n);
     memset(w->dkey, 0, bytes);
     memset(w->dvalue, 0, bytes);
-    memset(w->drel, 0, bytes);
+    if (w->drk != NULL)
+        memset(w->drel, 0, bytes);
     for (int64_t first = 0; first < s->len; first += QUERY_BLOCK) {
         struct query_block q = query_block_of(s, first);
         block_vjp_cpu(p, s, w, &q, b, n, keys_from);
@@ -203,8 +196,7 @@ static void head_vjp(const struct attention_vjp *p, const struct head_shape *s,
     write_keys(p, s, w, b, n, keys_from);
 }
 
-/* total += the threads' shares, in the order of threads. */
-static void add_shares(const struct tensor *total, const float *shares, size_t stride, int threads)
+void head_add_shares(const struct tensor *total, const float *shares, size_t stride, int threads)
 {
     if (total->data == NULL)
         return;
@@ -221,13 +213,12 @@ void cpu_attention_vjp(struct backend *be, const struct attention_vjp *p)
     size_t positions = (size_t)(p->fwd.rk.dim[0] * s.width), width = (size_t)s.width;
     size_t stride = positions + 2 * width;
     bool shared = p->drk.data != NULL || p->dr_w.data != NULL || p->dr_r.data != NULL;
-    float *shares = NULL;
-    if (shared) {
-        shares = cpu_scratch(be, stride * (size_t)be->threads, true, OP_attention_vjp);
-        if (shares == NULL)
-            return;
-        memset(shares, 0, stride * (size_t)be->threads * sizeof *shares);
-    }
+    size_t share = shared ? stride * (size_t)be->threads : 0, packed = positions_count(&s, true);
+    float *rel = cpu_scratch(be, packed + share, true, OP_attention_vjp), *shares = rel + packed;
+    if (rel == NULL)
+        return;
+    positions_pack(be, &p->fwd, &s, true, rel);
+    memset(shares, 0, share * sizeof *shares);
     int64_t tasks = s.batch * s.heads;
 #pragma omp parallel num_threads(be->threads) if (cpu_worth(tasks * s.len * s.keys))
     {
@@ -241,13 +232,16 @@ void cpu_attention_vjp(struct backend *be, const struct attention_vjp *p)
             w.dr_r = mine + positions + width;
         }
 #pragma omp for schedule(static)
-        for (int64_t task = 0; task < tasks; task++)
+        for (int64_t task = 0; task < tasks; task++) {
+            w.fwd.rel_t = positions_columns(&s, true, rel, task % s.heads);
+            w.rel = positions_rows(&s, rel, task % s.heads);
             if (data != NULL)
                 head_vjp(p, &s, &w, task / s.heads, task % s.heads);
+        }
     }
     if (!shared)
         return;
-    add_shares(&p->drk, shares, stride, be->threads);
-    add_shares(&p->dr_w, shares + positions, stride, be->threads);
-    add_shares(&p->dr_r, shares + positions + width, stride, be->threads);
+    head_add_shares(&p->drk, shares, stride, be->threads);
+    head_add_shares(&p->dr_w, shares + positions, stride, be->threads);
+    head_add_shares(&p->dr_r, shares + positions + width, stride, be->threads);
 }

@@ -2,6 +2,7 @@
 #include "cpu/cpu.h"
 #include "base/mem.h"
 #include "cpu/cpu_impl.h"
+#include "cpu/gemm_bf16.h"
 
 #include <string.h>
 
@@ -106,10 +107,28 @@ float *cpu_scratch(struct backend *be, size_t count, bool shared, enum op_id id)
 static void cpu_close(struct backend *be)
 {
     struct cpu *cpu = be->impl;
+    bf16_free(cpu->bf16);
     for (int i = 0; i <= cpu->threads; i++)
         mem_free(cpu->scratch[i].data);
     mem_free(cpu->scratch);
     mem_free(cpu);
+}
+
+static enum status cpu_set_precision(struct backend *be, enum precision precision,
+                                     struct error *err)
+{
+    struct cpu *cpu = be->impl;
+    if (precision == PRECISE_TF32)
+        return error_set(err, STATUS_DEVICE,
+                         "tf32 products: no processor has them, only graphics cards; use fp32, or "
+                         "bf16 where it is there");
+    if (precision == PRECISE_BF16 && !bf16_supported())
+        return error_set(err, STATUS_DEVICE,
+                         "bf16 products: this processor has neither AVX512_BF16 nor AMX, or the "
+                         "program was built with an oneDNN that is not version 2; use fp32");
+    if (precision == PRECISE_BF16 && cpu->bf16 == NULL)
+        return bf16_create(&cpu->bf16, err);
+    return STATUS_OK;
 }
 
 /* What the compiler was told it may use, against what there is. */
@@ -143,6 +162,7 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
                                      .alloc = cpu_alloc,
                                      .release = cpu_release,
                                      .close = cpu_close,
+                                     .set_precision = cpu_set_precision,
 #define X(op) .op = cpu_##op,
                                      OP_LIST(X)
 #undef X

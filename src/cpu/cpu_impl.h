@@ -12,8 +12,11 @@ struct cpu_scratch {
     char pad[48]; /* one cache line each */
 };
 
+struct bf16; /* gemm_bf16.h */
+
 struct cpu {
     int threads;
+    struct bf16 *bf16;           /* owns: NULL until products are in bfloat16 */
     struct cpu_scratch *scratch; /* owns: [threads + 1], the last one shared within an operation */
 };
 
@@ -61,6 +64,8 @@ void cpu_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct
                        const struct tensor *mask, int64_t rows_per_mask);
 void cpu_attention(struct backend *be, const struct attention *p);
 void cpu_attention_vjp(struct backend *be, const struct attention_vjp *p);
+void cpu_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p);
+void cpu_attention_tangent(struct backend *be, const struct attention_tangent *p);
 void cpu_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
                      const struct tensor *idx, double scale);
 void cpu_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,

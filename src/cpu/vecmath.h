@@ -55,6 +55,37 @@ static inline float vec_max_of(vec v)
     return m;
 }
 
+/* Swaps the off-diagonal blocks of size s of all 2s x 2s blocks in rows that are s apart. */
+#define VEC_LOW(s, k) (((k) & (s)) != 0 ? VEC + (k) - (s) : (k))
+#define VEC_HIGH(s, k) (((k) & (s)) != 0 ? VEC + (k) : (k) + (s))
+#define VEC_EACH(which, s)                                                                         \
+    {                                                                                              \
+        which(s, 0), which(s, 1), which(s, 2), which(s, 3), which(s, 4), which(s, 5), which(s, 6), \
+            which(s, 7), which(s, 8), which(s, 9), which(s, 10), which(s, 11), which(s, 12),       \
+            which(s, 13), which(s, 14), which(s, 15)                                               \
+    }
+#define VEC_SWAP(s)                                                                 \
+    for (int i = 0; i < VEC; i++)                                                   \
+        if ((i & (s)) == 0) {                                                       \
+            const vec_int low = VEC_EACH(VEC_LOW, s), high = VEC_EACH(VEC_HIGH, s); \
+            vec a = x[i], b = x[i + (s)];                                           \
+            x[i] = __builtin_shuffle(a, b, low);                                    \
+            x[i + (s)] = __builtin_shuffle(a, b, high);                             \
+        }
+
+/* The 16 x 16 numbers in x, transposed. */
+static inline void vec_transpose(vec x[VEC])
+{
+#pragma GCC unroll 16
+    VEC_SWAP(1)
+#pragma GCC unroll 16
+    VEC_SWAP(2)
+#pragma GCC unroll 16
+    VEC_SWAP(4)
+#pragma GCC unroll 16
+    VEC_SWAP(8)
+}
+
 /* e^x to about 1 unit in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial for e^r
  * (coefficients as in Cephes), and two exact steps of scaling, so that results may be subnormal
  * or infinite. -inf gives 0; a NaN stays one. */

@@ -3,7 +3,7 @@
  * new cell is one file that fills it and a struct cell_kind, and one line in cell.c.
  *
  * Life of a segment:
- *   begin -> eval (any number) -> [vjp (any number) -> end_backward] -> remember
+ *   begin -> eval (any number) -> [vjp, vjp_tangent (any number) -> end_backward] -> remember
  * Life of a step: refresh -> segments -> [finish_gradients].
  */
 #ifndef DEQ_MODEL_CELL_H
@@ -29,6 +29,8 @@ struct cell_plan {
     int tapes;        /* evaluations of f that can be differentiated at once; at least 1 */
     bool one_vjp;     /* at most one full vjp a segment */
     bool train;       /* gradients will be asked for */
+    bool vjp;         /* products with J^T will be; implied by train */
+    bool tangents;    /* second derivatives will be: jvp and vjp_tangent */
     bool keep_states; /* memory holds states and injections, as training needs; else it holds what
                          follows from them under constant weights (keys and values) */
 };
@@ -36,6 +38,7 @@ struct cell_plan {
 /* What the model's other layers must know of a cell. */
 struct cell_ends {
     int64_t input;        /* E: numbers of an embedded token */
+    int64_t state;        /* W: numbers of a position's state */
     int64_t output_start; /* the softmax sees numbers [output_start, + output) of a state */
     int64_t output;
     double embed_scale; /* factor of the embedding */
@@ -57,6 +60,15 @@ struct cell_ops {
      * accumulates the gradients of parameters and injection. */
     void (*vjp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
                 const struct tensor *df, const struct tensor *dz, bool full);
+    /* Second derivatives; NULL, both, in a cell that has none.
+     * f_t <- J z_t for the evaluation in `tape`, with its z and f unchanged since. */
+    void (*jvp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+                const struct tensor *z_t, const struct tensor *f_t);
+    /* After jvp with the same arguments: the gradient of df . (J z_t), for constant df and z_t, is
+     * added to those of parameters and injection, and written to dz_t (data NULL: not wanted). */
+    void (*vjp_tangent)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+                        const struct tensor *z_t, const struct tensor *df,
+                        const struct tensor *dz_t);
     /* After the vjps of a segment: de [B,L,E] <- gradient of e; injection weights' gradients.
      * Without an injection de stays as it is. */
     void (*end_backward)(struct cell *c, const struct tensor *de);

@@ -19,6 +19,8 @@ enum config_scope { CONFIG_TOKEN, CONFIG_PREFIX, CONFIG_SEQUENCE, CONFIG_BATCH }
 enum config_stop { CONFIG_STOP_REL, CONFIG_STOP_ABS, CONFIG_STOP_FIXED };
 enum config_ridge { RIDGE_REL, RIDGE_ABS };
 enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
+enum config_start { START_ZERO, START_LINEAR };
+enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
 enum config_optimizer { OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT };
 enum config_precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
@@ -44,6 +46,7 @@ struct config_model {
     double init_std, proj_init_std;
     int64_t vocab_size;
     bool compat;
+    int64_t start;
 };
 
 struct config_solver {
@@ -56,6 +59,21 @@ struct config_solver {
     int64_t ridge_mode;
     bool line_search;
     int64_t stall;
+    int64_t rand_delta, iter_start; /* in training only, as tol_start */
+    double tol_start;
+};
+
+struct config_jacobian {
+    double weight, probability;
+    int64_t form;
+    double step;
+    int64_t ramp_every;
+    double ramp_add;
+};
+
+struct config_correction {
+    double weight;
+    struct config_list at;
 };
 
 struct config_train {
@@ -84,6 +102,8 @@ struct config {
         double damping;
         int64_t recompute;
     } gradient;
+    struct config_jacobian jacobian;
+    struct config_correction correction;
     struct config_train train;
     struct config_eval eval;
 };

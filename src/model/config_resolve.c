@@ -54,6 +54,12 @@ static enum status check_layers(struct config *config, struct error *err)
         return error_set(err, STATUS_CONFIG,
                          "gradient.recompute: not with stacked blocks, whose memory needs what the "
                          "last evaluation kept; set model.blocks to 1");
+    if (m->layers > 0 && m->start != START_ZERO)
+        return error_set(
+            err, STATUS_CONFIG,
+            "model.start: an explicit network (model.layers %lld) has no solve; set it "
+            "to zero",
+            (long long)m->layers);
     if (m->layers > 0)
         config->train.pretrain_steps = 0; /* it is unrolled from the start */
     return STATUS_OK;
@@ -103,10 +109,49 @@ static enum status check_solver(const struct config_solver *s, const char *name,
     if (s->min_iter > s->max_iter)
         return error_set(err, STATUS_CONFIG, "solver.%s.min_iter: %lld is more than max_iter %lld",
                          name, (long long)s->min_iter, (long long)s->max_iter);
+    if (s->rand_delta >= s->max_iter)
+        return error_set(err, STATUS_CONFIG,
+                         "solver.%s.rand_delta: %lld would leave no evaluation of max_iter %lld",
+                         name, (long long)s->rand_delta, (long long)s->max_iter);
     if (s->line_search && s->method != METHOD_BROYDEN)
         return error_set(err, STATUS_CONFIG,
                          "solver.%s.line_search: only the method broyden has one; set it to false",
                          name);
+    return STATUS_OK;
+}
+
+static enum status check_extra_losses(const struct config *c, struct error *err)
+{
+    const struct config_list *at = &c->correction.at;
+    bool penalty = c->jacobian.weight > 0 || c->jacobian.ramp_every > 0;
+    if (c->model.layers > 0 && (penalty || c->correction.weight > 0))
+        return error_set(err, STATUS_CONFIG,
+                         "%s.weight: an explicit network (model.layers %lld) has no equilibrium; "
+                         "set it to 0",
+                         penalty ? "jacobian" : "correction", (long long)c->model.layers);
+    if (penalty && c->jacobian.form == PENALTY_EXACT && c->model.cell == CELL_TRELLIS)
+        return error_set(
+            err, STATUS_CONFIG,
+            "jacobian.form: a trellis has no second derivatives; set it to difference");
+    if (penalty && c->gradient.recompute > 0)
+        return error_set(err, STATUS_CONFIG,
+                         "jacobian.weight: needs what gradient.recompute does not keep; set one of "
+                         "them to 0");
+    if (c->correction.weight > 0 && at->count == 0)
+        return error_set(err, STATUS_CONFIG,
+                         "correction.weight: %g needs iterates in correction.at, for example [4]",
+                         c->correction.weight);
+    if (c->correction.weight > 0 && c->gradient.method == GRADIENT_UNROLL)
+        return error_set(err, STATUS_CONFIG,
+                         "correction.weight: gradient.method unroll has no solve whose iterates "
+                         "could be corrected; set it to 0");
+    for (int64_t i = 0; i < at->count; i++)
+        if (at->value[i] < 1 || at->value[i] >= c->solver.forward.max_iter ||
+            (i > 0 && at->value[i] <= at->value[i - 1]))
+            return error_set(err, STATUS_CONFIG,
+                             "correction.at: want ascending numbers below solver.forward.max_iter "
+                             "%lld, got %lld",
+                             (long long)c->solver.forward.max_iter, (long long)at->value[i]);
     return STATUS_OK;
 }
 
@@ -119,9 +164,6 @@ static enum status check_train(const struct config_train *t, struct error *err)
         return error_set(err, STATUS_CONFIG,
                          "train.accumulate: %lld does not divide train.batch %lld",
                          (long long)t->accumulate, (long long)t->batch);
-    if (t->precision != PRECISION_FP32)
-        return error_set(err, STATUS_CONFIG,
-                         "train.precision: only fp32 is there yet; tf32 and bf16 are not");
     return STATUS_OK;
 }
 
@@ -140,5 +182,6 @@ enum status config_resolve(struct config *config, int64_t vocab_size, struct err
     TRY(check_clusters(m, err));
     TRY(check_solver(&config->solver.forward, "forward", err));
     TRY(check_solver(&config->solver.backward, "backward", err));
+    TRY(check_extra_losses(config, err));
     return check_train(&config->train, err);
 }

@@ -47,7 +47,14 @@
     BOOL("solver." #which ".line_search", solver.which.line_search, false,                         \
          "Broyden: Armijo line search over the batch"),                                            \
     INT("solver." #which ".stall", solver.which.stall, 30, 1, 10000, "evaluations",                \
-        "give up after so many without a lower residual")
+        "give up after so many without a lower residual"),                                         \
+    INT("solver." #which ".rand_delta", solver.which.rand_delta, 0, 0, 9999, "evaluations",        \
+        "training: max_iter is lowered by a random number up to this in every step"),              \
+    INT("solver." #which ".iter_start", solver.which.iter_start, 0, 0, 10000, "evaluations",       \
+        "training: max_iter at its start, from where it changes evenly; 0: max_iter from the "     \
+        "start"),                                                                                  \
+    REAL("solver." #which ".tol_start", solver.which.tol_start, 0, 0, NO_LIMIT, CONFIG_CLOSED, "", \
+         "training: tol at its start, from where it changes geometrically; 0: tol from the start")
 
 const struct config_key config_keys[] = {
     {"data.dir", CONFIG_STRING, AT(data.dir), 0, "data/kjv", 0, 0, CONFIG_CLOSED, NULL, "",
@@ -107,6 +114,9 @@ const struct config_key config_keys[] = {
          "the same for the embedding's projections"),
     INT("model.vocab_size", model.vocab_size, 0, 0, 2147483647, "tokens",
         "size of the vocabulary; 0: taken from the data"),
+    ENUM("model.start", model.start, START_ZERO, "zero|linear",
+         "where solves start: at zero, or at a linear map of a token's embedding and the one before "
+         "it, learned on the way"),
     BOOL("model.compat", model.compat, false, "repeat the published code's quirks exactly"),
 
     SOLVER(forward, METHOD_ANDERSON, CONFIG_PREFIX, 10, 1e-3, CONFIG_STOP_FIXED, 5),
@@ -121,6 +131,22 @@ const struct config_key config_keys[] = {
     INT("gradient.recompute", gradient.recompute, 0, 0, 1024, "layers",
         "layers and unrolled steps: keep only the input of so many and compute them again "
         "backwards; 0: keep all"),
+
+    REAL("jacobian.weight", jacobian.weight, 0, 0, NO_LIMIT, CONFIG_CLOSED, "",
+         "weight in the loss of the penalty |J|^2 per number of z, which keeps solves short; 0: none"),
+    REAL("jacobian.probability", jacobian.probability, 0.35, 0, 1, CONFIG_OPEN_MIN, "",
+         "share of the steps that compute it"),
+    ENUM("jacobian.form", jacobian.form, PENALTY_EXACT, "exact|difference",
+         "|v^T J|^2 with its exact gradient, or |f(z + h v) - f(z)|^2 / h^2, at half the cost"),
+    REAL("jacobian.step", jacobian.step, 0.01, 0, 1, CONFIG_OPEN_MIN, "", "form difference: h"),
+    INT("jacobian.ramp_every", jacobian.ramp_every, 0, 0, NO_LIMIT, "updates",
+        "the weight rises after so many updates, again and again; 0: never"),
+    REAL("jacobian.ramp_add", jacobian.ramp_add, 0.1, 0, NO_LIMIT, CONFIG_CLOSED, "",
+         "by how much"),
+    REAL("correction.weight", correction.weight, 0, 0, NO_LIMIT, CONFIG_CLOSED, "",
+         "weight of the loss at earlier iterates, which pass their gradient through f once"),
+    {"correction.at", CONFIG_INT_LIST, AT(correction.at), 0, NULL, 1, 10000, CONFIG_CLOSED, NULL,
+     "evaluations", "which iterates, by the evaluations of f that led to them; empty: none"},
 
     INT("train.steps", train.steps, 20000, 1, NO_LIMIT, "updates", "length of the training"),
     INT("train.batch", train.batch, 16, 1, 1048576, "sequences", "streams of text side by side"),

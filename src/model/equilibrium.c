@@ -126,6 +126,13 @@ static enum status apply_cell(void *ctx, const struct tensor *z, const struct te
                               struct error *err)
 {
     struct equilibrium *eq = ctx;
+    const struct config_list *at = eq->keep_at;
+    if (at != NULL && eq->kept_count < at->count && eq->calls == at->value[eq->kept_count]) {
+        struct tensor to =
+            tensor_prefix(&eq->kept[eq->kept_count++], 3, z->dim[0], z->dim[1], z->dim[2], 1);
+        op_copy(eq->cell->be, &to, z);
+    }
+    eq->calls++;
     eq->cell->ops->eval(eq->cell, 0, z, f);
     return backend_check(eq->cell->be, err);
 }
@@ -178,10 +185,11 @@ static enum status solve_for_output(struct equilibrium *eq, const struct tensor 
     return STATUS_OK;
 }
 
-enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e, int64_t layers,
-                              bool train, struct error *err)
+enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
+                              const struct tensor *start, int64_t layers, bool train,
+                              struct error *err)
 {
-    eq->unrolled = eq->applied = 0;
+    eq->unrolled = eq->applied = eq->calls = eq->kept_count = 0;
     if (eq->layers > 0)
         layers = eq->layers;
     else if (layers == 0 && eq->method == GRADIENT_UNROLL && train)
@@ -190,7 +198,10 @@ enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e, in
         return run_layers(eq, e, layers, train, err);
     struct tensor z = explicit_state(&eq->net, 0, e->dim[0], e->dim[1]);
     struct tensor f = explicit_state(&eq->net, 1, e->dim[0], e->dim[1]);
-    op_fill(eq->cell->be, &z, 0.0);
+    if (start->data != NULL)
+        op_copy(eq->cell->be, &z, start);
+    else
+        op_fill(eq->cell->be, &z, 0.0);
     return train ? solve_for_training(eq, &z, &f, err) : solve_for_output(eq, &z, &f, err);
 }
 
@@ -204,9 +215,20 @@ static enum status apply_adjoint(void *ctx, const struct tensor *y, const struct
     return backend_check(eq->cell->be, err);
 }
 
-enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh,
-                                 const struct tensor *de, struct error *err)
+struct equilibrium_point equilibrium_last(const struct equilibrium *eq)
 {
+    int last = eq->unrolled > 0 ? (int)eq->unrolled - 1 : 0;
+    struct equilibrium_point p = {last, eq->z, eq->h};
+    if (eq->unrolled > 0 && eq->net.damping != 1.0)
+        p.f = tensor_prefix(&eq->net.applied[last], 3, p.z.dim[0], p.z.dim[1], p.z.dim[2], 1);
+    return p;
+}
+
+enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh,
+                                 const struct tensor *de, const struct tensor *also,
+                                 struct error *err)
+{
+    assert(also == NULL || eq->unrolled == 0);
     struct backend *be = eq->cell->be;
     if (eq->unrolled > 0) {
         struct tensor dz = explicit_gradient(&eq->net, dh); /* of 0: nobody's, or of e */
@@ -223,6 +245,8 @@ enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh
         op_fill(be, &y, 0.0);
         TRY(solver_run(eq->backward, apply_adjoint, eq, &y, dh, NULL, err));
     }
+    if (also != NULL)
+        op_axpby(be, &y, 1.0, also, 1.0);
     eq->cell->ops->vjp(eq->cell, 0, &eq->z, &eq->h, &y, &dz, true);
     return backend_check(be, err);
 }

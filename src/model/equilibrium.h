@@ -32,6 +32,17 @@ struct equilibrium {
     int64_t unrolled;   /* applications to differentiate plainly; 0: implicit */
     int64_t applied;    /* plain applications in place of a solve; 0: solved */
     struct tensor dh;   /* borrows */
+    /* iterates of the solve to be kept, by the evaluations that led to them (see correction.h) */
+    const struct config_list *keep_at; /* borrows, or NULL */
+    struct tensor *kept;               /* borrows: [keep_at->count] of [B,L,W] */
+    int64_t kept_count;                /* iterates kept of the last solve */
+    int64_t calls;                     /* of f in the current solve */
+};
+
+/* An evaluation that can be differentiated. */
+struct equilibrium_point {
+    int tape;
+    struct tensor z, f;
 };
 
 /* How many tapes the cell must hold for this configuration. */
@@ -50,16 +61,22 @@ void equilibrium_free(struct equilibrium *eq);
 struct tensor equilibrium_idle(const struct equilibrium *eq);
 
 /* Finds the output of the segment the cell has begun with embedded tokens e: eq->h, valid until the
- * next call. `layers` > 0: that many plain applications instead of a solve. `train`: a gradient
- * will follow. */
-enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e, int64_t layers,
-                              bool train, struct error *err);
+ * next call. A solve starts from `start` [B,L,W], data NULL: zero. `layers` > 0: that many plain
+ * applications instead of a solve. `train`: a gradient will follow. */
+enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
+                              const struct tensor *start, int64_t layers, bool train,
+                              struct error *err);
+
+/* The last evaluation of f that the output is made of. */
+struct equilibrium_point equilibrium_last(const struct equilibrium *eq);
 
 /* Given dh [B,L,W], the gradient at eq->h, gathers the gradients of the cell's parameters and
  * injection; the cell's end_backward is left to the caller. Without an injection, de receives the
- * gradient of e. */
+ * gradient of e. `also`, NULL or [B,L,W] and only if the segment was not unrolled, is a gradient at
+ * f(z*) that passes through f once, z* being constant. */
 enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh,
-                                 const struct tensor *de, struct error *err);
+                                 const struct tensor *de, const struct tensor *also,
+                                 struct error *err);
 
 /* Ends the segment: its states become memory of the next. */
 void equilibrium_remember(struct equilibrium *eq);

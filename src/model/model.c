@@ -9,7 +9,9 @@ enum status model_declare(struct params *params, const struct config_model *mode
                           struct error *err)
 {
     TRY(vocabulary_layers_declare(params, model, err));
-    return cell_kind_of(model)->declare(params, model, err);
+    TRY(cell_kind_of(model)->declare(params, model, err));
+    struct cell_ends ends = cell_kind_of(model)->ends(model);
+    return start_declare(params, model, ends.state, ends.input, err);
 }
 
 static enum status declare_params(struct model *m, struct error *err)
@@ -17,6 +19,20 @@ static enum status declare_params(struct model *m, struct error *err)
     params_init(&m->own, m->be);
     TRY(model_declare(&m->own, &m->config.model, err));
     return params_commit(&m->own, m->plan.train, err);
+}
+
+/* Whether more than the loss is differentiated. */
+static bool has_added_losses(const struct model *m)
+{
+    return penalty_wanted(&m->config) || m->config.correction.weight > 0;
+}
+
+/* Tapes beyond those of the equilibrium: one for the evaluations of added losses. */
+static int spare_tapes(const struct model *m)
+{
+    const struct config *c = &m->config;
+    bool difference = penalty_wanted(c) && c->jacobian.form == PENALTY_DIFFERENCE;
+    return m->plan.train && (difference || c->correction.weight > 0);
 }
 
 static enum status create_cell(struct model *m, struct error *err)
@@ -27,9 +43,12 @@ static enum status create_cell(struct model *m, struct error *err)
         .length = m->plan.length,
         .mem_len = m->plan.mem_len,
         .memories = m->plan.memories > 0 ? m->plan.memories : 1,
-        .tapes = equilibrium_tapes(&m->config, m->plan.train),
-        .one_vjp = equilibrium_one_vjp(&m->config, m->plan.train),
+        .tapes = equilibrium_tapes(&m->config, m->plan.train) + spare_tapes(m),
+        .one_vjp = equilibrium_one_vjp(&m->config, m->plan.train) && !has_added_losses(m),
         .train = m->plan.train,
+        .vjp = m->plan.train || m->plan.vjp,
+        .tangents =
+            m->plan.train && penalty_wanted(&m->config) && m->config.jacobian.form == PENALTY_EXACT,
         .keep_states = m->plan.train || m->plan.keep_states,
     };
     return cell_kind_of(c)->create(&m->cell, m->params, c, &plan, err);
@@ -142,6 +161,14 @@ enum status model_create(struct model **out, struct backend *be, const struct co
                                      plan->batch * plan->length, &idle, err));
     bytes->vocabulary = since(be, &mark);
     TRY_OUT(plan_tensors(m, err));
+    TRY_OUT(start_create(&m->start, m->params, &config->model, plan->batch, plan->length,
+                         m->cell->width, m->cell->ends.input, err));
+    if (plan->train) {
+        int spare = equilibrium_tapes(config, true);
+        TRY_OUT(penalty_create(&m->penalty, m->cell, &m->config, plan->batch, plan->length, spare,
+                               err));
+        TRY_OUT(correction_create(&m->correction, m, spare, err));
+    }
     bytes->ends = since(be, &mark);
     *out = m;
     return STATUS_OK;
@@ -159,6 +186,9 @@ void model_free(struct model *m)
                                     &m->mask_word, &m->mask_token, &m->found};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(m->be, owned[i]);
+    start_free(&m->start, m->be);
+    penalty_free(&m->penalty, m->be);
+    correction_free(&m->correction, m);
     equilibrium_free(m->eq);
     if (m->cell != NULL)
         m->cell->ops->free(m->cell);
@@ -265,6 +295,8 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
     int64_t n = m->plan.batch * length;
     m->length = length;
     m->masks = *masks;
+    m->penalty_weight = 0;
+    penalty_skip(&m->penalty);
     cluster_index_set(&m->vocab.input, m->be, &clusters, input, n);
     struct tensor e = segment(m, &m->e), rows = tensor_matrix(&e);
     embedding_eval(&m->vocab.embedding, m->be, &m->vocab.input, &rows);
@@ -281,10 +313,9 @@ static struct tensor state_columns(const struct model *m, const struct tensor *h
     return tensor_make((char *)h->data + skip, h->dtype, 3, h->dim[0], h->dim[1], ends->output, 1);
 }
 
-/* What the softmax sees of the state: all of it, or some columns of each position. */
-static void take_output(struct model *m)
+/* What the softmax sees of a state: all of it, or some columns of each position. */
+static void take_output(struct model *m, const struct tensor *h)
 {
-    const struct tensor *h = &m->eq->h;
     struct tensor mask = output_mask(m);
     m->q = *h;
     if (sees_all(m) && mask.data == NULL)
@@ -304,8 +335,11 @@ enum status model_solve(struct model *m, int64_t layers, bool gradient, struct e
 {
     struct tensor e = segment(m, &m->e);
     assert(!gradient || m->plan.train);
-    TRY(equilibrium_solve(m->eq, &e, layers, gradient, err));
-    take_output(m);
+    struct tensor start = {0};
+    if (layers == 0)
+        start = start_eval(&m->start, m->be, &e);
+    TRY(equilibrium_solve(m->eq, &e, &start, layers, gradient, err));
+    take_output(m, &m->eq->h);
     return STATUS_OK;
 }
 
@@ -326,20 +360,43 @@ static void give_output(struct model *m)
     op_copy_block(m->be, &p);
 }
 
-void model_loss(struct model *m, const int32_t *target, double scale, bool gradient)
+/* The loss of m->q. */
+static void loss(struct model *m, const struct tensor *nll, double scale, bool gradient)
 {
-    int64_t n = m->plan.batch * m->length;
-    struct tensor q = tensor_matrix(&m->q), nll = tensor_prefix(&m->nll, 1, n, 1, 1, 1);
-    struct tensor dq = {0};
+    struct tensor q = tensor_matrix(&m->q), dq = {0};
+    struct tensor each = tensor_prefix(nll, 1, m->plan.batch * m->length, 1, 1, 1);
     if (gradient) {
         dq = segment(m, &m->dq);
         dq = tensor_matrix(&dq);
     }
-    cluster_index_set(&m->vocab.target, m->be, &m->vocab.softmax.clusters, target, n);
-    adaptive_softmax_nll(&m->vocab.softmax, m->be, &q, target, &m->vocab.target, scale, &nll,
+    adaptive_softmax_nll(&m->vocab.softmax, m->be, &q, m->target, &m->vocab.target, scale, &each,
                          gradient ? &dq : NULL);
     if (gradient)
         give_output(m);
+}
+
+void model_loss(struct model *m, const int32_t *target, double scale, bool gradient)
+{
+    m->target = target;
+    m->scale = scale;
+    cluster_index_set(&m->vocab.target, m->be, &m->vocab.softmax.clusters, target,
+                      m->plan.batch * m->length);
+    loss(m, &m->nll, scale, gradient);
+}
+
+void model_output_loss(struct model *m, const struct tensor *h, const struct tensor *nll,
+                       double scale, bool gradient)
+{
+    take_output(m, h);
+    loss(m, nll, scale, gradient);
+}
+
+void model_penalise(struct model *m, double weight, const struct rng_key *key)
+{
+    m->penalty_weight = weight;
+    m->penalty_given = key == NULL;
+    if (key != NULL)
+        m->penalty_key = *key;
 }
 
 struct tensor model_state_gradient(const struct model *m)
@@ -351,7 +408,20 @@ enum status model_backward(struct model *m, struct error *err)
 {
     struct tensor dh = model_state_gradient(m);
     struct tensor de = segment(m, m->de.data != NULL ? &m->de : &m->dq), rows = tensor_matrix(&de);
-    TRY(equilibrium_gradient(m->eq, &dh, &de, err));
+    struct tensor also = {0};
+    if (m->penalty_weight > 0) {
+        penalty_apply(&m->penalty, m->eq, m->penalty_weight,
+                      m->penalty_given ? NULL : &m->penalty_key);
+        if (m->penalty.pending)
+            also = segment(m, &m->penalty.r);
+    }
+    TRY(equilibrium_gradient(m->eq, &dh, &de, also.data != NULL ? &also : NULL, err));
+    if (m->correction.wanted)
+        correction_apply(&m->correction, m, m->scale);
+    if (m->eq->applied == 0) { /* solved */
+        struct tensor e = segment(m, &m->e);
+        start_fit(&m->start, m->be, &e, &m->eq->z);
+    }
     m->cell->ops->end_backward(m->cell, &de);
     mask_embedding(m, &de);
     embedding_vjp(&m->vocab.embedding, m->be, &m->vocab.input, &rows);

@@ -8,13 +8,16 @@
 #ifndef DEQ_MODEL_MODEL_H
 #define DEQ_MODEL_MODEL_H
 
-#include "model/equilibrium.h"
+#include "model/correction.h"
+#include "model/penalty.h"
+#include "model/start.h"
 #include "model/vocabulary_layers.h"
 
 struct model_plan {
     int64_t batch, length, mem_len; /* largest B and L of a segment; memory positions kept */
     int memories;                   /* memories side by side (model_select_memory); 0 means 1 */
     bool train;                     /* gradients and dropout */
+    bool vjp;         /* products with J^T without the rest of training: see struct cell_plan */
     bool keep_states; /* see struct cell_plan; implied by train, wanted alone only by tests */
 };
 
@@ -50,8 +53,16 @@ struct model {
     struct tensor mask_word;  /* owns: [V,1], emb_dropout */
     struct tensor mask_token; /* owns: [B,L,1] of it, the current segment's */
     struct tensor found;      /* owns: [B*L,1] scratch for that */
+    struct start start;
+    struct penalty penalty;       /* train */
+    struct correction correction; /* train */
     /* of the current segment */
     int64_t length;
+    const int32_t *target; /* borrows: of model_loss, until model_backward */
+    double scale;          /* of model_loss */
+    double penalty_weight; /* of model_penalise; 0: none */
+    bool penalty_given;
+    struct rng_key penalty_key;
     struct masks masks;
     struct tensor q; /* view: what the softmax sees */
 };
@@ -78,10 +89,17 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
 /* Finds its output; `layers` > 0: that many plain applications of f instead of a solve. */
 enum status model_solve(struct model *m, int64_t layers, bool gradient, struct error *err);
 /* nll of every position against target [B*L] into m->nll; with `gradient` also the gradient of
- * scale * sum(nll) with respect to the output. */
+ * scale * sum(nll) with respect to the output; `target` then stays valid until model_backward. */
 void model_loss(struct model *m, const int32_t *target, double scale, bool gradient);
 /* The gradient of the state [B,L,W] that model_loss left. */
 struct tensor model_state_gradient(const struct model *m);
+/* Before model_backward: it is also to differentiate weight * penalty (penalty.h), with v drawn
+ * from `key`, or as it stands in m->penalty.v (NULL). */
+void model_penalise(struct model *m, double weight, const struct rng_key *key);
+/* The loss of any state h [B,L,W] of the segment against the targets of the last model_loss: nll
+ * [B*L]; with `gradient`, that of scale * sum(nll) by h takes the place of model_state_gradient. */
+void model_output_loss(struct model *m, const struct tensor *h, const struct tensor *nll,
+                       double scale, bool gradient);
 /* From there to the gradients of all parameters (accumulated). */
 enum status model_backward(struct model *m, struct error *err);
 /* Ends the segment: its states become memory of the next. */

@@ -140,27 +140,20 @@ static void begin(struct cell *base, const struct tensor *e, const struct masks 
     map_positions(c, &positions, rows);
 }
 
-/* Input of block j in tape `tape`, given the cell's own input and output; likewise its output. */
-static struct tensor block_in(const struct transformer_cell *c, int64_t j, int tape,
-                              const struct tensor *z)
+struct tensor transformer_cell_block_in(const struct transformer_cell *c, int64_t j, int tape,
+                                        const struct tensor *z)
 {
     if (j == 0)
         return *z;
     return tensor_prefix(&c->block[j - 1].outputs[tape], 3, z->dim[0], z->dim[1], z->dim[2], 1);
 }
 
-static struct tensor block_out(const struct transformer_cell *c, int64_t j, int tape,
-                               const struct tensor *f)
+struct tensor transformer_cell_block_out(const struct transformer_cell *c, int64_t j, int tape,
+                                         const struct tensor *f)
 {
     if (j == c->blocks - 1)
         return *f;
     return tensor_prefix(&c->block[j].outputs[tape], 3, f->dim[0], f->dim[1], f->dim[2], 1);
-}
-
-static const struct memory_tape *memory_tape_of(const struct transformer_cell *c, int64_t j,
-                                                int tape)
-{
-    return c->memory_tapes == NULL ? NULL : &c->memory_tapes[c->layered ? tape : j];
 }
 
 static void eval_one(struct transformer_cell *c, int64_t j, int tape, const struct tensor *in,
@@ -171,28 +164,37 @@ static void eval_one(struct transformer_cell *c, int64_t j, int tape, const stru
                &c->scratch, in, out);
 }
 
+struct block_grads transformer_cell_grads(const struct transformer_cell *c, int64_t j,
+                                          const struct tensor *z)
+{
+    const struct transformer_cell_block *b = &c->block[j];
+    struct block_grads grads = {.drk = tensor_slice(&b->drk, 0, b->input.rk.dim[0])};
+    if (!c->layered)
+        grads.du = tensor_slice(&b->du, 0, z->dim[0] * z->dim[1]);
+    if (b->input.mem_qkv.data != NULL)
+        grads.dmem = tensor_slice(&c->dmem, 0, z->dim[0] * b->input.mem_qkv.dim[1]);
+    return grads;
+}
+
 static void vjp_one(struct transformer_cell *c, int64_t j, int tape, const struct tensor *in,
                     const struct tensor *out, const struct tensor *df, const struct tensor *dz,
                     bool full)
 {
     struct transformer_cell_block *b = &c->block[j];
-    const struct memory_tape *memory = memory_tape_of(c, j, tape);
-    struct block_grads grads = {.drk = tensor_slice(&b->drk, 0, b->input.rk.dim[0])};
-    if (!c->layered)
-        grads.du = tensor_slice(&b->du, 0, in->dim[0] * in->dim[1]);
-    if (b->input.mem_qkv.data != NULL)
-        grads.dmem = tensor_slice(&c->dmem, 0, in->dim[0] * b->input.mem_qkv.dim[1]);
+    struct block_grads grads = {0};
+    if (full)
+        grads = transformer_cell_grads(c, j, in);
     block_vjp(c->base.be, &c->shape, &b->w, &b->input, transformer_cell_tape(c, j, tape),
               &c->scratch, in, out, df, dz, full ? &grads : NULL);
-    if (full && grads.dmem.data != NULL && memory->xhat.data != NULL)
-        transformer_cell_gain_gradient(c, b, memory, &grads.dmem);
+    transformer_cell_gain_gradient(c, j, tape, &grads.dmem);
 }
 
 static void eval(struct cell *base, int tape, const struct tensor *z, const struct tensor *f)
 {
     struct transformer_cell *c = self(base);
     for (int64_t j = 0; j < c->blocks; j++) {
-        struct tensor in = block_in(c, j, tape, z), out = block_out(c, j, tape, f);
+        struct tensor in = transformer_cell_block_in(c, j, tape, z),
+                      out = transformer_cell_block_out(c, j, tape, f);
         eval_one(c, j, tape, &in, &out);
     }
 }
@@ -203,7 +205,8 @@ static void vjp(struct cell *base, int tape, const struct tensor *z, const struc
     struct transformer_cell *c = self(base);
     struct tensor from = *df;
     for (int64_t j = c->blocks - 1; j >= 0; j--) {
-        struct tensor in = block_in(c, j, tape, z), out = block_out(c, j, tape, f);
+        struct tensor in = transformer_cell_block_in(c, j, tape, z),
+                      out = transformer_cell_block_out(c, j, tape, f);
         struct tensor to = *dz; /* alternate, so that the first block's gradient lands in dz */
         if (j % 2 == 1)
             to = tensor_prefix(&c->dstack, 3, dz->dim[0], dz->dim[1], dz->dim[2], 1);
@@ -250,7 +253,7 @@ static void remember(struct cell *base, int tape, const struct tensor *h)
 {
     struct transformer_cell *c = self(base);
     for (int64_t j = 0; j < c->blocks; j++) {
-        struct tensor state = block_in(c, j, tape, h);
+        struct tensor state = transformer_cell_block_in(c, j, tape, h);
         transformer_cell_remember(c, j, tape, &state);
     }
 }
@@ -271,6 +274,8 @@ const struct cell_ops transformer_cell_ops = {
     .begin = begin,
     .eval = eval,
     .vjp = vjp,
+    .jvp = transformer_cell_jvp,
+    .vjp_tangent = transformer_cell_vjp_tangent,
     .eval_layer = eval_layer,
     .vjp_layer = vjp_layer,
     .remember_layer = remember_layer,

@@ -6,7 +6,7 @@
 #include "model/cell.h"
 #include "model/memory.h"
 #include "nn/normed_weight.h"
-#include "nn/transformer_block.h"
+#include "nn/transformer_tangent.h"
 
 enum { NORMED_WEIGHTS = 5 }; /* W_qkv, W_r, W_o, W_1, W_2 */
 
@@ -29,8 +29,10 @@ struct transformer_cell_block {
     struct tensor rk, drk;        /* owns: [R,D] */
     struct tensor mask_attention; /* owns: U8 [B,H,L,K] */
     struct tensor mask_attn_out, mask_ff1, mask_ff2; /* owns: [B,D], [B,I], [B,D] */
-    struct tensor *outputs;   /* owns: [plan.tapes] output of this block; the last one has none */
-    struct block_input input; /* of the current segment: views into the above */
+    struct tensor *outputs; /* owns: [plan.tapes] output of this block; the last one has none */
+    struct block_tangent tangent; /* plan.tangents */
+    struct tensor output_t;       /* owns: [B,L,D], of this block's output; the last one has none */
+    struct block_input input;     /* of the current segment: views into the above */
 };
 
 struct transformer_cell {
@@ -49,9 +51,11 @@ struct transformer_cell {
     struct tensor dmem_in; /* owns: of memory_tape.normed [B*P,D] */
     bool dmem_borrowed;
     struct block_scratch scratch;
-    struct tensor positions;    /* owns: [R,D], row d for distance d */
-    struct tensor positions_in; /* owns: the same under the segment's mask */
-    struct tensor mask_pos;     /* owns: [D] */
+    struct tangent_scratch more;        /* plan.tangents, as the next ones */
+    struct tensor pair_d[2], pair_t[2]; /* owns: [B,L,D] gradients between blocks, and theirs */
+    struct tensor positions;            /* owns: [R,D], row d for distance d */
+    struct tensor positions_in;         /* owns: the same under the segment's mask */
+    struct tensor mask_pos;             /* owns: [D] */
     struct tensor kept; /* owns unless of `scratch`: for memory_push, B*mem_len*3D numbers */
     bool kept_borrowed;
     struct tensor dstack; /* owns: [B,L,D], stacked blocks: gradient between blocks */

@@ -122,6 +122,29 @@ static enum status plan_masks(struct transformer_cell *c, struct transformer_cel
     return op_alloc(be, &b->mask_ff2, be->ops->real, 2, p->batch, s->d_model, 1, 1, err);
 }
 
+/* For second derivatives. */
+static enum status plan_tangents(struct transformer_cell *c, struct error *err)
+{
+    struct backend *be = c->base.be;
+    const struct cell_plan *p = &c->plan;
+    enum dtype real = be->ops->real;
+    int64_t d = c->shape.d_model;
+    if (!p->tangents)
+        return STATUS_OK;
+    TRY(tangent_scratch_create(&c->more, be, &c->shape, p->batch, p->length, err));
+    for (int i = 0; i < 2; i++) {
+        TRY(op_alloc(be, &c->pair_d[i], real, 3, p->batch, p->length, d, 1, err));
+        TRY(op_alloc(be, &c->pair_t[i], real, 3, p->batch, p->length, d, 1, err));
+    }
+    for (int64_t j = 0; j < c->blocks; j++) {
+        struct transformer_cell_block *b = &c->block[j];
+        TRY(block_tangent_create(&b->tangent, be, &c->shape, p->batch, p->length, err));
+        if (j + 1 < c->blocks)
+            TRY(op_alloc(be, &b->output_t, real, 3, p->batch, p->length, d, 1, err));
+    }
+    return STATUS_OK;
+}
+
 static enum status plan_block(struct transformer_cell *c, int64_t j, struct error *err)
 {
     struct transformer_cell_block *b = &c->block[j];
@@ -181,8 +204,14 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
     struct backend *be = c->base.be;
     struct weight *const matrix[NORMED_WEIGHTS] = {&b->w.qkv, &b->w.r, &b->w.o, &b->w.ff1,
                                                    &b->w.ff2};
-    struct tensor *const owned[] = {
-        &b->u, &b->rk, &b->drk, &b->mask_ff1, &b->mask_attention, &b->mask_ff2, &b->mask_attn_out};
+    struct tensor *const owned[] = {&b->u,
+                                    &b->rk,
+                                    &b->drk,
+                                    &b->mask_ff1,
+                                    &b->mask_attention,
+                                    &b->mask_ff2,
+                                    &b->mask_attn_out,
+                                    &b->output_t};
     for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++)
         normed_weight_free(&b->normed[i], matrix[i], be);
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
@@ -194,6 +223,7 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
     free_memories(c, b->mem_kv);
     for (int i = 0; i < c->plan.tapes && b->outputs != NULL; i++)
         op_release(be, &b->outputs[i]);
+    block_tangent_free(&b->tangent, be);
     mem_free(b->outputs);
 }
 
@@ -206,6 +236,11 @@ void transformer_cell_free(struct cell *base)
     mem_free(c->block);
     free_tapes(c);
     block_scratch_free(&c->scratch, be);
+    tangent_scratch_free(&c->more, be);
+    for (int i = 0; i < 2; i++) {
+        op_release(be, &c->pair_d[i]);
+        op_release(be, &c->pair_t[i]);
+    }
     op_release(be, &c->positions);
     op_release(be, &c->positions_in);
     op_release(be, &c->mask_pos);
@@ -223,7 +258,7 @@ static enum status plan_kept(struct transformer_cell *c, struct error *err)
     int64_t numbers = p->batch * p->mem_len * 3 * c->shape.d_model;
     if (p->batch == 1 || p->mem_len == 0)
         return STATUS_OK;
-    c->kept_borrowed = p->train && tensor_count(&c->scratch.dqkv) >= numbers;
+    c->kept_borrowed = p->vjp && tensor_count(&c->scratch.dqkv) >= numbers;
     if (c->kept_borrowed) {
         c->kept = c->scratch.dqkv;
         return STATUS_OK;
@@ -251,6 +286,7 @@ static struct block_shape shape_of(const struct config_model *m)
 static struct cell_ends ends(const struct config_model *m)
 {
     return (struct cell_ends){.input = m->d_model,
+                              .state = m->d_model,
                               .output = m->d_model,
                               .embed_scale = sqrt((double)m->d_model),
                               .dropout_in = m->dropout,
@@ -272,6 +308,7 @@ static enum status create(struct cell **out, const struct params *params,
                             .width = model->d_model,
                             .tape_remembers = model->blocks > 1};
     c->plan = *plan;
+    assert(plan->vjp || !plan->train);
     c->dropout = model->dropout;
     c->dropatt = model->dropatt;
     c->shape = shape_of(model);
@@ -281,16 +318,17 @@ static enum status create(struct cell **out, const struct params *params,
     TRY_OUT(mem_alloc((void **)&c->block, (size_t)c->blocks, sizeof *c->block, err));
     TRY_OUT(plan_positions(c, err));
     TRY_OUT(block_scratch_create(&c->scratch, params->be, &c->shape, plan->batch, plan->length,
-                                 plan->train, c->dropout > 0, err));
+                                 plan->vjp, c->dropout > 0, err));
     TRY_OUT(plan_kept(c, err));
     TRY_OUT(plan_tapes(c, err));
-    if (plan->train && model->blocks > 1)
+    if (plan->vjp && model->blocks > 1)
         TRY_OUT(op_alloc(params->be, &c->dstack, params->be->ops->real, 3, plan->batch,
                          plan->length, model->d_model, 1, err));
     for (int64_t j = 0; j < c->blocks; j++) {
         TRY_OUT(transformer_cell_bind(c, params, model, j, err));
         TRY_OUT(plan_block(c, j, err));
     }
+    TRY_OUT(plan_tangents(c, err));
     *out = &c->base;
     return STATUS_OK;
 out:

@@ -19,17 +19,22 @@ static void normalise(struct transformer_cell *c, const struct transformer_cell_
     op_residual_norm(c->base.be, &norm);
 }
 
-/* The gain of a norm over memory states is a parameter too: its gradient, given dmem. */
-void transformer_cell_gain_gradient(struct transformer_cell *c, struct transformer_cell_block *b,
-                                    const struct memory_tape *tape, const struct tensor *dmem)
+void transformer_cell_gain_gradient(struct transformer_cell *c, int64_t j, int tape,
+                                    const struct tensor *dmem)
 {
+    struct transformer_cell_block *b = &c->block[j];
+    if (dmem->data == NULL)
+        return;
+    const struct memory_tape *t = &c->memory_tapes[c->layered ? tape : j];
+    if (t->xhat.data == NULL)
+        return;
     int64_t rows = dmem->dim[0];
     struct tensor dnormed = tensor_slice(&c->dmem_in, 0, rows);
     weight_vjp(c->base.be, &b->w.qkv, dmem, 0.0, &dnormed);
     struct residual_norm_vjp norm = {.kind = c->shape.norm,
                                      .dy = dnormed,
-                                     .xhat = tensor_slice(&tape->xhat, 0, rows),
-                                     .rstd = tensor_slice(&tape->rstd, 0, rows),
+                                     .xhat = tensor_slice(&t->xhat, 0, rows),
+                                     .rstd = tensor_slice(&t->rstd, 0, rows),
                                      .gain = b->w.attn_gain.w,
                                      .ds = dnormed,
                                      .dgain = b->w.attn_gain.dw,

@@ -44,6 +44,7 @@ static enum status declare(struct params *p, const struct config_model *m, struc
 static struct cell_ends ends(const struct config_model *m)
 {
     return (struct cell_ends){.input = m->d_embed,
+                              .state = 2 * half_of(m),
                               .output_start = m->nhid,
                               .output = m->nout,
                               .embed_scale = 1,
@@ -110,14 +111,16 @@ static enum status plan_buffers(struct trellis_cell *c, struct error *err)
     TRY(mem_alloc((void **)&c->gates, (size_t)p->tapes, sizeof *c->gates, err));
     for (int i = 0; i < p->tapes; i++)
         TRY(op_alloc(be, &c->gates[i], real, 3, b, pitch, 4 * h, 1, err));
-    if (!p->train)
+    if (!p->vjp)
         return STATUS_OK;
     TRY(op_alloc(be, &c->dpre, real, 3, b, pitch, 4 * h, 1, err));
+    TRY(op_alloc(be, &c->dh, real, 3, b, pitch, h, 1, err));
+    if (!p->train)
+        return STATUS_OK;
     if (p->one_vjp)
         c->du = c->dpre;
     else
         TRY(op_alloc(be, &c->du, real, 3, b, pitch, 4 * h, 1, err));
-    TRY(op_alloc(be, &c->dh, real, 3, b, pitch, h, 1, err));
     if (c->dropouth == 0)
         return STATUS_OK;
     return op_alloc(be, &c->mask_hidden, real, 2, b, h, 1, 1, err);

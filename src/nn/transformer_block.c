@@ -72,9 +72,9 @@ static struct tensor rows_of(const struct tensor *t, int64_t rows)
                         : tensor_prefix(t, 2, rows, t->dim[t->ndim - 1], 1, 1);
 }
 
-static struct attention attention_call(const struct block_shape *shape,
-                                       const struct block_weights *w, const struct block_input *in,
-                                       const struct block_tape *t, const struct tensor *z)
+struct attention block_attention(const struct block_shape *shape, const struct block_weights *w,
+                                 const struct block_input *in, const struct block_tape *t,
+                                 const struct tensor *z)
 {
     int64_t b = z->dim[0], l = z->dim[1], d = shape->d_model;
     return (struct attention){
@@ -115,7 +115,7 @@ void block_eval(struct backend *be, const struct block_shape *shape, const struc
     if (in->u.data != NULL)
         op_copy(be, &qkv, &in->u);
     weight_apply(be, &w->qkv, &input, in->u.data != NULL ? 1.0 : 0.0, &qkv);
-    struct attention att = attention_call(shape, w, in, t, z);
+    struct attention att = block_attention(shape, w, in, t, z);
     op_attention(be, &att);
     weight_apply(be, &w->o, &attn, 0.0, &a);
 
@@ -284,7 +284,7 @@ void block_vjp(struct backend *be, const struct block_shape *shape, const struct
 
     struct tensor dqkv = rows_of(&s->dqkv, n);
     struct attention_vjp att = {
-        .fwd = attention_call(shape, w, in, t, z),
+        .fwd = block_attention(shape, w, in, t, z),
         .dout = tensor_shape(&dattn, 3, b, l, d, 1),
         .dqkv = tensor_shape(&dqkv, 3, b, l, 3 * d, 1),
     };

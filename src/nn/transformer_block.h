@@ -82,6 +82,11 @@ enum status block_scratch_create(struct block_scratch *s, struct backend *be,
                                  bool train, bool masked, struct error *err);
 void block_scratch_free(struct block_scratch *s, struct backend *be);
 
+/* The attention of a block evaluated at z [B,L,D] into `tape`: its inputs and outputs there. */
+struct attention block_attention(const struct block_shape *shape, const struct block_weights *w,
+                                 const struct block_input *in, const struct block_tape *tape,
+                                 const struct tensor *z);
+
 /* f <- block(z), both [B,L,D]; f must not be z. tape->y then holds the output of the attention
  * half. */
 void block_eval(struct backend *be, const struct block_shape *shape, const struct block_weights *w,

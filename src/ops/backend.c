@@ -16,6 +16,7 @@ enum status backend_init(struct backend *be, const struct ops *ops, void *impl, 
     } slots[] = {{"alloc", ops->alloc != NULL},
                  {"release", ops->release != NULL},
                  {"close", ops->close != NULL},
+                 {"set_precision", ops->set_precision != NULL},
 #define X(op) {#op, ops->op != NULL},
                  OP_LIST(X)
 #undef X
@@ -32,6 +33,15 @@ void backend_close(struct backend *be)
     if (be->ops != NULL)
         be->ops->close(be);
     memset(be, 0, sizeof *be);
+}
+
+enum status backend_set_precision(struct backend *be, enum precision precision, struct error *err)
+{
+    if (precision == be->precision)
+        return STATUS_OK;
+    TRY(be->ops->set_precision(be, precision, err));
+    be->precision = precision;
+    return STATUS_OK;
 }
 
 const char *op_name(enum op_id id)

@@ -22,6 +22,8 @@
     X(bias_relu_vjp)     \
     X(attention)         \
     X(attention_vjp)     \
+    X(norm_vjp_tangent)  \
+    X(attention_tangent) \
     X(lstm_gate)         \
     X(lstm_gate_vjp)     \
     X(gather_rows)       \
@@ -61,6 +63,7 @@ struct backend {
     const struct ops *ops; /* borrows: a const table */
     void *impl;            /* owns: the backend's private state, freed by ops->close */
     int threads;
+    enum precision precision; /* of products: backend_set_precision */
     size_t bytes, peak_bytes; /* memory given out by op_alloc now, and at most */
     int64_t syncs;            /* downloads so far */
     struct op_stat stat[OP_COUNT];
@@ -74,6 +77,10 @@ enum status backend_init(struct backend *be, const struct ops *ops, void *impl, 
                          struct error *err);
 /* Releases the backend's own state. Memory from op_alloc must have been released before. */
 void backend_close(struct backend *be);
+
+/* Changes the number format of products; it starts as PRECISE_REAL. STATUS_DEVICE if the device has
+ * no such products. */
+enum status backend_set_precision(struct backend *be, enum precision precision, struct error *err);
 
 const char *op_name(enum op_id id);
 const char *solve_reason_text(enum solve_reason reason);
@@ -113,6 +120,8 @@ void op_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct 
                       const struct tensor *mask, int64_t rows_per_mask);
 void op_attention(struct backend *be, const struct attention *p);
 void op_attention_vjp(struct backend *be, const struct attention_vjp *p);
+void op_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p);
+void op_attention_tangent(struct backend *be, const struct attention_tangent *p);
 void op_lstm_gate(struct backend *be, const struct lstm_gate *p);
 void op_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p);
 void op_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,

@@ -215,7 +215,8 @@ void op_residual_norm(struct backend *be, const struct residual_norm *p)
     BOOK(OP_residual_norm, 0, bytes, be->ops->residual_norm(be, p));
 }
 
-void op_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p)
+/* Checks a vjp call; returns the bytes it moves. */
+static double check_norm_vjp(const struct backend *be, const struct residual_norm_vjp *p)
 {
     assert(p->ds.ndim == 2);
     int64_t n = p->ds.dim[0], d = p->ds.dim[1];
@@ -233,9 +234,28 @@ void op_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p)
     check_optional(be, &p->da, n * d);
     check_mask(be, &p->mask, n, d, p->rows_per_mask);
     assert(p->mask.data == NULL || p->da.data != NULL);
-    double bytes = bytes_of(&p->dy) + bytes_of(&p->dsum) + bytes_of(&p->xhat) + bytes_of(&p->ds) +
-                   bytes_of(&p->da);
+    return bytes_of(&p->dy) + bytes_of(&p->dsum) + bytes_of(&p->xhat) + bytes_of(&p->ds) +
+           bytes_of(&p->da);
+}
+
+void op_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p)
+{
+    double bytes = check_norm_vjp(be, p);
     BOOK(OP_residual_norm_vjp, 0, bytes, be->ops->residual_norm_vjp(be, p));
+}
+
+void op_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p)
+{
+    double bytes = 2 * check_norm_vjp(be, &p->vjp);
+    int64_t count = tensor_count(&p->vjp.ds);
+    if (p->vjp.kind != NORM_NONE)
+        check_count(be, &p->s_t, count);
+    check_optional(be, &p->dy_t, count);
+    check_optional(be, &p->dsum_t, count);
+    check_count(be, &p->ds_t, count);
+    check_optional(be, &p->da_t, count);
+    assert((p->da_t.data == NULL) == (p->vjp.da.data == NULL));
+    BOOK(OP_norm_vjp_tangent, 0, bytes, be->ops->norm_vjp_tangent(be, p));
 }
 
 void op_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
@@ -313,6 +333,29 @@ void op_attention_vjp(struct backend *be, const struct attention_vjp *p)
     double products = p->drk.data != NULL ? 8 : 7;
     BOOK(OP_attention_vjp, 2 * products * work, 2 * attention_bytes(&p->fwd),
          be->ops->attention_vjp(be, p));
+}
+
+void op_attention_tangent(struct backend *be, const struct attention_tangent *p)
+{
+    double work = check_attention(be, &p->fwd), products = 7;
+    int64_t out = tensor_count(&p->fwd.out), qkv = tensor_count(&p->fwd.qkv);
+    check_real(be, &p->fwd.lse);
+    check_count(be, &p->qkv_t, qkv);
+    check_optional(be, &p->out_t, out);
+    assert((p->dout.data == NULL) == (p->dout_t.data == NULL));
+    if (p->dout.data != NULL) {
+        check_count(be, &p->dout, out);
+        check_count(be, &p->dout_t, out);
+        check_count(be, &p->dqkv, qkv);
+        check_count(be, &p->dqkv_t, qkv);
+        check_optional(be, &p->dmem_t, tensor_count(&p->fwd.mem));
+        check_optional(be, &p->drk_t, tensor_count(&p->fwd.rk));
+        check_optional(be, &p->dr_w_t, tensor_count(&p->fwd.r_w));
+        check_optional(be, &p->dr_r_t, tensor_count(&p->fwd.r_r));
+        products = p->drk_t.data != NULL ? 23 : 21;
+    }
+    BOOK(OP_attention_tangent, 2 * products * work, 2 * attention_bytes(&p->fwd),
+         be->ops->attention_tangent(be, p));
 }
 
 /* Sizes that both directions of the gate share; z, c0 and `out` of either. */

@@ -26,6 +26,11 @@
 
 struct backend;
 
+/* What the factors of `gemm` are rounded to before they are multiplied; sums are in the real type,
+ * everything else keeps it, and so may products too small to gain by it. TF32 has 10 bits of
+ * mantissa, BF16 7 (units of 2^-11 and 2^-8): a residual of a solve cannot fall much below that. */
+enum precision { PRECISE_REAL, PRECISE_TF32, PRECISE_BF16 };
+
 /* c = alpha * op(a) * op(b) + beta * c, all 2-D; op transposes where the flag is set.
  * beta 0 overwrites c whatever it held, NaN included; an empty inner dimension leaves beta * c.
  * A stride other than 0 is the distance
@@ -76,6 +81,23 @@ struct residual_norm_vjp {
     enum norm_kind kind;
 };
 
+/* Derivative of residual_norm_vjp along a direction, beside the vjp itself: s moves along s_t, the
+ * cotangents dy and dsum along dy_t and dsum_t. vjp.ds and vjp.da are written as residual_norm_vjp
+ * writes them, ds_t and da_t get their derivatives, and vjp.dgain accumulates the derivative of
+ * the gain's gradient alone. With rho = -rstd mean(xhat s_t), the derivative of xhat is
+ * xhat_t = rstd (s_t - mean(s_t) - xhat mean(xhat s_t)) (NORM_RMS: without mean(s_t)), and
+ *   ds_t = rho norm'(s)^T dy + rstd (g_t - mean(g_t) - xhat_t mean(g xhat)
+ *          - xhat (mean(g_t xhat) + mean(g xhat_t))) + dsum_t,  g = dy gain, g_t = dy_t gain.
+ * In place as in residual_norm_vjp, derivatives on derivatives; s_t is only read. */
+struct norm_vjp_tangent {
+    struct residual_norm_vjp vjp;
+    struct tensor s_t;    /* [N,D]; NULL with NORM_NONE */
+    struct tensor dy_t;   /* [N,D] or NULL: 0 */
+    struct tensor dsum_t; /* [N,D] or NULL: 0 */
+    struct tensor ds_t;   /* [N,D] out; may be the same as dy_t or dsum_t */
+    struct tensor da_t;   /* [N,D] out; NULL exactly if vjp.da is */
+};
+
 /* Multi-head relative attention of one segment over memory and itself (Dai et al. 2019, the form
  * of model-spec 1.1). D = H*h. Inside a row of 3D numbers: q (D), k (D), v (D); head n is columns
  * [n*h, (n+1)*h) of each part. Keys are the P memory rows followed by the L current ones.
@@ -105,6 +127,21 @@ struct attention_vjp {
     struct tensor drk;    /* [R,D] accumulated, or NULL */
     struct tensor dr_w;   /* [H,h] accumulated, or NULL */
     struct tensor dr_r;   /* [H,h] accumulated, or NULL */
+};
+
+/* Derivatives of attention and of its vjp along a direction of qkv; memory and positions stand
+ * still. out_t is the derivative of `out`. With dout: dqkv is the vjp at dout; the tensors in _t
+ * are the derivatives of what attention_vjp gives under the same name, dout moving along dout_t.
+ * Scores are computed again from fwd.lse. */
+struct attention_tangent {
+    struct attention fwd;         /* as given to attention; out and lse now inputs */
+    struct tensor qkv_t;          /* [B,L,3D] */
+    struct tensor out_t;          /* [B,L,D] out, or NULL */
+    struct tensor dout, dout_t;   /* [B,L,D]; both NULL: only out_t is wanted */
+    struct tensor dqkv, dqkv_t;   /* [B,L,3D] out, with dout */
+    struct tensor dmem_t;         /* [B,P,3D] out (q part 0), or NULL */
+    struct tensor drk_t;          /* [R,D] accumulated, or NULL */
+    struct tensor dr_w_t, dr_r_t; /* [H,h] accumulated, or NULL */
 };
 
 /* A block of rows and columns inside wider arrays: number (b,t,d) of `to` lies at
@@ -262,6 +299,9 @@ struct ops {
     void (*copy)(struct backend *be, const struct tensor *dst, const struct tensor *src);
     void (*fill)(struct backend *be, const struct tensor *t, double value);
     void (*close)(struct backend *be);
+    /* Products from now on: see enum precision. STATUS_DEVICE, with the remedy, if the device has
+     * no such products, and nothing has changed then. Callers use backend_set_precision. */
+    enum status (*set_precision)(struct backend *be, enum precision precision, struct error *err);
 
     /* --- products and elementwise ------------------------------------------------------------ */
     void (*gemm)(struct backend *be, const struct gemm *p);
@@ -288,6 +328,9 @@ struct ops {
                           const struct tensor *mask, int64_t rows_per_mask);
     void (*attention)(struct backend *be, const struct attention *p);
     void (*attention_vjp)(struct backend *be, const struct attention_vjp *p);
+    /* second derivatives, for the Jacobian's penalty */
+    void (*norm_vjp_tangent)(struct backend *be, const struct norm_vjp_tangent *p);
+    void (*attention_tangent)(struct backend *be, const struct attention_tangent *p);
     void (*lstm_gate)(struct backend *be, const struct lstm_gate *p);
     void (*lstm_gate_vjp)(struct backend *be, const struct lstm_gate_vjp *p);
 

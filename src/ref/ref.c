@@ -99,6 +99,13 @@ static void ref_close(struct backend *be)
     (void)be; /* no private state */
 }
 
+static enum status ref_set_precision(struct backend *be, enum precision precision,
+                                     struct error *err)
+{
+    (void)be, (void)precision, (void)err; /* ref_gemm rounds as be->precision says */
+    return STATUS_OK;
+}
+
 enum status ref_open(struct backend *be, struct error *err)
 {
     static const struct ops table = {.name = "ref",
@@ -106,6 +113,7 @@ enum status ref_open(struct backend *be, struct error *err)
                                      .alloc = ref_alloc,
                                      .release = ref_release,
                                      .close = ref_close,
+                                     .set_precision = ref_set_precision,
 #define X(op) .op = ref_##op,
                                      OP_LIST(X)
 #undef X

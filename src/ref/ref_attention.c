@@ -188,3 +188,133 @@ void ref_attention_vjp(struct backend *be, const struct attention_vjp *p)
                 attend_vjp(p, &s, &q);
             }
 }
+
+/* The derivative of a score along qkv_t; keys of the memory stand still. */
+static double score_tangent(const struct attention_tangent *p, const struct shape *s,
+                            const struct query *q, int64_t j)
+{
+    const struct attention *f = &p->fwd;
+    const double *query = key_of(f, s, PART_Q, q, s->mem + q->i);
+    const double *query_t = part_of(s, &p->qkv_t, NULL, PART_Q, q, s->mem + q->i);
+    const double *k = key_of(f, s, PART_K, q, j), *r_w = head_of(&f->r_w, s, q, 0);
+    const double *k_t = j < s->mem ? NULL : part_of(s, &p->qkv_t, NULL, PART_K, q, j);
+    const double *rk = head_of(&f->rk, s, q, s->mem + q->i - j);
+    double sum = 0;
+    for (int64_t e = 0; e < s->head; e++) {
+        sum += query_t[e] * (k[e] + rk[e]);
+        if (k_t != NULL)
+            sum += (query[e] + r_w[e]) * k_t[e];
+    }
+    return sum * s->scale;
+}
+
+/* Everything of one pair of query and key, and the sums over keys behind it. */
+struct pair {
+    double a, a_t;         /* weight */
+    double da, da_t;       /* gradient of the masked weight's value: m g.v */
+    double mean_t;         /* sum_k a_k score_t_k */
+    double delta, delta_t; /* sum_k a_k da_k */
+};
+
+static struct pair pair_of(const struct attention_tangent *p, const struct shape *s,
+                           const struct query *q, int64_t j, const struct pair *sums)
+{
+    const struct attention *f = &p->fwd;
+    int64_t i = q->b * s->len + q->i;
+    const double *v = key_of(f, s, PART_V, q, j);
+    const double *v_t = j < s->mem ? NULL : part_of(s, &p->qkv_t, NULL, PART_V, q, j);
+    const double *g = head_of(&p->dout, s, q, i), *g_t = head_of(&p->dout_t, s, q, i);
+    double lse = ref_real(&f->lse)[(q->b * s->heads + q->n) * s->len + q->i];
+    double m = mask_at(f, s, q, j);
+    struct pair r = {.a = exp(score(f, s, q, j) - lse)};
+    r.a_t = r.a * (score_tangent(p, s, q, j) - sums->mean_t);
+    for (int64_t e = 0; g != NULL && e < s->head; e++) {
+        r.da += m * g[e] * v[e];
+        r.da_t += m * (g_t[e] * v[e] + (v_t != NULL ? g[e] * v_t[e] : 0));
+    }
+    return r;
+}
+
+/* The derivative of the output, and the sums over keys that the gradients need. */
+static struct pair sums_of(const struct attention_tangent *p, const struct shape *s,
+                           const struct query *q)
+{
+    double *out_t = head_of(&p->out_t, s, q, q->b * s->len + q->i);
+    struct pair sums = {0};
+    for (int64_t j = q->first; j <= q->last; j++)
+        sums.mean_t += pair_of(p, s, q, j, &sums).a * score_tangent(p, s, q, j);
+    for (int64_t e = 0; out_t != NULL && e < s->head; e++)
+        out_t[e] = 0;
+    for (int64_t j = q->first; j <= q->last; j++) {
+        struct pair r = pair_of(p, s, q, j, &sums);
+        double m = mask_at(&p->fwd, s, q, j);
+        sums.delta += r.a * r.da;
+        sums.delta_t += r.a_t * r.da + r.a * r.da_t;
+        add(out_t, m * r.a_t, key_of(&p->fwd, s, PART_V, q, j), s->head);
+        if (j >= s->mem)
+            add(out_t, m * r.a, part_of(s, &p->qkv_t, NULL, PART_V, q, j), s->head);
+    }
+    return sums;
+}
+
+/* What one key contributes: d is the gradient of its score, d_t the derivative of that. */
+static void add_pair(const struct attention_tangent *p, const struct shape *s,
+                     const struct query *q, int64_t j, const struct pair *r, double d, double d_t)
+{
+    const struct tensor none = {0};
+    const struct attention *f = &p->fwd;
+    int64_t i = q->b * s->len + q->i, own = s->mem + q->i;
+    const double *query = key_of(f, s, PART_Q, q, own), *k = key_of(f, s, PART_K, q, j);
+    const double *query_t = part_of(s, &p->qkv_t, NULL, PART_Q, q, own);
+    const double *k_t = j < s->mem ? NULL : part_of(s, &p->qkv_t, NULL, PART_K, q, j);
+    const double *r_w = head_of(&f->r_w, s, q, 0), *r_r = head_of(&f->r_r, s, q, 0);
+    const double *rk = head_of(&f->rk, s, q, own - j);
+    const double *g = head_of(&p->dout, s, q, i), *g_t = head_of(&p->dout_t, s, q, i);
+    double *dk_t = part_of(s, &p->dqkv_t, &p->dmem_t, PART_K, q, j);
+    double *dv_t = part_of(s, &p->dqkv_t, &p->dmem_t, PART_V, q, j);
+    double *dq_t = part_of(s, &p->dqkv_t, &none, PART_Q, q, own), m = mask_at(f, s, q, j);
+    add(part_of(s, &p->dqkv, &none, PART_V, q, j), r->a * m, g, s->head);
+    add_sum(part_of(s, &p->dqkv, &none, PART_K, q, j), d, query, r_w, s->head);
+    add_sum(part_of(s, &p->dqkv, &none, PART_Q, q, own), d, k, rk, s->head);
+    add(dv_t, r->a_t * m, g, s->head);
+    add(dv_t, r->a * m, g_t, s->head);
+    add_sum(dk_t, d_t, query, r_w, s->head);
+    add(dk_t, d, query_t, s->head);
+    add_sum(dq_t, d_t, k, rk, s->head);
+    add_sum(head_of(&p->drk_t, s, q, own - j), d_t, query, r_r, s->head);
+    add(head_of(&p->drk_t, s, q, own - j), d, query_t, s->head);
+    add(head_of(&p->dr_w_t, s, q, 0), d_t, k, s->head);
+    add(head_of(&p->dr_r_t, s, q, 0), d_t, rk, s->head);
+    if (k_t != NULL) {
+        add(dq_t, d, k_t, s->head);
+        add(head_of(&p->dr_w_t, s, q, 0), d, k_t, s->head);
+    }
+}
+
+static void attend_tangent(const struct attention_tangent *p, const struct shape *s,
+                           const struct query *q)
+{
+    struct pair sums = sums_of(p, s, q);
+    for (int64_t j = q->first; p->dout.data != NULL && j <= q->last; j++) {
+        struct pair r = pair_of(p, s, q, j, &sums);
+        double d = r.a * (r.da - sums.delta) * s->scale;
+        double d_t = (r.a_t * (r.da - sums.delta) + r.a * (r.da_t - sums.delta_t)) * s->scale;
+        add_pair(p, s, q, j, &r, d, d_t);
+    }
+}
+
+void ref_attention_tangent(struct backend *be, const struct attention_tangent *p)
+{
+    (void)be;
+    struct shape s = shape_of(&p->fwd);
+    const struct tensor *const zeros[] = {&p->dqkv, &p->dqkv_t, &p->dmem_t};
+    for (size_t i = 0; i < sizeof zeros / sizeof *zeros; i++)
+        if (zeros[i]->data != NULL)
+            memset(zeros[i]->data, 0, tensor_bytes(zeros[i]));
+    for (int64_t b = 0; b < s.batch; b++)
+        for (int64_t n = 0; n < s.heads; n++)
+            for (int64_t i = 0; i < s.len; i++) {
+                struct query q = query_of(&p->fwd, &s, b, n, i);
+                attend_tangent(p, &s, &q);
+            }
+}

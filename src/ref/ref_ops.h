@@ -42,6 +42,7 @@ void ref_adam(struct backend *be, const struct adam *p);
 /* ref_rows.c */
 void ref_residual_norm(struct backend *be, const struct residual_norm *p);
 void ref_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p);
+void ref_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p);
 void ref_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
                    const struct tensor *mask, int64_t rows_per_mask);
 void ref_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
@@ -50,6 +51,7 @@ void ref_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct
 /* ref_attention.c */
 void ref_attention(struct backend *be, const struct attention *p);
 void ref_attention_vjp(struct backend *be, const struct attention_vjp *p);
+void ref_attention_tangent(struct backend *be, const struct attention_tangent *p);
 
 /* ref_gate.c */
 void ref_copy_block(struct backend *be, const struct copy_block *p);

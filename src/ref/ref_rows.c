@@ -86,6 +86,68 @@ void ref_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p
     }
 }
 
+/* One row: everything is derived anew, number by number, from the formulas of ops.h. */
+static void norm_tangent_row(const struct norm_vjp_tangent *t, int64_t n)
+{
+    const struct residual_norm_vjp *p = &t->vjp;
+    int64_t width = p->ds.dim[1], at = n * width;
+    const double *gain = ref_real(&p->gain), *xhat = ref_real(&p->xhat) + at;
+    const double *dy = ref_real(&p->dy) + at, *s_t = ref_real(&t->s_t) + at;
+    const double *dy_t = t->dy_t.data != NULL ? ref_real(&t->dy_t) + at : NULL;
+    double rstd = ref_real(&p->rstd)[n], w = (double)width, layer = p->kind == NORM_LAYER;
+    double s_mean = 0, s_along = 0, mean = 0, along = 0, mean_t = 0, along_t = 0;
+    for (int64_t d = 0; d < width; d++) {
+        s_mean += layer * s_t[d] / w;
+        s_along += xhat[d] * s_t[d] / w;
+    }
+    for (int64_t d = 0; d < width; d++) {
+        double by = gain != NULL ? gain[d] : 1;
+        double g = dy[d] * by, g_t = dy_t != NULL ? dy_t[d] * by : 0;
+        double xhat_t = rstd * (s_t[d] - s_mean - xhat[d] * s_along);
+        mean += layer * g / w;
+        along += g * xhat[d] / w;
+        mean_t += layer * g_t / w;
+        along_t += (g_t * xhat[d] + g * xhat_t) / w;
+        if (p->dgain.data != NULL)
+            ref_real(&p->dgain)[d] += (dy_t != NULL ? dy_t[d] * xhat[d] : 0) + dy[d] * xhat_t;
+    }
+    for (int64_t d = 0; d < width; d++) {
+        double by = gain != NULL ? gain[d] : 1;
+        double g = dy[d] * by, g_t = dy_t != NULL ? dy_t[d] * by : 0;
+        double xhat_t = rstd * (s_t[d] - s_mean - xhat[d] * s_along);
+        double ds = rstd * (g - mean - xhat[d] * along);
+        double ds_t =
+            -rstd * s_along * ds + rstd * (g_t - mean_t - xhat_t * along - xhat[d] * along_t);
+        ref_real(&p->ds)[at + d] = ds + (p->dsum.data != NULL ? ref_real(&p->dsum)[at + d] : 0);
+        ref_real(&t->ds_t)[at + d] =
+            ds_t + (t->dsum_t.data != NULL ? ref_real(&t->dsum_t)[at + d] : 0);
+    }
+}
+
+void ref_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *t)
+{
+    (void)be;
+    const struct residual_norm_vjp *p = &t->vjp;
+    int64_t width = p->ds.dim[1];
+    for (int64_t n = 0; n < p->ds.dim[0]; n++) {
+        const double *mask = ref_mask_row(&p->mask, n, width, p->rows_per_mask);
+        if (p->kind != NORM_NONE)
+            norm_tangent_row(t, n);
+        for (int64_t d = 0; d < width; d++) {
+            int64_t at = n * width + d;
+            if (p->kind == NORM_NONE) {
+                ref_real(&p->ds)[at] = ref_real(&p->dsum)[at];
+                ref_real(&t->ds_t)[at] = t->dsum_t.data != NULL ? ref_real(&t->dsum_t)[at] : 0;
+            }
+            if (p->da.data == NULL)
+                continue;
+            double m = mask != NULL ? mask[d] : 1;
+            ref_real(&p->da)[at] = ref_real(&p->ds)[at] * m;
+            ref_real(&t->da_t)[at] = ref_real(&t->ds_t)[at] * m;
+        }
+    }
+}
+
 void ref_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
                    const struct tensor *mask, int64_t rows_per_mask)
 {

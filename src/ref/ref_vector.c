@@ -3,9 +3,19 @@
 
 #include <math.h>
 
+/* A factor as products see it. */
+static double rounded(const struct backend *be, double x)
+{
+    static const int bits[] = {[PRECISE_TF32] = 11, [PRECISE_BF16] = 8};
+    int exponent;
+    if (be->precision == PRECISE_REAL || !isfinite(x) || x == 0)
+        return x;
+    double part = frexp(x, &exponent);
+    return ldexp(rint(ldexp(part, bits[be->precision])), exponent - bits[be->precision]);
+}
+
 void ref_gemm(struct backend *be, const struct gemm *p)
 {
-    (void)be;
     int64_t m = p->c.dim[0], n = p->c.dim[1];
     int64_t inner = p->trans_a ? p->a.dim[0] : p->a.dim[1];
     int64_t a_stride = p->a_stride != 0 ? p->a_stride : p->a.dim[1];
@@ -18,11 +28,11 @@ void ref_gemm(struct backend *be, const struct gemm *p)
         for (int64_t k = 0; k < inner; k++) {
             /* op(b)[k,j] lies b_step apart in j: rows are read along, columns across */
             int64_t a_at = p->trans_a ? k * a_stride + i : i * a_stride + k;
-            double a = p->alpha * ref_real(&p->a)[a_at];
+            double a = p->alpha * rounded(be, ref_real(&p->a)[a_at]);
             const double *b = ref_real(&p->b) + (p->trans_b ? k : k * b_stride);
             int64_t b_step = p->trans_b ? b_stride : 1;
             for (int64_t j = 0; j < n; j++)
-                c[j] += a * b[j * b_step];
+                c[j] += a * rounded(be, b[j * b_step]);
         }
     }
 }

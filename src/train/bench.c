@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "train/trainer.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -35,7 +36,7 @@ enum status bench_train_setting(struct config *config, struct error *err)
     config_defaults(config);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         TRY(config_set(config, settings[i], err));
-    return config_resolve(config, 10000, err);
+    return STATUS_OK;
 }
 
 struct bench {
@@ -44,6 +45,7 @@ struct bench {
     int32_t *tokens; /* owns: input and target [2 * B*L] */
     int64_t count;   /* B*L */
     uint64_t drawn;
+    enum status (*step)(struct bench *b, int64_t n, struct error *err);
 };
 
 /* Token ids whose frequency falls like 1/rank, as that of words. */
@@ -73,6 +75,20 @@ static enum status one_step(struct bench *b, int64_t n, struct error *err)
     return backend_check(m->be, err);
 }
 
+static enum status one_segment(struct bench *b, int64_t n, struct error *err)
+{
+    struct model *m = b->model;
+    struct masks masks = {.source = MASKS_NONE};
+    (void)n;
+    draw_tokens(b);
+    model_begin(m, b->tokens, m->plan.length, &masks);
+    TRY(model_solve(m, 0, false, err));
+    model_loss(m, b->tokens + b->count, 1.0 / (double)b->count, false);
+    model_remember(m);
+    (void)model_read_loss(m, NULL);
+    return backend_check(m->be, err);
+}
+
 static int compare(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -84,11 +100,11 @@ static enum status timed_steps(struct bench *b, int64_t steps, bench_between_fn 
 {
     struct backend *be = b->model->be;
     for (int64_t i = 0; i < WARM_STEPS; i++)
-        TRY(one_step(b, i, err));
+        TRY(b->step(b, i, err));
     backend_reset_stats(be);
     for (int64_t i = 0; i < steps; i++) {
         double start = clock_seconds();
-        TRY(one_step(b, WARM_STEPS + i, err));
+        TRY(b->step(b, WARM_STEPS + i, err));
         times[i] = clock_seconds() - start;
         r->total_seconds += times[i];
         if (between != NULL)
@@ -99,27 +115,32 @@ static enum status timed_steps(struct bench *b, int64_t steps, bench_between_fn 
     qsort(times, (size_t)steps, sizeof *times, compare);
     r->seconds = times[steps / 2];
     r->fastest = times[0];
+    r->steps = steps;
     return STATUS_OK;
 }
 
-enum status bench_train(struct backend *be, const struct config *config, int64_t steps,
-                        bench_between_fn between, void *ctx, struct bench_step_result *r,
-                        struct error *err)
+static enum status run(struct backend *be, const struct config *config, bool train, int64_t steps,
+                       bench_between_fn between, void *ctx, struct bench_step_result *r,
+                       struct error *err)
 {
     enum status status = STATUS_OK;
     const struct config_train *c = &config->train;
     struct model_plan plan = {
-        .batch = c->batch, .length = c->tgt_len, .mem_len = c->mem_len, .train = true};
-    struct bench b = {.count = c->batch * c->tgt_len};
+        .batch = c->batch, .length = c->tgt_len, .mem_len = c->mem_len, .train = train};
+    struct bench b = {.count = c->batch * c->tgt_len, .step = train ? one_step : one_segment};
     struct solve_report forward, backward;
     double *times = NULL;
     *r = (struct bench_step_result){.tokens = b.count};
+    TRY_OUT(trainer_set_precision(be, c, err));
     TRY_OUT(mem_alloc((void **)&times, (size_t)steps, sizeof *times, err));
     TRY_OUT(mem_alloc((void **)&b.tokens, (size_t)(2 * b.count), sizeof *b.tokens, err));
     TRY_OUT(model_create(&b.model, be, config, NULL, &plan, err));
     TRY_OUT(params_initialize(b.model->params, SEED, err));
     size_t before = be->bytes;
-    TRY_OUT(optimizer_create(&b.optimizer, b.model->params, c, err));
+    if (train)
+        TRY_OUT(optimizer_create(&b.optimizer, b.model->params, c, err));
+    else
+        model_refresh(b.model);
     r->optimizer_bytes = be->bytes - before;
     r->bytes = b.model->bytes;
     r->parameters = params_distinct(b.model->params, NULL);
@@ -133,4 +154,18 @@ out:
     mem_free(b.tokens);
     mem_free(times);
     return status;
+}
+
+enum status bench_train(struct backend *be, const struct config *config, int64_t steps,
+                        bench_between_fn between, void *ctx, struct bench_step_result *r,
+                        struct error *err)
+{
+    return run(be, config, true, steps, between, ctx, r, err);
+}
+
+enum status bench_solve(struct backend *be, const struct config *config, int64_t steps,
+                        bench_between_fn between, void *ctx, struct bench_step_result *r,
+                        struct error *err)
+{
+    return run(be, config, false, steps, between, ctx, r, err);
 }

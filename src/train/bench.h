@@ -1,4 +1,4 @@
-/* The speed of a training step, without files: random tokens, memory always full. */
+/* The speed of training and evaluation, without files: random tokens, memory always full. */
 #ifndef DEQ_TRAIN_BENCH_H
 #define DEQ_TRAIN_BENCH_H
 
@@ -15,21 +15,28 @@ struct bench_step_result {
     double total_seconds;                 /* of all timed steps */
     struct model_bytes bytes;             /* of the model; the optimiser's beside it */
     size_t optimizer_bytes;
+    int64_t steps;
 };
 
 /* Called between steps, to measure something else in the same run. */
 typedef void (*bench_between_fn)(void *ctx);
 
-/* Trains a resolved configuration on Zipf-like random tokens: some steps to fill memory and caches,
- * then `steps` timed ones. */
-enum status bench_train(struct backend *be, const struct config *config, int64_t steps,
-                        bench_between_fn between, void *ctx, struct bench_step_result *result,
-                        struct error *err);
+/* Some steps to fill memory and caches, then `steps` timed ones, of a resolved configuration on
+ * Zipf-like random tokens. */
+typedef enum status bench_fn(struct backend *be, const struct config *config, int64_t steps,
+                             bench_between_fn between, void *ctx, struct bench_step_result *result,
+                             struct error *err);
+/* Training steps. */
+bench_fn bench_train;
+/* Evaluation: segments of the training's batch and length, solved as solver.forward says, and
+ * scored. */
+bench_fn bench_solve;
 
 /* The setting of model-spec 14, at which the published code was measured: width 256, 8 heads,
  * inner width 1024, 64 positions and 64 of memory, 8 streams, 10,000 words, Broyden with limits
  * 12 and 12. The published limit counts steps after the first evaluation of f: 13 evaluations
- * forward; 12 products with J^T backward, where the first value is known without one. */
+ * forward; 12 products with J^T backward, where the first value is known without one. Not resolved
+ * yet, so that keys can be changed. */
 enum status bench_train_setting(struct config *config, struct error *err);
 
 #endif

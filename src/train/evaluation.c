@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "model/spectrum.h"
 #include <math.h>
 
 static const struct masks no_masks = {.source = MASKS_NONE};
@@ -22,14 +23,17 @@ struct run {
     double *nll, *changed_nll; /* owns: [B*L] */
     int32_t *changed;          /* owns: [B*L] tokens with the end of each segment replaced */
     double leak_sum;
+    double *radius;         /* owns: [2 B] */
+    struct tensor radius_f; /* owns: [B,L,W] */
 };
 
 enum status evaluation_model(struct model **out, struct backend *be, const struct config *config,
-                             struct params *shared, struct error *err)
+                             struct params *shared, bool vjp, struct error *err)
 {
     struct model_plan plan = {.batch = config->eval.batch,
                               .length = config->eval.tgt_len,
-                              .mem_len = config->eval.mem_len};
+                              .mem_len = config->eval.mem_len,
+                              .vjp = vjp};
     return model_create(out, be, config, shared, &plan, err);
 }
 
@@ -108,8 +112,30 @@ static enum status test_leak(struct run *run, const struct batch *batch, struct 
     return STATUS_OK;
 }
 
+/* Spectral radii at the states just returned. The tape holds each position's last iterate, not its
+ * best: f is evaluated there again. */
+static enum status test_radius(struct run *run, const struct batch *batch, struct error *err)
+{
+    struct evaluation_result *r = run->r;
+    struct model *m = run->m;
+    struct equilibrium_point at = {0, m->eq->z, run->radius_f};
+    double *rayleigh = run->radius, *growth = run->radius + batch->B;
+    at.f = tensor_prefix(&run->radius_f, 3, batch->B, batch->L, m->cell->width, 1);
+    m->cell->ops->eval(m->cell, 0, &at.z, &at.f);
+    TRY(spectral_radius(m->cell, &at, SPECTRUM_ITERATIONS, (uint64_t)r->radius_sequences, rayleigh,
+                        growth, err));
+    for (int64_t b = 0; b < batch->B; b++) {
+        r->radius_sequences++;
+        r->radius_mean += (growth[b] - r->radius_mean) / (double)r->radius_sequences;
+        r->rayleigh_mean += (rayleigh[b] - r->rayleigh_mean) / (double)r->radius_sequences;
+        if (!(growth[b] <= r->radius_max)) /* a NaN stays */
+            r->radius_max = growth[b];
+    }
+    return STATUS_OK;
+}
+
 /* Segments to test: `count` of `segments`, in the middles of equal parts. */
-static bool tests_leak(int64_t segment, int64_t segments, int64_t count)
+static bool is_tested(int64_t segment, int64_t segments, int64_t count)
 {
     if (count >= segments)
         return true;
@@ -125,26 +151,31 @@ static enum status run_segments(struct run *run, struct stream *stream,
     if (o->segments > 0 && o->segments < segments)
         segments = o->segments;
     TRY(stream_seek(stream, 0, 0, err));
-    double leak_seconds = 0, start = clock_seconds();
+    double test_seconds = 0, start = clock_seconds();
     for (int64_t i = 0; i < segments; i++) {
         struct batch batch;
         TRY(stream_next(stream, &batch, err));
         if (batch.first)
             model_reset_memory(run->m);
-        if (tests_leak(i, segments, o->leak_segments)) {
+        if (is_tested(i, segments, o->leak_segments)) {
             double t = clock_seconds();
             TRY(test_leak(run, &batch, err));
-            leak_seconds += clock_seconds() - t;
+            test_seconds += clock_seconds() - t;
         }
         TRY(forward(run, &batch, batch.input, run->nll, err));
         TRY(add_segment(run, &batch, err));
         add_recall(run, &batch, stream_recall(stream));
+        if (o->spectrum_segments > 0 && is_tested(i, segments, o->spectrum_segments)) {
+            double t = clock_seconds();
+            TRY(test_radius(run, &batch, err));
+            test_seconds += clock_seconds() - t;
+        }
         model_remember(run->m);
         double mean = run->sums.nll / (double)run->sums.tokens;
         if (progress != NULL && !progress(ctx, run->sums.tokens, mean))
             return error_set(err, STATUS_STOPPED, "evaluation stopped");
     }
-    run->r->seconds = clock_seconds() - start - leak_seconds;
+    run->r->seconds = clock_seconds() - start - test_seconds;
     return backend_check(run->m->be, err);
 }
 
@@ -172,6 +203,8 @@ static void finish(struct run *run, struct stream *stream)
         r->leak_mean = run->leak_sum / (double)r->leak_positions;
     else
         r->leak_max = r->leak_mean = NAN;
+    if (r->radius_sequences == 0)
+        r->radius_mean = r->radius_max = r->rayleigh_mean = NAN;
 }
 
 enum status evaluation_run(struct model *m, struct stream *stream,
@@ -183,15 +216,26 @@ enum status evaluation_run(struct model *m, struct stream *stream,
     struct run run = {.m = m, .options = options, .r = result};
     size_t n = (size_t)(m->plan.batch * m->plan.length);
     *result = (struct evaluation_result){0};
+    if (options->spectrum_segments > 0 && m->eq->forward == NULL)
+        return error_set(err, STATUS_CONFIG,
+                         "model.layers: an explicit network has no equilibrium whose spectral "
+                         "radius could be estimated");
     TRY(set_limits(&run, err));
     TRY_OUT(mem_alloc((void **)&run.nll, n, sizeof *run.nll, err));
     TRY_OUT(mem_alloc((void **)&run.changed_nll, n, sizeof *run.changed_nll, err));
     TRY_OUT(mem_alloc((void **)&run.changed, n, sizeof *run.changed, err));
+    if (options->spectrum_segments > 0) {
+        TRY_OUT(mem_alloc((void **)&run.radius, (size_t)(2 * m->plan.batch), sizeof(double), err));
+        TRY_OUT(op_alloc(m->be, &run.radius_f, m->be->ops->real, 3, m->plan.batch, m->plan.length,
+                         m->cell->width, 1, err));
+    }
     TRY_OUT(run_segments(&run, stream, progress, ctx, err));
     finish(&run, stream);
 out:
     mem_free(run.nll);
     mem_free(run.changed_nll);
     mem_free(run.changed);
+    mem_free(run.radius);
+    op_release(m->be, &run.radius_f);
     return status;
 }

@@ -10,7 +10,9 @@ struct evaluation_options {
     int64_t max_iter; /* > 0: exactly so many evaluations of f (or at most, with a stop rule) */
     bool fixed;       /* with max_iter: no stop rule */
     int64_t segments; /* > 0: only the first so many segments */
-    int64_t leak_segments; /* so many segments, spread over the split, are tested for leaks */
+    int64_t spectrum_segments; /* have their spectral radius estimated, spread likewise; the model
+                                  is then one with vjp */
+    int64_t leak_segments;     /* so many segments, spread over the split, are tested for leaks */
 };
 
 struct evaluation_result {
@@ -22,11 +24,15 @@ struct evaluation_result {
     double ppl_word;   /* per word: <eos> is not a word, its loss counts */
     double bits_per_byte; /* of the text as it was before it was tokenised */
     double nfe_mean;
-    int64_t nfe_max;              /* evaluations of f a position took */
-    double rel_mean, rel_max;     /* residuals of the returned iterates */
-    double leak_max, leak_mean;   /* change of log-probabilities, nats; NaN if not tested */
-    int64_t leak_positions;       /* number of log-probabilities compared */
-    double seconds, tokens_per_s; /* without the leak test */
+    int64_t nfe_max;            /* evaluations of f a position took */
+    double rel_mean, rel_max;   /* residuals of the returned iterates */
+    double leak_max, leak_mean; /* change of log-probabilities, nats; NaN if not tested */
+    int64_t leak_positions;     /* number of log-probabilities compared */
+    /* spectral radius of J at the equilibrium, over sequences of segments; NaN if not estimated */
+    double radius_mean, radius_max; /* from the growth of |v J^n| (spectrum.h) */
+    double rayleigh_mean;           /* as published */
+    int64_t radius_sequences;
+    double seconds, tokens_per_s; /* without these tests */
 };
 
 /* Called now and then with the tokens scored so far; returns false to stop early. */
@@ -41,8 +47,8 @@ enum status evaluation_run(struct model *m, struct stream *stream,
                            void *ctx, struct error *err);
 
 /* A model for evaluation beside, or without, a training: batch, length and memory of `config.eval`.
- * `shared` as for model_create. */
+ * `shared` as for model_create; `vjp`: its spectral radius may be asked for. */
 enum status evaluation_model(struct model **out, struct backend *be, const struct config *config,
-                             struct params *shared, struct error *err);
+                             struct params *shared, bool vjp, struct error *err);
 
 #endif

@@ -34,7 +34,8 @@ static enum status open_validation(struct run *run, struct error *err)
         return STATUS_OK;
     }
     TRY(status);
-    return evaluation_model(&run->eval_model, run->trainer.be, c, run->trainer.model->params, err);
+    return evaluation_model(&run->eval_model, run->trainer.be, c, run->trainer.model->params, false,
+                            err);
 }
 
 static bool wants_stop(const struct run *run)

@@ -42,6 +42,10 @@ enum status run_log_step(struct run *run, const struct step_report *r, struct er
     json_write_int(&w, "layers", r->layers);
     write_solve(&w, "forward", &r->forward);
     write_solve(&w, "backward", &r->backward);
+    if (r->penalty_weight > 0) {
+        json_write_real(&w, "penalty_weight", r->penalty_weight);
+        json_write_real(&w, "penalty", r->penalty); /* null in a step that did not compute it */
+    }
     json_write_int(&w, "tokens", run->trainer.state.tokens);
     json_write_real(&w, "seconds", r->seconds);
     json_write_real(&w, "tokens_per_s", (double)r->tokens / r->seconds);

@@ -1,5 +1,7 @@
 #include "train/schedule.h"
 
+#include "base/rng.h"
+
 #include <math.h>
 
 static const double PI = 3.14159265358979323846;
@@ -46,4 +48,43 @@ double schedule_rate(const struct config_train *c, int64_t n, bool published)
         break;
     }
     return c->lr;
+}
+
+bool schedule_limits_vary(const struct config_solver *s)
+{
+    return s->rand_delta > 0 || s->iter_start > 0 || s->tol_start > 0;
+}
+
+struct solve_limits schedule_limits(const struct config_solver *s, const struct config_train *t,
+                                    int64_t n, int64_t micro, int which)
+{
+    struct solve_limits limits = {s->max_iter, s->tol};
+    double span = (double)(t->steps - t->pretrain_steps);
+    double done = span > 1 ? (double)(n - 1 - t->pretrain_steps) / (span - 1) : 1;
+    done = fmin(fmax(done, 0), 1);
+    if (s->tol_start > 0)
+        limits.tol = s->tol_start * pow(s->tol / s->tol_start, done);
+    if (s->iter_start > 0)
+        limits.max_iter =
+            llround((double)s->iter_start + done * (double)(s->max_iter - s->iter_start));
+    if (s->rand_delta > 0) {
+        struct rng_key key = {(uint64_t)t->seed,
+                              rng_stream(RNG_LIMIT, (uint64_t)micro, (uint64_t)which)};
+        limits.max_iter -= (int64_t)(rng_uniform(key, 0) * (double)(s->rand_delta + 1));
+    }
+    if (limits.max_iter < s->min_iter)
+        limits.max_iter = s->min_iter;
+    if (limits.max_iter < 1)
+        limits.max_iter = 1;
+    return limits;
+}
+
+double schedule_penalty(const struct config_jacobian *j, const struct config_train *t, int64_t n)
+{
+    if (n <= t->pretrain_steps)
+        return 0;
+    if (j->ramp_every == 0)
+        return j->weight;
+    return j->weight +
+           j->ramp_add * (double)(n / j->ramp_every - t->pretrain_steps / j->ramp_every);
 }

@@ -38,6 +38,19 @@ static enum status continue_from(struct trainer *t, struct snapshot *from, struc
     return stream_seek(t->stream, t->state.epoch, t->state.segment, err);
 }
 
+_Static_assert((int)PRECISION_TF32 == (int)PRECISE_TF32, "precisions are listed alike");
+_Static_assert((int)PRECISION_BF16 == (int)PRECISE_BF16, "precisions are listed alike");
+
+enum status trainer_set_precision(struct backend *be, const struct config_train *train,
+                                  struct error *err)
+{
+    struct error why;
+    enum status status = backend_set_precision(be, (enum precision)train->precision, &why);
+    if (status != STATUS_OK)
+        return error_set(err, status, "train.precision: %.800s", why.text);
+    return STATUS_OK;
+}
+
 enum status trainer_create(struct trainer *t, struct backend *be, const struct config *config,
                            struct snapshot *from, struct error *err)
 {
@@ -51,6 +64,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, const struct c
                               .mem_len = c->mem_len,
                               .memories = (int)c->accumulate,
                               .train = true};
+    TRY_OUT(trainer_set_precision(be, c, err));
     TRY_OUT(trainer_resolve_data(&t->config, &t->vocab, err));
     TRY_OUT(stream_open(&t->stream, &data, err));
     TRY_OUT(model_create(&t->model, be, &t->config, NULL, &plan, err));
@@ -96,6 +110,37 @@ static enum status summarise(struct trainer *t, struct step_report *r, struct er
     return STATUS_OK;
 }
 
+/* How far the solves of this part go, where that changes with time or chance. */
+static enum status set_limits(struct trainer *t, const struct step_report *r, struct error *err)
+{
+    const struct config_solver *const config[2] = {&t->config.solver.forward,
+                                                   &t->config.solver.backward};
+    struct solver *const solver[2] = {t->model->eq->forward, t->model->eq->backward};
+    for (int i = 0; i < 2; i++) {
+        if (solver[i] == NULL || !schedule_limits_vary(config[i]))
+            continue;
+        struct solve_limits limits =
+            schedule_limits(config[i], &t->config.train, r->step, t->state.micro, i);
+        TRY(solver_set_limits(solver[i], limits.max_iter, limits.tol,
+                              (enum solve_stop)config[i]->stop, err));
+    }
+    return STATUS_OK;
+}
+
+enum { DRAW_WHETHER, DRAW_DIRECTION };
+
+/* Whether this part computes the Jacobian's penalty is drawn; so is its direction. The parts share
+ * the weight, as they share that of the loss. */
+static void penalise(struct trainer *t, const struct step_report *r)
+{
+    uint64_t seed = (uint64_t)t->config.train.seed, micro = (uint64_t)t->state.micro;
+    struct rng_key whether = {seed, rng_stream(RNG_PENALTY, micro, DRAW_WHETHER)};
+    struct rng_key direction = {seed, rng_stream(RNG_PENALTY, micro, DRAW_DIRECTION)};
+    if (r->penalty_weight > 0 && rng_uniform(whether, 0) < t->config.jacobian.probability)
+        model_penalise(t->model, r->penalty_weight / (double)t->config.train.accumulate,
+                       &direction);
+}
+
 /* Part `index` of the batch, from its tokens to its gradients. */
 static enum status train_part(struct trainer *t, const struct batch *batch, int index,
                               struct step_report *r, struct error *err)
@@ -107,12 +152,17 @@ static enum status train_part(struct trainer *t, const struct batch *batch, int 
                           .draw = (uint64_t)t->state.micro};
     model_select_memory(m, index);
     model_begin(m, batch->input + skip, batch->L, &masks);
+    penalise(t, r);
+    TRY(set_limits(t, r, err));
     TRY(model_solve(m, r->layers, true, err));
     model_loss(m, batch->target + skip, 1.0 / (double)(batch->B * batch->L), true);
     TRY(model_backward(m, err));
     model_remember(m);
     r->loss += model_read_loss(m, NULL) * (double)n;
     r->tokens += n;
+    double penalty = penalty_read(&m->penalty, t->be);
+    if (m->penalty.numbers > 0)
+        r->penalty = penalty;
     t->state.micro++;
     return summarise(t, r, err);
 }
@@ -138,8 +188,9 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
 {
     const struct config_train *c = &t->config.train;
     double start = clock_seconds();
-    *r = (struct step_report){.step = t->state.step + 1};
+    *r = (struct step_report){.step = t->state.step + 1, .penalty = NAN};
     r->layers = r->step <= c->pretrain_steps ? c->pretrain_layers : t->config.model.layers;
+    r->penalty_weight = schedule_penalty(&t->config.jacobian, c, r->step);
     model_refresh(t->model);
     TRY(train_segment(t, r, err));
     model_finish_gradients(t->model);

@@ -32,6 +32,7 @@ struct step_report {
     bool skipped;   /* gradient not finite: no update */
     int64_t layers; /* explicit network, pre-training: plain applications of f; 0: equilibrium */
     struct solve_summary forward, backward;
+    double penalty_weight, penalty; /* of the Jacobian; NAN in a step that did not compute it */
     int64_t tokens;
     double seconds;
 };
@@ -46,6 +47,10 @@ void trainer_free(struct trainer *t);
  * batch one after the other: the same gradient, in less memory. A gradient that is not finite
  * leaves parameters and moments as they were and empties the segment memory. */
 enum status trainer_step(struct trainer *t, struct step_report *report, struct error *err);
+
+/* Products as the configuration wants them, or STATUS_DEVICE. */
+enum status trainer_set_precision(struct backend *be, const struct config_train *train,
+                                  struct error *err);
 
 /* What a checkpoint of this training holds. */
 struct snapshot_source trainer_snapshot(const struct trainer *t);

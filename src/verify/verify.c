@@ -10,7 +10,8 @@ static const struct {
 } tolerances[TOL_COUNT] = {
     [TOL_EXACT] = {1e-6, 1e-14}, [TOL_FORWARD] = {1e-5, 1e-12}, [TOL_GRADIENT] = {3e-5, 1e-12},
     [TOL_SOLVED] = {5e-5, 1e-9}, [TOL_ADJOINT] = {2e-4, 1e-9},  [TOL_TRAINED] = {5e-2, 1e-5},
-    [TOL_TRACE] = {1e-3, 1e-9},  [TOL_COURSE] = {5e-4, 1e-6},
+    [TOL_RADIUS] = {4, 4},       [TOL_SECOND] = {1e-4, 1e-12},  [TOL_TRACE] = {1e-3, 1e-9},
+    [TOL_COURSE] = {5e-4, 1e-6},
 };
 
 static double tolerance_of(const struct verify *v, enum tolerance tol)

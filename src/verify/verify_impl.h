@@ -12,14 +12,16 @@ enum tolerance {
     TOL_EXACT,    /* tables and copies: a few u */
     TOL_FORWARD,  /* one evaluation of f: ~ 50 u */
     TOL_GRADIENT, /* its vjp and weight gradients: twice as many stages, longer sums */
-    TOL_SOLVED,   /* an equilibrium: rounding of f amplified by 1 / (1 - |J|) */
-    TOL_ADJOINT,  /* gradients through an equilibrium */
-    TOL_TRAINED,  /* weights after some Adam steps, relative to the way they went: an update
-                     divides by |g|, so that errors of the smallest gradients count fully */
-    TOL_COURSE,   /* losses and gradient norms on the way there: earlier differences come back; the
-                     dump's own solves end near 1e-8 */
-    TOL_TRACE,    /* residuals of a solver, relative to the largest: quasi-Newton steps repeat
-                     rounding errors of earlier ones */
+    TOL_SECOND, /* derivatives of that vjp: pairs through the same stages, sums of their products */
+    TOL_SOLVED, /* an equilibrium: rounding of f amplified by 1 / (1 - |J|) */
+    TOL_ADJOINT, /* gradients through an equilibrium */
+    TOL_TRAINED, /* weights after some Adam steps, relative to the way they went: an update
+                    divides by |g|, so that errors of the smallest gradients count fully */
+    TOL_COURSE,  /* losses and gradient norms on the way there: earlier differences come back; the
+                    dump's own solves end near 1e-8 */
+    TOL_TRACE,   /* residuals of a solver, relative to the largest: quasi-Newton steps repeat
+                    rounding errors of earlier ones */
+    TOL_RADIUS,  /* a power method from another start */
     TOL_COUNT
 };
 

@@ -86,6 +86,73 @@ stop_run()
     [ "$(grep -c '"event":"step"' "$whole/log.jsonl")" -eq 24 ]
 }
 
+@test "with added losses and drawn limits a run goes on with the same weights too" {
+    more="--set jacobian.weight=0.5 --set jacobian.probability=0.5 --set jacobian.ramp_every=5
+          --set correction.weight=0.3 --set correction.at=[3] --set solver.forward.rand_delta=3
+          --set solver.backward.tol_start=0.1 --set solver.forward.iter_start=6"
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/one" $more
+    grep -q '"penalty":[0-9]' "$BATS_TEST_TMPDIR/one/log.jsonl"
+    grep -q '"penalty":null' "$BATS_TEST_TMPDIR/one/log.jsonl"
+    # from 6 evaluations to 10, less up to 3
+    used=$(sed -n 's/.*"layers":0,"forward":{"evals_mean":[^,]*,"evals_max":\([0-9]*\).*/\1/p' \
+        "$BATS_TEST_TMPDIR/one/log.jsonl" | sort -un | tr '\n' ' ')
+    [ "$(echo $used | wc -w)" -ge 4 ]
+    [ "${used%% *}" -le 6 ]
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/two" $more \
+        --resume "$BATS_TEST_TMPDIR/one/step-00000016.bin"
+    [ "$(digest "$BATS_TEST_TMPDIR/two/last.bin")" = "$(digest "$BATS_TEST_TMPDIR/one/last.bin")" ]
+    [ "$(digest "$BATS_TEST_TMPDIR/one/last.bin")" != "$(digest "$whole/last.bin")" ]
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/three" $more \
+        --set jacobian.form=difference
+    "$DEQ" eval "$BATS_TEST_TMPDIR/three/best.bin" --spectral-radius --json |
+        grep -q '"spectral_radius":[0-9.]*,"spectral_radius_max":[0-9.]*'
+}
+
+@test "a learned start: solves begin nearer, a cut run goes on the same, nothing leaks" {
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/start" --set model.start=linear \
+        --set train.steps=120 --set train.checkpoint_every=60
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/again" --set model.start=linear \
+        --set train.steps=120 --set train.checkpoint_every=60 \
+        --resume "$BATS_TEST_TMPDIR/start/step-00000060.bin"
+    [ "$(digest "$BATS_TEST_TMPDIR/again/last.bin")" = \
+        "$(digest "$BATS_TEST_TMPDIR/start/last.bin")" ]
+    "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/zero" --set train.steps=120
+    first() { "$DEQ" eval "$BATS_TEST_TMPDIR/$1/last.bin" --nfe 1 --check-causality --json; }
+    number() { sed "s/.*\"$1\":\([0-9.e-]*\).*/\1/"; }
+    # the residual of the very first evaluation; from zero it is 1
+    awk "BEGIN { exit !($(first start | number residual_mean) < 0.8 * \
+        $(first zero | number residual_mean)) }"
+    [ "$(first start | number leak)" = 0 ]
+}
+
+@test "train.precision: bf16 where the processor has it, else one clear refusal; tf32 never" {
+    run "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/half" \
+        --set train.precision=bf16 --set model.d_model=64 --set model.d_inner=128
+    if [ "$status" -eq 0 ]; then
+        "$DEQ" eval "$BATS_TEST_TMPDIR/half/best.bin" --json > "$BATS_TEST_TMPDIR/full"
+        "$DEQ" eval "$BATS_TEST_TMPDIR/half/best.bin" --json --set train.precision=bf16 \
+            > "$BATS_TEST_TMPDIR/rounded"
+        nll() { sed 's/.*"nll":\([0-9.]*\).*/\1/' "$BATS_TEST_TMPDIR/$1"; }
+        [ "$(nll full)" != "$(nll rounded)" ]
+        awk "BEGIN { d = $(nll full) - $(nll rounded); exit !(d < 0.02 && d > -0.02) }"
+    else
+        [ "$status" -eq 69 ]
+        [[ "$output" == *"train.precision: bf16"*"use fp32"* ]]
+    fi
+    run "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/tf" --set train.precision=tf32
+    [ "$status" -eq 69 ]
+    [[ "$output" == *"train.precision: tf32"*"use fp32"* ]]
+}
+
+@test "added losses that cannot be are refused with the remedy" {
+    run "$DEQ" train --config "$config" --set correction.weight=1 --dry-run
+    [ "$status" -eq 78 ]
+    [[ "$output" == *"correction.at"* ]]
+    run "$DEQ" train --config "$config" --set solver.forward.rand_delta=10 --dry-run
+    [ "$status" -eq 78 ]
+    [[ "$output" == *"rand_delta"* ]]
+}
+
 @test "--resume FILE starts from that checkpoint" {
     "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/from" \
         --resume "$whole/step-00000016.bin"

@@ -140,6 +140,33 @@ static inline void case_gemm(struct suite *s)
     gemm_one(s, &g, 40); /* row 1 of c becomes NaN and no other */
 }
 
+/* Rounded factors, against the reference's rounding of the same kind: only the sums may differ. The
+ * products are large enough for no backend to leave them as they are. A device without the format
+ * refuses it, and multiplies as before. */
+static inline void case_gemm_rounded(struct suite *s)
+{
+    const int64_t sizes[][3] = {{64, 64, 32}, {37, 70, 41}, {129, 100, 33}, {100, 33, 64}};
+    const double scales[][2] = {{1, 0}, {0.5, 1}, {-2, 0.25}};
+    struct error err;
+    for (int precision = PRECISE_REAL; precision <= PRECISE_BF16; precision++) {
+        enum status status = backend_set_precision(s->be[0], (enum precision)precision, &err);
+        suite_label(s, "precision %d", precision);
+        suite_expect(s, status == STATUS_OK || status == STATUS_DEVICE, err.text);
+        (void)backend_set_precision(s->be[1], s->be[0]->precision, &err);
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+            for (int flags = 0; flags < 8; flags++) {
+                const double *scale = scales[(k + (size_t)flags) % 3];
+                struct gemm_shape g = {sizes[k][0], sizes[k][1], sizes[k][2], flags & 4 ? 5 : 0,
+                                       flags & 1,   flags & 2,   scale[0],    scale[1]};
+                gemm_one(s, &g, -1);
+            }
+        struct gemm_shape g = {64, 64, 32, 0, false, true, 1, 0};
+        gemm_one(s, &g, 40); /* row 1 of c becomes NaN and no other */
+    }
+    (void)backend_set_precision(s->be[0], PRECISE_REAL, &err);
+    (void)backend_set_precision(s->be[1], PRECISE_REAL, &err);
+}
+
 /* A block in the middle of a wider matrix: its neighbours on both sides stay as they are. */
 static inline void case_gemm_block(struct suite *s)
 {

@@ -16,6 +16,7 @@
 #include "ops/cases_gate.h"
 #include "ops/cases_rows.h"
 #include "ops/cases_solve.h"
+#include "ops/cases_tangent.h"
 #include "ops/cases_vector.h"
 #include "ref/ref.h"
 
@@ -24,6 +25,7 @@
     X(memory)            \
     X(fill_copy)         \
     X(gemm)              \
+    X(gemm_rounded)      \
     X(gemm_block)        \
     X(axpby)             \
     X(mul_bcast)         \
@@ -35,6 +37,8 @@
     X(attention_vjp)     \
     X(attention_causal)  \
     X(attention_nan)     \
+    X(norm_vjp_tangent)  \
+    X(attention_tangent) \
     X(copy_block)        \
     X(lstm_gate)         \
     X(lstm_gate_vjp)     \

@@ -27,6 +27,14 @@ static void bad_gemm(struct backend *be, const struct gemm *p)
 }
 
 /* The last column of a block is forgotten. */
+/* Multiplies as in the real type whatever the precision. */
+static void bad_gemm_rounding(struct backend *be, const struct gemm *p)
+{
+    struct backend exact = *be;
+    exact.precision = PRECISE_REAL;
+    good(be)->gemm(&exact, p);
+}
+
 static void bad_gemm_stride(struct backend *be, const struct gemm *p)
 {
     struct gemm q = *p;
@@ -121,6 +129,23 @@ static void bad_copy_block(struct backend *be, const struct copy_block *p)
 }
 
 /* One number beyond the end. */
+/* One derivative off by a thousandth. */
+static void bad_norm_tangent(struct backend *be, const struct norm_vjp_tangent *p)
+{
+    good(be)->norm_vjp_tangent(be, p);
+    if (p->vjp.kind == NORM_LAYER && tensor_count(&p->ds_t) > 0)
+        numbers(&p->ds_t)[0] *= 1.001;
+}
+
+/* One derivative is forgotten. */
+static void bad_attention_tangent(struct backend *be, const struct attention_tangent *p)
+{
+    struct attention_tangent q = *p;
+    good(be)->attention_tangent(be, &q);
+    if (p->dout.data != NULL && tensor_count(&p->dqkv_t) > 0)
+        numbers(&p->dqkv_t)[0] = 0;
+}
+
 static void bad_scatter(struct backend *be, const struct tensor *table, const struct tensor *x,
                         const struct tensor *idx, double scale)
 {
@@ -211,28 +236,31 @@ static void bad_row_dots(struct backend *be, const struct tensor *dots, const st
 }
 
 /* X(slot, broken function, case that must notice, part of what it must say) */
-#define SABOTAGES(X)                                                     \
-    X(gemm, bad_gemm, gemm, "c[2111 of 2112]")                           \
-    X(gemm, bad_gemm_stride, gemm_block, "c[")                           \
-    X(axpby, bad_axpby, axpby, "got nan")                                \
-    X(col_sum, bad_col_sum, col_sum, "different bits")                   \
-    X(residual_norm, bad_residual_norm, residual_norm, "got nan")        \
-    X(bias_relu, bad_bias_relu, bias_relu, "want nan")                   \
-    X(attention, bad_attention, attention, "out[")                       \
-    X(attention, bad_attention_causal, attention_causal, "future")       \
-    X(attention_vjp, bad_attention_vjp, attention_vjp, "drk[")           \
-    X(lstm_gate, bad_gate, lstm_gate, "out[")                            \
-    X(lstm_gate_vjp, bad_gate_vjp, lstm_gate_vjp, "dpre[")               \
-    X(copy_block, bad_copy_block, copy_block, "to[")                     \
-    X(scatter_add_rows, bad_scatter, gather_scatter, "beyond its end")   \
-    X(gather_rows, bad_gather, gather_scatter, "an input was changed")   \
-    X(log_softmax, bad_log_softmax, log_softmax, "shift 1")              \
-    X(softmax_xent, bad_softmax_xent, softmax_xent, "nll[")              \
-    X(dropout_mask, bad_dropout_mask, random, "U8 mask[4096 of 4097]")   \
-    X(adam, bad_adam, adam, "an input was changed")                      \
-    X(solve_judge, bad_solve_judge, solve_judge, "reason[5 of 12]")      \
-    X(anderson_weights, bad_anderson, anderson_weights, "restarts[0 of") \
-    X(row_combine, bad_row_combine, row_combine, "out[")                 \
+#define SABOTAGES(X)                                                          \
+    X(gemm, bad_gemm, gemm, "c[2111 of 2112]")                                \
+    X(gemm, bad_gemm_rounding, gemm_rounded, "c[")                            \
+    X(gemm, bad_gemm_stride, gemm_block, "c[")                                \
+    X(axpby, bad_axpby, axpby, "got nan")                                     \
+    X(col_sum, bad_col_sum, col_sum, "different bits")                        \
+    X(residual_norm, bad_residual_norm, residual_norm, "got nan")             \
+    X(bias_relu, bad_bias_relu, bias_relu, "want nan")                        \
+    X(attention, bad_attention, attention, "out[")                            \
+    X(attention, bad_attention_causal, attention_causal, "future")            \
+    X(attention_vjp, bad_attention_vjp, attention_vjp, "drk[")                \
+    X(norm_vjp_tangent, bad_norm_tangent, norm_vjp_tangent, "ds_t[")          \
+    X(attention_tangent, bad_attention_tangent, attention_tangent, "dqkv_t[") \
+    X(lstm_gate, bad_gate, lstm_gate, "out[")                                 \
+    X(lstm_gate_vjp, bad_gate_vjp, lstm_gate_vjp, "dpre[")                    \
+    X(copy_block, bad_copy_block, copy_block, "to[")                          \
+    X(scatter_add_rows, bad_scatter, gather_scatter, "beyond its end")        \
+    X(gather_rows, bad_gather, gather_scatter, "an input was changed")        \
+    X(log_softmax, bad_log_softmax, log_softmax, "shift 1")                   \
+    X(softmax_xent, bad_softmax_xent, softmax_xent, "nll[")                   \
+    X(dropout_mask, bad_dropout_mask, random, "U8 mask[4096 of 4097]")        \
+    X(adam, bad_adam, adam, "an input was changed")                           \
+    X(solve_judge, bad_solve_judge, solve_judge, "reason[5 of 12]")           \
+    X(anderson_weights, bad_anderson, anderson_weights, "restarts[0 of")      \
+    X(row_combine, bad_row_combine, row_combine, "out[")                      \
     X(row_dots, bad_row_dots, row_dots, "fell off the bus")
 
 /* Runs one case on the reference behind a table that `break_it` may have changed. */
@@ -300,6 +328,7 @@ static void refuses_empty_slots(void **state)
     X(alloc)
     X(release)
     X(close)
+    X(set_precision)
 #undef X
     (void)state;
 }

@@ -1,0 +1,25 @@
+/* deq bench gradient: ways to the gradient, compared on the user's own checkpoint. */
+#ifndef DEQ_CMD_BENCH_GRADIENT_H
+#define DEQ_CMD_BENCH_GRADIENT_H
+
+#include "base/status.h"
+
+#define BENCH_GRADIENT_USAGE                                                                       \
+    "deq bench gradient compares ways to the gradient on a checkpoint and its data: the "          \
+    "implicit\n"                                                                                   \
+    "one by several solvers, numbers of products and tolerances, one-step, phantom, unrolled,\n"   \
+    "with the implicit gradient of tight solves: cosine and relative error over all parameters,\n" \
+    "time, evaluations, memory.\n"                                                                 \
+    "\n"                                                                                           \
+    "      --checkpoint FILE  a checkpoint of deq train\n"                                         \
+    "      --data DIR         folder of shards (default: the one trained on)\n"                    \
+    "      --split NAME       train, valid or test (default: train)\n"                             \
+    "      --segments N       averaged over so many (default: 2)\n"                                \
+    "      --tight-forward    from a tight forward solve, so that only the way back differs\n"     \
+    "      --set KEY=VALUE    change a key, such as train.batch\n"                                 \
+    "      --threads N, --json, --help\n"
+
+/* argv[0] is "gradient". */
+enum status bench_gradient_run(int argc, char **argv, struct error *err);
+
+#endif

@@ -1,0 +1,35 @@
+/* Where a solve starts: at 0, or at a linear map of the embeddings of the position's token and of
+ * the one before it in its segment,  z_0 = A e_t + B e_{t-1} + c  (e_{-1} = 0). The map is fitted
+ * to the equilibria as training goes: its three parameters follow the gradient of |z_0 - z*|^2 in
+ * the same optimiser step as all others, and take part in nothing else. A position's start depends
+ * on its own and earlier tokens only, so that f stays causal at every iterate. */
+#ifndef DEQ_MODEL_START_H
+#define DEQ_MODEL_START_H
+
+#include "model/config.h"
+#include "model/params.h"
+
+struct start {
+    bool linear;
+    struct weight current, previous, bias; /* borrows: [W,E], [W,E], [W] */
+    struct tensor before;                  /* owns: [B,L,E] embeddings, a position later */
+    struct tensor z0;                      /* owns: [B,L,W] */
+};
+
+/* Declares the parameters: none with model.start zero. W, E: numbers of a state and an embedding.
+ */
+enum status start_declare(struct params *params, const struct config_model *model, int64_t w,
+                          int64_t e, struct error *err);
+/* Binds declared and committed parameters and plans for B x L positions. */
+enum status start_create(struct start *s, const struct params *params,
+                         const struct config_model *model, int64_t batch, int64_t length, int64_t w,
+                         int64_t e, struct error *err);
+void start_free(struct start *s, struct backend *be);
+
+/* z_0 [B,L,W] of the embeddings e [B,L,E], valid until the next call; data NULL: zero. */
+struct tensor start_eval(struct start *s, struct backend *be, const struct tensor *e);
+/* After start_eval of the same e, once: adds to the parameters' gradients so that z_0 gets nearer
+ * to z [B,L,W]. */
+void start_fit(struct start *s, struct backend *be, const struct tensor *e, const struct tensor *z);
+
+#endif

@@ -1,0 +1,67 @@
+# deq bench, at sizes that take no time: what it prints, not how fast it is.
+
+setup_file()
+{
+    export OMP_NUM_THREADS=1
+    small="--set model.d_model=16 --set model.n_head=2 --set model.d_inner=32 --set train.batch=2
+        --set train.tgt_len=8 --set train.mem_len=8 --set model.vocab_size=50"
+    export small
+}
+
+@test "bench train: one JSON object with the machine's rates and every operation" {
+    line=$("$DEQ" bench train $small --steps 2 --json | tail -1)
+    for key in tokens_per_s sgemm_gflops bandwidth_gbytes_per_s gemm_fraction peak_bytes \
+        limit_step_seconds; do
+        [[ "$line" =~ \"$key\":[0-9.e+-]+[,}] ]]
+    done
+    for key in name calls seconds flops bytes sgemm_fraction bandwidth_fraction limit_seconds; do
+        [[ "$line" == *"\"$key\":"* ]]
+    done
+    [[ "$line" == *'"name":"attention_vjp"'* ]]
+    [[ "$line" == *'"forward_evaluations":13,"backward_evaluations":12,'* ]]
+}
+
+@test "bench solve: no gradients, as many evaluations as asked" {
+    line=$("$DEQ" bench solve $small --set solver.forward.max_iter=5 --steps 2 --json | tail -1)
+    [[ "$line" == *'"forward_evaluations":5,"backward_evaluations":0,'* ]]
+    [[ "$line" != *'"name":"attention_vjp"'* ]]
+}
+
+@test "bench train: the table names the limit" {
+    run "$DEQ" bench train $small --steps 1
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"every operation at those rates"* ]]
+}
+
+@test "bench gradient: the reference agrees with itself, a poor way does not" {
+    awk 'BEGIN { srand(7); for (i = 0; i < 300; i++) { line = ""
+        for (j = 0; j < 9; j++) line = line " w" int(rand() * rand() * 20); print line } }' \
+        > "$BATS_TEST_TMPDIR/text"
+    "$DEQ" tokenize --train "$BATS_TEST_TMPDIR/text" --valid "$BATS_TEST_TMPDIR/text" \
+        --out "$BATS_TEST_TMPDIR/data"
+    cat > "$BATS_TEST_TMPDIR/tiny.json" <<END
+{ "data": { "dir": "$BATS_TEST_TMPDIR/data" },
+  "model": { "d_model": 16, "n_head": 2, "d_inner": 32, "init_std": 0.1 },
+  "train": { "steps": 4, "batch": 4, "tgt_len": 12, "mem_len": 8, "warmup_steps": 4, "lr": 5e-3,
+             "pretrain_steps": 2, "eval_every": 0, "checkpoint_every": 0 },
+  "eval": { "batch": 2, "tgt_len": 12, "mem_len": 8, "max_iter": 12 } }
+END
+    "$DEQ" train -q --config "$BATS_TEST_TMPDIR/tiny.json" --out "$BATS_TEST_TMPDIR/run"
+    line=$("$DEQ" bench gradient --checkpoint "$BATS_TEST_TMPDIR/run/last.bin" --segments 1 \
+        --tight-forward --json | tail -1)
+    cosine() { sed "s/.*\"name\":\"$1\",\"cosine\":\([0-9.e-]*\).*/\1/" <<< "$line"; }
+    awk "BEGIN { exit !($(cosine "implicit, anderson token, 12") > 0.9999) }"
+    awk "BEGIN { exit !($(cosine "one-step") < $(cosine "implicit, anderson token, 4")) }"
+    [[ "$line" == *'"name":"reference: implicit, to 3e-6","cosine":1,"error":0,'* ]]
+    [[ "$line" != *null* ]]
+}
+
+@test "bench refuses what it does not know" {
+    run "$DEQ" bench
+    [ "$status" -eq 64 ]
+    run "$DEQ" bench gradient
+    [ "$status" -eq 64 ]
+    [[ "$output" == *"--checkpoint"* ]]
+    run "$DEQ" bench gradient --checkpoint /nonexistent
+    [ "$status" -eq 66 ]
+}

@@ -1,0 +1,83 @@
+/* What changes as a training goes: limits of the solves, weight of the penalty. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "train/schedule.h"
+#include <math.h>
+
+static const struct config_train train = {.steps = 101, .pretrain_steps = 1, .seed = 9};
+
+static void constant_without_settings(void **state)
+{
+    (void)state;
+    const struct config_solver s = {.max_iter = 12, .tol = 1e-3};
+    assert_false(schedule_limits_vary(&s));
+    for (int64_t n = 1; n <= 101; n += 10) {
+        struct solve_limits l = schedule_limits(&s, &train, n, n, 0);
+        assert_int_equal(l.max_iter, 12);
+        assert_true(l.tol == 1e-3);
+    }
+}
+
+static void from_start_to_end(void **state)
+{
+    (void)state;
+    const struct config_solver s = {
+        .max_iter = 14, .iter_start = 4, .tol = 1e-4, .tol_start = 1e-2};
+    struct solve_limits first = schedule_limits(&s, &train, 2, 0, 0);
+    struct solve_limits middle = schedule_limits(&s, &train, 51, 0, 0);
+    struct solve_limits last = schedule_limits(&s, &train, 101, 0, 0);
+    assert_int_equal(first.max_iter, 4);
+    assert_int_equal(last.max_iter, 14);
+    assert_true(middle.max_iter == 8 || middle.max_iter == 9);
+    assert_true(fabs(first.tol - 1e-2) < 1e-15 && fabs(last.tol - 1e-4) < 1e-17);
+    assert_true(fabs(log10(middle.tol) + 3) < 0.02);
+}
+
+static void drawn_limits(void **state)
+{
+    (void)state;
+    enum { DRAWS = 3000 };
+    const struct config_solver s = {.max_iter = 12, .rand_delta = 2, .tol = 1e-3};
+    int64_t seen[13] = {0}, apart = 0;
+    for (int64_t i = 0; i < DRAWS; i++) {
+        int64_t forward = schedule_limits(&s, &train, 50, i, 0).max_iter;
+        assert_true(forward >= 10 && forward <= 12);
+        assert_int_equal(forward, schedule_limits(&s, &train, 50, i, 0).max_iter);
+        apart += forward != schedule_limits(&s, &train, 50, i, 1).max_iter;
+        seen[forward]++;
+    }
+    /* each a third: 1000 with a standard deviation of 26 */
+    for (int k = 10; k <= 12; k++)
+        assert_in_range(seen[k], 870, 1130);
+    assert_true(apart > DRAWS / 2);
+}
+
+static void penalty_ramp(void **state)
+{
+    (void)state;
+    const struct config_train t = {.steps = 100, .pretrain_steps = 15};
+    struct config_jacobian j = {.weight = 2, .ramp_add = 0.1};
+    assert_true(schedule_penalty(&j, &t, 15) == 0);
+    assert_true(schedule_penalty(&j, &t, 16) == 2);
+    j.ramp_every = 10;
+    /* multiples of 10 after step 15: 20, 30, ... */
+    assert_true(schedule_penalty(&j, &t, 19) == 2);
+    assert_true(fabs(schedule_penalty(&j, &t, 20) - 2.1) < 1e-12);
+    assert_true(fabs(schedule_penalty(&j, &t, 45) - 2.3) < 1e-12);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(constant_without_settings),
+        cmocka_unit_test(from_start_to_end),
+        cmocka_unit_test(drawn_limits),
+        cmocka_unit_test(penalty_ramp),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
