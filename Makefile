@@ -30,12 +30,14 @@ LIB_SRC := $(wildcard src/*/*.c)
 CMD_SRC := $(wildcard cmd/*.c)
 TEST_SRC := $(wildcard tests/*/test_*.c)
 TOOL_SRC := $(filter-out tests/tools/test_%,$(wildcard tests/tools/*.c))
+TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
 FUZZ := $(FUZZ_SRC:%.c=$(BUILD)/%)
+TORTURE := $(BUILD)/tests/torture/torture
 # Without a program yet there is only the library to build.
 DEQ := $(if $(filter cmd/main.c,$(CMD_SRC)),$(BUILD)/deq)
 FORMATTED = $(wildcard src/*/*.[ch] cmd/*.[ch] tests/*/*.[ch])
@@ -108,6 +110,15 @@ $(FUZZ): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libd
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< \
 	    $(if $(FUZZER),-fsanitize=fuzzer,tests/fuzz/replay.c) $(BUILD)/libdeq.a $(LDLIBS)
 
+# The program itself as a function of another one, which makes calls of the C library fail.
+$(BUILD)/obj/deq_main.o: $(BUILD)/obj/cmd/main.o
+	$(Q)objcopy --redefine-sym main=deq_main $< $@
+$(TORTURE): $(TORTURE_SRC) tests/torture/faults.h $(BUILD)/obj/deq_main.o $(CMD_OBJ) \
+    $(BUILD)/libdeq.a $(BUILD)/flags
+	$(call say,TORTURE,$@)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(TORTURE_SRC) \
+	    $(BUILD)/obj/deq_main.o $(filter-out %/cmd/main.o,$(CMD_OBJ)) $(BUILD)/libdeq.a $(LDLIBS)
+
 # Stamps: rewritten only when their text changes, so that changed flags rebuild what they touch.
 # -march=native is resolved to what it means here: a folder shared between machines is not reused.
 MACHINE := $(shell $(CC) --version 2>/dev/null | head -n 1; \
@@ -139,7 +150,7 @@ FORCE:
 # ---- Tests --------------------------------------------------------------------------------------
 # Programs for tests, here and with sanitizers; tests/run.sh runs them all. The optimiser makes the
 # sanitizers see phantoms now and then: warnings are for the plain build.
-tests: $(TESTS) $(TOOLS) $(FUZZ)
+tests: $(TESTS) $(TOOLS) $(FUZZ) $(TORTURE)
 asan:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CFLAGS='$(SANITIZE)' WERROR= tests all
 test: all tests asan
@@ -156,6 +167,9 @@ fuzz:
 	    CFLAGS='-O2 -g -fsanitize=fuzzer-no-link,address,undefined' fuzzers
 	@scripts/fuzz.sh -b $(BUILD)-fuzz -r $(RUNS) -t $(SECONDS) $(TARGETS)
 fuzzers: $(FUZZ)
+torture: $(TORTURE)
+	@folder=$$(mktemp -d /dev/shm/deq-torture-XXXXXX) && OMP_NUM_THREADS=1 $(TORTURE) $$folder; \
+	    code=$$?; rm -rf $$folder; exit $$code
 
 # ---- Install ------------------------------------------------------------------------------------
 install: all
@@ -182,6 +196,7 @@ help:
 	@echo '  asan          program and tests with address and undefined sanitizers, in build-asan'
 	@echo '  tests         the test programs only'
 	@echo '  fuzz          looks for files that break the readers, for hours: RUNS=N SECONDS=N TARGETS="config ..."'
+	@echo '  torture       every single call of the C library fails once: an hour'
 	@echo '  install       PREFIX/bin/deq and PREFIX/share/deq/configs; uninstall takes them away'
 	@echo '  format        clang-format on all sources; check-format only looks'
 	@echo '  clean         removes the build folders'
@@ -190,5 +205,5 @@ help:
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: all tests asan test demo fuzz fuzzers install uninstall clean format check-format help
+.PHONY: all tests asan test demo fuzz fuzzers torture install uninstall clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)
