@@ -153,7 +153,19 @@ FORCE:
 tests: $(TESTS) $(TOOLS) $(FUZZ) $(TORTURE)
 asan:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CFLAGS='$(SANITIZE)' WERROR= tests all
-test: all tests asan
+# The thread sanitizer wants clang and its OpenMP library; valgrind a processor it knows. Each is
+# built only where its tool is, and the tests say what is missing.
+tsan:
+	@if command -v clang >/dev/null && ls /usr/lib/llvm-*/lib/libarcher.so >/dev/null 2>&1; then \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang WARN=-w \
+	        CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=thread' all thread-tests; \
+	else echo "no clang with libomp: no thread sanitizer (scripts/deps.sh sanitize)"; fi
+thread-tests: $(BUILD)/tests/io/test_stream $(BUILD)/tests/io/test_tokenize
+valgrind-build:
+	@if command -v valgrind >/dev/null; then \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)-valgrind ARCH=x86-64-v3 CFLAGS='-O1 -g' WERROR= all; \
+	else echo "no valgrind (scripts/deps.sh sanitize)"; fi
+test: all tests asan tsan valgrind-build
 	@tests/run.sh -b $(BUILD)
 demo:
 	@scripts/demo.sh
@@ -182,7 +194,7 @@ uninstall:
 
 # ---- Housekeeping -------------------------------------------------------------------------------
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-valgrind $(BUILD)-fuzz
 format:
 	@clang-format -i $(FORMATTED)
 check-format:
@@ -194,6 +206,7 @@ help:
 	@echo '  test          builds and runs every test, also under sanitizers'
 	@echo '  demo          data, training, evaluation and a sample, in minutes (scripts/demo.sh)'
 	@echo '  asan          program and tests with address and undefined sanitizers, in build-asan'
+	@echo '  tsan          the same with the thread sanitizer, valgrind-build for valgrind: build-tsan, ...'
 	@echo '  tests         the test programs only'
 	@echo '  fuzz          looks for files that break the readers, for hours: RUNS=N SECONDS=N TARGETS="config ..."'
 	@echo '  torture       every single call of the C library fails once: an hour'
@@ -205,5 +218,5 @@ help:
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: all tests asan test demo fuzz fuzzers torture install uninstall clean format check-format help
+.PHONY: all tests asan tsan thread-tests valgrind-build test demo fuzz fuzzers torture install uninstall clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)
