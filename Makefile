@@ -30,12 +30,14 @@ LIB_SRC := $(wildcard src/*/*.c)
 CMD_SRC := $(wildcard cmd/*.c)
 TEST_SRC := $(wildcard tests/*/test_*.c)
 TOOL_SRC := $(filter-out tests/tools/test_%,$(wildcard tests/tools/*.c))
+TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
 FUZZ := $(FUZZ_SRC:%.c=$(BUILD)/%)
+TORTURE := $(BUILD)/tests/torture/torture
 # Without a program yet there is only the library to build.
 DEQ := $(if $(filter cmd/main.c,$(CMD_SRC)),$(BUILD)/deq)
 FORMATTED = $(wildcard src/*/*.[ch] cmd/*.[ch] tests/*/*.[ch])
@@ -108,6 +110,15 @@ $(FUZZ): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libd
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< \
 	    $(if $(FUZZER),-fsanitize=fuzzer,tests/fuzz/replay.c) $(BUILD)/libdeq.a $(LDLIBS)
 
+# The program itself as a function of another one, which makes calls of the C library fail.
+$(BUILD)/obj/deq_main.o: $(BUILD)/obj/cmd/main.o
+	$(Q)objcopy --redefine-sym main=deq_main $< $@
+$(TORTURE): $(TORTURE_SRC) tests/torture/faults.h $(BUILD)/obj/deq_main.o $(CMD_OBJ) \
+    $(BUILD)/libdeq.a $(BUILD)/flags
+	$(call say,TORTURE,$@)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(TORTURE_SRC) \
+	    $(BUILD)/obj/deq_main.o $(filter-out %/cmd/main.o,$(CMD_OBJ)) $(BUILD)/libdeq.a $(LDLIBS)
+
 # Stamps: rewritten only when their text changes, so that changed flags rebuild what they touch.
 # -march=native is resolved to what it means here: a folder shared between machines is not reused.
 MACHINE := $(shell $(CC) --version 2>/dev/null | head -n 1; \
@@ -139,10 +150,22 @@ FORCE:
 # ---- Tests --------------------------------------------------------------------------------------
 # Programs for tests, here and with sanitizers; tests/run.sh runs them all. The optimiser makes the
 # sanitizers see phantoms now and then: warnings are for the plain build.
-tests: $(TESTS) $(TOOLS) $(FUZZ)
+tests: $(TESTS) $(TOOLS) $(FUZZ) $(TORTURE)
 asan:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CFLAGS='$(SANITIZE)' WERROR= tests all
-test: all tests asan
+# The thread sanitizer wants clang and its OpenMP library; valgrind a processor it knows. Each is
+# built only where its tool is, and the tests say what is missing.
+tsan:
+	@if command -v clang >/dev/null && ls /usr/lib/llvm-*/lib/libarcher.so >/dev/null 2>&1; then \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang WARN=-w \
+	        CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=thread' all thread-tests; \
+	else echo "no clang with libomp: no thread sanitizer (scripts/deps.sh sanitize)"; fi
+thread-tests: $(BUILD)/tests/io/test_stream $(BUILD)/tests/io/test_tokenize
+valgrind-build:
+	@if command -v valgrind >/dev/null; then \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)-valgrind ARCH=x86-64-v3 CFLAGS='-O1 -g' WERROR= all; \
+	else echo "no valgrind (scripts/deps.sh sanitize)"; fi
+test: all tests asan tsan valgrind-build
 	@tests/run.sh -b $(BUILD)
 demo:
 	@scripts/demo.sh
@@ -156,6 +179,9 @@ fuzz:
 	    CFLAGS='-O2 -g -fsanitize=fuzzer-no-link,address,undefined' fuzzers
 	@scripts/fuzz.sh -b $(BUILD)-fuzz -r $(RUNS) -t $(SECONDS) $(TARGETS)
 fuzzers: $(FUZZ)
+torture: $(TORTURE)
+	@folder=$$(mktemp -d /dev/shm/deq-torture-XXXXXX) && OMP_NUM_THREADS=1 $(TORTURE) $$folder; \
+	    code=$$?; rm -rf $$folder; exit $$code
 
 # ---- Install ------------------------------------------------------------------------------------
 install: all
@@ -168,7 +194,7 @@ uninstall:
 
 # ---- Housekeeping -------------------------------------------------------------------------------
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-valgrind $(BUILD)-fuzz
 format:
 	@clang-format -i $(FORMATTED)
 check-format:
@@ -180,8 +206,10 @@ help:
 	@echo '  test          builds and runs every test, also under sanitizers'
 	@echo '  demo          data, training, evaluation and a sample, in minutes (scripts/demo.sh)'
 	@echo '  asan          program and tests with address and undefined sanitizers, in build-asan'
+	@echo '  tsan          the same with the thread sanitizer, valgrind-build for valgrind: build-tsan, ...'
 	@echo '  tests         the test programs only'
 	@echo '  fuzz          looks for files that break the readers, for hours: RUNS=N SECONDS=N TARGETS="config ..."'
+	@echo '  torture       every single call of the C library fails once: an hour'
 	@echo '  install       PREFIX/bin/deq and PREFIX/share/deq/configs; uninstall takes them away'
 	@echo '  format        clang-format on all sources; check-format only looks'
 	@echo '  clean         removes the build folders'
@@ -190,5 +218,5 @@ help:
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: all tests asan test demo fuzz fuzzers install uninstall clean format check-format help
+.PHONY: all tests asan tsan thread-tests valgrind-build test demo fuzz fuzzers torture install uninstall clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

@@ -88,6 +88,8 @@ static enum status read_start(const char *path, char *start, size_t size, size_t
     struct stat info;
     if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
         return error_set(err, STATUS_NOINPUT, "%s: a folder; give one of its files", path);
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) /* a pipe would block */
+        return error_set(err, STATUS_NOINPUT, "%s: not a file", path);
     FILE *file = fopen(path, "rb");
     if (file == NULL)
         return error_set(err, STATUS_NOINPUT, "%s: cannot open: %s", path, strerror(errno));

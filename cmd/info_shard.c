@@ -18,7 +18,10 @@ static enum status read_header(FILE *file, const char *path, struct shard_header
 {
     unsigned char bytes[SHARD_HEADER_BYTES];
     struct stat info;
-    if (fread(bytes, 1, sizeof bytes, file) != sizeof bytes)
+    size_t got = fread(bytes, 1, sizeof bytes, file);
+    if (ferror(file))
+        return error_set(err, STATUS_IO, "%s: cannot read: %s", path, strerror(errno));
+    if (got != sizeof bytes)
         return error_set(err, STATUS_DATA, "%s: shorter than a shard's header; tokenize again",
                          path);
     TRY(shard_header_decode(h, bytes, path, err));

@@ -2,7 +2,8 @@
 # Installs the Debian packages that deq needs and this machine lacks. Prints nothing and does
 # nothing when all are there.
 #
-#   scripts/deps.sh [GROUP]...       groups: build test demo plot fuzz (default: build)
+#   scripts/deps.sh [GROUP]...       groups: build test demo plot fuzz sanitize
+#                                  (default: build)
 #
 # Without root it names what is missing and the command that installs it, and exits 69.
 # Runs on a bare system: nothing but sh, dpkg and apt-get is used.
@@ -21,6 +22,7 @@ packages_of()
     demo) echo bible-kjv ;;
     plot) echo gnuplot-nox ;;
     fuzz) echo clang libclang-rt-14-dev libomp-dev ;;
+    sanitize) echo clang libclang-rt-14-dev libomp-dev valgrind ;;
     *) return 1 ;;
     esac
 }
@@ -42,7 +44,7 @@ fi
 wanted=
 for group; do
     if ! list=$(packages_of "$group"); then
-        echo "deps.sh: unknown group $group (want build, test, demo, plot or fuzz)" >&2
+        echo "deps.sh: unknown group $group (want build, test, demo, plot, fuzz or sanitize)" >&2
         exit 64
     fi
     wanted="$wanted $list"

@@ -19,6 +19,8 @@ scripts/deps.sh build test || {
 }
 # More tests run with these, but none needs them.
 scripts/deps.sh demo 2>/dev/null || :
+scripts/deps.sh sanitize 2>/dev/null || :
 make all tests || broken "the build failed"
 make asan || broken "the build with sanitizers failed"
+make tsan valgrind-build || broken "the build with the thread sanitizer or for valgrind failed"
 exec tests/run.sh

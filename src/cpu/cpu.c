@@ -97,7 +97,7 @@ float *cpu_scratch(struct backend *be, size_t count, bool shared, enum op_id id)
     s->count = 0;
     if (mem_alloc((void **)&s->data, count, sizeof *s->data, &err) != STATUS_OK) {
 #pragma omp critical(deq_cpu_fault)
-        backend_fault(be, id, err.text);
+        backend_fault_memory(be, id, err.text);
         return NULL;
     }
     s->count = count;

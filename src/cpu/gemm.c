@@ -76,6 +76,8 @@ void cpu_gemm(struct backend *be, const struct gemm *p)
     dnnl_status_t status = dnnl_sgemm(p->trans_a ? 'T' : 'N', p->trans_b ? 'T' : 'N', m, n, inner,
                                       (float)p->alpha, cpu_f32(&p->a), a_stride, cpu_f32(&p->b),
                                       b_stride, (float)p->beta, cpu_f32(&p->c), c_stride);
-    if (status != dnnl_success)
+    if (status == dnnl_out_of_memory)
+        backend_fault_memory(be, OP_gemm, "oneDNN has no memory for the product");
+    else if (status != dnnl_success)
         backend_fault(be, OP_gemm, "oneDNN refused the product");
 }

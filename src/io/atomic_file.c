@@ -149,27 +149,53 @@ enum status atomic_file_sync(struct atomic_file *f, struct error *err)
     return STATUS_OK;
 }
 
-static enum status sync_folder_of(const char *path, struct error *err)
+static enum status open_folder(const char *folder, int *fd, struct error *err)
+{
+    *fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*fd < 0)
+        return error_set(err, STATUS_IO, "%s: cannot open the folder: %s", folder, strerror(errno));
+    return STATUS_OK;
+}
+
+/* `name` stands in the message. */
+static enum status sync_folder(int fd, const char *name, struct error *err)
+{
+    /* Some file systems cannot sync a folder and say EINVAL: nothing more can be done there. */
+    if (fsync(fd) != 0 && errno != EINVAL)
+        return error_set(err, STATUS_IO, "%s: cannot force its folder to disk: %s", name,
+                         strerror(errno));
+    return STATUS_OK;
+}
+
+/* Opens the folder a file lies in. */
+static enum status open_folder_of(const char *path, int *fd, struct error *err)
 {
     const char *slash = strrchr(path, '/');
-    if (slash == NULL)
-        return atomic_folder_sync(".", err);
     char *folder = NULL;
-    TRY(mem_strdup(&folder, path, err));
-    folder[slash == path ? 1 : slash - path] = '\0'; /* the root keeps its slash */
-    enum status status = atomic_folder_sync(folder, err);
+    TRY(mem_strdup(&folder, slash == NULL ? "." : path, err));
+    if (slash != NULL)
+        folder[slash == path ? 1 : slash - path] = '\0'; /* the root keeps its slash */
+    enum status status = open_folder(folder, fd, err);
     mem_free(folder);
     return status;
 }
 
 enum status atomic_file_commit(struct atomic_file **f, struct error *err)
 {
+    enum status status = STATUS_OK;
+    int folder;
     TRY(atomic_file_sync(*f, err));
     TRY(atomic_file_suspend(*f, err));
+    /* before the name is given: what can fail after that is the disk alone */
+    TRY(open_folder_of((*f)->path, &folder, err));
     if (rename((*f)->temp, (*f)->path) != 0)
-        return error_set(err, STATUS_CANTCREATE, "%s: cannot replace: %s", (*f)->path,
-                         strerror(errno));
-    TRY(sync_folder_of((*f)->path, err));
+        status = error_set(err, STATUS_CANTCREATE, "%s: cannot replace: %s", (*f)->path,
+                           strerror(errno));
+    else
+        status = sync_folder(folder, (*f)->path, err);
+    close(folder);
+    if (status != STATUS_OK)
+        return status;
     free_file(*f);
     *f = NULL;
     return STATUS_OK;
@@ -208,14 +234,9 @@ out:
 
 enum status atomic_folder_sync(const char *folder, struct error *err)
 {
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return error_set(err, STATUS_IO, "%s: cannot open the folder: %s", folder, strerror(errno));
-    enum status status = STATUS_OK;
-    /* Some file systems cannot sync a folder and say EINVAL: nothing more can be done there. */
-    if (fsync(fd) != 0 && errno != EINVAL)
-        status = error_set(err, STATUS_IO, "%s: cannot force the folder to disk: %s", folder,
-                           strerror(errno));
+    int fd;
+    TRY(open_folder(folder, &fd, err));
+    enum status status = sync_folder(fd, folder, err);
     close(fd);
     return status;
 }

@@ -98,14 +98,11 @@ enum status shard_writer_finish(struct shard_writer *w, int64_t text_bytes, int6
  * files renamed before keep theirs (shard_writer_remove takes them away). */
 enum status shard_writer_commit(struct shard_writer *w, struct error *err);
 
-/* Removes the files that shard_writer_commit has named. */
+/* After a failed shard_writer_commit: removes what has the final name of one of the shards. */
 void shard_writer_remove(struct shard_writer *w);
 
 /* Removes what has no final name yet and frees; NULL is allowed. */
 void shard_writer_close(struct shard_writer *w);
-
-/* Whether `name` (without folder) is the final name of one of the split's shards. */
-bool shard_writer_has_name(const struct shard_writer *w, const char *name);
 
 int64_t shard_writer_tokens(const struct shard_writer *w);
 int64_t shard_writer_shards(const struct shard_writer *w);

@@ -106,7 +106,8 @@ static enum status open_next(struct shard_set *s, int64_t count, struct error *e
     int64_t index = s->count;
     struct shard *shard = &s->list[index];
     path_of(s, index, path, sizeof path);
-    shard->fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* Without O_NONBLOCK a pipe of that name would block here. */
+    shard->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (shard->fd < 0)
         return open_error(path, index, count, err);
     s->count++;

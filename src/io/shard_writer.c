@@ -157,8 +157,7 @@ enum status shard_writer_commit(struct shard_writer *w, struct error *err)
 void shard_writer_remove(struct shard_writer *w)
 {
     for (int64_t i = 0; i < w->count; i++)
-        if (w->list[i].file == NULL)
-            unlink(w->list[i].path);
+        unlink(w->list[i].path);
 }
 
 void shard_writer_close(struct shard_writer *w)
@@ -173,17 +172,6 @@ void shard_writer_close(struct shard_writer *w)
     mem_free(w->hash);
     mem_free(w->dir);
     mem_free(w);
-}
-
-bool shard_writer_has_name(const struct shard_writer *w, const char *name)
-{
-    char own[SHARD_NAME_MAX];
-    const char *dash = strrchr(name, '-');
-    long long index = dash != NULL ? atoll(dash + 1) : -1;
-    if (index < 0 || index >= w->count)
-        return false;
-    shard_name(own, w->split, index);
-    return strcmp(own, name) == 0;
 }
 
 int64_t shard_writer_tokens(const struct shard_writer *w)

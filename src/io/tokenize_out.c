@@ -12,6 +12,9 @@
 
 enum { NAMES_MAX_PATH = 4096 + 288 };
 
+/* Behind the name of an old file while the new ones come. */
+#define ASIDE ATOMIC_FILE_MARK "old"
+
 /* mkdir -p; *created: whether the last folder is new. */
 static enum status make_folders(const char *path, bool *created, struct error *err)
 {
@@ -39,37 +42,74 @@ static enum status make_folders(const char *path, bool *created, struct error *e
     return status;
 }
 
-/* Calls `remove_it(name)` for every entry and removes those it accepts; *others counts the rest. */
-static enum status sweep(const char *path, bool (*remove_it)(const char *name, const void *context),
-                         const void *context, int64_t *others, struct error *err)
+static enum status open_folder(const char *path, DIR **out, struct error *err)
+{
+    *out = opendir(path);
+    if (*out != NULL)
+        return STATUS_OK;
+    return error_set(err, STATUS_CANTCREATE, "%s: cannot read the folder: %s", path,
+                     strerror(errno));
+}
+
+/* Calls `act(path)` for every entry whose name `choose` accepts; *others counts the rest. */
+static enum status sweep(DIR *d, const char *path, bool (*choose)(const char *name),
+                         int (*act)(const char *path), int64_t *others, struct error *err)
 {
     char full[NAMES_MAX_PATH];
     enum status status = STATUS_OK;
-    DIR *d = opendir(path);
-    if (d == NULL)
-        return error_set(err, STATUS_CANTCREATE, "%s: cannot read the folder: %s", path,
-                         strerror(errno));
     *others = 0;
+    rewinddir(d);
     for (struct dirent *e; status == STATUS_OK && (e = readdir(d)) != NULL;) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
-        if (!remove_it(e->d_name, context)) {
+        if (!choose(e->d_name)) {
             ++*others;
             continue;
         }
         snprintf(full, sizeof full, "%s/%s", path, e->d_name);
-        if (unlink(full) != 0 && errno != ENOENT)
-            status =
-                error_set(err, STATUS_CANTCREATE, "%s: cannot remove: %s", full, strerror(errno));
+        if (act(full) != 0 && errno != ENOENT)
+            status = error_set(err, STATUS_CANTCREATE, "%s: cannot remove or rename: %s", full,
+                               strerror(errno));
     }
-    closedir(d);
     return status;
 }
 
-static bool is_left_over(const char *name, const void *context)
+static bool is_none(const char *name)
 {
-    const bool *force = context;
-    return *force && shard_owns_name(name) && strstr(name, ATOMIC_FILE_MARK) != NULL;
+    (void)name;
+    return false;
+}
+
+static bool is_left_over(const char *name)
+{
+    return shard_owns_name(name) && strstr(name, ATOMIC_FILE_MARK) != NULL;
+}
+
+/* A file of this or an earlier run, under its final name. */
+static bool is_final(const char *name)
+{
+    return shard_owns_name(name) && strstr(name, ATOMIC_FILE_MARK) == NULL;
+}
+
+/* An old file that stepped aside. */
+static bool is_aside(const char *name)
+{
+    const char *mark = strstr(name, ASIDE);
+    return shard_owns_name(name) && mark != NULL && mark[strlen(ASIDE)] == '\0';
+}
+
+static int step_aside(const char *path)
+{
+    char aside[NAMES_MAX_PATH + sizeof ASIDE];
+    snprintf(aside, sizeof aside, "%s" ASIDE, path);
+    return rename(path, aside);
+}
+
+static int come_back(const char *aside)
+{
+    char path[NAMES_MAX_PATH];
+    snprintf(path, sizeof path, "%.*s", (int)(strlen(aside) - strlen(ASIDE)), aside);
+    return rename(aside, path);
 }
 
 enum status out_folder_prepare(struct out_folder *f, const char *path, bool force,
@@ -78,7 +118,11 @@ enum status out_folder_prepare(struct out_folder *f, const char *path, bool forc
     int64_t others = 0;
     f->path = path;
     TRY(make_folders(path, &f->created, err));
-    TRY(sweep(path, is_left_over, &force, &others, err));
+    DIR *d = NULL;
+    TRY(open_folder(path, &d, err));
+    enum status status = sweep(d, path, force ? is_left_over : is_none, unlink, &others, err);
+    closedir(d);
+    TRY(status);
     if (others > 0 && !force)
         return error_set(
             err, STATUS_CANTCREATE,
@@ -88,21 +132,42 @@ enum status out_folder_prepare(struct out_folder *f, const char *path, bool forc
     return STATUS_OK;
 }
 
-struct kept {
-    struct shard_writer *const *writers;
-    int count;
-};
-
-/* A file of an earlier run whose name this run has not taken. */
-static bool is_stale(const char *name, const void *context)
+/* All files of the run take their final names, the vocabulary last. */
+static enum status place(struct shard_writer *const *writers, int count, struct atomic_file **vocab,
+                         struct error *err)
 {
-    const struct kept *kept = context;
-    if (!shard_owns_name(name) || strstr(name, ATOMIC_FILE_MARK) != NULL)
-        return false;
-    for (int i = 0; i < kept->count; i++)
-        if (kept->writers[i] != NULL && shard_writer_has_name(kept->writers[i], name))
-            return false;
-    return true;
+    for (int i = 0; i < count; i++)
+        if (writers[i] != NULL)
+            TRY(shard_writer_commit(writers[i], err));
+    return atomic_file_commit(vocab, err);
+}
+
+/* The old files, in folder `d`, make room for the new ones, and come back if those cannot come. */
+static enum status replace(const struct out_folder *f, DIR *d, struct shard_writer *const *writers,
+                           int count, struct atomic_file **vocab, const char *path,
+                           struct error *err)
+{
+    int64_t others;
+    struct error ignored; /* the first failure is the one to report */
+    /* The old vocabulary goes first and the new one comes last: between them the folder is seen to
+     * be incomplete. */
+    if (step_aside(path) != 0 && errno != ENOENT)
+        return error_set(err, STATUS_CANTCREATE, "%s: cannot replace: %s", path, strerror(errno));
+    enum status status = sweep(d, f->path, is_final, step_aside, &others, err);
+    if (status == STATUS_OK) {
+        status = place(writers, count, vocab, err);
+        /* with the vocabulary in its place all is there, whatever failed after that */
+        if (status == STATUS_OK || access(path, F_OK) == 0) {
+            enum status swept =
+                sweep(d, f->path, is_aside, unlink, &others, status == STATUS_OK ? err : &ignored);
+            return status == STATUS_OK ? swept : status;
+        }
+        for (int i = 0; i < count; i++)
+            if (writers[i] != NULL)
+                shard_writer_remove(writers[i]);
+    }
+    (void)sweep(d, f->path, is_aside, come_back, &others, &ignored);
+    return status;
 }
 
 enum status out_folder_commit(struct out_folder *f, struct shard_writer *const *writers, int count,
@@ -110,27 +175,20 @@ enum status out_folder_commit(struct out_folder *f, struct shard_writer *const *
 {
     char path[NAMES_MAX_PATH];
     struct atomic_file *file = NULL;
-    struct kept kept = {.writers = writers, .count = count};
     enum status status;
     size_t size;
-    int64_t others;
+    DIR *d = NULL;
     const char *text = vocab_text(vocab, &size);
     snprintf(path, sizeof path, "%s/vocab.txt", f->path);
     TRY_OUT(atomic_file_create(&file, path, err));
     TRY_OUT(atomic_file_write(file, text, size, err));
     TRY_OUT(atomic_file_sync(file, err));
-    /* The old vocabulary goes first and the new one comes last: between them the folder is seen to
-     * be incomplete. */
-    TRY_OUT(sweep(f->path, is_stale, &kept, &others, err));
-    for (int i = 0; i < count; i++)
-        if (writers[i] != NULL)
-            TRY_OUT(shard_writer_commit(writers[i], err));
-    TRY_OUT(atomic_file_commit(&file, err));
+    TRY_OUT(open_folder(f->path, &d, err));
+    TRY_OUT(replace(f, d, writers, count, &file, path, err));
 out:
     atomic_file_abort(&file);
-    for (int i = 0; status != STATUS_OK && i < count; i++)
-        if (writers[i] != NULL)
-            shard_writer_remove(writers[i]);
+    if (d != NULL)
+        closedir(d);
     return status;
 }
 

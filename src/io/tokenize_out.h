@@ -18,7 +18,9 @@ enum status out_folder_prepare(struct out_folder *f, const char *path, bool forc
                                struct error *err);
 
 /* Gives the finished splits (`writers`, NULL entries allowed) and the vocabulary their final
- * names, vocab.txt last, and removes vocab.txt and shards of an earlier run. */
+ * names, vocab.txt last, and removes vocab.txt and shards of an earlier run: all of it, or, after a
+ * failure, nothing. A process that is killed meanwhile may leave the folder without vocab.txt, and
+ * the old files with ".tmp-old" behind their names. */
 enum status out_folder_commit(struct out_folder *f, struct shard_writer *const *writers, int count,
                               const struct vocab *vocab, struct error *err);
 

@@ -232,10 +232,11 @@ enum status vocab_load(struct vocab **out, const char *path, struct error *err)
     struct stat st;
     enum status status = STATUS_OK;
     *out = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return error_set(err, STATUS_NOINPUT, "%s: cannot open the vocabulary: %s", path,
-                         strerror(errno));
+    /* Without O_NONBLOCK a pipe of that name would block here. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) /* callers go on without what is not there: too many open files is not that */
+        return error_set(err, errno == EMFILE || errno == ENFILE ? STATUS_IO : STATUS_NOINPUT,
+                         "%s: cannot open the vocabulary: %s", path, strerror(errno));
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         status = error_set(err, STATUS_NOINPUT, "%s: not a file that holds a vocabulary", path);
         goto out;

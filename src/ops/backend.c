@@ -64,19 +64,30 @@ const char *solve_reason_text(enum solve_reason reason)
     return reason < SOLVE_REASON_COUNT ? texts[reason] : "unknown";
 }
 
-void backend_fault(struct backend *be, enum op_id id, const char *text)
+static void latch(struct backend *be, enum op_id id, enum status status, const char *text)
 {
     if (be->fault[0] != '\0')
         return;
     be->fault_op = id;
+    be->fault_status = status;
     snprintf(be->fault, sizeof be->fault, "%s", text);
+}
+
+void backend_fault(struct backend *be, enum op_id id, const char *text)
+{
+    latch(be, id, STATUS_DEVICE, text);
+}
+
+void backend_fault_memory(struct backend *be, enum op_id id, const char *text)
+{
+    latch(be, id, STATUS_NOMEM, text);
 }
 
 enum status backend_check(const struct backend *be, struct error *err)
 {
     if (be->fault[0] == '\0')
         return STATUS_OK;
-    return error_set(err, STATUS_DEVICE, "device %s failed in %s: %s", be->ops->name,
+    return error_set(err, be->fault_status, "device %s failed in %s: %s", be->ops->name,
                      op_name(be->fault_op), be->fault);
 }
 

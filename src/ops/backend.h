@@ -67,8 +67,9 @@ struct backend {
     size_t bytes, peak_bytes; /* memory given out by op_alloc now, and at most */
     int64_t syncs;            /* downloads so far */
     struct op_stat stat[OP_COUNT];
-    enum op_id fault_op; /* where the latched fault happened */
-    char fault[256];     /* its text; empty: none */
+    enum op_id fault_op;      /* where the latched fault happened */
+    enum status fault_status; /* STATUS_DEVICE or STATUS_NOMEM */
+    char fault[256];          /* its text; empty: none */
 };
 
 /* Refuses a table with an empty slot; fills the common part of *be. Called by the openers:
@@ -87,7 +88,9 @@ const char *solve_reason_text(enum solve_reason reason);
 
 /* Latches the first fault of a device; later ones are dropped. For backends. */
 void backend_fault(struct backend *be, enum op_id id, const char *text);
-/* STATUS_DEVICE with the latched fault, if there is one. */
+/* The same for memory that an operation needed and did not get. */
+void backend_fault_memory(struct backend *be, enum op_id id, const char *text);
+/* STATUS_DEVICE, or STATUS_NOMEM, with the latched fault, if there is one. */
 enum status backend_check(const struct backend *be, struct error *err);
 void backend_reset_stats(struct backend *be);
 

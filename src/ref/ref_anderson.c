@@ -97,7 +97,7 @@ void ref_anderson_weights(struct backend *be, const struct anderson_weights *p)
     void *work = NULL;
     struct error err;
     if (mem_alloc(&work, (size_t)(m * m + m), sizeof(double), &err) != STATUS_OK) {
-        backend_fault(be, OP_anderson_weights, err.text);
+        backend_fault_memory(be, OP_anderson_weights, err.text);
         return;
     }
     double *alpha = (double *)work + m * m;

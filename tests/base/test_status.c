@@ -97,6 +97,16 @@ out:
     return status;
 }
 
+static void control_characters_are_not_passed_on(void **state)
+{
+    struct error err;
+    (void)state;
+    error_set(&err, STATUS_DATA, "%s", "a\033[2Jb\nc\177 \xc2\x9b \xc3\xa9");
+    assert_string_equal(err.text, "a?[2Jb?c? ?? \xc3\xa9");
+    error_prefix(&err, "x\ty");
+    assert_string_equal(err.text, "x?y: a?[2Jb?c? ?? \xc3\xa9");
+}
+
 static void try_returns_at_the_first_failure(void **state)
 {
     for (int fail = 0; fail <= 2; fail++) {
@@ -119,6 +129,7 @@ int main(void)
         cmocka_unit_test(every_status_has_its_words),
         cmocka_unit_test(set_and_prefix),
         cmocka_unit_test(long_messages_are_cut),
+        cmocka_unit_test(control_characters_are_not_passed_on),
         cmocka_unit_test(try_returns_at_the_first_failure),
     };
     return cmocka_run_group_tests_name("status", tests, NULL, NULL);

@@ -250,6 +250,20 @@ copy_data()
         train -q --config conf.json --set data.dir=many --set train.eval_every=0 --out run
 }
 
+@test "a pipe in the place of a file that is read in pieces does not block" {
+    copy_data
+    rm data/vocab.txt
+    mkfifo data/vocab.txt
+    refused 66 data/vocab.txt train -q --config conf.json --out run
+    copy_data
+    rm data/train-00000.bin
+    mkfifo data/train-00000.bin pipe
+    refused 65 data/train-00000.bin train -q --config conf.json --out run
+    refused 66 pipe eval pipe
+    refused 66 pipe verify pipe
+    refused 66 pipe info pipe
+}
+
 # --- checkpoint ------------------------------------------------------------------------------------
 
 # checkpoint_refused CODE FILE: by everything that reads one.

@@ -1,0 +1,137 @@
+#!/bin/sh
+# Kills a training with SIGKILL at random moments, again and again, and lets it go on each time.
+#
+#   tests/tools/kill9.sh [-n KILLS] [-s SEED] [-v]
+#
+# DEQ names the program (build/deq). A small model is trained for 60 steps with a checkpoint every
+# second step and an evaluation every tenth, into one folder; a run that is killed is started again
+# by the same command. When it is done, it begins anew in another folder, until KILLS (default 25)
+# runs were killed. The moments are drawn between 0 and a little more than a run takes.
+#
+# After every kill each checkpoint in the folder must be whole. Each run that is done must have the
+# weights of one that was never killed, bit for bit, the same files, no temporary ones, and every
+# step and evaluation once in its log. Exit 1 and a line that says what and where (the folder is
+# kept) if not.
+set -eu
+export LC_ALL=C OMP_NUM_THREADS=1
+kills=25
+seed=1
+verbose=
+while getopts n:s:vh option; do
+    case $option in
+    n) kills=$OPTARG ;;
+    s) seed=$OPTARG ;;
+    v) verbose=1 ;;
+    h)
+        sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+        exit 0
+        ;;
+    *) exit 64 ;;
+    esac
+done
+root=$(cd "$(dirname "$0")/../.." && pwd)
+deq=${DEQ:-$root/build/deq}
+folder=$(mktemp -d)
+keep=
+trap '[ -n "$keep" ] || rm -rf "$folder"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+cd "$folder"
+
+fail()
+{
+    keep=1
+    echo "kill9.sh: $* (seed $seed, after $killed kills; see $folder)" >&2
+    exit 1
+}
+
+now_ms()
+{
+    echo $(($(date +%s%N) / 1000000))
+}
+
+digest()
+{
+    "$deq" info --json "$1" | sed 's/.*"weights_digest":"\([0-9a-f]*\)".*/\1/'
+}
+
+# What a log says happened, without the times.
+events()
+{
+    sed 's/.*"event":"\([a-z]*\)","step":\([0-9]*\),.*/\2 \1/' "$1/log.jsonl"
+}
+
+train()
+{
+    "$deq" train -q --config tiny.json --threads 1 --out "$1"
+}
+
+awk 'BEGIN { srand(7); split("the a king son of said and went to city house then he she light", w, " ")
+     for (i = 0; i < 600; i++) { n = 3 + int(rand() * 8); line = ""
+         for (j = 0; j < n; j++) line = line " " w[1 + int(rand() * rand() * 15)]; print line } }' >text
+head -n 60 text >valid
+"$deq" tokenize --train text --valid valid --out data >tokenize.log
+cat >tiny.json <<END
+{ "data": { "dir": "data" },
+  "model": { "d_model": 16, "n_head": 2, "d_inner": 32, "dropout": 0.1, "init_std": 0.1 },
+  "train": { "steps": 60, "batch": 4, "tgt_len": 12, "mem_len": 8, "warmup_steps": 4, "lr": 5e-3,
+             "pretrain_steps": 6, "eval_every": 10, "checkpoint_every": 2, "keep_last": 2 },
+  "eval": { "batch": 2, "tgt_len": 12, "mem_len": 8, "max_iter": 6 } }
+END
+killed=0
+begin=$(now_ms)
+train whole || fail "the run without a kill fails"
+longest=$(($(now_ms) - begin + 50))
+want=$(digest whole/last.bin)
+want_best=$(digest whole/best.bin)
+events whole >events
+ls whole >names
+# Killed between its last save and the removal of the oldest numbered checkpoint, a run is done all
+# the same, and keeps one more.
+count=$(($(wc -l <names) + 1))
+
+# One moment a line, in seconds.
+awk -v n=$((kills * 4 + 100)) -v seed="$seed" -v most="$longest" 'BEGIN {
+    srand(seed)
+    for (i = 0; i < n; i++) printf "%.4f\n", rand() * most / 1000 }' >moments
+exec 3<moments
+
+finished=0
+resumed=0
+while [ "$killed" -lt "$kills" ]; do
+    # A start from nothing, or from what a kill left.
+    [ ! -e run/last.bin ] || resumed=$((resumed + 1))
+    read -r moment <&3 || fail "no moments left: runs end before they are killed"
+    # Not by the function: a shell would be killed in the program's place.
+    "$deq" train -q --config tiny.json --threads 1 --out run 2>error &
+    pid=$!
+    sleep "$moment"
+    kill -9 "$pid" 2>/dev/null || :
+    code=0
+    # The shell's own report of the kill is no news.
+    wait "$pid" 2>/dev/null || code=$?
+    case $code in
+    137)
+        killed=$((killed + 1))
+        for file in run/*.bin; do
+            [ ! -e "$file" ] || "$deq" info --check "$file" >check 2>&1 ||
+                fail "$file is damaged: $(cat check)"
+        done
+        ;;
+    0)
+        finished=$((finished + 1))
+        [ "$(digest run/last.bin)" = "$want" ] || fail "other weights than without a kill"
+        [ "$(digest run/best.bin)" = "$want_best" ] || fail "another best.bin than without a kill"
+        ls run >now
+        [ -z "$(comm -23 names now)" ] && [ "$(wc -l <now)" -le "$count" ] &&
+            [ -z "$(comm -13 names now | grep -v '^step-[0-9]*\.bin$')" ] ||
+            fail "other files than without a kill: $(tr '\n' ' ' <now)"
+        events run | cmp -s - events || fail "a log with other events than without a kill"
+        rm -rf run
+        ;;
+    *) fail "exit code $code: $(cat error)" ;;
+    esac
+    [ -z "$verbose" ] || echo "$killed killed, at $moment s: $code"
+done
+echo "$killed kills, $resumed starts from a checkpoint, $finished runs finished, all with the weights" \
+    "$want; $(($(now_ms) - begin)) ms"
