@@ -186,6 +186,8 @@ const struct config_key config_keys[] = {
         "between checkpoints; 0: only at the end"),
     INT("train.keep_last", train.keep_last, 2, 0, NO_LIMIT, "files",
         "numbered checkpoints kept"),
+    INT("train.keep_every", train.keep_every, 0, 0, NO_LIMIT, "updates",
+        "between numbered checkpoints that are kept for good; 0: none are"),
     INT("train.log_every", train.log_every, 1, 1, NO_LIMIT, "updates", "between lines of the log"),
 
     INT("eval.batch", eval.batch, 8, 1, 1048576, "sequences", "streams of text side by side"),

@@ -6,116 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PIECE = 1 << 16, STATE_FORMAT = 1, MAX_TEXT = 1 << 28 };
-
-/* Numbers of a flat array, in pieces through a bounded buffer. */
-static enum status write_numbers(struct checkpoint_writer *w, const char *name, struct backend *be,
-                                 const struct tensor *flat, int ndim, const int64_t *dims,
-                                 float *piece, struct error *err)
-{
-    int64_t count = tensor_count(flat);
-    struct tensor all = tensor_shape(flat, 1, count, 1, 1, 1);
-    TRY(checkpoint_write_begin(w, name, CHECKPOINT_F32, ndim, dims, err));
-    for (int64_t start = 0; start < count; start += PIECE) {
-        int64_t n = count - start < PIECE ? count - start : PIECE;
-        struct tensor part = tensor_slice(&all, start, n);
-        op_download(be, piece, DTYPE_F32, &part);
-        TRY(checkpoint_write_part(w, piece, (size_t)n * sizeof *piece, err));
-    }
-    return backend_check(be, err);
-}
-
-/* The three arrays that are laid out like the parameters. */
-static enum status write_flat(struct checkpoint_writer *w, char prefix, const struct params *p,
-                              const struct tensor *flat, float *piece, struct error *err)
-{
-    char name[CHECKPOINT_NAME_MAX];
-    for (int i = 0; i < p->count; i++) {
-        const struct param *q = &p->list[i];
-        struct tensor part = tensor_slice(flat, q->offset, param_count(q));
-        snprintf(name, sizeof name, "%c:%s", prefix, q->name);
-        TRY(write_numbers(w, name, p->be, &part, q->ndim, q->dim, piece, err));
-    }
-    return STATUS_OK;
-}
-
-static enum status write_memory(struct checkpoint_writer *w, struct model *m, float *piece,
-                                struct error *err)
-{
-    struct memory *memory;
-    char name[CHECKPOINT_NAME_MAX];
-    for (int i = 0; (memory = m->cell->ops->memory(m->cell, i)) != NULL; i++) {
-        struct tensor rows = memory_view(memory);
-        int64_t dims[3] = {memory->batch, memory->count, memory->width};
-        if (rows.data == NULL)
-            continue;
-        snprintf(name, sizeof name, "mem:%d", i);
-        TRY(write_numbers(w, name, m->be, &rows, 3, dims, piece, err));
-    }
-    return STATUS_OK;
-}
-
-static enum status state_text(const struct snapshot_source *s, char **out, struct error *err)
-{
-    const struct train_state *t = s->state;
-    struct json_writer w;
-    json_write_begin(&w, false);
-    json_write_object(&w, NULL);
-    json_write_int(&w, "format", STATE_FORMAT);
-    json_write_int(&w, "step", t->step);
-    json_write_int(&w, "tokens", t->tokens);
-    json_write_int(&w, "skipped", t->skipped);
-    json_write_int(&w, "updates", t->updates);
-    json_write_int(&w, "epoch", t->epoch);
-    json_write_int(&w, "segment", t->segment);
-    json_write_int(&w, "micro", t->micro);
-    json_write_real(&w, "best_nll", t->best_nll); /* null while there is none */
-    json_write_int(&w, "best_step", t->best_step);
-    json_write_real(&w, "seconds", t->seconds);
-    json_write_string(&w, "rng", "philox4x32-10");
-    json_write_int(&w, "seed", s->config->train.seed);
-    json_write_end(&w);
-    return json_write_finish(&w, out, err);
-}
-
-static enum status write_texts(struct checkpoint_writer *w, const struct snapshot_source *s,
-                               struct error *err)
-{
-    enum status status = STATUS_OK;
-    char *config = NULL, *state = NULL;
-    size_t size;
-    const char *vocab = vocab_text(s->vocab, &size);
-    int64_t dim = (int64_t)size;
-    TRY_OUT(config_to_json(s->config, false, &config, err));
-    TRY_OUT(state_text(s, &state, err));
-    TRY_OUT(checkpoint_write_text(w, "config", config, err));
-    TRY_OUT(checkpoint_write_text(w, "state", state, err));
-    TRY_OUT(checkpoint_write_section(w, "vocab", CHECKPOINT_U8, 1, &dim, vocab, err));
-out:
-    mem_free(config);
-    mem_free(state);
-    return status;
-}
-
-enum status snapshot_write(const char *path, const struct snapshot_source *s, struct error *err)
-{
-    enum status status = STATUS_OK;
-    struct checkpoint_writer *w = NULL;
-    float *piece = NULL;
-    const struct params *p = s->model->params;
-    TRY_OUT(mem_alloc((void **)&piece, PIECE, sizeof *piece, err));
-    TRY_OUT(checkpoint_write_open(&w, path, err));
-    TRY_OUT(write_texts(w, s, err));
-    TRY_OUT(write_flat(w, 'w', p, &p->w, piece, err));
-    TRY_OUT(write_flat(w, 'm', p, &s->optimizer->m, piece, err));
-    TRY_OUT(write_flat(w, 'v', p, &s->optimizer->v, piece, err));
-    TRY_OUT(write_memory(w, s->model, piece, err));
-    TRY_OUT(checkpoint_write_close(&w, err));
-out:
-    checkpoint_write_abort(&w);
-    mem_free(piece);
-    return status;
-}
+enum { MAX_TEXT = 1 << 28 };
 
 static enum status parse_state(struct train_state *t, const struct json *doc, struct error *err)
 {
@@ -128,15 +19,18 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
                 {"best_step", &t->best_step}, {"micro", &t->micro}};
     int64_t format;
     TRY(json_get_int(doc, root, "format", &format, err));
-    if (format != STATE_FORMAT)
+    if (format != SNAPSHOT_STATE_FORMAT)
         return error_set(err, STATUS_DATA, "%s: format %lld; this program reads %d", json_name(doc),
-                         (long long)format, STATE_FORMAT);
+                         (long long)format, SNAPSHOT_STATE_FORMAT);
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) {
         TRY(json_get_int(doc, root, ints[i].key, ints[i].to, err));
         if (*ints[i].to < 0)
             return error_set(err, STATUS_DATA, "%s: %s: want 0 or more, got %lld", json_name(doc),
                              ints[i].key, (long long)*ints[i].to);
     }
+    t->evaluated = t->step; /* files of older programs do not say */
+    if (json_get(root, "evaluated") != NULL)
+        TRY(json_get_int(doc, root, "evaluated", &t->evaluated, err));
     t->best_nll = INFINITY;
     if (json_kind(json_get(root, "best_nll")) != JSON_NULL)
         TRY(json_get_real(doc, root, "best_nll", &t->best_nll, err));

@@ -20,8 +20,11 @@ struct train_state {
     int64_t micro;          /* parts of batches trained on: numbers the dropout masks */
     double best_nll;        /* of the validation so far; infinite: none yet */
     int64_t best_step;
-    double seconds; /* spent in training so far */
+    int64_t evaluated; /* step of the last evaluation; less than one that was due and broken off */
+    double seconds;    /* spent in training so far */
 };
+
+enum { SNAPSHOT_STATE_FORMAT = 1 };
 
 struct snapshot_source {
     const struct config *config;
@@ -31,8 +34,34 @@ struct snapshot_source {
     const struct optimizer *optimizer;
 };
 
-/* Writes everything to `path`, which appears whole or not at all. */
-enum status snapshot_write(const char *path, const struct snapshot_source *s, struct error *err);
+/* A copy of all that in host memory, so that a file can be written from it while training goes on:
+ * 12 bytes a parameter, and the segment memory. */
+struct snapshot_image {
+    const struct params *params; /* borrows: names and sizes; its numbers are not looked at */
+    const struct vocab *vocab;   /* borrows */
+    char *config, *state;        /* owns: JSON */
+    float *w, *m, *v;            /* owns: [params->total] */
+    int memories;
+    struct image_memory *memory; /* owns: [memories] */
+};
+
+struct image_memory {
+    int64_t batch, count, width; /* rows now: [batch,count,width] */
+    float *rows;                 /* owns: room for the memory when it is full */
+};
+
+/* Plans the buffers. */
+enum status snapshot_image_create(struct snapshot_image *image, const struct snapshot_source *s,
+                                  struct error *err);
+void snapshot_image_free(struct snapshot_image *image);
+size_t snapshot_image_bytes(const struct snapshot_image *image);
+
+/* Copies the source as it is now. */
+enum status snapshot_take(struct snapshot_image *image, const struct snapshot_source *s,
+                          struct error *err);
+/* Writes what was copied to `path`, which appears whole or not at all. May run in a thread of its
+ * own: it touches nothing but the image, names and sizes of the parameters, and the vocabulary. */
+enum status snapshot_write(const char *path, const struct snapshot_image *image, struct error *err);
 
 /* A checkpoint opened for use. */
 struct snapshot {
