@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "deadline.h"
 #include "device.h"
+#include "group.h"
 #include "options.h"
 #include "paths.h"
 #include "progress.h"
@@ -170,25 +171,29 @@ static void catch_signals(void)
 }
 
 /* Plans everything and lets go of it again. */
-static enum status dry_run(struct backend *be, const struct config *config,
+static enum status dry_run(struct backend *be, struct dist *dist, const struct config *config,
                            const struct run_observer *observer, struct error *err)
 {
     struct trainer t;
-    TRY(trainer_create(&t, be, config, NULL, err));
-    observer->begin(observer->ctx, &t);
+    TRY(trainer_create(&t, be, dist, config, NULL, err));
+    if (observer->begin != NULL)
+        observer->begin(observer->ctx, &t);
     trainer_free(&t);
     return STATUS_OK;
 }
 
-static enum status train(const struct request *r, struct backend *be, const struct config *config,
-                         const char *out, double deadline, struct error *err)
+static enum status train(const struct request *r, struct backend *be, struct dist *dist,
+                         const struct config *config, const char *out, double deadline,
+                         struct error *err)
 {
     struct progress progress;
     struct run_observer observer, silent = {0};
     progress_start(&progress, &observer);
+    bool quiet = r->quiet || dist_rank(dist) != 0;
     if (r->dry_run)
-        return dry_run(be, config, &observer, err);
-    struct run_options run = {.dir = out,
+        return dry_run(be, dist, config, quiet ? &silent : &observer, err);
+    struct run_options run = {.dist = dist,
+                              .dir = out,
                               .resume = RESUME_AUTO,
                               .resume_file = r->resume,
                               .deadline = deadline,
@@ -197,31 +202,40 @@ static enum status train(const struct request *r, struct backend *be, const stru
         run.resume = RESUME_NEVER;
     else if (r->resume != NULL && strcmp(r->resume, "auto") != 0)
         run.resume = RESUME_FILE;
-    enum status status = run_train(be, config, &run, r->quiet ? &silent : &observer, err);
+    enum status status = run_train(be, config, &run, quiet ? &silent : &observer, err);
     progress_break(&progress);
-    if (status == STATUS_OK && !r->quiet)
+    if (status == STATUS_OK && !quiet)
         fprintf(stderr, "done: %s\n", out);
+    return status;
+}
+
+static enum status train_in_group(const struct request *r, struct dist *dist, double started,
+                                  struct error *err)
+{
+    struct config config;
+    struct backend be;
+    char path[PATHS_MAX], name[256], out[512];
+    /* one process asks: a thousand would be a burden to a batch system */
+    double deadline = deadline_earlier(r->time_limit > 0 ? started + r->time_limit : 0,
+                                       r->dry_run || dist_rank(dist) != 0 ? 0 : deadline_of_job());
+    TRY(load_config(r, &config, path, err));
+    paths_config_name(path, name, sizeof name);
+    snprintf(out, sizeof out, "runs/%s", name);
+    TRY(device_open(&be, r->device, (int)r->threads, err));
+    enum status status = train(r, &be, dist, &config, r->out != NULL ? r->out : out, deadline, err);
+    backend_close(&be);
     return status;
 }
 
 static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {.device = "auto"};
-    struct config config;
-    struct backend be;
-    char path[PATHS_MAX], name[256], out[512];
+    struct dist *dist;
     double started = clock_seconds();
     TRY(parse(&r, argc, argv, err));
     catch_signals(); /* before the long loading: a job asked to stop is always requeued */
-    double deadline = deadline_earlier(r.time_limit > 0 ? started + r.time_limit : 0,
-                                       r.dry_run ? 0 : deadline_of_job());
-    TRY(load_config(&r, &config, path, err));
-    paths_config_name(path, name, sizeof name);
-    snprintf(out, sizeof out, "runs/%s", name);
-    TRY(device_open(&be, r.device, (int)r.threads, err));
-    enum status status = train(&r, &be, &config, r.out != NULL ? r.out : out, deadline, err);
-    backend_close(&be);
-    return status;
+    TRY(group_open(&dist, err));
+    return group_close(dist, "train", train_in_group(&r, dist, started, err), err);
 }
 
 const struct command command_train = {

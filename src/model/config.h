@@ -83,6 +83,7 @@ struct config_train {
     double clip;
     int64_t pretrain_steps, pretrain_layers, seed, precision;
     int64_t eval_every, checkpoint_every, keep_last, keep_every, log_every;
+    bool zero;
 };
 
 struct config_eval {

@@ -30,10 +30,9 @@ static bool time_is_up(const struct run *run)
 
 bool run_must_stop(struct run *run)
 {
-    if (run->options->stop != NULL && *run->options->stop != 0)
-        run->stopping = "asked to stop";
-    else if (time_is_up(run))
-        run->stopping = "time limit reached";
+    static const char *const reasons[] = {NULL, "time limit reached", "asked to stop"};
+    bool asked = run->options->stop != NULL && *run->options->stop != 0;
+    run->stopping = reasons[dist_max(run->options->dist, asked ? 2 : time_is_up(run))];
     return run->stopping != NULL;
 }
 
@@ -113,30 +112,58 @@ static enum status loop(struct run *run, struct error *err)
     }
 }
 
-static enum status open_run(struct run *run, struct backend *be, const struct config *config,
-                            struct error *err)
+/* What rank 0 alone does: which checkpoint to continue from ... */
+static enum status open_folder(struct run *run, char path[RUN_PATH], struct error *err)
 {
-    char path[RUN_PATH];
-    struct vocab *vocab = NULL;
-    struct config resolved = *config;
-    /* what can be wrong with the input is found before anything is made */
-    TRY(trainer_resolve_data(&resolved, &vocab, err));
-    vocab_free(vocab);
+    if (!run_writes(run))
+        return STATUS_OK;
     TRY(run_check_folder(run, err));
     TRY(run_lock_folder(run, err));
-    TRY(run_open_trainer(run, be, &resolved, err));
-    TRY(run_open_validation(run, err));
+    return run_find_checkpoint(run, path, err);
+}
+
+/* ... and, once all can train, the folder and what is written there. */
+static enum status open_log(struct run *run, struct error *err)
+{
+    char path[RUN_PATH];
+    const struct train_state *state = &run->trainer.state;
+    struct metrics_position at = {.step = state->step, .evaluation = state->evaluated};
+    if (!run_writes(run))
+        return STATUS_OK;
     TRY(run_make_folder(run, err));
     TRY(run_lock_folder(run, err));
     TRY(run_write_config(run, err)); /* first: it marks the folder as that of a run */
     TRY(run_path(run, path, "log.jsonl", err));
-    const struct train_state *state = &run->trainer.state;
-    struct metrics_position at = {.step = state->step, .evaluation = state->evaluated};
     TRY(metrics_open_append(&run->log, path, &at, err));
     int64_t unreadable = metrics_found(run->log).unreadable;
     if (unreadable > 0)
         run_tell(run, "%s: %lld lines dropped that were damaged", path, (long long)unreadable);
-    TRY(run_open_writer(run, err));
+    return STATUS_OK;
+}
+
+static enum status open_parts(struct run *run, struct backend *be, const struct config *config,
+                              const char *path, struct error *err)
+{
+    TRY(run_open_trainer(run, be, config, path, err));
+    TRY(run_open_validation(run, err));
+    return run_open_writer(run, err);
+}
+
+static enum status open_run(struct run *run, struct backend *be, const struct config *config,
+                            struct error *err)
+{
+    char path[RUN_PATH] = "";
+    struct dist *dist = run->options->dist;
+    struct vocab *vocab = NULL;
+    struct config resolved = *config;
+    /* what can be wrong with the input is found before anything is made */
+    enum status status = trainer_resolve_data(&resolved, dist, &vocab, err);
+    vocab_free(vocab);
+    TRY(dist_agree(dist, status, err));
+    TRY(dist_agree(dist, open_folder(run, path, err), err));
+    dist_broadcast(dist, path, sizeof path);
+    TRY(dist_agree(dist, open_parts(run, be, &resolved, path, err), err));
+    TRY(dist_agree(dist, open_log(run, err), err));
     if (run_evaluation_due(run))
         run->saved = -1; /* the checkpoint that belongs to it was left out too */
     return STATUS_OK;

@@ -22,6 +22,7 @@
 enum run_resume { RESUME_AUTO, RESUME_NEVER, RESUME_FILE };
 
 struct run_options {
+    struct dist *dist;                 /* ranks that train together; NULL: one */
     const char *dir;                   /* made if it does not exist */
     enum run_resume resume;            /* auto: continue if there is a checkpoint */
     const char *resume_file;           /* RESUME_FILE */
@@ -42,7 +43,12 @@ struct run_observer {
     void (*message)(void *ctx, const char *text);
 };
 
-/* Trains until train.steps are done. STATUS_STOPPED, with everything saved, if `stop` or the
+/* All ranks of options->dist. Rank 0 looks after the folder, and others say nothing: an error that
+ * all meet has its text on one of them only (dist_agree). An error of one rank alone must be
+ * followed by dist_abort. With one more process or one less a run goes on in the same way but for
+ * rounding: sums are made in another order.
+ *
+ * Trains until train.steps are done. STATUS_STOPPED, with everything saved, if `stop` or the
  * deadline ended it sooner. STATUS_CANTCREATE for a folder that holds another run or in which
  * another process trains, STATUS_CHECK if
  * nothing but non-finite gradients came for too long. */

@@ -84,12 +84,16 @@ enum status run_open_writer(struct run *run, struct error *err)
 {
     struct snapshot_source source = trainer_snapshot(&run->trainer);
     TRY(snapshot_image_create(&run->image, &source, err));
+    if (!run_writes(run))
+        return STATUS_OK;
     run->slowest_save = (double)snapshot_image_bytes(&run->image) / CAUTIOUS_SPEED;
     return worker_open(&run->writer, write_job, run, WRITER_NICENESS, err);
 }
 
 enum status run_wait_saved(struct run *run, struct error *err)
 {
+    if (run->writer == NULL)
+        return STATUS_OK;
     TRY(worker_wait(run->writer, err));
     if (run->job.seconds > run->slowest_save)
         run->slowest_save = run->job.seconds;
@@ -98,7 +102,7 @@ enum status run_wait_saved(struct run *run, struct error *err)
 
 enum status run_check_saved(struct run *run, struct error *err)
 {
-    return worker_busy(run->writer) ? STATUS_OK : run_wait_saved(run, err);
+    return run->writer != NULL && worker_busy(run->writer) ? STATUS_OK : run_wait_saved(run, err);
 }
 
 enum status run_save(struct run *run, unsigned names, struct error *err)
@@ -108,7 +112,8 @@ enum status run_save(struct run *run, unsigned names, struct error *err)
     TRY(run_wait_saved(run, err));
     TRY(snapshot_take(&run->image, &source, err));
     run->job = (struct save_job){.names = names, .step = state->step};
-    worker_start(run->writer);
+    if (run->writer != NULL)
+        worker_start(run->writer);
     if (names & SAVE_LAST)
         run->saved = state->step;
     return STATUS_OK;

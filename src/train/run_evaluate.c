@@ -1,19 +1,30 @@
 /* The evaluations of a run. */
 #include "train/run_impl.h"
 
+/* Ranks share the streams of an evaluation where they can be divided; else each makes all of it. */
+static bool shares_evaluation(const struct trainer *t)
+{
+    return t->config.eval.batch % dist_size(t->dist) == 0;
+}
+
 enum status run_open_validation(struct run *run, struct error *err)
 {
-    const struct config *c = &run->trainer.config;
+    const struct trainer *t = &run->trainer;
+    struct config c = t->config;
     struct stream_config data = {
-        .dir = c->data.dir, .split = "valid", .batch = c->eval.batch, .length = c->eval.tgt_len};
+        .dir = c.data.dir, .split = "valid", .batch = c.eval.batch, .length = c.eval.tgt_len};
+    if (shares_evaluation(t)) {
+        int ranks = dist_size(t->dist);
+        data.share = (struct stream_share){1, ranks, dist_rank(t->dist)};
+        c.eval.batch /= ranks;
+    }
     enum status status = stream_open(&run->valid, &data, err);
     if (status == STATUS_NOINPUT) {
-        run_tell(run, "no validation split in %s: training without evaluation", c->data.dir);
+        run_tell(run, "no validation split in %s: training without evaluation", c.data.dir);
         return STATUS_OK;
     }
     TRY(status);
-    return evaluation_model(&run->eval_model, run->trainer.be, c, run->trainer.model->params, false,
-                            err);
+    return evaluation_model(&run->eval_model, t->be, &c, t->model->params, false, err);
 }
 
 bool run_evaluation_due(const struct run *run)
@@ -37,7 +48,9 @@ enum status run_evaluate(struct run *run, bool *best, struct error *err)
 {
     struct trainer *t = &run->trainer;
     const struct config *c = &t->config;
-    struct evaluation_options options = {.max_iter = c->eval.max_iter, .leak_segments = 1};
+    struct evaluation_options options = {.max_iter = c->eval.max_iter,
+                                         .leak_segments = 1,
+                                         .dist = shares_evaluation(t) ? t->dist : NULL};
     struct evaluation_result result;
     *best = false;
     if (t->state.step <= c->train.pretrain_steps)

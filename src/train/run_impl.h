@@ -35,6 +35,12 @@ struct run {
     int64_t skipped_in_a_row;
 };
 
+/* Whether this process is the one that writes. */
+static inline bool run_writes(const struct run *run)
+{
+    return dist_rank(run->options->dist) == 0;
+}
+
 /* A message for whoever watches. */
 void run_tell(const struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -58,14 +64,18 @@ enum status run_lock_folder(struct run *run, struct error *err);
 void run_unlock_folder(struct run *run);
 enum status run_write_config(const struct run *run, struct error *err);
 
-/* run_resume.c: the trainer, from the seed or from a checkpoint. */
+/* run_resume.c: the checkpoint of the folder to continue from, into `path`: last.bin; if it is
+ * damaged or missing, the newest numbered one that is whole; then best.bin. path[0] 0 if the folder
+ * has none at all; an error if it has, but none is whole. With RESUME_FILE that file. */
+enum status run_find_checkpoint(const struct run *run, char path[RUN_PATH], struct error *err);
+/* The trainer, from the checkpoint at `path` or from the seed. */
 enum status run_open_trainer(struct run *run, struct backend *be, const struct config *config,
-                             struct error *err);
+                             const char *path, struct error *err);
 
 /* run_checkpoint.c: plans the copy and starts the writer. */
 enum status run_open_writer(struct run *run, struct error *err);
-/* Copies the state, once the writer is free, and has it written under these names. Errors of the
- * writing come from run_check_saved, run_wait_saved and the next run_save. */
+/* All ranks. Copies the state, once the writer is free, and has it written under these names.
+ * Errors of the writing come from run_check_saved, run_wait_saved and the next run_save. */
 enum status run_save(struct run *run, unsigned names, struct error *err);
 enum status run_check_saved(struct run *run, struct error *err); /* without waiting */
 enum status run_wait_saved(struct run *run, struct error *err);
@@ -74,10 +84,12 @@ enum status run_wait_saved(struct run *run, struct error *err);
 enum status run_open_validation(struct run *run, struct error *err);
 /* Whether an evaluation belongs to the step done and has not been made. */
 bool run_evaluation_due(const struct run *run);
-/* Makes it. *best: its loss is the lowest so far. A reason to stop breaks it off: it stays due. */
+/* All ranks. Makes it. *best: its loss is the lowest so far. A reason to stop breaks it off: it
+ * stays due. */
 enum status run_evaluate(struct run *run, bool *best, struct error *err);
 
-/* run.c: notes in run->stopping if the run was asked to stop or its time is up; true if so. */
+/* All ranks. run.c: notes in run->stopping if any rank was asked to stop or its time is up; true if
+ * so. */
 bool run_must_stop(struct run *run);
 
 /* run_log.c */

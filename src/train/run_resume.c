@@ -74,15 +74,17 @@ static bool take_if_whole(const struct run *run, const char *name, char path[RUN
     return false;
 }
 
-/* The checkpoint of the folder to continue from, into `path`: last.bin; if it is damaged or
- * missing, the newest numbered one that is whole; then best.bin. path[0] 0 if the folder has none
- * at all; an error if it has, but none is whole. */
-static enum status find_checkpoint(const struct run *run, char path[RUN_PATH], struct error *err)
+enum status run_find_checkpoint(const struct run *run, char path[RUN_PATH], struct error *err)
 {
     enum status status = STATUS_OK;
     char name[64];
     int64_t *steps = NULL;
     size_t count = 0;
+    if (run->options->resume == RESUME_FILE) {
+        if (snprintf(path, RUN_PATH, "%s", run->options->resume_file) >= RUN_PATH)
+            return error_set(err, STATUS_NOINPUT, "--resume: path too long");
+        return STATUS_OK;
+    }
     if (take_if_whole(run, "last.bin", path, &status, err))
         return STATUS_OK;
     TRY(run_list_steps(run, &steps, &count, err));
@@ -106,25 +108,33 @@ static enum status find_checkpoint(const struct run *run, char path[RUN_PATH], s
     return status;
 }
 
-enum status run_open_trainer(struct run *run, struct backend *be, const struct config *config,
-                             struct error *err)
+/* What another number of processes changes. */
+static void tell_ranks(const struct run *run)
 {
-    char path[RUN_PATH];
+    long long before = (long long)run->trainer.state.ranks;
+    int now = dist_size(run->options->dist);
+    if (run->trainer.state.step > 0 && before != now)
+        run_tell(run,
+                 "%d processes, before it were %lld: the same batches, masks and memory, but sums "
+                 "in another order, so that losses differ by rounding from those of %lld",
+                 now, before, before);
+}
+
+enum status run_open_trainer(struct run *run, struct backend *be, const struct config *config,
+                             const char *path, struct error *err)
+{
     struct snapshot from;
-    if (run->options->resume == RESUME_FILE) {
-        if (snprintf(path, sizeof path, "%s", run->options->resume_file) >= RUN_PATH)
-            return error_set(err, STATUS_NOINPUT, "--resume: path too long");
-    } else {
-        TRY(find_checkpoint(run, path, err));
-    }
+    struct dist *dist = run->options->dist;
     if (path[0] == '\0')
-        return trainer_create(&run->trainer, be, config, NULL, err);
+        return trainer_create(&run->trainer, be, dist, config, NULL, err);
     TRY(snapshot_open(&from, path, err));
     enum status status = check_same(config, &from.config, path, err);
     if (status == STATUS_OK)
-        status = trainer_create(&run->trainer, be, config, &from, err);
-    if (status == STATUS_OK)
+        status = trainer_create(&run->trainer, be, dist, config, &from, err);
+    if (status == STATUS_OK) {
         run_tell(run, "continuing from %s at step %lld", path, (long long)from.state.step);
+        tell_ranks(run);
+    }
     snapshot_close(&from);
     const char *name = strrchr(path, '/');
     if (run->options->resume != RESUME_FILE && name != NULL && strcmp(name, "/last.bin") == 0)

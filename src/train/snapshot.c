@@ -31,6 +31,9 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
     t->evaluated = t->step; /* files of older programs do not say */
     if (json_get(root, "evaluated") != NULL)
         TRY(json_get_int(doc, root, "evaluated", &t->evaluated, err));
+    t->ranks = 1;
+    if (json_get(root, "ranks") != NULL)
+        TRY(json_get_int(doc, root, "ranks", &t->ranks, err));
     t->best_nll = INFINITY;
     if (json_kind(json_get(root, "best_nll")) != JSON_NULL)
         TRY(json_get_real(doc, root, "best_nll", &t->best_nll, err));
@@ -106,79 +109,105 @@ void snapshot_close(struct snapshot *s)
     *s = (struct snapshot){0};
 }
 
+/* Where the numbers of a section go: from `first` on in an array laid out like the parameters, of
+ * which `to` holds all or, with an optimiser, its pieces. */
 struct destination {
     struct backend *be;
-    struct tensor flat; /* 1-D */
+    const struct tensor *to; /* 1-D */
+    int64_t first;
+    const struct optimizer *pieces; /* NULL: all */
 };
+
+/* Numbers [first, first + count) of the array, as far as they are held here. */
+static void put_pieces(const struct destination *d, const float *data, int64_t first, int64_t count)
+{
+    struct dist_part piece;
+    int64_t at;
+    for (int64_t i = 0; optimizer_piece(d->pieces, i, &piece, &at); i++) {
+        int64_t from = first > piece.first ? first : piece.first;
+        int64_t end = piece.first + piece.count, to = first + count < end ? first + count : end;
+        if (from >= to)
+            continue;
+        struct tensor part = tensor_slice(d->to, at + from - piece.first, to - from);
+        op_upload(d->be, &part, data + (from - first), DTYPE_F32);
+    }
+}
 
 static enum status take_piece(void *ctx, const void *data, size_t size, size_t offset,
                               struct error *err)
 {
     const struct destination *d = ctx;
-    int64_t start = (int64_t)(offset / sizeof(float)), n = (int64_t)(size / sizeof(float));
-    struct tensor part = tensor_slice(&d->flat, start, n);
+    int64_t first = d->first + (int64_t)(offset / sizeof(float));
+    int64_t count = (int64_t)(size / sizeof(float));
+    if (d->pieces != NULL) {
+        put_pieces(d, data, first, count);
+        return backend_check(d->be, err);
+    }
+    struct tensor part = tensor_slice(d->to, first, count);
     op_upload(d->be, &part, data, DTYPE_F32);
     return backend_check(d->be, err);
 }
 
-/* The section `name` into a tensor of exactly these sizes. */
-static enum status read_numbers(struct snapshot *s, const char *name, struct backend *be,
-                                const struct tensor *to, int ndim, const int64_t *dims,
-                                struct error *err)
+/* The section `name`, which must have exactly the parameter's sizes. */
+static enum status read_param(struct snapshot *s, const char *name, const struct param *q,
+                              struct destination *to, struct error *err)
 {
     const struct checkpoint_section *c = checkpoint_find(s->file, name);
     if (c == NULL)
         return error_set(err, STATUS_DATA, "%s: no section %s: written by another program version?",
                          checkpoint_path(s->file), name);
-    bool same = c->type == CHECKPOINT_F32 && c->ndim == ndim;
-    for (int i = 0; i < ndim && same; i++)
-        same = c->dim[i] == dims[i];
+    bool same = c->type == CHECKPOINT_F32 && c->ndim == q->ndim;
+    for (int i = 0; i < q->ndim && same; i++)
+        same = c->dim[i] == q->dim[i];
     if (!same)
         return error_set(err, STATUS_DATA, "%s: section %s: other sizes than the configuration's",
                          checkpoint_path(s->file), name);
-    struct destination d = {be, tensor_shape(to, 1, tensor_count(to), 1, 1, 1)};
-    return checkpoint_read_pieces(s->file, name, take_piece, &d, err);
+    to->first = q->offset;
+    return checkpoint_read_pieces(s->file, name, take_piece, to, err);
 }
 
 static enum status read_flat(struct snapshot *s, char prefix, const struct params *p,
-                             const struct tensor *flat, struct error *err)
+                             const struct tensor *flat, const struct optimizer *pieces,
+                             struct error *err)
 {
     char name[CHECKPOINT_NAME_MAX];
+    struct destination to = {.be = p->be, .to = flat, .pieces = pieces};
     for (int i = 0; i < p->count; i++) {
-        const struct param *q = &p->list[i];
-        struct tensor part = tensor_slice(flat, q->offset, param_count(q));
-        snprintf(name, sizeof name, "%c:%s", prefix, q->name);
-        TRY(read_numbers(s, name, p->be, &part, q->ndim, q->dim, err));
+        snprintf(name, sizeof name, "%c:%s", prefix, p->list[i].name);
+        TRY(read_param(s, name, &p->list[i], &to, err));
     }
     return STATUS_OK;
 }
 
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err)
 {
-    return read_flat(s, 'w', params, &params->w, err);
+    return read_flat(s, 'w', params, &params->w, NULL, err);
 }
 
 enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err)
 {
-    TRY(read_flat(s, 'm', o->params, &o->m, err));
-    TRY(read_flat(s, 'v', o->params, &o->v, err));
+    TRY(read_flat(s, 'm', o->params, &o->m, o, err));
+    TRY(read_flat(s, 'v', o->params, &o->v, o, err));
     o->updates = s->state.updates;
     return STATUS_OK;
 }
 
+/* Rank number `rank` has the streams from rank * memory->batch on. */
 static enum status read_one_memory(struct snapshot *s, const struct checkpoint_section *c,
-                                   struct memory *memory, struct backend *be, struct error *err)
+                                   struct memory *memory, struct backend *be, int rank,
+                                   struct error *err)
 {
     float *host = NULL;
     TRY(mem_alloc((void **)&host, c->size, 1, err));
     enum status status = checkpoint_read_section(s->file, c->name, host, c->size, err);
     if (status == STATUS_OK)
-        memory_upload(memory, be, host, c->dim[1]);
+        memory_upload(memory, be, host + rank * memory->batch * c->dim[1] * c->dim[2], c->dim[1]);
     mem_free(host);
     return status;
 }
 
-enum status snapshot_read_memory(struct snapshot *s, struct model *m, struct error *err)
+enum status snapshot_read_memory(struct snapshot *s, struct model *m, const struct dist *dist,
+                                 struct error *err)
 {
     struct memory *memory;
     char name[CHECKPOINT_NAME_MAX];
@@ -186,12 +215,13 @@ enum status snapshot_read_memory(struct snapshot *s, struct model *m, struct err
     for (int i = 0; (memory = m->cell->ops->memory(m->cell, i)) != NULL; i++) {
         snprintf(name, sizeof name, "mem:%d", i);
         const struct checkpoint_section *c = checkpoint_find(s->file, name);
-        if (c == NULL || c->type != CHECKPOINT_F32 || c->ndim != 3 || c->dim[0] != memory->batch ||
-            c->dim[2] != memory->width || c->dim[1] > memory->capacity) {
+        if (c == NULL || c->type != CHECKPOINT_F32 || c->ndim != 3 ||
+            c->dim[0] != dist_size(dist) * memory->batch || c->dim[2] != memory->width ||
+            c->dim[1] > memory->capacity) {
             model_reset_memory(m); /* all of it or none */
             return STATUS_OK;
         }
-        TRY(read_one_memory(s, c, memory, m->be, err));
+        TRY(read_one_memory(s, c, memory, m->be, dist_rank(dist), err));
     }
     return STATUS_OK;
 }

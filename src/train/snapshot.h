@@ -21,6 +21,7 @@ struct train_state {
     double best_nll;        /* of the validation so far; infinite: none yet */
     int64_t best_step;
     int64_t evaluated; /* step of the last evaluation; less than one that was due and broken off */
+    int64_t ranks;     /* processes of the last step */
     double seconds;    /* spent in training so far */
 };
 
@@ -35,18 +36,21 @@ struct snapshot_source {
 };
 
 /* A copy of all that in host memory, so that a file can be written from it while training goes on:
- * 12 bytes a parameter, and the segment memory. */
+ * 12 bytes a parameter, and the segment memory. With several ranks it is rank 0 that holds it; a
+ * file is the same for any number of ranks. */
 struct snapshot_image {
+    struct dist *dist;           /* borrows; NULL: one rank */
     const struct params *params; /* borrows: names and sizes; its numbers are not looked at */
     const struct vocab *vocab;   /* borrows */
     char *config, *state;        /* owns: JSON */
     float *w, *m, *v;            /* owns: [params->total] */
     int memories;
     struct image_memory *memory; /* owns: [memories] */
+    float *own, *all;            /* owns: what a rank sends to rank 0, and what arrives there */
 };
 
 struct image_memory {
-    int64_t batch, count, width; /* rows now: [batch,count,width] */
+    int64_t batch, count, width; /* rows now: [batch,count,width], batch that of all ranks */
     float *rows;                 /* owns: room for the memory when it is full */
 };
 
@@ -56,7 +60,7 @@ enum status snapshot_image_create(struct snapshot_image *image, const struct sna
 void snapshot_image_free(struct snapshot_image *image);
 size_t snapshot_image_bytes(const struct snapshot_image *image);
 
-/* Copies the source as it is now. */
+/* All ranks. Copies the source as it is now. */
 enum status snapshot_take(struct snapshot_image *image, const struct snapshot_source *s,
                           struct error *err);
 /* Writes what was copied to `path`, which appears whole or not at all. May run in a thread of its
@@ -80,8 +84,9 @@ void snapshot_close(struct snapshot *s);
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err);
 /* Fills the moments, and the number of updates from the state. */
 enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err);
-/* Fills the segment memory as far as the batch and memory length are the same; else it stays
- * empty. */
-enum status snapshot_read_memory(struct snapshot *s, struct model *m, struct error *err);
+/* Fills the segment memory with this rank's share of it, as far as the batch and memory length are
+ * the same; else it stays empty. */
+enum status snapshot_read_memory(struct snapshot *s, struct model *m, const struct dist *dist,
+                                 struct error *err);
 
 #endif

@@ -7,9 +7,22 @@
 
 /* --- the copy --------------------------------------------------------------------------------- */
 
-static enum status plan_memories(struct snapshot_image *image, struct model *m, struct error *err)
+static bool holds(const struct snapshot_image *image)
+{
+    return dist_rank(image->dist) == 0;
+}
+
+static enum status plan_numbers(float **out, int64_t count, struct error *err)
+{
+    return mem_alloc((void **)out, (size_t)count, sizeof **out, err);
+}
+
+/* Counts in *most the numbers a rank sends at once. */
+static enum status plan_memories(struct snapshot_image *image, struct model *m, int64_t *most,
+                                 struct error *err)
 {
     const struct cell_ops *ops = m->cell->ops;
+    int64_t ranks = dist_size(image->dist);
     int count = 0;
     while (ops->memory(m->cell, count) != NULL)
         count++;
@@ -17,9 +30,11 @@ static enum status plan_memories(struct snapshot_image *image, struct model *m, 
     for (; image->memories < count; image->memories++) {
         const struct memory *from = ops->memory(m->cell, image->memories);
         struct image_memory *to = &image->memory[image->memories];
-        *to = (struct image_memory){.batch = from->batch, .width = from->width};
-        TRY(mem_alloc((void **)&to->rows, (size_t)(from->batch * from->capacity * from->width),
-                      sizeof *to->rows, err));
+        int64_t own = from->batch * from->capacity * from->width;
+        *to = (struct image_memory){.batch = ranks * from->batch, .width = from->width};
+        *most = own > *most ? own : *most;
+        if (holds(image))
+            TRY(plan_numbers(&to->rows, ranks * own, err));
     }
     return STATUS_OK;
 }
@@ -28,12 +43,19 @@ enum status snapshot_image_create(struct snapshot_image *image, const struct sna
                                   struct error *err)
 {
     enum status status = STATUS_OK;
-    size_t total = (size_t)s->model->params->total;
-    *image = (struct snapshot_image){.params = s->model->params, .vocab = s->vocab};
-    TRY_OUT(mem_alloc((void **)&image->w, total, sizeof *image->w, err));
-    TRY_OUT(mem_alloc((void **)&image->m, total, sizeof *image->m, err));
-    TRY_OUT(mem_alloc((void **)&image->v, total, sizeof *image->v, err));
-    TRY_OUT(plan_memories(image, s->model, err));
+    struct dist *d = s->optimizer->dist;
+    int64_t total = s->model->params->total, most = dist_part(d, total, 0, 0).count;
+    *image = (struct snapshot_image){.dist = d, .params = s->model->params, .vocab = s->vocab};
+    if (holds(image)) {
+        TRY_OUT(plan_numbers(&image->w, total, err));
+        TRY_OUT(plan_numbers(&image->m, total, err));
+        TRY_OUT(plan_numbers(&image->v, total, err));
+    }
+    TRY_OUT(plan_memories(image, s->model, &most, err));
+    if (dist_size(d) > 1)
+        TRY_OUT(plan_numbers(&image->own, most, err));
+    if (dist_size(d) > 1 && holds(image))
+        TRY_OUT(plan_numbers(&image->all, dist_size(d) * most, err));
     return STATUS_OK;
 out:
     snapshot_image_free(image);
@@ -48,6 +70,8 @@ void snapshot_image_free(struct snapshot_image *image)
     mem_free(image->w);
     mem_free(image->m);
     mem_free(image->v);
+    mem_free(image->own);
+    mem_free(image->all);
     mem_free(image->config);
     mem_free(image->state);
     *image = (struct snapshot_image){0};
@@ -55,7 +79,7 @@ void snapshot_image_free(struct snapshot_image *image)
 
 size_t snapshot_image_bytes(const struct snapshot_image *image)
 {
-    size_t numbers = image->params != NULL ? 3 * (size_t)image->params->total : 0;
+    size_t numbers = image->w != NULL ? 3 * (size_t)image->params->total : 0;
     for (int i = 0; i < image->memories; i++)
         numbers += (size_t)(image->memory[i].batch * image->memory[i].count) *
                    (size_t)image->memory[i].width;
@@ -79,6 +103,7 @@ static enum status state_text(const struct snapshot_source *s, char **out, struc
     json_write_real(&w, "best_nll", t->best_nll); /* null while there is none */
     json_write_int(&w, "best_step", t->best_step);
     json_write_int(&w, "evaluated", t->evaluated);
+    json_write_int(&w, "ranks", t->ranks);
     json_write_real(&w, "seconds", t->seconds);
     json_write_string(&w, "rng", "philox4x32-10");
     json_write_int(&w, "seed", s->config->train.seed);
@@ -96,12 +121,49 @@ static enum status take_texts(struct snapshot_image *image, const struct snapsho
     return state_text(s, &image->state, err);
 }
 
-static void take_memory(struct image_memory *to, const struct memory *from, struct backend *be)
+/* The streams of a memory are divided among the ranks in their order. */
+static void take_memory(struct snapshot_image *image, struct image_memory *to,
+                        const struct memory *from, struct backend *be)
 {
     struct tensor rows = memory_view(from);
     to->count = rows.data != NULL ? from->count : 0;
-    if (to->count > 0)
+    if (to->count == 0)
+        return;
+    if (dist_size(image->dist) == 1) {
         op_download(be, to->rows, DTYPE_F32, &rows);
+        return;
+    }
+    op_download(be, image->own, DTYPE_F32, &rows);
+    dist_gather(image->dist, image->own, (size_t)tensor_count(&rows) * sizeof(float), to->rows);
+}
+
+/* Moments that lie in pieces on all ranks. */
+static void gather_moments(struct snapshot_image *image, const struct optimizer *o,
+                           const struct tensor *from, float *to)
+{
+    struct dist *d = image->dist;
+    struct backend *be = o->params->be;
+    struct dist_part piece;
+    int64_t at, total = o->params->total, most = dist_part(d, total, 0, 0).count;
+    for (int64_t i = 0; optimizer_piece(o, i, &piece, &at); i++) {
+        struct tensor part = tensor_slice(from, at, piece.count);
+        if (piece.count > 0)
+            op_download(be, image->own, DTYPE_F32, &part);
+        dist_gather(d, image->own, (size_t)most * sizeof(float), image->all);
+        for (int r = 0; r < dist_size(d) && holds(image); r++) {
+            struct dist_part theirs = dist_part(d, total, i, r);
+            memcpy(to + theirs.first, image->all + r * most, (size_t)theirs.count * sizeof(float));
+        }
+    }
+}
+
+static void take_moments(struct snapshot_image *image, const struct optimizer *o,
+                         const struct tensor *from, float *to)
+{
+    if (o->sharded)
+        gather_moments(image, o, from, to);
+    else if (holds(image))
+        op_download(o->params->be, to, DTYPE_F32, from);
 }
 
 enum status snapshot_take(struct snapshot_image *image, const struct snapshot_source *s,
@@ -109,11 +171,12 @@ enum status snapshot_take(struct snapshot_image *image, const struct snapshot_so
 {
     struct model *m = s->model;
     TRY(take_texts(image, s, err));
-    op_download(m->be, image->w, DTYPE_F32, &m->params->w);
-    op_download(m->be, image->m, DTYPE_F32, &s->optimizer->m);
-    op_download(m->be, image->v, DTYPE_F32, &s->optimizer->v);
+    if (holds(image))
+        op_download(m->be, image->w, DTYPE_F32, &m->params->w);
+    take_moments(image, s->optimizer, &s->optimizer->m, image->m);
+    take_moments(image, s->optimizer, &s->optimizer->v, image->v);
     for (int i = 0; i < image->memories; i++)
-        take_memory(&image->memory[i], m->cell->ops->memory(m->cell, i), m->be);
+        take_memory(image, &image->memory[i], m->cell->ops->memory(m->cell, i), m->be);
     return backend_check(m->be, err);
 }
 
