@@ -2,7 +2,7 @@
 # Installs the Debian packages that deq needs and this machine lacks. Prints nothing and does
 # nothing when all are there.
 #
-#   scripts/deps.sh [GROUP]...       groups: build test demo plot fuzz (default: build)
+#   scripts/deps.sh [GROUP]...       groups: build test mpi slurm demo plot fuzz (default: build)
 #
 # Without root it names what is missing and the command that installs it, and exits 69.
 # Runs on a bare system: nothing but sh, dpkg and apt-get is used.
@@ -18,6 +18,8 @@ packages_of()
             libxxhash-dev
         ;;
     test) echo libcmocka-dev bats ;;
+    mpi) echo libopenmpi-dev openmpi-bin ;;
+    slurm) echo slurmctld slurmd slurm-client munge ;;
     demo) echo bible-kjv ;;
     plot) echo gnuplot-nox ;;
     fuzz) echo clang libclang-rt-14-dev libomp-dev ;;
@@ -42,7 +44,7 @@ fi
 wanted=
 for group; do
     if ! list=$(packages_of "$group"); then
-        echo "deps.sh: unknown group $group (want build, test, demo, plot or fuzz)" >&2
+        echo "deps.sh: unknown group $group (want build, test, mpi, slurm, demo, plot or fuzz)" >&2
         exit 64
     fi
     wanted="$wanted $list"
