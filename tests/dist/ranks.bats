@@ -235,18 +235,19 @@ close()
     done
 }
 
-# The output layer has more than a bucket of its own, which is summed beside the backward solve.
-@test "a model of several buckets has the losses of one process" {
+# The output layer has more than a bucket of its own, which is summed beside the backward solve. Words
+# that occur once have gradients near the size of rounding, which Adam divides by their own size: a
+# looser tolerance than above.
+@test "a model of several buckets has the losses of one process, in float64 to 1e-9" {
     seq 1 12000 | awk '{ printf "w%d%s", $1, $1 % 8 ? " " : "\n" }' > "$BATS_TEST_TMPDIR/text"
     "$DEQ" tokenize --train "$BATS_TEST_TMPDIR/text" --out "$BATS_TEST_TMPDIR/data"
-    for n in 1 2 3; do
-        train $n "$BATS_TEST_TMPDIR/$n" --set data.dir="$BATS_TEST_TMPDIR/data" \
-            --set model.d_model=192 --set train.accumulate=1 --set train.batch=6 --set train.tgt_len=4 --set train.steps=4 \
+    for n in 1 3; do
+        train $n "$BATS_TEST_TMPDIR/$n" --device ref --set data.dir="$BATS_TEST_TMPDIR/data" \
+            --set model.d_model=192 --set model.init_std=0.02 --set train.accumulate=1 \
+            --set train.batch=3 --set train.tgt_len=3 --set train.steps=3 \
             --set train.eval_every=0 --set train.checkpoint_every=0
         losses "$BATS_TEST_TMPDIR/$n" > "$BATS_TEST_TMPDIR/loss$n"
     done
-    for n in 2 3; do
-        paste "$BATS_TEST_TMPDIR/loss1" "$BATS_TEST_TMPDIR/loss$n" |
-            awk '{ d = $1 - $2; if (!(d * d <= 25e-8)) exit 1; n++ } END { exit n != 4 }'
-    done
+    paste "$BATS_TEST_TMPDIR/loss1" "$BATS_TEST_TMPDIR/loss3" |
+        awk '{ d = $1 - $2; if (!(d * d <= 1e-18)) bad++; n++ } END { exit !(n == 3 && !bad) }'
 }
