@@ -10,6 +10,7 @@ CC = gcc
 endif
 BUILD ?= build
 ARCH ?= native
+MPI ?= auto
 CFLAGS ?= -O2 -g
 LDFLAGS ?=
 PREFIX ?= /usr/local
@@ -25,8 +26,20 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
+# ---- What is built in ---------------------------------------------------------------------------
+# MPI=auto takes Open MPI where mpicc finds it, 1 insists, 0 leaves it out. For another MPI, or one
+# without mpicc, set MPI_CFLAGS and MPI_LIBS. What is left out is a file, not an #ifdef.
+ifneq ($(MPI),0)
+ifndef MPI_LIBS
+MPI_CFLAGS := $(patsubst -I%,-isystem %,$(shell mpicc --showme:compile 2>/dev/null))
+MPI_LIBS := $(shell mpicc --showme:link 2>/dev/null)
+endif
+endif
+DIST := $(if $(strip $(MPI_LIBS)),mpi,none)
+
 # ---- Files --------------------------------------------------------------------------------------
-LIB_SRC := $(wildcard src/*/*.c)
+LIB_SRC := $(filter-out $(filter-out %/dist_$(DIST).c,src/dist/dist_none.c src/dist/dist_mpi.c), \
+    $(wildcard src/*/*.c))
 CMD_SRC := $(wildcard cmd/*.c)
 TEST_SRC := $(wildcard tests/*/test_*.c)
 TOOL_SRC := $(filter-out tests/tools/test_%,$(wildcard tests/tools/*.c))
@@ -55,7 +68,7 @@ KERNEL_CFLAGS = -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
 OPENBLAS_DIR := $(firstword $(wildcard \
     /usr/lib/$(shell $(CC) -print-multiarch 2>/dev/null)/openblas-openmp))
 ALL_LDFLAGS = $(LDFLAGS) $(if $(OPENBLAS_DIR),-L$(OPENBLAS_DIR) -Wl$(comma)-rpath$(comma)$(OPENBLAS_DIR))
-LDLIBS = -ldnnl -lopenblas -lcjson -lz -lxxhash -lm -lpthread
+LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) -ldnnl -lopenblas -lcjson -lz -lxxhash -lm -lpthread
 comma := ,
 
 # git's answer in a checkout, the file VERSION in an unpacked archive.
@@ -69,6 +82,7 @@ endif
 $(BUILD)/obj/cmd/%.o: DEFINES = -DDEQ_CONFIG_DIR='"$(PREFIX)/share/deq/configs"'
 $(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"'
 $(BUILD)/obj/src/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
+$(BUILD)/obj/src/dist/dist_mpi.o: DEFINES = $(MPI_CFLAGS)
 
 # Pretty lines, or with V=1 the commands.
 ifeq ($(V),0)
@@ -126,7 +140,7 @@ MACHINE := $(shell $(CC) --version 2>/dev/null | head -n 1; \
 stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || \
     printf '%s\n' '$(subst ','\'',$(1))' >$@
 $(BUILD)/flags: FORCE
-	$(call stamp,$(MACHINE) $(CC) $(ALL_CFLAGS) $(KERNEL_CFLAGS) $(ALL_LDFLAGS) $(LDLIBS))
+	$(call stamp,$(MACHINE) $(CC) $(ALL_CFLAGS) $(KERNEL_CFLAGS) $(ALL_LDFLAGS) $(LDLIBS) $(MPI) $(MPI_CFLAGS))
 $(BUILD)/flags.cmd: FORCE
 	$(call stamp,$(PREFIX))
 $(BUILD)/flags.main: FORCE
@@ -135,10 +149,11 @@ $(BUILD)/flags.main: FORCE
 $(BUILD)/lib.list: FORCE
 	$(call stamp,$(LIB_SRC))
 
-# What this machine has, told once per set of flags. CUDA and MPI will be asked for here.
+# What this machine has, told once per set of flags. CUDA will be asked for here.
 $(BUILD)/features: scripts/probe.sh $(BUILD)/flags
 	@echo "Looking for libraries (compiler $(CC), -march=$(ARCH)):"
-	@scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)'
+	@MPI='$(MPI)' MPI_CFLAGS='$(MPI_CFLAGS)' MPI_LIBS='$(MPI_LIBS)' \
+	    scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)'
 	@touch $@
 $(BUILD)/features.test: $(BUILD)/features
 	@scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)' tests
@@ -215,6 +230,7 @@ help:
 	@echo '  clean         removes the build folders'
 	@echo 'Variables:'
 	@echo '  PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  BUILD=$(BUILD)  CC=$(CC)  CFLAGS=$(CFLAGS)  LDFLAGS=$(LDFLAGS)'
+	@echo '  MPI=$(MPI)      training on several processes: auto, 1 (must be there), 0 (left out)'
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
 	@echo '  V=1           prints the full commands'
 

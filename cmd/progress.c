@@ -57,6 +57,8 @@ static void on_begin(void *ctx, const struct trainer *t)
     struct progress *p = ctx;
     const struct config_train *c = &t->config.train;
     p->first_step = t->state.step;
+    if (dist_size(t->dist) > 1)
+        fprintf(stderr, "%d processes over %s, each with:\n", dist_size(t->dist), dist_transport());
     fprintf(stderr,
             "%lld parameters; %lld training tokens, %lld a step, %lld steps; %s, %d threads, "
             "%.1f MiB planned\n",

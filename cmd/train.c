@@ -1,16 +1,20 @@
 /* deq train: a run from a configuration. */
 #include "commands.h"
+#include "deadline.h"
 #include "device.h"
+#include "group.h"
 #include "options.h"
 #include "paths.h"
 #include "progress.h"
 
-#include <ctype.h>
+#include "base/clock.h"
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char usage[] =
     "usage: deq train --config FILE [--set KEY=VALUE]... [OPTION]...\n"
@@ -27,14 +31,18 @@ static const char usage[] =
     "      --resume FILE       start from this checkpoint: weights, optimiser, data position\n"
     "      --device NAME       auto, cpu, cuda, or ref (slow, float64) (default: auto)\n"
     "      --threads N         processor threads (default: all; OMP_NUM_THREADS is honoured)\n"
-    "      --time-limit TIME   save and stop before so long, exit 75: 90s, 45m, 3h30m\n"
+    "      --time-limit TIME   save and stop before so long, exit 75: 90s, 45m, 3h30m; a Slurm "
+    "job's\n"
+    "                          own end is kept to without it\n"
     "      --dry-run           check everything, print the plan and stop\n"
     "  -q, --quiet             print errors only\n"
     "  -h, --help              this help\n"
     "\n"
     "In DIR: config.json (resolved), log.jsonl (an object a step and an evaluation), last.bin,\n"
     "best.bin (lowest validation loss), step-NNNNNNNN.bin. SIGTERM, SIGUSR1 and Ctrl-C save and\n"
-    "stop (exit 75).\n"
+    "stop after the step under way (exit 75: the same command goes on); a second Ctrl-C stops at\n"
+    "once, and what was saved before stays as it is. If last.bin is damaged, the newest whole\n"
+    "checkpoint is taken.\n"
     "\n"
     "Example:\n"
     "  deq train --config kjv.json --set train.steps=1000 --out runs/short\n";
@@ -80,29 +88,13 @@ static volatile sig_atomic_t stop_asked;
 
 static void on_signal(int number)
 {
-    (void)number;
+    static const char text[] =
+        "\nstopping after this step; Ctrl-C again stops at once, without saving\n";
+    int saved = errno;
+    if (number == SIGINT)
+        (void)!write(STDERR_FILENO, text, sizeof text - 1);
+    errno = saved;
     stop_asked = 1;
-}
-
-/* 90s, 45m, 3h30m, or plain seconds. */
-static enum status parse_duration(const char *text, double *out, struct error *err)
-{
-    double total = 0;
-    const char *p = text;
-    while (*p != '\0') {
-        char *end;
-        double value = strtod(p, &end);
-        double unit = *end == 'h' ? 3600 : *end == 'm' ? 60 : *end == 's' || *end == '\0' ? 1 : 0;
-        if (end == p || unit == 0 || !(value >= 0) || !isdigit((unsigned char)*p))
-            return error_set(err, STATUS_USAGE, "--time-limit: want a time as 3h30m, got \"%s\"",
-                             text);
-        total += value * unit;
-        p = *end == '\0' ? end : end + 1;
-    }
-    if (!(total > 0))
-        return error_set(err, STATUS_USAGE, "--time-limit: want more than no time");
-    *out = total;
-    return STATUS_OK;
 }
 
 static enum status take_option(struct request *r, int option, struct error *err)
@@ -128,7 +120,7 @@ static enum status take_option(struct request *r, int option, struct error *err)
     case OPT_THREADS:
         return options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err);
     case OPT_TIME:
-        return parse_duration(optarg, &r->time_limit, err);
+        return deadline_parse(optarg, &r->time_limit, err);
     case OPT_DRY:
         r->dry_run = true;
         return STATUS_OK;
@@ -170,63 +162,80 @@ static enum status load_config(const struct request *r, struct config *config, c
 
 static void catch_signals(void)
 {
-    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
+    action.sa_flags |= SA_RESETHAND; /* the second one ends the process */
+    sigaction(SIGINT, &action, NULL);
 }
 
 /* Plans everything and lets go of it again. */
-static enum status dry_run(struct backend *be, const struct config *config,
+static enum status dry_run(struct backend *be, struct dist *dist, const struct config *config,
                            const struct run_observer *observer, struct error *err)
 {
     struct trainer t;
-    TRY(trainer_create(&t, be, config, NULL, err));
-    observer->begin(observer->ctx, &t);
+    TRY(trainer_create(&t, be, dist, config, NULL, err));
+    if (observer->begin != NULL)
+        observer->begin(observer->ctx, &t);
     trainer_free(&t);
     return STATUS_OK;
 }
 
-static enum status train(const struct request *r, struct backend *be, const struct config *config,
-                         const char *out, struct error *err)
+static enum status train(const struct request *r, struct backend *be, struct dist *dist,
+                         const struct config *config, const char *out, double deadline,
+                         struct error *err)
 {
     struct progress progress;
     struct run_observer observer, silent = {0};
     progress_start(&progress, &observer);
+    bool quiet = r->quiet || dist_rank(dist) != 0;
     if (r->dry_run)
-        return dry_run(be, config, &observer, err);
-    struct run_options run = {.dir = out,
+        return dry_run(be, dist, config, quiet ? &silent : &observer, err);
+    struct run_options run = {.dist = dist,
+                              .dir = out,
                               .resume = RESUME_AUTO,
                               .resume_file = r->resume,
-                              .time_limit = r->time_limit,
+                              .deadline = deadline,
                               .stop = &stop_asked};
     if (r->resume != NULL && strcmp(r->resume, "never") == 0)
         run.resume = RESUME_NEVER;
     else if (r->resume != NULL && strcmp(r->resume, "auto") != 0)
         run.resume = RESUME_FILE;
-    enum status status = run_train(be, config, &run, r->quiet ? &silent : &observer, err);
+    enum status status = run_train(be, config, &run, quiet ? &silent : &observer, err);
     progress_break(&progress);
-    if (status == STATUS_OK && !r->quiet)
+    if (status == STATUS_OK && !quiet)
         fprintf(stderr, "done: %s\n", out);
+    return status;
+}
+
+static enum status train_in_group(const struct request *r, struct dist *dist, double started,
+                                  struct error *err)
+{
+    struct config config;
+    struct backend be;
+    char path[PATHS_MAX], name[256], out[512];
+    /* one process asks: a thousand would be a burden to a batch system */
+    double deadline = deadline_earlier(r->time_limit > 0 ? started + r->time_limit : 0,
+                                       r->dry_run || dist_rank(dist) != 0 ? 0 : deadline_of_job());
+    TRY(load_config(r, &config, path, err));
+    paths_config_name(path, name, sizeof name);
+    snprintf(out, sizeof out, "runs/%s", name);
+    TRY(device_open(&be, r->device, (int)r->threads, err));
+    enum status status = train(r, &be, dist, &config, r->out != NULL ? r->out : out, deadline, err);
+    backend_close(&be);
     return status;
 }
 
 static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {.device = "auto"};
-    struct config config;
-    struct backend be;
-    char path[PATHS_MAX], name[256], out[512];
+    struct dist *dist;
+    double started = clock_seconds();
     TRY(parse(&r, argc, argv, err));
     catch_signals(); /* before the long loading: a job asked to stop is always requeued */
-    TRY(load_config(&r, &config, path, err));
-    paths_config_name(path, name, sizeof name);
-    snprintf(out, sizeof out, "runs/%s", name);
-    TRY(device_open(&be, r.device, (int)r.threads, err));
-    enum status status = train(&r, &be, &config, r.out != NULL ? r.out : out, err);
-    backend_close(&be);
-    return status;
+    TRY(group_open(&dist, err));
+    return group_close(dist, "train", train_in_group(&r, dist, started, err), err);
 }
 
 const struct command command_train = {

@@ -2,7 +2,7 @@
 # Installs the Debian packages that deq needs and this machine lacks. Prints nothing and does
 # nothing when all are there.
 #
-#   scripts/deps.sh [GROUP]...       groups: build test demo plot fuzz sanitize
+#   scripts/deps.sh [GROUP]...       groups: build test mpi slurm demo plot fuzz sanitize
 #                                  (default: build)
 #
 # Without root it names what is missing and the command that installs it, and exits 69.
@@ -19,6 +19,8 @@ packages_of()
             libxxhash-dev
         ;;
     test) echo libcmocka-dev bats ;;
+    mpi) echo libopenmpi-dev openmpi-bin ;;
+    slurm) echo slurmctld slurmd slurm-client munge ;;
     demo) echo bible-kjv ;;
     plot) echo gnuplot-nox ;;
     fuzz) echo clang libclang-rt-14-dev libomp-dev ;;
@@ -44,7 +46,8 @@ fi
 wanted=
 for group; do
     if ! list=$(packages_of "$group"); then
-        echo "deps.sh: unknown group $group (want build, test, demo, plot, fuzz or sanitize)" >&2
+        echo "deps.sh: unknown group $group (want build, test, mpi, slurm, demo, plot, fuzz or" \
+            "sanitize)" >&2
         exit 64
     fi
     wanted="$wanted $list"

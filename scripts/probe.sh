@@ -118,4 +118,19 @@ if found OpenBLAS libopenblas-openmp-dev -lopenblas '#include <cblas.h>' \
     esac
 fi
 
+# MPI is optional: what the Makefile found (MPI_CFLAGS, MPI_LIBS) must work, and with MPI=1 be there.
+if [ "${MPI:-0}" = 0 ]; then
+    say MPI "left out (MPI=0)"
+elif [ -n "${MPI_LIBS:-}" ]; then
+    compile="$compile ${MPI_CFLAGS:-}"
+    found MPI "libopenmpi-dev openmpi-bin" "$MPI_LIBS" '#include <mpi.h>' \
+        'char name[MPI_MAX_LIBRARY_VERSION_STRING]; int n = 0; MPI_Get_library_version(name, &n);
+        printf("%.*s: training on several processes\n", (int)strcspn(name, ","), name);' || :
+elif [ "$MPI" = 1 ]; then
+    say MPI "MISSING: no mpicc: apt-get install libopenmpi-dev openmpi-bin, or set MPI_LIBS"
+    missing="$missing libopenmpi-dev openmpi-bin"
+else
+    say MPI "no (no mpicc): one process trains; for several: apt-get install libopenmpi-dev openmpi-bin"
+fi
+
 finish

@@ -17,9 +17,10 @@ scripts/deps.sh build test || {
     echo "0 passed, 1 failed, 0 skipped"
     exit "$code"
 }
-# More tests run with these, but none needs them.
-scripts/deps.sh demo 2>/dev/null || :
-scripts/deps.sh sanitize 2>/dev/null || :
+# More tests run with these, but none needs them: text, several processes, batch jobs, sanitizers.
+for group in demo mpi slurm sanitize; do
+    scripts/deps.sh "$group" 2>/dev/null || :
+done
 make all tests || broken "the build failed"
 make asan || broken "the build with sanitizers failed"
 make tsan valgrind-build || broken "the build with the thread sanitizer or for valgrind failed"

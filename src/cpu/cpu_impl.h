@@ -72,7 +72,8 @@ void cpu_scatter_add_rows(struct backend *be, const struct tensor *table, const 
                           const struct tensor *idx, double scale);
 void cpu_softmax_xent(struct backend *be, const struct softmax_xent *p);
 void cpu_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias);
-void cpu_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key);
+void cpu_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
+                      uint64_t first);
 void cpu_fill_normal(struct backend *be, const struct tensor *t, double std, struct rng_key key);
 void cpu_fill_uniform(struct backend *be, const struct tensor *t, double lo, double hi,
                       struct rng_key key);

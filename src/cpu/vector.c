@@ -137,20 +137,24 @@ void cpu_weight_norm_vjp(struct backend *be, const struct tensor *dv, const stru
     }
 }
 
-void cpu_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key)
+void cpu_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
+                      uint64_t first)
 {
-    int64_t count = tensor_count(mask), blocks = (count + 3) / 4;
+    /* blocks of four words, of which the outermost may be needed in part only */
+    int64_t count = tensor_count(mask), before = (int64_t)(first % 4);
+    int64_t blocks = (before + count + 3) / 4;
     float scale = (float)(1 / (1 - p));
 #pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(count * 8))
     for (int64_t block = 0; block < blocks; block++) {
         uint32_t words[4];
-        rng_block(key, (uint64_t)block, words);
-        for (int64_t i = 0; i < 4 && 4 * block + i < count; i++) {
-            bool keep = (double)rng_unit(words[i]) >= p;
+        int64_t start = 4 * block - before;
+        rng_block(key, first / 4 + (uint64_t)block, words);
+        for (int64_t j = start < 0 ? -start : 0; j < 4 && start + j < count; j++) {
+            bool keep = (double)rng_unit(words[j]) >= p;
             if (mask->dtype == DTYPE_U8)
-                ((uint8_t *)mask->data)[4 * block + i] = keep;
+                ((uint8_t *)mask->data)[start + j] = keep;
             else
-                cpu_f32(mask)[4 * block + i] = keep ? scale : 0;
+                cpu_f32(mask)[start + j] = keep ? scale : 0;
         }
     }
 }

@@ -75,20 +75,22 @@ out:
     return status;
 }
 
-/* Whether a plane looks like noise: deflating it would cost a hundred times this count and gain a
- * percent at best. The sum of squared frequencies is 1/256 for uniform bytes. */
+/* Whether a plane looks like noise: deflating it would cost a thousand times this count and gain a
+ * percent at best. The sum of squared frequencies is 1/256 for uniform bytes; a sample of 4096
+ * tells it to 1 percent (two standard deviations). */
 static bool is_noise(const uint8_t *data, size_t n)
 {
-    if (n < 4096)
+    enum { SAMPLE = 4096 };
+    if (n < SAMPLE)
         return false;
     uint32_t count[256] = {0};
-    for (size_t i = 0; i < n; i++)
-        count[data[i]]++;
+    size_t stride = n / SAMPLE;
+    for (size_t i = 0; i < SAMPLE; i++)
+        count[data[i * stride]]++;
     double squares = 0.0;
     for (int i = 0; i < 256; i++)
         squares += (double)count[i] * (double)count[i];
-    double size = (double)n;
-    return (squares - size) * 256.0 < 1.08 * size * size;
+    return (squares - SAMPLE) * 256.0 < 1.08 * (double)SAMPLE * SAMPLE;
 }
 
 static enum status put(struct checkpoint_writer *w, const void *data, size_t size,

@@ -4,6 +4,8 @@
 
 #include <zlib.h>
 
+enum { DEFAULT_MEMORY = 8 }; /* zlib's memLevel */
+
 static voidpf zip_alloc(voidpf context, uInt items, uInt size)
 {
     (void)context;
@@ -32,7 +34,7 @@ enum status deflate_memory_open(struct z_stream_s *zip, struct error *err)
 {
     zip->zalloc = zip_alloc;
     zip->zfree = zip_free;
-    return opened(deflateInit(zip, 1), err);
+    return opened(deflateInit2(zip, 1, Z_DEFLATED, MAX_WBITS, DEFAULT_MEMORY, Z_RLE), err);
 }
 
 enum status inflate_memory_open(struct z_stream_s *zip, struct error *err)

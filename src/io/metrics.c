@@ -23,9 +23,18 @@ struct metrics {
 
 enum verdict { KEEP, LATER, UNREADABLE };
 
+static bool is_evaluation(const struct json *doc)
+{
+    const struct cJSON *event = json_get(json_root(doc), "event");
+    const char *name = NULL;
+    struct error ignored;
+    return event != NULL && json_string(doc, event, &name, &ignored) == STATUS_OK &&
+           strcmp(name, "evaluation") == 0;
+}
+
 /* Whether line[len], without its newline, stays in the log. */
-static enum status judge(const char *line, size_t len, int64_t last_step, enum verdict *verdict,
-                         struct error *err)
+static enum status judge(const char *line, size_t len, const struct metrics_position *at,
+                         enum verdict *verdict, struct error *err)
 {
     struct json *doc = NULL;
     int64_t step = 0;
@@ -41,7 +50,7 @@ static enum status judge(const char *line, size_t len, int64_t last_step, enum v
         if (member == NULL)
             *verdict = KEEP;
         else if (json_int(doc, member, &step, err) == STATUS_OK)
-            *verdict = step > last_step ? LATER : KEEP;
+            *verdict = step > (is_evaluation(doc) ? at->evaluation : at->step) ? LATER : KEEP;
     }
     json_free(doc);
     return STATUS_OK;
@@ -72,7 +81,7 @@ static bool next_line(struct lines *in)
 
 /* Reads the log once. With `out` the lines that stay are copied there; without, they are only
  * counted. *whole tells whether all stay and the last one ends with a newline. */
-static enum status sift(struct metrics *m, struct lines *in, int64_t last_step,
+static enum status sift(struct metrics *m, struct lines *in, const struct metrics_position *at,
                         struct atomic_file *out, bool *whole, struct error *err)
 {
     enum verdict verdict;
@@ -80,7 +89,7 @@ static enum status sift(struct metrics *m, struct lines *in, int64_t last_step,
     m->found = (struct metrics_found){0};
     rewind(in->file);
     while (next_line(in)) {
-        TRY(judge(in->text, in->len, last_step, &verdict, err));
+        TRY(judge(in->text, in->len, at, &verdict, err));
         *whole &= verdict == KEEP && in->complete;
         m->found.kept += verdict == KEEP;
         m->found.later += verdict == LATER;
@@ -105,8 +114,8 @@ static enum status measure(const struct metrics *m, struct lines *in, struct err
     return STATUS_OK;
 }
 
-/* Brings the log back to `last_step`. No log is a log without lines. */
-static enum status cut_back(struct metrics *m, int64_t last_step, struct error *err)
+/* Brings the log back to where the run is. No log is a log without lines. */
+static enum status cut_back(struct metrics *m, const struct metrics_position *at, struct error *err)
 {
     struct lines in = {0};
     struct atomic_file *out = NULL;
@@ -121,11 +130,11 @@ static enum status cut_back(struct metrics *m, int64_t last_step, struct error *
     TRY_OUT(measure(m, &in, err));
     TRY_OUT(mem_alloc(&p, in.longest + 2, 1, err));
     in.text = p;
-    TRY_OUT(sift(m, &in, last_step, NULL, &whole, err));
+    TRY_OUT(sift(m, &in, at, NULL, &whole, err));
     if (whole)
         goto out;
     TRY_OUT(atomic_file_create(&out, m->path, err));
-    TRY_OUT(sift(m, &in, last_step, out, &whole, err));
+    TRY_OUT(sift(m, &in, at, out, &whole, err));
     TRY_OUT(atomic_file_commit(&out, err));
 out:
     atomic_file_abort(&out);
@@ -134,8 +143,8 @@ out:
     return status;
 }
 
-enum status metrics_open_append(struct metrics **out, const char *path, int64_t last_step,
-                                struct error *err)
+enum status metrics_open_append(struct metrics **out, const char *path,
+                                const struct metrics_position *at, struct error *err)
 {
     *out = NULL;
     enum status status;
@@ -144,7 +153,7 @@ enum status metrics_open_append(struct metrics **out, const char *path, int64_t 
     struct metrics *m = p;
     m->fd = -1;
     TRY_OUT(mem_strdup(&m->path, path, err));
-    TRY_OUT(cut_back(m, last_step, err));
+    TRY_OUT(cut_back(m, at, err));
     m->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     if (m->fd < 0) {
         status = error_set(err, STATUS_CANTCREATE, "%s: cannot open: %s%s", path, strerror(errno),

@@ -17,13 +17,20 @@ struct metrics;
 
 enum { METRICS_LINE_MAX = 1 << 20 }; /* bytes of a line; a longer one is not ours */
 
-/* Opens the log at `path`, creating it if there is none, for a run whose last finished step is
- * `last_step` (0: none). Drops objects whose "step" is greater, the torn line of a crash, and
- * lines that are no JSON object; keeps objects without "step". A log that needs no change is left
+/* Where a run stands: its last finished step, and the step of its last finished evaluation; 0:
+ * none. A run may have been stopped between a step and the evaluation due after it. */
+struct metrics_position {
+    int64_t step, evaluation;
+};
+
+/* Opens the log at `path`, creating it if there is none, for a run that stands at `at`. Drops
+ * objects whose "step" is greater than `evaluation` (for those whose "event" is "evaluation") or
+ * `step` (for others), the torn line of a crash, and lines that are no JSON object; keeps objects
+ * without "step". A log that needs no change is left
  * as it is; otherwise the new one replaces it in one step. *out is freed by the caller with
  * metrics_close; NULL on error. */
-enum status metrics_open_append(struct metrics **out, const char *path, int64_t last_step,
-                                struct error *err);
+enum status metrics_open_append(struct metrics **out, const char *path,
+                                const struct metrics_position *at, struct error *err);
 /* Forgets the rest without forcing to disk; NULL is allowed. */
 void metrics_close(struct metrics *m);
 
@@ -39,7 +46,8 @@ struct metrics_found metrics_found(const struct metrics *m);
 enum status metrics_write(struct metrics *m, const char *object, struct error *err);
 
 /* Forces the log to disk: call it before the checkpoint of the same step is committed, so that a
- * log never lacks steps of a checkpoint that survives. */
+ * log never lacks steps of a checkpoint that survives. May run beside metrics_write in another
+ * thread: what was written before the call is then on disk. */
 enum status metrics_sync(struct metrics *m, struct error *err);
 
 #endif

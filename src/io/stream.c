@@ -24,7 +24,9 @@ struct half {
 
 struct stream {
     struct shard_set *set; /* owns */
-    int64_t B, L;
+    int64_t B, L;          /* B: streams read here */
+    int64_t whole;         /* streams of the whole batch */
+    struct stream_share share;
     bool records;
     int64_t n_step;   /* tokens of a stream */
     int64_t segments; /* in an epoch */
@@ -54,14 +56,21 @@ static int64_t segment_length(const struct stream *s, int64_t k)
     return s->records || left >= s->L ? s->L : left;
 }
 
+/* The number of stream b, of those read here, in the whole batch. */
+static int64_t number_of(const struct stream *s, int64_t b)
+{
+    int64_t group = s->whole / s->share.groups, each = group / s->share.shares;
+    return b / each * group + s->share.share * each + b % each;
+}
+
 static enum status fill_half(const struct stream *s, struct half *h, struct error *err)
 {
     int64_t from = h->first * s->step;
     int64_t last = h->first + h->count - 1;
     int64_t end = s->records ? (last + 1) * s->step : last * s->L + segment_length(s, last) + 1;
     for (int64_t b = 0; b < s->B; b++)
-        TRY(shard_set_read(s->set, b * s->n_step + from, end - from, h->tokens + b * s->row,
-                           s->scratch, SCRATCH_BYTES, err));
+        TRY(shard_set_read(s->set, number_of(s, b) * s->n_step + from, end - from,
+                           h->tokens + b * s->row, s->scratch, SCRATCH_BYTES, err));
     return STATUS_OK;
 }
 
@@ -207,6 +216,22 @@ out:
     return status;
 }
 
+static enum status plan_share(struct stream *s, const struct stream_config *c, struct error *err)
+{
+    s->share = c->share;
+    if (c->share.shares == 0)
+        s->share = (struct stream_share){.groups = 1, .shares = 1};
+    if (s->share.groups < 1 || s->share.share < 0 || s->share.share >= s->share.shares ||
+        c->batch % (s->share.groups * s->share.shares) != 0)
+        return error_set(err, STATUS_CONFIG,
+                         "batch %lld: cannot be cut into %lld parts with %lld equal shares each",
+                         (long long)c->batch, (long long)s->share.groups,
+                         (long long)s->share.shares);
+    s->whole = c->batch;
+    s->B = c->batch / s->share.shares;
+    return STATUS_OK;
+}
+
 /* Segments of B contiguous streams of text. */
 static enum status plan_text(struct stream *s, const struct stream_config *c, int64_t tokens,
                              struct error *err)
@@ -221,7 +246,7 @@ static enum status plan_text(struct stream *s, const struct stream_config *c, in
                          "%lld",
                          c->dir, c->split, (long long)tokens, (long long)c->batch,
                          (long long)(tokens / 2));
-    s->n_step = tokens / s->B;
+    s->n_step = tokens / s->whole;
     /* A segment longer than the stream is the same as one of the stream's length. */
     s->L = s->step = c->length < s->n_step - 1 ? c->length : s->n_step - 1;
     s->segments = (s->n_step - 1 + s->L - 1) / s->L;
@@ -239,14 +264,14 @@ static enum status plan_records(struct stream *s, const struct stream_config *c,
                          "train.tgt_len and eval.tgt_len to %lld, not %lld",
                          c->dir, c->split, (long long)length, (long long)length,
                          (long long)c->length);
-    if (records < s->B)
+    if (records < s->whole)
         return error_set(err, STATUS_DATA,
                          "%s: the split %s has %lld sequences, too few for a batch of %lld", c->dir,
-                         c->split, (long long)records, (long long)s->B);
+                         c->split, (long long)records, (long long)s->whole);
     s->records = true;
     s->L = length;
     s->step = 2 * length;
-    s->segments = records / s->B;
+    s->segments = records / s->whole;
     s->n_step = s->segments * s->step;
     return STATUS_OK;
 }
@@ -258,7 +283,7 @@ static enum status plan(struct stream *s, const struct stream_config *c, struct 
         return error_set(err, STATUS_CONFIG,
                          "batch %lld, length %lld, buffer_tokens %lld: want at least 1, 1 and 0",
                          (long long)c->batch, (long long)c->length, (long long)c->buffer_tokens);
-    s->B = c->batch;
+    TRY(plan_share(s, c, err));
     if (h->sequence > 0)
         TRY(plan_records(s, c, h->split_tokens, err));
     else
@@ -343,7 +368,7 @@ int64_t stream_segments(const struct stream *s)
 
 int64_t stream_tokens_per_epoch(const struct stream *s)
 {
-    return s->records ? s->B * s->segments * s->L : s->B * (s->n_step - 1);
+    return s->whole * (s->records ? s->segments * s->L : s->n_step - 1);
 }
 
 int64_t stream_vocab_size(const struct stream *s)

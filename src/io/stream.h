@@ -27,19 +27,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Of a batch that several processes share, only what one of them reads: the batch is cut into
+ * `groups` equal parts, each of them into `shares`, and share number `share` of each part is
+ * returned, part after part: B / shares streams. All zero: the whole batch. */
+struct stream_share {
+    int64_t groups, shares, share;
+};
+
 struct stream_config {
     const char *dir;       /* a folder made by deq tokenize */
     const char *split;     /* "train", "valid" or "test" */
-    int64_t batch;         /* B >= 1 */
+    int64_t batch;         /* B >= 1, of the whole */
     int64_t length;        /* L >= 1 */
     int64_t buffer_tokens; /* of both read-ahead buffers together; 0: STREAM_BUFFER_TOKENS. Raised
                               to what one segment in each needs, 2 * B * (L + 1) */
+    struct stream_share share;
 };
 
 enum { STREAM_BUFFER_TOKENS = 1 << 20 };
 
 struct batch {
-    int64_t B, L;                  /* L: of this segment */
+    int64_t B, L;                  /* B: streams read here; L: of this segment */
     const int32_t *input, *target; /* [B][L]; valid until the next call */
     int64_t epoch, segment;        /* both from 0 */
     bool first; /* first segment of an epoch, or a record: memory must be reset */
@@ -50,7 +58,7 @@ struct stream;
 /* STATUS_NOINPUT for missing files; STATUS_DATA, naming the file and the remedy, for damaged,
  * foreign or inconsistent ones, for another vocabulary than DIR/vocab.txt, and for a split too
  * short for B streams (the message says the largest possible B); STATUS_CONFIG for a batch or
- * length below 1. *out is owned by the caller. */
+ * length below 1, or a batch that cannot be shared so. *out is owned by the caller. */
 enum status stream_open(struct stream **out, const struct stream_config *c, struct error *err);
 
 /* The next segment. After an error every further call gives the same error, until a

@@ -20,6 +20,8 @@ enum mask_source { MASKS_NONE, MASKS_DRAWN, MASKS_GIVEN };
 struct masks {
     enum mask_source source;
     uint64_t seed, draw; /* drawn: the same pair gives the same masks on every device */
+    int64_t first;       /* drawn: number of the first stream here in the whole batch, whose other
+                            streams may be elsewhere: each gets the masks it would get there */
 };
 
 /* What to plan memory for. */

@@ -82,7 +82,8 @@ struct config_train {
     int64_t schedule, warmup_steps;
     double clip;
     int64_t pretrain_steps, pretrain_layers, seed, precision;
-    int64_t eval_every, checkpoint_every, keep_last, log_every;
+    int64_t eval_every, checkpoint_every, keep_last, keep_every, log_every;
+    bool zero;
 };
 
 struct config_eval {

@@ -156,6 +156,8 @@ const struct config_key config_keys[] = {
         "nothing"),
     INT("train.accumulate", train.accumulate, 1, 1, 65536, "parts",
         "the batch is computed in so many parts, one after the other"),
+    BOOL("train.zero", train.zero, false,
+         "several processes: each keeps the optimiser's state of its share only (ZeRO stage 1)"),
     ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, "adam|adamw", "update rule"),
     REAL("train.lr", train.lr, 1e-3, 0, 100, CONFIG_OPEN_MIN, "", "highest learning rate"),
     REAL("train.lr_min", train.lr_min, 0, 0, 100, CONFIG_CLOSED, "",
@@ -186,6 +188,8 @@ const struct config_key config_keys[] = {
         "between checkpoints; 0: only at the end"),
     INT("train.keep_last", train.keep_last, 2, 0, NO_LIMIT, "files",
         "numbered checkpoints kept"),
+    INT("train.keep_every", train.keep_every, 0, 0, NO_LIMIT, "updates",
+        "between numbered checkpoints that are kept for good; 0: none are"),
     INT("train.log_every", train.log_every, 1, 1, NO_LIMIT, "updates", "between lines of the log"),
 
     INT("eval.batch", eval.batch, 8, 1, 1048576, "sequences", "streams of text side by side"),

@@ -214,12 +214,20 @@ void model_select_memory(struct model *m, int index)
     m->cell->ops->select_memory(m->cell, index);
 }
 
-static void draw_mask(struct model *m, const struct tensor *mask, double rate, int sub)
+/* `first`: the element of the whole batch's mask at which this one begins. */
+static void draw_mask(struct model *m, const struct tensor *mask, double rate, int sub,
+                      int64_t first)
 {
     const struct masks *k = &m->masks;
     struct rng_key key = {k->seed, rng_stream(RNG_DROPOUT, k->draw, (uint64_t)sub)};
     if (mask->data != NULL && k->source == MASKS_DRAWN)
-        op_dropout_mask(m->be, mask, rate, key);
+        op_dropout_mask(m->be, mask, rate, key, (uint64_t)first);
+}
+
+/* Of a mask of the plan.batch streams from number masks.first on. */
+static int64_t first_element(const struct model *m, const struct tensor *mask)
+{
+    return m->masks.first * (tensor_count(mask) / m->plan.batch);
 }
 
 /* A mask, or nothing where this segment has none. */
@@ -276,10 +284,10 @@ static void gather_by_token(struct model *m, const struct tensor *word, const st
 static void draw_masks(struct model *m)
 {
     const struct cell_ends *ends = &m->cell->ends;
-    struct tensor word = in_use(m, &m->mask_word);
-    draw_mask(m, &m->mask_in, ends->dropout_in, MASK_IN);
-    draw_mask(m, &m->mask_out, ends->dropout_out, MASK_OUT);
-    draw_mask(m, &m->mask_word, m->config.model.emb_dropout, MASK_WORD);
+    struct tensor word = in_use(m, &m->mask_word), out = output_mask(m);
+    draw_mask(m, &m->mask_in, ends->dropout_in, MASK_IN, first_element(m, &m->mask_in));
+    draw_mask(m, &out, ends->dropout_out, MASK_OUT, first_element(m, &out));
+    draw_mask(m, &m->mask_word, m->config.model.emb_dropout, MASK_WORD, 0); /* of all streams */
     if (word.data == NULL)
         return;
     struct tensor token = segment(m, &m->mask_token);

@@ -47,24 +47,41 @@ static void finish_gradients(struct cell *base)
     }
 }
 
-static void draw_masks(struct transformer_cell *c, const struct masks *m)
+/* The attention mask of a segment over `keys` keys: its rows lie without gaps. */
+static struct tensor attention_mask(const struct transformer_cell *c,
+                                    const struct transformer_cell_block *b, int64_t batch,
+                                    int64_t keys)
 {
-    struct backend *be = c->base.be;
+    if (b->mask_attention.data == NULL)
+        return (struct tensor){0};
+    return tensor_prefix(&b->mask_attention, 4, batch, c->shape.n_head, c->length, keys);
+}
+
+/* One mask of plan.batch streams, from stream number m->first on. */
+static void draw_mask(struct transformer_cell *c, const struct masks *m, const struct tensor *mask,
+                      double p, int64_t sub)
+{
+    struct rng_key key = {m->seed, rng_stream(RNG_DROPOUT, m->draw, (uint64_t)sub)};
+    int64_t first = m->first * (tensor_count(mask) / c->plan.batch);
+    if (mask->data != NULL)
+        op_dropout_mask(c->base.be, mask, p, key, (uint64_t)first);
+}
+
+static void draw_masks(struct transformer_cell *c, const struct masks *m, int64_t keys)
+{
     if (m->source != MASKS_DRAWN)
         return;
-    if (c->mask_pos.data != NULL)
-        op_dropout_mask(be, &c->mask_pos, c->dropout,
-                        (struct rng_key){m->seed, rng_stream(RNG_DROPOUT, m->draw, MASK_POS)});
+    if (c->mask_pos.data != NULL) /* one for all streams */
+        op_dropout_mask(c->base.be, &c->mask_pos, c->dropout,
+                        (struct rng_key){m->seed, rng_stream(RNG_DROPOUT, m->draw, MASK_POS)}, 0);
     for (int64_t j = 0; j < c->blocks; j++) {
         struct transformer_cell_block *b = &c->block[j];
-        struct tensor *const all[MASK_KINDS] = {&b->mask_attention, &b->mask_attn_out, &b->mask_ff1,
-                                                &b->mask_ff2};
-        for (int i = 0; i < MASK_KINDS; i++) {
-            uint64_t sub = (uint64_t)(MASK_BLOCK + MASK_KINDS * j + i);
-            struct rng_key key = {m->seed, rng_stream(RNG_DROPOUT, m->draw, sub)};
-            if (all[i]->data != NULL)
-                op_dropout_mask(be, all[i], i == 0 ? c->dropatt : c->dropout, key);
-        }
+        struct tensor attention = attention_mask(c, b, c->plan.batch, keys);
+        const struct tensor *const all[MASK_KINDS] = {&attention, &b->mask_attn_out, &b->mask_ff1,
+                                                      &b->mask_ff2};
+        for (int i = 0; i < MASK_KINDS; i++)
+            draw_mask(c, m, all[i], i == 0 ? c->dropatt : c->dropout,
+                      MASK_BLOCK + MASK_KINDS * j + i);
     }
 }
 
@@ -79,7 +96,7 @@ static struct block_masks masks_view(const struct transformer_cell *c,
     m.ff1 = b->mask_ff1;
     m.ff2 = b->mask_ff2;
     if (b->mask_attention.data != NULL) {
-        m.attention = tensor_prefix(&b->mask_attention, 4, batch, c->shape.n_head, c->length, keys);
+        m.attention = attention_mask(c, b, batch, keys);
         m.attention_scale = 1.0 / (1.0 - c->dropatt);
     }
     return m;
@@ -121,8 +138,8 @@ static void begin(struct cell *base, const struct tensor *e, const struct masks 
     c->e = *e;
     c->length = e->dim[1];
     c->masked = masks->source != MASKS_NONE;
-    draw_masks(c, masks);
     int64_t keys = transformer_cell_memory_length(base) + c->length;
+    draw_masks(c, masks, keys);
     int64_t rows = keys < c->positions.dim[0] ? keys : c->positions.dim[0];
     for (int64_t j = 0; j < c->blocks; j++)
         begin_block(c, j, e, keys, rows);

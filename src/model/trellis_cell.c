@@ -53,7 +53,8 @@ static void drop_weight(struct trellis_cell *c, const struct masks *m)
     int64_t rows = v->dim[0], old = d->drawn.dim[1], all = v->dim[1];
     if (m->source == MASKS_DRAWN) {
         op_dropout_mask(be, &d->drawn, d->rate,
-                        (struct rng_key){m->seed, rng_stream(RNG_DROPOUT, m->draw, MASK_WEIGHT)});
+                        (struct rng_key){m->seed, rng_stream(RNG_DROPOUT, m->draw, MASK_WEIGHT)},
+                        0);
         struct copy_block p = {.from = tensor_shape(&d->drawn, 3, 1, rows, old, 1), .to_row = all};
         p.to = tensor_make(d->mask.data, d->mask.dtype, 3, 1, rows, old, 1);
         p.to_batch = rows * all;
@@ -165,7 +166,8 @@ static void begin(struct cell *base, const struct tensor *e, const struct masks 
     if (masks->source == MASKS_DRAWN && c->mask_hidden.data != NULL)
         op_dropout_mask(
             base->be, &c->mask_hidden, c->dropouth,
-            (struct rng_key){masks->seed, rng_stream(RNG_DROPOUT, masks->draw, MASK_HIDDEN)});
+            (struct rng_key){masks->seed, rng_stream(RNG_DROPOUT, masks->draw, MASK_HIDDEN)},
+            (uint64_t)(masks->first * (tensor_count(&c->mask_hidden) / c->plan.batch)));
     if (c->drop.rate > 0)
         drop_weight(c, masks);
     inject(c);

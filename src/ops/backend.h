@@ -133,7 +133,8 @@ void op_scatter_add_rows(struct backend *be, const struct tensor *table, const s
                          const struct tensor *idx, double scale);
 void op_softmax_xent(struct backend *be, const struct softmax_xent *p);
 void op_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias);
-void op_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key);
+void op_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
+                     uint64_t first);
 void op_fill_normal(struct backend *be, const struct tensor *t, double std, struct rng_key key);
 void op_fill_uniform(struct backend *be, const struct tensor *t, double lo, double hi,
                      struct rng_key key);

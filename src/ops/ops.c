@@ -433,11 +433,12 @@ void op_log_softmax(struct backend *be, const struct tensor *logits, const struc
     BOOK(OP_log_softmax, 0, 2 * bytes_of(logits), be->ops->log_softmax(be, logits, bias));
 }
 
-void op_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key)
+void op_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
+                     uint64_t first)
 {
     assert(mask->dtype == DTYPE_U8 || mask->dtype == be->ops->real);
     assert(p >= 0 && p < 1);
-    BOOK(OP_dropout_mask, 0, bytes_of(mask), be->ops->dropout_mask(be, mask, p, key));
+    BOOK(OP_dropout_mask, 0, bytes_of(mask), be->ops->dropout_mask(be, mask, p, key, first));
 }
 
 void op_fill_normal(struct backend *be, const struct tensor *t, double std, struct rng_key key)

@@ -347,9 +347,10 @@ struct ops {
 
     /* --- random numbers (base/rng.h: the same values on every backend, up to rounding) ---------
      */
-    /* Element i: 1 (U8) or 1/(1-p) (real) if rng_unit(rng_word(key, i)) >= p, else 0. */
+    /* Element i: 1 (U8) or 1/(1-p) (real) if rng_unit(rng_word(key, first + i)) >= p, else 0:
+     * `mask` is the part of a larger one that begins at its element `first`. */
     void (*dropout_mask)(struct backend *be, const struct tensor *mask, double p,
-                         struct rng_key key);
+                         struct rng_key key, uint64_t first);
     /* Element i: std * rng_normal(key, i). */
     void (*fill_normal)(struct backend *be, const struct tensor *t, double std, struct rng_key key);
     /* Element i: lo + (hi - lo) * rng_uniform(key, i). */

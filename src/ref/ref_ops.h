@@ -67,7 +67,8 @@ void ref_softmax_xent(struct backend *be, const struct softmax_xent *p);
 void ref_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias);
 
 /* ref_random.c */
-void ref_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key);
+void ref_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
+                      uint64_t first);
 void ref_fill_normal(struct backend *be, const struct tensor *t, double std, struct rng_key key);
 void ref_fill_uniform(struct backend *be, const struct tensor *t, double lo, double hi,
                       struct rng_key key);

@@ -1,11 +1,12 @@
 /* Random numbers: element i of a tensor is number i of the stream. */
 #include "ref/ref_ops.h"
 
-void ref_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key)
+void ref_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
+                      uint64_t first)
 {
     (void)be;
     for (int64_t i = 0; i < tensor_count(mask); i++) {
-        bool keep = (double)rng_unit(rng_word(key, (uint64_t)i)) >= p;
+        bool keep = (double)rng_unit(rng_word(key, first + (uint64_t)i)) >= p;
         if (mask->dtype == DTYPE_U8)
             ((uint8_t *)mask->data)[i] = keep;
         else

@@ -138,7 +138,7 @@ static enum status run(struct backend *be, const struct config *config, bool tra
     TRY_OUT(params_initialize(b.model->params, SEED, err));
     size_t before = be->bytes;
     if (train)
-        TRY_OUT(optimizer_create(&b.optimizer, b.model->params, c, err));
+        TRY_OUT(optimizer_create(&b.optimizer, b.model->params, c, NULL, err));
     else
         model_refresh(b.model);
     r->optimizer_bytes = be->bytes - before;

@@ -179,6 +179,46 @@ static enum status run_segments(struct run *run, struct stream *stream,
     return backend_check(run->m->be, err);
 }
 
+/* What one rank has found. */
+struct share {
+    struct sums sums;
+    struct evaluation_result result;
+    double leak_sum;
+};
+
+/* Adds the shares of all ranks, in their order. */
+static enum status merge_shares(struct run *run, struct error *err)
+{
+    struct dist *d = run->options->dist;
+    struct share own = {run->sums, *run->r, run->leak_sum}, *all = NULL;
+    if (dist_size(d) == 1)
+        return STATUS_OK;
+    TRY(mem_alloc((void **)&all, (size_t)dist_size(d), sizeof *all, err));
+    dist_gather_all(d, &own, sizeof own, all);
+    run->sums = all[0].sums;
+    run->leak_sum = all[0].leak_sum;
+    *run->r = all[0].result;
+    for (int i = 1; i < dist_size(d); i++) {
+        const struct evaluation_result *r = &all[i].result;
+        run->sums.nll += all[i].sums.nll;
+        run->sums.nfe += all[i].sums.nfe;
+        run->sums.rel += all[i].sums.rel;
+        run->sums.tokens += all[i].sums.tokens;
+        run->sums.recall_nll += all[i].sums.recall_nll;
+        run->sums.recall += all[i].sums.recall;
+        run->sums.recalled += all[i].sums.recalled;
+        run->leak_sum += all[i].leak_sum;
+        run->r->leak_positions += r->leak_positions;
+        run->r->nfe_max = r->nfe_max > run->r->nfe_max ? r->nfe_max : run->r->nfe_max;
+        if (!(r->rel_max <= run->r->rel_max))
+            run->r->rel_max = r->rel_max;
+        if (!(r->leak_max <= run->r->leak_max))
+            run->r->leak_max = r->leak_max;
+    }
+    mem_free(all);
+    return STATUS_OK;
+}
+
 static void finish(struct run *run, struct stream *stream)
 {
     struct evaluation_result *r = run->r;
@@ -230,6 +270,7 @@ enum status evaluation_run(struct model *m, struct stream *stream,
                          m->cell->width, 1, err));
     }
     TRY_OUT(run_segments(&run, stream, progress, ctx, err));
+    TRY_OUT(merge_shares(&run, err));
     finish(&run, stream);
 out:
     mem_free(run.nll);

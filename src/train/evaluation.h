@@ -2,6 +2,7 @@
 #ifndef DEQ_TRAIN_EVALUATION_H
 #define DEQ_TRAIN_EVALUATION_H
 
+#include "dist/dist.h"
 #include "io/stream.h"
 #include "model/model.h"
 
@@ -13,6 +14,8 @@ struct evaluation_options {
     int64_t spectrum_segments; /* have their spectral radius estimated, spread likewise; the model
                                   is then one with vjp */
     int64_t leak_segments;     /* so many segments, spread over the split, are tested for leaks */
+    struct dist *dist; /* NULL, or ranks that evaluate equal shares of the streams together; they do
+                          not estimate spectral radii */
 };
 
 struct evaluation_result {
@@ -38,9 +41,9 @@ struct evaluation_result {
 /* Called now and then with the tokens scored so far; returns false to stop early. */
 typedef bool (*evaluation_progress_fn)(void *ctx, int64_t tokens, double nll_so_far);
 
-/* Evaluates from the start of the stream, whose batch and length are the model's plan. The model
- * must be refreshed. Memory is reset before and left as it is after. STATUS_STOPPED if `progress`
- * said so. */
+/* All ranks of options->dist, which get the same result. Evaluates from the start of the stream,
+ * whose batch and length are the model's plan. The model must be refreshed. Memory is reset before
+ * and left as it is after. STATUS_STOPPED if `progress` said so. */
 enum status evaluation_run(struct model *m, struct stream *stream,
                            const struct evaluation_options *options,
                            struct evaluation_result *result, evaluation_progress_fn progress,

@@ -19,86 +19,21 @@ void run_tell(const struct run *run, const char *format, ...)
     run->observer->message(run->observer->ctx, text);
 }
 
-/* --- evaluation ------------------------------------------------------------------------------- */
-
-static enum status open_validation(struct run *run, struct error *err)
+/* The time left must suffice for another step, for the save that may be under way and for one
+ * more. */
+static bool time_is_up(const struct run *run)
 {
-    const struct config *c = &run->trainer.config;
-    struct stream_config data = {
-        .dir = c->data.dir, .split = "valid", .batch = c->eval.batch, .length = c->eval.tgt_len};
-    if (c->train.eval_every == 0)
-        return STATUS_OK;
-    enum status status = stream_open(&run->valid, &data, err);
-    if (status == STATUS_NOINPUT) {
-        run_tell(run, "no validation split in %s: training without evaluation", c->data.dir);
-        return STATUS_OK;
-    }
-    TRY(status);
-    return evaluation_model(&run->eval_model, run->trainer.be, c, run->trainer.model->params, false,
-                            err);
+    double deadline = run->options->deadline;
+    return deadline > 0 &&
+           clock_seconds() + run->slowest_step + 2 * run->slowest_save + 1 > deadline;
 }
 
-static bool wants_stop(const struct run *run)
+bool run_must_stop(struct run *run)
 {
-    return run->options->stop != NULL && *run->options->stop != 0;
-}
-
-static bool on_progress(void *ctx, int64_t tokens, double nll)
-{
-    struct run *run = ctx;
-    (void)nll;
-    if (run->observer->evaluating != NULL)
-        run->observer->evaluating(run->observer->ctx, tokens, stream_tokens_per_epoch(run->valid));
-    return !wants_stop(run);
-}
-
-/* Evaluates; a stop in the middle leaves the evaluation out. */
-static enum status evaluate(struct run *run, struct error *err)
-{
-    struct trainer *t = &run->trainer;
-    const struct config *c = &t->config;
-    struct evaluation_options options = {.max_iter = c->eval.max_iter, .leak_segments = 1};
-    struct evaluation_result result;
-    if (run->eval_model == NULL)
-        return STATUS_OK;
-    if (t->state.step <= c->train.pretrain_steps)
-        options.layers = c->train.pretrain_layers;
-    model_refresh(run->eval_model);
-    enum status status =
-        evaluation_run(run->eval_model, run->valid, &options, &result, on_progress, run, err);
-    if (status == STATUS_STOPPED)
-        return STATUS_OK;
-    TRY(status);
-    bool best = result.nll < t->state.best_nll;
-    if (best) {
-        t->state.best_nll = result.nll;
-        t->state.best_step = t->state.step;
-    }
-    TRY(run_log_evaluation(run, &result, best, err));
-    if (run->observer->evaluation != NULL)
-        run->observer->evaluation(run->observer->ctx, t, &result, best);
-    return best ? run_save(run, "best.bin", err) : STATUS_OK;
-}
-
-/* --- the run ---------------------------------------------------------------------------------- */
-
-static enum status open_trainer(struct run *run, struct backend *be, const struct config *config,
-                                struct error *err)
-{
-    char path[RUN_PATH];
-    struct snapshot from;
-    TRY(run_path(run, path, "last.bin", err));
-    const char *file = run->options->resume == RESUME_FILE ? run->options->resume_file : path;
-    if (run->options->resume != RESUME_FILE && !run_is_file(path))
-        return trainer_create(&run->trainer, be, config, NULL, err);
-    TRY(snapshot_open(&from, file, err));
-    enum status status = run_check_same(config, &from.config, file, err);
-    if (status == STATUS_OK)
-        status = trainer_create(&run->trainer, be, config, &from, err);
-    if (status == STATUS_OK)
-        run_tell(run, "continuing from %s at step %lld", file, (long long)from.state.step);
-    snapshot_close(&from);
-    return status;
+    static const char *const reasons[] = {NULL, "time limit reached", "asked to stop"};
+    bool asked = run->options->stop != NULL && *run->options->stop != 0;
+    run->stopping = reasons[dist_max(run->options->dist, asked ? 2 : time_is_up(run))];
+    return run->stopping != NULL;
 }
 
 static enum status step(struct run *run, struct error *err)
@@ -107,6 +42,8 @@ static enum status step(struct run *run, struct error *err)
     const struct config_train *c = &t->config.train;
     struct step_report report;
     TRY(trainer_step(t, &report, err));
+    if (report.seconds > run->slowest_step)
+        run->slowest_step = report.seconds;
     if (report.step % c->log_every == 0 || report.step == c->steps || report.skipped)
         TRY(run_log_step(run, &report, err));
     if (run->observer->step != NULL)
@@ -118,66 +55,117 @@ static enum status step(struct run *run, struct error *err)
                          "lower train.lr or raise train.warmup_steps; the last good state is in "
                          "%s/last.bin",
                          HOPELESS_STEPS, (long long)t->state.step, run->options->dir);
-    bool last = t->state.step == c->steps;
-    if (c->eval_every > 0 && (t->state.step % c->eval_every == 0 || last))
-        TRY(evaluate(run, err));
-    if (last || (c->checkpoint_every > 0 && t->state.step % c->checkpoint_every == 0))
-        TRY(run_save_step(run, err));
     return STATUS_OK;
 }
 
-/* Whether to save and stop now: asked to, or the time left may not suffice for another step and
- * saving. */
-static const char *stop_reason(const struct run *run, double slowest_step)
+/* The names under which the step done is saved, if it is. */
+static unsigned checkpoint_due(const struct run *run)
 {
-    double limit = run->options->time_limit;
-    if (wants_stop(run))
-        return "asked to stop";
-    if (limit > 0 &&
-        clock_seconds() - run->started + slowest_step + 2 * run->slowest_save + 1 > limit)
-        return "time limit reached";
-    return NULL;
+    const struct config_train *c = &run->trainer.config.train;
+    int64_t n = run->trainer.state.step;
+    bool for_good = c->keep_every > 0 && n % c->keep_every == 0;
+    bool regular = n == c->steps || (c->checkpoint_every > 0 && n % c->checkpoint_every == 0);
+    if (n == 0 || n == run->saved || !(regular || for_good))
+        return 0;
+    return c->keep_last > 0 || for_good ? SAVE_LAST | SAVE_STEP : SAVE_LAST;
 }
 
+/* What belongs to the step done: its evaluation, then its checkpoint. */
+static enum status finish_step(struct run *run, struct error *err)
+{
+    unsigned names = 0;
+    bool best;
+    if (run_evaluation_due(run)) {
+        TRY(run_evaluate(run, &best, err));
+        if (run_evaluation_due(run))
+            return STATUS_OK; /* broken off */
+        names |= best ? SAVE_BEST : 0;
+    }
+    names |= checkpoint_due(run);
+    return names != 0 ? run_save(run, names, err) : STATUS_OK;
+}
+
+static enum status stop(struct run *run, struct error *err)
+{
+    const struct trainer *t = &run->trainer;
+    if (run->saved != t->state.step)
+        TRY(run_save(run, SAVE_LAST, err));
+    TRY(run_wait_saved(run, err));
+    return error_set(err, STATUS_STOPPED,
+                     "%s: saved at step %lld of %lld; run the same command to continue",
+                     run->stopping, (long long)t->state.step, (long long)t->config.train.steps);
+}
+
+/* A resumed run may have stopped before what belongs to its last step was done, so that comes
+ * first. */
 static enum status loop(struct run *run, struct error *err)
 {
-    struct trainer *t = &run->trainer;
-    double slowest_step = 0;
-    while (t->state.step < t->config.train.steps) {
-        const char *why = stop_reason(run, slowest_step);
-        if (why != NULL) {
-            TRY(run_save(run, "last.bin", err));
-            return error_set(err, STATUS_STOPPED,
-                             "%s: saved at step %lld of %lld; run the same command to continue",
-                             why, (long long)t->state.step, (long long)t->config.train.steps);
-        }
-        double start = clock_seconds();
+    const struct trainer *t = &run->trainer;
+    for (;;) {
+        TRY(finish_step(run, err));
+        if (t->state.step >= t->config.train.steps && !run_evaluation_due(run))
+            return run_wait_saved(run, err);
+        TRY(run_check_saved(run, err));
+        if (run_must_stop(run))
+            return stop(run, err);
         TRY(step(run, err));
-        double took = clock_seconds() - start;
-        slowest_step = took > slowest_step ? took : slowest_step;
     }
+}
+
+/* What rank 0 alone does: which checkpoint to continue from ... */
+static enum status open_folder(struct run *run, char path[RUN_PATH], struct error *err)
+{
+    if (!run_writes(run))
+        return STATUS_OK;
+    TRY(run_check_folder(run, err));
+    TRY(run_lock_folder(run, err));
+    return run_find_checkpoint(run, path, err);
+}
+
+/* ... and, once all can train, the folder and what is written there. */
+static enum status open_log(struct run *run, struct error *err)
+{
+    char path[RUN_PATH];
+    const struct train_state *state = &run->trainer.state;
+    struct metrics_position at = {.step = state->step, .evaluation = state->evaluated};
+    if (!run_writes(run))
+        return STATUS_OK;
+    TRY(run_make_folder(run, err));
+    TRY(run_lock_folder(run, err));
+    TRY(run_write_config(run, err)); /* first: it marks the folder as that of a run */
+    TRY(run_path(run, path, "log.jsonl", err));
+    TRY(metrics_open_append(&run->log, path, &at, err));
+    int64_t unreadable = metrics_found(run->log).unreadable;
+    if (unreadable > 0)
+        run_tell(run, "%s: %lld lines dropped that were damaged", path, (long long)unreadable);
     return STATUS_OK;
+}
+
+static enum status open_parts(struct run *run, struct backend *be, const struct config *config,
+                              const char *path, struct error *err)
+{
+    TRY(run_open_trainer(run, be, config, path, err));
+    TRY(run_open_validation(run, err));
+    return run_open_writer(run, err);
 }
 
 static enum status open_run(struct run *run, struct backend *be, const struct config *config,
                             struct error *err)
 {
-    char path[RUN_PATH];
+    char path[RUN_PATH] = "";
+    struct dist *dist = run->options->dist;
     struct vocab *vocab = NULL;
     struct config resolved = *config;
     /* what can be wrong with the input is found before anything is made */
-    TRY(trainer_resolve_data(&resolved, &vocab, err));
+    enum status status = trainer_resolve_data(&resolved, dist, &vocab, err);
     vocab_free(vocab);
-    TRY(run_check_folder(run, err));
-    TRY(open_trainer(run, be, &resolved, err));
-    TRY(open_validation(run, err));
-    TRY(run_make_folder(run, err));
-    TRY(run_write_config(run, err)); /* first: it marks the folder as that of a run */
-    TRY(run_path(run, path, "log.jsonl", err));
-    TRY(metrics_open_append(&run->log, path, run->trainer.state.step, err));
-    int64_t unreadable = metrics_found(run->log).unreadable;
-    if (unreadable > 0)
-        run_tell(run, "%s: %lld lines dropped that were damaged", path, (long long)unreadable);
+    TRY(dist_agree(dist, status, err));
+    TRY(dist_agree(dist, open_folder(run, path, err), err));
+    dist_broadcast(dist, path, sizeof path);
+    TRY(dist_agree(dist, open_parts(run, be, &resolved, path, err), err));
+    TRY(dist_agree(dist, open_log(run, err), err));
+    if (run_evaluation_due(run))
+        run->saved = -1; /* the checkpoint that belongs to it was left out too */
     return STATUS_OK;
 }
 
@@ -186,15 +174,21 @@ enum status run_train(struct backend *be, const struct config *config,
                       struct error *err)
 {
     enum status status = STATUS_OK;
-    struct run run = {.options = options, .observer = observer, .started = clock_seconds()};
+    struct run run = {.options = options, .observer = observer, .lock = -1, .saved = -1};
     TRY_OUT(open_run(&run, be, config, err));
+    if (run.trainer.state.step >= run.trainer.config.train.steps && !run_evaluation_due(&run))
+        run_tell(&run, "nothing left to do: all %lld steps are done (raise train.steps for more)",
+                 (long long)run.trainer.state.step);
     if (observer->begin != NULL)
         observer->begin(observer->ctx, &run.trainer);
     TRY_OUT(loop(&run, err));
 out:
+    worker_close(run.writer);
+    snapshot_image_free(&run.image);
     metrics_close(run.log);
     model_free(run.eval_model);
     stream_close(run.valid);
     trainer_free(&run.trainer);
+    run_unlock_folder(&run);
     return status;
 }

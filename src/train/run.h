@@ -4,7 +4,13 @@
  *   RUN/log.jsonl           one JSON object a step ("event": "step") and an evaluation
  *   RUN/last.bin            the newest checkpoint
  *   RUN/best.bin            the one of the lowest validation loss
- *   RUN/step-00001000.bin   the newest train.keep_last of those every train.checkpoint_every steps
+ *   RUN/step-00001000.bin   numbered ones: the newest train.keep_last, and every train.keep_every
+ *                           steps
+ *
+ * A checkpoint is copied in memory and written by a thread beside the training; what goes wrong
+ * there ends the run at its next step. A run goes on from last.bin; if that is damaged, it is named
+ * and the newest whole one is taken. From the same folder on the same machine with as many threads
+ * it ends, bit for bit, as if it had never been stopped, and each step stands in the log once.
  */
 #ifndef DEQ_TRAIN_RUN_H
 #define DEQ_TRAIN_RUN_H
@@ -16,10 +22,11 @@
 enum run_resume { RESUME_AUTO, RESUME_NEVER, RESUME_FILE };
 
 struct run_options {
+    struct dist *dist;                 /* ranks that train together; NULL: one */
     const char *dir;                   /* made if it does not exist */
-    enum run_resume resume;            /* auto: continue from last.bin if there is one */
+    enum run_resume resume;            /* auto: continue if there is a checkpoint */
     const char *resume_file;           /* RESUME_FILE */
-    double time_limit;                 /* seconds; save and stop before; 0: none */
+    double deadline;                   /* of clock_seconds: save and stop before; 0: none */
     const volatile sig_atomic_t *stop; /* set by a signal: save and stop after this step; or NULL */
 };
 
@@ -36,8 +43,14 @@ struct run_observer {
     void (*message)(void *ctx, const char *text);
 };
 
-/* Trains until train.steps are done. STATUS_STOPPED, with everything saved, if `stop` or the time
- * limit ended it sooner. STATUS_CANTCREATE for a folder that holds another run, STATUS_CHECK if
+/* All ranks of options->dist. Rank 0 looks after the folder, and others say nothing: an error that
+ * all meet has its text on one of them only (dist_agree). An error of one rank alone must be
+ * followed by dist_abort. With one more process or one less a run goes on in the same way but for
+ * rounding: sums are made in another order.
+ *
+ * Trains until train.steps are done. STATUS_STOPPED, with everything saved, if `stop` or the
+ * deadline ended it sooner. STATUS_CANTCREATE for a folder that holds another run or in which
+ * another process trains, STATUS_CHECK if
  * nothing but non-finite gradients came for too long. */
 enum status run_train(struct backend *be, const struct config *config,
                       const struct run_options *options, const struct run_observer *observer,

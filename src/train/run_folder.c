@@ -5,9 +5,13 @@
 #include "io/atomic_file.h"
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum status run_path(const struct run *run, char out[RUN_PATH], const char *name, struct error *err)
 {
@@ -47,8 +51,15 @@ enum status run_make_folder(const struct run *run, struct error *err)
     return STATUS_OK;
 }
 
-/* A folder that holds something that is no run of ours is not touched; hidden files do not count,
- * scripts keep their marks in them. */
+/* Hidden files do not count, scripts keep their marks in them; nor does what a process left that
+ * was killed before it had made config.json, the first file of a run. */
+static bool counts(const char *name)
+{
+    static const char begun[] = "config.json" ATOMIC_FILE_MARK;
+    return name[0] != '.' && strncmp(name, begun, strlen(begun)) != 0;
+}
+
+/* A folder that holds something that is no run of ours is not touched. */
 enum status run_check_folder(const struct run *run, struct error *err)
 {
     char config[RUN_PATH], last[RUN_PATH];
@@ -67,44 +78,13 @@ enum status run_check_folder(const struct run *run, struct error *err)
                          run->options->dir, strerror(errno));
     bool empty = true;
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        empty = empty && entry->d_name[0] == '.';
+        empty = empty && !counts(entry->d_name);
     closedir(dir);
     if (!empty && !run_is_file(config))
         return error_set(err, STATUS_CANTCREATE,
                          "%s: is not empty and holds no run: choose another --out",
                          run->options->dir);
     return STATUS_OK;
-}
-
-enum status run_check_same(const struct config *now, const struct config *then, const char *path,
-                           struct error *err)
-{
-    struct config a = *now, b = *then;
-    char *left = NULL, *right = NULL;
-    a.train = b.train;
-    a.eval = b.eval;
-    a.model.vocab_size = b.model.vocab_size;
-    memcpy(a.data.dir, b.data.dir, sizeof a.data.dir);
-    a.solver.forward = b.solver.forward;
-    a.solver.backward = b.solver.backward;
-    a.gradient = b.gradient;
-    a.model.dropout = b.model.dropout;
-    a.model.dropatt = b.model.dropatt;
-    a.model.dropouti = b.model.dropouti;
-    a.model.dropouth = b.model.dropouth;
-    a.model.wdrop = b.model.wdrop;
-    a.model.emb_dropout = b.model.emb_dropout;
-    enum status status = config_to_json(&a, false, &left, err);
-    if (status == STATUS_OK)
-        status = config_to_json(&b, false, &right, err);
-    if (status == STATUS_OK && strcmp(left, right) != 0)
-        status = error_set(err, STATUS_CONFIG,
-                           "%s: its model section differs from the configuration given: choose "
-                           "another --out, or the configuration it was made with (deq info %s)",
-                           path, path);
-    mem_free(left);
-    mem_free(right);
-    return status;
 }
 
 enum status run_write_config(const struct run *run, struct error *err)
@@ -115,4 +95,112 @@ enum status run_write_config(const struct run *run, struct error *err)
     enum status status = atomic_file_put(path, text, strlen(text), err);
     mem_free(text);
     return status;
+}
+
+/* --- numbered checkpoints --------------------------------------------------------------------- */
+
+void run_step_name(char out[64], int64_t step)
+{
+    snprintf(out, 64, "step-%08lld.bin", (long long)step);
+}
+
+int64_t run_step_of_name(const char *name)
+{
+    long long step;
+    int end = 0;
+    if (sscanf(name, "step-%lld.bin%n", &step, &end) != 1 || end == 0 || name[end] != '\0')
+        return -1;
+    return step;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x < y) - (x > y);
+}
+
+enum status run_list_steps(const struct run *run, int64_t **steps, size_t *count, struct error *err)
+{
+    enum status status = STATUS_OK;
+    void *list = NULL;
+    size_t room = 0;
+    *steps = NULL;
+    *count = 0;
+    DIR *dir = opendir(run->options->dir);
+    if (dir == NULL && errno == ENOENT)
+        return STATUS_OK;
+    if (dir == NULL)
+        return error_set(err, STATUS_IO, "%s: cannot read the folder: %s", run->options->dir,
+                         strerror(errno));
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL && status == STATUS_OK;) {
+        int64_t step = run_step_of_name(entry->d_name);
+        if (step < 0)
+            continue;
+        if (*count == room) {
+            status = mem_grow(&list, room, 2 * room + 16, sizeof **steps, err);
+            room = 2 * room + 16;
+        }
+        if (status == STATUS_OK)
+            ((int64_t *)list)[(*count)++] = step;
+    }
+    closedir(dir);
+    if (status != STATUS_OK) {
+        mem_free(list);
+        return status;
+    }
+    if (*count > 0)
+        qsort(list, *count, sizeof **steps, newest_first);
+    *steps = list;
+    return STATUS_OK;
+}
+
+/* --- the lock --------------------------------------------------------------------------------- */
+
+void run_unlock_folder(struct run *run)
+{
+    if (run->lock >= 0)
+        close(run->lock);
+    run->lock = -1;
+}
+
+/* Files that a killed process had not finished. Nobody else writes here while we hold the lock. */
+static void remove_leftovers(const struct run *run)
+{
+    char path[RUN_PATH];
+    struct error ignored;
+    DIR *dir = run->lock >= 0 ? opendir(run->options->dir) : NULL;
+    if (dir == NULL)
+        return;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+        if (strstr(entry->d_name, ATOMIC_FILE_MARK) != NULL &&
+            run_path(run, path, entry->d_name, &ignored) == STATUS_OK)
+            (void)unlink(path);
+    closedir(dir);
+}
+
+/* One process trains in a folder. The lock goes with the process, however it ends. A file system
+ * without locks is none of our business: the run goes on unlocked. */
+enum status run_lock_folder(struct run *run, struct error *err)
+{
+    char path[RUN_PATH];
+    if (run->lock >= 0)
+        return STATUS_OK;
+    TRY(run_path(run, path, ".lock", err));
+    run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (run->lock < 0 && errno == ENOENT)
+        return STATUS_OK;
+    if (run->lock < 0)
+        return error_set(err, STATUS_CANTCREATE, "%s: cannot create: %s", path, strerror(errno));
+    if (flock(run->lock, LOCK_EX | LOCK_NB) == 0) {
+        remove_leftovers(run);
+        return STATUS_OK;
+    }
+    bool taken = errno == EWOULDBLOCK;
+    run_unlock_folder(run);
+    if (taken)
+        return error_set(err, STATUS_CANTCREATE,
+                         "%s: another process is training in it: wait for its end, or choose "
+                         "another --out",
+                         run->options->dir);
+    return STATUS_OK;
 }

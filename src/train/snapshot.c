@@ -6,116 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PIECE = 1 << 16, STATE_FORMAT = 1, MAX_TEXT = 1 << 28 };
-
-/* Numbers of a flat array, in pieces through a bounded buffer. */
-static enum status write_numbers(struct checkpoint_writer *w, const char *name, struct backend *be,
-                                 const struct tensor *flat, int ndim, const int64_t *dims,
-                                 float *piece, struct error *err)
-{
-    int64_t count = tensor_count(flat);
-    struct tensor all = tensor_shape(flat, 1, count, 1, 1, 1);
-    TRY(checkpoint_write_begin(w, name, CHECKPOINT_F32, ndim, dims, err));
-    for (int64_t start = 0; start < count; start += PIECE) {
-        int64_t n = count - start < PIECE ? count - start : PIECE;
-        struct tensor part = tensor_slice(&all, start, n);
-        op_download(be, piece, DTYPE_F32, &part);
-        TRY(checkpoint_write_part(w, piece, (size_t)n * sizeof *piece, err));
-    }
-    return backend_check(be, err);
-}
-
-/* The three arrays that are laid out like the parameters. */
-static enum status write_flat(struct checkpoint_writer *w, char prefix, const struct params *p,
-                              const struct tensor *flat, float *piece, struct error *err)
-{
-    char name[CHECKPOINT_NAME_MAX];
-    for (int i = 0; i < p->count; i++) {
-        const struct param *q = &p->list[i];
-        struct tensor part = tensor_slice(flat, q->offset, param_count(q));
-        snprintf(name, sizeof name, "%c:%s", prefix, q->name);
-        TRY(write_numbers(w, name, p->be, &part, q->ndim, q->dim, piece, err));
-    }
-    return STATUS_OK;
-}
-
-static enum status write_memory(struct checkpoint_writer *w, struct model *m, float *piece,
-                                struct error *err)
-{
-    struct memory *memory;
-    char name[CHECKPOINT_NAME_MAX];
-    for (int i = 0; (memory = m->cell->ops->memory(m->cell, i)) != NULL; i++) {
-        struct tensor rows = memory_view(memory);
-        int64_t dims[3] = {memory->batch, memory->count, memory->width};
-        if (rows.data == NULL)
-            continue;
-        snprintf(name, sizeof name, "mem:%d", i);
-        TRY(write_numbers(w, name, m->be, &rows, 3, dims, piece, err));
-    }
-    return STATUS_OK;
-}
-
-static enum status state_text(const struct snapshot_source *s, char **out, struct error *err)
-{
-    const struct train_state *t = s->state;
-    struct json_writer w;
-    json_write_begin(&w, false);
-    json_write_object(&w, NULL);
-    json_write_int(&w, "format", STATE_FORMAT);
-    json_write_int(&w, "step", t->step);
-    json_write_int(&w, "tokens", t->tokens);
-    json_write_int(&w, "skipped", t->skipped);
-    json_write_int(&w, "updates", t->updates);
-    json_write_int(&w, "epoch", t->epoch);
-    json_write_int(&w, "segment", t->segment);
-    json_write_int(&w, "micro", t->micro);
-    json_write_real(&w, "best_nll", t->best_nll); /* null while there is none */
-    json_write_int(&w, "best_step", t->best_step);
-    json_write_real(&w, "seconds", t->seconds);
-    json_write_string(&w, "rng", "philox4x32-10");
-    json_write_int(&w, "seed", s->config->train.seed);
-    json_write_end(&w);
-    return json_write_finish(&w, out, err);
-}
-
-static enum status write_texts(struct checkpoint_writer *w, const struct snapshot_source *s,
-                               struct error *err)
-{
-    enum status status = STATUS_OK;
-    char *config = NULL, *state = NULL;
-    size_t size;
-    const char *vocab = vocab_text(s->vocab, &size);
-    int64_t dim = (int64_t)size;
-    TRY_OUT(config_to_json(s->config, false, &config, err));
-    TRY_OUT(state_text(s, &state, err));
-    TRY_OUT(checkpoint_write_text(w, "config", config, err));
-    TRY_OUT(checkpoint_write_text(w, "state", state, err));
-    TRY_OUT(checkpoint_write_section(w, "vocab", CHECKPOINT_U8, 1, &dim, vocab, err));
-out:
-    mem_free(config);
-    mem_free(state);
-    return status;
-}
-
-enum status snapshot_write(const char *path, const struct snapshot_source *s, struct error *err)
-{
-    enum status status = STATUS_OK;
-    struct checkpoint_writer *w = NULL;
-    float *piece = NULL;
-    const struct params *p = s->model->params;
-    TRY_OUT(mem_alloc((void **)&piece, PIECE, sizeof *piece, err));
-    TRY_OUT(checkpoint_write_open(&w, path, err));
-    TRY_OUT(write_texts(w, s, err));
-    TRY_OUT(write_flat(w, 'w', p, &p->w, piece, err));
-    TRY_OUT(write_flat(w, 'm', p, &s->optimizer->m, piece, err));
-    TRY_OUT(write_flat(w, 'v', p, &s->optimizer->v, piece, err));
-    TRY_OUT(write_memory(w, s->model, piece, err));
-    TRY_OUT(checkpoint_write_close(&w, err));
-out:
-    checkpoint_write_abort(&w);
-    mem_free(piece);
-    return status;
-}
+enum { MAX_TEXT = 1 << 28 };
 
 static enum status parse_state(struct train_state *t, const struct json *doc, struct error *err)
 {
@@ -128,15 +19,21 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
                 {"best_step", &t->best_step}, {"micro", &t->micro}};
     int64_t format;
     TRY(json_get_int(doc, root, "format", &format, err));
-    if (format != STATE_FORMAT)
+    if (format != SNAPSHOT_STATE_FORMAT)
         return error_set(err, STATUS_DATA, "%s: format %lld; this program reads %d", json_name(doc),
-                         (long long)format, STATE_FORMAT);
+                         (long long)format, SNAPSHOT_STATE_FORMAT);
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) {
         TRY(json_get_int(doc, root, ints[i].key, ints[i].to, err));
         if (*ints[i].to < 0)
             return error_set(err, STATUS_DATA, "%s: %s: want 0 or more, got %lld", json_name(doc),
                              ints[i].key, (long long)*ints[i].to);
     }
+    t->evaluated = t->step; /* files of older programs do not say */
+    if (json_get(root, "evaluated") != NULL)
+        TRY(json_get_int(doc, root, "evaluated", &t->evaluated, err));
+    t->ranks = 1;
+    if (json_get(root, "ranks") != NULL)
+        TRY(json_get_int(doc, root, "ranks", &t->ranks, err));
     t->best_nll = INFINITY;
     if (json_kind(json_get(root, "best_nll")) != JSON_NULL)
         TRY(json_get_real(doc, root, "best_nll", &t->best_nll, err));
@@ -212,79 +109,105 @@ void snapshot_close(struct snapshot *s)
     *s = (struct snapshot){0};
 }
 
+/* Where the numbers of a section go: from `first` on in an array laid out like the parameters, of
+ * which `to` holds all or, with an optimiser, its pieces. */
 struct destination {
     struct backend *be;
-    struct tensor flat; /* 1-D */
+    const struct tensor *to; /* 1-D */
+    int64_t first;
+    const struct optimizer *pieces; /* NULL: all */
 };
+
+/* Numbers [first, first + count) of the array, as far as they are held here. */
+static void put_pieces(const struct destination *d, const float *data, int64_t first, int64_t count)
+{
+    struct dist_part piece;
+    int64_t at;
+    for (int64_t i = 0; optimizer_piece(d->pieces, i, &piece, &at); i++) {
+        int64_t from = first > piece.first ? first : piece.first;
+        int64_t end = piece.first + piece.count, to = first + count < end ? first + count : end;
+        if (from >= to)
+            continue;
+        struct tensor part = tensor_slice(d->to, at + from - piece.first, to - from);
+        op_upload(d->be, &part, data + (from - first), DTYPE_F32);
+    }
+}
 
 static enum status take_piece(void *ctx, const void *data, size_t size, size_t offset,
                               struct error *err)
 {
     const struct destination *d = ctx;
-    int64_t start = (int64_t)(offset / sizeof(float)), n = (int64_t)(size / sizeof(float));
-    struct tensor part = tensor_slice(&d->flat, start, n);
+    int64_t first = d->first + (int64_t)(offset / sizeof(float));
+    int64_t count = (int64_t)(size / sizeof(float));
+    if (d->pieces != NULL) {
+        put_pieces(d, data, first, count);
+        return backend_check(d->be, err);
+    }
+    struct tensor part = tensor_slice(d->to, first, count);
     op_upload(d->be, &part, data, DTYPE_F32);
     return backend_check(d->be, err);
 }
 
-/* The section `name` into a tensor of exactly these sizes. */
-static enum status read_numbers(struct snapshot *s, const char *name, struct backend *be,
-                                const struct tensor *to, int ndim, const int64_t *dims,
-                                struct error *err)
+/* The section `name`, which must have exactly the parameter's sizes. */
+static enum status read_param(struct snapshot *s, const char *name, const struct param *q,
+                              struct destination *to, struct error *err)
 {
     const struct checkpoint_section *c = checkpoint_find(s->file, name);
     if (c == NULL)
         return error_set(err, STATUS_DATA, "%s: no section %s: written by another program version?",
                          checkpoint_path(s->file), name);
-    bool same = c->type == CHECKPOINT_F32 && c->ndim == ndim;
-    for (int i = 0; i < ndim && same; i++)
-        same = c->dim[i] == dims[i];
+    bool same = c->type == CHECKPOINT_F32 && c->ndim == q->ndim;
+    for (int i = 0; i < q->ndim && same; i++)
+        same = c->dim[i] == q->dim[i];
     if (!same)
         return error_set(err, STATUS_DATA, "%s: section %s: other sizes than the configuration's",
                          checkpoint_path(s->file), name);
-    struct destination d = {be, tensor_shape(to, 1, tensor_count(to), 1, 1, 1)};
-    return checkpoint_read_pieces(s->file, name, take_piece, &d, err);
+    to->first = q->offset;
+    return checkpoint_read_pieces(s->file, name, take_piece, to, err);
 }
 
 static enum status read_flat(struct snapshot *s, char prefix, const struct params *p,
-                             const struct tensor *flat, struct error *err)
+                             const struct tensor *flat, const struct optimizer *pieces,
+                             struct error *err)
 {
     char name[CHECKPOINT_NAME_MAX];
+    struct destination to = {.be = p->be, .to = flat, .pieces = pieces};
     for (int i = 0; i < p->count; i++) {
-        const struct param *q = &p->list[i];
-        struct tensor part = tensor_slice(flat, q->offset, param_count(q));
-        snprintf(name, sizeof name, "%c:%s", prefix, q->name);
-        TRY(read_numbers(s, name, p->be, &part, q->ndim, q->dim, err));
+        snprintf(name, sizeof name, "%c:%s", prefix, p->list[i].name);
+        TRY(read_param(s, name, &p->list[i], &to, err));
     }
     return STATUS_OK;
 }
 
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err)
 {
-    return read_flat(s, 'w', params, &params->w, err);
+    return read_flat(s, 'w', params, &params->w, NULL, err);
 }
 
 enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err)
 {
-    TRY(read_flat(s, 'm', o->params, &o->m, err));
-    TRY(read_flat(s, 'v', o->params, &o->v, err));
+    TRY(read_flat(s, 'm', o->params, &o->m, o, err));
+    TRY(read_flat(s, 'v', o->params, &o->v, o, err));
     o->updates = s->state.updates;
     return STATUS_OK;
 }
 
+/* Rank number `rank` has the streams from rank * memory->batch on. */
 static enum status read_one_memory(struct snapshot *s, const struct checkpoint_section *c,
-                                   struct memory *memory, struct backend *be, struct error *err)
+                                   struct memory *memory, struct backend *be, int rank,
+                                   struct error *err)
 {
     float *host = NULL;
     TRY(mem_alloc((void **)&host, c->size, 1, err));
     enum status status = checkpoint_read_section(s->file, c->name, host, c->size, err);
     if (status == STATUS_OK)
-        memory_upload(memory, be, host, c->dim[1]);
+        memory_upload(memory, be, host + rank * memory->batch * c->dim[1] * c->dim[2], c->dim[1]);
     mem_free(host);
     return status;
 }
 
-enum status snapshot_read_memory(struct snapshot *s, struct model *m, struct error *err)
+enum status snapshot_read_memory(struct snapshot *s, struct model *m, const struct dist *dist,
+                                 struct error *err)
 {
     struct memory *memory;
     char name[CHECKPOINT_NAME_MAX];
@@ -292,12 +215,13 @@ enum status snapshot_read_memory(struct snapshot *s, struct model *m, struct err
     for (int i = 0; (memory = m->cell->ops->memory(m->cell, i)) != NULL; i++) {
         snprintf(name, sizeof name, "mem:%d", i);
         const struct checkpoint_section *c = checkpoint_find(s->file, name);
-        if (c == NULL || c->type != CHECKPOINT_F32 || c->ndim != 3 || c->dim[0] != memory->batch ||
-            c->dim[2] != memory->width || c->dim[1] > memory->capacity) {
+        if (c == NULL || c->type != CHECKPOINT_F32 || c->ndim != 3 ||
+            c->dim[0] != dist_size(dist) * memory->batch || c->dim[2] != memory->width ||
+            c->dim[1] > memory->capacity) {
             model_reset_memory(m); /* all of it or none */
             return STATUS_OK;
         }
-        TRY(read_one_memory(s, c, memory, m->be, err));
+        TRY(read_one_memory(s, c, memory, m->be, dist_rank(dist), err));
     }
     return STATUS_OK;
 }

@@ -20,8 +20,12 @@ struct train_state {
     int64_t micro;          /* parts of batches trained on: numbers the dropout masks */
     double best_nll;        /* of the validation so far; infinite: none yet */
     int64_t best_step;
-    double seconds; /* spent in training so far */
+    int64_t evaluated; /* step of the last evaluation; less than one that was due and broken off */
+    int64_t ranks;     /* processes of the last step */
+    double seconds;    /* spent in training so far */
 };
+
+enum { SNAPSHOT_STATE_FORMAT = 1 };
 
 struct snapshot_source {
     const struct config *config;
@@ -31,8 +35,37 @@ struct snapshot_source {
     const struct optimizer *optimizer;
 };
 
-/* Writes everything to `path`, which appears whole or not at all. */
-enum status snapshot_write(const char *path, const struct snapshot_source *s, struct error *err);
+/* A copy of all that in host memory, so that a file can be written from it while training goes on:
+ * 12 bytes a parameter, and the segment memory. With several ranks it is rank 0 that holds it; a
+ * file is the same for any number of ranks. */
+struct snapshot_image {
+    struct dist *dist;           /* borrows; NULL: one rank */
+    const struct params *params; /* borrows: names and sizes; its numbers are not looked at */
+    const struct vocab *vocab;   /* borrows */
+    char *config, *state;        /* owns: JSON */
+    float *w, *m, *v;            /* owns: [params->total] */
+    int memories;
+    struct image_memory *memory; /* owns: [memories] */
+    float *own, *all;            /* owns: what a rank sends to rank 0, and what arrives there */
+};
+
+struct image_memory {
+    int64_t batch, count, width; /* rows now: [batch,count,width], batch that of all ranks */
+    float *rows;                 /* owns: room for the memory when it is full */
+};
+
+/* Plans the buffers. */
+enum status snapshot_image_create(struct snapshot_image *image, const struct snapshot_source *s,
+                                  struct error *err);
+void snapshot_image_free(struct snapshot_image *image);
+size_t snapshot_image_bytes(const struct snapshot_image *image);
+
+/* All ranks. Copies the source as it is now. */
+enum status snapshot_take(struct snapshot_image *image, const struct snapshot_source *s,
+                          struct error *err);
+/* Writes what was copied to `path`, which appears whole or not at all. May run in a thread of its
+ * own: it touches nothing but the image, names and sizes of the parameters, and the vocabulary. */
+enum status snapshot_write(const char *path, const struct snapshot_image *image, struct error *err);
 
 /* A checkpoint opened for use. */
 struct snapshot {
@@ -51,8 +84,9 @@ void snapshot_close(struct snapshot *s);
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err);
 /* Fills the moments, and the number of updates from the state. */
 enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err);
-/* Fills the segment memory as far as the batch and memory length are the same; else it stays
- * empty. */
-enum status snapshot_read_memory(struct snapshot *s, struct model *m, struct error *err);
+/* Fills the segment memory with this rank's share of it, as far as the batch and memory length are
+ * the same; else it stays empty. */
+enum status snapshot_read_memory(struct snapshot *s, struct model *m, const struct dist *dist,
+                                 struct error *err);
 
 #endif

@@ -1,12 +1,25 @@
 #include "train/trainer.h"
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "train/schedule.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum status trainer_resolve_data(struct config *config, struct vocab **vocab, struct error *err)
+static enum status check_ranks(const struct config_train *c, int ranks, struct error *err)
+{
+    if (c->batch % (c->accumulate * ranks) == 0)
+        return STATUS_OK;
+    return error_set(err, STATUS_CONFIG,
+                     "train.batch: %lld cannot be divided among %d processes with train.accumulate "
+                     "%lld: make it a multiple of %lld",
+                     (long long)c->batch, ranks, (long long)c->accumulate,
+                     (long long)(c->accumulate * ranks));
+}
+
+enum status trainer_resolve_data(struct config *config, const struct dist *dist,
+                                 struct vocab **vocab, struct error *err)
 {
     char path[CONFIG_MAX_PATH + 16];
     snprintf(path, sizeof path, "%s/vocab.txt", config->data.dir);
@@ -19,6 +32,8 @@ enum status trainer_resolve_data(struct config *config, struct vocab **vocab, st
     }
     TRY(status);
     status = config_resolve(config, vocab_size(*vocab), err);
+    if (status == STATUS_OK)
+        status = check_ranks(&config->train, dist_size(dist), err);
     if (status != STATUS_OK) {
         vocab_free(*vocab);
         *vocab = NULL;
@@ -34,7 +49,7 @@ static enum status continue_from(struct trainer *t, struct snapshot *from, struc
                          checkpoint_path(from->file), t->config.data.dir);
     TRY(snapshot_read_params(from, t->model->params, err));
     TRY(snapshot_read_optimizer(from, &t->optimizer, err));
-    TRY(snapshot_read_memory(from, t->model, err));
+    TRY(snapshot_read_memory(from, t->model, t->dist, err));
     return stream_seek(t->stream, t->state.epoch, t->state.segment, err);
 }
 
@@ -51,24 +66,30 @@ enum status trainer_set_precision(struct backend *be, const struct config_train 
     return STATUS_OK;
 }
 
-enum status trainer_create(struct trainer *t, struct backend *be, const struct config *config,
-                           struct snapshot *from, struct error *err)
+enum status trainer_create(struct trainer *t, struct backend *be, struct dist *dist,
+                           const struct config *config, struct snapshot *from, struct error *err)
 {
     enum status status = STATUS_OK;
     const struct config_train *c = &config->train;
-    *t = (struct trainer){.be = be, .config = *config, .state.best_nll = INFINITY};
+    int ranks = dist_size(dist);
+    *t = (struct trainer){.be = be, .dist = dist, .config = *config, .state.best_nll = INFINITY};
     struct stream_config data = {
-        .dir = t->config.data.dir, .split = "train", .batch = c->batch, .length = c->tgt_len};
-    struct model_plan plan = {.batch = c->batch / c->accumulate,
+        .dir = t->config.data.dir,
+        .split = "train",
+        .batch = c->batch,
+        .length = c->tgt_len,
+        .share = {.groups = c->accumulate, .shares = ranks, .share = dist_rank(dist)}};
+    struct model_plan plan = {.batch = c->batch / c->accumulate / ranks,
                               .length = c->tgt_len,
                               .mem_len = c->mem_len,
                               .memories = (int)c->accumulate,
                               .train = true};
     TRY_OUT(trainer_set_precision(be, c, err));
-    TRY_OUT(trainer_resolve_data(&t->config, &t->vocab, err));
+    TRY_OUT(mem_alloc((void **)&t->reports, (size_t)ranks, sizeof *t->reports, err));
+    TRY_OUT(trainer_resolve_data(&t->config, dist, &t->vocab, err));
     TRY_OUT(stream_open(&t->stream, &data, err));
     TRY_OUT(model_create(&t->model, be, &t->config, NULL, &plan, err));
-    TRY_OUT(optimizer_create(&t->optimizer, t->model->params, c, err));
+    TRY_OUT(optimizer_create(&t->optimizer, t->model->params, c, dist, err));
     if (from != NULL)
         TRY_OUT(continue_from(t, from, err));
     else
@@ -85,6 +106,7 @@ void trainer_free(struct trainer *t)
     model_free(t->model);
     stream_close(t->stream);
     vocab_free(t->vocab);
+    mem_free(t->reports);
     *t = (struct trainer){0};
 }
 
@@ -129,17 +151,94 @@ static enum status set_limits(struct trainer *t, const struct step_report *r, st
 
 enum { DRAW_WHETHER, DRAW_DIRECTION };
 
-/* Whether this part computes the Jacobian's penalty is drawn; so is its direction. The parts share
- * the weight, as they share that of the loss. */
+/* Whether this part computes the Jacobian's penalty is drawn; so is its direction. The parts
+ * and ranks share the weight, as they share that of the loss. */
 static void penalise(struct trainer *t, const struct step_report *r)
 {
     uint64_t seed = (uint64_t)t->config.train.seed, micro = (uint64_t)t->state.micro;
     struct rng_key whether = {seed, rng_stream(RNG_PENALTY, micro, DRAW_WHETHER)};
-    struct rng_key direction = {seed, rng_stream(RNG_PENALTY, micro, DRAW_DIRECTION)};
+    uint64_t own = DRAW_DIRECTION + (uint64_t)dist_rank(t->dist); /* each rank another one */
+    struct rng_key direction = {seed, rng_stream(RNG_PENALTY, micro, own)};
     if (r->penalty_weight > 0 && rng_uniform(whether, 0) < t->config.jacobian.probability)
-        model_penalise(t->model, r->penalty_weight / (double)t->config.train.accumulate,
-                       &direction);
+        model_penalise(
+            t->model, r->penalty_weight / (double)(t->config.train.accumulate * dist_size(t->dist)),
+            &direction);
 }
+
+/* --- several ranks ---------------------------------------------------------------------------- */
+
+/* Buckets of gradients that are complete once the loss is known, since neither embedding nor f has
+ * a share in them: the output layer's own. */
+static void output_buckets(const struct trainer *t, int64_t *from, int64_t *to)
+{
+    const struct params *p = t->model->params;
+    int64_t first = p->total, end = 0;
+    for (int i = 0; i < p->count; i++) {
+        const struct param *q = &p->list[i];
+        if (strcmp(q->part, "softmax") != 0)
+            continue;
+        first = q->offset < first ? q->offset : first;
+        end = q->offset + param_count(q);
+    }
+    *from = (first + DIST_BUCKET - 1) / DIST_BUCKET;
+    *to = end / DIST_BUCKET;
+    if (*from > *to)
+        *from = *to = 0;
+}
+
+/* They travel while the backward solve runs. */
+static void sum_output_layer(struct trainer *t)
+{
+    int64_t from, to;
+    output_buckets(t, &from, &to);
+    dist_sum_begin(t->dist, &t->model->params->g, from, to);
+}
+
+/* All others, when everything is complete. */
+static void sum_gradients(struct trainer *t)
+{
+    const struct tensor *g = &t->model->params->g;
+    int64_t from, to;
+    output_buckets(t, &from, &to);
+    dist_sum_begin(t->dist, g, 0, from);
+    dist_sum_begin(t->dist, g, to, dist_buckets(t->dist, t->model->params->total));
+    dist_sum_wait(t->dist);
+}
+
+static void merge_solve(struct solve_summary *s, const struct solve_summary *other)
+{
+    s->evals_mean += other->evals_mean;
+    s->evals_max = other->evals_max > s->evals_max ? other->evals_max : s->evals_max;
+    s->rel_mean += other->rel_mean;
+    if (!(other->rel_max <= s->rel_max))
+        s->rel_max = other->rel_max;
+    s->restarts += other->restarts;
+    s->unconverged += other->unconverged;
+}
+
+/* The report of all ranks' shares, which are of one size; losses are still sums. */
+static void merge_reports(struct trainer *t, struct step_report *r)
+{
+    int ranks = dist_size(t->dist);
+    dist_gather_all(t->dist, r, sizeof *r, t->reports);
+    *r = t->reports[0];
+    for (int i = 1; i < ranks; i++) {
+        const struct step_report *other = &t->reports[i];
+        r->loss += other->loss;
+        r->tokens += other->tokens;
+        r->penalty += other->penalty;
+        merge_solve(&r->forward, &other->forward);
+        merge_solve(&r->backward, &other->backward);
+    }
+    r->penalty /= ranks;
+    struct solve_summary *const both[] = {&r->forward, &r->backward};
+    for (int i = 0; i < 2; i++) {
+        both[i]->evals_mean /= ranks;
+        both[i]->rel_mean /= ranks;
+    }
+}
+
+/* --- the step --------------------------------------------------------------------------------- */
 
 /* Part `index` of the batch, from its tokens to its gradients. */
 static enum status train_part(struct trainer *t, const struct batch *batch, int index,
@@ -149,13 +248,16 @@ static enum status train_part(struct trainer *t, const struct batch *batch, int 
     int64_t n = m->plan.batch * batch->L, skip = index * n;
     struct masks masks = {.source = MASKS_DRAWN,
                           .seed = (uint64_t)t->config.train.seed,
-                          .draw = (uint64_t)t->state.micro};
+                          .draw = (uint64_t)t->state.micro,
+                          .first = dist_rank(t->dist) * m->plan.batch};
     model_select_memory(m, index);
     model_begin(m, batch->input + skip, batch->L, &masks);
     penalise(t, r);
     TRY(set_limits(t, r, err));
     TRY(model_solve(m, r->layers, true, err));
-    model_loss(m, batch->target + skip, 1.0 / (double)(batch->B * batch->L), true);
+    model_loss(m, batch->target + skip, 1.0 / (double)(t->config.train.batch * batch->L), true);
+    if (index == t->config.train.accumulate - 1)
+        sum_output_layer(t);
     TRY(model_backward(m, err));
     model_remember(m);
     r->loss += model_read_loss(m, NULL) * (double)n;
@@ -194,6 +296,8 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     model_refresh(t->model);
     TRY(train_segment(t, r, err));
     model_finish_gradients(t->model);
+    sum_gradients(t);
+    merge_reports(t, r);
     r->loss /= (double)r->tokens;
     r->lr = schedule_rate(c, r->step, t->config.model.compat);
     optimizer_step(&t->optimizer, r->lr, &r->grad_norm);
@@ -205,6 +309,7 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     t->state.step++;
     t->state.tokens += r->tokens;
     t->state.updates = t->optimizer.updates;
+    t->state.ranks = dist_size(t->dist);
     r->seconds = clock_seconds() - start;
     t->state.seconds += r->seconds;
     return backend_check(t->be, err);

@@ -6,16 +6,6 @@
 #include "io/stream.h"
 #include "train/snapshot.h"
 
-struct trainer {
-    struct backend *be;    /* borrows */
-    struct config config;  /* resolved */
-    struct vocab *vocab;   /* owns */
-    struct stream *stream; /* owns */
-    struct model *model;   /* owns */
-    struct optimizer optimizer;
-    struct train_state state;
-};
-
 /* Evaluations of f or its vjp in one direction, over the segments of a step. */
 struct solve_summary {
     double evals_mean; /* until a position stopped */
@@ -37,15 +27,33 @@ struct step_report {
     double seconds;
 };
 
+struct trainer {
+    struct backend *be;    /* borrows */
+    struct dist *dist;     /* borrows; NULL: one rank */
+    struct config config;  /* resolved */
+    struct vocab *vocab;   /* owns */
+    struct stream *stream; /* owns */
+    struct model *model;   /* owns */
+    struct optimizer optimizer;
+    struct train_state state;
+    struct step_report *reports; /* owns: [ranks] */
+};
+
 /* Opens the data and plans all memory. The parameters are drawn from the seed, or, if `from` is
- * not NULL, everything continues as it says. */
-enum status trainer_create(struct trainer *t, struct backend *be, const struct config *config,
-                           struct snapshot *from, struct error *err);
+ * not NULL, everything continues as it says.
+ *
+ * With several ranks each of the `accumulate` parts of the batch is divided among them: they see
+ * the same batches, dropout masks and memory as one process would, and differ from it in nothing
+ * but the order of sums (and, with the solver's scope "batch", in what a batch is). STATUS_CONFIG
+ * if the batch cannot be divided so. */
+enum status trainer_create(struct trainer *t, struct backend *be, struct dist *dist,
+                           const struct config *config, struct snapshot *from, struct error *err);
 void trainer_free(struct trainer *t);
 
-/* One optimiser step on the next segment of all streams, computed in `accumulate` parts of the
- * batch one after the other: the same gradient, in less memory. A gradient that is not finite
- * leaves parameters and moments as they were and empties the segment memory. */
+/* All ranks. One optimiser step on the next segment of all streams, computed in `accumulate` parts
+ * of the batch one after the other: the same gradient, in less memory. A gradient that is not
+ * finite leaves parameters and moments as they were and empties the segment memory. The report is
+ * that of the whole batch, on every rank. */
 enum status trainer_step(struct trainer *t, struct step_report *report, struct error *err);
 
 /* Products as the configuration wants them, or STATUS_DEVICE. */
@@ -55,7 +63,9 @@ enum status trainer_set_precision(struct backend *be, const struct config_train 
 /* What a checkpoint of this training holds. */
 struct snapshot_source trainer_snapshot(const struct trainer *t);
 
-/* Vocabulary and shard folder of a configuration, resolved against each other. */
-enum status trainer_resolve_data(struct config *config, struct vocab **vocab, struct error *err);
+/* Vocabulary and shard folder of a configuration, resolved against each other and against the
+ * number of ranks. */
+enum status trainer_resolve_data(struct config *config, const struct dist *dist,
+                                 struct vocab **vocab, struct error *err);
 
 #endif

@@ -95,7 +95,7 @@ static enum status train(struct verify *v, struct history *h, int64_t batch, str
     size_t n = (size_t)(batch * v->config.train.tgt_len);
     int32_t *tokens = NULL;
     TRY_OUT(mem_alloc((void **)&tokens, 2 * n, sizeof *tokens, err));
-    TRY_OUT(optimizer_create(&o, v->model->params, &v->config.train, err));
+    TRY_OUT(optimizer_create(&o, v->model->params, &v->config.train, NULL, err));
     for (int64_t i = 0; i < h->steps; i++)
         TRY_OUT(step(v, &o, h, i, tokens, tokens + n, err));
 out:

@@ -6,7 +6,7 @@
 
 #include <fcntl.h>
 
-enum { LAST_STEP = 5 };
+static const struct metrics_position at = {.step = 5, .evaluation = 4};
 
 static void put(const char *path, const uint8_t *data, size_t size)
 {
@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size >= sizeof once)
         return 0;
     put(path, data, size);
-    if (metrics_open_append(&m, path, LAST_STEP, &err) != STATUS_OK)
+    if (metrics_open_append(&m, path, &at, &err) != STATUS_OK)
         abort();
     struct metrics_found found = metrics_found(m);
     metrics_close(m);
@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < n; i++)
         lines += once[i] == '\n';
     FUZZ_ASSERT(lines == found.kept);
-    if (metrics_open_append(&m, path, LAST_STEP, &err) != STATUS_OK)
+    if (metrics_open_append(&m, path, &at, &err) != STATUS_OK)
         abort();
     found = metrics_found(m);
     FUZZ_ASSERT(found.kept == lines && found.later == 0 && found.unreadable == 0);

@@ -18,6 +18,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A run that stands at this step, evaluated there too. */
+#define AT(n) ((const struct metrics_position){.step = (n), .evaluation = (n)})
+
 static struct error err;
 
 #define OK(call) assert_ok((call), #call)
@@ -71,7 +74,7 @@ static void check(const char *before, int64_t last_step, const char *after, int6
 {
     struct metrics *m = NULL;
     put_text("log", before);
-    OK(metrics_open_append(&m, "log", last_step, &err));
+    OK(metrics_open_append(&m, "log", &AT(last_step), &err));
     assert_text("log", after);
     assert_int_equal(metrics_found(m).kept, kept);
     assert_int_equal(metrics_found(m).later, later);
@@ -83,13 +86,13 @@ static void test_append(void **state)
 {
     (void)state;
     struct metrics *m = NULL;
-    OK(metrics_open_append(&m, "log", 0, &err));
+    OK(metrics_open_append(&m, "log", &AT(0), &err));
     OK(metrics_write(m, "{\"step\":1}", &err));
     assert_text("log", "{\"step\":1}\n"); /* at once, without a flush */
     OK(metrics_write(m, "{\"step\":2,\"a\":\"\\n\"}", &err));
     OK(metrics_sync(m, &err));
     metrics_close(m);
-    OK(metrics_open_append(&m, "log", 2, &err));
+    OK(metrics_open_append(&m, "log", &AT(2), &err));
     OK(metrics_write(m, "{\"step\":3}", &err));
     metrics_close(m);
     metrics_close(NULL);
@@ -137,7 +140,7 @@ static void test_zero_bytes_of_a_crash(void **state)
         fputc(0, f);
     fclose(f);
     struct metrics *m = NULL;
-    OK(metrics_open_append(&m, "log", 7, &err));
+    OK(metrics_open_append(&m, "log", &AT(7), &err));
     OK(metrics_write(m, "{\"step\":8}", &err));
     metrics_close(m);
     assert_text("log", LINE(1) "{\"step\":8}\n");
@@ -156,7 +159,7 @@ static void test_endless_line(void **state)
     fputs("\n" LINE(2), f);
     fclose(f);
     struct metrics *m = NULL;
-    OK(metrics_open_append(&m, "log", 2, &err));
+    OK(metrics_open_append(&m, "log", &AT(2), &err));
     assert_int_equal(metrics_found(m).unreadable, 1);
     metrics_close(m);
     assert_text("log", LINE(1) LINE(2));
@@ -169,7 +172,7 @@ static void test_unchanged_log_is_not_rewritten(void **state)
     put_text("log", LINE(1));
     assert_int_equal(stat("log", &before), 0);
     struct metrics *m = NULL;
-    OK(metrics_open_append(&m, "log", 1, &err));
+    OK(metrics_open_append(&m, "log", &AT(1), &err));
     metrics_close(m);
     assert_int_equal(stat("log", &after), 0);
     assert_int_equal(before.st_ino, after.st_ino);
@@ -179,11 +182,11 @@ static void test_errors(void **state)
 {
     (void)state;
     struct metrics *m = NULL;
-    assert_int_equal(metrics_open_append(&m, "no/log", 0, &err), STATUS_CANTCREATE);
+    assert_int_equal(metrics_open_append(&m, "no/log", &AT(0), &err), STATUS_CANTCREATE);
     assert_null(m);
     assert_non_null(strstr(err.text, "no/log: cannot open: "));
     assert_int_equal(mkdir("folder", 0777), 0);
-    assert_int_not_equal(metrics_open_append(&m, "folder", 0, &err), STATUS_OK);
+    assert_int_not_equal(metrics_open_append(&m, "folder", &AT(0), &err), STATUS_OK);
     assert_null(m);
 }
 
@@ -197,7 +200,7 @@ static void test_full_disk_leaves_whole_lines(void **state)
     line[0] = '{';
     line[sizeof line - 2] = '}';
     put_text("log", LINE(1));
-    OK(metrics_open_append(&m, "log", 1, &err));
+    OK(metrics_open_append(&m, "log", &AT(1), &err));
     getrlimit(RLIMIT_FSIZE, &old);
     low = old;
     low.rlim_cur = 4096;

@@ -242,12 +242,58 @@ static void test_damage_while_reading(void **state)
     stream_close(s);
 }
 
+/* The shares of a batch are, together, the batch: share k of part p holds streams in their
+ * order. */
+static void check_share(int64_t batch, const struct stream_share *share, int64_t *seen)
+{
+    enum { N = 500, L = 5, V = 50 };
+    struct stream_config c = {
+        .dir = "d", .split = "train", .batch = batch, .length = L, .share = *share};
+    struct stream *s;
+    struct batch x;
+    enum status status = stream_open(&s, &c, &err);
+    if (batch % (share->groups * share->shares) != 0) {
+        assert_int_equal(status, STATUS_CONFIG);
+        return;
+    }
+    assert_int_equal(status, STATUS_OK);
+    assert_int_equal(stream_tokens_per_epoch(s), batch * (N / batch - 1));
+    assert_int_equal(stream_next(s, &x, &err), STATUS_OK);
+    assert_int_equal(x.B, batch / share->shares);
+    int64_t group = batch / share->groups, each = group / share->shares;
+    for (int64_t b = 0; b < x.B; b++) {
+        int64_t whole = b / each * group + share->share * each + b % each;
+        *seen += 1;
+        for (int64_t t = 0; t < L; t++)
+            assert_int_equal(x.input[b * L + t], shards_id(whole * (N / batch) + t, V));
+    }
+    stream_close(s);
+}
+
+static void test_shares(void **state)
+{
+    (void)state;
+    shards_make("d", 500, 500, 50);
+    for (int64_t groups = 1; groups <= 3; groups++)
+        for (int64_t shares = 1; shares <= 5; shares++) {
+            int64_t seen = 0;
+            for (int64_t share = 0; share < shares; share++)
+                check_share(12, &(struct stream_share){groups, shares, share}, &seen);
+            assert_int_equal(seen, 12 % (groups * shares) == 0 ? 12 : 0);
+        }
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
     const struct CMUnitTest tests[] = {
-        CASE(test_every_target_once),    CASE(test_totals),    CASE(test_seek),
-        CASE(test_memory_bound),         CASE(test_too_short), CASE(test_bad_folders),
+        CASE(test_every_target_once),
+        CASE(test_shares),
+        CASE(test_totals),
+        CASE(test_seek),
+        CASE(test_memory_bound),
+        CASE(test_too_short),
+        CASE(test_bad_folders),
         CASE(test_damage_while_reading),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

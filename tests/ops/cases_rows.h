@@ -355,8 +355,9 @@ static inline void case_random(struct suite *s)
             struct item *uniform = real1(s, FILL_NAN, n);
             BOTH_SIDES(i)
             {
-                op_dropout_mask(s->be[i], &u8->t[i], rates[r], key);
-                op_dropout_mask(s->be[i], &real->t[i], rates[r], key);
+                /* parts of larger masks, cut at every place of a block of four words */
+                op_dropout_mask(s->be[i], &u8->t[i], rates[r], key, r);
+                op_dropout_mask(s->be[i], &real->t[i], rates[r], key, (1ull << 34) + 7 * k + r);
                 op_fill_normal(s->be[i], &normal->t[i], 0.02, key);
                 op_fill_uniform(s->be[i], &uniform->t[i], -3, 5, key);
             }

@@ -322,14 +322,15 @@ static void random_by_definition(void **state)
     double x[N];
     uint8_t m[N];
     struct tensor t = reals(x, 1, N, 1, 1), mask = tensor_make(m, DTYPE_U8, 1, N, 1, 1, 1);
-    op_dropout_mask(&be, &mask, 0.25, key);
-    op_dropout_mask(&be, &t, 0.25, key);
+    op_dropout_mask(&be, &mask, 0.25, key, 0);
+    op_dropout_mask(&be, &t, 0.25, key, 6);
     for (uint64_t i = 0; i < N; i++) {
         bool keep = !(rng_unit(rng_word(key, i)) < 0.25f);
-        assert_true(m[i] == keep && x[i] == (keep ? 1 / 0.75 : 0));
+        bool later = !(rng_unit(rng_word(key, 6 + i)) < 0.25f);
+        assert_true(m[i] == keep && x[i] == (later ? 1 / 0.75 : 0));
     }
     double edge = (double)rng_unit(rng_word(key, 0)); /* equal to p is kept */
-    op_dropout_mask(&be, &mask, edge, key);
+    op_dropout_mask(&be, &mask, edge, key, 0);
     assert_true(m[0] == 1);
     op_fill_normal(&be, &t, 3, key);
     for (uint64_t i = 0; i < N; i++)

@@ -188,7 +188,7 @@ static void attention_gradient(int64_t len, int64_t mem, int64_t span, bool mask
     if (masked) {
         c.p.mask = zero_tensor(&pr, BATCH, HEADS, len * (mem + len)); /* more than enough bytes */
         c.p.mask.dtype = DTYPE_U8;
-        op_dropout_mask(&pr.be, &c.p.mask, 0.2, pr.key);
+        op_dropout_mask(&pr.be, &c.p.mask, 0.2, pr.key, 0);
     }
     pr.call = &c;
     pr.loss = attention_loss;

@@ -180,9 +180,9 @@ static void bad_softmax_xent(struct backend *be, const struct softmax_xent *p)
 
 /* One element of the mask is another. */
 static void bad_dropout_mask(struct backend *be, const struct tensor *mask, double p,
-                             struct rng_key key)
+                             struct rng_key key, uint64_t first)
 {
-    good(be)->dropout_mask(be, mask, p, key);
+    good(be)->dropout_mask(be, mask, p, key, first);
     if (mask->dtype == DTYPE_U8 && tensor_count(mask) == 4097)
         ((uint8_t *)mask->data)[4096] ^= 1;
 }

@@ -1,0 +1,131 @@
+#include "deadline.h"
+
+#include "base/clock.h"
+#include <ctype.h>
+#include <fcntl.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SQUEUE_MS = 10000 };
+
+enum status deadline_parse(const char *text, double *out, struct error *err)
+{
+    double total = 0;
+    const char *p = text;
+    while (*p != '\0') {
+        char *end;
+        double value = strtod(p, &end);
+        double unit = *end == 'h' ? 3600 : *end == 'm' ? 60 : *end == 's' || *end == '\0' ? 1 : 0;
+        if (end == p || unit == 0 || !(value >= 0) || !isdigit((unsigned char)*p))
+            return error_set(err, STATUS_USAGE, "--time-limit: want a time as 3h30m, got \"%s\"",
+                             text);
+        total += value * unit;
+        p = *end == '\0' ? end : end + 1;
+    }
+    if (!(total > 0))
+        return error_set(err, STATUS_USAGE, "--time-limit: want more than no time");
+    *out = total;
+    return STATUS_OK;
+}
+
+double deadline_earlier(double a, double b)
+{
+    if (a <= 0 || b <= 0)
+        return a <= 0 ? b : a;
+    return a < b ? a : b;
+}
+
+double deadline_slurm_seconds(const char *text)
+{
+    static const double unit[] = {1, 60, 3600};
+    double part[3] = {0}, days = 0, total = 0;
+    int count = 0;
+    char *end;
+    const char *p = text;
+    while (count < 3 && isdigit((unsigned char)*p)) {
+        part[count++] = (double)strtoul(p, &end, 10);
+        p = end;
+        if (*p == '-' && count == 1 && days == 0) {
+            days = part[0];
+            count = 0;
+        } else if (*p != ':') {
+            break;
+        }
+        p++;
+    }
+    if (count == 0 || (*p != '\0' && *p != '\n'))
+        return -1;
+    for (int i = 0; i < count; i++) /* after days the first part is hours */
+        total += part[i] * (days > 0 ? unit[2 - i] : unit[count - 1 - i]);
+    return days * 86400 + total;
+}
+
+/* Reads what squeue prints into text[size]; false if it prints nothing in time. */
+static bool read_answer(int fd, char *text, size_t size)
+{
+    size_t used = 0;
+    double until = clock_seconds() + SQUEUE_MS / 1000.0;
+    while (used < size - 1) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        int left = (int)(1000 * (until - clock_seconds()));
+        if (left <= 0 || poll(&wait, 1, left) <= 0)
+            return false;
+        ssize_t n = read(fd, text + used, size - 1 - used);
+        if (n <= 0)
+            break;
+        used += (size_t)n;
+    }
+    text[used] = '\0';
+    return used > 0;
+}
+
+/* The job's time left as squeue says it. */
+static bool ask_squeue(const char *job, char *text, size_t size)
+{
+    extern char **environ;
+    char *const argv[] = {"squeue", "-h", "-o", "%L", "-j", (char *)job, NULL};
+    posix_spawn_file_actions_t actions;
+    int ends[2];
+    pid_t pid;
+    if (pipe(ends) != 0)
+        return false;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+    posix_spawn_file_actions_addclose(&actions, ends[0]);
+    posix_spawn_file_actions_addclose(&actions, ends[1]);
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+    bool there = posix_spawnp(&pid, "squeue", &actions, NULL, argv, environ) == 0;
+    posix_spawn_file_actions_destroy(&actions);
+    close(ends[1]);
+    bool answered = there && read_answer(ends[0], text, size);
+    close(ends[0]);
+    if (there && !answered)
+        kill(pid, SIGKILL);
+    if (there)
+        waitpid(pid, NULL, 0);
+    return answered;
+}
+
+double deadline_of_job(void)
+{
+    const char *end = getenv("SLURM_JOB_END_TIME"), *job = getenv("SLURM_JOB_ID");
+    char text[64], *rest;
+    double left = -1;
+    if (end != NULL && *end != '\0') {
+        double at = strtod(end, &rest);
+        if (*rest == '\0' && at > 0)
+            left = fmax(at - (double)time(NULL), 1);
+    }
+    if (left < 0 && job != NULL && ask_squeue(job, text, sizeof text))
+        left = deadline_slurm_seconds(text);
+    return left < 0 ? 0 : clock_seconds() + left;
+}

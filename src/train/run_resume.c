@@ -1,0 +1,143 @@
+/* From which checkpoint a run goes on. */
+#include "train/run_impl.h"
+
+#include "base/mem.h"
+#include <stdio.h>
+#include <string.h>
+
+/* STATUS_CONFIG if `then`, of the checkpoint `path`, is about another model than `now`. How long,
+ * how fast or how exactly it is trained may change under a run. */
+static enum status check_same(const struct config *now, const struct config *then, const char *path,
+                              struct error *err)
+{
+    struct config a = *now, b = *then;
+    char *left = NULL, *right = NULL;
+    a.train = b.train;
+    a.eval = b.eval;
+    a.model.vocab_size = b.model.vocab_size;
+    memcpy(a.data.dir, b.data.dir, sizeof a.data.dir);
+    a.solver.forward = b.solver.forward;
+    a.solver.backward = b.solver.backward;
+    a.gradient = b.gradient;
+    a.model.dropout = b.model.dropout;
+    a.model.dropatt = b.model.dropatt;
+    a.model.dropouti = b.model.dropouti;
+    a.model.dropouth = b.model.dropouth;
+    a.model.wdrop = b.model.wdrop;
+    a.model.emb_dropout = b.model.emb_dropout;
+    enum status status = config_to_json(&a, false, &left, err);
+    if (status == STATUS_OK)
+        status = config_to_json(&b, false, &right, err);
+    if (status == STATUS_OK && strcmp(left, right) != 0)
+        status = error_set(err, STATUS_CONFIG,
+                           "%s: its model section differs from the configuration given: choose "
+                           "another --out, or the configuration it was made with (deq info %s)",
+                           path, path);
+    mem_free(left);
+    mem_free(right);
+    return status;
+}
+
+/* Reads and checks the whole file: damage must show before the trainer is half restored. */
+static enum status check_whole(const char *path, struct error *err)
+{
+    struct checkpoint *file;
+    TRY(checkpoint_open(&file, path, err));
+    enum status status = checkpoint_verify(file, err);
+    checkpoint_close(file);
+    return status;
+}
+
+static bool is_damage(enum status status)
+{
+    return status == STATUS_DATA || status == STATUS_IO;
+}
+
+/* Takes the file into `path` if it is whole. A damaged one is named and skipped: *status stays the
+ * first damage, with its text in `err`. */
+static bool take_if_whole(const struct run *run, const char *name, char path[RUN_PATH],
+                          enum status *status, struct error *err)
+{
+    struct error why;
+    enum status found = run_path(run, path, name, &why);
+    if (found == STATUS_OK && !run_is_file(path))
+        return false;
+    if (found == STATUS_OK)
+        found = check_whole(path, &why);
+    if (found == STATUS_OK)
+        return true;
+    run_tell(run, "skipped, damaged: %.900s", why.text);
+    if (*status == STATUS_OK || !is_damage(found)) {
+        *status = found;
+        *err = why;
+    }
+    return false;
+}
+
+enum status run_find_checkpoint(const struct run *run, char path[RUN_PATH], struct error *err)
+{
+    enum status status = STATUS_OK;
+    char name[64];
+    int64_t *steps = NULL;
+    size_t count = 0;
+    if (run->options->resume == RESUME_FILE) {
+        if (snprintf(path, RUN_PATH, "%s", run->options->resume_file) >= RUN_PATH)
+            return error_set(err, STATUS_NOINPUT, "--resume: path too long");
+        return STATUS_OK;
+    }
+    if (take_if_whole(run, "last.bin", path, &status, err))
+        return STATUS_OK;
+    TRY(run_list_steps(run, &steps, &count, err));
+    bool found = false;
+    for (size_t i = 0; i < count && !found; i++) {
+        run_step_name(name, steps[i]);
+        found = take_if_whole(run, name, path, &status, err);
+    }
+    mem_free(steps);
+    if (found || take_if_whole(run, "best.bin", path, &status, err))
+        return STATUS_OK;
+    path[0] = '\0';
+    if (is_damage(status)) {
+        char first[sizeof err->text];
+        snprintf(first, sizeof first, "%.700s", err->text);
+        return error_set(err, status,
+                         "%s: none of its checkpoints is whole (%s); restore one, or begin again "
+                         "with another --out",
+                         run->options->dir, first);
+    }
+    return status;
+}
+
+/* What another number of processes changes. */
+static void tell_ranks(const struct run *run)
+{
+    long long before = (long long)run->trainer.state.ranks;
+    int now = dist_size(run->options->dist);
+    if (run->trainer.state.step > 0 && before != now)
+        run_tell(run,
+                 "%d processes, before it were %lld: the same batches, masks and memory, but sums "
+                 "in another order, so that losses differ by rounding from those of %lld",
+                 now, before, before);
+}
+
+enum status run_open_trainer(struct run *run, struct backend *be, const struct config *config,
+                             const char *path, struct error *err)
+{
+    struct snapshot from;
+    struct dist *dist = run->options->dist;
+    if (path[0] == '\0')
+        return trainer_create(&run->trainer, be, dist, config, NULL, err);
+    TRY(snapshot_open(&from, path, err));
+    enum status status = check_same(config, &from.config, path, err);
+    if (status == STATUS_OK)
+        status = trainer_create(&run->trainer, be, dist, config, &from, err);
+    if (status == STATUS_OK) {
+        run_tell(run, "continuing from %s at step %lld", path, (long long)from.state.step);
+        tell_ranks(run);
+    }
+    snapshot_close(&from);
+    const char *name = strrchr(path, '/');
+    if (run->options->resume != RESUME_FILE && name != NULL && strcmp(name, "/last.bin") == 0)
+        run->saved = run->trainer.state.step;
+    return status;
+}

@@ -1,0 +1,253 @@
+# Several processes that train one model, with the real program under mpirun.
+
+setup_file()
+{
+    export OMP_NUM_THREADS=1
+    # a rank more than cores is fine here, and root runs tests in containers
+    export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    # no search for networks: all processes are here
+    export OMPI_MCA_btl=self,vader OMPI_MCA_pml=ob1 OMPI_MCA_btl_vader_single_copy_mechanism=none
+    why=
+    command -v mpirun >/dev/null || why="no mpirun: apt-get install openmpi-bin"
+    [ -n "$why" ] || OMPI_COMM_WORLD_SIZE=2 "$DEQ" train --config /nonexistent 2>&1 </dev/null |
+        grep -q "built without MPI" && why="the program was built without MPI"
+    export why
+    [ -z "$why" ] || return 0
+    data=$BATS_FILE_TMPDIR/data
+    awk 'BEGIN { srand(7); split("the a king son of said and went to city house then he she light", w, " ")
+         for (i = 0; i < 500; i++) { n = 3 + int(rand() * 8); line = ""
+             for (j = 0; j < n; j++) line = line " " w[1 + int(rand() * rand() * 15)]; print line } }' \
+        > "$BATS_FILE_TMPDIR/text"
+    head -400 "$BATS_FILE_TMPDIR/text" > "$BATS_FILE_TMPDIR/train"
+    tail -100 "$BATS_FILE_TMPDIR/text" > "$BATS_FILE_TMPDIR/valid"
+    "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" --out "$data"
+    config=$BATS_FILE_TMPDIR/tiny.json
+    export config
+    cat > "$config" <<END
+{ "data": { "dir": "$data" },
+  "model": { "d_model": 16, "n_head": 2, "d_inner": 32, "dropout": 0.1, "dropatt": 0.1,
+             "init_std": 0.2, "tie_weights": false },
+  "train": { "steps": 12, "batch": 8, "tgt_len": 12, "mem_len": 8, "warmup_steps": 4, "lr": 5e-3,
+             "accumulate": 2, "pretrain_steps": 0, "eval_every": 6, "checkpoint_every": 4 },
+  "eval": { "batch": 4, "tgt_len": 12, "mem_len": 8, "max_iter": 12 } }
+END
+    runs=$BATS_FILE_TMPDIR
+    export runs
+    train 1 "$runs/one"
+    train 2 "$runs/two"
+    train 4 "$runs/four"
+}
+
+setup()
+{
+    [ -z "$why" ] || skip "$why"
+}
+
+# train RANKS DIR [OPTION]...
+train()
+{
+    local n=$1 dir=$2
+    shift 2
+    if [ "$n" -eq 1 ]; then
+        "$DEQ" train -q --config "$config" --out "$dir" "$@"
+    else
+        timeout 100 mpirun -np "$n" "$DEQ" train -q --config "$config" --out "$dir" "$@"
+    fi
+}
+
+digest()
+{
+    "$DEQ" info --json "$1" | sed 's/.*"weights_digest":"\([0-9a-f]*\)".*/\1/'
+}
+
+losses()
+{
+    sed -n 's/.*"event":"step".*"loss":\([-0-9.e]*\).*/\1/p; s/.*"event":"evaluation".*"nll":\([-0-9.e]*\).*/\1/p' \
+        "$1/log.jsonl"
+}
+
+# Whether the losses of two runs are as many and differ by at most $3.
+close()
+{
+    paste "$(losses "$1" > "$BATS_TEST_TMPDIR/a"; echo "$BATS_TEST_TMPDIR/a")" \
+        "$(losses "$2" > "$BATS_TEST_TMPDIR/b"; echo "$BATS_TEST_TMPDIR/b")" |
+        awk -v tol="$3" '{ d = $1 - $2; if (d < 0) d = -d; if (!(d <= tol)) bad++; n++; if (d > m) m = d }
+             END { print n " losses, largest difference " m; exit !(n == 14 && !bad) }'
+}
+
+# In float64 sums in another order differ by about 1e-16 of a gradient; 12 steps of Adam at a rate of
+# 5e-3, whose early steps divide a gradient by its own size, amplify that by less than 1e4. An error
+# of division (a stream read twice, another mask, a wrong scale) shows at 1e-3.
+@test "2 and 4 processes have the losses of one, in float64 to 1e-12" {
+    for n in 1 2 4; do
+        train $n "$BATS_TEST_TMPDIR/$n" --device ref
+    done
+    close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/2" 1e-12
+    close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/4" 1e-12
+}
+
+# Float32 rounds 5e8 times as coarsely: 1e-12 becomes 5e-4.
+@test "and in float32 to 5e-4" {
+    close "$runs/one" "$runs/two" 5e-4
+    close "$runs/one" "$runs/four" 5e-4
+}
+
+@test "two runs of 2 processes are the same, bit for bit" {
+    train 2 "$BATS_TEST_TMPDIR/again"
+    [ "$(digest "$BATS_TEST_TMPDIR/again/last.bin")" = "$(digest "$runs/two/last.bin")" ]
+    close "$BATS_TEST_TMPDIR/again" "$runs/two" 0
+}
+
+@test "one process writes: files and log are those of a run of one" {
+    [ "$(ls "$runs/one")" = "$(ls "$runs/two")" ]
+    [ "$(grep -c '"event":"step"' "$runs/two/log.jsonl")" -eq 12 ]
+    "$DEQ" info --check "$runs/two/last.bin" > "$BATS_TEST_TMPDIR/two"
+    "$DEQ" info --check "$runs/one/last.bin" > "$BATS_TEST_TMPDIR/one"
+    # the same sections, the segment memory of all streams among them
+    diff <(awk '/^  (u8|f32)/ { print $1, $2, $NF }' "$BATS_TEST_TMPDIR/one" | grep -v state) \
+        <(awk '/^  (u8|f32)/ { print $1, $2, $NF }' "$BATS_TEST_TMPDIR/two" | grep -v state)
+}
+
+@test "a run of 2 goes on with 2 bit for bit, and with 4 and 1 to rounding" {
+    for n in 2 4 1; do
+        train 2 "$BATS_TEST_TMPDIR/$n" --set train.steps=4 --set train.schedule=constant \
+            --set train.eval_every=6
+        train $n "$BATS_TEST_TMPDIR/$n" --set train.schedule=constant 2> "$BATS_TEST_TMPDIR/said"
+    done
+    train 2 "$BATS_TEST_TMPDIR/whole" --set train.schedule=constant
+    [ "$(digest "$BATS_TEST_TMPDIR/2/last.bin")" = "$(digest "$BATS_TEST_TMPDIR/whole/last.bin")" ]
+    # the evaluation at step 4, the end of the first part, is one more
+    for n in 4 1; do
+        sed -i '/"event":"evaluation","step":4,/d' "$BATS_TEST_TMPDIR/$n/log.jsonl"
+        close "$BATS_TEST_TMPDIR/whole" "$BATS_TEST_TMPDIR/$n" 5e-4
+    done
+}
+
+@test "another number of processes says what it changes" {
+    cp -r "$runs/two" "$BATS_TEST_TMPDIR/run"
+    run "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/run" --set train.steps=13
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"1 processes, before it were 2: the same batches"* ]]
+}
+
+@test "train.zero gives the same bits, also when continued, also by other numbers of processes" {
+    train 2 "$BATS_TEST_TMPDIR/zero" --set train.zero=true --set train.optimizer=adamw \
+        --set train.weight_decay=0.1
+    train 2 "$BATS_TEST_TMPDIR/plain" --set train.optimizer=adamw --set train.weight_decay=0.1
+    [ "$(digest "$BATS_TEST_TMPDIR/zero/last.bin")" = "$(digest "$BATS_TEST_TMPDIR/plain/last.bin")" ]
+    close "$BATS_TEST_TMPDIR/zero" "$BATS_TEST_TMPDIR/plain" 0
+    for zero in true false; do
+        for n in 4; do
+            cp -r "$BATS_TEST_TMPDIR/zero" "$BATS_TEST_TMPDIR/$zero$n"
+            train $n "$BATS_TEST_TMPDIR/$zero$n" --set train.zero=$zero --set train.steps=16 \
+                --set train.optimizer=adamw --set train.weight_decay=0.1
+        done
+    done
+    [ "$(digest "$BATS_TEST_TMPDIR/true4/last.bin")" = "$(digest "$BATS_TEST_TMPDIR/false4/last.bin")" ]
+}
+
+@test "a signal to one process stops all, saved, with exit code 75" {
+    timeout 100 mpirun -np 2 sh -c 'echo $$ > '"$BATS_TEST_TMPDIR"'/pid.$OMPI_COMM_WORLD_RANK
+        exec "$0" "$@"' "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/run" \
+        --set train.steps=1000000 --set train.eval_every=0 --set train.checkpoint_every=0 \
+        2> "$BATS_TEST_TMPDIR/said" &
+    pid=$!
+    for i in $(seq 500); do
+        ! grep -q "^step" "$BATS_TEST_TMPDIR/said" || break
+        sleep 0.02
+    done
+    kill -USR1 "$(cat "$BATS_TEST_TMPDIR/pid.1")" # not the one that writes
+    status=0
+    wait "$pid" || status=$?
+    cat "$BATS_TEST_TMPDIR/said"
+    [ "$status" -eq 75 ]
+    [ "$(grep -c "asked to stop: saved at step" "$BATS_TEST_TMPDIR/said")" -eq 1 ]
+    "$DEQ" info --check "$BATS_TEST_TMPDIR/run/last.bin"
+}
+
+@test "a process that dies ends the job within seconds; the run goes on from its checkpoint" {
+    for victim in 0 1; do
+        timeout 100 mpirun -np 2 sh -c 'echo $$ > '"$BATS_TEST_TMPDIR"'/pid.$OMPI_COMM_WORLD_RANK
+            exec "$0" "$@"' "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/run" \
+            --set train.steps=1000000 --set train.eval_every=0 --set train.checkpoint_every=2 \
+            > "$BATS_TEST_TMPDIR/said" 2>&1 &
+        pid=$!
+        for i in $(seq 500); do
+            ! grep -q "^step" "$BATS_TEST_TMPDIR/said" || [ ! -s "$BATS_TEST_TMPDIR/run/last.bin" ] || break
+            sleep 0.02
+        done
+        kill -KILL "$(cat "$BATS_TEST_TMPDIR/pid.$victim")"
+        start=$(date +%s)
+        status=0
+        wait "$pid" || status=$?
+        cat "$BATS_TEST_TMPDIR/said"
+        [ "$status" -ne 0 ]
+        [ $(($(date +%s) - start)) -le 10 ]
+        grep -q "rank $victim.*signal 9" "$BATS_TEST_TMPDIR/said"
+        "$DEQ" info --check "$BATS_TEST_TMPDIR/run/last.bin"
+    done
+    steps=$("$DEQ" info --json "$BATS_TEST_TMPDIR/run/last.bin" | sed 's/.*"step":\([0-9]*\).*/\1/')
+    train 2 "$BATS_TEST_TMPDIR/run" --set train.steps=$((steps + 2)) --set train.eval_every=0
+}
+
+@test "an error is told once, by the process that met it, and ends the job with its code" {
+    run train 2 "$BATS_TEST_TMPDIR/run" --set data.dir=/nonexistent
+    [ "$status" -eq 66 ]
+    [ "$(grep -c "deq tokenize" <<< "$output")" -eq 1 ]
+    [ ! -e "$BATS_TEST_TMPDIR/run" ]
+    run train 2 "$BATS_TEST_TMPDIR/run" --set train.batch=6
+    [ "$status" -eq 78 ]
+    [[ "$output" == *"train.batch: 6 cannot be divided among 2 processes"*"multiple of 4"* ]]
+    mkdir "$BATS_TEST_TMPDIR/mine"
+    echo precious > "$BATS_TEST_TMPDIR/mine/notes"
+    run train 2 "$BATS_TEST_TMPDIR/mine"
+    [ "$status" -eq 73 ]
+    [ "$(ls "$BATS_TEST_TMPDIR/mine")" = notes ]
+}
+
+@test "a full disk ends the job with one message and leaves the checkpoint before" {
+    train 2 "$BATS_TEST_TMPDIR/run" --set train.steps=4
+    before=$(digest "$BATS_TEST_TMPDIR/run/last.bin")
+    # with SIGXFSZ ignored a write that goes too far is an error
+    timeout 100 mpirun -np 2 sh -c 'trap "" XFSZ; echo $$ > '"$BATS_TEST_TMPDIR"'/pid.$OMPI_COMM_WORLD_RANK
+        exec "$0" "$@"' "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/run" \
+        --set train.steps=100000 --set train.eval_every=0 --set train.log_every=1000 \
+        --set train.checkpoint_every=500 > "$BATS_TEST_TMPDIR/said" 2>&1 &
+    pid=$!
+    for i in $(seq 500); do
+        ! grep -q "^step" "$BATS_TEST_TMPDIR/said" || break
+        sleep 0.02
+    done
+    prlimit --pid "$(cat "$BATS_TEST_TMPDIR/pid.0")" --fsize=20000
+    status=0
+    wait "$pid" || status=$?
+    cat "$BATS_TEST_TMPDIR/said"
+    [ "$status" -eq 74 ]
+    [ "$(grep -c "file size limit reached" "$BATS_TEST_TMPDIR/said")" -eq 1 ]
+    [ "$(digest "$BATS_TEST_TMPDIR/run/last.bin")" = "$before" ]
+}
+
+@test "sums that span several buckets are those in the order of ranks, bit for bit" {
+    for n in 1 2 3 4; do
+        run timeout 100 mpirun -np $n "$(dirname "$DEQ")/tests/tools/dist_sums"
+        [ "$status" -eq 0 ]
+        [[ "$output" == "$n ranks, "*" 0 wrong" ]]
+    done
+}
+
+# The output layer has more than a bucket of its own, which is summed beside the backward solve. Words
+# that occur once have gradients near the size of rounding, which Adam divides by their own size: a
+# looser tolerance than above.
+@test "a model of several buckets has the losses of one process, in float64 to 1e-9" {
+    seq 1 12000 | awk '{ printf "w%d%s", $1, $1 % 8 ? " " : "\n" }' > "$BATS_TEST_TMPDIR/text"
+    "$DEQ" tokenize --train "$BATS_TEST_TMPDIR/text" --out "$BATS_TEST_TMPDIR/data"
+    for n in 1 3; do
+        train $n "$BATS_TEST_TMPDIR/$n" --device ref --set data.dir="$BATS_TEST_TMPDIR/data" \
+            --set model.d_model=192 --set model.init_std=0.02 --set train.accumulate=1 \
+            --set train.batch=3 --set train.tgt_len=3 --set train.steps=3 \
+            --set train.eval_every=0 --set train.checkpoint_every=0
+        losses "$BATS_TEST_TMPDIR/$n" > "$BATS_TEST_TMPDIR/loss$n"
+    done
+    paste "$BATS_TEST_TMPDIR/loss1" "$BATS_TEST_TMPDIR/loss3" |
+        awk '{ d = $1 - $2; if (!(d * d <= 1e-18)) bad++; n++ } END { exit !(n == 3 && !bad) }'
+}
