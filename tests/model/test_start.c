@@ -25,7 +25,7 @@ static void must(enum status status, const struct error *err)
         fail_msg("%s", err->text);
 }
 
-static void set_up(struct fixture *f)
+static void set_up(struct fixture *f, bool train)
 {
     struct error err;
     const struct config_model model = {.start = START_LINEAR};
@@ -33,7 +33,7 @@ static void set_up(struct fixture *f)
     params_init(&f->params, &f->be);
     must(start_declare(&f->params, &model, W, E, &err), &err);
     must(params_commit(&f->params, true, &err), &err);
-    must(start_create(&f->start, &f->params, &model, B, L, W, E, &err), &err);
+    must(start_create(&f->start, &f->params, &model, B, L, W, E, train, &err), &err);
     must(op_alloc(&f->be, &f->e, DTYPE_F64, 3, B, L, E, 1, &err), &err);
     must(op_alloc(&f->be, &f->z, DTYPE_F64, 3, B, L, W, 1, &err), &err);
     op_fill_normal(&f->be, &f->e, 1, (struct rng_key){1, 1});
@@ -59,25 +59,50 @@ static double number(const struct tensor *t, int64_t i)
     return ((const double *)t->data)[i];
 }
 
+/* z_0 against its formula; `before`: e_{-1} of each sequence [B,E], or NULL: 0. */
+static void expect_map(struct fixture *f, const double *before)
+{
+    struct tensor z0 = start_eval(&f->start, &f->be, &f->e);
+    for (int64_t i = 0; i < B * L * W; i++) {
+        int64_t row = i / W, w = i % W, t = row % L, b = row / L;
+        double want = number(&f->start.bias.w, w);
+        for (int64_t k = 0; k < E; k++) {
+            double previous = before != NULL ? before[b * E + k] : 0;
+            if (t > 0)
+                previous = number(&f->e, (row - 1) * E + k);
+            want += number(&f->start.current.w, w * E + k) * number(&f->e, row * E + k) +
+                    number(&f->start.previous.w, w * E + k) * previous;
+        }
+        assert_true(fabs(number(&z0, i) - want) <= 1e-12);
+    }
+}
+
 static void maps_two_embeddings(void **state)
 {
     (void)state;
     struct fixture f;
-    set_up(&f);
-    struct tensor z0 = start_eval(&f.start, &f.be, &f.e);
-    for (int64_t b = 0; b < B; b++)
-        for (int64_t t = 0; t < L; t++)
-            for (int64_t w = 0; w < W; w++) {
-                double want = number(&f.start.bias.w, w);
-                for (int64_t k = 0; k < E; k++) {
-                    want +=
-                        number(&f.start.current.w, w * E + k) * number(&f.e, (b * L + t) * E + k);
-                    if (t > 0)
-                        want += number(&f.start.previous.w, w * E + k) *
-                                number(&f.e, (b * L + t - 1) * E + k);
-                }
-                assert_true(fabs(number(&z0, (b * L + t) * W + w) - want) <= 1e-12);
-            }
+    set_up(&f, true);
+    expect_map(&f, NULL);
+    start_remember(&f.start, &f.be, &f.e);
+    expect_map(&f, NULL);
+    tear_down(&f);
+}
+
+/* Outside of training the last embedding of the segment before is known. */
+static void remembers_the_last_embedding(void **state)
+{
+    (void)state;
+    struct fixture f;
+    double before[B * E];
+    set_up(&f, false);
+    expect_map(&f, NULL);
+    for (int64_t i = 0; i < B * E; i++)
+        before[i] = number(&f.e, (i / E * L + L - 1) * E + i % E);
+    start_remember(&f.start, &f.be, &f.e);
+    op_fill_normal(&f.be, &f.e, 1, (struct rng_key){1, 3});
+    expect_map(&f, before);
+    start_forget(&f.start);
+    expect_map(&f, NULL);
     tear_down(&f);
 }
 
@@ -98,7 +123,7 @@ static void follows_the_distance(void **state)
     const double step = 1e-5;
     struct fixture f;
     double factor = 0;
-    set_up(&f);
+    set_up(&f, true);
     (void)start_eval(&f.start, &f.be, &f.e);
     start_fit(&f.start, &f.be, &f.e, &f.z);
     for (int i = 0; i < f.params.count; i++) {
@@ -131,7 +156,7 @@ static void nothing_without_it(void **state)
     params_init(&f.params, &f.be);
     must(start_declare(&f.params, &model, W, E, &err), &err);
     assert_int_equal(f.params.count, 0);
-    must(start_create(&f.start, &f.params, &model, B, L, W, E, &err), &err);
+    must(start_create(&f.start, &f.params, &model, B, L, W, E, true, &err), &err);
     assert_null(start_eval(&f.start, &f.be, &f.e).data);
     assert_int_equal(f.be.bytes, 0);
     backend_close(&f.be);
@@ -141,6 +166,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(maps_two_embeddings),
+        cmocka_unit_test(remembers_the_last_embedding),
         cmocka_unit_test(follows_the_distance),
         cmocka_unit_test(nothing_without_it),
     };
