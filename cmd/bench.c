@@ -1,6 +1,7 @@
 /* deq bench: how fast, and how near to what the machine can do. */
 #include "bench_gradient.h"
 #include "bench_machine.h"
+#include "bench_memory.h"
 #include "bench_report.h"
 #include "commands.h"
 #include "device.h"
@@ -12,6 +13,7 @@
 static const char usage[] =
     "usage: deq bench train|solve [--config FILE] [--set KEY=VALUE]... [--steps N] [--threads N] "
     "[--json]\n"
+    "       deq bench memory [--set KEY=VALUE]... [--plot FILE] [--threads N] [--json]\n"
     "       deq bench gradient --checkpoint FILE [OPTION]...\n"
     "\n"
     "Times training steps (train) or segments of evaluation (solve) on random tokens and sets "
@@ -32,6 +34,19 @@ static const char usage[] =
     "peak_bytes,\n"
     "                       ops[], ...\n"
     "  -h, --help           this help\n"
+    "\n"
+    "memory\n"
+    "Trains a few steps of each method at the same width, batch and length, each in a process of\n"
+    "its own: equilibria at 1 to 200 evaluations of f, explicit networks of 1 to 70 layers, with\n"
+    "and without recomputation. Prints the memory of each by what it is for, and the process's\n"
+    "own peak.\n"
+    "\n"
+    "      --set KEY=VALUE  change a key of the common setting (width 128, inner width 512,\n"
+    "                       trellis 192 + 64, 8 streams of 64 positions and 64 of memory)\n"
+    "      --plot FILE      also draw it, FILE.png or FILE.svg (needs gnuplot)\n"
+    "      --threads N      processor threads (default: all)\n"
+    "      --json           one JSON object: rows[], reduction_vs_trellis70,\n"
+    "                       reduction_vs_transformer16 and 18, variation_10_to_200\n"
     "\n" BENCH_GRADIENT_USAGE;
 
 enum {
@@ -93,7 +108,7 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
     r->what = optind < argc ? argv[optind] : "";
     if (optind + 1 != argc || (strcmp(r->what, "train") != 0 && strcmp(r->what, "solve") != 0))
         return error_set(err, STATUS_USAGE,
-                         "want what to measure: deq bench train, solve or gradient");
+                         "want what to measure: deq bench train, solve, memory or gradient");
     return STATUS_OK;
 }
 
@@ -139,6 +154,8 @@ out:
 
 static enum status run_command(int argc, char **argv, struct error *err)
 {
+    if (argc > 1 && strcmp(argv[1], "memory") == 0)
+        return bench_memory(argc - 1, argv + 1, err);
     struct request r = {.steps = 20};
     struct config config;
     if (argc > 1 && strcmp(argv[1], "gradient") == 0)

@@ -270,6 +270,10 @@ static void write_result(struct json_writer *w, const struct evaluation_result *
 {
     json_write_real(w, "ppl", r->ppl);
     json_write_real(w, "nll", r->nll);
+    if (isfinite(r->nll_recall)) {
+        json_write_real(w, "nll_recall", r->nll_recall);
+        json_write_real(w, "recalled", r->recalled);
+    }
     json_write_int(w, "tokens", r->tokens);
     json_write_real(w, "ppl_word", r->ppl_word);
     json_write_real(w, "bits_per_byte", r->bits_per_byte);
@@ -328,8 +332,12 @@ static void print_report(const struct evaluation *e, const struct request *r,
 {
     printf("%s (step %lld) on %s of %s\n", r->checkpoint, (long long)e->from.state.step, r->split,
            e->config.data.dir);
-    printf("  perplexity     %.3f per token (nll %.5f), %.3f per word, %.4f bits per byte\n",
-           m->ppl, m->nll, m->ppl_word, m->bits_per_byte);
+    if (isfinite(m->nll_recall))
+        printf("  loss           %.4g over all positions, %.4g a recalled symbol (%.3f %% right)\n",
+               m->nll, m->nll_recall, 100 * m->recalled);
+    else
+        printf("  perplexity     %.3f per token (nll %.5f), %.3f per word, %.4f bits per byte\n",
+               m->ppl, m->nll, m->ppl_word, m->bits_per_byte);
     printf("  tokens scored  %lld of %lld; %lld streams, segments of %lld, memory of %lld\n",
            (long long)m->tokens, (long long)stream_tokens(e->stream),
            (long long)e->config.eval.batch, (long long)e->config.eval.tgt_len,

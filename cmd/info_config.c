@@ -51,6 +51,7 @@ static enum status print_json(const struct info_request *request, const char *te
     info_json_begin(&w, request, "config");
     if (params->count > 0) {
         json_write_int(&w, "parameters", params_distinct(params, NULL));
+        json_write_int(&w, "parameters_reported", params_reported(params));
         json_write_object(&w, "parameters_by_part");
         for (int p = 0; p < PARTS; p++)
             json_write_int(&w, parts[p], params_distinct(params, parts[p]));
@@ -77,6 +78,11 @@ static void print_text(const char *text, const struct config *config, const stru
         fprintf(stderr, "%s%s %lld", p > 0 ? ", " : "", parts[p],
                 (long long)params_distinct(params, parts[p]));
     fprintf(stderr, ") for a vocabulary of %lld\n", (long long)config->model.vocab_size);
+    if (params_reported(params) != params_distinct(params, NULL))
+        fprintf(stderr,
+                "            %lld with those counted twice that share their storage, as the "
+                "published code reports\n",
+                (long long)params_reported(params));
 }
 
 enum status info_config(const struct info_request *request, char *const *set, int set_count,

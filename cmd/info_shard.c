@@ -102,6 +102,10 @@ static enum status print_json(const struct info_request *request, const struct s
     json_write_bool(&w, "byte_level", h->bytes);
     json_write_int(&w, "split_text_bytes", h->text_bytes);
     json_write_int(&w, "split_words", h->words);
+    if (h->sequence > 0) {
+        json_write_int(&w, "record_positions", h->sequence);
+        json_write_int(&w, "record_recall", h->recall);
+    }
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)h->payload_hash);
     json_write_string(&w, "checksum", hash);
     if (request->check)
@@ -117,6 +121,9 @@ static void print_text(const struct info_request *request, const struct shard_he
     printf("ids         %d bytes each%s\n", (int)h->width, h->bytes ? ", bytes of text" : "");
     printf("vocabulary  %lld, hash %016llx\n", (long long)h->vocab_size,
            (unsigned long long)h->vocab_hash);
+    if (h->sequence > 0)
+        printf("records     of %lld inputs and as many targets, the last %lld recalled\n",
+               (long long)h->sequence, (long long)h->recall);
     printf("split       %lld bytes of text, %lld words\n", (long long)h->text_bytes,
            (long long)h->words);
     printf("checksum    %016llx %s\n", (unsigned long long)h->payload_hash,

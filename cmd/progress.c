@@ -98,7 +98,7 @@ static void on_step(void *ctx, const struct trainer *t, const struct step_report
     char left[16];
     progress_duration((double)(c->steps - r->step) * p->step_time, left);
     begin_line(p);
-    fprintf(stderr, "step %lld/%lld  loss %.3f  ppl %.1f  lr %.2e  |g| %.3f", (long long)r->step,
+    fprintf(stderr, "step %lld/%lld  loss %#.4g  ppl %.1f  lr %.2e  |g| %.3f", (long long)r->step,
             (long long)c->steps, p->loss, exp(p->loss), r->lr, r->grad_norm);
     print_solves(r);
     fprintf(stderr, "  %.0f tok/s  ETA %s", (double)r->tokens / p->step_time, left);
@@ -122,9 +122,14 @@ static void on_evaluation(void *ctx, const struct trainer *t, const struct evalu
 {
     struct progress *p = ctx;
     begin_line(p);
-    fprintf(stderr, "step %lld: validation ppl %.2f (nll %.4f)%s, %.1f evaluations, res %.1e",
-            (long long)t->state.step, r->ppl, r->nll, best ? ", best so far" : "", r->nfe_mean,
-            r->rel_mean);
+    if (isfinite(r->nll_recall))
+        fprintf(stderr, "step %lld: validation loss %.3g, %.3g a recalled symbol (%.2f %% right)%s",
+                (long long)t->state.step, r->nll, r->nll_recall, 100 * r->recalled,
+                best ? ", best so far" : "");
+    else
+        fprintf(stderr, "step %lld: validation ppl %.2f (nll %.4f)%s", (long long)t->state.step,
+                r->ppl, r->nll, best ? ", best so far" : "");
+    fprintf(stderr, ", %.1f evaluations, res %.1e", r->nfe_mean, r->rel_mean);
     if (isfinite(r->leak_max))
         fprintf(stderr, ", leak %.1e", r->leak_max);
     fprintf(stderr, ", %.0f tok/s\n", r->tokens_per_s);

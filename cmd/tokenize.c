@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "options.h"
 
+#include "io/copy_memory.h"
 #include "io/tokenize.h"
 
 #include <inttypes.h>
@@ -13,6 +14,7 @@
 
 static const char usage[] =
     "usage: deq tokenize --train FILE [--valid FILE] [--test FILE] --out DIR [OPTION]...\n"
+    "       deq tokenize --task copy-memory [--delay N] --out DIR [OPTION]...\n"
     "\n"
     "Turns text into DIR/vocab.txt (one word a line, in the order of ids) and shards of token ids\n"
     "(DIR/train-00000.bin, ...), which the other subcommands read.\n"
@@ -37,6 +39,13 @@ static const char usage[] =
     "  --vocab FILE        use this vocabulary (a vocab.txt) instead of counting\n"
     "  --unk map|error     words outside the vocabulary: make them <unk>, or stop at the first\n"
     "                      (default: map if the vocabulary has <unk>)\n"
+    "\n"
+    "Tasks, made instead of read:\n"
+    "  --task copy-memory  ten symbols of 1..8, zeros, a 9, and the symbols are to be given "
+    "again:\n"
+    "                      20,000 sequences of N + 20 to train on, 400 to validate, 2,000 to test\n"
+    "  --delay N           steps from a symbol to its recall (default 400)\n"
+    "  --seed N            of the symbols (default 1111)\n"
     "\n"
     "Output:\n"
     "  --shard-tokens N    tokens in a shard (default 16777216)\n"
@@ -64,6 +73,9 @@ enum option_id {
     OPT_SHARD_TOKENS,
     OPT_FORCE,
     OPT_JSON,
+    OPT_TASK,
+    OPT_DELAY,
+    OPT_SEED,
     OPT_HELP = 'h'
 };
 
@@ -82,6 +94,9 @@ static const struct option options[] = {
     {"shard-tokens", required_argument, NULL, OPT_SHARD_TOKENS},
     {"force", no_argument, NULL, OPT_FORCE},
     {"json", no_argument, NULL, OPT_JSON},
+    {"task", required_argument, NULL, OPT_TASK},
+    {"delay", required_argument, NULL, OPT_DELAY},
+    {"seed", required_argument, NULL, OPT_SEED},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -89,7 +104,12 @@ static const struct option options[] = {
 struct request {
     struct tokenize_config config;
     bool words, unk_given, json, help;
+    bool task;           /* copy-memory, the only one */
+    int64_t delay, seed; /* -1: not given */
 };
+
+/* A sequence beyond this is no longer a test of memory but of patience. */
+enum { DELAY_MAX = 100000, DELAY = 400, SEED = 1111 };
 
 /* More than any text has, and small enough for sums. */
 static const int64_t count_max = INT64_C(1) << 40;
@@ -144,6 +164,15 @@ static enum status take_option(struct request *r, int option, struct error *err)
     case OPT_JSON:
         r->json = true;
         return STATUS_OK;
+    case OPT_TASK:
+        r->task = strcmp(optarg, "copy-memory") == 0;
+        if (r->task)
+            return STATUS_OK;
+        return error_set(err, STATUS_USAGE, "--task: want copy-memory, got \"%s\"", optarg);
+    case OPT_DELAY:
+        return options_int("--delay", optarg, 1, DELAY_MAX, &r->delay, err);
+    case OPT_SEED:
+        return options_int("--seed", optarg, 0, count_max, &r->seed, err);
     default:
         r->help = true;
         return STATUS_OK;
@@ -155,7 +184,15 @@ static enum status check_request(const struct request *r, struct error *err)
 {
     const struct tokenize_config *c = &r->config;
     const char *wrong = NULL;
-    if (c->text[SPLIT_TRAIN] == NULL)
+    bool text = r->words || c->bytes || c->lower || c->min_count > 0 || c->max_vocab > 0 ||
+                c->vocab != NULL || r->unk_given;
+    for (int i = 0; i < SPLITS; i++)
+        text = text || c->text[i] != NULL;
+    if (r->task && text)
+        wrong = "--task makes its own tokens: options of texts and vocabularies have no meaning";
+    else if (!r->task && (r->delay >= 0 || r->seed >= 0))
+        wrong = "--delay and --seed are those of --task copy-memory";
+    else if (!r->task && c->text[SPLIT_TRAIN] == NULL)
         wrong = "--train FILE is missing";
     else if (c->out == NULL || c->out[0] == '\0')
         wrong = "--out DIR is missing";
@@ -219,8 +256,10 @@ static void show_progress(void *context, const char *what, int64_t done, int64_t
 static void print_text(const struct request *r, const struct tokenize_result *x, double seconds)
 {
     printf("vocabulary  %" PRId64 " %s\n", x->vocab, r->config.bytes ? "bytes" : "words");
+    if (r->task)
+        printf("sequences   of %" PRId64 " positions\n", copy_memory_length(r->delay));
     for (int i = 0; i < SPLITS; i++) {
-        if (r->config.text[i] == NULL)
+        if (r->config.text[i] == NULL && !r->task)
             continue;
         printf("%-11s %" PRId64 " tokens", split_name(i), x->tokens[i]);
         if (x->unknown[i] > 0)
@@ -241,9 +280,23 @@ static void print_json(const struct tokenize_result *x, double seconds)
            x->bytes, seconds, (double)x->bytes * 1e-6 / seconds, x->shards);
 }
 
+static enum status make_task(const struct request *r, struct tokenize_result *result,
+                             struct error *err)
+{
+    struct copy_memory_config c = {
+        .delay = r->delay,
+        .out = r->config.out,
+        .force = r->config.force,
+        .sequences = {COPY_MEMORY_TRAIN, COPY_MEMORY_VALID, COPY_MEMORY_TEST},
+        .shard_tokens = r->config.shard_tokens,
+        .seed = (uint64_t)r->seed,
+    };
+    return copy_memory_run(&c, result, err);
+}
+
 static enum status run(int argc, char **argv, struct error *err)
 {
-    struct request r = {0};
+    struct request r = {.delay = -1, .seed = -1};
     struct tokenize_result result;
     struct progress progress = {0};
     TRY(parse(argc, argv, &r, err));
@@ -256,7 +309,10 @@ static enum status run(int argc, char **argv, struct error *err)
         r.config.progress_context = &progress;
     }
     double start = now();
-    enum status status = tokenize_run(&r.config, &result, err);
+    r.delay = r.delay < 0 ? DELAY : r.delay;
+    r.seed = r.seed < 0 ? SEED : r.seed;
+    enum status status =
+        r.task ? make_task(&r, &result, err) : tokenize_run(&r.config, &result, err);
     double seconds = now() - start;
     if (progress.shown)
         fprintf(stderr, "\r%60s\r", "");

@@ -12,6 +12,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 
 static const char magic[8] = {'D', 'E', 'Q', 'S', 'H', 'A', 'R', 'D'};
 
+enum { FLAG_RECORDS = 2 };
+
 int32_t shard_width(int64_t vocab_size)
 {
     return vocab_size <= 65536 ? 2 : 4;
@@ -49,7 +51,7 @@ void shard_header_encode(const struct shard_header *h, unsigned char out[SHARD_H
     put32(out + 8, SHARD_VERSION);
     put32(out + 12, SHARD_HEADER_BYTES);
     put32(out + 16, h->width);
-    put32(out + 20, h->bytes);
+    put32(out + 20, h->bytes | (h->sequence > 0 ? FLAG_RECORDS : 0));
     put32(out + 24, h->index);
     put32(out + 28, h->count);
     put64(out + 32, (uint64_t)h->tokens);
@@ -60,6 +62,8 @@ void shard_header_encode(const struct shard_header *h, unsigned char out[SHARD_H
     put64(out + 72, (uint64_t)h->text_bytes);
     put64(out + 80, (uint64_t)h->words);
     put64(out + 88, h->payload_hash);
+    put64(out + 96, (uint64_t)h->sequence);
+    put64(out + 104, (uint64_t)h->recall);
     put64(out + 120, XXH3_64bits(out, 120));
 }
 
@@ -70,6 +74,16 @@ static bool take(int64_t *to, uint64_t value, int64_t max)
         return false;
     *to = (int64_t)value;
     return true;
+}
+
+/* Both numbers of records, or none of them; only whole records. */
+static bool plausible_records(struct shard_header *h, const unsigned char *in)
+{
+    bool records = (get32(in + 20) & FLAG_RECORDS) != 0;
+    if (!take(&h->sequence, get64(in + 96), INT32_MAX) ||
+        !take(&h->recall, get64(in + 104), h->sequence) || records != (h->sequence > 0))
+        return false;
+    return !records || h->split_tokens % (2 * h->sequence) == 0;
 }
 
 static bool plausible(struct shard_header *h, const unsigned char *in)
@@ -88,7 +102,8 @@ static bool plausible(struct shard_header *h, const unsigned char *in)
            take(&h->text_bytes, get64(in + 72), most) &&
            take(&h->words, get64(in + 80), h->split_tokens) && h->vocab_size >= 1 &&
            h->width == shard_width(h->vocab_size) && h->count <= SHARD_COUNT_MAX &&
-           h->index < h->count && (get32(in + 20) & ~INT64_C(1)) == 0;
+           h->index < h->count && (get32(in + 20) & ~(INT64_C(1) | FLAG_RECORDS)) == 0 &&
+           plausible_records(h, in);
 }
 
 enum status shard_header_decode(struct shard_header *h, const unsigned char in[SHARD_HEADER_BYTES],

@@ -9,7 +9,7 @@
  *        8    4  version, 1
  *       12    4  bytes of this header, 128
  *       16    4  bytes of one id: 2 or 4
- *       20    4  flags: bit 0 = ids are bytes of text
+ *       20    4  flags: bit 0 = ids are bytes of text; bit 1 = records, not a text
  *       24    4  number of this shard, from 0
  *       28    4  number of shards of the split
  *       32    8  tokens in this shard (the file ends after them)
@@ -20,7 +20,9 @@
  *       72    8  bytes of the text of the split (for bits per byte)
  *       80    8  words of the split: its tokens without <eos>
  *       88    8  XXH3 (64 bits) of the ids as stored
- *       96   24  zero
+ *       96    8  records: positions S of one; a record is S inputs, then their S targets. Text: 0
+ *      104    8  records: positions at the end of each that its task is about (all are scored)
+ *      112    8  zero
  *      120    8  XXH3 (64 bits) of the 120 bytes before
  */
 #ifndef DEQ_IO_SHARD_H
@@ -51,6 +53,7 @@ struct shard_header {
     int64_t text_bytes;
     int64_t words;
     uint64_t payload_hash;
+    int64_t sequence, recall; /* of records; 0 in a text */
 };
 
 /* Bytes of one id for a vocabulary of this size. */
@@ -78,6 +81,10 @@ struct shard_writer;
 enum status shard_writer_open(struct shard_writer **out, const char *dir, const char *split,
                               int64_t shard_tokens, int64_t vocab_size, uint64_t vocab_hash,
                               bool bytes, struct error *err);
+
+/* Makes it a split of records, before anything is appended: S = sequence inputs and S targets each,
+ * of which the last `recall` are what the task is about. */
+void shard_writer_records(struct shard_writer *w, int64_t sequence, int64_t recall);
 
 /* Appends `count` ids as stored: shard_width(vocab_size) bytes each. */
 enum status shard_writer_append(struct shard_writer *w, const void *ids, int64_t count,

@@ -71,8 +71,8 @@ static enum status check_member(const struct shard_set *s, int64_t index, const 
                          "tokenize again with --force",
                          path);
     if (h->index != index || h->first != first || h->count != a->count ||
-        h->split_tokens != a->split_tokens || h->text_bytes != a->text_bytes ||
-        h->words != a->words || h->bytes != a->bytes ||
+        h->split_tokens != a->split_tokens || h->sequence != a->sequence ||
+        h->text_bytes != a->text_bytes || h->words != a->words || h->bytes != a->bytes ||
         (index == a->count - 1 && h->first + h->tokens != h->split_tokens))
         return error_set(err, STATUS_DATA,
                          "%s: not part %lld of this split (renamed, or of another run); run deq "

@@ -56,6 +56,13 @@ out:
     return status;
 }
 
+void shard_writer_records(struct shard_writer *w, int64_t sequence, int64_t recall)
+{
+    assert(w->count == 0 && sequence >= 1 && recall >= 0 && recall <= sequence);
+    w->header.sequence = sequence;
+    w->header.recall = recall;
+}
+
 /* Records the last shard's checksum; its header follows in shard_writer_finish. */
 static enum status end_shard(struct shard_writer *w, struct error *err)
 {

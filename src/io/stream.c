@@ -17,7 +17,7 @@ enum half_state { HALF_IDLE, HALF_WANTED, HALF_FILLING, HALF_READY };
 struct half {
     enum half_state state;
     int64_t first, count;
-    int32_t *tokens; /* borrows from `buffers`; [B][span * L + 1], rows used up to their need */
+    int32_t *tokens; /* borrows from `buffers`; [B][row], rows used up to their need */
     enum status status;
     struct error err;
 };
@@ -25,9 +25,12 @@ struct half {
 struct stream {
     struct shard_set *set; /* owns */
     int64_t B, L;
+    bool records;
     int64_t n_step;   /* tokens of a stream */
     int64_t segments; /* in an epoch */
+    int64_t step;     /* tokens from one segment to the next */
     int64_t span;     /* segments a half can hold */
+    int64_t row;      /* tokens of a stream in a half: span * step, and in a text one more */
     int32_t *buffers; /* owns; both halves */
     int32_t *batch;   /* owns; input and target, [2][B][L] */
     void *scratch;    /* owns; the reading thread's */
@@ -48,18 +51,17 @@ struct stream {
 static int64_t segment_length(const struct stream *s, int64_t k)
 {
     int64_t left = s->n_step - 1 - k * s->L;
-    return left < s->L ? left : s->L;
+    return s->records || left >= s->L ? s->L : left;
 }
 
 static enum status fill_half(const struct stream *s, struct half *h, struct error *err)
 {
-    int64_t row = s->span * s->L + 1;
-    int64_t from = h->first * s->L;
+    int64_t from = h->first * s->step;
     int64_t last = h->first + h->count - 1;
-    int64_t count = last * s->L + segment_length(s, last) + 1 - from;
+    int64_t end = s->records ? (last + 1) * s->step : last * s->L + segment_length(s, last) + 1;
     for (int64_t b = 0; b < s->B; b++)
-        TRY(shard_set_read(s->set, b * s->n_step + from, count, h->tokens + b * row, s->scratch,
-                           SCRATCH_BYTES, err));
+        TRY(shard_set_read(s->set, b * s->n_step + from, end - from, h->tokens + b * s->row,
+                           s->scratch, SCRATCH_BYTES, err));
     return STATUS_OK;
 }
 
@@ -135,12 +137,12 @@ enum status stream_next(struct stream *s, struct batch *out, struct error *err)
     }
     assert(s->segment >= h->first && s->segment < h->first + h->count);
     int64_t length = segment_length(s, s->segment);
-    int64_t row = s->span * s->L + 1, offset = (s->segment - h->first) * s->L;
+    int64_t offset = (s->segment - h->first) * s->step, targets = s->records ? length : 1;
     int32_t *input = s->batch, *target = s->batch + s->B * s->L;
     for (int64_t b = 0; b < s->B; b++) {
-        const int32_t *from = h->tokens + b * row + offset;
+        const int32_t *from = h->tokens + b * s->row + offset;
         memcpy(input + b * length, from, (size_t)length * sizeof *from);
-        memcpy(target + b * length, from + 1, (size_t)length * sizeof *from);
+        memcpy(target + b * length, from + targets, (size_t)length * sizeof *from);
     }
     *out = (struct batch){.B = s->B,
                           .L = length,
@@ -148,7 +150,7 @@ enum status stream_next(struct stream *s, struct batch *out, struct error *err)
                           .target = target,
                           .epoch = s->epoch,
                           .segment = s->segment,
-                          .first = s->segment == 0};
+                          .first = s->records || s->segment == 0};
     if (++s->segment == h->first + h->count) {
         pthread_mutex_lock(&s->lock);
         /* The other half holds, or is promised, what comes next; this one takes what follows. */
@@ -205,13 +207,10 @@ out:
     return status;
 }
 
-static enum status plan(struct stream *s, const struct stream_config *c, struct error *err)
+/* Segments of B contiguous streams of text. */
+static enum status plan_text(struct stream *s, const struct stream_config *c, int64_t tokens,
+                             struct error *err)
 {
-    int64_t tokens = shard_set_header(s->set)->split_tokens;
-    if (c->batch < 1 || c->length < 1 || c->buffer_tokens < 0 || c->length > INT32_MAX)
-        return error_set(err, STATUS_CONFIG,
-                         "batch %lld, length %lld, buffer_tokens %lld: want at least 1, 1 and 0",
-                         (long long)c->batch, (long long)c->length, (long long)c->buffer_tokens);
     if (tokens < 2)
         return error_set(err, STATUS_DATA,
                          "%s: the split %s has %lld tokens: at least 2 are needed", c->dir,
@@ -222,22 +221,60 @@ static enum status plan(struct stream *s, const struct stream_config *c, struct 
                          "%lld",
                          c->dir, c->split, (long long)tokens, (long long)c->batch,
                          (long long)(tokens / 2));
-    s->B = c->batch;
     s->n_step = tokens / s->B;
     /* A segment longer than the stream is the same as one of the stream's length. */
-    s->L = c->length < s->n_step - 1 ? c->length : s->n_step - 1;
+    s->L = s->step = c->length < s->n_step - 1 ? c->length : s->n_step - 1;
     s->segments = (s->n_step - 1 + s->L - 1) / s->L;
+    return STATUS_OK;
+}
+
+/* One record a segment. */
+static enum status plan_records(struct stream *s, const struct stream_config *c, int64_t tokens,
+                                struct error *err)
+{
+    int64_t length = shard_set_header(s->set)->sequence, records = tokens / (2 * length);
+    if (c->length < length)
+        return error_set(err, STATUS_CONFIG,
+                         "%s: the split %s has sequences of %lld positions, which are not cut: set "
+                         "train.tgt_len and eval.tgt_len to %lld, not %lld",
+                         c->dir, c->split, (long long)length, (long long)length,
+                         (long long)c->length);
+    if (records < s->B)
+        return error_set(err, STATUS_DATA,
+                         "%s: the split %s has %lld sequences, too few for a batch of %lld", c->dir,
+                         c->split, (long long)records, (long long)s->B);
+    s->records = true;
+    s->L = length;
+    s->step = 2 * length;
+    s->segments = records / s->B;
+    s->n_step = s->segments * s->step;
+    return STATUS_OK;
+}
+
+static enum status plan(struct stream *s, const struct stream_config *c, struct error *err)
+{
+    const struct shard_header *h = shard_set_header(s->set);
+    if (c->batch < 1 || c->length < 1 || c->buffer_tokens < 0 || c->length > INT32_MAX)
+        return error_set(err, STATUS_CONFIG,
+                         "batch %lld, length %lld, buffer_tokens %lld: want at least 1, 1 and 0",
+                         (long long)c->batch, (long long)c->length, (long long)c->buffer_tokens);
+    s->B = c->batch;
+    if (h->sequence > 0)
+        TRY(plan_records(s, c, h->split_tokens, err));
+    else
+        TRY(plan_text(s, c, h->split_tokens, err));
     int64_t room = c->buffer_tokens == 0 ? STREAM_BUFFER_TOKENS : c->buffer_tokens;
     int64_t row = room / 2 / s->B;
-    s->span = row > s->L ? (row - 1) / s->L : 1;
+    s->span = row > s->step ? (row - 1) / s->step : 1;
     s->span = s->span < s->segments ? s->span : s->segments;
+    s->row = s->span * s->step + !s->records;
     return STATUS_OK;
 }
 
 static enum status start(struct stream *s, struct error *err)
 {
     void *p = NULL;
-    int64_t half = s->B * (s->span * s->L + 1);
+    int64_t half = s->B * s->row;
     TRY(mem_alloc(&p, 2 * (size_t)half, sizeof *s->buffers, err));
     s->buffers = p;
     s->half[0].tokens = s->buffers;
@@ -296,7 +333,7 @@ void stream_close(struct stream *s)
 
 int64_t stream_tokens(const struct stream *s)
 {
-    return shard_set_header(s->set)->split_tokens;
+    return shard_set_header(s->set)->split_tokens / (s->records ? 2 : 1);
 }
 
 int64_t stream_segments(const struct stream *s)
@@ -306,7 +343,7 @@ int64_t stream_segments(const struct stream *s)
 
 int64_t stream_tokens_per_epoch(const struct stream *s)
 {
-    return s->B * (s->n_step - 1);
+    return s->records ? s->B * s->segments * s->L : s->B * (s->n_step - 1);
 }
 
 int64_t stream_vocab_size(const struct stream *s)
@@ -334,9 +371,14 @@ int64_t stream_words(const struct stream *s)
     return shard_set_header(s->set)->words;
 }
 
+int64_t stream_recall(const struct stream *s)
+{
+    return shard_set_header(s->set)->recall;
+}
+
 size_t stream_memory(const struct stream *s)
 {
-    size_t buffers = 2 * (size_t)(s->B * (s->span * s->L + 1)) * sizeof *s->buffers;
+    size_t buffers = 2 * (size_t)(s->B * s->row) * sizeof *s->buffers;
     size_t batch = 2 * (size_t)(s->B * s->L) * sizeof *s->batch;
     return sizeof *s + shard_set_memory(s->set) + buffers + batch + SCRATCH_BYTES;
 }

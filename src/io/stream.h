@@ -6,6 +6,10 @@
  * one further. The last segment is shorter: min(L, n_step - 1 - i). The order is the same in every
  * epoch, and every position but the first of each stream is a target exactly once.
  *
+ * A split of records (a task such as copy memory, see shard.h) is read record by record instead: a
+ * segment is one whole record of each stream, with its own targets and nothing before it. The N
+ * records are shared out likewise, N div B to a stream.
+ *
  * Shards are never read whole. A background thread reads the next segments of all streams into one
  * of two buffers while the other is used up. Memory: see stream_memory.
  *
@@ -38,7 +42,7 @@ struct batch {
     int64_t B, L;                  /* L: of this segment */
     const int32_t *input, *target; /* [B][L]; valid until the next call */
     int64_t epoch, segment;        /* both from 0 */
-    bool first;                    /* first segment of an epoch: memory must be reset */
+    bool first; /* first segment of an epoch, or a record: memory must be reset */
 };
 
 struct stream;
@@ -57,7 +61,7 @@ enum status stream_next(struct stream *s, struct batch *out, struct error *err);
  * (the folder or the batch has changed since the position was saved). */
 enum status stream_seek(struct stream *s, int64_t epoch, int64_t segment, struct error *err);
 
-int64_t stream_tokens(const struct stream *s);           /* N, of the split */
+int64_t stream_tokens(const struct stream *s);           /* of the split; of records, the targets */
 int64_t stream_segments(const struct stream *s);         /* in an epoch */
 int64_t stream_tokens_per_epoch(const struct stream *s); /* targets: B * (n_step - 1) */
 int64_t stream_vocab_size(const struct stream *s);
@@ -66,8 +70,12 @@ bool stream_is_bytes(const struct stream *s);      /* a byte-level split */
 int64_t stream_text_bytes(const struct stream *s); /* of the text of the split */
 int64_t stream_words(const struct stream *s);      /* tokens of the split without <eos> */
 
+int64_t stream_recall(const struct stream *s); /* positions at the end of every segment that
+                                                  the task is about; 0: a text */
+
 /* Bytes the stream holds from stream_open on, its thread's stack aside: at most
- * 4 * max(buffer_tokens, 2 * B * (L + 1)) + 8 * B * L + 256 KiB + 128 bytes a shard + 4 KiB.
+ * 4 * max(buffer_tokens, 2 * B * (L + 1)) + 8 * B * L + 256 KiB + 128 bytes a shard + 4 KiB
+ * (of records 2 * L in place of L + 1).
  * (While opening, the vocabulary is held in addition, to check it.) */
 size_t stream_memory(const struct stream *s);
 

@@ -109,8 +109,10 @@ enum status equilibrium_create(struct equilibrium **out, struct cell *cell,
     eq->steps = config->gradient.steps;
     eq->damping = config->gradient.damping;
     eq->return_z = config->model.compat;
+    size_t before = cell->be->bytes;
     if (eq->layers == 0)
         TRY_OUT(create_solvers(eq, config, batch, length, train, err));
+    eq->solver_bytes = cell->be->bytes - before;
     plan.idle = equilibrium_idle(eq); /* gradients come when no solve runs */
     TRY_OUT(explicit_create(&eq->net, cell, &plan, err));
     *out = eq;

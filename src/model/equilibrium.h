@@ -26,6 +26,7 @@ struct equilibrium {
     double damping;                    /* phantom */
     bool return_z;                     /* evaluation returns z*, as published */
     struct explicit_net net;           /* states, and all that is not solved */
+    size_t solver_bytes;               /* memory of both solvers */
     /* of the current segment */
     struct tensor z, h; /* views [B,L,W]: what was solved for; the output */
     int64_t unrolled;   /* applications to differentiate plainly; 0: implicit */

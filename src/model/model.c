@@ -102,6 +102,35 @@ static enum status plan_tensors(struct model *m, struct error *err)
     return STATUS_OK;
 }
 
+/* Bytes given out since *mark, which moves on. */
+static size_t since(const struct backend *be, size_t *mark)
+{
+    size_t bytes = be->bytes - *mark;
+    *mark = be->bytes;
+    return bytes;
+}
+
+static size_t remembered_bytes(const struct model *m)
+{
+    struct memory *memory;
+    size_t bytes = 0;
+    for (int i = 0; (memory = m->cell->ops->memory(m->cell, i)) != NULL; i++)
+        if (memory->now.data != NULL)
+            bytes += tensor_bytes(&memory->now);
+    return bytes;
+}
+
+/* Of weight-normalised matrices the cell holds the effective values and their gradients. */
+static size_t effective_bytes(const struct model *m)
+{
+    const struct params *p = m->params;
+    int64_t numbers = 0;
+    for (int i = 0; i < p->count; i++)
+        if (p->list[i].norm_of >= 0)
+            numbers += param_count(&p->list[p->list[i].norm_of]);
+    return (size_t)numbers * dtype_size(m->be->ops->real) * (m->plan.train ? 2 : 1);
+}
+
 enum status model_create(struct model **out, struct backend *be, const struct config *config,
                          struct params *shared, const struct model_plan *plan, struct error *err)
 {
@@ -114,14 +143,23 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     m->plan = *plan;
     params_init(&m->own, be);
     m->params = shared != NULL ? shared : &m->own;
+    size_t mark = be->bytes;
+    struct model_bytes *bytes = &m->bytes;
     if (shared == NULL)
         TRY_OUT(declare_params(m, err));
+    bytes->parameters = since(be, &mark);
     TRY_OUT(create_cell(m, err));
+    bytes->parameters += effective_bytes(m);
+    bytes->cell = since(be, &mark) - effective_bytes(m);
+    bytes->remembered = remembered_bytes(m);
     TRY_OUT(
         equilibrium_create(&m->eq, m->cell, config, plan->batch, plan->length, plan->train, err));
+    bytes->solver = m->eq->solver_bytes;
+    bytes->states = since(be, &mark) - bytes->solver;
     struct tensor idle = equilibrium_idle(m->eq); /* losses come between solves */
     TRY_OUT(vocabulary_layers_create(&m->vocab, m->params, &config->model,
                                      plan->batch * plan->length, &idle, err));
+    bytes->vocabulary = since(be, &mark);
     TRY_OUT(plan_tensors(m, err));
     TRY_OUT(start_create(&m->start, m->params, &config->model, plan->batch, plan->length,
                          m->cell->width, m->cell->ends.input, plan->train, err));
@@ -131,6 +169,7 @@ enum status model_create(struct model **out, struct backend *be, const struct co
                                err));
         TRY_OUT(correction_create(&m->correction, m, spare, err));
     }
+    bytes->ends = since(be, &mark);
     *out = m;
     return STATUS_OK;
 out:

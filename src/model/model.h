@@ -21,8 +21,20 @@ struct model_plan {
     bool keep_states; /* see struct cell_plan; implied by train, wanted alone only by tests */
 };
 
+/* What a model's memory is for, in bytes of the backend. */
+struct model_bytes {
+    size_t parameters; /* effective weights, and gradients of both */
+    size_t vocabulary; /* a chunk of logits, lists of tokens */
+    size_t cell;       /* tapes, injection, scratch of f */
+    size_t states;     /* inputs and outputs of f, layer by layer or of a solve; gradients */
+    size_t solver;     /* histories and residuals, both directions */
+    size_t ends;       /* embedded tokens, what the softmax sees, their gradients, masks */
+    size_t remembered; /* of `cell`: segment memory */
+};
+
 struct model {
-    struct backend *be;   /* borrows */
+    struct backend *be; /* borrows */
+    struct model_bytes bytes;
     struct config config; /* resolved */
     struct model_plan plan;
     struct params own;     /* owns, unless borrowed */

@@ -92,6 +92,14 @@ int64_t params_distinct(const struct params *p, const char *part)
     return sum;
 }
 
+int64_t params_reported(const struct params *p)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < p->count; i++)
+        sum += param_count(&p->list[i]);
+    return sum;
+}
+
 enum { INIT_PIECE = 1 << 13 }; /* numbers on the host at once */
 
 /* Row norms of the parameter q belongs to: the g of weight normalisation starts as ||v||. */

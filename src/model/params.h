@@ -55,6 +55,8 @@ int64_t param_count(const struct param *q);
 
 /* Sum of distinct numbers (aliases not counted), of one part or of all (part NULL). */
 int64_t params_distinct(const struct params *p, const char *part);
+/* The same with aliases counted again, as the published code reports. */
+int64_t params_reported(const struct params *p);
 
 /* Around an optimiser step, for aliased parameters: the step must start with the alias at zero
  * (split) and its change is then added to the shared value (join). */

@@ -170,7 +170,7 @@ static void begin(struct cell *base, const struct tensor *e, const struct masks 
         drop_weight(c, masks);
     inject(c);
     begin_states(c);
-    if (c->plan.train)
+    if (c->plan.train && !c->plan.one_vjp)
         op_fill(base->be, &c->du, 0.0);
 }
 
@@ -232,7 +232,8 @@ static void vjp(struct cell *base, int tape, const struct tensor *z, const struc
     load_hidden(c, z);
     causal_conv_gradient(&c->state, be, &dpre, &rows, c->length);
     op_col_sum(be, &c->state_bias.dw, &dm);
-    op_axpby(be, &du, 1.0, &dpre, 1.0);
+    if (!c->plan.one_vjp)
+        op_axpby(be, &du, 1.0, &dpre, 1.0);
 }
 
 static void end_backward(struct cell *base, const struct tensor *de)

@@ -37,15 +37,16 @@ struct trellis_cell {
     struct dropped_weight drop;            /* of the state's convolution, rate > 0 only */
     struct tensor e_rows, u, h_rows;       /* owns: [B,pitch,E], [B,pitch,4H], [B,pitch,H] */
     struct tensor c0;                      /* owns: [B,H] */
-    struct tensor du, dpre, dh;            /* owns: [B,pitch,4H] twice, [B,pitch,H] */
-    struct tensor mask_hidden;             /* owns: [B,H] */
-    struct tensor *gates;                  /* owns: [plan.tapes] of [B,pitch,4H] */
-    struct memory *states, *embeds;        /* owns: [plan.memories]; the last rows of z and e */
-    struct tensor kept;                    /* owns: for memory_push */
-    struct tensor e;                       /* borrows: of the current segment */
-    int64_t length, pitch;                 /* of the current segment */
-    int now;                               /* memory in use */
-    bool masked, started;                  /* started: there is a state before the segment */
+    struct tensor dpre, dh;                /* owns: [B,pitch,4H], [B,pitch,H] */
+    struct tensor du;               /* owns: [B,pitch,4H], unless one vjp leaves it in dpre */
+    struct tensor mask_hidden;      /* owns: [B,H] */
+    struct tensor *gates;           /* owns: [plan.tapes] of [B,pitch,4H] */
+    struct memory *states, *embeds; /* owns: [plan.memories]; the last rows of z and e */
+    struct tensor kept;             /* owns: for memory_push */
+    struct tensor e;                /* borrows: of the current segment */
+    int64_t length, pitch;          /* of the current segment */
+    int now;                        /* memory in use */
+    bool masked, started;           /* started: there is a state before the segment */
 };
 
 extern const struct cell_kind trellis_cell_kind;

@@ -117,7 +117,10 @@ static enum status plan_buffers(struct trellis_cell *c, struct error *err)
     TRY(op_alloc(be, &c->dh, real, 3, b, pitch, h, 1, err));
     if (!p->train)
         return STATUS_OK;
-    TRY(op_alloc(be, &c->du, real, 3, b, pitch, 4 * h, 1, err));
+    if (p->one_vjp)
+        c->du = c->dpre;
+    else
+        TRY(op_alloc(be, &c->du, real, 3, b, pitch, 4 * h, 1, err));
     if (c->dropouth == 0)
         return STATUS_OK;
     return op_alloc(be, &c->mask_hidden, real, 2, b, h, 1, 1, err);
@@ -158,14 +161,15 @@ void trellis_cell_free(struct cell *base)
 {
     struct trellis_cell *c = (struct trellis_cell *)base;
     struct backend *be = base->be;
-    struct tensor *const owned[] = {&c->e_rows,      &c->u,         &c->h_rows,   &c->c0,
-                                    &c->du,          &c->dpre,      &c->dh,       &c->kept,
-                                    &c->mask_hidden, &c->drop.mask, &c->drop.v.w, &c->drop.v.dw,
-                                    &c->drop.drawn};
+    struct tensor *const owned[] = {&c->e_rows,    &c->u,        &c->h_rows,    &c->c0,
+                                    &c->dpre,      &c->dh,       &c->kept,      &c->mask_hidden,
+                                    &c->drop.mask, &c->drop.v.w, &c->drop.v.dw, &c->drop.drawn};
     if (c->wnorm) {
         normed_weight_free(&c->state_norm, &c->state.weight, be);
         normed_weight_free(&c->inject_norm, &c->inject.weight, be);
     }
+    if (!c->plan.one_vjp)
+        op_release(be, &c->du);
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(be, owned[i]);
     for (int i = 0; i < c->plan.tapes && c->gates != NULL; i++)

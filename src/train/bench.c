@@ -136,10 +136,13 @@ static enum status run(struct backend *be, const struct config *config, bool tra
     TRY_OUT(mem_alloc((void **)&b.tokens, (size_t)(2 * b.count), sizeof *b.tokens, err));
     TRY_OUT(model_create(&b.model, be, config, NULL, &plan, err));
     TRY_OUT(params_initialize(b.model->params, SEED, err));
+    size_t before = be->bytes;
     if (train)
         TRY_OUT(optimizer_create(&b.optimizer, b.model->params, c, err));
     else
         model_refresh(b.model);
+    r->optimizer_bytes = be->bytes - before;
+    r->bytes = b.model->bytes;
     r->parameters = params_distinct(b.model->params, NULL);
     TRY_OUT(timed_steps(&b, steps, between, ctx, r, times, err));
     TRY_OUT(equilibrium_report(b.model->eq, &forward, &backward, err));

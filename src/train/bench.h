@@ -13,6 +13,8 @@ struct bench_step_result {
     double forward_evals, backward_evals; /* of the last step */
     struct op_stat stat[OP_COUNT];        /* over the timed steps */
     double total_seconds;                 /* of all timed steps */
+    struct model_bytes bytes;             /* of the model; the optimiser's beside it */
+    size_t optimizer_bytes;
     int64_t steps;
 };
 

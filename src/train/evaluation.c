@@ -11,6 +11,8 @@ static const struct masks no_masks = {.source = MASKS_NONE};
 struct sums {
     double nll, nfe, rel;
     int64_t tokens;
+    double recall_nll;
+    int64_t recall, recalled; /* positions that a task is about, and those that are right */
 };
 
 struct run {
@@ -52,6 +54,18 @@ static enum status forward(struct run *run, const struct batch *batch, const int
     model_loss(run->m, batch->target, 1.0, false);
     (void)model_read_loss(run->m, nll);
     return STATUS_OK;
+}
+
+/* The last positions of a record, that its task is about. */
+static void add_recall(struct run *run, const struct batch *batch, int64_t recall)
+{
+    for (int64_t i = 0; i < batch->B * batch->L; i++) {
+        if (i % batch->L < batch->L - recall)
+            continue;
+        run->sums.recall_nll += run->nll[i];
+        run->sums.recall++;
+        run->sums.recalled += run->nll[i] < log(2.0);
+    }
 }
 
 static enum status add_segment(struct run *run, const struct batch *batch, struct error *err)
@@ -137,11 +151,12 @@ static enum status run_segments(struct run *run, struct stream *stream,
     if (o->segments > 0 && o->segments < segments)
         segments = o->segments;
     TRY(stream_seek(stream, 0, 0, err));
-    model_reset_memory(run->m);
     double test_seconds = 0, start = clock_seconds();
     for (int64_t i = 0; i < segments; i++) {
         struct batch batch;
         TRY(stream_next(stream, &batch, err));
+        if (batch.first)
+            model_reset_memory(run->m);
         if (is_tested(i, segments, o->leak_segments)) {
             double t = clock_seconds();
             TRY(test_leak(run, &batch, err));
@@ -149,6 +164,7 @@ static enum status run_segments(struct run *run, struct stream *stream,
         }
         TRY(forward(run, &batch, batch.input, run->nll, err));
         TRY(add_segment(run, &batch, err));
+        add_recall(run, &batch, stream_recall(stream));
         if (o->spectrum_segments > 0 && is_tested(i, segments, o->spectrum_segments)) {
             double t = clock_seconds();
             TRY(test_radius(run, &batch, err));
@@ -178,6 +194,11 @@ static void finish(struct run *run, struct stream *stream)
     r->nfe_mean = run->sums.nfe / tokens;
     r->rel_mean = run->sums.rel / tokens;
     r->tokens_per_s = tokens / r->seconds;
+    r->nll_recall = r->recalled = NAN;
+    if (run->sums.recall > 0) {
+        r->nll_recall = run->sums.recall_nll / (double)run->sums.recall;
+        r->recalled = (double)run->sums.recalled / (double)run->sums.recall;
+    }
     if (r->leak_positions > 0)
         r->leak_mean = run->leak_sum / (double)r->leak_positions;
     else

@@ -16,10 +16,12 @@ struct evaluation_options {
 };
 
 struct evaluation_result {
-    int64_t tokens;       /* scored */
-    double nll;           /* mean, in nats per token */
-    double ppl;           /* exp(nll) */
-    double ppl_word;      /* per word: <eos> is not a word, its loss counts */
+    int64_t tokens;    /* scored */
+    double nll;        /* mean, in nats per token */
+    double ppl;        /* exp(nll) */
+    double nll_recall; /* of a task's records: mean over the positions it is about; NaN in a text */
+    double recalled;   /* share of these whose target was more probable than all else together */
+    double ppl_word;   /* per word: <eos> is not a word, its loss counts */
     double bits_per_byte; /* of the text as it was before it was tokenised */
     double nfe_mean;
     int64_t nfe_max;            /* evaluations of f a position took */

@@ -62,6 +62,10 @@ enum status run_log_evaluation(struct run *run, const struct evaluation_result *
     json_write_int(&w, "step", run->trainer.state.step);
     json_write_real(&w, "nll", r->nll);
     json_write_real(&w, "ppl", r->ppl);
+    if (isfinite(r->nll_recall)) {
+        json_write_real(&w, "nll_recall", r->nll_recall);
+        json_write_real(&w, "recalled", r->recalled);
+    }
     json_write_int(&w, "tokens", r->tokens);
     json_write_real(&w, "nfe_mean", r->nfe_mean);
     json_write_int(&w, "nfe_max", r->nfe_max);

@@ -56,7 +56,7 @@ setup() {
     echo '{"model": {"d_model": 8, "n_head": 2, "d_inner": 16, "cutoffs": [10], "div_val": 2,
             "wnorm": false, "vocab_size": 30}}' > a.json
     run "$DEQ" info --config a.json --json
-    [[ "$output" == *'"parameters":1199,"parameters_by_part":{"embedding":256,"softmax":103,"injection":216,"f":624},'* ]]
+    [[ "$output" == *'"parameters":1199,"parameters_reported":1199,"parameters_by_part":{"embedding":256,"softmax":103,"injection":216,"f":624},'* ]]
     run "$DEQ" info --config a.json
     [[ "$output" == *"parameters: 1199 (embedding 256, softmax 103, injection 216, f 624) for a vocabulary of 30"* ]]
     # the vocabulary of a tokenized folder
@@ -125,7 +125,7 @@ setup() {
     run "$DEQ" info --config a.json --set train.lr=fast
     [ "$status" -eq 78 ]
     [ "$output" = 'deq info: --set: train.lr: want 0 < x <= 100, got "fast"' ]
-    run "$DEQ" info --config a.json --set train.precision=bf16
+    run "$DEQ" info --config a.json --set train.precision=fp8
     [ "$status" -eq 78 ]
-    [ "$output" = "deq info: a.json: train.precision: only fp32 is there yet; tf32 and bf16 are not" ]
+    [ "$output" = 'deq info: --set: train.precision: want fp32, tf32 or bf16, got "fp8"' ]
 }

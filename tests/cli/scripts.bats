@@ -328,3 +328,27 @@ END
     make -C t uninstall PREFIX=/opt/deq DESTDIR="$tmp/stage"
     [ -z "$(find stage -type f)" ]
 }
+
+@test "plot.sh draws a run from its log, and says what it lacks" {
+    mkdir run out
+    run "$root/scripts/plot.sh" run
+    [ "$status" -eq 66 ]
+    : >run/log.jsonl
+    command -v gnuplot >/dev/null || skip "no gnuplot (scripts/deps.sh plot)"
+    run "$root/scripts/plot.sh" run
+    [ "$status" -eq 65 ]
+    for step in 1 2 3 4 5 6; do
+        echo '{"event":"step","step":'$step',"loss":'$((7 - step))'.5,"ppl":9,"layers":0,"forward":{"evals_mean":6.5,"evals_max":8,"rel_mean":0.0'$step'},"backward":{"evals_mean":4,"evals_max":6,"rel_mean":0.001},"tokens":'$((step * 100))',"seconds":1}'
+    done >run/log.jsonl
+    echo '{"event":"evaluation","step":6,"nll":1.25,"ppl":3.5,"tokens":77,"nfe_mean":12,"rel_mean":0.001}' >>run/log.jsonl
+    run "$root/scripts/plot.sh" run out
+    [ "$status" -eq 0 ]
+    for picture in loss perplexity evaluations residual; do
+        [ "$(head -c 4 "out/$picture.png" | tail -c 3)" = PNG ]
+    done
+    # an explicit network: no residuals
+    sed -i 's/"rel_mean":[0-9.]*/"rel_mean":null/g' run/log.jsonl
+    rm out/*
+    "$root/scripts/plot.sh" run out
+    [ "$(ls out | tr '\n' ' ')" = "evaluations.png loss.png perplexity.png " ]
+}

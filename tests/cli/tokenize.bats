@@ -186,3 +186,29 @@ field() {
     [ "$(field valid_tokens)" -eq 45587 ]
     [ "$(field test_tokens)" -eq 46644 ]
 }
+
+@test "copy memory: 20000, 400 and 2000 sequences, the same on every run" {
+    run "$DEQ" tokenize --task copy-memory --delay 7 --out a --json
+    [ "$status" -eq 0 ]
+    [ "$(field vocab)" -eq 10 ]
+    [ "$(field train_tokens)" -eq $((20000 * 27)) ]
+    [ "$(field valid_tokens)" -eq $((400 * 27)) ]
+    [ "$(field test_tokens)" -eq $((2000 * 27)) ]
+    "$DEQ" tokenize --task copy-memory --delay 7 --out b
+    cmp a/train-00000.bin b/train-00000.bin
+    "$DEQ" tokenize --task copy-memory --delay 7 --seed 5 --out c
+    ! cmp -s a/train-00000.bin c/train-00000.bin
+    run "$DEQ" info --check a/train-00000.bin
+    [[ "$output" == *"of 27 inputs and as many targets, the last 10 recalled"* ]]
+}
+
+@test "a task takes no texts, and texts no delay" {
+    for options in "--task copy-memory --train train.txt" "--task copy-memory --bytes" \
+        "--task adding" "--train train.txt --delay 5" "--train train.txt --seed 5" \
+        "--task copy-memory --delay 0"; do
+        # shellcheck disable=SC2086
+        run "$DEQ" tokenize $options --out out
+        [ "$status" -eq 64 ]
+        [ ! -e out ]
+    done
+}

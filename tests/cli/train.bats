@@ -359,3 +359,19 @@ END
     [ "$status" -eq 64 ]
     [[ "$output" == *"explicit network of 2 layers"* ]]
 }
+
+@test "copy memory: every sequence starts afresh, and its recall is reported" {
+    copy=$BATS_TEST_TMPDIR/copy
+    "$DEQ" tokenize --task copy-memory --delay 4 --out "$copy"
+    set -- --config "$config" --set data.dir="$copy" --set train.tgt_len=24 --set eval.tgt_len=24
+    run "$DEQ" train -q --config "$config" --set data.dir="$copy" --out "$BATS_TEST_TMPDIR/short"
+    [ "$status" -eq 78 ]
+    [[ "$output" == *"set train.tgt_len and eval.tgt_len to 24"* ]]
+    # with a memory that could reach the sequence before, and without: the same
+    "$DEQ" train -q "$@" --set train.mem_len=0 --set eval.mem_len=0 --out "$BATS_TEST_TMPDIR/none"
+    "$DEQ" train -q "$@" --set train.mem_len=30 --set eval.mem_len=30 --out "$BATS_TEST_TMPDIR/some"
+    [ "$(digest "$BATS_TEST_TMPDIR/none/last.bin")" = "$(digest "$BATS_TEST_TMPDIR/some/last.bin")" ]
+    grep -q '"nll_recall":' "$BATS_TEST_TMPDIR/none/log.jsonl"
+    result=$("$DEQ" eval --json --split test "$BATS_TEST_TMPDIR/none/best.bin" | tail -1)
+    [[ "$result" == *'"nll_recall":'*'"recalled":'*'"tokens":48000,'* ]]
+}
