@@ -162,7 +162,7 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     bytes->vocabulary = since(be, &mark);
     TRY_OUT(plan_tensors(m, err));
     TRY_OUT(start_create(&m->start, m->params, &config->model, plan->batch, plan->length,
-                         m->cell->width, m->cell->ends.input, err));
+                         m->cell->width, m->cell->ends.input, plan->train, err));
     if (plan->train) {
         int spare = equilibrium_tapes(config, true);
         TRY_OUT(penalty_create(&m->penalty, m->cell, &m->config, plan->batch, plan->length, spare,
@@ -207,6 +207,7 @@ void model_refresh(struct model *m)
 void model_reset_memory(struct model *m)
 {
     cell_reset_memory(m->cell);
+    start_forget(&m->start);
 }
 
 void model_select_memory(struct model *m, int index)
@@ -438,7 +439,9 @@ enum status model_backward(struct model *m, struct error *err)
 
 void model_remember(struct model *m)
 {
+    struct tensor e = segment(m, &m->e);
     equilibrium_remember(m->eq);
+    start_remember(&m->start, m->be, &e);
 }
 
 void model_finish_gradients(struct model *m)

@@ -17,7 +17,8 @@ enum status start_declare(struct params *params, const struct config_model *m, i
 }
 
 enum status start_create(struct start *s, const struct params *params, const struct config_model *m,
-                         int64_t batch, int64_t length, int64_t w, int64_t e, struct error *err)
+                         int64_t batch, int64_t length, int64_t w, int64_t e, bool train,
+                         struct error *err)
 {
     struct backend *be = params->be;
     *s = (struct start){.linear = m->start == START_LINEAR};
@@ -26,6 +27,8 @@ enum status start_create(struct start *s, const struct params *params, const str
     s->current = params_weight(params, params_find(params, "start.current"));
     s->previous = params_weight(params, params_find(params, "start.previous"));
     s->bias = params_weight(params, params_find(params, "start.bias"));
+    if (!train)
+        TRY(op_alloc(be, &s->last, be->ops->real, 3, batch, 1, e, 1, err));
     TRY(op_alloc(be, &s->before, be->ops->real, 3, batch, length, e, 1, err));
     return op_alloc(be, &s->z0, be->ops->real, 3, batch, length, w, 1, err);
 }
@@ -34,6 +37,7 @@ void start_free(struct start *s, struct backend *be)
 {
     op_release(be, &s->before);
     op_release(be, &s->z0);
+    op_release(be, &s->last);
 }
 
 /* The planned tensor cut to the sizes of e. */
@@ -42,21 +46,45 @@ static struct tensor cut(const struct tensor *t, const struct tensor *e)
     return tensor_prefix(t, 3, e->dim[0], e->dim[1], t->dim[2], 1);
 }
 
-/* to[b,t] <- e[b,t-1], 0 at the segment's start. */
-static void shift(struct backend *be, const struct tensor *to, const struct tensor *e)
+/* to[b, first + t] <- from[b, skip + t] for `count` positions. */
+static void copy_positions(struct backend *be, const struct tensor *to, int64_t first,
+                           const struct tensor *from, int64_t skip, int64_t count)
 {
-    int64_t b = e->dim[0], l = e->dim[1], d = e->dim[2];
-    op_fill(be, to, 0.0);
-    if (l == 1)
-        return;
-    struct copy_block p = {.from = tensor_prefix(e, 3, b, l - 1, d, 1),
-                           .to = tensor_prefix(to, 3, b, l - 1, d, 1),
-                           .to_batch = l * d,
+    int64_t b = from->dim[0], d = from->dim[2];
+    size_t row = (size_t)d * dtype_size(to->dtype);
+    struct copy_block p = {.to = tensor_prefix(to, 3, b, count, d, 1),
+                           .from = tensor_prefix(from, 3, b, count, d, 1),
+                           .to_batch = to->dim[1] * d,
                            .to_row = d,
-                           .from_batch = l * d,
+                           .from_batch = from->dim[1] * d,
                            .from_row = d};
-    p.to.data = (char *)to->data + (size_t)d * dtype_size(to->dtype);
+    p.to.data = (char *)to->data + (size_t)first * row;
+    p.from.data = (char *)from->data + (size_t)skip * row;
     op_copy_block(be, &p);
+}
+
+/* to[b,t] <- e[b,t-1] */
+static void shift(struct start *s, struct backend *be, const struct tensor *to,
+                  const struct tensor *e)
+{
+    op_fill(be, to, 0.0);
+    if (e->dim[1] > 1)
+        copy_positions(be, to, 1, e, 0, e->dim[1] - 1);
+    if (s->have_last)
+        copy_positions(be, to, 0, &s->last, 0, 1);
+}
+
+void start_remember(struct start *s, struct backend *be, const struct tensor *e)
+{
+    if (s->last.data == NULL)
+        return;
+    copy_positions(be, &s->last, 0, e, e->dim[1] - 1, 1);
+    s->have_last = true;
+}
+
+void start_forget(struct start *s)
+{
+    s->have_last = false;
 }
 
 struct tensor start_eval(struct start *s, struct backend *be, const struct tensor *e)
@@ -65,7 +93,7 @@ struct tensor start_eval(struct start *s, struct backend *be, const struct tenso
         return (struct tensor){0};
     struct tensor before = cut(&s->before, e), z0 = cut(&s->z0, e);
     struct tensor rows = tensor_matrix(&z0), em = tensor_matrix(e), bm = tensor_matrix(&before);
-    shift(be, &before, e);
+    shift(s, be, &before, e);
     weight_apply(be, &s->current, &em, 0.0, &rows);
     weight_apply(be, &s->previous, &bm, 1.0, &rows);
     struct residual_norm bias = {
