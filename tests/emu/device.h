@@ -11,12 +11,13 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include <type_traits>
 
 /* ---- Where a thread is ---------------------------------------------------------------------- */
 /* Of the CUDA thread that runs now. The names are the toolkit's, so that kernels read the same. */
 extern EMU_LOCAL uint3 threadIdx, blockIdx;
 extern EMU_LOCAL dim3 blockDim, gridDim;
-#define warpSize 32
+static const int warpSize __attribute__((unused)) = 32;
 
 #undef __launch_bounds__
 #define __launch_bounds__(...)
@@ -33,6 +34,23 @@ struct emu_kernel {
 /* Checks the shape against the device's limits and queues the kernel. */
 void emu_launch(emu_kernel kernel, cudaStream_t stream);
 
+/* An argument as the kernel will see it: the emulator keeps device memory elsewhere (memory.cpp).
+ * Aborts unless a pointer is NULL, or in memory of the device or pinned by it. */
+void *emu_pointer_argument(const void *p);
+void emu_translate(void *object, size_t bytes);
+template <class T> T *emu_argument(T *p)
+{
+    return static_cast<T *>(emu_pointer_argument(p));
+}
+template <class T> T emu_argument(T x)
+{
+    if constexpr (std::is_class<T>::value) {
+        static_assert(std::is_trivially_copyable<T>::value, "a kernel's arguments are plain data");
+        emu_translate(&x, sizeof x);
+    }
+    return x;
+}
+
 template <class... P> struct emu_bound {
     emu_kernel kernel;
     cudaStream_t stream;
@@ -41,7 +59,7 @@ template <class... P> struct emu_bound {
     void operator()(P... args)
     {
         void (*call)(P...) = entry;
-        kernel.body = [call, args...] { call(args...); };
+        kernel.body = [call, ... real = emu_argument(args)] { call(real...); };
         emu_launch(std::move(kernel), stream);
     }
 };

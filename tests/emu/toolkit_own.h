@@ -14,7 +14,6 @@
 #define __host__
 #define __constant__
 #define __forceinline__ __inline__ __attribute__((always_inline))
-#define __noinline__ __attribute__((noinline))
 #define __align__(n) __attribute__((aligned(n)))
 
 /* ---- Vectors ----------------------------------------------------------------------------------
@@ -214,6 +213,7 @@ struct cudaDeviceProp {
     int memoryBusWidth, l2CacheSize, memoryPoolsSupported, pciBusID, pciDeviceID, pciDomainID;
 };
 
+#define cudaStreamLegacy (reinterpret_cast<cudaStream_t>(1))
 #define cudaStreamDefault 0x00u
 #define cudaStreamNonBlocking 0x01u
 #define cudaEventDefault 0x00u
