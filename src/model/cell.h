@@ -48,6 +48,9 @@ struct cell_ops {
      * accumulates the gradients of parameters and injection. */
     void (*vjp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
                 const struct tensor *df, const struct tensor *dz, bool full);
+    /* What the operations of eval and vjp depend on besides their arguments, as solver_set_map_key
+     * wants it; constant from begin to remember. NULL: not known. */
+    uint64_t (*map_key)(const struct cell *c);
     /* After the vjps of a segment: de [B,L,D] <- gradient of e; injection weights' gradients. */
     void (*end_backward)(struct cell *c, const struct tensor *de);
     /* After the last segment of a step: gradients of effective weights to those of parameters. */

@@ -21,7 +21,6 @@ enum config_ridge { RIDGE_REL, RIDGE_ABS };
 enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
 enum config_optimizer { OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT };
-enum config_precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
 
 struct config_list {
     int64_t count;

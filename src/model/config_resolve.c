@@ -81,9 +81,6 @@ static enum status check_train(const struct config_train *t, struct error *err)
         return error_set(err, STATUS_CONFIG,
                          "train.accumulate: %lld does not divide train.batch %lld",
                          (long long)t->accumulate, (long long)t->batch);
-    if (t->precision != PRECISION_FP32)
-        return error_set(err, STATUS_CONFIG,
-                         "train.precision: only fp32 is there yet; tf32 and bf16 are not");
     return STATUS_OK;
 }
 

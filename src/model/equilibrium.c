@@ -119,6 +119,17 @@ static enum status apply_cell(void *ctx, const struct tensor *z, const struct te
     return backend_check(eq->cell->be, err);
 }
 
+/* The key of a solve whose map reads the cell and these tensors; see solver_set_map_key. */
+static uint64_t solve_key(const struct equilibrium *eq, const struct tensor *const *read, int count)
+{
+    if (eq->cell->ops->map_key == NULL)
+        return 0;
+    uint64_t key = eq->cell->ops->map_key(eq->cell);
+    for (int i = 0; i < count; i++)
+        key = solver_key_add(key, (uint64_t)(uintptr_t)read[i]->data);
+    return key;
+}
+
 /* Layers from 0 without a gradient to follow: one tape, two states in turn. */
 static void apply_layers(struct equilibrium *eq, int64_t batch, int64_t length, int64_t layers)
 {
@@ -157,6 +168,7 @@ static enum status solve_for_training(struct equilibrium *eq, int64_t batch, int
                                       struct error *err)
 {
     struct tensor z = cut(&eq->state[0], batch, length);
+    solver_set_map_key(eq->forward, solve_key(eq, NULL, 0));
     TRY(solver_run(eq->forward, apply_cell, eq, &z, NULL, NULL, err));
     if (eq->method == GRADIENT_PHANTOM) {
         apply_taped(eq, batch, length, eq->steps, eq->damping);
@@ -187,6 +199,7 @@ enum status equilibrium_solve(struct equilibrium *eq, int64_t batch, int64_t len
     if (train)
         return solve_for_training(eq, batch, length, err);
     struct tensor f = cut(&eq->state[1], batch, length);
+    solver_set_map_key(eq->forward, solve_key(eq, NULL, 0));
     TRY(solver_run(eq->forward, apply_cell, eq, &z, NULL, eq->return_z ? NULL : &f, err));
     eq->z = z;
     eq->h = eq->return_z ? z : f;
@@ -244,7 +257,9 @@ enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh
     if (eq->method == GRADIENT_ONE_STEP) {
         op_copy(be, &y, dh);
     } else {
+        const struct tensor *const read[] = {&eq->z, &eq->h, &eq->dh};
         op_fill(be, &y, 0.0);
+        solver_set_map_key(eq->backward, solve_key(eq, read, 3));
         TRY(solver_run(eq->backward, apply_adjoint, eq, &y, dh, NULL, err));
     }
     eq->cell->ops->vjp(eq->cell, 0, &eq->z, &eq->h, &y, &dz, true);

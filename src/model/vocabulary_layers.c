@@ -2,9 +2,6 @@
 
 #include <stdio.h>
 
-/* Numbers of logits held at once: large enough for an efficient product, small beside a step. */
-enum { LOGIT_CHUNK_NUMBERS = 640000 };
-
 static const char TABLE[] = "word_emb.emb_layers.%d.weight";
 static const char PROJECTION[] = "word_emb.emb_projs.%d.weight";
 static const char OUT_TABLE[] = "crit.out_layers.%d.weight";
@@ -167,7 +164,7 @@ enum status vocabulary_layers_create(struct vocabulary_layers *v, const struct p
         if (has_projections(m))
             e->proj[i] = find(p, PROJECTION, i);
     }
-    v->softmax.chunk_numbers = LOGIT_CHUNK_NUMBERS;
+    v->softmax.chunk_numbers = p->be->ops->chunk_numbers;
     bind_softmax(&v->softmax, p, m);
     TRY(embedding_create(e, p->be, capacity, err));
     TRY(adaptive_softmax_create(&v->softmax, p->be, capacity, err));

@@ -16,6 +16,9 @@ enum status backend_init(struct backend *be, const struct ops *ops, void *impl, 
     } slots[] = {{"alloc", ops->alloc != NULL},
                  {"release", ops->release != NULL},
                  {"close", ops->close != NULL},
+                 {"replay", ops->replay != NULL},
+                 {"record_end", ops->record_end != NULL},
+                 {"record_free", ops->record_free != NULL},
 #define X(op) {#op, ops->op != NULL},
                  OP_LIST(X)
 #undef X
@@ -32,6 +35,60 @@ void backend_close(struct backend *be)
     if (be->ops != NULL)
         be->ops->close(be);
     memset(be, 0, sizeof *be);
+}
+
+const char *precision_name(enum precision precision)
+{
+    static const char *const names[PRECISION_COUNT] = {"fp32", "tf32", "bf16"};
+    return precision < PRECISION_COUNT ? names[precision] : "unknown";
+}
+
+double precision_floor(enum precision precision)
+{
+    static const double floors[PRECISION_COUNT] = {1e-6, 5e-4, 4e-3};
+    assert(precision < PRECISION_COUNT);
+    return floors[precision];
+}
+
+enum status backend_set_precision(struct backend *be, enum precision precision, struct error *err)
+{
+    assert(precision < PRECISION_COUNT);
+    if ((be->ops->precisions & 1u << precision) == 0)
+        return error_set(err, STATUS_CONFIG,
+                         "train.precision: %s: the device %s does not have it: use --device cuda, "
+                         "or --set train.precision=fp32",
+                         precision_name(precision), be->ops->name);
+    be->precision = precision;
+    return STATUS_OK;
+}
+
+bool op_replay(struct backend *be, struct op_record *record, uint64_t key)
+{
+    return be->ops->replay(be, record, key);
+}
+
+void op_record_end(struct backend *be, struct op_record *record)
+{
+    be->ops->record_end(be, record);
+}
+
+void op_record_free(struct backend *be, struct op_record *record)
+{
+    be->ops->record_free(be, record);
+}
+
+bool record_none(struct backend *be, struct op_record *record, uint64_t key)
+{
+    (void)be;
+    (void)record;
+    (void)key;
+    return false;
+}
+
+void record_nothing(struct backend *be, struct op_record *record)
+{
+    (void)be;
+    (void)record;
 }
 
 const char *op_name(enum op_id id)

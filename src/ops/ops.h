@@ -26,6 +26,11 @@
 
 struct backend;
 
+/* The format to which the operands of matrix products are rounded; sums, and everything that is not
+ * a product, stay in the real type. The unit roundoff is 6e-8, 4.9e-4 (10 bits of fraction) and
+ * 3.9e-3 (7 bits). See backend_set_precision. */
+enum precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16, PRECISION_COUNT };
+
 /* c = alpha * op(a) * op(b) + beta * c, all 2-D; op transposes where the flag is set.
  * beta 0 overwrites c whatever it held, NaN included; an empty inner dimension leaves beta * c.
  * A stride other than 0 is the distance
@@ -207,10 +212,21 @@ struct adam {
     int64_t step;
 };
 
+/* A run of operations that comes again and again with the same arguments. Starts as zeros; its
+ * owner ends it with op_record_free. */
+struct op_record {
+    void *impl;   /* owns: the backend's */
+    uint64_t key; /* of the run that came last */
+};
+
 /* The table. */
 struct ops {
     const char *name;
     enum dtype real;
+    unsigned precisions; /* bit set of 1 << enum precision: what products are offered in */
+    int64_t
+        chunk_numbers; /* size of a temporary that is worked through in pieces: enough to keep */
+                       /* the device busy, small beside a step */
 
     /* --- memory ---------------------------------------------------------------------------- */
     /* 64-byte aligned, uninitialised as far as the caller may assume. */
@@ -225,6 +241,15 @@ struct ops {
     void (*copy)(struct backend *be, const struct tensor *dst, const struct tensor *src);
     void (*fill)(struct backend *be, const struct tensor *t, double value);
     void (*close)(struct backend *be);
+
+    /* --- repeated runs ----------------------------------------------------------------------- */
+    /* With equal keys, not 0, the caller promises that it would call the same operations with the
+     * same arguments. True: they have been started, as recorded, and the caller leaves them out.
+     * False: the caller runs them and then calls record_end; in between there must be no upload,
+     * download or allocation if key is not 0. A backend that cannot record always says false. */
+    bool (*replay)(struct backend *be, struct op_record *record, uint64_t key);
+    void (*record_end)(struct backend *be, struct op_record *record);
+    void (*record_free)(struct backend *be, struct op_record *record);
 
     /* --- products and elementwise ------------------------------------------------------------ */
     void (*gemm)(struct backend *be, const struct gemm *p);

@@ -56,7 +56,7 @@ static void dots_with(const struct solver *s, const struct tensor *dots, const s
 static void append_pair(struct solver *s, const struct tensor *g_old)
 {
     struct backend *be = s->be;
-    int64_t c = s->pairs;
+    int64_t c = s->count.pairs;
     struct tensor step = solver_rows(s, &s->work[WORK_STEP]);
     struct tensor dots = solver_rows(s, &s->dots), old = solver_rows(s, &s->dots_old);
     struct tensor diff = solver_rows(s, &s->dots_diff), denom = solver_rows(s, &s->denom);
@@ -77,7 +77,7 @@ static void append_pair(struct solver *s, const struct tensor *g_old)
     struct tensor by = tensor_shape(&denom, 1, s->rows, 1, 1, 1);
     struct tensor restarts = solver_rows(s, &s->restarts);
     op_row_divide(be, &u, &by, &restarts);
-    s->pairs++;
+    s->count.pairs++;
 }
 
 /* ||g(z + a step)||^2 over the whole batch; f is left in s->f, the residual in `g`. */
@@ -86,7 +86,7 @@ static enum status try_step(struct solver *s, const struct tensor *start, const 
 {
     struct tensor step = solver_rows(s, &s->work[WORK_STEP]);
     struct tensor norms = solver_rows(s, &s->norms);
-    struct tensor total = tensor_slice(&s->trace, s->iterates, 1);
+    struct tensor total = tensor_slice(&s->trace, s->count.iterates, 1);
     double sums[2];
     op_copy(s->be, &s->z, start);
     op_axpby(s->be, &s->z, a, &step, 1);
@@ -111,7 +111,7 @@ static enum status search_line(struct solver *s, int64_t k, double phi0, struct 
 {
     const double c1 = 1e-4, smallest = 1e-2;
     /* free until the next pair is appended, or the full history dropped */
-    struct tensor start = pair_slot(s, HIST_V, s->pairs % s->history);
+    struct tensor start = pair_slot(s, HIST_V, s->count.pairs % s->history);
     struct tensor g = solver_rows(s, &s->work[k % 2 == 0 ? WORK_G1 : WORK_G0]);
     double slope = -phi0, a0 = 1, a1, phi_a0, phi_a1;
     op_copy(s->be, &start, &s->z);
@@ -149,16 +149,16 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
     struct tensor dots = solver_rows(s, &s->dots), old = solver_rows(s, &s->dots_old);
     struct tensor g_old = solver_rows(s, &s->work[k % 2 == 0 ? WORK_G1 : WORK_G0]);
     if (k > 0) {
-        if (s->pairs == s->history) {
-            s->pairs = 0;
-            s->dropped++;
+        if (s->count.pairs == s->history) {
+            s->count.pairs = 0;
+            s->count.dropped++;
         } else {
             append_pair(s, &g_old);
         }
     }
     /* rows that have ended do not move: their step is 0 in the sums of others */
     op_fill(be, &step, 0);
-    combine(s, &step, 1, &s->g, 0, NULL, -1, &dots, HIST_U, s->pairs, &reason);
+    combine(s, &step, 1, &s->g, 0, NULL, -1, &dots, HIST_U, s->count.pairs, &reason);
     op_copy(be, &old, &dots);
     if (s->config.line_search) {
         double sums[2];

@@ -51,6 +51,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, const struct c
                               .mem_len = c->mem_len,
                               .memories = (int)c->accumulate,
                               .train = true};
+    TRY_OUT(backend_set_precision(be, (enum precision)c->precision, err));
     TRY_OUT(trainer_resolve_data(&t->config, &t->vocab, err));
     TRY_OUT(stream_open(&t->stream, &data, err));
     TRY_OUT(model_create(&t->model, be, &t->config, NULL, &plan, err));

@@ -213,8 +213,6 @@ static void test_resolve_refusals(void **state)
     not_resolved(LIST("train.lr_min=1"), 0, "train.lr_min: 1 is more than train.lr 0.001");
     not_resolved(LIST("train.accumulate=3"), 0,
                  "train.accumulate: 3 does not divide train.batch 16");
-    not_resolved(LIST("train.precision=bf16"), 0,
-                 "train.precision: only fp32 is there yet; tf32 and bf16 are not");
 }
 
 static void round_trip(const struct config *config)
