@@ -15,9 +15,11 @@ EMU_TESTS := $(patsubst %.cpp,$(BUILD)/%,$(filter-out %_tsan.cpp,$(wildcard test
 TSAN_OBJ := $(EMU_SRC:%.cpp=$(BUILD)/tsan/%.o)
 TSAN_BACKEND := $(EMU_CU:%.cu=$(BUILD)/tsan/%.o)
 TSAN_TESTS := $(basename $(patsubst %,$(BUILD)/%,$(wildcard tests/*/test_*_tsan.c*)))
-# Two sanitizers do not go together.
+EMU_DEQ := $(BUILD)/emu/deq
+# Two sanitizers do not go together; the program is tried without any.
 ifneq ($(findstring -fsanitize,$(CFLAGS)),)
 TSAN_TESTS :=
+EMU_DEQ :=
 endif
 TSAN = -O1 -g -fsanitize=thread
 EMU_TOOLKIT := $(firstword $(wildcard $(CUDA_HOME)/include /usr/local/cuda/include))
@@ -61,7 +63,7 @@ $(BUILD)/emu/deq: $(CMD_OBJ) $(EMU_OBJ) $(EMU_BACKEND) $(BUILD)/libdeq.a
 	$(Q)$(CXX) $(CFLAGS) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/flags.emu: $(BUILD)/flags FORCE
 	$(call stamp,$(shell $(CXX) --version 2>/dev/null | head -n 1) $(EMU_CXXFLAGS))
-emu: $(EMU_TESTS) $(TSAN_TESTS) $(BUILD)/emu/deq
+emu: $(EMU_TESTS) $(TSAN_TESTS) $(EMU_DEQ)
 .PHONY: emu
 .SECONDARY:
 -include $(EMU_OBJ:.o=.d) $(EMU_BACKEND:.o=.d) $(TSAN_OBJ:.o=.d) $(TSAN_BACKEND:.o=.d)

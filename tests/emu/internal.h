@@ -59,12 +59,29 @@ void emu_drain();
 bool emu_capture_forbids();
 void emu_streams_reset();
 
+/* ---- launch.cpp -------------------------------------------------------------------------------
+ */
+static const uint32_t EMU_BLOCK_THREADS = 1024;
+/* Of a block, unless its kernel has asked for more; and the most it may ask for. */
+static const size_t EMU_SHARED_BYTES = 48 * 1024;
+int emu_chip_shared();
+/* Bytes of shared memory, static and dynamic, that a block of this kernel may have. */
+size_t emu_shared_limit(const void *entry);
+
+/* ---- shared.cpp -------------------------------------------------------------------------------
+ */
+/* A block begins: fresh shared memory, all NaN. Returns a page of addresses that are this block's
+ * alone, to stand for its barriers. */
+char *emu_shared_start(const emu_kernel &kernel);
+/* A block ends: aborts if bytes around its variables were overwritten. */
+void emu_shared_check();
+/* A kernel ends: the next has other variables. */
+void emu_shared_forget();
+
 /* ---- block.cpp --------------------------------------------------------------------------------
  */
 void emu_run_kernel(const emu_kernel &kernel);
 /* Where the device is: "kernel k_x, block (0,0,0), thread (1,0,0): " or empty. */
 const char *emu_where();
-/* Bytes of dynamic shared memory a kernel may ask for. */
-size_t emu_shared_limit(const void *entry);
 
 #endif

@@ -166,7 +166,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
     cudaError_t health = emu_health();
     if (health != cudaSuccess)
         return health;
-    int optin = (c.major >= 9 ? 227 : c.major == 8 && c.minor == 0 ? 163 : 99) * 1024;
+    int optin = emu_chip_shared();
     const struct {
         cudaDeviceAttr attribute;
         int value;

@@ -354,8 +354,23 @@ static void too_much_static(void)
     cudaDeviceSynchronize();
 }
 
+static __global__ void k_static_and_dynamic(float *x)
+{
+    SHARED(float, a, [8 * 1024]);
+    DYNAMIC_SHARED(float, b);
+    a[0] = b[0] = 1;
+    x[0] = a[0] + b[0];
+}
+
+static void too_much_together(void)
+{
+    LAUNCH(k_static_and_dynamic, 1, 1, 16 * 1024 + 4, nullptr, device_floats(1, 0));
+    cudaDeviceSynchronize();
+}
+
 static void static_shared_memory_is_limited(void **)
 {
+    expect_caught(too_much_together, "bytes of static shared memory", "-");
     expect_caught(too_much_static, "bytes of static shared memory", "-");
 }
 
