@@ -17,7 +17,7 @@ packages_of()
         echo make gcc libc6-dev libdnnl-dev libopenblas-openmp-dev libcjson-dev zlib1g-dev \
             libxxhash-dev
         ;;
-    test) echo libcmocka-dev bats ;;
+    test) echo g++ libcmocka-dev bats ;;
     demo) echo bible-kjv ;;
     plot) echo gnuplot-nox ;;
     *) return 1 ;;
