@@ -1,8 +1,9 @@
 # deq: `make` builds build/deq, `make help` lists the rest.
 #
 # Layout: src/*/*.c is the library, cmd/*.c the program, tests/<folder>/test_*.c are test programs
-# (cmocka), tests/tools/*.c small programs that tests use, tests/*/*.bats tests of the binary and the
-# scripts. cuda/*.cu are kernels, compiled where the CUDA Toolkit is. A new file is found by itself.
+# (cmocka), tests/tools/*.c small programs that tests use, tests/fuzz/fuzz_*.c fuzz targets,
+# tests/*/*.bats tests of the binary and the scripts. cuda/*.cu are kernels, compiled where the CUDA
+# Toolkit is. A new file is found by itself.
 
 # ---- What a user may set ------------------------------------------------------------------------
 ifeq ($(origin CC),default)
@@ -37,10 +38,12 @@ LIB_SRC := $(wildcard src/*/*.c)
 CMD_SRC := $(wildcard cmd/*.c)
 TEST_SRC := $(filter-out %_emu.c %_tsan.c,$(wildcard tests/*/test_*.c))
 TOOL_SRC := $(filter-out tests/tools/test_%,$(wildcard tests/tools/*.c))
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
+FUZZ := $(FUZZ_SRC:%.c=$(BUILD)/%)
 # Without a program yet there is only the library to build.
 DEQ := $(if $(filter cmd/main.c,$(CMD_SRC)),$(BUILD)/deq)
 FORMATTED = $(wildcard src/*/*.[ch] cmd/*.[ch] tests/*/*.[ch] cuda/*.c cuda/*.h cuda/*.cu tests/*/*.cpp)
@@ -145,6 +148,12 @@ $(TOOLS): $(BUILD)/tests/tools/%: tests/tools/%.c $(BUILD)/libdeq.a $(BUILD)/fla
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< \
 	    $(BUILD)/libdeq.a $(LDLIBS)
 
+# With libFuzzer (FUZZER=1, see make fuzz), or with a driver that replays and changes a corpus.
+$(FUZZ): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libdeq.a $(BUILD)/flags
+	$(call say,FUZZ,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< \
+	    $(if $(FUZZER),-fsanitize=fuzzer,tests/fuzz/replay.c) $(BUILD)/libdeq.a $(LDLIBS)
+
 # The CUDA backend by g++, on the host emulator, and its tests.
 include tests/emu/emu.mk
 
@@ -182,7 +191,7 @@ FORCE:
 # ---- Tests --------------------------------------------------------------------------------------
 # Programs for tests, here and with sanitizers; tests/run.sh runs them all. The optimiser makes the
 # sanitizers see phantoms now and then: warnings are for the plain build.
-tests: $(TESTS) $(TOOLS) emu
+tests: $(TESTS) $(TOOLS) $(FUZZ) emu
 asan:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CFLAGS='$(SANITIZE)' WERROR= CUDA=0 tests all
 test: all tests asan
@@ -198,6 +207,16 @@ test-cuda: $(BUILD)/tests/cuda/ops_on_cuda
 demo:
 	@scripts/demo.sh
 
+# Hours of what `make test` does for seconds. TARGETS, RUNS, SECONDS: see scripts/fuzz.sh.
+RUNS ?= 10000000
+SECONDS ?= 0
+fuzz:
+	@scripts/deps.sh build fuzz
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-fuzz CC=clang FUZZER=1 WARN= \
+	    CFLAGS='-O2 -g -fsanitize=fuzzer-no-link,address,undefined' fuzzers
+	@scripts/fuzz.sh -b $(BUILD)-fuzz -r $(RUNS) -t $(SECONDS) $(TARGETS)
+fuzzers: $(FUZZ)
+
 # ---- Install ------------------------------------------------------------------------------------
 install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/deq/configs'
@@ -209,7 +228,7 @@ uninstall:
 
 # ---- Housekeeping -------------------------------------------------------------------------------
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-fuzz
 format:
 	@clang-format -i $(FORMATTED)
 check-format:
@@ -223,6 +242,7 @@ help:
 	@echo '  test-cuda     the operations on the GPU of this machine, against the reference'
 	@echo '  asan          program and tests with address and undefined sanitizers, in build-asan'
 	@echo '  tests         the test programs only'
+	@echo '  fuzz          looks for files that break the readers, for hours: RUNS=N SECONDS=N TARGETS="config ..."'
 	@echo '  install       PREFIX/bin/deq and PREFIX/share/deq/configs; uninstall takes them away'
 	@echo '  format        clang-format on all sources; check-format only looks'
 	@echo '  clean         removes the build folders'
@@ -234,5 +254,5 @@ help:
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: all tests asan test test-cuda demo install uninstall clean format check-format help
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d)
+.PHONY: all tests asan test test-cuda demo fuzz fuzzers install uninstall clean format check-format help
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

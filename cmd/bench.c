@@ -310,10 +310,10 @@ static enum status bench(const struct request *r, const struct config *config, d
     struct bench_step_result result;
     struct figures f = {.r = &result};
     TRY(device_open(&be, "cpu", (int)r->threads, err));
-    TRY_OUT(mem_alloc((void **)&sgemm, 1, sizeof *sgemm, err));
     /* first without the peer, whose buffers are not ours: the peak of memory */
     TRY_OUT(bench_train(&be, config, 1, NULL, NULL, &result, err));
     f.peak = memory_line("VmHWM:") - start_bytes;
+    TRY_OUT(mem_alloc((void **)&sgemm, 1, sizeof *sgemm, err));
     openblas_set_num_threads(be.threads);
     TRY_OUT(sgemm_create(sgemm, err));
     sgemm_measure(sgemm);

@@ -197,6 +197,11 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
     TRY(snapshot_open(&e->from, r->checkpoint, err));
     e->config = e->from.config;
     TRY(apply(r, &e->config, err));
+    if (e->config.model.layers > 0 && r->nfe_count > 0)
+        return error_set(err, STATUS_USAGE,
+                         "--nfe: %s holds an explicit network of %lld layers, with no other number "
+                         "of evaluations",
+                         r->checkpoint, (long long)e->config.model.layers);
     struct stream_config data = {.dir = e->config.data.dir,
                                  .split = r->split,
                                  .batch = e->config.eval.batch,
@@ -239,8 +244,7 @@ static enum status evaluate(struct evaluation *e, const struct request *r, int64
         .fixed = nfe > 0,
         .leak_segments = r->check_causality ? stream_segments(e->stream) : LEAK_SEGMENTS,
     };
-    enum status status =
-        evaluation_run(e->model, e->stream, &how, result, show_progress, e, err);
+    enum status status = evaluation_run(e->model, e->stream, &how, result, show_progress, e, err);
     if (isatty(STDERR_FILENO) == 1)
         fputs("\r\033[K", stderr);
     return status;

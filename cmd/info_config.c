@@ -3,8 +3,7 @@
 
 #include "base/mem.h"
 #include "io/shard.h"
-#include "model/transformer_cell.h"
-#include "model/vocabulary_layers.h"
+#include "model/model.h"
 #include "paths.h"
 
 #include <stdio.h>
@@ -40,14 +39,6 @@ static enum status load(const struct info_request *request, char *const *set, in
     if (status != STATUS_OK)
         error_prefix(err, "%s", path);
     return status;
-}
-
-/* Declares the model's parameters without allocating them; wants a known vocabulary. */
-static enum status declare(struct params *params, const struct config_model *model,
-                           struct error *err)
-{
-    TRY(vocabulary_layers_declare(params, model, err));
-    return transformer_cell_declare(params, model, err);
 }
 
 static const char *const parts[] = {"embedding", "softmax", "injection", "f"};
@@ -99,7 +90,7 @@ enum status info_config(const struct info_request *request, char *const *set, in
     params_init(&params, NULL);
     TRY_OUT(load(request, set, set_count, path, &config, err));
     if (config.model.vocab_size > 0)
-        TRY_OUT(declare(&params, &config.model, err));
+        TRY_OUT(model_declare(&params, &config.model, err));
     TRY_OUT(config_to_json(&config, !request->json, &text, err));
     struct info_request found = *request;
     found.path = path;

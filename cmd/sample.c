@@ -2,9 +2,9 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "base/strdist.h"
 #include "commands.h"
 #include "device.h"
+#include "io/prompt.h"
 #include "options.h"
 #include "train/generation.h"
 #include "train/snapshot.h"
@@ -161,77 +161,6 @@ static enum status find_checkpoint(struct request *r, struct error *err)
     return STATUS_OK;
 }
 
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-/* A word the vocabulary lacks: the nearest one helps with typing errors. */
-static enum status unknown_word(const struct vocab *v, const char *word, size_t len,
-                                struct error *err)
-{
-    enum { LONGEST = 64 };
-    char wanted[LONGEST], near[LONGEST] = "";
-    int best = 3; /* farther away is no help */
-    snprintf(wanted, sizeof wanted, "%.*s", (int)(len < LONGEST ? len : LONGEST - 1), word);
-    for (int64_t i = 0; i < vocab_size(v) && len < LONGEST; i++) {
-        char other[LONGEST];
-        size_t other_len;
-        const char *text = vocab_word(v, i, &other_len);
-        if (other_len >= LONGEST || other_len + 2 < len || len + 2 < other_len)
-            continue;
-        snprintf(other, sizeof other, "%.*s", (int)other_len, text);
-        int distance = strdist(wanted, other);
-        if (distance < best) {
-            best = distance;
-            memcpy(near, other, sizeof near);
-        }
-    }
-    if (near[0] != '\0')
-        return error_set(err, STATUS_DATA,
-                         "--prompt: \"%s\" is not in the vocabulary; did you mean \"%s\"?", wanted,
-                         near);
-    return error_set(err, STATUS_DATA, "--prompt: \"%s\" is not in the vocabulary", wanted);
-}
-
-/* Ids of the prompt; of <eos> for an empty one. The caller frees *out. */
-static enum status encode(const struct vocab *v, const char *text, int32_t **out, int64_t *count,
-                          struct error *err)
-{
-    enum status status = STATUS_OK;
-    size_t len = strlen(text);
-    *count = 0;
-    TRY(mem_alloc((void **)out, len + 1, sizeof **out, err));
-    if (vocab_is_bytes(v)) {
-        for (size_t i = 0; i < len; i++)
-            (*out)[(*count)++] = (unsigned char)text[i];
-        if (len == 0)
-            (*out)[(*count)++] = '\n';
-        return STATUS_OK;
-    }
-    for (const char *p = text; *p != '\0' && status == STATUS_OK;) {
-        while (is_space(*p))
-            p++;
-        size_t word = 0;
-        while (p[word] != '\0' && !is_space(p[word]))
-            word++;
-        if (word == 0)
-            break;
-        int64_t id = vocab_find(v, p, word);
-        if (id < 0)
-            status = unknown_word(v, p, word, err);
-        (*out)[(*count)++] = (int32_t)id;
-        p += word;
-    }
-    if (*count == 0)
-        (*out)[(*count)++] = (int32_t)vocab_eos(v);
-    if (status != STATUS_OK) {
-        mem_free(*out);
-        *out = NULL;
-    }
-    return status;
-}
-
 /* Text as it grows: to stdout at once, or into a buffer. */
 struct output {
     const struct vocab *vocab;
@@ -317,7 +246,11 @@ static enum status sample(const struct request *r, struct generator *g, const st
     int32_t *prompt = NULL;
     int64_t count, made = 0;
     double seconds;
-    TRY(encode(vocab, r->prompt, &prompt, &count, err));
+    status = prompt_encode(vocab, r->prompt, &prompt, &count, err);
+    if (status != STATUS_OK) {
+        error_prefix(err, "--prompt");
+        return status;
+    }
     for (int64_t i = 0; i < count && r->prompt[0] != '\0'; i++)
         TRY_OUT(put_token(&o, prompt[i], err));
     fflush(stdout);

@@ -136,6 +136,9 @@ void cuda_bias_relu(struct backend *be, const struct tensor *h, const struct ten
                     const struct tensor *mask, int64_t rows_per_mask);
 void cuda_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
                         const struct tensor *mask, int64_t rows_per_mask);
+void cuda_copy_block(struct backend *be, const struct copy_block *p);
+void cuda_lstm_gate(struct backend *be, const struct lstm_gate *p);
+void cuda_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p);
 void cuda_attention(struct backend *be, const struct attention *p);
 void cuda_attention_vjp(struct backend *be, const struct attention_vjp *p);
 void cuda_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,

@@ -70,6 +70,28 @@ struct dots_args {
     int64_t rows, width, count, slots;
 };
 
+/* Sums of eight numbers over a warp at once: halves of the numbers are exchanged for halves of the
+ * lanes, 9 exchanges in place of 40. A lane is left with number lane / 4 (of eight). */
+__device__ __forceinline__ float warp_sum_eight(const float x[SLOTS_AT_ONCE])
+{
+    int lane = (int)threadIdx.x % 32;
+    bool upper = (lane & 16) != 0;
+    float four[4], two[2];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        four[i] =
+            (upper ? x[i + 4] : x[i]) + __shfl_xor_sync(WARP_ALL, upper ? x[i] : x[i + 4], 16);
+    upper = (lane & 8) != 0;
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        two[i] = (upper ? four[i + 2] : four[i]) +
+                 __shfl_xor_sync(WARP_ALL, upper ? four[i] : four[i + 2], 8);
+    upper = (lane & 4) != 0;
+    float one = (upper ? two[1] : two[0]) + __shfl_xor_sync(WARP_ALL, upper ? two[0] : two[1], 4);
+    one += __shfl_xor_sync(WARP_ALL, one, 2);
+    return one + __shfl_xor_sync(WARP_ALL, one, 1);
+}
+
 /* All inner products of a row: partial sums of every warp are left in shared memory, and one
  * barrier serves all slots. */
 template <int V> __global__ void k_row_dots(dots_args p)
@@ -92,14 +114,10 @@ template <int V> __global__ void k_row_dots(dots_args p)
                     sum[s] += xv.x[k] * h.x[k];
             }
         }
-#pragma unroll
-        for (int s = 0; s < SLOTS_AT_ONCE; s++) {
-            if (j + s >= p.count)
-                continue;
-            float all = warp_sum(sum[s]);
-            if (threadIdx.x % 32 == 0)
-                part[warp][j + s] = all;
-        }
+        float all = warp_sum_eight(sum);
+        int64_t slot = j + threadIdx.x % 32 / 4;
+        if (threadIdx.x % 4 == 0 && slot < p.count)
+            part[warp][slot] = all;
     }
     __syncthreads();
     for (int64_t j = threadIdx.x; j < p.count; j += blockDim.x) {

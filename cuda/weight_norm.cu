@@ -68,7 +68,7 @@ template <int V> __global__ void k_weight_norm_vjp(weight_norm_vjp_args p)
         pack<V> to = load_pack<V>(p.dv + start + c);
 #pragma unroll
         for (int k = 0; k < V; k++)
-            to.x[k] += factor * (grad.x[k] - along * v.x[k]);
+            to.x[k] = (p.dv == p.dw ? 0 : to.x[k]) + factor * (grad.x[k] - along * v.x[k]);
         store_pack<V>(p.dv + start + c, to);
     }
 }

@@ -2,7 +2,7 @@
 # Installs the Debian packages that deq needs and this machine lacks. Prints nothing and does
 # nothing when all are there.
 #
-#   scripts/deps.sh [GROUP]...       groups: build test demo plot (default: build)
+#   scripts/deps.sh [GROUP]...       groups: build test demo plot fuzz (default: build)
 #
 # Without root it names what is missing and the command that installs it, and exits 69.
 # Runs on a bare system: nothing but sh, dpkg and apt-get is used.
@@ -20,6 +20,7 @@ packages_of()
     test) echo g++ libcmocka-dev bats ;;
     demo) echo bible-kjv ;;
     plot) echo gnuplot-nox ;;
+    fuzz) echo clang libclang-rt-14-dev libomp-dev ;;
     *) return 1 ;;
     esac
 }
@@ -41,7 +42,7 @@ fi
 wanted=
 for group; do
     if ! list=$(packages_of "$group"); then
-        echo "deps.sh: unknown group $group (want build, test, demo or plot)" >&2
+        echo "deps.sh: unknown group $group (want build, test, demo, plot or fuzz)" >&2
         exit 64
     fi
     wanted="$wanted $list"

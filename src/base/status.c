@@ -1,6 +1,7 @@
 #include "base/status.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,6 +17,19 @@ const char *status_text(enum status status)
     return "unknown status";
 }
 
+/* Names and words in a message come from files that nobody vouches for: what could move a cursor or
+ * begin another line does not reach a terminal. */
+static void make_printable(char *text)
+{
+    for (unsigned char *p = (unsigned char *)text; *p != '\0'; p++) {
+        bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f; /* U+0080 .. U+009F */
+        if (*p < ' ' || *p == 0x7f || c1)
+            *p = '?';
+        if (c1)
+            p[1] = '?';
+    }
+}
+
 enum status error_set(struct error *err, enum status status, const char *format, ...)
 {
     va_list args;
@@ -23,6 +37,7 @@ enum status error_set(struct error *err, enum status status, const char *format,
     err->status = status;
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
+    make_printable(err->text);
     return status;
 }
 
@@ -37,4 +52,5 @@ void error_prefix(struct error *err, const char *format, ...)
     if (n < 0 || (size_t)n >= sizeof err->text)
         return;
     snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", old);
+    make_printable(err->text);
 }

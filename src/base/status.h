@@ -37,7 +37,7 @@ struct error {
 const char *status_text(enum status status);
 
 /* Records `status` and a printf-formatted message in `err`; returns `status`. A message longer
- * than the buffer is cut. */
+ * than the buffer is cut; control characters in it become '?'. */
 enum status error_set(struct error *err, enum status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -50,6 +50,9 @@ void cpu_axpby(struct backend *be, const struct tensor *y, double a, const struc
 void cpu_mul_bcast(struct backend *be, const struct tensor *out, const struct tensor *x,
                    const struct tensor *mask);
 void cpu_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x);
+void cpu_copy_block(struct backend *be, const struct copy_block *p);
+void cpu_lstm_gate(struct backend *be, const struct lstm_gate *p);
+void cpu_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p);
 void cpu_residual_norm(struct backend *be, const struct residual_norm *p);
 void cpu_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p);
 void cpu_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,

@@ -80,4 +80,25 @@ static inline vec vec_exp(vec x)
     return p * (vec)first * (vec)second;
 }
 
+/* 1 / (1 + e^-x). */
+static inline vec vec_logistic(vec x)
+{
+    return 1.0f / (1.0f + vec_exp(-x));
+}
+
+/* tanh to about 2 units in the last place: below 0.625 an odd polynomial (coefficients as in
+ * Cephes), which keeps small numbers exact; above (1 - e^-2|x|) / (1 + e^-2|x|). */
+static inline vec vec_tanh(vec x)
+{
+    vec_int sign = (vec_int)x & (int32_t)0x80000000;
+    vec size = (vec)((vec_int)x & 0x7fffffff), e = vec_exp(-2.0f * size), z = x * x;
+    vec far = (vec)((vec_int)((1.0f - e) / (1.0f + e)) | sign);
+    vec p = vec_set(-5.70498872745e-3f);
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    return vec_select(size < 0.625f, p * z * x + x, far);
+}
+
 #endif

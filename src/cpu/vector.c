@@ -130,9 +130,10 @@ void cpu_weight_norm_vjp(struct backend *be, const struct tensor *dv, const stru
             dot += grad[c] * row[c];
         cpu_f32(dg)[r] += dot * inverse;
         float factor = cpu_f32(g)[r] * inverse, along = dot * inverse * inverse;
+        float keep = to == grad ? 0 : 1;
 #pragma omp simd
         for (int64_t c = 0; c < width; c++)
-            to[c] += factor * (grad[c] - along * row[c]);
+            to[c] = keep * to[c] + factor * (grad[c] - along * row[c]);
     }
 }
 

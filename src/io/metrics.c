@@ -50,9 +50,10 @@ static enum status judge(const char *line, size_t len, int64_t last_step, enum v
 /* Reading a log line by line, in bounded memory: of a line that is too long only the first bytes
  * are held. */
 struct lines {
-    FILE *file;    /* owns */
-    char *text;    /* owns: [METRICS_LINE_MAX + 2] */
-    size_t len;    /* without the newline; METRICS_LINE_MAX + 1 if too long */
+    FILE *file; /* owns */
+    char *text; /* owns: [longest + 2] */
+    size_t longest;
+    size_t len;    /* without the newline; longest + 1 if too long */
     bool complete; /* the line ended with a newline */
 };
 
@@ -63,7 +64,7 @@ static bool next_line(struct lines *in)
     in->len = 0;
     in->complete = false;
     while ((c = getc_unlocked(in->file)) != EOF && c != '\n')
-        if (in->len <= METRICS_LINE_MAX)
+        if (in->len <= in->longest)
             in->text[in->len++] = (char)c;
     in->complete = c == '\n';
     return in->complete || in->len > 0;
@@ -94,6 +95,16 @@ static enum status sift(struct metrics *m, struct lines *in, int64_t last_step,
     return STATUS_OK;
 }
 
+/* How long a line can be: not longer than the file. */
+static enum status measure(const struct metrics *m, struct lines *in, struct error *err)
+{
+    struct stat st;
+    if (fstat(fileno(in->file), &st) != 0)
+        return error_set(err, STATUS_IO, "%s: cannot read: %s", m->path, strerror(errno));
+    in->longest = st.st_size < METRICS_LINE_MAX ? (size_t)st.st_size : METRICS_LINE_MAX;
+    return STATUS_OK;
+}
+
 /* Brings the log back to `last_step`. No log is a log without lines. */
 static enum status cut_back(struct metrics *m, int64_t last_step, struct error *err)
 {
@@ -107,7 +118,8 @@ static enum status cut_back(struct metrics *m, int64_t last_step, struct error *
         return STATUS_OK;
     if (in.file == NULL)
         return error_set(err, STATUS_CANTCREATE, "%s: cannot open: %s", m->path, strerror(errno));
-    TRY_OUT(mem_alloc(&p, METRICS_LINE_MAX + 2, 1, err));
+    TRY_OUT(measure(m, &in, err));
+    TRY_OUT(mem_alloc(&p, in.longest + 2, 1, err));
     in.text = p;
     TRY_OUT(sift(m, &in, last_step, NULL, &whole, err));
     if (whole)

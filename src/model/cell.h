@@ -1,6 +1,6 @@
 /* A cell: the function f of the equilibrium z = f(z; x), its memory of earlier segments and its
  * parameters. The equilibrium, the model and the trainer know cells only through this table; a
- * new cell is one file that fills it and one line in model_cell_create (model.c).
+ * new cell is one file that fills it and a struct cell_kind, and one line in cell.c.
  *
  * Life of a segment:
  *   begin -> eval (any number) -> [vjp (any number) -> end_backward] -> remember
@@ -27,19 +27,28 @@ struct cell_plan {
     int64_t batch, length, mem_len;
     int memories;     /* memories side by side, one in use at a time; at least 1 */
     int tapes;        /* evaluations of f that can be differentiated at once; at least 1 */
+    bool one_vjp;     /* at most one full vjp a segment */
     bool train;       /* gradients will be asked for */
     bool keep_states; /* memory holds states and injections, as training needs; else it holds what
                          follows from them under constant weights (keys and values) */
-    double dropout, dropatt;
+};
+
+/* What the model's other layers must know of a cell. */
+struct cell_ends {
+    int64_t input;        /* E: numbers of an embedded token */
+    int64_t output_start; /* the softmax sees numbers [output_start, + output) of a state */
+    int64_t output;
+    double embed_scale; /* factor of the embedding */
+    double dropout_in, dropout_out;
+    bool drops_positions; /* published quirk: output dropout of whole positions */
 };
 
 struct cell;
 
 struct cell_ops {
-    const char *name;
-    /* Effective weights from the parameters (weight normalisation); their gradients to zero. */
+    /* Effective weights from the parameters (weight normalisation), whose gradients are zero. */
     void (*refresh)(struct cell *c);
-    /* A new segment with embedded tokens e [B,L,D], which stay valid until end_backward: computes
+    /* A new segment with embedded tokens e [B,L,E], which stay valid until `remember`: computes
      * everything that is constant during a solve. */
     void (*begin)(struct cell *c, const struct tensor *e, const struct masks *masks);
     /* f <- f(z), both [B,L,W]; keeps in tape `tape` what a vjp needs. f must not be z. */
@@ -51,15 +60,21 @@ struct cell_ops {
     /* What the operations of eval and vjp depend on besides their arguments, as solver_set_map_key
      * wants it; constant from begin to remember. NULL: not known. */
     uint64_t (*map_key)(const struct cell *c);
-    /* After the vjps of a segment: de [B,L,D] <- gradient of e; injection weights' gradients. */
+    /* After the vjps of a segment: de [B,L,E] <- gradient of e; injection weights' gradients.
+     * Without an injection de stays as it is. */
     void (*end_backward)(struct cell *c, const struct tensor *de);
     /* After the last segment of a step: gradients of effective weights to those of parameters. */
     void (*finish_gradients)(struct cell *c);
     /* Appends the segment's output states h [B,L,W] (and, with stacked blocks, what `tape` holds)
      * to the memory. */
     void (*remember)(struct cell *c, int tape, const struct tensor *h);
-    /* All memories become empty. */
-    void (*reset_memory)(struct cell *c);
+    /* An explicit network of layers with their own weights (config_is_layered; NULL in a cell that
+     * has none): eval, vjp and remember of layer j alone. A tape serves any layer. */
+    void (*eval_layer)(struct cell *c, int64_t j, int tape, const struct tensor *z,
+                       const struct tensor *f);
+    void (*vjp_layer)(struct cell *c, int64_t j, int tape, const struct tensor *z,
+                      const struct tensor *f, const struct tensor *df, const struct tensor *dz);
+    void (*remember_layer)(struct cell *c, int64_t j, const struct tensor *z);
     /* The segments that follow belong to memory number `index`. */
     void (*select_memory)(struct cell *c, int index);
     int64_t (*memory_length)(const struct cell *c);
@@ -71,8 +86,27 @@ struct cell_ops {
 struct cell {
     const struct cell_ops *ops; /* borrows: a const table */
     struct backend *be;         /* borrows */
-    int64_t width;              /* W: numbers of state per position */
-    bool tape_remembers;        /* remember needs a tape evaluated at the state it is given */
+    struct cell_ends ends;
+    int64_t width;       /* W: numbers of state per position */
+    bool tape_remembers; /* remember needs a tape evaluated at the state it is given */
 };
+
+/* A kind of cell, as a configuration names it. */
+struct cell_kind {
+    const char *name;
+    struct cell_ends (*ends)(const struct config_model *model);
+    /* Declares the parameters of f and the injection. */
+    enum status (*declare)(struct params *params, const struct config_model *model,
+                           struct error *err);
+    /* Builds the cell over declared and committed parameters, which it borrows. */
+    enum status (*create)(struct cell **out, const struct params *params,
+                          const struct config_model *model, const struct cell_plan *plan,
+                          struct error *err);
+};
+
+/* All memories of the cell become empty. */
+void cell_reset_memory(struct cell *c);
+
+const struct cell_kind *cell_kind_of(const struct config_model *model);
 
 #endif

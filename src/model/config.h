@@ -12,7 +12,7 @@
 
 enum { CONFIG_MAX_CUTOFFS = 16, CONFIG_MAX_PATH = 512 };
 
-enum config_cell { CELL_TRANSFORMER };
+enum config_cell { CELL_TRANSFORMER, CELL_TRELLIS };
 enum config_norm { CONFIG_NORM_LAYER, CONFIG_NORM_RMS };
 enum config_method { METHOD_PICARD, METHOD_ANDERSON, METHOD_BROYDEN };
 enum config_scope { CONFIG_TOKEN, CONFIG_PREFIX, CONFIG_SEQUENCE, CONFIG_BATCH };
@@ -30,13 +30,15 @@ struct config_list {
 struct config_model {
     int64_t cell; /* enum config_cell; enums are int64_t so that one parser serves all */
     int64_t d_model, n_head, d_head, d_inner, d_embed, blocks;
+    int64_t nhid, nout, ksize, dilation;
+    int64_t layers; /* > 0: an explicit network of so many, see model/explicit.h */
     int64_t norm;
-    bool pre_lnorm, wnorm;
+    bool pre_lnorm, wnorm, tie_layers;
     struct config_list cutoffs;
     int64_t div_val;
     bool tie_weights;
     struct config_list tie_projs; /* 0 or 1 each */
-    double dropout, dropatt;
+    double dropout, dropatt, dropouti, dropouth, wdrop, emb_dropout;
     int64_t local_size;
     double init_std, proj_init_std;
     int64_t vocab_size;
@@ -79,6 +81,7 @@ struct config {
     struct {
         int64_t method, steps;
         double damping;
+        int64_t recompute;
     } gradient;
     struct config_train train;
     struct config_eval eval;
@@ -100,6 +103,12 @@ enum status config_set(struct config *config, const char *assignment, struct err
 /* Fills what is derived (d_head, d_embed, vocab_size given by the data; 0: unknown yet) and checks
  * that sizes fit each other. */
 enum status config_resolve(struct config *config, int64_t vocab_size, struct error *err);
+
+/* An explicit network whose layers have their own weights and no injection. */
+static inline bool config_is_layered(const struct config_model *m)
+{
+    return m->layers > 0 && !m->tie_layers;
+}
 
 /* The configuration as JSON, every key, two spaces of indentation if `pretty`, else one line;
  * config_parse of it gives the same struct. The caller frees *out with mem_free. */

@@ -3,8 +3,23 @@
 
 #include <string.h>
 
+static enum status check_trellis(struct config_model *m, struct error *err)
+{
+    if (m->blocks != 1)
+        return error_set(err, STATUS_CONFIG, "model.blocks: a trellis has no blocks; set it to 1");
+    if (m->wdrop > 0 && m->ksize == 1)
+        return error_set(err, STATUS_CONFIG,
+                         "model.wdrop: drops all taps but the newest, and with model.ksize 1 there "
+                         "is no other; set it to 0");
+    if (m->d_embed == 0)
+        m->d_embed = m->nout;
+    return STATUS_OK;
+}
+
 static enum status check_shape(struct config_model *m, struct error *err)
 {
+    if (m->cell == CELL_TRELLIS)
+        return check_trellis(m, err);
     if (m->d_head == 0 && m->d_model % m->n_head != 0)
         return error_set(err, STATUS_CONFIG,
                          "model.n_head: %lld does not divide model.d_model %lld",
@@ -18,6 +33,29 @@ static enum status check_shape(struct config_model *m, struct error *err)
                          (long long)m->n_head, (long long)m->d_head, (long long)m->d_model);
     if (m->d_embed == 0)
         m->d_embed = m->d_model;
+    return STATUS_OK;
+}
+
+static enum status check_layers(struct config *config, struct error *err)
+{
+    const struct config_model *m = &config->model;
+    if (m->layers == 0 && !m->tie_layers)
+        return error_set(err, STATUS_CONFIG,
+                         "model.tie_layers: false has no meaning without model.layers");
+    if (config_is_layered(m) && m->cell == CELL_TRELLIS)
+        return error_set(err, STATUS_CONFIG,
+                         "model.tie_layers: the layers of a trellis share their weights; set it to "
+                         "true");
+    if (config_is_layered(m) && m->blocks != 1)
+        return error_set(
+            err, STATUS_CONFIG,
+            "model.blocks: set it to 1 with untied layers: model.layers counts blocks");
+    if (config->gradient.recompute > 0 && m->blocks != 1)
+        return error_set(err, STATUS_CONFIG,
+                         "gradient.recompute: not with stacked blocks, whose memory needs what the "
+                         "last evaluation kept; set model.blocks to 1");
+    if (m->layers > 0)
+        config->train.pretrain_steps = 0; /* it is unrolled from the start */
     return STATUS_OK;
 }
 
@@ -95,6 +133,7 @@ enum status config_resolve(struct config *config, int64_t vocab_size, struct err
     if (m->vocab_size == 0)
         m->vocab_size = vocab_size;
     TRY(check_shape(m, err));
+    TRY(check_layers(config, err));
     TRY(check_clusters(m, err));
     TRY(check_solver(&config->solver.forward, "forward", err));
     TRY(check_solver(&config->solver.backward, "backward", err));

@@ -54,7 +54,7 @@ const struct config_key config_keys[] = {
     {"data.dir", CONFIG_STRING, AT(data.dir), 0, "data/kjv", 0, 0, CONFIG_CLOSED, NULL, "",
      "folder of the tokenized shards"},
 
-    ENUM("model.cell", model.cell, CELL_TRANSFORMER, "transformer", "the function f"),
+    ENUM("model.cell", model.cell, CELL_TRANSFORMER, "transformer|trellis", "the function f"),
     INT("model.d_model", model.d_model, 256, 1, 65536, "numbers", "width of a token's state"),
     INT("model.n_head", model.n_head, 8, 1, 1024, "heads", "attention heads"),
     INT("model.d_head", model.d_head, 0, 0, 65536, "numbers",
@@ -62,8 +62,20 @@ const struct config_key config_keys[] = {
     INT("model.d_inner", model.d_inner, 1024, 1, 1048576, "numbers",
         "width inside the feed-forward network"),
     INT("model.d_embed", model.d_embed, 0, 0, 65536, "numbers",
-        "width of the first cluster's embedding; 0: d_model"),
+        "width of the first cluster's embedding; 0: d_model, or nout of a trellis"),
     INT("model.blocks", model.blocks, 1, 1, 64, "blocks", "transformer blocks inside f"),
+    INT("model.layers", model.layers, 0, 0, 1024, "layers",
+        "0: equilibrium; else an explicit network of so many layers, back-propagated plainly"),
+    BOOL("model.tie_layers", model.tie_layers, true,
+         "the layers are f applied again and again; false: each has its own weights, and the first "
+         "sees the embedding in place of an injection"),
+    INT("model.nhid", model.nhid, 1000, 0, 65536, "numbers",
+        "trellis: width of the hidden part of h"),
+    INT("model.nout", model.nout, 400, 1, 65536, "numbers",
+        "trellis: width of the part of h that the softmax sees"),
+    INT("model.ksize", model.ksize, 2, 1, 64, "positions", "trellis: taps of the convolution"),
+    INT("model.dilation", model.dilation, 1, 1, 65536, "positions",
+        "trellis: distance between the taps"),
     ENUM("model.norm", model.norm, CONFIG_NORM_LAYER, "layer|rms", "normalisation"),
     BOOL("model.pre_lnorm", model.pre_lnorm, false,
          "normalise in front of each half of a block, not behind"),
@@ -80,6 +92,14 @@ const struct config_key config_keys[] = {
          "dropout of embeddings and activations"),
     REAL("model.dropatt", model.dropatt, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
          "dropout of attention weights"),
+    REAL("model.dropouti", model.dropouti, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
+         "trellis: dropout of embeddings (model.dropout is then that of the output)"),
+    REAL("model.dropouth", model.dropouth, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
+         "trellis: dropout of h where the convolution reads it"),
+    REAL("model.wdrop", model.wdrop, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
+         "trellis: dropout of the convolution's weights, all taps but the newest"),
+    REAL("model.emb_dropout", model.emb_dropout, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
+         "dropout of whole words of the vocabulary"),
     INT("model.local_size", model.local_size, 0, 0, 1048576, "positions",
         "positions a token attends to, itself included; 0: all"),
     REAL("model.init_std", model.init_std, 0.01, 0, 100, CONFIG_OPEN_MIN, "",
@@ -99,12 +119,16 @@ const struct config_key config_keys[] = {
         "phantom: damped steps; unroll: plain steps"),
     REAL("gradient.damping", gradient.damping, 0.8, 0, 1, CONFIG_OPEN_MIN, "",
          "phantom: share of the new value in a step"),
+    INT("gradient.recompute", gradient.recompute, 0, 0, 1024, "layers",
+        "layers and unrolled steps: keep only the input of so many and compute them again "
+        "backwards; 0: keep all"),
 
     INT("train.steps", train.steps, 20000, 1, NO_LIMIT, "updates", "length of the training"),
     INT("train.batch", train.batch, 16, 1, 1048576, "sequences", "streams of text side by side"),
     INT("train.tgt_len", train.tgt_len, 64, 1, 1048576, "tokens", "length of a segment"),
     INT("train.mem_len", train.mem_len, 64, 0, 1048576, "tokens",
-        "states remembered from earlier segments"),
+        "states remembered from earlier segments; a trellis remembers what it needs, or with 0 "
+        "nothing"),
     INT("train.accumulate", train.accumulate, 1, 1, 65536, "parts",
         "the batch is computed in so many parts, one after the other"),
     ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, "adam|adamw", "update rule"),
@@ -172,9 +196,10 @@ const char *config_nearest_key(const char *path)
     for (size_t i = 0; i < config_key_count; i++) {
         const char *known = config_keys[i].path;
         int name = strdist(last_part(path), last_part(known));
-        int whole = strdist(path, known);
         /* 256 is more than any distance: the section only decides between equal names */
-        int distance = 256 * name + whole;
+        if (best != NULL && 256 * name > least)
+            continue;
+        int distance = 256 * name + strdist(path, known);
         if (best == NULL || distance < least) {
             best = known;
             least = distance;

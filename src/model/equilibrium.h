@@ -8,34 +8,35 @@
  *   one-step  the same with y = dH: no solve (Fung et al. 2022)
  *   phantom   `steps` damped applications from z*, differentiated plainly (Geng et al. 2021)
  *   unroll    `steps` plain applications from 0 instead of a solve, differentiated plainly
- * The last is also the pre-training phase ("shallow", model-spec 2).
+ * The last is also the pre-training phase ("shallow", model-spec 2). With model.layers > 0 there is
+ * no equilibrium at all: training and evaluation apply so many layers (explicit.h).
  */
 #ifndef DEQ_MODEL_EQUILIBRIUM_H
 #define DEQ_MODEL_EQUILIBRIUM_H
 
-#include "model/cell.h"
+#include "model/explicit.h"
 #include "solve/solver.h"
 
 struct equilibrium {
     struct cell *cell;                 /* borrows */
-    struct solver *forward, *backward; /* owns */
+    struct solver *forward, *backward; /* owns; NULL in an explicit network */
+    int64_t layers;                    /* > 0: an explicit network */
     int64_t method;                    /* enum config_gradient */
     int64_t steps;                     /* phantom and unroll */
     double damping;                    /* phantom */
     bool return_z;                     /* evaluation returns z*, as published */
-    int tapes;
-    struct tensor *state;    /* owns: [tapes + 1] of [B,L,W]: start of tape 0, then each next one */
-    struct tensor *applied;  /* owns: [tapes] f of each state, phantom only; else state + 1 */
-    struct tensor dstate[2]; /* owns: [B,L,W], gradients */
+    struct explicit_net net;           /* states, and all that is not solved */
     /* of the current segment */
     struct tensor z, h; /* views [B,L,W]: what was solved for; the output */
-    int64_t unrolled;   /* plain or damped applications to differentiate; 0: implicit */
-    double unroll_damping;
-    struct tensor dh; /* borrows */
+    int64_t unrolled;   /* applications to differentiate plainly; 0: implicit */
+    int64_t applied;    /* plain applications in place of a solve; 0: solved */
+    struct tensor dh;   /* borrows */
 };
 
 /* How many tapes the cell must hold for this configuration. */
 int equilibrium_tapes(const struct config *config, bool train);
+/* Whether a segment's gradient takes one full vjp of the cell. */
+bool equilibrium_one_vjp(const struct config *config, bool train);
 
 /* Plans for batches of up to B = batch, L = length. */
 enum status equilibrium_create(struct equilibrium **out, struct cell *cell,
@@ -43,16 +44,32 @@ enum status equilibrium_create(struct equilibrium **out, struct cell *cell,
                                bool train, struct error *err);
 void equilibrium_free(struct equilibrium *eq);
 
-/* Finds the output of the segment the cell has begun, of B x L positions: eq->h, valid until the
- * next call. `layers` > 0: that many plain applications from 0 instead of a solve. `train`: a
- * gradient will follow. */
-enum status equilibrium_solve(struct equilibrium *eq, int64_t batch, int64_t length, int64_t layers,
+/* Memory that nobody needs but while a solve runs, as one flat tensor (solver_scratch); data NULL
+ * if nothing is solved. */
+struct tensor equilibrium_idle(const struct equilibrium *eq);
+
+/* Finds the output of the segment the cell has begun with embedded tokens e: eq->h, valid until the
+ * next call. `layers` > 0: that many plain applications instead of a solve. `train`: a gradient
+ * will follow. */
+enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e, int64_t layers,
                               bool train, struct error *err);
 
 /* Given dh [B,L,W], the gradient at eq->h, gathers the gradients of the cell's parameters and
- * injection; the cell's end_backward is left to the caller. */
+ * injection; the cell's end_backward is left to the caller. Without an injection, de receives the
+ * gradient of e. */
 enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh,
-                                 struct error *err);
+                                 const struct tensor *de, struct error *err);
+
+/* Ends the segment: its states become memory of the next. */
+void equilibrium_remember(struct equilibrium *eq);
+
+/* What the last segment took in either direction (backward NULL: not wanted). Applications that are
+ * not solves count as evaluations; their residuals are NaN. */
+enum status equilibrium_report(struct equilibrium *eq, struct solve_report *forward,
+                               struct solve_report *backward, struct error *err);
+/* solver_set_limits of the forward solve; an explicit network has none to set. */
+enum status equilibrium_set_limits(struct equilibrium *eq, int64_t max_iter, double tol,
+                                   enum solve_stop stop, struct error *err);
 
 /* The solver's settings as the configuration says them. */
 struct solver_config equilibrium_solver_config(const struct config_solver *c, bool reverse);

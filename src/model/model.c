@@ -1,18 +1,21 @@
 #include "model/model.h"
 
 #include "base/mem.h"
-#include "model/transformer_cell.h"
-#include <math.h>
 
-/* Sub-streams of the model's own dropout masks (the cell has others, see transformer_cell.c). */
-enum { MASK_IN = 0, MASK_OUT = 2 };
+/* Sub-streams of the model's own dropout masks (the cells have others). */
+enum { MASK_IN = 0, MASK_OUT = 2, MASK_WORD = 3 };
+
+enum status model_declare(struct params *params, const struct config_model *model,
+                          struct error *err)
+{
+    TRY(vocabulary_layers_declare(params, model, err));
+    return cell_kind_of(model)->declare(params, model, err);
+}
 
 static enum status declare_params(struct model *m, struct error *err)
 {
-    const struct config_model *c = &m->config.model;
     params_init(&m->own, m->be);
-    TRY(vocabulary_layers_declare(&m->own, c, err));
-    TRY(transformer_cell_declare(&m->own, c, err));
+    TRY(model_declare(&m->own, &m->config.model, err));
     return params_commit(&m->own, m->plan.train, err);
 }
 
@@ -25,35 +28,59 @@ static enum status create_cell(struct model *m, struct error *err)
         .mem_len = m->plan.mem_len,
         .memories = m->plan.memories > 0 ? m->plan.memories : 1,
         .tapes = equilibrium_tapes(&m->config, m->plan.train),
+        .one_vjp = equilibrium_one_vjp(&m->config, m->plan.train),
         .train = m->plan.train,
         .keep_states = m->plan.train || m->plan.keep_states,
-        .dropout = c->dropout,
-        .dropatt = c->dropatt,
     };
-    switch ((enum config_cell)c->cell) {
-    case CELL_TRANSFORMER:
-        return transformer_cell_create(&m->cell, m->params, c, &plan, err);
-    }
-    return error_set(err, STATUS_INTERNAL, "model.cell: unknown cell %d", (int)c->cell);
+    return cell_kind_of(c)->create(&m->cell, m->params, c, &plan, err);
+}
+
+/* Does the softmax see the whole state? */
+static bool sees_all(const struct model *m)
+{
+    return m->cell->ends.output == m->cell->width;
+}
+
+static enum status plan_masks(struct model *m, struct error *err)
+{
+    struct backend *be = m->be;
+    enum dtype real = be->ops->real;
+    const struct cell_ends *ends = &m->cell->ends;
+    const struct config_model *c = &m->config.model;
+    int64_t b = m->plan.batch, l = m->plan.length;
+    bool positions = ends->drops_positions;
+    if (ends->dropout_in > 0)
+        TRY(op_alloc(be, &m->mask_in, real, 3, b, 1, ends->input, 1, err));
+    if (ends->dropout_out > 0)
+        TRY(op_alloc(be, &m->mask_out, real, 3, b, positions ? l : 1, positions ? 1 : ends->output,
+                     1, err));
+    if (c->emb_dropout == 0)
+        return STATUS_OK;
+    TRY(op_alloc(be, &m->mask_word, real, 2, c->vocab_size, 1, 1, 1, err));
+    TRY(op_alloc(be, &m->found, real, 2, b * l, 1, 1, 1, err));
+    return op_alloc(be, &m->mask_token, real, 3, b, l, 1, 1, err);
 }
 
 static enum status plan_tensors(struct model *m, struct error *err)
 {
     struct backend *be = m->be;
     enum dtype real = be->ops->real;
-    const struct config_model *c = &m->config.model;
-    int64_t b = m->plan.batch, l = m->plan.length, d = c->d_model;
-    TRY(op_alloc(be, &m->e, real, 3, b, l, d, 1, err));
+    const struct cell_ends *ends = &m->cell->ends;
+    int64_t b = m->plan.batch, l = m->plan.length, w = m->cell->width;
+    TRY(op_alloc(be, &m->e, real, 3, b, l, ends->input, 1, err));
     TRY(op_alloc(be, &m->nll, real, 1, b * l, 1, 1, 1, err));
+    if (m->plan.train)
+        TRY(plan_masks(m, err));
+    if (!sees_all(m) || m->mask_out.data != NULL)
+        TRY(op_alloc(be, &m->out, real, 3, b, l, ends->output, 1, err));
     if (!m->plan.train)
         return STATUS_OK;
-    TRY(op_alloc(be, &m->dh, real, 3, b, l, d, 1, err));
-    if (c->dropout == 0)
-        return STATUS_OK;
-    TRY(op_alloc(be, &m->out, real, 3, b, l, d, 1, err));
-    TRY(op_alloc(be, &m->mask_in, real, 3, b, 1, d, 1, err));
-    /* the published code drops whole positions here (model-spec 1, step 7) */
-    return op_alloc(be, &m->mask_out, real, 3, b, c->compat ? l : 1, c->compat ? 1 : d, 1, err);
+    TRY(op_alloc(be, &m->dq, real, 3, b, l, ends->output, 1, err));
+    if (!sees_all(m))
+        TRY(op_alloc(be, &m->dstate, real, 3, b, l, w, 1, err));
+    if (ends->input != ends->output)
+        TRY(op_alloc(be, &m->de, real, 3, b, l, ends->input, 1, err));
+    return STATUS_OK;
 }
 
 enum status model_create(struct model **out, struct backend *be, const struct config *config,
@@ -70,11 +97,12 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     m->params = shared != NULL ? shared : &m->own;
     if (shared == NULL)
         TRY_OUT(declare_params(m, err));
-    TRY_OUT(vocabulary_layers_create(&m->vocab, m->params, &config->model,
-                                     plan->batch * plan->length, err));
     TRY_OUT(create_cell(m, err));
     TRY_OUT(
         equilibrium_create(&m->eq, m->cell, config, plan->batch, plan->length, plan->train, err));
+    struct tensor idle = equilibrium_idle(m->eq); /* losses come between solves */
+    TRY_OUT(vocabulary_layers_create(&m->vocab, m->params, &config->model,
+                                     plan->batch * plan->length, &idle, err));
     TRY_OUT(plan_tensors(m, err));
     *out = m;
     return STATUS_OK;
@@ -87,7 +115,9 @@ void model_free(struct model *m)
 {
     if (m == NULL)
         return;
-    struct tensor *const owned[] = {&m->e, &m->out, &m->dh, &m->nll, &m->mask_in, &m->mask_out};
+    struct tensor *const owned[] = {&m->e,         &m->out,        &m->nll,     &m->dq,
+                                    &m->dstate,    &m->de,         &m->mask_in, &m->mask_out,
+                                    &m->mask_word, &m->mask_token, &m->found};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(m->be, owned[i]);
     equilibrium_free(m->eq);
@@ -107,7 +137,7 @@ void model_refresh(struct model *m)
 
 void model_reset_memory(struct model *m)
 {
-    m->cell->ops->reset_memory(m->cell);
+    cell_reset_memory(m->cell);
 }
 
 void model_select_memory(struct model *m, int index)
@@ -115,16 +145,18 @@ void model_select_memory(struct model *m, int index)
     m->cell->ops->select_memory(m->cell, index);
 }
 
-static void draw_mask(struct model *m, const struct tensor *mask, int sub)
+static void draw_mask(struct model *m, const struct tensor *mask, double rate, int sub)
 {
     const struct masks *k = &m->masks;
     struct rng_key key = {k->seed, rng_stream(RNG_DROPOUT, k->draw, (uint64_t)sub)};
-    op_dropout_mask(m->be, mask, m->config.model.dropout, key);
+    if (mask->data != NULL && k->source == MASKS_DRAWN)
+        op_dropout_mask(m->be, mask, rate, key);
 }
 
-static bool masked(const struct model *m)
+/* A mask, or nothing where this segment has none. */
+static struct tensor in_use(const struct model *m, const struct tensor *mask)
 {
-    return m->masks.source != MASKS_NONE && m->mask_in.data != NULL;
+    return m->masks.source != MASKS_NONE ? *mask : (struct tensor){0};
 }
 
 static struct tensor segment(const struct model *m, const struct tensor *t)
@@ -132,12 +164,58 @@ static struct tensor segment(const struct model *m, const struct tensor *t)
     return tensor_prefix(t, 3, m->plan.batch, m->length, t->dim[2], 1);
 }
 
-/* Output mask cut to the segment (with compat it has a length). */
+/* Output mask cut to the segment (where positions are dropped, it has a length). */
 static struct tensor output_mask(const struct model *m)
 {
-    if (!m->config.model.compat)
-        return m->mask_out;
-    return tensor_prefix(&m->mask_out, 3, m->plan.batch, m->length, 1, 1);
+    struct tensor mask = in_use(m, &m->mask_out);
+    if (mask.data == NULL || !m->cell->ends.drops_positions)
+        return mask;
+    return segment(m, &m->mask_out);
+}
+
+/* x [B,L,E] under the masks of whole words and of the embedding's numbers; e or its gradient. */
+static void mask_embedding(struct model *m, const struct tensor *x)
+{
+    struct tensor word = in_use(m, &m->mask_word), in = in_use(m, &m->mask_in);
+    if (word.data != NULL) {
+        struct tensor token = segment(m, &m->mask_token);
+        op_mul_bcast(m->be, x, x, &token);
+    }
+    if (in.data != NULL)
+        op_mul_bcast(m->be, x, x, &in);
+}
+
+/* token[n,1] <- the entry of word [V,1] that belongs to each input token. */
+static void gather_by_token(struct model *m, const struct tensor *word, const struct tensor *token)
+{
+    const struct cluster_index *index = &m->vocab.input;
+    const struct clusters clusters = embedding_index_clusters(&m->vocab.embedding);
+    op_fill(m->be, token, 0.0);
+    for (int i = 0; i < clusters.count; i++) {
+        int64_t n = cluster_size(index, i), first = clusters.end[i];
+        if (n == 0)
+            continue;
+        struct tensor local = cluster_local(index, i), pos = cluster_pos(index, i);
+        struct tensor part = tensor_slice(word, first, clusters.end[i + 1] - first);
+        struct tensor found = tensor_prefix(&m->found, 2, n, 1, 1, 1);
+        op_gather_rows(m->be, &found, &part, &local, 1.0);
+        op_scatter_add_rows(m->be, token, &found, &pos, 1.0);
+    }
+}
+
+/* Draws the masks; those of words are then looked up token by token. */
+static void draw_masks(struct model *m)
+{
+    const struct cell_ends *ends = &m->cell->ends;
+    struct tensor word = in_use(m, &m->mask_word);
+    draw_mask(m, &m->mask_in, ends->dropout_in, MASK_IN);
+    draw_mask(m, &m->mask_out, ends->dropout_out, MASK_OUT);
+    draw_mask(m, &m->mask_word, m->config.model.emb_dropout, MASK_WORD);
+    if (word.data == NULL)
+        return;
+    struct tensor token = segment(m, &m->mask_token);
+    token = tensor_shape(&token, 2, tensor_count(&token), 1, 1, 1);
+    gather_by_token(m, &word, &token);
 }
 
 void model_begin(struct model *m, const int32_t *input, int64_t length, const struct masks *masks)
@@ -151,64 +229,99 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
     cluster_index_set(&m->vocab.input, m->be, &clusters, input, n);
     struct tensor e = segment(m, &m->e), rows = tensor_matrix(&e);
     embedding_eval(&m->vocab.embedding, m->be, &m->vocab.input, &rows);
-    if (masked(m)) {
-        if (masks->source == MASKS_DRAWN) {
-            draw_mask(m, &m->mask_in, MASK_IN);
-            draw_mask(m, &m->mask_out, MASK_OUT);
-        }
-        op_mul_bcast(m->be, &e, &e, &m->mask_in);
-    }
+    draw_masks(m);
+    mask_embedding(m, &e);
     m->cell->ops->begin(m->cell, &e, masks);
+}
+
+/* The columns of a state [B,L,W] that the softmax sees. */
+static struct tensor state_columns(const struct model *m, const struct tensor *h)
+{
+    const struct cell_ends *ends = &m->cell->ends;
+    size_t skip = (size_t)ends->output_start * dtype_size(h->dtype);
+    return tensor_make((char *)h->data + skip, h->dtype, 3, h->dim[0], h->dim[1], ends->output, 1);
+}
+
+/* What the softmax sees of the state: all of it, or some columns of each position. */
+static void take_output(struct model *m)
+{
+    const struct tensor *h = &m->eq->h;
+    struct tensor mask = output_mask(m);
+    m->q = *h;
+    if (sees_all(m) && mask.data == NULL)
+        return;
+    m->q = segment(m, &m->out);
+    if (sees_all(m)) {
+        op_mul_bcast(m->be, &m->q, h, &mask);
+        return;
+    }
+    struct copy_block p = {.to = m->q, .from = state_columns(m, h), .mask = mask};
+    p.from_batch = h->dim[1] * h->dim[2];
+    p.from_row = h->dim[2];
+    op_copy_block(m->be, &p);
 }
 
 enum status model_solve(struct model *m, int64_t layers, bool gradient, struct error *err)
 {
+    struct tensor e = segment(m, &m->e);
     assert(!gradient || m->plan.train);
-    TRY(equilibrium_solve(m->eq, m->plan.batch, m->length, layers, gradient, err));
-    m->q = m->eq->h;
-    if (masked(m)) {
-        struct tensor mask = output_mask(m);
-        m->q = segment(m, &m->out);
-        op_mul_bcast(m->be, &m->q, &m->eq->h, &mask);
-    }
+    TRY(equilibrium_solve(m->eq, &e, layers, gradient, err));
+    take_output(m);
     return STATUS_OK;
+}
+
+/* From the gradient of what the softmax sees to that of the state. */
+static void give_output(struct model *m)
+{
+    struct tensor dq = segment(m, &m->dq), mask = output_mask(m);
+    if (sees_all(m)) {
+        if (mask.data != NULL)
+            op_mul_bcast(m->be, &dq, &dq, &mask);
+        return;
+    }
+    struct tensor dh = segment(m, &m->dstate);
+    struct copy_block p = {.to = state_columns(m, &dh), .from = dq, .mask = mask};
+    p.to_batch = dh.dim[1] * dh.dim[2];
+    p.to_row = dh.dim[2];
+    op_fill(m->be, &dh, 0.0);
+    op_copy_block(m->be, &p);
 }
 
 void model_loss(struct model *m, const int32_t *target, double scale, bool gradient)
 {
     int64_t n = m->plan.batch * m->length;
     struct tensor q = tensor_matrix(&m->q), nll = tensor_prefix(&m->nll, 1, n, 1, 1, 1);
+    struct tensor dq = {0};
+    if (gradient) {
+        dq = segment(m, &m->dq);
+        dq = tensor_matrix(&dq);
+    }
     cluster_index_set(&m->vocab.target, m->be, &m->vocab.softmax.clusters, target, n);
-    if (!gradient) {
-        adaptive_softmax_nll(&m->vocab.softmax, m->be, &q, target, &m->vocab.target, scale, &nll,
-                             NULL);
-        return;
-    }
-    struct tensor dh = segment(m, &m->dh), rows = tensor_matrix(&dh);
     adaptive_softmax_nll(&m->vocab.softmax, m->be, &q, target, &m->vocab.target, scale, &nll,
-                         &rows);
-    if (masked(m)) {
-        struct tensor mask = output_mask(m);
-        op_mul_bcast(m->be, &dh, &dh, &mask);
-    }
+                         gradient ? &dq : NULL);
+    if (gradient)
+        give_output(m);
+}
+
+struct tensor model_state_gradient(const struct model *m)
+{
+    return segment(m, m->dstate.data != NULL ? &m->dstate : &m->dq);
 }
 
 enum status model_backward(struct model *m, struct error *err)
 {
-    struct tensor dh = segment(m, &m->dh), rows = tensor_matrix(&dh);
-    TRY(equilibrium_gradient(m->eq, &dh, err));
-    /* dh has done its work: it becomes the gradient of e */
-    m->cell->ops->end_backward(m->cell, &dh);
-    if (masked(m))
-        op_mul_bcast(m->be, &dh, &dh, &m->mask_in);
+    struct tensor dh = model_state_gradient(m);
+    struct tensor de = segment(m, m->de.data != NULL ? &m->de : &m->dq), rows = tensor_matrix(&de);
+    TRY(equilibrium_gradient(m->eq, &dh, &de, err));
+    m->cell->ops->end_backward(m->cell, &de);
+    mask_embedding(m, &de);
     embedding_vjp(&m->vocab.embedding, m->be, &m->vocab.input, &rows);
     return backend_check(m->be, err);
 }
 
 void model_remember(struct model *m)
 {
-    int last = m->eq->unrolled > 0 ? (int)m->eq->unrolled - 1 : 0;
-    m->cell->ops->remember(m->cell, last, &m->eq->h);
+    equilibrium_remember(m->eq);
 }
 
 void model_finish_gradients(struct model *m)

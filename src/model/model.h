@@ -27,18 +27,26 @@ struct model {
     struct vocabulary_layers vocab;
     struct cell *cell;      /* owns */
     struct equilibrium *eq; /* owns */
-    struct tensor e;        /* owns: [B,L,D] embedded tokens */
-    struct tensor out;      /* owns: [B,L,D] masked output, with output dropout only */
-    struct tensor dh;       /* owns: [B,L,D], train: gradient of the output, then of e */
+    struct tensor e;        /* owns: [B,L,E] embedded tokens */
+    struct tensor out;      /* owns: [B,L,O] what the softmax sees, where it is not the state */
     struct tensor nll;      /* owns: [B*L] */
-    struct tensor mask_in;  /* owns: [B,1,D] */
-    struct tensor mask_out; /* owns: [B,1,D]; [B,L,1] with compat */
+    /* train, owned: gradients of what the softmax sees [B,L,O], of the state [B,L,W] and of e
+     * [B,L,E]; where the sizes agree, one buffer in turn (no data: dq) */
+    struct tensor dq, dstate, de;
+    struct tensor mask_in;    /* owns: [B,1,E] */
+    struct tensor mask_out;   /* owns: [B,1,O]; [B,L,1] where positions are dropped */
+    struct tensor mask_word;  /* owns: [V,1], emb_dropout */
+    struct tensor mask_token; /* owns: [B,L,1] of it, the current segment's */
+    struct tensor found;      /* owns: [B*L,1] scratch for that */
     /* of the current segment */
     int64_t length;
     struct masks masks;
     struct tensor q; /* view: what the softmax sees */
 };
 
+/* Declares all parameters of a model, for counting them too; the vocabulary must be known. */
+enum status model_declare(struct params *params, const struct config_model *model,
+                          struct error *err);
 /* Builds a model for a resolved configuration (config_resolve, vocab_size known). With `shared`
  * not NULL its parameters are borrowed (an evaluation beside a training): same configuration.
  * Otherwise parameters are allocated, not initialised. */
@@ -60,6 +68,8 @@ enum status model_solve(struct model *m, int64_t layers, bool gradient, struct e
 /* nll of every position against target [B*L] into m->nll; with `gradient` also the gradient of
  * scale * sum(nll) with respect to the output. */
 void model_loss(struct model *m, const int32_t *target, double scale, bool gradient);
+/* The gradient of the state [B,L,W] that model_loss left. */
+struct tensor model_state_gradient(const struct model *m);
 /* From there to the gradients of all parameters (accumulated). */
 enum status model_backward(struct model *m, struct error *err);
 /* Ends the segment: its states become memory of the next. */

@@ -42,6 +42,7 @@ enum status params_add(struct params *p, const char *name, const char *part, int
                         .offset = p->total,
                         .init = init,
                         .scale = scale,
+                        .taps = 1,
                         .norm_of = -1,
                         .alias_of = -1};
     snprintf(q->name, sizeof q->name, "%s", name);
@@ -91,22 +92,30 @@ int64_t params_distinct(const struct params *p, const char *part)
     return sum;
 }
 
+enum { INIT_PIECE = 1 << 13 }; /* numbers on the host at once */
+
 /* Row norms of the parameter q belongs to: the g of weight normalisation starts as ||v||. */
 static enum status init_row_norms(struct params *p, const struct param *q, struct error *err)
 {
     const struct param *v = &p->list[q->norm_of];
     int64_t rows = v->dim[0], cols = v->dim[1];
+    int64_t at_once = cols < INIT_PIECE ? INIT_PIECE / cols : 1;
     double *host = NULL;
-    TRY(mem_alloc((void **)&host, (size_t)(rows * cols), sizeof *host, err));
+    TRY(mem_alloc((void **)&host, (size_t)(at_once * cols), sizeof *host, err));
     struct tensor from = view(&p->w, v), to = view(&p->w, q);
-    op_download(p->be, host, DTYPE_F64, &from);
-    for (int64_t r = 0; r < rows; r++) {
-        double sum = 0;
-        for (int64_t c = 0; c < cols; c++)
-            sum += host[r * cols + c] * host[r * cols + c];
-        host[r] = sqrt(sum);
+    for (int64_t start = 0; start < rows; start += at_once) {
+        int64_t count = rows - start < at_once ? rows - start : at_once;
+        struct tensor part = tensor_slice(&from, start, count),
+                      norms = tensor_slice(&to, start, count);
+        op_download(p->be, host, DTYPE_F64, &part);
+        for (int64_t r = 0; r < count; r++) {
+            double sum = 0;
+            for (int64_t c = 0; c < cols; c++)
+                sum += host[r * cols + c] * host[r * cols + c];
+            host[r] = sqrt(sum);
+        }
+        op_upload(p->be, &norms, host, DTYPE_F64);
     }
-    op_upload(p->be, &to, host, DTYPE_F64);
     mem_free(host);
     return STATUS_OK;
 }

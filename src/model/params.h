@@ -20,6 +20,8 @@ struct param {
     int64_t offset; /* first number in the flat arrays */
     enum param_init init;
     double scale; /* standard deviation, or half width of the uniform interval */
+    int64_t taps; /* > 1: a convolution; its columns lie tap by tap, the oldest first, where the
+                     published code has [out, in, taps] */
     int norm_of;  /* INIT_ROW_NORM: index of the parameter whose row norms it takes */
     int alias_of; /* >= 0: shares its storage with that parameter (published quirk, model-spec
                      4): own gradient and moments, kept equal by params_join_aliases */

@@ -29,16 +29,10 @@ static void map_positions(struct transformer_cell *c, const struct tensor *posit
 static void refresh(struct cell *base)
 {
     struct transformer_cell *c = self(base);
-    struct backend *be = base->be;
     for (int64_t j = 0; j < c->blocks && c->wnorm; j++) {
         struct transformer_cell_block *b = &c->block[j];
-        for (int i = 0; i < NORMED_WEIGHTS; i++) {
-            struct weight *w = matrix_of(b, i);
-            const struct normed_weight *n = &b->normed[i];
-            op_weight_norm(be, &w->w, &n->inv, &n->v.w, &n->g.w);
-            if (c->plan.train)
-                op_fill(be, &w->dw, 0.0);
-        }
+        for (int i = 0; i < NORMED_WEIGHTS; i++)
+            normed_weight_refresh(&b->normed[i], matrix_of(b, i), base->be);
     }
     /* without dropout on the positions and with constant weights, once is enough */
     if (!c->plan.train)
@@ -50,22 +44,18 @@ static void finish_gradients(struct cell *base)
     struct transformer_cell *c = self(base);
     for (int64_t j = 0; j < c->blocks && c->wnorm; j++) {
         struct transformer_cell_block *b = &c->block[j];
-        for (int i = 0; i < NORMED_WEIGHTS; i++) {
-            const struct normed_weight *n = &b->normed[i];
-            op_weight_norm_vjp(base->be, &n->v.dw, &n->g.dw, &matrix_of(b, i)->dw, &n->v.w, &n->g.w,
-                               &n->inv);
-        }
+        for (int i = 0; i < NORMED_WEIGHTS; i++)
+            normed_weight_vjp(&b->normed[i], matrix_of(b, i), base->be);
     }
 }
 
 static void draw_masks(struct transformer_cell *c, const struct masks *m)
 {
     struct backend *be = c->base.be;
-    const struct cell_plan *p = &c->plan;
     if (m->source != MASKS_DRAWN)
         return;
     if (c->mask_pos.data != NULL)
-        op_dropout_mask(be, &c->mask_pos, p->dropout,
+        op_dropout_mask(be, &c->mask_pos, c->dropout,
                         (struct rng_key){m->seed, rng_stream(RNG_DROPOUT, m->draw, MASK_POS)});
     for (int64_t j = 0; j < c->blocks; j++) {
         struct transformer_cell_block *b = &c->block[j];
@@ -75,7 +65,7 @@ static void draw_masks(struct transformer_cell *c, const struct masks *m)
             uint64_t sub = (uint64_t)(MASK_BLOCK + MASK_KINDS * j + i);
             struct rng_key key = {m->seed, rng_stream(RNG_DROPOUT, m->draw, sub)};
             if (all[i]->data != NULL)
-                op_dropout_mask(be, all[i], i == 0 ? p->dropatt : p->dropout, key);
+                op_dropout_mask(be, all[i], i == 0 ? c->dropatt : c->dropout, key);
         }
     }
 }
@@ -92,71 +82,13 @@ static struct block_masks masks_view(const struct transformer_cell *c,
     m.ff2 = b->mask_ff2;
     if (b->mask_attention.data != NULL) {
         m.attention = tensor_prefix(&b->mask_attention, 4, batch, c->shape.n_head, c->length, keys);
-        m.attention_scale = 1.0 / (1.0 - c->plan.dropatt);
+        m.attention_scale = 1.0 / (1.0 - c->dropatt);
     }
     return m;
 }
 
-/* y = norm(x) as the block's attention sees its input, for memory states. */
-static void normalise(struct transformer_cell *c, const struct transformer_cell_block *b,
-                      const struct tensor *x, const struct tensor *y)
-{
-    struct residual_norm norm = {.a = tensor_matrix(x),
-                                 .gain = b->w.attn_gain.w,
-                                 .y = tensor_matrix(y),
-                                 .rows_per_mask = 1,
-                                 .kind = c->shape.norm,
-                                 .eps = c->shape.norm_eps};
-    if (b->mem_xhat.data != NULL) {
-        norm.xhat = tensor_slice(&b->mem_xhat, 0, norm.a.dim[0]);
-        norm.rstd = tensor_slice(&b->mem_rstd, 0, norm.a.dim[0]);
-    }
-    op_residual_norm(c->base.be, &norm);
-}
-
-/* The gain of a norm over memory states is a parameter too: its gradient, given dmem. */
-static void memory_gain_gradient(struct transformer_cell *c, struct transformer_cell_block *b,
-                                 const struct tensor *dmem)
-{
-    int64_t rows = dmem->dim[0];
-    struct tensor dnormed = tensor_slice(&b->dmem_in, 0, rows);
-    weight_vjp(c->base.be, &b->w.qkv, dmem, 0.0, &dnormed);
-    struct residual_norm_vjp norm = {.kind = c->shape.norm,
-                                     .dy = dnormed,
-                                     .xhat = tensor_slice(&b->mem_xhat, 0, rows),
-                                     .rstd = tensor_slice(&b->mem_rstd, 0, rows),
-                                     .gain = b->w.attn_gain.w,
-                                     .ds = dnormed,
-                                     .dgain = b->w.attn_gain.dw,
-                                     .rows_per_mask = 1};
-    op_residual_norm_vjp(c->base.be, &norm);
-}
-
-/* Queries, keys and values of the memory do not change during a solve: computed here, once. */
-static void begin_memory(struct transformer_cell *c, struct transformer_cell_block *b)
-{
-    struct backend *be = c->base.be;
-    if (!c->plan.keep_states) {
-        b->input.mem_qkv = memory_view(&b->mem_kv[c->now]);
-        return;
-    }
-    struct tensor z = memory_view(&b->mem_z[c->now]), u = memory_view(&b->mem_u[c->now]);
-    b->input.mem_z = z;
-    b->input.mem_qkv = (struct tensor){0};
-    if (z.data == NULL)
-        return;
-    if (c->shape.pre_norm) {
-        b->input.mem_z = tensor_prefix(&b->mem_normed, 3, z.dim[0], z.dim[1], z.dim[2], 1);
-        normalise(c, b, &z, &b->input.mem_z);
-    }
-    b->input.mem_qkv = tensor_prefix(&b->mem_qkv, 3, u.dim[0], u.dim[1], u.dim[2], 1);
-    struct tensor in = tensor_matrix(&b->input.mem_z), qkv = tensor_matrix(&b->input.mem_qkv);
-    op_copy(be, &b->input.mem_qkv, &u);
-    weight_apply(be, &b->w.qkv, &in, 1.0, &qkv);
-}
-
-static void begin_block(struct transformer_cell *c, struct transformer_cell_block *b,
-                        const struct tensor *e, int64_t keys, int64_t rows)
+static void inject(struct transformer_cell *c, struct transformer_cell_block *b,
+                   const struct tensor *e)
 {
     struct backend *be = c->base.be;
     struct tensor em = tensor_matrix(e);
@@ -166,19 +98,22 @@ static void begin_block(struct transformer_cell *c, struct transformer_cell_bloc
     struct residual_norm add_bias = {
         .a = u, .bias = b->inject_bias.w, .sum = u, .rows_per_mask = 1, .kind = NORM_NONE};
     op_residual_norm(be, &add_bias);
-    begin_memory(c, b);
-    b->input.rk = tensor_slice(&b->rk, 0, rows);
-    b->input.masks = masks_view(c, b, e->dim[0], keys);
-    if (c->plan.train) {
+    if (c->plan.train)
         op_fill(be, &b->du, 0.0);
-        op_fill(be, &b->drk, 0.0);
-    }
 }
 
-static int64_t memory_length(const struct cell *base)
+static void begin_block(struct transformer_cell *c, int64_t j, const struct tensor *e, int64_t keys,
+                        int64_t rows)
 {
-    const struct transformer_cell *c = (const struct transformer_cell *)base;
-    return c->plan.keep_states ? c->block[0].mem_z[c->now].count : c->block[0].mem_kv[c->now].count;
+    struct transformer_cell_block *b = &c->block[j];
+    if (!c->layered) {
+        inject(c, b, e);
+        transformer_cell_begin_memory(c, b, j);
+    }
+    b->input.rk = tensor_slice(&b->rk, 0, rows);
+    b->input.masks = masks_view(c, b, e->dim[0], keys);
+    if (c->plan.train)
+        op_fill(c->base.be, &b->drk, 0.0);
 }
 
 static void begin(struct cell *base, const struct tensor *e, const struct masks *masks)
@@ -189,10 +124,10 @@ static void begin(struct cell *base, const struct tensor *e, const struct masks 
     c->length = e->dim[1];
     c->masked = masks->source != MASKS_NONE;
     draw_masks(c, masks);
-    int64_t keys = memory_length(base) + c->length;
+    int64_t keys = transformer_cell_memory_length(base) + c->length;
     int64_t rows = keys < c->positions.dim[0] ? keys : c->positions.dim[0];
     for (int64_t j = 0; j < c->blocks; j++)
-        begin_block(c, &c->block[j], e, keys, rows);
+        begin_block(c, j, e, keys, rows);
     if (!c->plan.train)
         return;
     struct tensor positions = tensor_slice(&c->positions, 0, rows);
@@ -224,13 +159,43 @@ static struct tensor block_out(const struct transformer_cell *c, int64_t j, int 
     return tensor_prefix(&c->block[j].outputs[tape], 3, f->dim[0], f->dim[1], f->dim[2], 1);
 }
 
+static const struct memory_tape *memory_tape_of(const struct transformer_cell *c, int64_t j,
+                                                int tape)
+{
+    return c->memory_tapes == NULL ? NULL : &c->memory_tapes[c->layered ? tape : j];
+}
+
+static void eval_one(struct transformer_cell *c, int64_t j, int tape, const struct tensor *in,
+                     const struct tensor *out)
+{
+    struct transformer_cell_block *b = &c->block[j];
+    block_eval(c->base.be, &c->shape, &b->w, &b->input, transformer_cell_tape(c, j, tape),
+               &c->scratch, in, out);
+}
+
+static void vjp_one(struct transformer_cell *c, int64_t j, int tape, const struct tensor *in,
+                    const struct tensor *out, const struct tensor *df, const struct tensor *dz,
+                    bool full)
+{
+    struct transformer_cell_block *b = &c->block[j];
+    const struct memory_tape *memory = memory_tape_of(c, j, tape);
+    struct block_grads grads = {.drk = tensor_slice(&b->drk, 0, b->input.rk.dim[0])};
+    if (!c->layered)
+        grads.du = tensor_slice(&b->du, 0, in->dim[0] * in->dim[1]);
+    if (b->input.mem_qkv.data != NULL)
+        grads.dmem = tensor_slice(&c->dmem, 0, in->dim[0] * b->input.mem_qkv.dim[1]);
+    block_vjp(c->base.be, &c->shape, &b->w, &b->input, transformer_cell_tape(c, j, tape),
+              &c->scratch, in, out, df, dz, full ? &grads : NULL);
+    if (full && grads.dmem.data != NULL && memory->xhat.data != NULL)
+        transformer_cell_gain_gradient(c, b, memory, &grads.dmem);
+}
+
 static void eval(struct cell *base, int tape, const struct tensor *z, const struct tensor *f)
 {
     struct transformer_cell *c = self(base);
     for (int64_t j = 0; j < c->blocks; j++) {
-        struct transformer_cell_block *b = &c->block[j];
         struct tensor in = block_in(c, j, tape, z), out = block_out(c, j, tape, f);
-        block_eval(base->be, &c->shape, &b->w, &b->input, &b->tapes[tape], &c->scratch, &in, &out);
+        eval_one(c, j, tape, &in, &out);
     }
 }
 
@@ -240,19 +205,11 @@ static void vjp(struct cell *base, int tape, const struct tensor *z, const struc
     struct transformer_cell *c = self(base);
     struct tensor from = *df;
     for (int64_t j = c->blocks - 1; j >= 0; j--) {
-        struct transformer_cell_block *b = &c->block[j];
         struct tensor in = block_in(c, j, tape, z), out = block_out(c, j, tape, f);
         struct tensor to = *dz; /* alternate, so that the first block's gradient lands in dz */
         if (j % 2 == 1)
             to = tensor_prefix(&c->dstack, 3, dz->dim[0], dz->dim[1], dz->dim[2], 1);
-        struct block_grads grads = {.drk = tensor_slice(&b->drk, 0, b->input.rk.dim[0])};
-        grads.du = tensor_slice(&b->du, 0, z->dim[0] * z->dim[1]);
-        if (b->input.mem_qkv.data != NULL)
-            grads.dmem = tensor_slice(&b->dmem, 0, z->dim[0] * b->input.mem_qkv.dim[1]);
-        block_vjp(base->be, &c->shape, &b->w, &b->input, &b->tapes[tape], &c->scratch, &in, &out,
-                  &from, &to, full ? &grads : NULL);
-        if (full && grads.dmem.data != NULL && b->mem_xhat.data != NULL)
-            memory_gain_gradient(c, b, &grads.dmem);
+        vjp_one(c, j, tape, &in, &out, &from, &to, full);
         from = to;
     }
 }
@@ -270,6 +227,19 @@ static uint64_t map_key(const struct cell *base)
     return key;
 }
 
+static void eval_layer(struct cell *base, int64_t j, int tape, const struct tensor *z,
+                       const struct tensor *f)
+{
+    transformer_cell_begin_memory(self(base), &self(base)->block[j], tape);
+    eval_one(self(base), j, tape, z, f);
+}
+
+static void vjp_layer(struct cell *base, int64_t j, int tape, const struct tensor *z,
+                      const struct tensor *f, const struct tensor *df, const struct tensor *dz)
+{
+    vjp_one(self(base), j, tape, z, f, df, dz, true);
+}
+
 static void end_backward(struct cell *base, const struct tensor *de)
 {
     struct transformer_cell *c = self(base);
@@ -278,10 +248,12 @@ static void end_backward(struct cell *base, const struct tensor *de)
     bool masked = c->masked && c->mask_pos.data != NULL;
     for (int64_t j = 0; j < c->blocks; j++) {
         struct transformer_cell_block *b = &c->block[j];
-        struct tensor du = tensor_slice(&b->du, 0, e.dim[0]);
-        weight_gradient(be, &b->inject, &du, &e);
-        op_col_sum(be, &b->inject_bias.dw, &du);
-        weight_vjp(be, &b->inject, &du, j == 0 ? 0.0 : 1.0, &dem);
+        if (!c->layered) {
+            struct tensor du = tensor_slice(&b->du, 0, e.dim[0]);
+            weight_gradient(be, &b->inject, &du, &e);
+            op_col_sum(be, &b->inject_bias.dw, &du);
+            weight_vjp(be, &b->inject, &du, j == 0 ? 0.0 : 1.0, &dem);
+        }
         int64_t rows = b->input.rk.dim[0];
         struct tensor drk = tensor_slice(&b->drk, 0, rows);
         struct tensor r = tensor_slice(masked ? &c->positions_in : &c->positions, 0, rows);
@@ -292,37 +264,15 @@ static void end_backward(struct cell *base, const struct tensor *de)
 static void remember(struct cell *base, int tape, const struct tensor *h)
 {
     struct transformer_cell *c = self(base);
-    struct backend *be = base->be;
     for (int64_t j = 0; j < c->blocks; j++) {
-        struct transformer_cell_block *b = &c->block[j];
         struct tensor state = block_in(c, j, tape, h);
-        if (c->plan.keep_states) {
-            memory_push(&b->mem_z[c->now], be, &state, &c->kept);
-            memory_push(&b->mem_u[c->now], be, &b->input.u, &c->kept);
-            continue;
-        }
-        /* the tape's own rows are free once the segment is done */
-        const struct tensor *u = &b->input.u;
-        struct tensor kv =
-            tensor_prefix(&b->tapes[tape].qkv, 3, u->dim[0], u->dim[1], u->dim[2], 1);
-        struct tensor in = tensor_matrix(&state), kvm = tensor_matrix(&kv);
-        if (c->shape.pre_norm) {
-            struct tensor normed =
-                tensor_prefix(&b->tapes[tape].norm_in, 2, in.dim[0], in.dim[1], 1, 1);
-            normalise(c, b, &in, &normed);
-            in = normed;
-        }
-        op_copy(be, &kv, u);
-        weight_apply(be, &b->w.qkv, &in, 1.0, &kvm);
-        memory_push(&b->mem_kv[c->now], be, &kv, &c->kept);
+        transformer_cell_remember(c, j, tape, &state);
     }
 }
 
-static void reset_memory(struct cell *base)
+static void remember_layer(struct cell *base, int64_t j, const struct tensor *z)
 {
-    struct memory *m;
-    for (int i = 0; (m = base->ops->memory(base, i)) != NULL; i++)
-        memory_reset(m);
+    transformer_cell_remember(self(base), j, 0, z);
 }
 
 static void select_memory(struct cell *base, int index)
@@ -331,34 +281,20 @@ static void select_memory(struct cell *base, int index)
     self(base)->now = index;
 }
 
-/* Of the first memory: states and injections (or keys and values) of block 0, of block 1, ...;
- * then those of the second. */
-static struct memory *memory(struct cell *base, int index)
-{
-    struct transformer_cell *c = self(base);
-    int kinds = c->plan.keep_states ? 2 : 1, each = kinds * (int)c->blocks;
-    if (index >= each * c->plan.memories)
-        return NULL;
-    struct transformer_cell_block *b = &c->block[index % each / kinds];
-    int which = index / each;
-    if (!c->plan.keep_states)
-        return &b->mem_kv[which];
-    return index % kinds == 0 ? &b->mem_z[which] : &b->mem_u[which];
-}
-
 const struct cell_ops transformer_cell_ops = {
-    .name = "transformer",
     .refresh = refresh,
     .begin = begin,
     .eval = eval,
     .vjp = vjp,
     .map_key = map_key,
+    .eval_layer = eval_layer,
+    .vjp_layer = vjp_layer,
+    .remember_layer = remember_layer,
     .end_backward = end_backward,
     .finish_gradients = finish_gradients,
     .remember = remember,
-    .reset_memory = reset_memory,
     .select_memory = select_memory,
-    .memory_length = memory_length,
-    .memory = memory,
+    .memory_length = transformer_cell_memory_length,
+    .memory = transformer_cell_memory,
     .free = transformer_cell_free,
 };

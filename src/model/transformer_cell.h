@@ -5,30 +5,30 @@
 
 #include "model/cell.h"
 #include "model/memory.h"
+#include "nn/normed_weight.h"
 #include "nn/transformer_block.h"
 
 enum { NORMED_WEIGHTS = 5 }; /* W_qkv, W_r, W_o, W_1, W_2 */
 
-/* A weight-normalised matrix: parameters v and g, and the effective weight the block sees. */
-struct normed_weight {
-    struct weight v, g;
-    struct tensor inv; /* owns: [rows] 1 / ||v|| */
+/* What a block makes of its memory before a solve. owns. */
+struct memory_tape {
+    struct tensor qkv, normed; /* [B,P,3D]; pre-LN: [B,P,D] */
+    struct tensor xhat, rstd;  /* pre-LN with a gain and training, for the gain's gradient:
+                                  [B*P,D], [B*P] */
 };
 
 struct transformer_cell_block {
     struct block_weights w;
-    struct normed_weight normed[NORMED_WEIGHTS]; /* with wnorm; owns w and dw of those in `w` */
+    struct normed_weight normed[NORMED_WEIGHTS]; /* with wnorm; owns w of those in `w` */
     struct weight inject, inject_bias;           /* [3D,D], [3D] */
-    struct tensor u, du;                         /* owns: [B,L,3D], [N,3D] */
+    struct tensor u;                             /* owns: [B,L,3D] */
+    struct tensor du;                            /* owns unless of the cell's scratch: [N,3D] */
+    bool du_borrowed;
     struct memory *mem_z, *mem_u; /* owns: [memories], keep_states: states and injections */
     struct memory *mem_kv;        /* owns: [memories], else: W_qkv z + u */
-    struct tensor mem_normed, mem_qkv, dmem;   /* owns: [B,P,D], [B,P,3D], [B*P,3D] */
-    struct tensor mem_xhat, mem_rstd, dmem_in; /* owns: pre-LN with a gain and training, for the
-                                                  gain's gradient: [B*P,D], [B*P], [B*P,D] */
-    struct tensor rk, drk;                     /* owns: [R,D] */
-    struct tensor mask_attention;              /* owns: U8 [B,H,L,K] */
+    struct tensor rk, drk;        /* owns: [R,D] */
+    struct tensor mask_attention; /* owns: U8 [B,H,L,K] */
     struct tensor mask_attn_out, mask_ff1, mask_ff2; /* owns: [B,D], [B,I], [B,D] */
-    struct block_tape *tapes;                        /* owns: [plan.tapes] */
     struct tensor *outputs;   /* owns: [plan.tapes] output of this block; the last one has none */
     struct block_input input; /* of the current segment: views into the above */
 };
@@ -36,10 +36,18 @@ struct transformer_cell_block {
 struct transformer_cell {
     struct cell base;
     struct cell_plan plan;
+    double dropout, dropatt;
     struct block_shape shape;
     bool wnorm;
     int64_t blocks;
+    bool layered;                         /* blocks are layers: no injection, one after the other */
     struct transformer_cell_block *block; /* owns: [blocks] */
+    /* owns: of block j in tape t number t * blocks + j, and number j; in layers number t */
+    struct block_tape *tapes;
+    struct memory_tape *memory_tapes;
+    struct tensor dmem;    /* gradient of memory_tape.qkv [B*P,3D]; owns unless of `scratch` */
+    struct tensor dmem_in; /* owns: of memory_tape.normed [B*P,D] */
+    bool dmem_borrowed;
     struct block_scratch scratch;
     struct tensor positions;    /* owns: [R,D], row d for distance d */
     struct tensor positions_in; /* owns: the same under the segment's mask */
@@ -53,12 +61,6 @@ struct transformer_cell {
     bool masked;
 };
 
-/* Declares the parameters of f and the injection. */
-enum status transformer_cell_declare(struct params *params, const struct config_model *model,
-                                     struct error *err);
-/* Builds the cell over declared and committed parameters, which it borrows. */
-enum status transformer_cell_create(struct cell **out, const struct params *params,
-                                    const struct config_model *model, const struct cell_plan *plan,
-                                    struct error *err);
+extern const struct cell_kind transformer_cell_kind;
 
 #endif

@@ -2,183 +2,6 @@
 
 #include "base/mem.h"
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
-
-/* Distances beyond which the published code masks keys when no local size is given. */
-enum { PUBLISHED_SPAN = 1000 };
-
-static const char *const matrix_names[NORMED_WEIGHTS] = {
-    "dec_attn.qkv_net.weight", "dec_attn.r_net.weight", "dec_attn.o_net.weight",
-    "pos_ff.ff1_net.weight",   "pos_ff.ff2_net.weight",
-};
-
-/* The name of a parameter of block j: "func.NAME" for a single block, as published, else
- * "func.blocks.j.NAME"; `suffix` is appended. */
-static void block_name(char *out, const struct config_model *m, int64_t j, const char *name,
-                       const char *suffix)
-{
-    if (m->blocks == 1)
-        snprintf(out, PARAM_NAME_MAX, "func.%s%s", name, suffix);
-    else
-        snprintf(out, PARAM_NAME_MAX, "func.blocks.%d.%s%s", (int)j, name, suffix);
-}
-
-static void inject_name(char *out, const struct config_model *m, int64_t j, const char *name)
-{
-    if (m->blocks == 1)
-        snprintf(out, PARAM_NAME_MAX, "inject_conv.%s", name);
-    else
-        snprintf(out, PARAM_NAME_MAX, "inject_conv.%d.%s", (int)j, name);
-}
-
-static void matrix_sizes(const struct config_model *m, int which, int64_t size[2])
-{
-    const int64_t d = m->d_model, i = m->d_inner;
-    const int64_t sizes[NORMED_WEIGHTS][2] = {{3 * d, d}, {d, d}, {d, d}, {i, d}, {d, i}};
-    size[0] = sizes[which][0];
-    size[1] = sizes[which][1];
-}
-
-static enum status declare_matrix(struct params *p, const struct config_model *m, int64_t j,
-                                  int which, struct error *err)
-{
-    char name[PARAM_NAME_MAX];
-    int64_t size[2];
-    int v, g;
-    matrix_sizes(m, which, size);
-    if (!m->wnorm) {
-        block_name(name, m, j, matrix_names[which], "");
-        return params_add(p, name, "f", 2, size[0], size[1], INIT_NORMAL, m->init_std, &v, err);
-    }
-    /* Published quirk (model-spec 1.6): normalised matrices keep the framework's default. */
-    enum param_init init = m->compat ? INIT_UNIFORM : INIT_NORMAL;
-    double scale = m->compat ? 1.0 / sqrt((double)size[1]) : m->init_std;
-    block_name(name, m, j, matrix_names[which], "_v");
-    TRY(params_add(p, name, "f", 2, size[0], size[1], init, scale, &v, err));
-    block_name(name, m, j, matrix_names[which], "_g");
-    TRY(params_add(p, name, "f", 1, size[0], 1, INIT_ROW_NORM, 0, &g, err));
-    p->list[g].norm_of = v;
-    return STATUS_OK;
-}
-
-/* The vectors of a block: name, sizes (in units of d_model, d_inner or heads), first values. */
-struct vector_spec {
-    const char *name;
-    int64_t d0, d1;
-    enum param_init init;
-    bool only_rms;
-};
-
-enum {
-    VECTORS = 7,
-    VEC_O_BIAS = 0,
-    VEC_FF1_BIAS,
-    VEC_FF2_BIAS,
-    VEC_R_W,
-    VEC_R_R,
-    VEC_ATTN_GAIN,
-    VEC_FF_GAIN
-};
-
-static void vector_specs(const struct config_model *m, struct vector_spec spec[VECTORS])
-{
-    const struct vector_spec all[VECTORS] = {
-        {"dec_attn.o_net.bias", m->d_model, 1, INIT_ZERO, false},
-        {"pos_ff.ff1_net.bias", m->d_inner, 1, INIT_ZERO, false},
-        {"pos_ff.ff2_net.bias", m->d_model, 1, INIT_ZERO, false},
-        {"dec_attn.r_w_bias", m->n_head, m->d_head, INIT_NORMAL, false},
-        {"dec_attn.r_r_bias", m->n_head, m->d_head, INIT_NORMAL, false},
-        {"dec_attn.norm.gain", m->d_model, 1, INIT_ONE, true},
-        {"pos_ff.norm.gain", m->d_model, 1, INIT_ONE, true},
-    };
-    memcpy(spec, all, sizeof all);
-}
-
-enum status transformer_cell_declare(struct params *p, const struct config_model *m,
-                                     struct error *err)
-{
-    struct vector_spec spec[VECTORS];
-    char name[PARAM_NAME_MAX];
-    int index;
-    vector_specs(m, spec);
-    for (int64_t j = 0; j < m->blocks; j++) {
-        for (int i = 0; i < NORMED_WEIGHTS; i++)
-            TRY(declare_matrix(p, m, j, i, err));
-        for (int i = 0; i < VECTORS; i++) {
-            if (spec[i].only_rms && m->norm != CONFIG_NORM_RMS)
-                continue;
-            block_name(name, m, j, spec[i].name, "");
-            TRY(params_add(p, name, "f", spec[i].d1 == 1 ? 1 : 2, spec[i].d0, spec[i].d1,
-                           spec[i].init, m->init_std, &index, err));
-        }
-        inject_name(name, m, j, "weight");
-        TRY(params_add(p, name, "injection", 2, 3 * m->d_model, m->d_model, INIT_NORMAL,
-                       m->init_std, &index, err));
-        inject_name(name, m, j, "bias");
-        TRY(params_add(p, name, "injection", 1, 3 * m->d_model, 1, INIT_ZERO, 0, &index, err));
-    }
-    return STATUS_OK;
-}
-
-static struct weight bound(const struct params *p, const char *name)
-{
-    int index = params_find(p, name);
-    assert(index >= 0);
-    return params_weight(p, index);
-}
-
-static enum status bind_matrix(struct transformer_cell *c, struct transformer_cell_block *b,
-                               const struct params *p, const struct config_model *m, int64_t j,
-                               int which, struct error *err)
-{
-    struct weight *const target[NORMED_WEIGHTS] = {&b->w.qkv, &b->w.r, &b->w.o, &b->w.ff1,
-                                                   &b->w.ff2};
-    char name[PARAM_NAME_MAX];
-    if (!m->wnorm) {
-        block_name(name, m, j, matrix_names[which], "");
-        *target[which] = bound(p, name);
-        return STATUS_OK;
-    }
-    struct backend *be = c->base.be;
-    struct normed_weight *n = &b->normed[which];
-    int64_t size[2];
-    matrix_sizes(m, which, size);
-    block_name(name, m, j, matrix_names[which], "_v");
-    n->v = bound(p, name);
-    block_name(name, m, j, matrix_names[which], "_g");
-    n->g = bound(p, name);
-    TRY(op_alloc(be, &n->inv, be->ops->real, 1, size[0], 1, 1, 1, err));
-    TRY(op_alloc(be, &target[which]->w, be->ops->real, 2, size[0], size[1], 1, 1, err));
-    if (c->plan.train)
-        TRY(op_alloc(be, &target[which]->dw, be->ops->real, 2, size[0], size[1], 1, 1, err));
-    return STATUS_OK;
-}
-
-static enum status bind_block(struct transformer_cell *c, const struct params *p,
-                              const struct config_model *m, int64_t j, struct error *err)
-{
-    struct transformer_cell_block *b = &c->block[j];
-    struct weight *const target[VECTORS] = {&b->w.o_bias, &b->w.ff1_bias, &b->w.ff2_bias,
-                                            &b->w.r_w,    &b->w.r_r,      &b->w.attn_gain,
-                                            &b->w.ff_gain};
-    struct vector_spec spec[VECTORS];
-    char name[PARAM_NAME_MAX];
-    vector_specs(m, spec);
-    for (int i = 0; i < NORMED_WEIGHTS; i++)
-        TRY(bind_matrix(c, b, p, m, j, i, err));
-    for (int i = 0; i < VECTORS; i++) {
-        if (spec[i].only_rms && m->norm != CONFIG_NORM_RMS)
-            continue;
-        block_name(name, m, j, spec[i].name, "");
-        *target[i] = bound(p, name);
-    }
-    inject_name(name, m, j, "weight");
-    b->inject = bound(p, name);
-    inject_name(name, m, j, "bias");
-    b->inject_bias = bound(p, name);
-    return STATUS_OK;
-}
 
 static enum status create_memories(struct transformer_cell *c, struct memory **list, int64_t width,
                                    struct error *err)
@@ -200,27 +23,87 @@ static void free_memories(struct transformer_cell *c, struct memory *list)
 static enum status plan_memory(struct transformer_cell *c, struct transformer_cell_block *b,
                                struct error *err)
 {
-    struct backend *be = c->base.be;
-    const struct cell_plan *p = &c->plan;
     int64_t d = c->shape.d_model;
-    if (!p->keep_states)
+    if (!c->plan.keep_states)
         return create_memories(c, &b->mem_kv, 3 * d, err);
     TRY(create_memories(c, &b->mem_z, d, err));
-    TRY(create_memories(c, &b->mem_u, 3 * d, err));
-    if (p->mem_len == 0)
-        return STATUS_OK;
-    TRY(op_alloc(be, &b->mem_qkv, be->ops->real, 3, p->batch, p->mem_len, 3 * d, 1, err));
+    return c->layered ? STATUS_OK : create_memories(c, &b->mem_u, 3 * d, err);
+}
+
+static int64_t memory_tape_count(const struct transformer_cell *c)
+{
+    return c->layered ? c->plan.tapes : c->blocks;
+}
+
+static int64_t tape_count(const struct transformer_cell *c)
+{
+    return c->layered ? c->plan.tapes : c->plan.tapes * c->blocks;
+}
+
+/* Whether the norm of memory states has a gain that is trained. */
+static bool gains_memory(const struct transformer_cell *c)
+{
+    return c->plan.train && c->shape.pre_norm && c->shape.norm == NORM_RMS;
+}
+
+static enum status plan_memory_tape(struct transformer_cell *c, struct memory_tape *t,
+                                    struct error *err)
+{
+    struct backend *be = c->base.be;
+    const struct cell_plan *p = &c->plan;
+    int64_t d = c->shape.d_model, rows = p->batch * p->mem_len;
+    TRY(op_alloc(be, &t->qkv, be->ops->real, 3, p->batch, p->mem_len, 3 * d, 1, err));
     if (c->shape.pre_norm)
-        TRY(op_alloc(be, &b->mem_normed, be->ops->real, 3, p->batch, p->mem_len, d, 1, err));
+        TRY(op_alloc(be, &t->normed, be->ops->real, 3, p->batch, p->mem_len, d, 1, err));
+    if (!gains_memory(c))
+        return STATUS_OK;
+    TRY(op_alloc(be, &t->xhat, be->ops->real, 2, rows, d, 1, 1, err));
+    return op_alloc(be, &t->rstd, be->ops->real, 1, rows, 1, 1, 1, err);
+}
+
+static enum status plan_tapes(struct transformer_cell *c, struct error *err)
+{
+    struct backend *be = c->base.be;
+    const struct cell_plan *p = &c->plan;
+    int64_t d = c->shape.d_model, rows = p->batch * p->mem_len, count = tape_count(c);
+    TRY(mem_alloc((void **)&c->tapes, (size_t)count, sizeof *c->tapes, err));
+    for (int64_t i = 0; i < count; i++)
+        TRY(block_tape_create(&c->tapes[i], be, &c->shape, p->batch, p->length, err));
+    if (!p->keep_states || p->mem_len == 0)
+        return STATUS_OK;
+    count = memory_tape_count(c);
+    TRY(mem_alloc((void **)&c->memory_tapes, (size_t)count, sizeof *c->memory_tapes, err));
+    for (int64_t i = 0; i < count; i++)
+        TRY(plan_memory_tape(c, &c->memory_tapes[i], err));
     if (!p->train)
         return STATUS_OK;
-    int64_t rows = p->batch * p->mem_len;
-    TRY(op_alloc(be, &b->dmem, be->ops->real, 2, rows, 3 * d, 1, 1, err));
-    if (!c->shape.pre_norm || b->w.attn_gain.w.data == NULL)
+    /* it comes when the gradient of the feed-forward half is done with */
+    c->dmem_borrowed = tensor_count(&c->scratch.dh) >= rows * 3 * d;
+    if (c->dmem_borrowed)
+        c->dmem = tensor_prefix(&c->scratch.dh, 2, rows, 3 * d, 1, 1);
+    else
+        TRY(op_alloc(be, &c->dmem, be->ops->real, 2, rows, 3 * d, 1, 1, err));
+    if (!gains_memory(c))
         return STATUS_OK;
-    TRY(op_alloc(be, &b->mem_xhat, be->ops->real, 2, rows, d, 1, 1, err));
-    TRY(op_alloc(be, &b->mem_rstd, be->ops->real, 1, rows, 1, 1, 1, err));
-    return op_alloc(be, &b->dmem_in, be->ops->real, 2, rows, d, 1, 1, err);
+    return op_alloc(be, &c->dmem_in, be->ops->real, 2, rows, d, 1, 1, err);
+}
+
+static void free_tapes(struct transformer_cell *c)
+{
+    struct backend *be = c->base.be;
+    for (int64_t i = 0; i < tape_count(c) && c->tapes != NULL; i++)
+        block_tape_free(&c->tapes[i], be);
+    for (int64_t i = 0; i < memory_tape_count(c) && c->memory_tapes != NULL; i++) {
+        op_release(be, &c->memory_tapes[i].qkv);
+        op_release(be, &c->memory_tapes[i].normed);
+        op_release(be, &c->memory_tapes[i].xhat);
+        op_release(be, &c->memory_tapes[i].rstd);
+    }
+    mem_free(c->tapes);
+    mem_free(c->memory_tapes);
+    if (!c->dmem_borrowed)
+        op_release(be, &c->dmem);
+    op_release(be, &c->dmem_in);
 }
 
 static enum status plan_masks(struct transformer_cell *c, struct transformer_cell_block *b,
@@ -229,10 +112,10 @@ static enum status plan_masks(struct transformer_cell *c, struct transformer_cel
     struct backend *be = c->base.be;
     const struct cell_plan *p = &c->plan;
     const struct block_shape *s = &c->shape;
-    if (p->dropatt > 0)
+    if (c->dropatt > 0)
         TRY(op_alloc(be, &b->mask_attention, DTYPE_U8, 4, p->batch, s->n_head, p->length,
                      p->mem_len + p->length, err));
-    if (p->dropout == 0)
+    if (c->dropout == 0)
         return STATUS_OK;
     TRY(op_alloc(be, &b->mask_attn_out, be->ops->real, 2, p->batch, s->d_model, 1, 1, err));
     TRY(op_alloc(be, &b->mask_ff1, be->ops->real, 2, p->batch, s->d_inner, 1, 1, err));
@@ -246,21 +129,24 @@ static enum status plan_block(struct transformer_cell *c, int64_t j, struct erro
     const struct cell_plan *p = &c->plan;
     enum dtype real = be->ops->real;
     int64_t d = c->shape.d_model, n = p->batch * p->length, r = c->positions.dim[0];
-    TRY(op_alloc(be, &b->u, real, 3, p->batch, p->length, 3 * d, 1, err));
+    if (!c->layered)
+        TRY(op_alloc(be, &b->u, real, 3, p->batch, p->length, 3 * d, 1, err));
     TRY(op_alloc(be, &b->rk, real, 2, r, d, 1, 1, err));
     if (p->train) {
-        TRY(op_alloc(be, &b->du, real, 2, n, 3 * d, 1, 1, err));
+        b->du_borrowed = p->one_vjp && c->blocks == 1; /* where the product leaves it anyway */
+        if (b->du_borrowed)
+            b->du = c->scratch.dqkv;
+        else if (!c->layered)
+            TRY(op_alloc(be, &b->du, real, 2, n, 3 * d, 1, 1, err));
         TRY(op_alloc(be, &b->drk, real, 2, r, d, 1, 1, err));
         TRY(plan_masks(c, b, err));
     }
     TRY(plan_memory(c, b, err));
-    TRY(mem_alloc((void **)&b->tapes, (size_t)p->tapes, sizeof *b->tapes, err));
+    if (c->layered || j + 1 == c->blocks)
+        return STATUS_OK;
     TRY(mem_alloc((void **)&b->outputs, (size_t)p->tapes, sizeof *b->outputs, err));
-    for (int i = 0; i < p->tapes; i++) {
-        TRY(block_tape_create(&b->tapes[i], be, &c->shape, p->batch, p->length, err));
-        if (j + 1 < c->blocks)
-            TRY(op_alloc(be, &b->outputs[i], real, 3, p->batch, p->length, d, 1, err));
-    }
+    for (int i = 0; i < p->tapes; i++)
+        TRY(op_alloc(be, &b->outputs[i], real, 3, p->batch, p->length, d, 1, err));
     return STATUS_OK;
 }
 
@@ -272,7 +158,7 @@ static enum status plan_positions(struct transformer_cell *c, struct error *err)
     if (c->shape.span > 0 && c->shape.span < rows)
         rows = c->shape.span;
     TRY(op_alloc(be, &c->positions, be->ops->real, 2, rows, d, 1, 1, err));
-    if (c->plan.train && c->plan.dropout > 0) {
+    if (c->plan.train && c->dropout > 0) {
         TRY(op_alloc(be, &c->positions_in, be->ops->real, 2, rows, d, 1, 1, err));
         TRY(op_alloc(be, &c->mask_pos, be->ops->real, 1, d, 1, 1, 1, err));
     }
@@ -295,35 +181,19 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
     struct backend *be = c->base.be;
     struct weight *const matrix[NORMED_WEIGHTS] = {&b->w.qkv, &b->w.r, &b->w.o, &b->w.ff1,
                                                    &b->w.ff2};
-    struct tensor *const owned[] = {&b->u,
-                                    &b->du,
-                                    &b->mem_normed,
-                                    &b->mem_qkv,
-                                    &b->dmem,
-                                    &b->rk,
-                                    &b->drk,
-                                    &b->mask_ff1,
-                                    &b->mask_attention,
-                                    &b->mask_ff2,
-                                    &b->mask_attn_out,
-                                    &b->mem_xhat,
-                                    &b->mem_rstd,
-                                    &b->dmem_in};
-    for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++) {
-        op_release(be, &b->normed[i].inv);
-        op_release(be, &matrix[i]->w);
-        op_release(be, &matrix[i]->dw);
-    }
+    struct tensor *const owned[] = {
+        &b->u, &b->rk, &b->drk, &b->mask_ff1, &b->mask_attention, &b->mask_ff2, &b->mask_attn_out};
+    for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++)
+        normed_weight_free(&b->normed[i], matrix[i], be);
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(be, owned[i]);
+    if (!b->du_borrowed)
+        op_release(be, &b->du);
     free_memories(c, b->mem_z);
     free_memories(c, b->mem_u);
     free_memories(c, b->mem_kv);
-    for (int i = 0; i < c->plan.tapes && b->tapes != NULL && b->outputs != NULL; i++) {
-        block_tape_free(&b->tapes[i], be);
+    for (int i = 0; i < c->plan.tapes && b->outputs != NULL; i++)
         op_release(be, &b->outputs[i]);
-    }
-    mem_free(b->tapes);
     mem_free(b->outputs);
 }
 
@@ -334,6 +204,7 @@ void transformer_cell_free(struct cell *base)
     for (int64_t j = 0; j < c->blocks && c->block != NULL; j++)
         free_block(c, &c->block[j]);
     mem_free(c->block);
+    free_tapes(c);
     block_scratch_free(&c->scratch, be);
     op_release(be, &c->positions);
     op_release(be, &c->positions_in);
@@ -360,6 +231,9 @@ static enum status plan_kept(struct transformer_cell *c, struct error *err)
     return op_alloc(c->base.be, &c->kept, c->base.be->ops->real, 1, numbers, 1, 1, 1, err);
 }
 
+/* Distances beyond which the published code masks keys when no local size is given. */
+enum { PUBLISHED_SPAN = 1000 };
+
 static struct block_shape shape_of(const struct config_model *m)
 {
     return (struct block_shape){
@@ -374,29 +248,47 @@ static struct block_shape shape_of(const struct config_model *m)
     };
 }
 
-enum status transformer_cell_create(struct cell **out, const struct params *params,
-                                    const struct config_model *model, const struct cell_plan *plan,
-                                    struct error *err)
+static struct cell_ends ends(const struct config_model *m)
+{
+    return (struct cell_ends){.input = m->d_model,
+                              .output = m->d_model,
+                              .embed_scale = sqrt((double)m->d_model),
+                              .dropout_in = m->dropout,
+                              .dropout_out = m->dropout,
+                              .drops_positions = m->compat};
+}
+
+static enum status create(struct cell **out, const struct params *params,
+                          const struct config_model *model, const struct cell_plan *plan,
+                          struct error *err)
 {
     struct transformer_cell *c = NULL;
     enum status status = STATUS_OK;
     *out = NULL;
     TRY(mem_alloc((void **)&c, 1, sizeof *c, err));
-    c->base = (struct cell){&transformer_cell_ops, params->be, model->d_model, model->blocks > 1};
+    c->base = (struct cell){.ops = &transformer_cell_ops,
+                            .be = params->be,
+                            .ends = ends(model),
+                            .width = model->d_model,
+                            .tape_remembers = model->blocks > 1};
     c->plan = *plan;
+    c->dropout = model->dropout;
+    c->dropatt = model->dropatt;
     c->shape = shape_of(model);
     c->wnorm = model->wnorm;
-    c->blocks = model->blocks;
+    c->blocks = transformer_cell_blocks(model);
+    c->layered = config_is_layered(model);
     TRY_OUT(mem_alloc((void **)&c->block, (size_t)c->blocks, sizeof *c->block, err));
     TRY_OUT(plan_positions(c, err));
     TRY_OUT(block_scratch_create(&c->scratch, params->be, &c->shape, plan->batch, plan->length,
-                                 plan->train, err));
+                                 plan->train, c->dropout > 0, err));
     TRY_OUT(plan_kept(c, err));
-    if (plan->train && c->blocks > 1)
+    TRY_OUT(plan_tapes(c, err));
+    if (plan->train && model->blocks > 1)
         TRY_OUT(op_alloc(params->be, &c->dstack, params->be->ops->real, 3, plan->batch,
                          plan->length, model->d_model, 1, err));
     for (int64_t j = 0; j < c->blocks; j++) {
-        TRY_OUT(bind_block(c, params, model, j, err));
+        TRY_OUT(transformer_cell_bind(c, params, model, j, err));
         TRY_OUT(plan_block(c, j, err));
     }
     *out = &c->base;
@@ -405,3 +297,6 @@ out:
     transformer_cell_free(&c->base);
     return status;
 }
+
+const struct cell_kind transformer_cell_kind = {
+    .name = "transformer", .ends = ends, .declare = transformer_cell_declare, .create = create};

@@ -1,4 +1,4 @@
-/* Shared by the two halves of the transformer cell: building and running. */
+/* Shared by the parts of the transformer cell: parameters, building, running. */
 #ifndef DEQ_MODEL_TRANSFORMER_CELL_IMPL_H
 #define DEQ_MODEL_TRANSFORMER_CELL_IMPL_H
 
@@ -7,5 +7,31 @@
 extern const struct cell_ops transformer_cell_ops;
 
 void transformer_cell_free(struct cell *base);
+
+/* The tape of block j in evaluations with `tape`. */
+static inline struct block_tape *transformer_cell_tape(const struct transformer_cell *c, int64_t j,
+                                                       int tape)
+{
+    return &c->tapes[c->layered ? tape : tape * c->blocks + j];
+}
+
+/* transformer_cell_memory.c. Queries, keys and values of the memory of block b, into its input. */
+void transformer_cell_begin_memory(struct transformer_cell *c, struct transformer_cell_block *b,
+                                   int64_t tape);
+/* The gain of a norm over memory states is a parameter too: its gradient, given dmem. */
+void transformer_cell_gain_gradient(struct transformer_cell *c, struct transformer_cell_block *b,
+                                    const struct memory_tape *tape, const struct tensor *dmem);
+void transformer_cell_remember(struct transformer_cell *c, int64_t j, int tape,
+                               const struct tensor *state);
+int64_t transformer_cell_memory_length(const struct cell *base);
+struct memory *transformer_cell_memory(struct cell *base, int index);
+
+/* Blocks with their own parameters: model.blocks, or the layers of an explicit network. */
+int64_t transformer_cell_blocks(const struct config_model *m);
+enum status transformer_cell_declare(struct params *p, const struct config_model *m,
+                                     struct error *err);
+/* Block j's weights: parameters, and effective weights where there is weight normalisation. */
+enum status transformer_cell_bind(struct transformer_cell *c, const struct params *p,
+                                  const struct config_model *m, int64_t j, struct error *err);
 
 #endif

@@ -1,14 +1,49 @@
 #include "model/vocabulary_layers.h"
 
+#include "model/cell.h"
+
 #include <stdio.h>
 
-static const char TABLE[] = "word_emb.emb_layers.%d.weight";
-static const char PROJECTION[] = "word_emb.emb_projs.%d.weight";
-static const char OUT_TABLE[] = "crit.out_layers.%d.weight";
-static const char OUT_BIAS[] = "crit.out_layers.%d.bias";
-static const char OUT_PROJECTION[] = "crit.out_projs.%d.weight";
-static const char CLUSTER_ROWS[] = "crit.cluster_weight";
-static const char CLUSTER_BIAS[] = "crit.cluster_bias";
+/* Names of the parameters, those of the published code for either cell: formats with the cluster's
+ * number, where there is one. */
+struct names {
+    const char *table, *projection, *out_table, *out_bias, *out_projection;
+    const char *cluster_rows, *cluster_bias;
+};
+
+static const struct names transformer_names = {
+    "word_emb.emb_layers.%d.weight",
+    "word_emb.emb_projs.%d.weight",
+    "crit.out_layers.%d.weight",
+    "crit.out_layers.%d.bias",
+    "crit.out_projs.%d.weight",
+    "crit.cluster_weight",
+    "crit.cluster_bias",
+};
+
+static const struct names trellis_names = {
+    "encoder.weight",         "encoder.proj.%d.weight", "decoder.weight", "decoder.bias",
+    "decoder.proj.%d.weight", "tail_vectors",           "tail_bias",
+};
+
+/* A trellis with narrower embeddings for rarer words was never published. */
+static const struct names trellis_div_names = {
+    "encoder.%d.weight",      "encoder.proj.%d.weight", "decoder.%d.weight", "decoder.%d.bias",
+    "decoder.proj.%d.weight", "tail_vectors",           "tail_bias",
+};
+
+static const struct names *names_of(const struct config_model *m)
+{
+    if (m->cell != CELL_TRELLIS)
+        return &transformer_names;
+    return m->div_val > 1 ? &trellis_div_names : &trellis_names;
+}
+
+/* Half width of the uniform interval of a trellis's first tables, as published; 0: normal. */
+static double table_range(const struct config_model *m)
+{
+    return m->cell == CELL_TRELLIS ? 0.1 : 0;
+}
 
 static struct clusters clusters_of(const struct config_model *m)
 {
@@ -18,14 +53,24 @@ static struct clusters clusters_of(const struct config_model *m)
     return c;
 }
 
-static bool has_projections(const struct config_model *m)
+/* Between the tables of width d_embed and the cell's input, and its output. */
+static bool projects_in(const struct config_model *m)
 {
-    return m->div_val > 1 || m->d_embed != m->d_model;
+    return m->div_val > 1 || m->d_embed != cell_kind_of(m)->ends(m).input;
 }
 
-/* Without a list, as published: all but the first cluster's projection are tied. */
+static bool projects_out(const struct config_model *m)
+{
+    return m->div_val > 1 || m->d_embed != cell_kind_of(m)->ends(m).output;
+}
+
+/* Without a list, as published: all but the first cluster's projection are tied. Only what is there
+ * at both ends, in the same size, can be. */
 static bool projection_tied(const struct config_model *m, int i)
 {
+    struct cell_ends ends = cell_kind_of(m)->ends(m);
+    if (!projects_in(m) || !projects_out(m) || ends.input != ends.output)
+        return false;
     if (m->tie_projs.count == 0)
         return i > 0;
     return i < m->tie_projs.count && m->tie_projs.value[i] != 0;
@@ -46,6 +91,19 @@ static enum status add(struct params *p, const char *format, int i, const char *
     return params_add(p, name, part, d1 == 0 ? 1 : 2, d0, d1 == 0 ? 1 : d1, init, std, index, err);
 }
 
+static enum status add_table(struct params *p, const struct config_model *m, const char *format,
+                             int i, const char *part, int64_t rows, int64_t width,
+                             struct error *err)
+{
+    int index;
+    TRY(add(p, format, i, part, rows, width, m->init_std, &index, err));
+    if (table_range(m) > 0) {
+        p->list[index].init = INIT_UNIFORM;
+        p->list[index].scale = table_range(m);
+    }
+    return STATUS_OK;
+}
+
 /* With div_val 1 the tables of all clusters are one, likewise the biases. */
 static int table_count(const struct config_model *m, const struct clusters *c)
 {
@@ -61,12 +119,12 @@ static enum status declare_embedding(struct params *p, const struct config_model
                                      const struct clusters *c, int projection[CLUSTERS_MAX],
                                      struct error *err)
 {
-    int index;
+    const struct names *names = names_of(m);
+    int64_t input = cell_kind_of(m)->ends(m).input;
     for (int i = 0; i < table_count(m, c); i++)
-        TRY(add(p, TABLE, i, "embedding", table_rows(m, c, i), c->width[i], m->init_std, &index,
-                err));
-    for (int i = 0; i < table_count(m, c) && has_projections(m); i++)
-        TRY(add(p, PROJECTION, i, "embedding", m->d_model, c->width[i], m->proj_init_std,
+        TRY(add_table(p, m, names->table, i, "embedding", table_rows(m, c, i), c->width[i], err));
+    for (int i = 0; i < table_count(m, c) && projects_in(m); i++)
+        TRY(add(p, names->projection, i, "embedding", input, c->width[i], m->proj_init_std,
                 &projection[i], err));
     return STATUS_OK;
 }
@@ -75,13 +133,14 @@ static enum status declare_out_projections(struct params *p, const struct config
                                            const struct clusters *c,
                                            const int projection[CLUSTERS_MAX], struct error *err)
 {
+    int64_t output = cell_kind_of(m)->ends(m).output;
     int index;
     for (int i = 0; i < c->count; i++) {
         bool tied = projection_tied(m, i);
         if (tied && !m->compat)
             continue;
-        TRY(add(p, OUT_PROJECTION, i, "softmax", m->d_model, c->width[i], m->proj_init_std, &index,
-                err));
+        TRY(add(p, names_of(m)->out_projection, i, "softmax", output, c->width[i], m->proj_init_std,
+                &index, err));
         if (tied)
             p->list[index].alias_of = projection[partner(m, i)];
     }
@@ -92,20 +151,22 @@ enum status vocabulary_layers_declare(struct params *p, const struct config_mode
                                       struct error *err)
 {
     struct clusters c = clusters_of(m);
+    const struct names *names = names_of(m);
+    double rows_std = m->cell == CELL_TRELLIS ? 0 : m->init_std; /* as published */
     int projection[CLUSTERS_MAX] = {0}, index;
     TRY(declare_embedding(p, m, &c, projection, err));
     for (int i = 0; i < table_count(m, &c); i++) {
         if (!m->tie_weights)
-            TRY(add(p, OUT_TABLE, i, "softmax", table_rows(m, &c, i), c.width[i], m->init_std,
-                    &index, err));
-        TRY(add(p, OUT_BIAS, i, "softmax", table_rows(m, &c, i), 0, 0, &index, err));
+            TRY(add_table(p, m, names->out_table, i, "softmax", table_rows(m, &c, i), c.width[i],
+                          err));
+        TRY(add(p, names->out_bias, i, "softmax", table_rows(m, &c, i), 0, 0, &index, err));
     }
-    if (has_projections(m))
+    if (projects_out(m))
         TRY(declare_out_projections(p, m, &c, projection, err));
     if (c.count == 1)
         return STATUS_OK;
-    TRY(add(p, CLUSTER_ROWS, 0, "softmax", c.count - 1, c.width[0], m->init_std, &index, err));
-    return add(p, CLUSTER_BIAS, 0, "softmax", c.count - 1, 0, 0, &index, err);
+    TRY(add(p, names->cluster_rows, 0, "softmax", c.count - 1, c.width[0], rows_std, &index, err));
+    return add(p, names->cluster_bias, 0, "softmax", c.count - 1, 0, 0, &index, err);
 }
 
 static struct weight find(const struct params *p, const char *format, int i)
@@ -131,43 +192,48 @@ static void bind_softmax(struct adaptive_softmax *s, const struct params *p,
                          const struct config_model *m)
 {
     const struct clusters *c = &s->clusters;
-    const char *table = m->tie_weights ? TABLE : OUT_TABLE;
+    const struct names *names = names_of(m);
+    const char *table = m->tie_weights ? names->table : names->out_table;
     for (int i = 0; i < c->count; i++) {
         s->table[i] = find(p, table, partner(m, i));
-        s->bias[i] = find(p, OUT_BIAS, partner(m, i));
+        s->bias[i] = find(p, names->out_bias, partner(m, i));
         if (m->div_val == 1) {
             s->table[i] = cluster_part(&s->table[i], c, i);
             s->bias[i] = cluster_part(&s->bias[i], c, i);
         }
-        if (!has_projections(m))
+        if (!projects_out(m))
             continue;
         bool shared = projection_tied(m, i) && !m->compat;
-        s->proj[i] = shared ? find(p, PROJECTION, partner(m, i)) : find(p, OUT_PROJECTION, i);
+        s->proj[i] =
+            shared ? find(p, names->projection, partner(m, i)) : find(p, names->out_projection, i);
     }
     if (c->count > 1) {
-        s->cluster_rows = find(p, CLUSTER_ROWS, 0);
-        s->cluster_bias = find(p, CLUSTER_BIAS, 0);
+        s->cluster_rows = find(p, names->cluster_rows, 0);
+        s->cluster_bias = find(p, names->cluster_bias, 0);
     }
 }
 
 enum status vocabulary_layers_create(struct vocabulary_layers *v, const struct params *p,
                                      const struct config_model *m, int64_t capacity,
-                                     struct error *err)
+                                     const struct tensor *scratch, struct error *err)
 {
     struct embedding *e = &v->embedding;
     *v = (struct vocabulary_layers){0};
     e->clusters = v->softmax.clusters = clusters_of(m);
-    e->d_model = v->softmax.d_model = m->d_model;
+    struct cell_ends ends = cell_kind_of(m)->ends(m);
+    e->d_model = ends.input;
+    v->softmax.d_model = ends.output;
+    e->scale = ends.embed_scale;
     e->div_val = m->div_val;
     for (int i = 0; i < table_count(m, &e->clusters); i++) {
-        e->table[i] = find(p, TABLE, i);
-        if (has_projections(m))
-            e->proj[i] = find(p, PROJECTION, i);
+        e->table[i] = find(p, names_of(m)->table, i);
+        if (projects_in(m))
+            e->proj[i] = find(p, names_of(m)->projection, i);
     }
     v->softmax.chunk_numbers = p->be->ops->chunk_numbers;
     bind_softmax(&v->softmax, p, m);
     TRY(embedding_create(e, p->be, capacity, err));
-    TRY(adaptive_softmax_create(&v->softmax, p->be, capacity, err));
+    TRY(adaptive_softmax_create(&v->softmax, p->be, capacity, scratch, err));
     TRY(cluster_index_create(&v->input, p->be, capacity, err));
     return cluster_index_create(&v->target, p->be, capacity, err);
 }

@@ -21,10 +21,10 @@ struct vocabulary_layers {
 enum status vocabulary_layers_declare(struct params *params, const struct config_model *model,
                                       struct error *err);
 /* Binds declared and committed parameters, which are borrowed, and plans for up to `capacity`
- * tokens a batch. */
+ * tokens a batch. `scratch` as for adaptive_softmax_create. */
 enum status vocabulary_layers_create(struct vocabulary_layers *v, const struct params *params,
                                      const struct config_model *model, int64_t capacity,
-                                     struct error *err);
+                                     const struct tensor *scratch, struct error *err);
 void vocabulary_layers_free(struct vocabulary_layers *v, struct backend *be);
 
 #endif

@@ -8,7 +8,8 @@ static int64_t head_size(const struct adaptive_softmax *s)
 }
 
 enum status adaptive_softmax_create(struct adaptive_softmax *s, struct backend *be,
-                                    int64_t capacity, struct error *err)
+                                    int64_t capacity, const struct tensor *scratch,
+                                    struct error *err)
 {
     enum dtype real = be->ops->real;
     int64_t widest = head_size(s), e = s->clusters.width[0];
@@ -19,7 +20,11 @@ enum status adaptive_softmax_create(struct adaptive_softmax *s, struct backend *
     int64_t numbers = s->chunk_numbers > widest ? s->chunk_numbers : widest;
     if (numbers > widest * capacity)
         numbers = widest * capacity;
-    TRY(op_alloc(be, &s->logits, real, 1, numbers, 1, 1, 1, err));
+    s->logits_borrowed = scratch->data != NULL && tensor_count(scratch) >= numbers;
+    if (s->logits_borrowed)
+        s->logits = tensor_prefix(scratch, 1, numbers, 1, 1, 1);
+    else
+        TRY(op_alloc(be, &s->logits, real, 1, numbers, 1, 1, 1, err));
     TRY(op_alloc(be, &s->head_bias, real, 1, head_size(s), 1, 1, 1, err));
     TRY(op_alloc(be, &s->head_dbias, real, 1, head_size(s), 1, 1, 1, err));
     if (s->clusters.count > 1) {
@@ -36,8 +41,10 @@ enum status adaptive_softmax_create(struct adaptive_softmax *s, struct backend *
 
 void adaptive_softmax_free(struct adaptive_softmax *s, struct backend *be)
 {
-    struct tensor *all[] = {&s->logits,  &s->head_bias, &s->head_dbias, &s->hidden,
-                            &s->dhidden, &s->low,       &s->dlow,       &s->target};
+    struct tensor *all[] = {&s->head_bias, &s->head_dbias, &s->hidden, &s->dhidden,
+                            &s->low,       &s->dlow,       &s->target};
+    if (!s->logits_borrowed)
+        op_release(be, &s->logits);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         op_release(be, all[i]);
     mem_free(s->host_target);

@@ -19,8 +19,9 @@ struct adaptive_softmax {
     struct weight table[CLUSTERS_MAX], proj[CLUSTERS_MAX], bias[CLUSTERS_MAX];
     struct weight cluster_rows, cluster_bias;
     int64_t chunk_numbers; /* logits held at once, at most (one row at least) */
+    struct tensor logits;  /* [chunk_numbers]; owns unless `logits_borrowed` */
+    bool logits_borrowed;
     /* owns */
-    struct tensor logits;                /* [chunk_numbers] */
     struct tensor head_bias, head_dbias; /* [head size] */
     struct tensor hidden, dhidden;       /* [capacity, D] gathered rows of a tail cluster */
     struct tensor low, dlow;             /* [capacity, max E_i] projected rows */
@@ -28,9 +29,11 @@ struct adaptive_softmax {
     int32_t *host_target;                /* [capacity] */
 };
 
-/* Plans for up to `capacity` rows. Fields above "owns" must be set. */
+/* Plans for up to `capacity` rows. Fields above `logits` must be set. `scratch`, 1-D, is used for
+ * the logits if it is large enough: each call overwrites it. */
 enum status adaptive_softmax_create(struct adaptive_softmax *s, struct backend *be,
-                                    int64_t capacity, struct error *err);
+                                    int64_t capacity, const struct tensor *scratch,
+                                    struct error *err);
 void adaptive_softmax_free(struct adaptive_softmax *s, struct backend *be);
 
 /* nll[n] <- -log p(target | q) for q [n,D] and the n host targets, which `index` (s->clusters) has

@@ -1,7 +1,5 @@
 #include "nn/embedding.h"
 
-#include <math.h>
-
 struct clusters embedding_index_clusters(const struct embedding *e)
 {
     if (e->div_val != 1)
@@ -16,6 +14,8 @@ enum status embedding_create(struct embedding *e, struct backend *be, int64_t ca
                              struct error *err)
 {
     enum dtype real = be->ops->real;
+    if (e->proj[0].w.data == NULL) /* rows are the embedding */
+        return STATUS_OK;
     TRY(op_alloc(be, &e->rows, real, 2, capacity, e->clusters.width[0], 1, 1, err));
     return op_alloc(be, &e->mapped, real, 2, capacity, e->d_model, 1, 1, err);
 }
@@ -34,7 +34,7 @@ static int table_count(const struct embedding *e)
 void embedding_eval(const struct embedding *e, struct backend *be,
                     const struct cluster_index *index, const struct tensor *out)
 {
-    double scale = sqrt((double)e->d_model);
+    double scale = e->scale;
     int tables = table_count(e);
     if (tables == 1 && e->proj[0].w.data == NULL) {
         struct tensor local = cluster_local(index, 0);
@@ -58,7 +58,7 @@ void embedding_eval(const struct embedding *e, struct backend *be,
 void embedding_vjp(const struct embedding *e, struct backend *be, const struct cluster_index *index,
                    const struct tensor *dout)
 {
-    double scale = sqrt((double)e->d_model);
+    double scale = e->scale;
     int tables = table_count(e);
     if (tables == 1 && e->proj[0].w.data == NULL) {
         struct tensor local = cluster_local(index, 0);

@@ -1,4 +1,4 @@
-/* Adaptive embedding: e = sqrt(D) * P_i table_i[x - end_i] (model-spec 4). */
+/* Adaptive embedding: e = scale * P_i table_i[x - end_i] (model-spec 4). */
 #ifndef DEQ_NN_EMBEDDING_H
 #define DEQ_NN_EMBEDDING_H
 
@@ -9,6 +9,7 @@ struct embedding {
     struct clusters clusters;
     int64_t d_model;
     int64_t div_val;
+    double scale; /* sqrt(D) in transformers */
     /* div_val 1: one table [V,E] and at most one projection, in entry 0; else one a cluster.
      * A projection with data NULL is the identity. borrows. */
     struct weight table[CLUSTERS_MAX]; /* [n_i,E_i] */

@@ -41,7 +41,7 @@ void block_tape_free(struct block_tape *t, struct backend *be)
 
 enum status block_scratch_create(struct block_scratch *s, struct backend *be,
                                  const struct block_shape *shape, int64_t batch, int64_t length,
-                                 bool train, struct error *err)
+                                 bool train, bool masked, struct error *err)
 {
     enum dtype real = be->ops->real;
     int64_t n = batch * length, d = shape->d_model;
@@ -49,7 +49,8 @@ enum status block_scratch_create(struct block_scratch *s, struct backend *be,
     TRY(op_alloc(be, &s->a, real, 2, n, d, 1, 1, err));
     if (!train)
         return STATUS_OK;
-    TRY(op_alloc(be, &s->b, real, 2, n, d, 1, 1, err));
+    if (masked)
+        TRY(op_alloc(be, &s->b, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->c, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->dqkv, real, 2, n, 3 * d, 1, 1, err));
     return op_alloc(be, &s->dh, real, 2, n, shape->d_inner, 1, 1, err);
@@ -111,8 +112,9 @@ void block_eval(struct backend *be, const struct block_shape *shape, const struc
         norm.rstd = rows_of(&t->rstd_in, n);
         op_residual_norm(be, &norm);
     }
-    op_copy(be, &qkv, &in->u);
-    weight_apply(be, &w->qkv, &input, 1.0, &qkv);
+    if (in->u.data != NULL)
+        op_copy(be, &qkv, &in->u);
+    weight_apply(be, &w->qkv, &input, in->u.data != NULL ? 1.0 : 0.0, &qkv);
     struct attention att = attention_call(shape, w, in, t, z);
     op_attention(be, &att);
     weight_apply(be, &w->o, &attn, 0.0, &a);
@@ -239,7 +241,7 @@ static void qkv_gradients(struct backend *be, const struct block_weights *w,
         struct tensor mem = tensor_matrix(&in->mem_z), dmem = grads->dmem;
         weight_gradient(be, &w->qkv, &dmem, &mem);
     }
-    if (grads->du.data != NULL)
+    if (grads->du.data != NULL && grads->du.data != dqkv->data)
         op_axpby(be, &grads->du, 1.0, dqkv, 1.0);
 }
 

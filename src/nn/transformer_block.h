@@ -38,7 +38,7 @@ struct block_masks {
 
 /* What stays constant during a solve. */
 struct block_input {
-    struct tensor u;       /* [B,L,3D] injection of the current segment */
+    struct tensor u;       /* [B,L,3D] injection of the current segment, or NULL: none */
     struct tensor mem_z;   /* [B,P,D] memory states as seen by W_qkv; NULL when P = 0 */
     struct tensor mem_qkv; /* [B,P,3D] W_qkv mem_z + injection of the memory; NULL when P = 0 */
     struct tensor rk;      /* [R,D] W_r R, row d for distance d */
@@ -60,14 +60,15 @@ struct block_tape {
 /* Scratch of evaluations and vjps, shared by all blocks. owns. */
 struct block_scratch {
     struct tensor a;    /* [N,D] */
-    struct tensor b, c; /* [N,D]; these and below only if a vjp will be asked for */
+    struct tensor b;    /* [N,D], only for vjps under masks */
+    struct tensor c;    /* [N,D]; this and below only if a vjp will be asked for */
     struct tensor dqkv; /* [N,3D] */
     struct tensor dh;   /* [N,I] */
 };
 
 /* Where a full vjp leaves gradients that are not weights'; data NULL: not wanted. */
 struct block_grads {
-    struct tensor du;   /* [N,3D] accumulated */
+    struct tensor du;   /* [N,3D] accumulated; scratch->dqkv: written */
     struct tensor dmem; /* [B*P,3D] out: gradient of mem_qkv */
     struct tensor drk;  /* [R,D] accumulated */
 };
@@ -78,7 +79,7 @@ enum status block_tape_create(struct block_tape *tape, struct backend *be,
 void block_tape_free(struct block_tape *tape, struct backend *be);
 enum status block_scratch_create(struct block_scratch *s, struct backend *be,
                                  const struct block_shape *shape, int64_t batch, int64_t length,
-                                 bool train, struct error *err);
+                                 bool train, bool masked, struct error *err);
 void block_scratch_free(struct block_scratch *s, struct backend *be);
 
 /* f <- block(z), both [B,L,D]; f must not be z. tape->y then holds the output of the attention

@@ -15,12 +15,15 @@
     X(axpby)             \
     X(mul_bcast)         \
     X(col_sum)           \
+    X(copy_block)        \
     X(residual_norm)     \
     X(residual_norm_vjp) \
     X(bias_relu)         \
     X(bias_relu_vjp)     \
     X(attention)         \
     X(attention_vjp)     \
+    X(lstm_gate)         \
+    X(lstm_gate_vjp)     \
     X(gather_rows)       \
     X(scatter_add_rows)  \
     X(softmax_xent)      \
@@ -117,6 +120,7 @@ void op_axpby(struct backend *be, const struct tensor *y, double a, const struct
 void op_mul_bcast(struct backend *be, const struct tensor *out, const struct tensor *x,
                   const struct tensor *mask);
 void op_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x);
+void op_copy_block(struct backend *be, const struct copy_block *p);
 void op_residual_norm(struct backend *be, const struct residual_norm *p);
 void op_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p);
 void op_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
@@ -125,6 +129,8 @@ void op_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct 
                       const struct tensor *mask, int64_t rows_per_mask);
 void op_attention(struct backend *be, const struct attention *p);
 void op_attention_vjp(struct backend *be, const struct attention_vjp *p);
+void op_lstm_gate(struct backend *be, const struct lstm_gate *p);
+void op_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p);
 void op_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
                     const struct tensor *idx, double scale);
 void op_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,

@@ -163,6 +163,28 @@ void op_col_sum(struct backend *be, const struct tensor *acc, const struct tenso
     BOOK(OP_col_sum, 0, bytes_of(x) + bytes_of(acc), be->ops->col_sum(be, acc, x));
 }
 
+/* Rows and sequences of a block in the wider array must not overlap. */
+static void check_strides(const struct tensor *t, int64_t batch, int64_t row)
+{
+    int64_t row_at_least = t->dim[2], used = row != 0 ? row : t->dim[2];
+    assert(row == 0 || row >= row_at_least);
+    assert(batch == 0 || t->dim[1] == 0 || batch >= (t->dim[1] - 1) * used + t->dim[2]);
+    assert(batch != 0 || row == 0 || t->dim[0] <= 1); /* contiguous sequences of strided rows: no */
+}
+
+void op_copy_block(struct backend *be, const struct copy_block *p)
+{
+    check_real(be, &p->to);
+    check_real(be, &p->from);
+    assert(p->to.ndim == 3 && p->from.ndim == 3);
+    for (int i = 0; i < 3; i++)
+        assert(p->to.dim[i] == p->from.dim[i]);
+    check_strides(&p->to, p->to_batch, p->to_row);
+    check_strides(&p->from, p->from_batch, p->from_row);
+    check_optional(be, &p->mask, p->to.dim[0] * p->to.dim[2]);
+    BOOK(OP_copy_block, 0, 2 * bytes_of(&p->to), be->ops->copy_block(be, p));
+}
+
 static void check_mask(const struct backend *be, const struct tensor *mask, int64_t rows,
                        int64_t cols, int64_t rows_per_mask)
 {
@@ -291,6 +313,38 @@ void op_attention_vjp(struct backend *be, const struct attention_vjp *p)
     double products = p->drk.data != NULL ? 8 : 7;
     BOOK(OP_attention_vjp, 2 * products * work, 2 * attention_bytes(&p->fwd),
          be->ops->attention_vjp(be, p));
+}
+
+/* Sizes that both directions of the gate share; z, c0 and `out` of either. */
+static void check_gate(const struct backend *be, const struct tensor *rows, const struct tensor *z,
+                       const struct tensor *c0, const struct tensor *out)
+{
+    check_real(be, rows);
+    assert(rows->ndim == 3 && z->ndim == 3);
+    assert(rows->dim[0] == z->dim[0] && rows->dim[1] >= z->dim[1]);
+    assert(z->dim[2] % 2 == 0 && rows->dim[2] == 2 * z->dim[2]);
+    check_real(be, z);
+    check_count(be, out, tensor_count(z));
+    check_optional(be, c0, z->dim[0] * z->dim[2] / 2);
+}
+
+void op_lstm_gate(struct backend *be, const struct lstm_gate *p)
+{
+    check_gate(be, &p->pre, &p->z, &p->c0, &p->out);
+    check_count(be, &p->u, tensor_count(&p->pre));
+    check_count(be, &p->bias, p->pre.dim[2]);
+    BOOK(OP_lstm_gate, 0, 3 * bytes_of(&p->pre) + 2 * bytes_of(&p->out), be->ops->lstm_gate(be, p));
+}
+
+void op_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p)
+{
+    check_gate(be, &p->gates, &p->z, &p->c0, &p->out);
+    check_count(be, &p->dpre, tensor_count(&p->gates));
+    check_count(be, &p->dout, tensor_count(&p->z));
+    check_count(be, &p->dz, tensor_count(&p->z));
+    check_optional(be, &p->dc0, p->z.dim[0] * p->z.dim[2] / 2);
+    BOOK(OP_lstm_gate_vjp, 0, 2 * bytes_of(&p->gates) + 3 * bytes_of(&p->out),
+         be->ops->lstm_gate_vjp(be, p));
 }
 
 void op_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,

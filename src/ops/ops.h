@@ -112,6 +112,43 @@ struct attention_vjp {
     struct tensor dr_r;   /* [H,h] accumulated, or NULL */
 };
 
+/* A block of rows and columns inside wider arrays: number (b,t,d) of `to` lies at
+ * to.data[b * to_batch + t * to_row + d], likewise `from`; 0 for a distance: contiguous.
+ *   to[b,t,d] = from[b,t,d] * mask[b,d]
+ * The blocks do not overlap; what lies between the rows of `to` stays as it is. */
+struct copy_block {
+    struct tensor to, from; /* [B,T,D]: the sizes of the block, data at its first number */
+    int64_t to_batch, to_row, from_batch, from_row;
+    struct tensor mask; /* [B,D] or NULL: 1 */
+};
+
+/* The gates of an LSTM whose input is the state before, position by position (TrellisNet, Bai et
+ * al. 2019; model-spec 8). A state is 2H numbers, h then c; R >= L rows a sequence.
+ *   (i, o, g, f) = (s, s, tanh, s)(pre + u + bias), s the logistic function, H numbers each
+ *   c'_t = f c_{t-1} + i g ;  h'_t = o tanh(c'_t) ;  c_{-1} = c0 (NULL: 0)
+ * The first L rows of `pre` become the gates; its other rows are unspecified afterwards. */
+struct lstm_gate {
+    struct tensor pre;  /* [B,R,4H] in place */
+    struct tensor u;    /* [B,R,4H] */
+    struct tensor bias; /* [4H] */
+    struct tensor z;    /* [B,L,2H]: c of it is read */
+    struct tensor c0;   /* [B,H] or NULL */
+    struct tensor out;  /* [B,L,2H] out: h', c' */
+};
+
+/* Its vector-Jacobian product. With dc' = dout_c + dout_h o (1 - tanh(c')^2): dpre from the four
+ * products above, dz_c at t - 1 = dc'_t f_t (0 at the last position), dc0 = dc'_0 f_0. Rows of dpre
+ * beyond L become 0; the h part of dz is not touched. */
+struct lstm_gate_vjp {
+    struct tensor gates; /* [B,R,4H] as lstm_gate left them */
+    struct tensor z, c0; /* as given to it */
+    struct tensor out;   /* [B,L,2H] as it gave */
+    struct tensor dout;  /* [B,L,2H] */
+    struct tensor dpre;  /* [B,R,4H] out */
+    struct tensor dz;    /* [B,L,2H] out: c part */
+    struct tensor dc0;   /* [B,H] out or NULL */
+};
+
 /* Cross entropy of n rows over C classes. logits += bias; nll[pos[i]] += lse_i - logit_i[target_i]
  * (pos NULL: position i). With `gradient`, logits become (softmax - onehot) * scale in place;
  * without, their content afterwards is unspecified. Targets are in [0, C). */
@@ -262,6 +299,7 @@ struct ops {
                       const struct tensor *mask);
     /* acc[d] += sum_n x[n,d] */
     void (*col_sum)(struct backend *be, const struct tensor *acc, const struct tensor *x);
+    void (*copy_block)(struct backend *be, const struct copy_block *p);
 
     /* --- rows ----------------------------------------------------------------------------------
      */
@@ -275,6 +313,8 @@ struct ops {
                           const struct tensor *mask, int64_t rows_per_mask);
     void (*attention)(struct backend *be, const struct attention *p);
     void (*attention_vjp)(struct backend *be, const struct attention_vjp *p);
+    void (*lstm_gate)(struct backend *be, const struct lstm_gate *p);
+    void (*lstm_gate_vjp)(struct backend *be, const struct lstm_gate_vjp *p);
 
     /* --- tables and loss --------------------------------------------------------------------- */
     /* out[i] = scale * table[idx[i]]; rows of E numbers, idx I32 [n] within the table. */
@@ -303,7 +343,8 @@ struct ops {
     /* w[r,:] = g[r] * v[r,:] * inv[r], inv[r] = 1 / ||v[r,:]|| (out [R]). */
     void (*weight_norm)(struct backend *be, const struct tensor *w, const struct tensor *inv,
                         const struct tensor *v, const struct tensor *g);
-    /* dg[r] += dw.v inv ;  dv += g inv (dw - (dw.v inv^2) v), given dw [R,C]. */
+    /* dg[r] += dw.v inv ;  dv += g inv (dw - (dw.v inv^2) v), given dw [R,C]. dv may be dw: then it
+     * is overwritten, not added to. */
     void (*weight_norm_vjp)(struct backend *be, const struct tensor *dv, const struct tensor *dg,
                             const struct tensor *dw, const struct tensor *v, const struct tensor *g,
                             const struct tensor *inv);

@@ -51,6 +51,11 @@ void ref_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct
 void ref_attention(struct backend *be, const struct attention *p);
 void ref_attention_vjp(struct backend *be, const struct attention_vjp *p);
 
+/* ref_gate.c */
+void ref_copy_block(struct backend *be, const struct copy_block *p);
+void ref_lstm_gate(struct backend *be, const struct lstm_gate *p);
+void ref_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p);
+
 /* ref_loss.c */
 void ref_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
                      const struct tensor *idx, double scale);

@@ -94,9 +94,11 @@ void ref_weight_norm_vjp(struct backend *be, const struct tensor *dv, const stru
         for (int64_t c = 0; c < width; c++)
             dot += grad[c] * row[c];
         ref_real(dg)[r] += dot * inverse;
-        for (int64_t c = 0; c < width; c++)
-            ref_real(dv)[r * width + c] +=
-                ref_real(g)[r] * inverse * (grad[c] - dot * inverse * inverse * row[c]);
+        for (int64_t c = 0; c < width; c++) {
+            double *to = &ref_real(dv)[r * width + c];
+            double part = ref_real(g)[r] * inverse * (grad[c] - dot * inverse * inverse * row[c]);
+            *to = dv->data == dw->data ? part : *to + part;
+        }
     }
 }
 

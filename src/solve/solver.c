@@ -12,8 +12,6 @@ static const double DIVERGE_ABS = 1e6, DIVERGE_REL = 1e3;
 enum { STAGNANT_WINDOW = 30 };
 static const double STAGNANT_BAND = 3.0, STAGNANT_RATIO = 1.3;
 
-enum { MAX_HISTORY = 64 };
-
 static const struct method *method_of(enum solve_method method)
 {
     switch (method) {
@@ -60,9 +58,9 @@ static enum status check_config(const struct solver_config *c, struct error *err
     if (c->max_iter < 1)
         return error_set(err, STATUS_CONFIG, "solver: max_iter: want at least 1, got %lld",
                          (long long)c->max_iter);
-    if (c->history < 1 || c->history > MAX_HISTORY)
-        return error_set(err, STATUS_CONFIG, "solver: history: want 1..%d, got %lld", MAX_HISTORY,
-                         (long long)c->history);
+    if (c->history < 1 || c->history > SOLVER_MAX_HISTORY)
+        return error_set(err, STATUS_CONFIG, "solver: history: want 1..%d, got %lld",
+                         SOLVER_MAX_HISTORY, (long long)c->history);
     if (!(c->decay >= 0 && c->decay <= 1))
         return error_set(err, STATUS_CONFIG, "solver: decay: want 0..1, got %g", c->decay);
     if (!(c->damping > 0 && c->damping <= 2))
@@ -92,12 +90,15 @@ static enum status take(struct solver *s, struct tensor *t, bool *lent, const st
 static enum status plan_large(struct solver *s, struct solver *lender, struct error *err)
 {
     int64_t n = s->batch * s->length;
-    for (int i = 0; i < s->method->work_tensors; i++)
+    int work = s->method->work_tensors;
+    if (s->config.line_search)
+        work += s->method->search_tensors;
+    for (int i = 0; i < work; i++)
         TRY(take(s, &s->work[i], &s->lent_work[i], lender == NULL ? NULL : &lender->work[i], 2, n,
                  s->width, 1, err));
     for (int i = 0; i < s->method->history_tensors; i++)
         TRY(take(s, &s->hist[i], &s->lent_hist[i], lender == NULL ? NULL : &lender->hist[i], 3,
-                 s->history, n, s->width, err));
+                 s->history + s->method->history_extra, n, s->width, err));
     return take(s, &s->best_z, &s->lent_best, lender == NULL ? NULL : &lender->best_z, 2, n,
                 s->width, 1, err);
 }
@@ -116,13 +117,13 @@ static enum status plan_small(struct solver *s, struct error *err)
     TRY(op_alloc(be, &s->norms, real, 2, n, 2, 1, 1, err));
     if (s->config.method == SOLVE_PICARD)
         return STATUS_OK;
-    TRY(op_alloc(be, &s->dots, real, 2, n, m, 1, 1, err));
     if (s->config.method == SOLVE_ANDERSON) {
+        TRY(op_alloc(be, &s->dots, real, 2, n, m, 1, 1, err));
         TRY(op_alloc(be, &s->alpha, real, 2, n, m, 1, 1, err));
         return op_alloc(be, &s->gram, real, 2, n, m * m, 1, 1, err);
     }
-    TRY(op_alloc(be, &s->dots_old, real, 2, n, m, 1, 1, err));
-    TRY(op_alloc(be, &s->dots_diff, real, 2, n, m, 1, 1, err));
+    TRY(op_alloc(be, &s->squares, real, 2, m + 1, n, 1, 1, err));
+    TRY(op_alloc(be, &s->ratio, real, 2, n, 1, 1, 1, err));
     return op_alloc(be, &s->denom, real, 2, n, 1, 1, 1, err);
 }
 
@@ -169,10 +170,10 @@ void solver_free(struct solver *s)
 {
     if (s == NULL)
         return;
-    struct tensor *const small[] = {&s->norms, &s->dots,     &s->dots_old, &s->dots_diff,
-                                    &s->denom, &s->alpha,    &s->gram,     &s->best,
-                                    &s->first, &s->best_at,  &s->len,      &s->reason,
-                                    &s->evals, &s->restarts, &s->active,   &s->trace};
+    struct tensor *const small[] = {&s->norms, &s->dots,     &s->squares, &s->ratio,
+                                    &s->denom, &s->alpha,    &s->gram,    &s->best,
+                                    &s->first, &s->best_at,  &s->len,     &s->reason,
+                                    &s->evals, &s->restarts, &s->active,  &s->trace};
     for (size_t i = 0; i < sizeof small / sizeof *small; i++)
         op_release(s->be, small[i]);
     for (int i = 0; i < SOLVER_WORK; i++)
@@ -200,6 +201,15 @@ enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, en
         TRY(plan_trace(s, max_iter + 1, err));
     s->config = c;
     return STATUS_OK;
+}
+
+struct tensor solver_scratch(const struct solver *s)
+{
+    const struct tensor *largest = &s->best_z;
+    for (int i = 0; i < s->method->history_tensors; i++)
+        if (tensor_count(&s->hist[i]) > tensor_count(largest))
+            largest = &s->hist[i];
+    return tensor_shape(largest, 1, tensor_count(largest), 1, 1, 1);
 }
 
 static void start_run(struct solver *s, const struct tensor *z)

@@ -31,7 +31,7 @@ struct solver_config {
     int64_t min_iter; /* no stop before so many evaluations */
     double tol;
     enum solve_stop stop;
-    int64_t history;     /* m: Anderson window; Broyden pairs (full: all are dropped, a restart) */
+    int64_t history;     /* m: Anderson window; Broyden updates (full: all dropped, a restart) */
     double damping;      /* Picard and Anderson beta: 1 undamped */
     double ridge;        /* Anderson: added to the Gram's diagonal */
     bool ridge_relative; /* ridge times the Gram's mean diagonal; false: absolute, as published */
@@ -48,7 +48,7 @@ struct solve_report {
     double rel_mean;   /* residual of the best iterates as measured, mean over rows; relative */
                        /* with STOP_REL and STOP_FIXED, absolute with STOP_ABS */
     double rel_max;    /* and the largest */
-    int64_t restarts;  /* dropped histories and rank-one terms, summed over rows */
+    int64_t restarts;  /* dropped histories and updates left out, summed over rows */
     int64_t rows;      /* B*T */
     int64_t reasons[SOLVE_REASON_COUNT]; /* rows by the way they ended */
     /* Residuals of the whole batch, iterate by iterate; borrowed from the solver until its next
@@ -99,6 +99,10 @@ static inline uint64_t solver_key_add(uint64_t key, uint64_t number)
  * limits); max_iter may exceed the planned one. STATUS_CONFIG if out of range. */
 enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, enum solve_stop stop,
                               struct error *err);
+
+/* Memory that a solve overwrites and nobody needs between solves, as one flat tensor: room for what
+ * else a step needs for a moment. Borrowed. */
+struct tensor solver_scratch(const struct solver *s);
 
 /* Reads the last run's figures back: a few small downloads. STATUS_NOMEM. */
 enum status solver_report(struct solver *s, struct solve_report *report, struct error *err);

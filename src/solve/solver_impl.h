@@ -6,8 +6,10 @@
 
 /* A method: how the next iterate follows from the evaluated ones. */
 struct method {
-    int work_tensors;    /* [N,D] beyond those of the loop */
-    int history_tensors; /* [m,N,D] */
+    int work_tensors;      /* [N,D] beyond those of the loop */
+    int search_tensors;    /* and as many more for a line search */
+    int history_tensors;   /* [m + history_extra,N,D] */
+    int64_t history_extra; /* slots beyond solver_config.history */
     /* Chooses where evaluation k leaves f and its residual: s->f and s->g. */
     void (*place)(struct solver *s, int64_t k);
     /* From iterate k, evaluated and judged, to the next one: s->z of rows still active. */
@@ -16,13 +18,13 @@ struct method {
 
 extern const struct method picard_method, anderson_method, broyden_method;
 
-enum { SOLVER_WORK = 4, SOLVER_HISTORIES = 2 };
+enum { SOLVER_WORK = 4, SOLVER_HISTORIES = 2, SOLVER_MAX_HISTORY = 64 };
 
 /* What a run counts on the host. */
 struct solver_counts {
     int64_t iterates; /* evaluated so far */
     int64_t calls;    /* of fn */
-    int64_t pairs;    /* Broyden: pairs in the history */
+    int64_t steps;    /* Broyden: steps in the history */
     int64_t dropped;  /* Broyden: full histories dropped */
 };
 
@@ -35,11 +37,11 @@ struct solver {
     struct tensor hist[SOLVER_HISTORIES];  /* [m,N,D]; owns unless `lent` */
     struct tensor best_z;                  /* [N,D]; owns unless `lent` */
     bool lent_work[SOLVER_WORK], lent_hist[SOLVER_HISTORIES], lent_best;
-    struct tensor norms;                                 /* owns: [N,2] */
-    struct tensor dots, dots_old, dots_diff;             /* owns: [N,m]; the last two for Broyden */
-    struct tensor denom;                                 /* owns: [N,1], Broyden */
-    struct tensor alpha, gram;                           /* owns: [N,m], [N,m,m], Anderson */
-    struct tensor best, first;                           /* owns: [N] */
+    struct tensor norms;             /* owns: [N,2] */
+    struct tensor dots, alpha, gram; /* owns: [N,m], [N,m], [N,m,m], Anderson */
+    struct tensor squares;           /* owns: [m+1,N], Broyden: squares of the steps */
+    struct tensor ratio, denom;      /* owns: [N,1], Broyden */
+    struct tensor best, first;       /* owns: [N] */
     struct tensor best_at, reason, evals, len, restarts; /* owns: I32 [N] */
     struct tensor active;                                /* owns: I32 [1] */
     struct tensor trace; /* owns: F64 [capacity,2] squared norms of g and f */
@@ -56,6 +58,7 @@ struct solver {
     bool have_f; /* f at z is known already */
     bool given_f0;
     struct solver_counts count;
+    double step_length[SOLVER_MAX_HISTORY + 1]; /* Broyden: of each step in the history */
 };
 
 /* The scope of mixing weights: with `batch` they are per sequence. */

@@ -111,7 +111,7 @@ enum status bench_train(struct backend *be, const struct config *config, int64_t
     struct model_plan plan = {
         .batch = c->batch, .length = c->tgt_len, .mem_len = c->mem_len, .train = true};
     struct bench b = {.count = c->batch * c->tgt_len};
-    struct solve_report solve;
+    struct solve_report forward, backward;
     double *times = NULL;
     *r = (struct bench_step_result){.tokens = b.count};
     TRY_OUT(mem_alloc((void **)&times, (size_t)steps, sizeof *times, err));
@@ -121,14 +121,9 @@ enum status bench_train(struct backend *be, const struct config *config, int64_t
     TRY_OUT(optimizer_create(&b.optimizer, b.model->params, c, err));
     r->parameters = params_distinct(b.model->params, NULL);
     TRY_OUT(timed_steps(&b, steps, between, ctx, r, times, err));
-    if (config->gradient.method != GRADIENT_UNROLL) {
-        TRY_OUT(solver_report(b.model->eq->forward, &solve, err));
-        r->forward_evals = (double)solve.evals;
-    }
-    if (b.model->eq->backward != NULL) {
-        TRY_OUT(solver_report(b.model->eq->backward, &solve, err));
-        r->backward_evals = (double)solve.evals;
-    }
+    TRY_OUT(equilibrium_report(b.model->eq, &forward, &backward, err));
+    r->forward_evals = (double)forward.evals;
+    r->backward_evals = (double)backward.evals;
 out:
     optimizer_free(&b.optimizer);
     model_free(b.model);

@@ -37,7 +37,7 @@ static enum status set_limits(struct run *run, struct error *err)
     const struct evaluation_options *o = run->options;
     enum solve_stop stop = o->fixed ? STOP_FIXED : (enum solve_stop)c->stop;
     int64_t max_iter = o->max_iter > 0 ? o->max_iter : c->max_iter;
-    return solver_set_limits(run->m->eq->forward, max_iter, c->tol, stop, err);
+    return equilibrium_set_limits(run->m->eq, max_iter, c->tol, stop, err);
 }
 
 static enum status forward(struct run *run, const struct batch *batch, const int32_t *input,
@@ -54,12 +54,8 @@ static enum status add_segment(struct run *run, const struct batch *batch, struc
 {
     int64_t n = batch->B * batch->L;
     struct evaluation_result *r = run->r;
-    struct solve_report report = {.evals_mean = (double)run->options->layers,
-                                  .evals_max = run->options->layers,
-                                  .rel_mean = NAN,
-                                  .rel_max = NAN};
-    if (run->options->layers == 0)
-        TRY(solver_report(run->m->eq->forward, &report, err));
+    struct solve_report report;
+    TRY(equilibrium_report(run->m->eq, &report, NULL, err));
     for (int64_t i = 0; i < n; i++)
         run->sums.nll += run->nll[i];
     run->sums.nfe += report.evals_mean * (double)n;

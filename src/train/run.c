@@ -184,16 +184,21 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     /* what can be wrong with the input is found before anything is made */
     TRY(trainer_resolve_data(&resolved, &vocab, err));
     vocab_free(vocab);
+    TRY(run_check_folder(run, err));
     TRY(backend_set_precision(be, (enum precision)config->train.precision, err));
     warn_tolerance(run, config, &config->solver.forward, "forward");
     if (config->gradient.method == GRADIENT_IMPLICIT)
         warn_tolerance(run, config, &config->solver.backward, "backward");
-    TRY(run_prepare_folder(run, err));
     TRY(open_trainer(run, be, &resolved, err));
     TRY(open_validation(run, err));
+    TRY(run_make_folder(run, err));
+    TRY(run_write_config(run, err)); /* first: it marks the folder as that of a run */
     TRY(run_path(run, path, "log.jsonl", err));
     TRY(metrics_open_append(&run->log, path, run->trainer.state.step, err));
-    return run_write_config(run, err);
+    int64_t unreadable = metrics_found(run->log).unreadable;
+    if (unreadable > 0)
+        run_tell(run, "%s: %lld lines dropped that were damaged", path, (long long)unreadable);
+    return STATUS_OK;
 }
 
 enum status run_train(struct backend *be, const struct config *config,

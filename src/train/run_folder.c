@@ -23,9 +23,9 @@ bool run_is_file(const char *path)
     return stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
-/* Makes the folder and its parents. */
-static enum status make_folder(const char *dir, struct error *err)
+enum status run_make_folder(const struct run *run, struct error *err)
 {
+    const char *dir = run->options->dir;
     char path[RUN_PATH];
     if (snprintf(path, sizeof path, "%s", dir) >= (int)sizeof path)
         return error_set(err, STATUS_CANTCREATE, "%s: path too long", dir);
@@ -49,7 +49,7 @@ static enum status make_folder(const char *dir, struct error *err)
 
 /* A folder that holds something that is no run of ours is not touched; hidden files do not count,
  * scripts keep their marks in them. */
-static enum status check_folder(const struct run *run, struct error *err)
+enum status run_check_folder(const struct run *run, struct error *err)
 {
     char config[RUN_PATH], last[RUN_PATH];
     TRY(run_path(run, config, "config.json", err));
@@ -60,6 +60,8 @@ static enum status check_folder(const struct run *run, struct error *err)
                          "continue it with --resume auto",
                          run->options->dir);
     DIR *dir = opendir(run->options->dir);
+    if (dir == NULL && errno == ENOENT)
+        return STATUS_OK;
     if (dir == NULL)
         return error_set(err, STATUS_CANTCREATE, "%s: cannot read the folder: %s",
                          run->options->dir, strerror(errno));
@@ -88,6 +90,10 @@ enum status run_check_same(const struct config *now, const struct config *then, 
     a.gradient = b.gradient;
     a.model.dropout = b.model.dropout;
     a.model.dropatt = b.model.dropatt;
+    a.model.dropouti = b.model.dropouti;
+    a.model.dropouth = b.model.dropouth;
+    a.model.wdrop = b.model.wdrop;
+    a.model.emb_dropout = b.model.emb_dropout;
     enum status status = config_to_json(&a, false, &left, err);
     if (status == STATUS_OK)
         status = config_to_json(&b, false, &right, err);
@@ -109,10 +115,4 @@ enum status run_write_config(const struct run *run, struct error *err)
     enum status status = atomic_file_put(path, text, strlen(text), err);
     mem_free(text);
     return status;
-}
-
-enum status run_prepare_folder(const struct run *run, struct error *err)
-{
-    TRY(make_folder(run->options->dir, err));
-    return check_folder(run, err);
 }

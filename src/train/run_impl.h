@@ -25,8 +25,10 @@ void run_tell(const struct run *run, const char *format, ...) __attribute__((for
 enum status run_path(const struct run *run, char out[RUN_PATH], const char *name,
                      struct error *err);
 bool run_is_file(const char *path);
-/* Makes the folder, unless it holds something that is not this run. */
-enum status run_prepare_folder(const struct run *run, struct error *err);
+/* STATUS_CANTCREATE if the folder is there and holds something that is not this run. */
+enum status run_check_folder(const struct run *run, struct error *err);
+/* Makes the folder and its parents, if they are not there. */
+enum status run_make_folder(const struct run *run, struct error *err);
 /* STATUS_CONFIG if `then`, of the checkpoint `path`, is about another model than `now`. How long,
  * how fast or how exactly it is trained may change under a run. */
 enum status run_check_same(const struct config *now, const struct config *then, const char *path,

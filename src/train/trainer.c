@@ -87,30 +87,13 @@ static void add_report(struct solve_summary *s, const struct solve_report *r, do
                       r->reasons[SOLVE_FIXED];
 }
 
-static void without_solve(struct solve_summary *s, int64_t evals)
-{
-    *s = (struct solve_summary){
-        .evals_mean = (double)evals, .evals_max = evals, .rel_mean = NAN, .rel_max = NAN};
-}
-
 static enum status summarise(struct trainer *t, struct step_report *r, struct error *err)
 {
-    const struct equilibrium *eq = t->model->eq;
     double weight = 1.0 / (double)t->config.train.accumulate;
-    struct solve_report solve;
-    bool solved = r->layers == 0 && t->config.gradient.method != GRADIENT_UNROLL;
-    if (solved) {
-        TRY(solver_report(eq->forward, &solve, err));
-        add_report(&r->forward, &solve, weight);
-    } else {
-        without_solve(&r->forward, eq->unrolled);
-    }
-    if (solved && eq->backward != NULL) {
-        TRY(solver_report(eq->backward, &solve, err));
-        add_report(&r->backward, &solve, weight);
-    } else {
-        without_solve(&r->backward, eq->unrolled > 0 ? eq->unrolled : 1);
-    }
+    struct solve_report forward, backward;
+    TRY(equilibrium_report(t->model->eq, &forward, &backward, err));
+    add_report(&r->forward, &forward, weight);
+    add_report(&r->backward, &backward, weight);
     return STATUS_OK;
 }
 
@@ -157,7 +140,7 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     const struct config_train *c = &t->config.train;
     double start = clock_seconds();
     *r = (struct step_report){.step = t->state.step + 1};
-    r->layers = r->step <= c->pretrain_steps ? c->pretrain_layers : 0;
+    r->layers = r->step <= c->pretrain_steps ? c->pretrain_layers : t->config.model.layers;
     model_refresh(t->model);
     TRY(train_segment(t, r, err));
     model_finish_gradients(t->model);

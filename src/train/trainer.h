@@ -30,7 +30,7 @@ struct step_report {
     double loss; /* mean over the step's tokens, nats; with dropout */
     double lr, grad_norm;
     bool skipped;   /* gradient not finite: no update */
-    int64_t layers; /* pre-training: plain applications of f; 0: equilibrium */
+    int64_t layers; /* explicit network, pre-training: plain applications of f; 0: equilibrium */
     struct solve_summary forward, backward;
     int64_t tokens;
     double seconds;

@@ -187,7 +187,7 @@ static enum status compare_vjp(struct verify *v, struct f_case *c, struct error 
     struct tensor drk = {0};
     TRY(op_alloc(be, &drk, be->ops->real, 2, c->keys, c->width, 1, 1, err));
     struct block_grads grads = {.du = c->du, .dmem = c->dmem, .drk = drk};
-    block_vjp(be, &c->cell->shape, &c->block->w, &c->in, &c->block->tapes[0], &c->cell->scratch,
+    block_vjp(be, &c->cell->shape, &c->block->w, &c->in, &c->cell->tapes[0], &c->cell->scratch,
               &c->z, &c->f, &c->cotangent, &c->dz, &grads);
     struct tensor columns = tensor_matrix(&c->positions);
     for (int64_t distance = 0; distance < c->keys; distance++) {
@@ -203,24 +203,28 @@ static enum status compare_vjp(struct verify *v, struct f_case *c, struct error 
     return compare_gradients(v, "g:", TOL_GRADIENT, err);
 }
 
-/* v^T J for the given v, and the Jacobian's penalty of this one sample (model-spec 7). */
+enum status verify_jacobian_product(struct verify *v, const struct tensor *vj, struct error *err)
+{
+    int64_t count = tensor_count(vj);
+    double *host = NULL, sum = 0;
+    TRY(verify_tensor(v, "jac_vJ", vj, LAYOUT_BCT, TOL_GRADIENT, err));
+    TRY(mem_alloc((void **)&host, (size_t)count, sizeof *host, err));
+    op_download(v->be, host, DTYPE_F64, vj);
+    for (int64_t i = 0; i < count; i++)
+        sum += host[i] * host[i];
+    mem_free(host);
+    return verify_number(v, "jac_loss", sum / (double)count, TOL_GRADIENT, err);
+}
+
 static enum status compare_jacobian(struct verify *v, struct f_case *c, struct error *err)
 {
     struct backend *be = v->be;
     if (verify_find(v, "jac_v") == NULL)
         return STATUS_OK;
     TRY(load_tensor(v, "jac_v", LAYOUT_BCT, &c->jac_v, err));
-    block_vjp(be, &c->cell->shape, &c->block->w, &c->in, &c->block->tapes[0], &c->cell->scratch,
+    block_vjp(be, &c->cell->shape, &c->block->w, &c->in, &c->cell->tapes[0], &c->cell->scratch,
               &c->z, &c->f, &c->jac_v, &c->dz, NULL);
-    TRY(verify_tensor(v, "jac_vJ", &c->dz, LAYOUT_BCT, TOL_GRADIENT, err));
-    int64_t count = tensor_count(&c->dz);
-    double *host = NULL, sum = 0;
-    TRY(mem_alloc((void **)&host, (size_t)count, sizeof *host, err));
-    op_download(be, host, DTYPE_F64, &c->dz);
-    for (int64_t i = 0; i < count; i++)
-        sum += host[i] * host[i];
-    mem_free(host);
-    return verify_number(v, "jac_loss", sum / (double)count, TOL_GRADIENT, err);
+    return verify_jacobian_product(v, &c->dz, err);
 }
 
 static enum status run(struct verify *v, struct f_case *c, struct error *err)
@@ -234,9 +238,9 @@ static enum status run(struct verify *v, struct f_case *c, struct error *err)
     c->block = &c->cell->block[0];
     TRY(prepare(v, c, err));
     TRY(compare_positions(v, c, err));
-    block_eval(v->be, &c->cell->shape, &c->block->w, &c->in, &c->block->tapes[0], &c->cell->scratch,
+    block_eval(v->be, &c->cell->shape, &c->block->w, &c->in, &c->cell->tapes[0], &c->cell->scratch,
                &c->z, &c->f);
-    struct tensor y = tensor_prefix(&c->block->tapes[0].y, 3, c->batch, c->length, c->width, 1);
+    struct tensor y = tensor_prefix(&c->cell->tapes[0].y, 3, c->batch, c->length, c->width, 1);
     TRY(verify_tensor(v, "attn_out", &y, LAYOUT_BCT, TOL_FORWARD, err));
     TRY(verify_tensor(v, "out", &c->f, LAYOUT_BCT, TOL_FORWARD, err));
     TRY(compare_vjp(v, c, err));
@@ -248,6 +252,8 @@ static enum status run(struct verify *v, struct f_case *c, struct error *err)
 enum status verify_kind_f(struct verify *v, struct error *err)
 {
     struct f_case c = {0};
+    if (v->config.model.cell == CELL_TRELLIS)
+        return verify_trellis_f(v, err);
     enum status status = run(v, &c, err);
     free_case(&c, v->be);
     return status;

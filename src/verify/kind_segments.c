@@ -86,15 +86,23 @@ static enum status compare_nll(struct verify *v, struct segment *s, enum toleran
         status = verify_compare(v, named(s, "nll_ref_order", name), s->ordered, n, tol, 0, err);
     mem_free(each);
     TRY(status);
+    if (v->config.model.cell == CELL_TRELLIS) {
+        char split[NAME];
+        TRY(verify_trellis_losses(v, named(s, "loss_softmax", name), named(s, "loss_split", split),
+                                  s->target, s->mean, err));
+    }
     return verify_number(v, named(s, "loss", name), s->mean, tol, err);
 }
 
-/* The memory as it stands: states and injections, [time, B, channel] in the dump. */
-static enum status compare_memory(struct verify *v, const struct segment *s, const char *z_name,
-                                  const char *u_name, struct error *err)
+/* The memory as it stands, before or after the segment: states and injections, [time, B, channel]
+ * in the dump; of a trellis one column. */
+static enum status compare_memory(struct verify *v, const struct segment *s, bool after,
+                                  const char *z_name, const char *u_name, struct error *err)
 {
     char name[NAME];
     struct cell *cell = v->model->cell;
+    if (v->config.model.cell == CELL_TRELLIS)
+        return verify_trellis_memory(v, named(s, after ? "mem_out" : "mem_in", name), err);
     struct tensor z = memory_view(cell->ops->memory(cell, 0));
     struct tensor u = memory_view(cell->ops->memory(cell, 1));
     if (z.data == NULL)
@@ -124,25 +132,26 @@ static enum status compare_radius(struct verify *v, const struct segment *s, str
 
 static enum status deq_segment(struct verify *v, struct segment *s, struct error *err)
 {
-    static const char *const solver_facts[] = {"fwd_nstep", "bwd_nstep", "fwd_rel_residual",
-                                               "bwd_rel_residual"};
+    static const char *const solver_facts[] = {"fwd_nstep",        "bwd_nstep", "fwd_rel_residual",
+                                               "bwd_rel_residual", "res",       "bres"};
     char name[NAME];
     struct model *m = v->model;
-    if (s->index > 0)
-        TRY(compare_memory(v, s, "mem_z_in", "mem_u_in", err));
+    TRY(compare_memory(v, s, false, "mem_z_in", "mem_u_in", err));
     TRY(solve_and_loss(v, s, 0, &no_masks, true, err));
     TRY(compare_nll(v, s, TOL_SOLVED, err));
+    if (v->config.model.cell == CELL_TRELLIS)
+        TRY(verify_trellis_injection(v, named(s, "us", name), s->batch, s->length, err));
     TRY(verify_tensor(v, named(s, "z_star", name), &m->eq->z, LAYOUT_BCT, TOL_SOLVED, err));
     TRY(verify_tensor(v, named(s, "f_z_star", name), &m->eq->h, LAYOUT_BCT, TOL_SOLVED, err));
-    struct tensor dh = tensor_prefix(&m->dh, 3, s->batch, s->length, m->dh.dim[2], 1);
+    struct tensor dh = model_state_gradient(m);
     TRY(verify_tensor(v, named(s, "dl_dzstar", name), &dh, LAYOUT_BCT, TOL_ADJOINT, err));
     TRY(model_backward(m, err));
     model_finish_gradients(m);
-    struct tensor y = tensor_prefix(&m->eq->dstate[0], 3, s->batch, s->length, dh.dim[2], 1);
+    struct tensor y = tensor_prefix(&m->eq->net.dstate[0], 3, s->batch, s->length, dh.dim[2], 1);
     TRY(verify_tensor(v, named(s, "y_star", name), &y, LAYOUT_BCT, TOL_ADJOINT, err));
     TRY(compare_gradients(v, named(s, "g:", name), TOL_ADJOINT, err));
     model_remember(m);
-    TRY(compare_memory(v, s, "new_mem_z", "new_mem_u", err));
+    TRY(compare_memory(v, s, true, "new_mem_z", "new_mem_u", err));
     TRY(compare_radius(v, s, err));
     for (size_t i = 0; i < sizeof solver_facts / sizeof *solver_facts; i++)
         TRY(verify_skip(v, named(s, solver_facts[i], name),
@@ -159,7 +168,7 @@ static enum status unrolled_segment(struct verify *v, struct segment *s, struct 
     model_finish_gradients(v->model);
     TRY(compare_gradients(v, named(s, "g:", name), TOL_ADJOINT, err));
     model_remember(v->model);
-    return compare_memory(v, s, "mem_z", "mem_u", err);
+    return compare_memory(v, s, true, "mem_z", "mem_u", err);
 }
 
 /* Runs `one` over segments of the configured length. */
@@ -171,6 +180,8 @@ static enum status each_segment(struct verify *v,
     int64_t batch, targets, length = v->config.train.tgt_len;
     enum status status = STATUS_OK;
     TRY(stream_batch(v, &batch, &targets, err));
+    if (v->config.model.cell == CELL_TRELLIS)
+        TRY(verify_trellis_cutoffs(v, err));
     TRY(setup_model(v, batch, "w", true, err));
     for (int64_t start = 0, index = 0; start < targets && status == STATUS_OK; index++) {
         int64_t l = targets - start < length ? targets - start : length;
@@ -234,7 +245,7 @@ enum status verify_kind_eval(struct verify *v, struct error *err)
             status = compare_nll(v, &s, TOL_SOLVED, err);
         if (status == STATUS_OK) {
             model_remember(v->model);
-            status = compare_memory(v, &s, "mem_z", "mem_u", err);
+            status = compare_memory(v, &s, true, "mem_z", "mem_u", err);
         }
         total += (double)l * s.mean;
         scored += l;
@@ -269,6 +280,9 @@ static enum status fill_attention_mask(struct verify *v, const struct tensor *ma
 static enum status fill_masks(struct verify *v, int64_t batch, int64_t length, struct error *err)
 {
     struct model *m = v->model;
+    if (v->config.model.cell != CELL_TRANSFORMER)
+        return verify_fail(v, "(config)", "masks: the convention knows those of a transformer only",
+                           err);
     struct transformer_cell *cell = (struct transformer_cell *)m->cell;
     struct transformer_cell_block *b = &cell->block[0];
     if (b->mask_attention.data != NULL)
@@ -294,7 +308,7 @@ static enum status dropout_segment(struct verify *v, struct segment *s, struct e
     model_finish_gradients(v->model);
     TRY(compare_gradients(v, "g:", TOL_ADJOINT, err));
     model_remember(v->model);
-    return compare_memory(v, s, "mem_z", "mem_u", err);
+    return compare_memory(v, s, true, "mem_z", "mem_u", err);
 }
 
 /* A dump of one segment without memory, whose names have no prefix. */

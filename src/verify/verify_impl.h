@@ -80,6 +80,23 @@ enum status fill_tensor(struct verify *v, const char *name, const struct tensor 
 enum status take_tokens(struct verify *v, int64_t start, int64_t length, int32_t *out,
                         struct error *err);
 
+/* --- kind_f.c: v^T J as computed, and the Jacobian's penalty of this one sample (model-spec 7) */
+enum status verify_jacobian_product(struct verify *v, const struct tensor *vj, struct error *err);
+
+/* --- trellis.c: what is particular to that cell --- */
+enum status verify_trellis_f(struct verify *v, struct error *err);
+/* Completes the configuration by the cutoffs of the split softmax, where the dump has one but does
+ * not name them. */
+enum status verify_trellis_cutoffs(struct verify *v, struct error *err);
+/* The injection us of the segment at work, and the state that the next one will start from. */
+enum status verify_trellis_injection(struct verify *v, const char *name, int64_t batch,
+                                     int64_t length, struct error *err);
+enum status verify_trellis_memory(struct verify *v, const char *name, struct error *err);
+/* The mean loss with the configured softmax, and with a plain one over the same output, under their
+ * names in the dump; target [B][L]. */
+enum status verify_trellis_losses(struct verify *v, const char *softmax, const char *split,
+                                  const int32_t *target, double mean, struct error *err);
+
 /* --- kinds --- */
 enum status verify_kind_f(struct verify *v, struct error *err);
 enum status verify_kind_deq(struct verify *v, struct error *err);

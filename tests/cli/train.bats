@@ -272,3 +272,40 @@ stop_run()
     out=$("$DEQ" sample --checkpoint "$whole/best.bin" --prompt the --tokens 100000 2>&1 | head -c 50)
     [ "${#out}" -ge 40 ]
 }
+
+# One configuration a line: other cells and explicit networks, with the same trainer.
+kinds()
+{
+    cat <<END
+trellis --set model.cell=trellis --set model.nhid=12 --set model.nout=16 --set model.wdrop=0.1 --set model.emb_dropout=0.1 --set model.dropouth=0.1
+trellis-layers --set model.cell=trellis --set model.nhid=12 --set model.nout=16 --set model.layers=6 --set gradient.recompute=2
+tied --set model.layers=5
+untied --set model.layers=3 --set model.tie_layers=false --set gradient.recompute=2
+END
+}
+
+@test "a trellis and explicit networks train, resume bit for bit, evaluate without a leak, sample" {
+    kinds | while read -r name options; do
+        # shellcheck disable=SC2086
+        set -- train -q --config "$config" $options --set train.accumulate=2 --out "$BATS_TEST_TMPDIR/$name"
+        "$DEQ" "$@"
+        run=$BATS_TEST_TMPDIR/$name
+        first=$(sed -n '1s/.*"loss":\([0-9.]*\).*/\1/p' "$run/log.jsonl")
+        last=$(grep '"step":24,"loss"' "$run/log.jsonl" | sed 's/.*"loss":\([0-9.]*\).*/\1/')
+        awk "BEGIN { exit !($last < $first - 0.1) }"
+        want=$(digest "$run/last.bin")
+        cp "$run/step-00000016.bin" "$BATS_TEST_TMPDIR/middle.bin"
+        "$DEQ" "$@-again" --resume "$BATS_TEST_TMPDIR/middle.bin"
+        [ "$(digest "$run-again/last.bin")" = "$want" ]
+        result=$("$DEQ" eval --json --check-causality "$run/best.bin" | tail -1)
+        [[ "$result" == *'"leak":0,'* ]]
+        "$DEQ" sample --checkpoint "$run/best.bin" --prompt "the king" --tokens 5
+    done
+}
+
+@test "an explicit network has no table of evaluations" {
+    "$DEQ" train -q --config "$config" --set model.layers=2 --set train.steps=2 --out "$BATS_TEST_TMPDIR/x"
+    run "$DEQ" eval "$BATS_TEST_TMPDIR/x/last.bin" --nfe 2,4
+    [ "$status" -eq 64 ]
+    [[ "$output" == *"explicit network of 2 layers"* ]]
+}

@@ -91,7 +91,7 @@ static void test_table(void **state)
             sizeof(struct config_list)};
         covered += size[config_keys[i].type];
     }
-    /* bools are padded: six of them, in four gaps, at most 7 bytes each */
+    /* bools are padded: seven of them, in four gaps, at most 7 bytes each */
     assert_in_range(covered, sizeof(struct config) - 40, sizeof(struct config));
 }
 
@@ -210,6 +210,20 @@ static void test_resolve_refusals(void **state)
                  "solver.backward.min_iter: 7 is more than max_iter 6");
     not_resolved(LIST("solver.forward.line_search=true"), 0,
                  "solver.forward.line_search: only the method broyden has one; set it to false");
+    not_resolved(LIST("model.tie_layers=false"), 0,
+                 "model.tie_layers: false has no meaning without model.layers");
+    not_resolved(LIST("model.tie_layers=false", "model.layers=3", "model.cell=trellis"), 0,
+                 "model.tie_layers: the layers of a trellis share their weights; set it to true");
+    not_resolved(LIST("model.tie_layers=false", "model.layers=3", "model.blocks=2"), 0,
+                 "model.blocks: set it to 1 with untied layers: model.layers counts blocks");
+    not_resolved(LIST("gradient.recompute=2", "model.blocks=2"), 0,
+                 "gradient.recompute: not with stacked blocks, whose memory needs what the last "
+                 "evaluation kept; set model.blocks to 1");
+    not_resolved(LIST("model.cell=trellis", "model.blocks=2"), 0,
+                 "model.blocks: a trellis has no blocks; set it to 1");
+    not_resolved(LIST("model.cell=trellis", "model.ksize=1", "model.wdrop=0.1"), 0,
+                 "model.wdrop: drops all taps but the newest, and with model.ksize 1 there is no "
+                 "other; set it to 0");
     not_resolved(LIST("train.lr_min=1"), 0, "train.lr_min: 1 is more than train.lr 0.001");
     not_resolved(LIST("train.accumulate=3"), 0,
                  "train.accumulate: 3 does not divide train.batch 16");

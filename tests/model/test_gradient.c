@@ -80,7 +80,7 @@ static double loss_of(struct fixture *f, bool gradient)
     model_refresh(f->model);
     model_begin(f->model, f->input, LENGTH, &f->masks);
     must(model_solve(f->model, 0, true, &err), &err);
-    if (f->model->eq->unrolled == 0) {
+    if (f->model->eq->applied == 0) {
         struct solve_report report;
         must(solver_report(f->model->eq->forward, &report, &err), &err);
         if (!(report.rel_max <= 1e-12))
@@ -207,19 +207,77 @@ VARIANT(dropout_compat, true, "model.dropout=0.3", "model.compat=true")
 VARIANT(unroll, false, "gradient.method=unroll", "gradient.steps=3", "model.blocks=2")
 VARIANT(unroll_long, false, "gradient.method=unroll", "gradient.steps=60")
 
+#define TRELLIS "model.cell=trellis", "model.nhid=3", "model.nout=4"
+VARIANT(trellis, false, TRELLIS)
+VARIANT(trellis_compat, false, TRELLIS, "model.compat=true", "model.ksize=3", "model.dilation=2")
+VARIANT(trellis_weight_norm, false, TRELLIS, "model.wnorm=true", "model.ksize=3",
+        "model.dilation=2")
+VARIANT(trellis_one_tap, false, TRELLIS, "model.ksize=1")
+VARIANT(trellis_dropout, true, TRELLIS, "model.wnorm=true", "model.dropout=0.3",
+        "model.dropouti=0.2", "model.dropouth=0.2", "model.emb_dropout=0.2")
+VARIANT(trellis_weight_drop, true, TRELLIS, "model.wnorm=true", "model.wdrop=0.4", "model.ksize=3")
+VARIANT(trellis_weight_drop_plain, true, TRELLIS, "model.wdrop=0.4")
+VARIANT(trellis_adaptive, false, TRELLIS, "model.cutoffs=[7,15]")
+VARIANT(trellis_adaptive_div2, true, TRELLIS, "model.cutoffs=[7,15]", "model.div_val=2",
+        "model.emb_dropout=0.3")
+VARIANT(trellis_narrow, false, TRELLIS, "model.d_embed=6", "model.cutoffs=[7,15]")
+VARIANT(trellis_untied, false, TRELLIS, "model.d_embed=5", "model.tie_weights=false")
+VARIANT(trellis_unroll, false, TRELLIS, "gradient.method=unroll", "gradient.steps=4")
+VARIANT(trellis_layers, true, TRELLIS, "model.layers=5", "model.dropouth=0.2",
+        "gradient.recompute=2")
+VARIANT(tied_layers, false, "model.layers=4", "model.wnorm=true")
+VARIANT(tied_layers_recomputed, true, "model.layers=7", "gradient.recompute=3", "model.dropout=0.2")
+VARIANT(layers, false, "model.layers=3", "model.tie_layers=false")
+VARIANT(layers_recomputed, true, "model.layers=5", "model.tie_layers=false", "gradient.recompute=2",
+        "model.dropout=0.3", "model.dropatt=0.2")
+VARIANT(layers_pre_norm, false, "model.layers=3", "model.tie_layers=false", "model.norm=rms",
+        "model.pre_lnorm=true", "model.wnorm=true", "gradient.recompute=1")
+VARIANT(unroll_recomputed, false, "gradient.method=unroll", "gradient.steps=5",
+        "gradient.recompute=2")
+VARIANT(word_dropout, true, "model.emb_dropout=0.3", "model.cutoffs=[7,15]")
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_post_norm),      cmocka_unit_test(test_pre_norm),
-        cmocka_unit_test(test_rms_norm),       cmocka_unit_test(test_pre_norm_published),
-        cmocka_unit_test(test_rms_pre_norm),   cmocka_unit_test(test_weight_norm),
-        cmocka_unit_test(test_local),          cmocka_unit_test(test_weight_norm_compat),
-        cmocka_unit_test(test_two_blocks),     cmocka_unit_test(test_three_blocks_pre_norm),
-        cmocka_unit_test(test_untied),         cmocka_unit_test(test_adaptive),
-        cmocka_unit_test(test_adaptive_div2),  cmocka_unit_test(test_adaptive_div2_compat),
-        cmocka_unit_test(test_dropout),        cmocka_unit_test(test_narrow_embedding),
-        cmocka_unit_test(test_dropout_compat), cmocka_unit_test(test_unroll),
+        cmocka_unit_test(test_post_norm),
+        cmocka_unit_test(test_pre_norm),
+        cmocka_unit_test(test_rms_norm),
+        cmocka_unit_test(test_pre_norm_published),
+        cmocka_unit_test(test_rms_pre_norm),
+        cmocka_unit_test(test_weight_norm),
+        cmocka_unit_test(test_local),
+        cmocka_unit_test(test_weight_norm_compat),
+        cmocka_unit_test(test_two_blocks),
+        cmocka_unit_test(test_three_blocks_pre_norm),
+        cmocka_unit_test(test_untied),
+        cmocka_unit_test(test_adaptive),
+        cmocka_unit_test(test_adaptive_div2),
+        cmocka_unit_test(test_adaptive_div2_compat),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_narrow_embedding),
+        cmocka_unit_test(test_dropout_compat),
+        cmocka_unit_test(test_unroll),
         cmocka_unit_test(test_unroll_long),
+        cmocka_unit_test(test_trellis),
+        cmocka_unit_test(test_trellis_compat),
+        cmocka_unit_test(test_trellis_weight_norm),
+        cmocka_unit_test(test_trellis_one_tap),
+        cmocka_unit_test(test_trellis_dropout),
+        cmocka_unit_test(test_trellis_weight_drop),
+        cmocka_unit_test(test_trellis_weight_drop_plain),
+        cmocka_unit_test(test_trellis_adaptive),
+        cmocka_unit_test(test_trellis_adaptive_div2),
+        cmocka_unit_test(test_trellis_narrow),
+        cmocka_unit_test(test_trellis_untied),
+        cmocka_unit_test(test_trellis_unroll),
+        cmocka_unit_test(test_word_dropout),
+        cmocka_unit_test(test_trellis_layers),
+        cmocka_unit_test(test_tied_layers),
+        cmocka_unit_test(test_tied_layers_recomputed),
+        cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_layers_recomputed),
+        cmocka_unit_test(test_layers_pre_norm),
+        cmocka_unit_test(test_unroll_recomputed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

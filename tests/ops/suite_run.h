@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "ops/cases_attention.h"
+#include "ops/cases_gate.h"
 #include "ops/cases_rows.h"
 #include "ops/cases_solve.h"
 #include "ops/cases_vector.h"
@@ -34,6 +35,9 @@
     X(attention_vjp)     \
     X(attention_causal)  \
     X(attention_nan)     \
+    X(copy_block)        \
+    X(lstm_gate)         \
+    X(lstm_gate_vjp)     \
     X(gather_scatter)    \
     X(softmax_xent)      \
     X(log_softmax)       \

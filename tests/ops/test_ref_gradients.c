@@ -297,6 +297,64 @@ static void attention_gradients(void **state)
     (void)state;
 }
 
+/* --- gates of the trellis cell ---------------------------------------------------------------- */
+struct gate_call {
+    struct lstm_gate p;
+    struct tensor x, u;
+};
+
+static double gate_loss(struct problem *pr)
+{
+    const struct gate_call *c = pr->call;
+    op_copy(&pr->be, &c->p.pre, &c->x);
+    op_lstm_gate(&pr->be, &c->p);
+    return dot(&c->u, &c->p.out);
+}
+
+/* The h part of z is not the gate's: its gradient is nobody's here, and z enters by c only. */
+static void gate_gradient(int64_t len, int64_t rows, bool start)
+{
+    enum { BATCH = 2, HALF = 3 };
+    struct problem pr;
+    problem_open(&pr, 16);
+    struct gate_call c = {.x = random_tensor(&pr, BATCH, rows, 4 * HALF),
+                          .u = random_tensor(&pr, BATCH, len, 2 * HALF)};
+    c.p = (struct lstm_gate){.pre = zero_tensor(&pr, BATCH, rows, 4 * HALF),
+                             .u = random_tensor(&pr, BATCH, rows, 4 * HALF),
+                             .bias = random_tensor(&pr, 1, 1, 4 * HALF),
+                             .z = random_tensor(&pr, BATCH, len, 2 * HALF),
+                             .out = zero_tensor(&pr, BATCH, len, 2 * HALF)};
+    if (start)
+        c.p.c0 = matrix(random_tensor(&pr, 1, BATCH, HALF));
+    pr.call = &c;
+    pr.loss = gate_loss;
+    (void)gate_loss(&pr);
+    struct lstm_gate_vjp v = {.gates = zero_tensor(&pr, BATCH, rows, 4 * HALF),
+                              .z = c.p.z,
+                              .c0 = c.p.c0,
+                              .out = c.p.out,
+                              .dout = c.u};
+    op_copy(&pr.be, &v.gates, &c.p.pre);
+    v.dpre = gradient_of(&pr, "pre", c.x);
+    v.dz = gradient_of(&pr, "z", c.p.z);
+    if (start) {
+        struct tensor c0 = tensor_shape(&c.p.c0, 3, 1, BATCH, HALF, 1);
+        v.dc0 = gradient_of(&pr, "c0", c0);
+    }
+    op_lstm_gate_vjp(&pr.be, &v);
+    struct tensor dbias = gradient_of(&pr, "bias", c.p.bias), dpre = matrix(v.dpre);
+    op_col_sum(&pr.be, &dbias, &dpre);
+    check_problem(&pr);
+}
+
+static void gate_gradients(void **state)
+{
+    gate_gradient(1, 1, false);
+    gate_gradient(4, 4, true);
+    gate_gradient(4, 6, true);
+    (void)state;
+}
+
 /* --- cross entropy, weight normalisation ------------------------------------------------------ */
 struct xent_call {
     struct tensor x, bias, work, target, nll;
@@ -373,7 +431,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norm_gradients),        cmocka_unit_test(relu_gradients),
         cmocka_unit_test(attention_gradients),   cmocka_unit_test(xent_gradients),
-        cmocka_unit_test(weight_norm_gradients),
+        cmocka_unit_test(weight_norm_gradients), cmocka_unit_test(gate_gradients),
     };
     return cmocka_run_group_tests_name("gradients of ref", tests, NULL, NULL);
 }

@@ -96,6 +96,30 @@ static void bad_attention_vjp(struct backend *be, const struct attention_vjp *p)
     good(be)->attention_vjp(be, p);
 }
 
+/* The rows between the sequences are forgotten. */
+static void bad_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p)
+{
+    good(be)->lstm_gate_vjp(be, p);
+    if (p->dpre.dim[1] > p->z.dim[1] && tensor_count(&p->dpre) > 0)
+        numbers(&p->dpre)[tensor_count(&p->dpre) - 1] = 1;
+}
+
+/* c0 is taken for zero. */
+static void bad_gate(struct backend *be, const struct lstm_gate *p)
+{
+    struct lstm_gate q = *p;
+    q.c0.data = NULL;
+    good(be)->lstm_gate(be, &q);
+}
+
+/* The gap between rows is written too. */
+static void bad_copy_block(struct backend *be, const struct copy_block *p)
+{
+    good(be)->copy_block(be, p);
+    if (p->to_row > p->to.dim[2] && tensor_count(&p->to) > 0)
+        numbers(&p->to)[p->to.dim[2]] = 0;
+}
+
 /* One number beyond the end. */
 static void bad_scatter(struct backend *be, const struct tensor *table, const struct tensor *x,
                         const struct tensor *idx, double scale)
@@ -197,6 +221,9 @@ static void bad_row_dots(struct backend *be, const struct tensor *dots, const st
     X(attention, bad_attention, attention, "out[")                       \
     X(attention, bad_attention_causal, attention_causal, "future")       \
     X(attention_vjp, bad_attention_vjp, attention_vjp, "drk[")           \
+    X(lstm_gate, bad_gate, lstm_gate, "out[")                            \
+    X(lstm_gate_vjp, bad_gate_vjp, lstm_gate_vjp, "dpre[")               \
+    X(copy_block, bad_copy_block, copy_block, "to[")                     \
     X(scatter_add_rows, bad_scatter, gather_scatter, "beyond its end")   \
     X(gather_rows, bad_gather, gather_scatter, "an input was changed")   \
     X(log_softmax, bad_log_softmax, log_softmax, "shift 1")              \

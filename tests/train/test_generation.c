@@ -21,7 +21,15 @@ static void must(enum status status, const struct error *err)
         fail_msg("%s", err->text);
 }
 
-static struct config tiny(const char *tol)
+/* A cell for the common settings: what is told it beyond them. */
+static const char *const transformer[] = {"model.cell=transformer", NULL};
+static const char *const trellis[] = {"model.cell=trellis", "model.nhid=10",    "model.nout=6",
+                                      "model.ksize=3",      "model.dilation=2", NULL};
+
+static const char *const layers[] = {"model.layers=3", "model.tie_layers=false", NULL};
+static const char *const *const cells[] = {transformer, trellis, layers};
+
+static struct config tiny(const char *const *cell, const char *tol)
 {
     const char *const settings[] = {
         "model.d_model=16",         "model.n_head=2",
@@ -37,6 +45,8 @@ static struct config tiny(const char *tol)
     config_defaults(&c);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         must(config_set(&c, settings[i], &err), &err);
+    for (int i = 0; cell[i] != NULL; i++)
+        must(config_set(&c, cell[i], &err), &err);
     snprintf(text, sizeof text, "solver.forward.tol=%s", tol);
     must(config_set(&c, text, &err), &err);
     must(config_resolve(&c, VOCAB, &err), &err);
@@ -45,9 +55,10 @@ static struct config tiny(const char *tol)
 
 /* Feeds LENGTH tokens in pieces of `piece`, and compares what is known after each piece with a
  * generator that is fed the same text at once. */
-static void check_pieces(struct backend *be, const char *tol, double allowed, int64_t piece)
+static void check_pieces(struct backend *be, const char *const *cell, const char *tol,
+                         double allowed, int64_t piece)
 {
-    struct config config = tiny(tol);
+    struct config config = tiny(cell, tol);
     struct sampling how = {.temperature = 1, .top_p = 1, .excluded = -1};
     struct generator slow, whole;
     struct model *a, *b;
@@ -86,8 +97,10 @@ static void test_float64(void **state)
     struct backend be;
     struct error err;
     must(ref_open(&be, &err), &err);
-    check_pieces(&be, "1e-12", 1e-9, 1);
-    check_pieces(&be, "1e-12", 1e-9, 3);
+    for (int k = 0; k < 3; k++) {
+        check_pieces(&be, cells[k], "1e-12", 1e-9, 1);
+        check_pieces(&be, cells[k], "1e-12", 1e-9, 3);
+    }
     backend_close(&be);
 }
 
@@ -98,8 +111,10 @@ static void test_float32(void **state)
     struct backend be;
     struct error err;
     must(cpu_open(&be, 2, &err), &err);
-    check_pieces(&be, "1e-6", 1e-4, 1);
-    check_pieces(&be, "1e-6", 1e-4, 4);
+    for (int k = 0; k < 3; k++) {
+        check_pieces(&be, cells[k], "1e-6", 1e-4, 1);
+        check_pieces(&be, cells[k], "1e-6", 1e-4, 4);
+    }
     backend_close(&be);
 }
 

@@ -1,0 +1,28 @@
+#include "nn/normed_weight.h"
+
+enum status normed_weight_create(struct normed_weight *n, struct weight *w, struct backend *be,
+                                 struct error *err)
+{
+    enum dtype real = be->ops->real;
+    int64_t rows = n->v.w.dim[0], cols = n->v.w.dim[1];
+    TRY(op_alloc(be, &n->inv, real, 1, rows, 1, 1, 1, err));
+    w->dw = n->v.dw;
+    return op_alloc(be, &w->w, real, 2, rows, cols, 1, 1, err);
+}
+
+void normed_weight_free(struct normed_weight *n, struct weight *w, struct backend *be)
+{
+    op_release(be, &n->inv);
+    op_release(be, &w->w);
+}
+
+void normed_weight_refresh(const struct normed_weight *n, const struct weight *w,
+                           struct backend *be)
+{
+    op_weight_norm(be, &w->w, &n->inv, &n->v.w, &n->g.w);
+}
+
+void normed_weight_vjp(const struct normed_weight *n, const struct weight *w, struct backend *be)
+{
+    op_weight_norm_vjp(be, &n->v.dw, &n->g.dw, &w->dw, &n->v.w, &n->g.w, &n->inv);
+}

@@ -1,0 +1,89 @@
+#!/bin/sh
+# Makes the seeds of the corpora in tests/fuzz/corpus from nothing, by the program itself. They are
+# kept in the repository; this is for a new format, or a new kind of section. Files found by fuzzing
+# ("found-...") stay.
+#
+#   tests/fuzz/make_corpus.sh        with DEQ (build/deq) and the tools of the same build
+set -eu
+export LC_ALL=C OMP_NUM_THREADS=1
+root=$(cd "$(dirname "$0")/../.." && pwd)
+deq=${DEQ:-$root/build/deq}
+tools=$(dirname "$deq")/tests/tools
+corpus=$root/tests/fuzz/corpus
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+cd "$tmp"
+
+seed()
+{
+    mkdir -p "$corpus/$1"
+    cp "$2" "$corpus/$1/$3"
+}
+
+# texts, vocabularies, shards
+printf 'the king said\nthe son\n\nking of the city\nthe the king\nsaid the son of the king\n' >text
+printf 'of the \303\251t\303\251 king said Nebuchadnezzar\n' >>text
+"$deq" tokenize --train text --valid text --out words >log
+"$deq" tokenize --train text --out parts --shard-tokens 10 >log
+"$deq" tokenize --train text --out bytes --bytes >log
+awk 'BEGIN { for (i = 0; i < 70000; i++) print "w" i }' >many
+"$deq" tokenize --train many --valid text --out wide --unk map --max-vocab 66000 >log
+seed vocab words/vocab.txt words
+seed vocab bytes/vocab.txt bytes
+printf '<eos>\r\n<unk>\r\n' >crlf
+seed vocab crlf crlf
+printf 'a' >one
+seed vocab one one
+seed shard words/train-00000.bin words
+seed shard parts/train-00000.bin first-of-many
+seed shard bytes/train-00000.bin bytes
+seed shard wide/valid-00000.bin wide
+
+# configurations
+echo '{}' >empty.json
+"$deq" info --config empty.json >defaults.json
+seed config empty.json empty
+seed config defaults.json defaults
+seed config "$root/configs/kjv.json" kjv
+"$deq" info --config empty.json --set model.cutoffs=20,40 --set model.div_val=2 \
+    --set solver.forward.method=broyden --set gradient.method=phantom >other.json
+seed config other.json other
+n=0
+for set in model.cutoffs=20,40 model.tie_projs=true,false train.lr=5e-4 data.dir=here \
+    solver.forward.scope=sequence model.wnorm=false; do
+    n=$((n + 1))
+    printf '%s' "$set" >set
+    seed config set "set-$n"
+done
+"$deq" help config | sed -n 's/^\([a-z_.0-9]*\) = .*/\1/p' | tr . '\n' | sort -u |
+    sed 's/.*/"\\"&\\""/' >"$root/tests/fuzz/config.dict"
+
+# a run: checkpoints and the log
+cat >tiny.json <<END
+{ "data": { "dir": "words" },
+  "model": { "d_model": 2, "n_head": 1, "d_inner": 2, "init_std": 0.1 },
+  "train": { "steps": 3, "batch": 2, "tgt_len": 4, "mem_len": 2, "pretrain_steps": 1,
+             "eval_every": 3, "checkpoint_every": 3, "keep_last": 0 },
+  "eval": { "batch": 1, "tgt_len": 4, "mem_len": 2, "max_iter": 3 } }
+END
+"$deq" train -q --config tiny.json --out run
+seed checkpoint run/last.bin run
+seed log run/log.jsonl run
+head -c 1500 run/log.jsonl >torn
+seed log torn torn
+{ head -n 1 run/log.jsonl; printf '\0\0\0\0{}\n[1]\n{"step":1e3}\n{"step":2.5}\n{"note":1}'; } >odd
+seed log odd odd
+"$tools/info_files" .
+seed checkpoint small.bin small
+
+# safetensors, prompts
+seed safetensors small.safetensors small
+n=0
+for text in 'the king of the @-@' '' ' ' 'the  kign' "Nebuchadnezzar's  \303\251t\303\251"; do
+    n=$((n + 1))
+    # Escapes are meant.
+    # shellcheck disable=SC2059
+    printf "$text" >prompt
+    seed prompt prompt "$n"
+done
+find "$corpus" -type f -exec ls -l {} + | awk '{ n++; bytes += $5 } END { print n " files, " bytes " bytes" }'
