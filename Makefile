@@ -2,7 +2,8 @@
 #
 # Layout: src/*/*.c is the library, cmd/*.c the program, tests/<folder>/test_*.c are test programs
 # (cmocka), tests/tools/*.c small programs that tests use, tests/fuzz/fuzz_*.c fuzz targets,
-# tests/*/*.bats tests of the binary and the scripts. A new file is found by itself.
+# tests/*/*.bats tests of the binary and the scripts. cuda/*.cu are kernels, compiled where the CUDA
+# Toolkit is. A new file is found by itself.
 
 # ---- What a user may set ------------------------------------------------------------------------
 ifeq ($(origin CC),default)
@@ -13,10 +14,17 @@ ARCH ?= native
 MPI ?= auto
 CFLAGS ?= -O2 -g
 LDFLAGS ?=
+# auto: with the CUDA backend if the toolkit is found; 1: it must be; 0: without.
+CUDA ?= auto
+CUDA_HOME ?=
+# Devices to make code for, and the last one's PTX for those that come later; native: those here.
+CUDA_ARCH ?= sm_80 sm_90
 PREFIX ?= /usr/local
 DESTDIR ?=
 V ?= 0
 SANITIZE = -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined
+
+comma := ,
 
 # All cores, unless -j was given or a make above us shares its own.
 ifeq ($(MAKELEVEL)$(filter -j% --jobs%,$(MAKEFLAGS)),0)
@@ -41,7 +49,7 @@ DIST := $(if $(strip $(MPI_LIBS)),mpi,none)
 LIB_SRC := $(filter-out $(filter-out %/dist_$(DIST).c,src/dist/dist_none.c src/dist/dist_mpi.c), \
     $(wildcard src/*/*.c))
 CMD_SRC := $(wildcard cmd/*.c)
-TEST_SRC := $(wildcard tests/*/test_*.c)
+TEST_SRC := $(filter-out %_emu.c %_tsan.c,$(wildcard tests/*/test_*.c))
 TOOL_SRC := $(filter-out tests/tools/test_%,$(wildcard tests/tools/*.c))
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
@@ -53,14 +61,14 @@ FUZZ := $(FUZZ_SRC:%.c=$(BUILD)/%)
 TORTURE := $(BUILD)/tests/torture/torture
 # Without a program yet there is only the library to build.
 DEQ := $(if $(filter cmd/main.c,$(CMD_SRC)),$(BUILD)/deq)
-FORMATTED = $(wildcard src/*/*.[ch] cmd/*.[ch] tests/*/*.[ch])
+FORMATTED = $(wildcard src/*/*.[ch] cmd/*.[ch] tests/*/*.[ch] cuda/*.c cuda/*.h cuda/*.cu tests/*/*.cpp)
 
 # ---- Flags --------------------------------------------------------------------------------------
 # Cut messages are meant to be cut, and whether gcc sees one depends on the optimisation level.
 WERROR ?= -Werror
 WARN = -Wall -Wextra $(WERROR) -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes \
     -Wno-format-truncation
-ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -Isrc -march=$(ARCH) -fopenmp $(WARN) $(CFLAGS)
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -Isrc -I. -march=$(ARCH) -fopenmp $(WARN) $(CFLAGS)
 # Never -ffast-math: it deletes the tests for NaN.
 KERNEL_CFLAGS = -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
 # Debian keeps several builds of OpenBLAS and an administrator may have chosen any: the OpenMP one
@@ -70,6 +78,40 @@ OPENBLAS_DIR := $(firstword $(wildcard \
 ALL_LDFLAGS = $(LDFLAGS) $(if $(OPENBLAS_DIR),-L$(OPENBLAS_DIR) -Wl$(comma)-rpath$(comma)$(OPENBLAS_DIR))
 LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) -ldnnl -lopenblas -lcjson -lz -lxxhash -lm -lpthread
 comma := ,
+# ---- CUDA ---------------------------------------------------------------------------------------
+# The toolkit: nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda, with cuBLAS beside it.
+ifeq ($(filter auto 0 1,$(CUDA)),)
+$(error CUDA=$(CUDA): want auto, 0 or 1)
+endif
+CUDA_PLACES = $(if $(CUDA_HOME),in CUDA_HOME ($(CUDA_HOME)),on the PATH and in /usr/local/cuda)
+ifneq ($(CUDA),0)
+NVCC := $(realpath $(firstword $(wildcard $(if $(CUDA_HOME),$(CUDA_HOME)/bin/nvcc, \
+    $(shell command -v nvcc 2>/dev/null) /usr/local/cuda/bin/nvcc))))
+CUDA_ROOT := $(patsubst %/bin/nvcc,%,$(NVCC))
+CUDA_LIB := $(patsubst %/,%,$(dir $(firstword $(wildcard \
+    $(CUDA_ROOT)/lib64/libcublas.so $(CUDA_ROOT)/targets/*/lib/libcublas.so))))
+endif
+ifeq ($(and $(NVCC),$(CUDA_LIB)),)
+ifeq ($(CUDA),1)
+$(error CUDA=1: no CUDA Toolkit: looked $(CUDA_PLACES) for bin/nvcc and lib64/libcublas.so. Install \
+    version 12 or 13, or name its folder: make CUDA=1 CUDA_HOME=/path)
+endif
+DEVICE_OBJ := $(BUILD)/obj/cuda/no_cuda.o
+CUDA_FOUND = $(if $(filter 0,$(CUDA)),left out (CUDA=0),none (looked $(CUDA_PLACES) for nvcc and cuBLAS): CPU only)
+else
+CUDA_SRC := $(wildcard cuda/*.cu)
+DEVICE_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(BUILD)/obj/cuda/cublas_load.o
+DEVICE_LIBS = -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) -lcudart_static -ldl -lrt -lstdc++
+$(BUILD)/obj/cuda/cublas_load.o: DEFINES = -isystem $(CUDA_ROOT)/include
+CUDA_FOUND = $(shell $(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') in $(CUDA_ROOT), \
+    for $(CUDA_ARCH)$(if $(filter native,$(CUDA_ARCH)),, and later)
+endif
+gencode = -gencode arch=$(1:sm_%=compute_%),code=$(1)
+CUDA_CODE = $(if $(filter native,$(CUDA_ARCH)),-arch=native,$(foreach a,$(CUDA_ARCH), \
+    $(call gencode,$(a))) $(call gencode,$(patsubst sm_%,compute_%,$(lastword $(CUDA_ARCH)))))
+# Never --use_fast_math: it deletes the tests for NaN.
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo -Isrc -I. -Icuda $(CUDA_CODE) -Xcompiler -Wall$(comma)-Wextra \
+    $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
 # git's answer in a checkout, the file VERSION in an unpacked archive.
 VERSION := $(shell cat VERSION)
@@ -93,9 +135,9 @@ endif
 # ---- Build --------------------------------------------------------------------------------------
 all: $(DEQ) $(BUILD)/libdeq.a
 
-$(BUILD)/deq: $(CMD_OBJ) $(BUILD)/libdeq.a
+$(BUILD)/deq: $(CMD_OBJ) $(DEVICE_OBJ) $(BUILD)/libdeq.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(DEVICE_LIBS) $(LDLIBS)
 
 $(BUILD)/libdeq.a: $(LIB_OBJ) $(BUILD)/lib.list
 	$(call say,AR,$@)
@@ -105,6 +147,11 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags $(BUILD)/features
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(KERNEL) $(DEFINES) -MMD -MP -c -o $@ $<
 
+$(BUILD)/obj/cuda/%.o: cuda/%.cu $(BUILD)/flags.cuda $(BUILD)/features
+	$(call say,NVCC,$<)
+	$(Q)mkdir -p $(@D) && $(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/deq: $(BUILD)/flags.cuda
 $(CMD_OBJ): $(BUILD)/flags.cmd
 $(BUILD)/obj/cmd/main.o: $(BUILD)/flags.main
 
@@ -133,6 +180,9 @@ $(TORTURE): $(TORTURE_SRC) tests/torture/faults.h $(BUILD)/obj/deq_main.o $(CMD_
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(TORTURE_SRC) \
 	    $(BUILD)/obj/deq_main.o $(filter-out %/cmd/main.o,$(CMD_OBJ)) $(BUILD)/libdeq.a $(LDLIBS)
 
+# The CUDA backend by g++, on the host emulator, and its tests.
+include tests/emu/emu.mk
+
 # Stamps: rewritten only when their text changes, so that changed flags rebuild what they touch.
 # -march=native is resolved to what it means here: a folder shared between machines is not reused.
 MACHINE := $(shell $(CC) --version 2>/dev/null | head -n 1; \
@@ -143,17 +193,20 @@ $(BUILD)/flags: FORCE
 	$(call stamp,$(MACHINE) $(CC) $(ALL_CFLAGS) $(KERNEL_CFLAGS) $(ALL_LDFLAGS) $(LDLIBS) $(MPI) $(MPI_CFLAGS))
 $(BUILD)/flags.cmd: FORCE
 	$(call stamp,$(PREFIX))
+$(BUILD)/flags.cuda: FORCE
+	$(call stamp,$(NVCC) $(NVCC_FLAGS) $(DEVICE_OBJ))
 $(BUILD)/flags.main: FORCE
 	$(call stamp,$(VERSION))
 # A removed source file leaves the library.
 $(BUILD)/lib.list: FORCE
 	$(call stamp,$(LIB_SRC))
 
-# What this machine has, told once per set of flags. CUDA will be asked for here.
-$(BUILD)/features: scripts/probe.sh $(BUILD)/flags
+# What this machine has, told once per set of flags.
+$(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
 	@echo "Looking for libraries (compiler $(CC), -march=$(ARCH)):"
 	@MPI='$(MPI)' MPI_CFLAGS='$(MPI_CFLAGS)' MPI_LIBS='$(MPI_LIBS)' \
 	    scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)'
+	@echo '  CUDA      $(strip $(CUDA_FOUND))'
 	@touch $@
 $(BUILD)/features.test: $(BUILD)/features
 	@scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)' tests
@@ -165,23 +218,31 @@ FORCE:
 # ---- Tests --------------------------------------------------------------------------------------
 # Programs for tests, here and with sanitizers; tests/run.sh runs them all. The optimiser makes the
 # sanitizers see phantoms now and then: warnings are for the plain build.
-tests: $(TESTS) $(TOOLS) $(FUZZ) $(TORTURE)
+tests: $(TESTS) $(TOOLS) $(FUZZ) $(TORTURE) emu
 asan:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CFLAGS='$(SANITIZE)' WERROR= tests all
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CFLAGS='$(SANITIZE)' WERROR= CUDA=0 tests all
 # The thread sanitizer wants clang and its OpenMP library; valgrind a processor it knows. Each is
 # built only where its tool is, and the tests say what is missing.
 tsan:
 	@if command -v clang >/dev/null && ls /usr/lib/llvm-*/lib/libarcher.so >/dev/null 2>&1; then \
 	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang WARN=-w \
-	        CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=thread' all thread-tests; \
+	        CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=thread' CUDA=0 all thread-tests; \
 	else echo "no clang with libomp: no thread sanitizer (scripts/deps.sh sanitize)"; fi
 thread-tests: $(BUILD)/tests/io/test_stream $(BUILD)/tests/io/test_tokenize
 valgrind-build:
 	@if command -v valgrind >/dev/null; then \
-	    $(MAKE) --no-print-directory BUILD=$(BUILD)-valgrind ARCH=x86-64-v3 CFLAGS='-O1 -g' WERROR= all; \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)-valgrind ARCH=x86-64-v3 CFLAGS='-O1 -g' WERROR= CUDA=0 all; \
 	else echo "no valgrind (scripts/deps.sh sanitize)"; fi
 test: all tests asan tsan valgrind-build
 	@tests/run.sh -b $(BUILD)
+# The suite of the operations on the GPU that is here; skipped, with the reason, where there is none.
+$(BUILD)/tests/cuda/ops_on_cuda: tests/cuda/ops_on_cuda.c $(DEVICE_OBJ) $(BUILD)/libdeq.a \
+    $(BUILD)/features.test
+	$(call say,TEST,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
+	    $(DEVICE_OBJ) $(BUILD)/libdeq.a -lcmocka $(DEVICE_LIBS) $(LDLIBS)
+test-cuda: $(BUILD)/tests/cuda/ops_on_cuda
+	@$< || { rc=$$?; [ $$rc = 77 ] || exit $$rc; }
 demo:
 	@scripts/demo.sh
 
@@ -220,6 +281,7 @@ help:
 	@echo '  all           build/deq (default)'
 	@echo '  test          builds and runs every test, also under sanitizers'
 	@echo '  demo          data, training, evaluation and a sample, in minutes (scripts/demo.sh)'
+	@echo '  test-cuda     the operations on the GPU of this machine, against the reference'
 	@echo '  asan          program and tests with address and undefined sanitizers, in build-asan'
 	@echo '  tsan          the same with the thread sanitizer, valgrind-build for valgrind: build-tsan, ...'
 	@echo '  tests         the test programs only'
@@ -232,7 +294,10 @@ help:
 	@echo '  PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  BUILD=$(BUILD)  CC=$(CC)  CFLAGS=$(CFLAGS)  LDFLAGS=$(LDFLAGS)'
 	@echo '  MPI=$(MPI)      training on several processes: auto, 1 (must be there), 0 (left out)'
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
+	@echo '  CUDA=$(CUDA)      auto, 0, 1: with the CUDA backend if the toolkit is found, never, always'
+	@echo '  CUDA_HOME=$(CUDA_HOME)     folder of the toolkit; empty: the PATH, then /usr/local/cuda'
+	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: all tests asan tsan thread-tests valgrind-build test demo fuzz fuzzers torture install uninstall clean format check-format help
--include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)
+.PHONY: all tests asan tsan thread-tests valgrind-build test test-cuda demo fuzz fuzzers torture install uninstall clean format check-format help
+-include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

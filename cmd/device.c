@@ -1,17 +1,39 @@
 #include "device.h"
 
 #include "cpu/cpu.h"
+#include "cuda/cuda.h"
 #include "ref/ref.h"
+#include <stdio.h>
 #include <string.h>
+
+/* The GPU if there is one that can be used. A program built with CUDA says what it took and why:
+ * whoever expects the GPU should not have to find out by the clock. */
+static enum status open_best(struct backend *be, int threads, struct error *err)
+{
+    struct error why;
+    if (!cuda_built())
+        return cpu_open(be, threads, err);
+    if (cuda_open(be, &why) == STATUS_OK) {
+        fprintf(stderr, "device: cuda (%s)\n", be->device_name);
+        return STATUS_OK;
+    }
+    fprintf(stderr, "device: cpu (%s)\n", why.text);
+    return cpu_open(be, threads, err);
+}
 
 enum status device_open(struct backend *be, const char *name, int threads, struct error *err)
 {
-    if (strcmp(name, "cpu") == 0 || strcmp(name, "auto") == 0)
+    if (strcmp(name, "cpu") == 0)
         return cpu_open(be, threads, err);
+    if (strcmp(name, "auto") == 0)
+        return open_best(be, threads, err);
     if (strcmp(name, "ref") == 0)
         return ref_open(be, err);
-    if (strcmp(name, "cuda") == 0)
-        return error_set(err, STATUS_DEVICE,
-                         "--device cuda: this program was built without CUDA: use --device cpu");
+    if (strcmp(name, "cuda") == 0) {
+        enum status status = cuda_open(be, err);
+        if (status != STATUS_OK)
+            error_prefix(err, "--device cuda");
+        return status;
+    }
     return error_set(err, STATUS_USAGE, "--device: want auto, cpu, cuda or ref, got \"%s\"", name);
 }

@@ -4,9 +4,10 @@
 
 #include "ops/backend.h"
 
-/* Opens the device of that name: "cpu", "auto" (the best there is: the CPU), "cuda", and "ref", the
- * float64 reference, for checks. threads 0: all. STATUS_USAGE for another name, STATUS_DEVICE if it
- * is not there. */
+/* Opens the device of that name: "cpu", "cuda", "auto" (cuda if there is a device that can be used,
+ * else cpu; a program built with CUDA says on stderr which, and why), and "ref", the float64
+ * reference, for checks. threads 0: all; for the processor. STATUS_USAGE for another name,
+ * STATUS_DEVICE if it is not there. */
 enum status device_open(struct backend *be, const char *name, int threads, struct error *err);
 
 #endif

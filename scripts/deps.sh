@@ -18,7 +18,7 @@ packages_of()
         echo make gcc libc6-dev libdnnl-dev libopenblas-openmp-dev libcjson-dev zlib1g-dev \
             libxxhash-dev
         ;;
-    test) echo libcmocka-dev bats ;;
+    test) echo g++ libcmocka-dev bats ;;
     mpi) echo libopenmpi-dev openmpi-bin ;;
     slurm) echo slurmctld slurmd slurm-client munge ;;
     demo) echo bible-kjv ;;

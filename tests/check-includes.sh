@@ -3,6 +3,8 @@
 #
 #   tests/check-includes.sh [ROOT]      ROOT holds src/ and cmd/, default: this tree
 #
+# emu, the host emulator under tests, stands in for the CUDA Toolkit in cuda/shim.h.
+#
 # A folder may include itself and every folder of a lower rank, never another of its own rank
 # (a layer knows no solver). Tests may include anything.
 set -eu
@@ -23,7 +25,7 @@ find src cmd cuda -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \) 
         }' "$file"
     done | awk '
 BEGIN {
-    order = "base=0 ops=1 cpu=2 ref=2 cuda=2 solve=2 nn=2 model=3 io=4 dist=4 train=5 verify=6 cmd=7"
+    order = "base=0 ops=1 emu=1 cpu=2 ref=2 cuda=2 solve=2 nn=2 model=3 io=4 dist=4 train=5 verify=6 cmd=7"
     n = split(order, pair, " ")
     for (i = 1; i <= n; i++) {
         split(pair[i], kv, "=")

@@ -4,9 +4,10 @@
 #   tests/run.sh [-j JOBS] [-t SECONDS] [-b BUILD] [-o FOLDER] [PROGRAM]...
 #
 # PROGRAM is a test program that speaks TAP (cmocka does with CMOCKA_MESSAGE_OUTPUT=TAP) or a .bats
-# file. Without one, everything the sources define: each tests/*/test_*.c as built under BUILD
-# (default build) and, with sanitizers, under BUILD-asan, and each tests/*/*.bats. A program that is
-# not there counts as a failure, so nothing is left out in silence.
+# file. Without one, everything the sources define: each tests/*/test_*.c and .cpp as built under
+# BUILD (default build) and, with sanitizers, under BUILD-asan, and each tests/*/*.bats; those called
+# test_*_tsan have ThreadSanitizer instead, and are under BUILD only. A program that is not there
+# counts as a failure, so nothing is left out in silence.
 #
 #   -j  programs at a time, default: the number of cores
 #   -t  seconds a program may take, default 180
@@ -145,14 +146,17 @@ out=${out:-$build/test-output}
 
 if [ $# -eq 0 ]; then
     # The slowest start first: with sanitizers, then tests of the program.
-    for source in tests/*/test_*.c; do
-        [ ! -e "$source" ] || set -- "$@" "$build-asan/${source%.c}"
+    for source in tests/*/test_*.c tests/*/test_*.cpp; do
+        case $source in
+        *_tsan.*) ;;
+        *) [ ! -e "$source" ] || set -- "$@" "$build-asan/${source%.c*}" ;;
+        esac
     done
     for source in tests/*/*.bats; do
         [ ! -e "$source" ] || set -- "$@" "$source"
     done
-    for source in tests/*/test_*.c; do
-        [ ! -e "$source" ] || set -- "$@" "$build/${source%.c}"
+    for source in tests/*/test_*.c tests/*/test_*.cpp; do
+        [ ! -e "$source" ] || set -- "$@" "$build/${source%.c*}"
     done
 fi
 [ $# -gt 0 ] || usage "no test programs"

@@ -7,6 +7,12 @@
 
 #include <stdint.h>
 
+/* What a function that draws is declared as; a backend for a device that compiles functions apart
+ * (cuda/) says its own words before it includes this file: the same text, the same numbers. */
+#ifndef RNG_FN
+#define RNG_FN static inline
+#endif
+
 struct rng_key {
     uint64_t seed;   /* of the run */
     uint64_t stream; /* what the numbers are for: see rng_stream */
@@ -23,7 +29,7 @@ static inline uint64_t rng_stream(uint64_t purpose, uint64_t step, uint64_t sub)
 }
 
 /* Block number `block` of four 32-bit words. */
-static inline void rng_block(struct rng_key key, uint64_t block, uint32_t out[4])
+RNG_FN void rng_block(struct rng_key key, uint64_t block, uint32_t out[4])
 {
     uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32);
     uint32_t c2 = (uint32_t)key.stream, c3 = (uint32_t)(key.stream >> 32);
@@ -47,7 +53,7 @@ static inline void rng_block(struct rng_key key, uint64_t block, uint32_t out[4]
 }
 
 /* Word `index` of the stream. */
-static inline uint32_t rng_word(struct rng_key key, uint64_t index)
+RNG_FN uint32_t rng_word(struct rng_key key, uint64_t index)
 {
     uint32_t w[4];
     rng_block(key, index / 4, w);
@@ -55,7 +61,7 @@ static inline uint32_t rng_word(struct rng_key key, uint64_t index)
 }
 
 /* Uniform in (0, 1): 24 random bits and a half, exact in float32. */
-static inline float rng_unit(uint32_t word)
+RNG_FN float rng_unit(uint32_t word)
 {
     return ((float)(word >> 8) + 0.5f) * (1.0f / 16777216.0f);
 }

@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+/* Large enough for an efficient product; the logits of a chunk then lie in the caches. */
+enum { CHUNK_NUMBERS = 640000 };
+
 static enum status cpu_alloc(struct backend *be, void **out, size_t bytes, struct error *err)
 {
     (void)be;
@@ -118,15 +121,15 @@ static enum status cpu_set_precision(struct backend *be, enum precision precisio
                                      struct error *err)
 {
     struct cpu *cpu = be->impl;
-    if (precision == PRECISE_TF32)
+    if (precision == PRECISION_TF32)
         return error_set(err, STATUS_DEVICE,
                          "tf32 products: no processor has them, only graphics cards; use fp32, or "
                          "bf16 where it is there");
-    if (precision == PRECISE_BF16 && !bf16_supported())
+    if (precision == PRECISION_BF16 && !bf16_supported())
         return error_set(err, STATUS_DEVICE,
                          "bf16 products: this processor has neither AVX512_BF16 nor AMX, or the "
                          "program was built with an oneDNN that is not version 2; use fp32");
-    if (precision == PRECISE_BF16 && cpu->bf16 == NULL)
+    if (precision == PRECISION_BF16 && cpu->bf16 == NULL)
         return bf16_create(&cpu->bf16, err);
     return STATUS_OK;
 }
@@ -159,6 +162,10 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
 {
     static const struct ops table = {.name = "cpu",
                                      .real = DTYPE_F32,
+                                     .chunk_numbers = CHUNK_NUMBERS,
+                                     .replay = record_none,
+                                     .record_end = record_nothing,
+                                     .record_free = record_nothing,
                                      .alloc = cpu_alloc,
                                      .release = cpu_release,
                                      .close = cpu_close,

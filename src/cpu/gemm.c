@@ -70,7 +70,7 @@ void cpu_gemm(struct backend *be, const struct gemm *p)
         return;
     }
     struct cpu *cpu = be->impl;
-    if (be->precision == PRECISE_BF16 &&
+    if (be->precision == PRECISION_BF16 &&
         bf16_product(be, cpu->bf16, p, inner, a_stride, b_stride, c_stride))
         return;
     dnnl_status_t status = dnnl_sgemm(p->trans_a ? 'T' : 'N', p->trans_b ? 'T' : 'N', m, n, inner,

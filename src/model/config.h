@@ -23,7 +23,6 @@ enum config_start { START_ZERO, START_LINEAR };
 enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
 enum config_optimizer { OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT };
-enum config_precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
 
 struct config_list {
     int64_t count;

@@ -17,6 +17,9 @@ enum status backend_init(struct backend *be, const struct ops *ops, void *impl, 
                  {"release", ops->release != NULL},
                  {"close", ops->close != NULL},
                  {"set_precision", ops->set_precision != NULL},
+                 {"replay", ops->replay != NULL},
+                 {"record_end", ops->record_end != NULL},
+                 {"record_free", ops->record_free != NULL},
 #define X(op) {#op, ops->op != NULL},
                  OP_LIST(X)
 #undef X
@@ -35,6 +38,19 @@ void backend_close(struct backend *be)
     memset(be, 0, sizeof *be);
 }
 
+const char *precision_name(enum precision precision)
+{
+    static const char *const names[PRECISION_COUNT] = {"fp32", "tf32", "bf16"};
+    return precision < PRECISION_COUNT ? names[precision] : "unknown";
+}
+
+double precision_floor(enum precision precision)
+{
+    static const double floors[PRECISION_COUNT] = {1e-6, 5e-4, 4e-3};
+    assert(precision < PRECISION_COUNT);
+    return floors[precision];
+}
+
 enum status backend_set_precision(struct backend *be, enum precision precision, struct error *err)
 {
     if (precision == be->precision)
@@ -42,6 +58,35 @@ enum status backend_set_precision(struct backend *be, enum precision precision, 
     TRY(be->ops->set_precision(be, precision, err));
     be->precision = precision;
     return STATUS_OK;
+}
+
+bool op_replay(struct backend *be, struct op_record *record, uint64_t key)
+{
+    return be->ops->replay(be, record, key);
+}
+
+void op_record_end(struct backend *be, struct op_record *record)
+{
+    be->ops->record_end(be, record);
+}
+
+void op_record_free(struct backend *be, struct op_record *record)
+{
+    be->ops->record_free(be, record);
+}
+
+bool record_none(struct backend *be, struct op_record *record, uint64_t key)
+{
+    (void)be;
+    (void)record;
+    (void)key;
+    return false;
+}
+
+void record_nothing(struct backend *be, struct op_record *record)
+{
+    (void)be;
+    (void)record;
 }
 
 const char *op_name(enum op_id id)

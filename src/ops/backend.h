@@ -64,6 +64,8 @@ struct backend {
     void *impl;            /* owns: the backend's private state, freed by ops->close */
     int threads;
     enum precision precision; /* of products: backend_set_precision */
+    char device_name[128];    /* for people; empty: the processor */
+    size_t device_free;       /* bytes of the device's own memory left at opening; 0: it has none */
     size_t bytes, peak_bytes; /* memory given out by op_alloc now, and at most */
     int64_t syncs;            /* downloads so far */
     struct op_stat stat[OP_COUNT];
@@ -79,9 +81,13 @@ enum status backend_init(struct backend *be, const struct ops *ops, void *impl, 
 /* Releases the backend's own state. Memory from op_alloc must have been released before. */
 void backend_close(struct backend *be);
 
-/* Changes the number format of products; it starts as PRECISE_REAL. STATUS_DEVICE if the device has
- * no such products. */
+/* Changes the number format of products; it starts as PRECISION_FP32. STATUS_DEVICE if the device
+ * has no such products. */
 enum status backend_set_precision(struct backend *be, enum precision precision, struct error *err);
+const char *precision_name(enum precision precision);
+/* The relative residual of a fixed point below which rounding in f hides what is left: no solve
+ * converges further. About the unit roundoff; for fp32, whose sums round too, some times that. */
+double precision_floor(enum precision precision);
 
 const char *op_name(enum op_id id);
 const char *solve_reason_text(enum solve_reason reason);
@@ -101,6 +107,12 @@ enum status op_alloc(struct backend *be, struct tensor *t, enum dtype dtype, int
 void op_release(struct backend *be, struct tensor *t);
 
 /* The entries of the table, see struct ops for their contracts. */
+bool op_replay(struct backend *be, struct op_record *record, uint64_t key);
+void op_record_end(struct backend *be, struct op_record *record);
+void op_record_free(struct backend *be, struct op_record *record);
+/* For backends that cannot record: slots that do nothing. */
+bool record_none(struct backend *be, struct op_record *record, uint64_t key);
+void record_nothing(struct backend *be, struct op_record *record);
 void op_upload(struct backend *be, const struct tensor *dst, const void *src, enum dtype src_type);
 void op_download(struct backend *be, void *dst, enum dtype dst_type, const struct tensor *src);
 void op_copy(struct backend *be, const struct tensor *dst, const struct tensor *src);

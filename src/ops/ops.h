@@ -29,7 +29,7 @@ struct backend;
 /* What the factors of `gemm` are rounded to before they are multiplied; sums are in the real type,
  * everything else keeps it, and so may products too small to gain by it. TF32 has 10 bits of
  * mantissa, BF16 7 (units of 2^-11 and 2^-8): a residual of a solve cannot fall much below that. */
-enum precision { PRECISE_REAL, PRECISE_TF32, PRECISE_BF16 };
+enum precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16, PRECISION_COUNT };
 
 /* c = alpha * op(a) * op(b) + beta * c, all 2-D; op transposes where the flag is set.
  * beta 0 overwrites c whatever it held, NaN included; an empty inner dimension leaves beta * c.
@@ -281,10 +281,20 @@ struct adam {
     int64_t step;
 };
 
+/* A run of operations that comes again and again with the same arguments. Starts as zeros; its
+ * owner ends it with op_record_free. */
+struct op_record {
+    void *impl;   /* owns: the backend's */
+    uint64_t key; /* of the run that came last */
+};
+
 /* The table. */
 struct ops {
     const char *name;
     enum dtype real;
+    int64_t
+        chunk_numbers; /* size of a temporary that is worked through in pieces: enough to keep */
+                       /* the device busy, small beside a step */
 
     /* --- memory ---------------------------------------------------------------------------- */
     /* 64-byte aligned, uninitialised as far as the caller may assume. */
@@ -302,6 +312,15 @@ struct ops {
     /* Products from now on: see enum precision. STATUS_DEVICE, with the remedy, if the device has
      * no such products, and nothing has changed then. Callers use backend_set_precision. */
     enum status (*set_precision)(struct backend *be, enum precision precision, struct error *err);
+
+    /* --- repeated runs ----------------------------------------------------------------------- */
+    /* With equal keys, not 0, the caller promises that it would call the same operations with the
+     * same arguments. True: they have been started, as recorded, and the caller leaves them out.
+     * False: the caller runs them and then calls record_end; in between there must be no upload,
+     * download or allocation if key is not 0. A backend that cannot record always says false. */
+    bool (*replay)(struct backend *be, struct op_record *record, uint64_t key);
+    void (*record_end)(struct backend *be, struct op_record *record);
+    void (*record_free)(struct backend *be, struct op_record *record);
 
     /* --- products and elementwise ------------------------------------------------------------ */
     void (*gemm)(struct backend *be, const struct gemm *p);

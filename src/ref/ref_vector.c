@@ -6,9 +6,9 @@
 /* A factor as products see it. */
 static double rounded(const struct backend *be, double x)
 {
-    static const int bits[] = {[PRECISE_TF32] = 11, [PRECISE_BF16] = 8};
+    static const int bits[] = {[PRECISION_TF32] = 11, [PRECISION_BF16] = 8};
     int exponent;
-    if (be->precision == PRECISE_REAL || !isfinite(x) || x == 0)
+    if (be->precision == PRECISION_FP32 || !isfinite(x) || x == 0)
         return x;
     double part = frexp(x, &exponent);
     return ldexp(rint(ldexp(part, bits[be->precision])), exponent - bits[be->precision]);

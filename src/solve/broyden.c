@@ -86,8 +86,8 @@ static void apply_update(const struct solver *s, const struct tensor *x, int64_t
 static void next_direction(struct solver *s, const struct tensor *x)
 {
     struct backend *be = s->be;
-    int64_t last = s->steps - 1;
-    struct tensor slot = step_slot(s, s->steps), step = as_rows(s, &slot);
+    int64_t last = s->count.steps - 1;
+    struct tensor slot = step_slot(s, s->count.steps), step = as_rows(s, &slot);
     struct row_combine p = {
         .out = step, .x = *x, .reason = solver_rows(s, &s->reason), .a = 1, .c = 1};
     op_fill(be, &step, 0);
@@ -109,16 +109,16 @@ static void next_direction(struct solver *s, const struct tensor *x)
         }
     }
     op_row_combine(be, &p);
-    s->step_length[s->steps++] = 1;
+    s->step_length[s->count.steps++] = 1;
 }
 
 /* ||g(z + a step)||^2 over the whole batch; f is left in s->f, the residual in `g`. */
 static enum status try_step(struct solver *s, const struct tensor *start, const struct tensor *g,
                             double a, double *phi, struct error *err)
 {
-    struct tensor slot = step_slot(s, s->steps - 1), step = as_rows(s, &slot);
+    struct tensor slot = step_slot(s, s->count.steps - 1), step = as_rows(s, &slot);
     struct tensor norms = solver_rows(s, &s->norms);
-    struct tensor total = tensor_slice(&s->trace, s->iterates, 1);
+    struct tensor total = tensor_slice(&s->trace, s->count.iterates, 1);
     double sums[2];
     op_copy(s->be, &s->z, start);
     op_axpby(s->be, &s->z, a, &step, 1);
@@ -132,9 +132,9 @@ static enum status try_step(struct solver *s, const struct tensor *start, const 
 /* The step as taken: what the next update is made of. */
 static enum status take_step(struct solver *s, const struct tensor *start, double a)
 {
-    struct tensor slot = step_slot(s, s->steps - 1), step = as_rows(s, &slot);
+    struct tensor slot = step_slot(s, s->count.steps - 1), step = as_rows(s, &slot);
     op_axpby(s->be, &step, 0, start, a);
-    s->step_length[s->steps - 1] = a;
+    s->step_length[s->count.steps - 1] = a;
     return STATUS_OK;
 }
 
@@ -176,17 +176,17 @@ static enum status search_line(struct solver *s, double phi0, struct error *err)
 
 static enum status advance(struct solver *s, int64_t k, struct error *err)
 {
-    if (s->steps > s->history) {
-        s->steps = 0;
-        s->dropped++;
+    if (s->count.steps > s->history) {
+        s->count.steps = 0;
+        s->count.dropped++;
     }
-    if (s->steps > 0) { /* the last step as it was taken */
-        struct tensor slot = step_slot(s, s->steps - 1), step = as_rows(s, &slot);
-        struct tensor square = square_of(s, s->steps - 1);
+    if (s->count.steps > 0) { /* the last step as it was taken */
+        struct tensor slot = step_slot(s, s->count.steps - 1), step = as_rows(s, &slot);
+        struct tensor square = square_of(s, s->count.steps - 1);
         struct tensor column = tensor_shape(&square, 2, s->rows, 1, 1, 1);
         dot_step(s, &column, &step, &slot);
     }
-    for (int64_t j = 0; j + 1 < s->steps; j++)
+    for (int64_t j = 0; j + 1 < s->count.steps; j++)
         apply_update(s, &s->g, j);
     next_direction(s, &s->g);
     if (s->config.line_search) {
@@ -195,7 +195,7 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
         op_download(s->be, sums, DTYPE_F64, &total);
         return search_line(s, sums[0], err);
     }
-    struct tensor slot = step_slot(s, s->steps - 1), step = as_rows(s, &slot);
+    struct tensor slot = step_slot(s, s->count.steps - 1), step = as_rows(s, &slot);
     op_axpby(s->be, &s->z, 1, &step, 1);
     return STATUS_OK;
 }

@@ -49,7 +49,7 @@ enum status solver_call(struct solver *s, const struct tensor *z, const struct t
 {
     struct tensor z3 = tensor_shape(z, 3, s->b, s->t, s->width, 1);
     struct tensor f3 = tensor_shape(f, 3, s->b, s->t, s->width, 1);
-    s->calls++;
+    s->count.calls++;
     return s->fn(s->ctx, &z3, &f3, err);
 }
 
@@ -184,6 +184,7 @@ void solver_free(struct solver *s)
             op_release(s->be, &s->hist[i]);
     if (!s->lent_best)
         op_release(s->be, &s->best_z);
+    op_record_free(s->be, &s->record);
     mem_free(s->host_trace);
     mem_free(s);
 }
@@ -211,18 +212,23 @@ struct tensor solver_scratch(const struct solver *s)
     return tensor_shape(largest, 1, tensor_count(largest), 1, 1, 1);
 }
 
-static void start_run(struct solver *s, const struct tensor *z, const struct tensor *f_best)
+static void start_run(struct solver *s, const struct tensor *z)
 {
-    struct backend *be = s->be;
-    struct tensor *const zeros[] = {&s->best_at, &s->reason, &s->evals,
-                                    &s->len,     &s->first,  &s->restarts};
     s->b = z->dim[0];
     s->t = z->dim[1];
     s->rows = s->b * s->t;
     assert(z->dim[2] == s->width && s->rows <= s->batch * s->length);
     s->z = tensor_matrix(z);
     s->have_f = false;
-    s->iterates = s->calls = s->steps = s->dropped = 0;
+    s->count = (struct solver_counts){0};
+}
+
+/* The state of every row at the start. */
+static void clear_rows(struct solver *s, const struct tensor *f_best)
+{
+    struct backend *be = s->be;
+    struct tensor *const zeros[] = {&s->best_at, &s->reason, &s->evals,
+                                    &s->len,     &s->first,  &s->restarts};
     for (size_t i = 0; i < sizeof zeros / sizeof *zeros; i++) {
         struct tensor t = solver_rows(s, zeros[i]);
         op_fill(be, &t, 0);
@@ -306,17 +312,15 @@ static enum status evaluate(struct solver *s, int64_t k, const struct tensor *f0
     }
     struct tensor norms = solver_rows(s, &s->norms), total = tensor_slice(&s->trace, k, 1);
     op_solve_residual(s->be, &s->g, &s->f, &s->z, &norms, &total);
-    s->iterates = k + 1;
+    s->count.iterates = k + 1;
     return STATUS_OK;
 }
 
-enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct tensor *z,
-                       const struct tensor *f0, const struct tensor *f_best, struct error *err)
+/* All device operations of a run. */
+static enum status iterate(struct solver *s, const struct tensor *f0, const struct tensor *f_best,
+                           struct error *err)
 {
-    s->fn = fn;
-    s->ctx = ctx;
-    s->given_f0 = f0 != NULL;
-    start_run(s, z, f_best);
+    clear_rows(s, f_best);
     int64_t limit = s->config.max_iter + (f0 != NULL ? 1 : 0);
     for (int64_t k = 0; k < limit; k++) {
         TRY(evaluate(s, k, f0, err));
@@ -333,6 +337,48 @@ enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct te
     }
     struct tensor best_z = solver_rows(s, &s->best_z);
     op_copy(s->be, &s->z, &best_z);
+    return STATUS_OK;
+}
+
+/* What decides the operations of this run; 0 if it reads anything back on its way. */
+static uint64_t run_key(const struct solver *s, const struct tensor *f0,
+                        const struct tensor *f_best)
+{
+    if (s->map_key == 0 || s->config.stop != STOP_FIXED || s->config.line_search)
+        return 0;
+    const uint64_t parts[] = {(uint64_t)s->b,
+                              (uint64_t)s->t,
+                              (uint64_t)s->config.max_iter,
+                              (uint64_t)(uintptr_t)s->z.data,
+                              (uint64_t)(uintptr_t)(f0 != NULL ? f0->data : NULL),
+                              (uint64_t)(uintptr_t)(f_best != NULL ? f_best->data : NULL),
+                              (uint64_t)(uintptr_t)s->trace.data};
+    uint64_t key = s->map_key;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        key = solver_key_add(key, parts[i]);
+    return key != 0 ? key : 1;
+}
+
+void solver_set_map_key(struct solver *s, uint64_t key)
+{
+    s->map_key = key;
+}
+
+enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct tensor *z,
+                       const struct tensor *f0, const struct tensor *f_best, struct error *err)
+{
+    s->fn = fn;
+    s->ctx = ctx;
+    s->given_f0 = f0 != NULL;
+    start_run(s, z);
+    if (op_replay(s->be, &s->record, run_key(s, f0, f_best))) {
+        s->count = s->recorded;
+        return backend_check(s->be, err);
+    }
+    enum status status = iterate(s, f0, f_best, err);
+    op_record_end(s->be, &s->record);
+    s->recorded = s->count;
+    TRY(status);
     return backend_check(s->be, err);
 }
 
@@ -346,7 +392,7 @@ static void report_rows(struct solver *s, struct solve_report *r, const int32_t 
         if (why == SOLVE_ACTIVE && s->config.stop == STOP_FIXED)
             why = SOLVE_FIXED;
         else if (why == SOLVE_ACTIVE)
-            why = s->calls < s->config.max_iter ? SOLVE_STALLED : SOLVE_MAX_ITER;
+            why = s->count.calls < s->config.max_iter ? SOLVE_STALLED : SOLVE_MAX_ITER;
         r->reasons[why]++;
         int64_t e = evals[n] - free_first;
         evals_sum += (double)e;
@@ -361,7 +407,7 @@ static void report_rows(struct solver *s, struct solve_report *r, const int32_t 
 
 static void report_trace(struct solver *s, struct solve_report *r)
 {
-    int64_t n = s->iterates, capacity = s->trace_capacity;
+    int64_t n = s->count.iterates, capacity = s->trace_capacity;
     double *squares = s->host_trace, *abs = squares + 2 * capacity, *rel = abs + capacity;
     double lowest = INFINITY;
     struct tensor used = tensor_slice(&s->trace, 0, n);
@@ -387,7 +433,7 @@ enum status solver_report(struct solver *s, struct solve_report *r, struct error
     int32_t *ints = NULL;
     double *best = NULL;
     size_t n = (size_t)s->rows;
-    *r = (struct solve_report){.rows = s->rows, .evals = s->calls};
+    *r = (struct solve_report){.rows = s->rows, .evals = s->count.calls};
     TRY_OUT(mem_alloc((void **)&ints, 3 * n, sizeof *ints, err));
     TRY_OUT(mem_alloc((void **)&best, n, sizeof *best, err));
     struct tensor reason = solver_rows(s, &s->reason), evals = solver_rows(s, &s->evals);
@@ -397,7 +443,7 @@ enum status solver_report(struct solver *s, struct solve_report *r, struct error
     op_download(be, ints + 2 * n, DTYPE_I32, &restarts);
     op_download(be, best, DTYPE_F64, &best_r);
     report_rows(s, r, ints, ints + n, best);
-    r->restarts = s->dropped * s->rows;
+    r->restarts = s->count.dropped * s->rows;
     for (size_t i = 0; i < n; i++)
         r->restarts += ints[2 * n + i];
     report_trace(s, r);

@@ -20,6 +20,14 @@ extern const struct method picard_method, anderson_method, broyden_method;
 
 enum { SOLVER_WORK = 4, SOLVER_HISTORIES = 2, SOLVER_MAX_HISTORY = 64 };
 
+/* What a run counts on the host. */
+struct solver_counts {
+    int64_t iterates; /* evaluated so far */
+    int64_t calls;    /* of fn */
+    int64_t steps;    /* Broyden: steps in the history */
+    int64_t dropped;  /* Broyden: full histories dropped */
+};
+
 struct solver {
     struct backend *be;          /* borrows */
     struct solver_config config; /* of the next run */
@@ -39,6 +47,9 @@ struct solver {
     struct tensor trace; /* owns: F64 [capacity,2] squared norms of g and f */
     double *host_trace;  /* owns: [capacity * 4]: squares, then abs and rel */
     int64_t trace_capacity;
+    uint64_t map_key;        /* see solver_set_map_key */
+    struct op_record record; /* owns: the device operations of a run with a fixed number of steps */
+    struct solver_counts recorded; /* and what that run left here */
     /* of the current run */
     int64_t b, t, rows;
     struct tensor z, f, g; /* views [rows,D] */
@@ -46,11 +57,8 @@ struct solver {
     void *ctx;
     bool have_f; /* f at z is known already */
     bool given_f0;
-    int64_t iterates;                           /* evaluated so far */
-    int64_t calls;                              /* of fn */
-    int64_t steps;                              /* Broyden: steps in the history */
-    double step_length[SOLVER_MAX_HISTORY + 1]; /* of each */
-    int64_t dropped;                            /* Broyden: full histories dropped */
+    struct solver_counts count;
+    double step_length[SOLVER_MAX_HISTORY + 1]; /* Broyden: of each step in the history */
 };
 
 /* The scope of mixing weights: with `batch` they are per sequence. */

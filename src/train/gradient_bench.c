@@ -271,7 +271,7 @@ enum status gradient_bench_run(struct gradient_bench *b, struct backend *be, str
 {
     enum status status = STATUS_OK;
     struct comparison c = {.be = be, .options = options};
-    c.masks = (struct masks){MASKS_DRAWN, (uint64_t)config->train.seed, 0};
+    c.masks = (struct masks){.source = MASKS_DRAWN, .seed = (uint64_t)config->train.seed};
     *b = (struct gradient_bench){.count = WAYS + 1};
     TRY_OUT(mem_alloc((void **)&b->rows, WAYS + 1, sizeof *b->rows, err));
     snprintf(b->rows[0].name, sizeof b->rows[0].name, "reference: implicit, to 3e-6");

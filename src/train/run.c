@@ -1,6 +1,7 @@
 #include "train/run_impl.h"
 
 #include "base/clock.h"
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -141,6 +142,22 @@ static enum status open_log(struct run *run, struct error *err)
     return STATUS_OK;
 }
 
+/* Warns of a tolerance that rounding keeps out of reach: such a solve always uses all its
+ * evaluations. ||f|| of a row is about sqrt(d_model), which makes a relative floor absolute. */
+static void warn_tolerance(const struct run *run, const struct config *c,
+                           const struct config_solver *s, const char *name)
+{
+    double floor = precision_floor((enum precision)c->train.precision);
+    if (s->stop == CONFIG_STOP_ABS)
+        floor *= sqrt((double)c->model.d_model);
+    if (s->stop == CONFIG_STOP_FIXED || s->tol >= floor)
+        return;
+    run_tell(run,
+             "warning: solver.%s.tol: %g cannot be reached with train.precision %s, which rounds f "
+             "by about %.1g: every solve will use up its evaluations. Raise it, or take fp32",
+             name, s->tol, precision_name((enum precision)c->train.precision), floor);
+}
+
 static enum status open_parts(struct run *run, struct backend *be, const struct config *config,
                               const char *path, struct error *err)
 {
@@ -160,6 +177,9 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     enum status status = trainer_resolve_data(&resolved, dist, &vocab, err);
     vocab_free(vocab);
     TRY(dist_agree(dist, status, err));
+    warn_tolerance(run, config, &config->solver.forward, "forward");
+    if (config->gradient.method == GRADIENT_IMPLICIT)
+        warn_tolerance(run, config, &config->solver.backward, "backward");
     TRY(dist_agree(dist, open_folder(run, path, err), err));
     dist_broadcast(dist, path, sizeof path);
     TRY(dist_agree(dist, open_parts(run, be, &resolved, path, err), err));

@@ -53,9 +53,6 @@ static enum status continue_from(struct trainer *t, struct snapshot *from, struc
     return stream_seek(t->stream, t->state.epoch, t->state.segment, err);
 }
 
-_Static_assert((int)PRECISION_TF32 == (int)PRECISE_TF32, "precisions are listed alike");
-_Static_assert((int)PRECISION_BF16 == (int)PRECISE_BF16, "precisions are listed alike");
-
 enum status trainer_set_precision(struct backend *be, const struct config_train *train,
                                   struct error *err)
 {

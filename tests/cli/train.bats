@@ -57,6 +57,23 @@ stop_run()
     awk "BEGIN { exit !($last < $first - 0.3) }"
 }
 
+@test "a precision that the device does not have is refused before anything is made" {
+    out=$BATS_TEST_TMPDIR/rounded
+    run "$DEQ" train --config "$config" --device cpu --set train.precision=tf32 --out "$out"
+    [ "$status" -eq 78 ]
+    [[ "$output" == *"train.precision: tf32: the device cpu does not have it: use --device cuda"* ]]
+    [ ! -e "$out" ]
+}
+
+@test "a tolerance that rounding keeps out of reach is warned of" {
+    out=$BATS_TEST_TMPDIR/tight
+    run "$DEQ" train --config "$config" --device cpu --set solver.backward.tol=1e-8 \
+        --set train.steps=1 --out "$out"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"warning: solver.backward.tol: 1e-08 cannot be reached with train.precision fp32"* ]]
+    [[ "$output" != *"solver.forward.tol"* ]]
+}
+
 @test "the same command gives the same weights, bit for bit" {
     "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/again"
     [ "$(digest "$BATS_TEST_TMPDIR/again/last.bin")" = "$(digest "$whole/last.bin")" ]

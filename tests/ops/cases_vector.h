@@ -148,7 +148,7 @@ static inline void case_gemm_rounded(struct suite *s)
     const int64_t sizes[][3] = {{64, 64, 32}, {37, 70, 41}, {129, 100, 33}, {100, 33, 64}};
     const double scales[][2] = {{1, 0}, {0.5, 1}, {-2, 0.25}};
     struct error err;
-    for (int precision = PRECISE_REAL; precision <= PRECISE_BF16; precision++) {
+    for (int precision = PRECISION_FP32; precision <= PRECISION_BF16; precision++) {
         enum status status = backend_set_precision(s->be[0], (enum precision)precision, &err);
         suite_label(s, "precision %d", precision);
         suite_expect(s, status == STATUS_OK || status == STATUS_DEVICE, err.text);
@@ -163,8 +163,8 @@ static inline void case_gemm_rounded(struct suite *s)
         struct gemm_shape g = {64, 64, 32, 0, false, true, 1, 0};
         gemm_one(s, &g, 40); /* row 1 of c becomes NaN and no other */
     }
-    (void)backend_set_precision(s->be[0], PRECISE_REAL, &err);
-    (void)backend_set_precision(s->be[1], PRECISE_REAL, &err);
+    (void)backend_set_precision(s->be[0], PRECISION_FP32, &err);
+    (void)backend_set_precision(s->be[1], PRECISION_FP32, &err);
 }
 
 /* A block in the middle of a wider matrix: its neighbours on both sides stay as they are. */

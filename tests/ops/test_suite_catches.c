@@ -31,7 +31,7 @@ static void bad_gemm(struct backend *be, const struct gemm *p)
 static void bad_gemm_rounding(struct backend *be, const struct gemm *p)
 {
     struct backend exact = *be;
-    exact.precision = PRECISE_REAL;
+    exact.precision = PRECISION_FP32;
     good(be)->gemm(&exact, p);
 }
 

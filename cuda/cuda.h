@@ -1,0 +1,16 @@
+/* The CUDA backend: float32 on one GPU of compute capability 8.0 or later, hand-written kernels and
+ * cuBLAS for products (in fp32, tf32 or bf16, see backend_set_precision). */
+#ifndef DEQ_CUDA_CUDA_H
+#define DEQ_CUDA_CUDA_H
+
+#include "ops/backend.h"
+
+/* Whether the program was built with it (otherwise cuda_open always refuses). */
+bool cuda_built(void);
+
+/* Opens the first device that CUDA_VISIBLE_DEVICES leaves visible. STATUS_DEVICE, with the remedy,
+ * if there is no driver, an old one, no device, or one that is too old. be->device_name and
+ * be->device_free (bytes) describe it. */
+enum status cuda_open(struct backend *be, struct error *err);
+
+#endif

@@ -1,0 +1,174 @@
+/* Inside the CUDA backend: its state, and what its files share on the host side.
+ *
+ * Everything runs on one stream in the order of the calls, so an operation needs no
+ * synchronisation with the next; the host runs ahead until a download. Blocks are multiples of 32
+ * threads. Grids depend on shapes alone, never on the device, so that sums have the same order
+ * everywhere. */
+#ifndef DEQ_CUDA_CUDA_IMPL_H
+#define DEQ_CUDA_CUDA_IMPL_H
+
+#include "shim.h"
+
+#define RNG_FN static inline __host__ __device__
+extern "C" {
+#include "ops/backend.h"
+}
+
+enum { STAGE_SLOTS = 2, MAX_THREADS = 256 };
+
+/* A pinned piece of host memory that uploads pass through; free for reuse once `done` has come. */
+struct stage {
+    void *host; /* owns */
+    cudaEvent_t done;
+    bool used;
+};
+
+struct cuda {
+    cudaStream_t stream;
+    cublasHandle_t blas;
+    void *blas_work; /* owns */
+    void *work;      /* owns: scratch of one operation */
+    size_t work_bytes;
+    int64_t work_moves; /* times it has been reallocated: a recorded graph holds its address */
+    struct stage stage[STAGE_SLOTS];
+    int next_stage;
+    size_t shared_limit;                       /* bytes of shared memory that a block may ask for */
+    bool recording;                            /* calls go into a graph instead of running */
+    bool attention_ready, attention_vjp_ready; /* their kernels may use more than 48 KiB */
+};
+
+static inline struct cuda *cuda_of(struct backend *be)
+{
+    return static_cast<struct cuda *>(be->impl);
+}
+
+static inline float *f32(const struct tensor *t)
+{
+    return t == NULL ? NULL : static_cast<float *>(t->data);
+}
+
+static inline int32_t *i32(const struct tensor *t)
+{
+    return static_cast<int32_t *>(t->data);
+}
+
+static inline int64_t div_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static inline __host__ __device__ int64_t at_most(int64_t a, int64_t limit)
+{
+    return a < limit ? a : limit;
+}
+
+/* Latches a fault of operation `id` if `error` is one. */
+void cuda_note(struct backend *be, enum op_id id, cudaError_t error);
+/* To be called behind the launches of an operation: a launch that was refused is latched. */
+static inline void cuda_launched(struct backend *be, enum op_id id)
+{
+    cuda_note(be, id, cudaGetLastError());
+}
+
+/* `bytes` of device scratch, aligned to 256, valid until the next operation. NULL, and a latched
+ * fault, if there is no memory. Grows at most a few times, in the first step. */
+void *cuda_work(struct backend *be, size_t bytes, enum op_id id);
+
+/* The shape of a launch over rows: one block a row and `threads` of them, each with `vec` numbers
+ * at a time, or, tiled, blocks (row, tile of threads * vec columns). */
+struct row_launch {
+    dim3 grid;
+    int threads;
+};
+
+static inline int row_threads(int64_t width, int vec)
+{
+    int64_t threads = at_most(div_up(div_up(width, vec), 32) * 32, MAX_THREADS);
+    return threads < 32 ? 32 : (int)threads;
+}
+
+static inline struct row_launch launch_tiles(int64_t rows, int64_t width, int vec)
+{
+    struct row_launch l;
+    l.threads = row_threads(width, vec);
+    l.grid = dim3((unsigned)rows, (unsigned)div_up(width, (int64_t)l.threads * vec), 1);
+    return l;
+}
+
+/* Blocks for a flat array that is walked in strides: enough to fill any device, no more. */
+static inline unsigned flat_blocks(int64_t count, int vec)
+{
+    return (unsigned)at_most(div_up(count, (int64_t)MAX_THREADS * vec), 4096);
+}
+
+/* 4 if rows of `width` numbers at all of these addresses (NULL: left out) may be read as float4,
+ * otherwise 1. */
+int cuda_vec(int64_t width, const void *const *pointers, int count);
+#define VEC_OF(width, ...)                                                       \
+    ([&] {                                                                       \
+        const void *pointers_[] = {__VA_ARGS__};                                 \
+        return cuda_vec(width, pointers_, sizeof pointers_ / sizeof *pointers_); \
+    }())
+
+/* acc[d] += sum_n x[n,d] (* y[n,d], if y is not NULL), in an order that rows and width fix. The
+ * second form is for an operation that has scratch of its own: `part` holds columns_room floats. */
+void cuda_columns(struct backend *be, enum op_id id, float *acc, const float *x, const float *y,
+                  int64_t rows, int64_t width);
+void cuda_columns_in(struct backend *be, float *part, float *acc, const float *x, const float *y,
+                     int64_t rows, int64_t width);
+int64_t columns_room(int64_t rows, int64_t width);
+
+/* One function for every slot of the table; contracts in ops/ops.h. */
+void cuda_upload(struct backend *be, const struct tensor *dst, const void *src,
+                 enum dtype src_type);
+void cuda_download(struct backend *be, void *dst, enum dtype dst_type, const struct tensor *src);
+void cuda_copy(struct backend *be, const struct tensor *dst, const struct tensor *src);
+void cuda_fill(struct backend *be, const struct tensor *t, double value);
+void cuda_gemm(struct backend *be, const struct gemm *p);
+void cuda_axpby(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
+                double b);
+void cuda_mul_bcast(struct backend *be, const struct tensor *out, const struct tensor *x,
+                    const struct tensor *mask);
+void cuda_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x);
+void cuda_residual_norm(struct backend *be, const struct residual_norm *p);
+void cuda_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p);
+void cuda_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
+                    const struct tensor *mask, int64_t rows_per_mask);
+void cuda_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
+                        const struct tensor *mask, int64_t rows_per_mask);
+void cuda_copy_block(struct backend *be, const struct copy_block *p);
+void cuda_lstm_gate(struct backend *be, const struct lstm_gate *p);
+void cuda_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p);
+void cuda_attention(struct backend *be, const struct attention *p);
+void cuda_attention_vjp(struct backend *be, const struct attention_vjp *p);
+void cuda_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
+                      const struct tensor *idx, double scale);
+void cuda_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
+                           const struct tensor *idx, double scale);
+void cuda_softmax_xent(struct backend *be, const struct softmax_xent *p);
+void cuda_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias);
+void cuda_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key);
+void cuda_fill_normal(struct backend *be, const struct tensor *t, double std, struct rng_key key);
+void cuda_fill_uniform(struct backend *be, const struct tensor *t, double lo, double hi,
+                       struct rng_key key);
+void cuda_weight_norm(struct backend *be, const struct tensor *w, const struct tensor *inv,
+                      const struct tensor *v, const struct tensor *g);
+void cuda_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struct tensor *dg,
+                          const struct tensor *dw, const struct tensor *v, const struct tensor *g,
+                          const struct tensor *inv);
+void cuda_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
+                         const struct tensor *z, const struct tensor *norms,
+                         const struct tensor *total);
+void cuda_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
+                   const struct tensor *hist, int64_t count);
+void cuda_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
+                    bool reverse);
+void cuda_solve_judge(struct backend *be, const struct solve_judge *p);
+void cuda_anderson_weights(struct backend *be, const struct anderson_weights *p);
+void cuda_row_combine(struct backend *be, const struct row_combine *p);
+void cuda_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
+                     const struct tensor *restarts);
+void cuda_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x);
+void cuda_adam(struct backend *be, const struct adam *p);
+
+#endif

@@ -1,0 +1,184 @@
+/* Opening and closing: what the machine must have, the state, the table. */
+#include "cuda_impl.h"
+
+extern "C" {
+#include "cuda/cuda.h"
+}
+#include "memory.h"
+#include "record.h"
+
+#include <new>
+#include <stdio.h>
+
+enum { OLDEST_MAJOR = 8, BLAS_WORK_BYTES = 32 << 20, LOGIT_NUMBERS = 32 << 20 };
+
+/* Every device that is let in has all of them. */
+static enum status cuda_set_precision(struct backend *, enum precision, struct error *)
+{
+    return STATUS_OK;
+}
+
+static struct ops make_table(void);
+
+static void cuda_close(struct backend *be)
+{
+    struct cuda *cuda = cuda_of(be);
+    if (cuda->stream != NULL)
+        cudaStreamSynchronize(cuda->stream);
+    if (cuda->blas != NULL)
+        cublasDestroy(cuda->blas);
+    if (cuda->blas_work != NULL)
+        cudaFree(cuda->blas_work);
+    if (cuda->work != NULL)
+        cudaFree(cuda->work);
+    stage_close(cuda);
+    if (cuda->stream != NULL)
+        cudaStreamDestroy(cuda->stream);
+    delete cuda;
+}
+
+static struct ops make_table(void)
+{
+    struct ops t = {};
+    t.name = "cuda";
+    t.real = DTYPE_F32;
+    t.chunk_numbers = LOGIT_NUMBERS;
+    t.alloc = cuda_alloc;
+    t.release = cuda_release;
+    t.close = cuda_close;
+    t.set_precision = cuda_set_precision;
+    t.replay = cuda_replay;
+    t.record_end = cuda_record_end;
+    t.record_free = cuda_record_free;
+#define X(op) t.op = cuda_##op;
+    OP_LIST(X)
+#undef X
+    return t;
+}
+
+/* A driver's version as it is spoken of: 13.0 for 13000. */
+struct spoken {
+    int major, minor;
+};
+
+static struct spoken version_of(int number)
+{
+    struct spoken v = {number / 1000, number % 1000 / 10};
+    return v;
+}
+
+/* There is a driver, new enough, and a device. */
+static enum status find_device(struct error *err)
+{
+    int driver = 0, runtime = 0, count = 0;
+    cudaError_t error = cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    struct spoken has = version_of(driver), wants = version_of(runtime);
+    if (error != cudaSuccess || driver == 0)
+        return error_set(err, STATUS_DEVICE,
+                         "no NVIDIA driver on this machine (libcuda.so.1): install one for CUDA "
+                         "%d.%d or later, or use --device cpu",
+                         wants.major, wants.minor);
+    error = cudaGetDeviceCount(&count);
+    if (error == cudaErrorInsufficientDriver)
+        return error_set(err, STATUS_DEVICE,
+                         "the NVIDIA driver knows CUDA up to %d.%d, and this program was built "
+                         "with %d.%d: update the driver, build with an older Toolkit, or use "
+                         "--device cpu",
+                         has.major, has.minor, wants.major, wants.minor);
+    if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0))
+        return error_set(err, STATUS_DEVICE,
+                         "no CUDA device is visible: nvidia-smi lists those there are, and "
+                         "CUDA_VISIBLE_DEVICES must name one of them or be unset; or use "
+                         "--device cpu");
+    if (error != cudaSuccess)
+        return error_set(err, STATUS_DEVICE, "CUDA cannot start: %s (%s)",
+                         cudaGetErrorString(error), cudaGetErrorName(error));
+    return STATUS_OK;
+}
+
+static enum status describe_device(struct backend *be, struct error *err)
+{
+    struct cudaDeviceProp prop;
+    size_t left = 0, all = 0;
+    int limit = 0;
+    cudaError_t error = cudaSetDevice(0);
+    if (error == cudaSuccess)
+        error = cudaGetDeviceProperties(&prop, 0);
+    if (error == cudaSuccess && prop.major < OLDEST_MAJOR)
+        return error_set(err, STATUS_DEVICE,
+                         "%s has compute capability %d.%d, and 8.0 (A100 and later) is the oldest "
+                         "that is supported: choose another with CUDA_VISIBLE_DEVICES, or use "
+                         "--device cpu",
+                         prop.name, prop.major, prop.minor);
+    if (error == cudaSuccess)
+        error = cudaMemGetInfo(&left, &all);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
+    if (error != cudaSuccess)
+        return error_set(err, STATUS_DEVICE, "the CUDA device cannot be used: %s (%s)",
+                         cudaGetErrorString(error), cudaGetErrorName(error));
+    cuda_of(be)->shared_limit = (size_t)limit;
+    be->device_free = left;
+    snprintf(be->device_name, sizeof be->device_name, "%.80s, %.1f of %.1f GiB free", prop.name,
+             (double)left / (1 << 30), (double)all / (1 << 30));
+    return STATUS_OK;
+}
+
+static enum status open_libraries(struct cuda *cuda, struct error *err)
+{
+    if (cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking) != cudaSuccess)
+        return error_set(err, STATUS_DEVICE, "cannot make a CUDA stream");
+    /* a workspace of our own: cuBLAS would allocate while a graph is recorded */
+    if (cudaMalloc(&cuda->blas_work, BLAS_WORK_BYTES) != cudaSuccess)
+        return error_set(err, STATUS_DEVICE,
+                         "no device memory for cuBLAS (32 MiB): end what else runs there "
+                         "(nvidia-smi)");
+    if (cublasCreate(&cuda->blas) != CUBLAS_STATUS_SUCCESS ||
+        cublasSetStream(cuda->blas, cuda->stream) != CUBLAS_STATUS_SUCCESS ||
+        cublasSetWorkspace(cuda->blas, cuda->blas_work, BLAS_WORK_BYTES) != CUBLAS_STATUS_SUCCESS)
+        return error_set(
+            err, STATUS_DEVICE,
+            "cuBLAS cannot start: is the libcublas.so of the Toolkit that this program "
+            "was built with where the loader looks (LD_LIBRARY_PATH)?");
+    return stage_open(cuda, err);
+}
+
+/* Runs one kernel: a program built for other devices fails here, not in mid-run. */
+static enum status probe(struct backend *be, struct error *err)
+{
+    struct cuda *cuda = cuda_of(be);
+    struct tensor t = tensor_make(cuda->blas_work, DTYPE_F32, 1, 1, 1, 1, 1);
+    cuda_fill(be, &t, 1);
+    cudaError_t error = cudaStreamSynchronize(cuda->stream);
+    if (error == cudaSuccess && be->fault[0] == '\0')
+        return STATUS_OK;
+    return error_set(err, STATUS_DEVICE,
+                     "%s: a first kernel failed: %s; a program built for other devices needs make "
+                     "CUDA_ARCH=native",
+                     be->device_name, be->fault[0] != '\0' ? be->fault : cudaGetErrorString(error));
+}
+
+extern "C" bool cuda_built(void)
+{
+    return true;
+}
+
+extern "C" enum status cuda_open(struct backend *be, struct error *err)
+{
+    static const struct ops table = make_table();
+    TRY(find_device(err));
+    struct cuda *cuda = new (std::nothrow) struct cuda();
+    if (cuda == NULL)
+        return error_set(err, STATUS_NOMEM, "no memory for the state of the CUDA backend");
+    enum status status = backend_init(be, &table, cuda, 1, err);
+    if (status == STATUS_OK)
+        status = describe_device(be, err);
+    if (status == STATUS_OK)
+        status = open_libraries(cuda, err);
+    if (status == STATUS_OK)
+        status = probe(be, err);
+    if (status != STATUS_OK)
+        cuda_close(be);
+    return status;
+}

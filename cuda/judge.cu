@@ -1,0 +1,171 @@
+/* Sums over a scope, and the judgement of an iterate by them. */
+#include "cuda_impl.h"
+#include "kernel.h"
+
+enum { PREFIX_NUMBERS = 4096, PREFIX_THREADS = 128 };
+
+/* Prefix sums of one sequence a block. The recurrence runs in shared memory, a thread a column, in
+ * the order of the positions: what a position gets depends on nothing beyond it, bit for bit. */
+__global__ void k_prefix_sum(float *val, int64_t length, int64_t width, float decay, bool reverse)
+{
+    SHARED(float, tile, [PREFIX_NUMBERS]);
+    float *x = val + blockIdx.x * length * width, sum = 0;
+    int64_t span = PREFIX_NUMBERS / width; /* positions at a time */
+    for (int64_t start = 0; start < length; start += span) {
+        int64_t count = length - start < span ? length - start : span;
+        /* positions [from, from + count): the last ones first, if reverse */
+        int64_t from = reverse ? length - start - count : start;
+        for (int64_t i = threadIdx.x; i < count * width; i += blockDim.x)
+            tile[i] = x[from * width + i];
+        __syncthreads();
+        if (threadIdx.x < width)
+            for (int64_t k = 0; k < count; k++) {
+                int64_t at = (reverse ? count - 1 - k : k) * width + threadIdx.x;
+                sum = start + k == 0 ? tile[at] : tile[at] + decay * sum;
+                tile[at] = sum;
+            }
+        __syncthreads();
+        for (int64_t i = threadIdx.x; i < count * width; i += blockDim.x)
+            x[from * width + i] = tile[i];
+        __syncthreads();
+    }
+}
+
+/* Every position gets the sum over the sequence; a block for every sequence and column. */
+__global__ void k_sequence_sum(float *val, int64_t length, int64_t width)
+{
+    float *x = val + blockIdx.x / width * length * width + blockIdx.x % width;
+    double sum = 0;
+    for (int64_t t = threadIdx.x; t < length; t += blockDim.x)
+        sum += (double)x[t * width];
+    sum = block_sum(sum);
+    for (int64_t t = threadIdx.x; t < length; t += blockDim.x)
+        x[t * width] = (float)sum;
+}
+
+void cuda_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
+                    bool reverse)
+{
+    int64_t batch = val->dim[0], length = val->dim[1], width = val->dim[2];
+    cudaStream_t stream = cuda_of(be)->stream;
+    if (tensor_count(val) == 0 || scope == SCOPE_TOKEN)
+        return;
+    if (scope == SCOPE_BATCH) { /* one sequence of all rows */
+        length *= batch;
+        batch = 1;
+    }
+    if (scope == SCOPE_PREFIX) {
+        assert(width <= PREFIX_THREADS);
+        LAUNCH(k_prefix_sum, (unsigned)batch, PREFIX_THREADS, 0, stream, f32(val), length, width,
+               (float)decay, reverse);
+    } else {
+        LAUNCH(k_sequence_sum, (unsigned)(batch * width), row_threads(length, 1), 0, stream,
+               f32(val), length, width);
+    }
+    cuda_launched(be, OP_scope_sum);
+}
+
+struct judge_args {
+    const float *norms, *f;
+    float *z, *best_z, *best_f, *best, *first;
+    int32_t *best_at, *reason, *evals;
+    int64_t width, k, min_iter, stall;
+    enum solve_stop stop;
+    double tol, diverge;
+    float rel_floor;
+};
+
+/* Residual of a row as the stop test sees it; not finite as soon as one of its norms is not. */
+__device__ __forceinline__ float judged_residual(const judge_args &p, int64_t row)
+{
+    float g2 = p.norms[2 * row], f2 = p.norms[2 * row + 1];
+    if (!isfinite(g2) || !isfinite(f2))
+        return NAN;
+    return p.stop == STOP_ABS ? sqrtf(g2) : sqrtf(g2) / (sqrtf(f2) + p.rel_floor);
+}
+
+/* A block a row: every thread comes to the same judgement, then they copy together. */
+__global__ void k_solve_judge(judge_args p)
+{
+    int64_t row = blockIdx.x;
+    if (p.reason[row] != SOLVE_ACTIVE)
+        return;
+    float r = judged_residual(p, row), best = p.best[row];
+    float first = p.k == 0 ? r : p.first[row];
+    int64_t best_at = p.best_at[row];
+    bool better = r < best;
+    if (better) {
+        best = r;
+        best_at = p.k;
+    }
+    int reason = SOLVE_ACTIVE;
+    if (!isfinite(r))
+        reason = SOLVE_NONFINITE;
+    else if (p.stop == STOP_FIXED)
+        reason = SOLVE_ACTIVE;
+    else if (p.k + 1 >= p.min_iter && (double)r <= p.tol)
+        reason = p.stop == STOP_ABS ? SOLVE_CONVERGED_ABS : SOLVE_CONVERGED_REL;
+    else if ((double)r > (double)first * p.diverge)
+        reason = SOLVE_DIVERGED;
+    else if (p.k - best_at >= p.stall)
+        reason = SOLVE_STALLED;
+    bool converged = reason == SOLVE_CONVERGED_ABS || reason == SOLVE_CONVERGED_REL;
+    bool back = reason != SOLVE_ACTIVE && !converged && !better && isfinite(best);
+    for (int64_t d = threadIdx.x; d < p.width; d += blockDim.x) {
+        int64_t at = row * p.width + d;
+        if (better) {
+            p.best_z[at] = p.z[at];
+            if (p.best_f != NULL)
+                p.best_f[at] = p.f[at];
+        } else if (back) {
+            p.z[at] = p.best_z[at];
+        }
+    }
+    __syncthreads(); /* everyone has read the row's numbers */
+    if (threadIdx.x > 0)
+        return;
+    p.best[row] = best;
+    p.first[row] = first;
+    p.best_at[row] = (int32_t)best_at;
+    p.evals[row] = (int32_t)(p.k + 1);
+    p.reason[row] = reason;
+}
+
+__global__ void k_count_active(int32_t *active, const int32_t *reason, int64_t rows)
+{
+    int count = 0;
+    for (int64_t n = threadIdx.x; n < rows; n += blockDim.x)
+        count += reason[n] == SOLVE_ACTIVE;
+    count = block_sum(count);
+    if (threadIdx.x == 0)
+        *active = count;
+}
+
+void cuda_solve_judge(struct backend *be, const struct solve_judge *p)
+{
+    int64_t rows = p->z.dim[0], width = p->z.dim[1];
+    judge_args a;
+    a.norms = f32(&p->norms);
+    a.f = f32(&p->f);
+    a.z = f32(&p->z);
+    a.best_z = f32(&p->best_z);
+    a.best_f = f32(&p->best_f);
+    a.best = f32(&p->best);
+    a.first = f32(&p->first);
+    a.best_at = i32(&p->best_at);
+    a.reason = i32(&p->reason);
+    a.evals = i32(&p->evals);
+    a.width = width;
+    a.k = p->k;
+    a.min_iter = p->min_iter;
+    a.stall = p->stall;
+    a.stop = p->stop;
+    a.tol = p->tol;
+    a.diverge = p->diverge;
+    a.rel_floor = (float)p->rel_floor;
+    cudaStream_t stream = cuda_of(be)->stream;
+    if (rows > 0)
+        LAUNCH(k_solve_judge, (unsigned)rows, row_threads(width, 1), 0, stream, a);
+    LAUNCH(k_count_active, 1, MAX_THREADS, 0, stream, i32(&p->active), a.reason, rows);
+    cuda_launched(be, OP_solve_judge);
+}

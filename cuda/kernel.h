@@ -1,0 +1,68 @@
+/* Shared by the kernels: packs of numbers, sums over a block. */
+#ifndef DEQ_CUDA_KERNEL_H
+#define DEQ_CUDA_KERNEL_H
+
+#include "shim.h"
+
+/* V neighbouring numbers, V 1 or 4: kernels over rows are written once for both. */
+template <int V> struct pack {
+    float x[V];
+};
+
+template <int V> __device__ __forceinline__ pack<V> load_pack(const float *p)
+{
+    pack<V> r;
+    if constexpr (V == 4) {
+        float4 v = load_vec<float4>(p);
+        r.x[0] = v.x;
+        r.x[1] = v.y;
+        r.x[2] = v.z;
+        r.x[3] = v.w;
+    } else {
+        r.x[0] = *p;
+    }
+    return r;
+}
+
+template <int V> __device__ __forceinline__ void store_pack(float *p, const pack<V> &v)
+{
+    if constexpr (V == 4)
+        store_vec(p, make_float4(v.x[0], v.x[1], v.x[2], v.x[3]));
+    else
+        *p = v.x[0];
+}
+
+/* Sum over the block, the same bits in every thread; every thread must call it. */
+template <class T> __device__ __forceinline__ T block_sum(T x)
+{
+    x = warp_sum(x);
+    if (blockDim.x == 32)
+        return x;
+    SHARED(T, part, [32]);
+    int warps = (int)blockDim.x / 32, lane = (int)threadIdx.x % 32;
+    if (lane == 0)
+        part[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = warp_sum(lane < warps ? part[lane] : T(0));
+    __syncthreads(); /* the next call writes part again */
+    return x;
+}
+
+/* Position in a flat array walked by the whole grid. */
+__device__ __forceinline__ int64_t flat_index()
+{
+    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+__device__ __forceinline__ int64_t flat_stride()
+{
+    return (int64_t)gridDim.x * blockDim.x;
+}
+
+/* First column of this thread in a launch over (row, tile). */
+template <int V> __device__ __forceinline__ int64_t tile_column()
+{
+    return ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * V;
+}
+
+#endif

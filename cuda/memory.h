@@ -1,0 +1,13 @@
+/* Slots of the table that allocate, and the pinned memory of transfers. */
+#ifndef DEQ_CUDA_MEMORY_H
+#define DEQ_CUDA_MEMORY_H
+
+#include "cuda_impl.h"
+
+enum status cuda_alloc(struct backend *be, void **out, size_t bytes, struct error *err);
+void cuda_release(struct backend *be, void *ptr);
+
+enum status stage_open(struct cuda *cuda, struct error *err);
+void stage_close(struct cuda *cuda);
+
+#endif

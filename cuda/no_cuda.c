@@ -1,0 +1,15 @@
+/* In place of the CUDA backend where it is not built. */
+#include "cuda/cuda.h"
+
+bool cuda_built(void)
+{
+    return false;
+}
+
+enum status cuda_open(struct backend *be, struct error *err)
+{
+    (void)be;
+    return error_set(err, STATUS_DEVICE,
+                     "this program was built without CUDA: build it with make CUDA=1 where the "
+                     "CUDA Toolkit is installed, or use --device cpu");
+}

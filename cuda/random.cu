@@ -1,0 +1,89 @@
+/* Random numbers: the Philox blocks of base/rng.h, compiled for the device, so masks are those of
+ * the CPU bit for bit. A thread draws one block of four words. */
+#include "cuda_impl.h"
+#include "kernel.h"
+
+__global__ void k_mask_bytes(uint8_t *mask, int64_t count, double p, struct rng_key key)
+{
+    for (int64_t block = flat_index(); block * 4 < count; block += flat_stride()) {
+        uint32_t words[4];
+        rng_block(key, (uint64_t)block, words);
+        for (int i = 0; i < 4 && block * 4 + i < count; i++)
+            mask[block * 4 + i] = (double)rng_unit(words[i]) >= p;
+    }
+}
+
+__global__ void k_mask_real(float *mask, int64_t count, double p, float scale, struct rng_key key)
+{
+    for (int64_t block = flat_index(); block * 4 < count; block += flat_stride()) {
+        uint32_t words[4];
+        rng_block(key, (uint64_t)block, words);
+        for (int i = 0; i < 4 && block * 4 + i < count; i++)
+            mask[block * 4 + i] = (double)rng_unit(words[i]) >= p ? scale : 0;
+    }
+}
+
+void cuda_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key)
+{
+    int64_t count = tensor_count(mask);
+    if (count == 0)
+        return;
+    unsigned blocks = flat_blocks(count, 4);
+    cudaStream_t stream = cuda_of(be)->stream;
+    if (mask->dtype == DTYPE_U8)
+        LAUNCH(k_mask_bytes, blocks, MAX_THREADS, 0, stream, static_cast<uint8_t *>(mask->data),
+               count, p, key);
+    else
+        LAUNCH(k_mask_real, blocks, MAX_THREADS, 0, stream, f32(mask), count, p,
+               (float)(1 / (1 - p)), key);
+    cuda_launched(be, OP_dropout_mask);
+}
+
+/* rng_uniform and rng_normal of base/rng.c; two numbers a block. */
+__global__ void k_fill_uniform(float *x, int64_t count, double lo, double hi, struct rng_key key)
+{
+    for (int64_t block = flat_index(); block * 2 < count; block += flat_stride()) {
+        uint32_t w[4];
+        rng_block(key, (uint64_t)block, w);
+        for (int i = 0; i < 2 && block * 2 + i < count; i++) {
+            uint64_t bits = ((uint64_t)w[2 * i] << 32 | w[2 * i + 1]) >> 11;
+            x[block * 2 + i] = (float)(lo + (hi - lo) * ((double)bits * 0x1.0p-53));
+        }
+    }
+}
+
+__global__ void k_fill_normal(float *x, int64_t count, double std, struct rng_key key)
+{
+    const double two_pi = 6.283185307179586476925;
+    for (int64_t block = flat_index(); block * 2 < count; block += flat_stride()) {
+        uint32_t w[4];
+        rng_block(key, (uint64_t)block, w);
+        double u = ((double)w[0] + 1.0) * 0x1.0p-32;
+        double v = ((double)w[1] + (double)w[2] * 0x1.0p-32) * 0x1.0p-32;
+        double r = std * sqrt(-2.0 * log(u));
+        x[block * 2] = (float)(r * cos(two_pi * v));
+        if (block * 2 + 1 < count)
+            x[block * 2 + 1] = (float)(r * sin(two_pi * v));
+    }
+}
+
+void cuda_fill_normal(struct backend *be, const struct tensor *t, double std, struct rng_key key)
+{
+    int64_t count = tensor_count(t);
+    if (count == 0)
+        return;
+    LAUNCH(k_fill_normal, flat_blocks(count, 2), MAX_THREADS, 0, cuda_of(be)->stream, f32(t), count,
+           std, key);
+    cuda_launched(be, OP_fill_normal);
+}
+
+void cuda_fill_uniform(struct backend *be, const struct tensor *t, double lo, double hi,
+                       struct rng_key key)
+{
+    int64_t count = tensor_count(t);
+    if (count == 0)
+        return;
+    LAUNCH(k_fill_uniform, flat_blocks(count, 2), MAX_THREADS, 0, cuda_of(be)->stream, f32(t),
+           count, lo, hi, key);
+    cuda_launched(be, OP_fill_uniform);
+}

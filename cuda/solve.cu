@@ -1,0 +1,237 @@
+/* Vector operations of the fixed-point solvers: every row carries its own numbers. The history is
+ * read once a step by each of row_dots and row_combine, whatever its length. */
+#include "cuda_impl.h"
+#include "kernel.h"
+
+template <int V>
+__global__ void k_solve_residual(float *g, const float *f, const float *z, float *norms,
+                                 int64_t width)
+{
+    int64_t row = blockIdx.x;
+    float g2 = 0, f2 = 0;
+    for (int64_t d = threadIdx.x * V; d < width; d += blockDim.x * V) {
+        int64_t at = row * width + d;
+        pack<V> fv = load_pack<V>(f + at), r = load_pack<V>(z + at);
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            r.x[k] = fv.x[k] - r.x[k];
+            g2 += r.x[k] * r.x[k];
+            f2 += fv.x[k] * fv.x[k];
+        }
+        store_pack<V>(g + at, r);
+    }
+    g2 = block_sum(g2);
+    f2 = block_sum(f2);
+    if (threadIdx.x == 0) {
+        norms[2 * row] = g2;
+        norms[2 * row + 1] = f2;
+    }
+}
+
+/* Sums the two columns of norms [N,2]; one block. */
+__global__ void k_total(double *total, const float *norms, int64_t rows)
+{
+    double g2 = 0, f2 = 0;
+    for (int64_t n = threadIdx.x; n < rows; n += blockDim.x) {
+        g2 += (double)norms[2 * n];
+        f2 += (double)norms[2 * n + 1];
+    }
+    g2 = block_sum(g2);
+    f2 = block_sum(f2);
+    if (threadIdx.x == 0) {
+        total[0] = g2;
+        total[1] = f2;
+    }
+}
+
+void cuda_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
+                         const struct tensor *z, const struct tensor *norms,
+                         const struct tensor *total)
+{
+    int64_t rows = f->dim[0], width = f->dim[1];
+    int vec = VEC_OF(width, g->data, f->data, z->data), threads = row_threads(width, vec);
+    cudaStream_t stream = cuda_of(be)->stream;
+    if (rows > 0 && vec == 4)
+        LAUNCH(k_solve_residual<4>, (unsigned)rows, threads, 0, stream, f32(g), f32(f), f32(z),
+               f32(norms), width);
+    else if (rows > 0)
+        LAUNCH(k_solve_residual<1>, (unsigned)rows, threads, 0, stream, f32(g), f32(f), f32(z),
+               f32(norms), width);
+    LAUNCH(k_total, 1, MAX_THREADS, 0, stream, static_cast<double *>(total->data), f32(norms),
+           rows);
+    cuda_launched(be, OP_solve_residual);
+}
+
+enum { SLOTS = 64, SLOTS_AT_ONCE = 8 };
+
+struct dots_args {
+    float *dots;
+    const float *x, *hist;
+    int64_t rows, width, count, slots;
+};
+
+/* Sums of eight numbers over a warp at once: halves of the numbers are exchanged for halves of the
+ * lanes, 9 exchanges in place of 40. A lane is left with number lane / 4 (of eight). */
+__device__ __forceinline__ float warp_sum_eight(const float x[SLOTS_AT_ONCE])
+{
+    int lane = (int)threadIdx.x % 32;
+    bool upper = (lane & 16) != 0;
+    float four[4], two[2];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        four[i] =
+            (upper ? x[i + 4] : x[i]) + __shfl_xor_sync(WARP_ALL, upper ? x[i] : x[i + 4], 16);
+    upper = (lane & 8) != 0;
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        two[i] = (upper ? four[i + 2] : four[i]) +
+                 __shfl_xor_sync(WARP_ALL, upper ? four[i] : four[i + 2], 8);
+    upper = (lane & 4) != 0;
+    float one = (upper ? two[1] : two[0]) + __shfl_xor_sync(WARP_ALL, upper ? two[0] : two[1], 4);
+    one += __shfl_xor_sync(WARP_ALL, one, 2);
+    return one + __shfl_xor_sync(WARP_ALL, one, 1);
+}
+
+/* All inner products of a row: partial sums of every warp are left in shared memory, and one
+ * barrier serves all slots. */
+template <int V> __global__ void k_row_dots(dots_args p)
+{
+    SHARED(float, part, [MAX_THREADS / 32][SLOTS]);
+    int64_t row = blockIdx.x, slot_step = p.rows * p.width;
+    const float *x = p.x + row * p.width, *hist = p.hist + row * p.width;
+    int warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+    for (int64_t j = 0; j < p.count; j += SLOTS_AT_ONCE) {
+        float sum[SLOTS_AT_ONCE] = {0};
+        for (int64_t d = threadIdx.x * V; d < p.width; d += blockDim.x * V) {
+            pack<V> xv = load_pack<V>(x + d);
+#pragma unroll
+            for (int s = 0; s < SLOTS_AT_ONCE; s++) {
+                if (j + s >= p.count)
+                    continue;
+                pack<V> h = load_pack<V>(hist + (j + s) * slot_step + d);
+#pragma unroll
+                for (int k = 0; k < V; k++)
+                    sum[s] += xv.x[k] * h.x[k];
+            }
+        }
+        float all = warp_sum_eight(sum);
+        int64_t slot = j + threadIdx.x % 32 / 4;
+        if (threadIdx.x % 4 == 0 && slot < p.count)
+            part[warp][slot] = all;
+    }
+    __syncthreads();
+    for (int64_t j = threadIdx.x; j < p.count; j += blockDim.x) {
+        float sum = 0;
+        for (int k = 0; k < warps; k++)
+            sum += part[k][j];
+        p.dots[row * p.slots + j] = sum;
+    }
+}
+
+void cuda_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
+                   const struct tensor *hist, int64_t count)
+{
+    int64_t rows = x->dim[0], width = x->dim[1];
+    if (rows * count == 0)
+        return;
+    assert(count <= SLOTS);
+    dots_args a = {f32(dots), f32(x), f32(hist), rows, width, count, hist->dim[0]};
+    int vec = VEC_OF(width, a.x, a.hist), threads = row_threads(width, vec);
+    cudaStream_t stream = cuda_of(be)->stream;
+    if (vec == 4)
+        LAUNCH(k_row_dots<4>, (unsigned)rows, threads, 0, stream, a);
+    else
+        LAUNCH(k_row_dots<1>, (unsigned)rows, threads, 0, stream, a);
+    cuda_launched(be, OP_row_dots);
+}
+
+struct combine_args {
+    float *out;
+    const float *x, *y, *coef, *hist, *hist2;
+    const int32_t *reason;
+    int64_t rows, width, count, slots;
+    float a, b, c, c2;
+};
+
+template <int V> __global__ void k_row_combine(combine_args p)
+{
+    int64_t row = blockIdx.x, d = tile_column<V>(), at = row * p.width + d;
+    if (d >= p.width || (p.reason != NULL && p.reason[row] != SOLVE_ACTIVE))
+        return;
+    pack<V> sum, v;
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        sum.x[k] = 0;
+    if (p.a != 0) {
+        v = load_pack<V>(p.x + at);
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            sum.x[k] = p.a * v.x[k];
+    }
+    if (p.y != NULL) {
+        v = load_pack<V>(p.y + at);
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            sum.x[k] += p.b * v.x[k];
+    }
+    for (int64_t j = 0; j < p.count; j++) {
+        int64_t slot_at = j * p.rows * p.width + at;
+        float coef = p.coef[row * p.slots + j];
+        v = load_pack<V>(p.hist + slot_at);
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            sum.x[k] += coef * p.c * v.x[k];
+        if (p.hist2 == NULL)
+            continue;
+        v = load_pack<V>(p.hist2 + slot_at);
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            sum.x[k] += coef * p.c2 * v.x[k];
+    }
+    store_pack<V>(p.out + at, sum);
+}
+
+void cuda_row_combine(struct backend *be, const struct row_combine *p)
+{
+    int64_t rows = p->out.dim[0], width = p->out.dim[1];
+    if (rows * width == 0)
+        return;
+    combine_args a = {f32(&p->out),   f32(&p->x),      f32(&p->y),  f32(&p->coef), f32(&p->hist),
+                      f32(&p->hist2), i32(&p->reason), rows,        width,         p->count,
+                      p->hist.dim[0], (float)p->a,     (float)p->b, (float)p->c,   (float)p->c2};
+    int vec = VEC_OF(width, a.out, a.x, a.y, a.hist, a.hist2);
+    struct row_launch l = launch_tiles(rows, width, vec);
+    cudaStream_t stream = cuda_of(be)->stream;
+    if (vec == 4)
+        LAUNCH(k_row_combine<4>, l.grid, l.threads, 0, stream, a);
+    else
+        LAUNCH(k_row_combine<1>, l.grid, l.threads, 0, stream, a);
+    cuda_launched(be, OP_row_combine);
+}
+
+/* x[row] /= denom[row], or zero and a restart counted: which, is known after the whole row. */
+__global__ void k_row_divide(float *x, const float *denom, int32_t *restarts, int64_t width)
+{
+    int64_t row = blockIdx.x;
+    float by = denom[row];
+    float *to = x + row * width;
+    int bad = by == 0 || !isfinite(by);
+    for (int64_t d = threadIdx.x; d < width; d += blockDim.x)
+        bad += !isfinite(to[d] / by);
+    bad = block_sum(bad != 0 ? 1 : 0);
+    for (int64_t d = threadIdx.x; d < width; d += blockDim.x)
+        to[d] = bad != 0 ? 0 : to[d] / by;
+    if (bad != 0 && threadIdx.x == 0)
+        restarts[row]++;
+}
+
+void cuda_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
+                     const struct tensor *restarts)
+{
+    int64_t rows = x->dim[0], width = x->dim[1];
+    if (rows == 0)
+        return;
+    LAUNCH(k_row_divide, (unsigned)rows, row_threads(width, 1), 0, cuda_of(be)->stream, f32(x),
+           f32(denom), i32(restarts), width);
+    cuda_launched(be, OP_row_divide);
+}

@@ -1,0 +1,50 @@
+/* The controls of the host emulator, for tests. Everything can also be asked for through the
+ * environment, which is read at the first CUDA call:
+ *
+ *   DEQ_EMU_ORDER     ascending (default), descending or shuffled: the order in which blocks and
+ *                     threads run, and how eagerly streams do (see stream.cpp)
+ *   DEQ_EMU_SEED      of the shuffled order, default 1
+ *   DEQ_EMU_DEVICES   0: no device found, as with an empty CUDA_VISIBLE_DEVICES
+ *   DEQ_EMU_DRIVER    version the driver claims, such as 12040; 0: no driver
+ *   DEQ_EMU_CC        compute capability, default 9.0
+ *   DEQ_EMU_MEMORY    bytes of device memory, default 16 GiB
+ *   DEQ_EMU_FAIL_MALLOC  n: the n-th allocation of device memory fails
+ *   DEQ_EMU_LOSE_AT   n: the device is lost while the n-th kernel runs
+ *   DEQ_EMU_QUIET     1: refused calls are not explained on stderr
+ *
+ * The emulator serves one host thread at a time. A fault that no correct program can cause
+ * (divergent barrier, access out of bounds, host access to device memory) is explained on stderr,
+ * with the kernel, block and thread, and ends the program by abort(). What CUDA reports, the
+ * emulator reports the same way. */
+#ifndef DEQ_TESTS_EMU_EMU_H
+#define DEQ_TESTS_EMU_EMU_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum emu_order { EMU_ASCENDING, EMU_DESCENDING, EMU_SHUFFLED, EMU_ORDERS };
+
+const char *emu_order_name(enum emu_order order);
+void emu_set_order(enum emu_order order, uint64_t seed);
+
+/* Counted from this call on; 0: never. */
+void emu_fail_malloc(long nth);
+void emu_lose_device(long nth_kernel);
+/* A lost device is back, as in a new process; memory allocated before is gone. */
+void emu_restart(void);
+
+/* What ran so far. */
+struct emu_counts {
+    int64_t launches; /* kernels and products that ran, those inside graphs too */
+    int64_t copies, graphs, syncs, mallocs;
+};
+struct emu_counts emu_count(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,154 @@
+/* Races between the threads of a launch, seen by ThreadSanitizer: every CUDA thread is a thread of
+ * its own to it, and only barriers, fences and atomics order them. Unlike a wrong result in some
+ * order of threads, a race is reported in any. */
+#include "emu/planted.h"
+
+enum { N = 64 };
+
+/* A report ends the program. */
+extern "C" const char *__tsan_default_options(void);
+extern "C" const char *__tsan_default_options(void)
+{
+    return "halt_on_error=1:report_signal_unsafe=0";
+}
+
+/* Rotates n numbers. Without the first barrier: write against read. Without the second, in the next
+ * round: read against write. */
+static __global__ void k_rotate(float *x, bool first, bool second)
+{
+    SHARED(float, tile, [N]);
+    for (int round = 0; round < 2; round++) {
+        tile[threadIdx.x] = x[threadIdx.x];
+        if (first)
+            __syncthreads();
+        x[threadIdx.x] = tile[(threadIdx.x + 1) % N];
+        if (second)
+            __syncthreads();
+    }
+}
+
+static void rotate(bool first, bool second)
+{
+    LAUNCH(k_rotate, 3, N, 0, nullptr, device_floats(N, 1), first, second);
+    cudaDeviceSynchronize();
+}
+
+static void no_first_barrier(void)
+{
+    LAUNCH(k_rotate, 1, N, 0, nullptr, device_floats(N, 1), false, true);
+    cudaDeviceSynchronize();
+}
+
+static void no_second_barrier(void)
+{
+    LAUNCH(k_rotate, 1, N, 0, nullptr, device_floats(N, 1), true, false);
+    cudaDeviceSynchronize();
+}
+
+static void shared_memory_races(void **)
+{
+    expect_caught(no_first_barrier, "data race", "-");
+    expect_caught(no_first_barrier, "k_rotate", "-");
+    expect_caught(no_second_barrier, "data race", "-");
+}
+
+/* Within a warp: a shuffle orders no memory, __syncwarp does. */
+static __global__ void k_warp_exchange(float *x, bool sync)
+{
+    SHARED(float, tile, [32]);
+    tile[threadIdx.x] = x[threadIdx.x];
+    if (sync)
+        __syncwarp();
+    else
+        x[threadIdx.x] = warp_sum(1.0f);
+    x[threadIdx.x] = tile[31 - threadIdx.x];
+}
+
+static void warp_without_sync(void)
+{
+    LAUNCH(k_warp_exchange, 1, 32, 0, nullptr, device_floats(32, 1), false);
+    cudaDeviceSynchronize();
+}
+
+static void warps_need_syncwarp(void **)
+{
+    expect_caught(warp_without_sync, "data race", "-");
+    LAUNCH(k_warp_exchange, 1, 32, 0, nullptr, device_floats(32, 1), true);
+    check_cuda(cudaDeviceSynchronize());
+}
+
+/* Every block adds to the same numbers. */
+static __global__ void k_accumulate(float *sum, bool atomic)
+{
+    if (atomic)
+        atomicAdd(&sum[threadIdx.x], 1.0f);
+    else
+        sum[threadIdx.x] += 1.0f;
+}
+
+static void blocks_without_atomics(void)
+{
+    LAUNCH(k_accumulate, 2, N, 0, nullptr, device_floats(N, 0), false);
+    cudaDeviceSynchronize();
+}
+
+static void races_between_blocks(void **)
+{
+    expect_caught(blocks_without_atomics, "data race", "-");
+    float *sum = device_floats(N, 0);
+    LAUNCH(k_accumulate, 5, N, 0, nullptr, sum, true);
+    assert_true(device_float(sum + 3) == 5);
+    LAUNCH(k_accumulate, 1, N, 0, nullptr, sum, false); /* launches are ordered */
+    LAUNCH(k_accumulate, 1, N, 0, nullptr, sum, false);
+    assert_true(device_float(sum + 3) == 7);
+    check_cuda(cudaFree(sum));
+}
+
+/* The last block to finish adds what all have left. */
+static __global__ void k_last_block(float *part, unsigned *done, float *total)
+{
+    SHARED(unsigned, ticket, );
+    part[blockIdx.x * blockDim.x + threadIdx.x] = 1;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0)
+        ticket = atomicAdd(done, 1u);
+    __syncthreads();
+    if (ticket != gridDim.x - 1)
+        return;
+    __threadfence();
+    if (threadIdx.x == 0) {
+        float sum = 0;
+        for (unsigned i = 0; i < gridDim.x * blockDim.x; i++)
+            sum += part[i];
+        *total = sum;
+    }
+}
+
+static void correct_kernels_are_quiet(void **)
+{
+    for (int order = 0; order < EMU_ORDERS; order++) {
+        emu_set_order(static_cast<emu_order>(order), 1);
+        rotate(true, true);
+        float *part = device_floats(4 * N, 0), *total = device_floats(1, 0);
+        unsigned *done = nullptr;
+        check_cuda(cudaMalloc(&done, sizeof *done));
+        check_cuda(cudaMemset(done, 0, sizeof *done));
+        LAUNCH(k_last_block, 4, N, 0, nullptr, part, done, total);
+        assert_true(device_float(total) == 4 * N);
+        check_cuda(cudaFree(part));
+        check_cuda(cudaFree(total));
+        check_cuda(cudaFree(done));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shared_memory_races),
+        cmocka_unit_test(warps_need_syncwarp),
+        cmocka_unit_test(races_between_blocks),
+        cmocka_unit_test(correct_kernels_are_quiet),
+    };
+    return cmocka_run_group_tests_name("races in kernels", tests, nullptr, nullptr);
+}
