@@ -255,6 +255,10 @@ fuzz:
 	    CFLAGS='-O2 -g -fsanitize=fuzzer-no-link,address,undefined' fuzzers
 	@scripts/fuzz.sh -b $(BUILD)-fuzz -r $(RUNS) -t $(SECONDS) $(TARGETS)
 fuzzers: $(FUZZ)
+# kill -9, N times.
+N ?= 1000
+kill9: all
+	@DEQ=$(abspath $(BUILD))/deq tests/tools/kill9.sh -n $(N)
 torture: $(TORTURE)
 	@folder=$$(mktemp -d /dev/shm/deq-torture-XXXXXX) && OMP_NUM_THREADS=1 $(TORTURE) $$folder; \
 	    code=$$?; rm -rf $$folder; exit $$code
@@ -287,6 +291,7 @@ help:
 	@echo '  tests         the test programs only'
 	@echo '  fuzz          looks for files that break the readers, for hours: RUNS=N SECONDS=N TARGETS="config ..."'
 	@echo '  torture       every single call of the C library fails once: an hour'
+	@echo '  kill9         a training killed at N=1000 random moments, and what came of it'
 	@echo '  install       PREFIX/bin/deq and PREFIX/share/deq/configs; uninstall takes them away'
 	@echo '  format        clang-format on all sources; check-format only looks'
 	@echo '  clean         removes the build folders'
@@ -299,5 +304,5 @@ help:
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: all tests asan tsan thread-tests valgrind-build test test-cuda demo fuzz fuzzers torture install uninstall clean format check-format help
+.PHONY: all tests asan tsan thread-tests valgrind-build test test-cuda demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

@@ -51,7 +51,7 @@ for target; do
     case $target in
     prompt) length=256 ;;
     shard | vocab) length=2048 ;;
-    checkpoint) length=20000 ;;
+    checkpoint | dump) length=24000 ;;
     *) length=4096 ;;
     esac
     begin=$(date +%s)

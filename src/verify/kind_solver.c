@@ -124,7 +124,8 @@ static int64_t published_trace(const struct solve_report *r, const struct solver
             *at = k;
         }
     }
-    for (int64_t k = r->trace_len - first; k < length; k++)
+    /* a solve that breaks down at once has a trace that ends before `first` */
+    for (int64_t k = r->trace_len > first ? r->trace_len - first : 0; k < length; k++)
         trace[k] = *lowest;
     return length;
 }

@@ -61,3 +61,7 @@ replay() {
 @test "log" {
     replay log 2000
 }
+
+@test "reference dump" {
+    replay dump 3000
+}

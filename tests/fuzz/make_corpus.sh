@@ -78,6 +78,7 @@ seed checkpoint small.bin small
 
 # safetensors, prompts
 seed safetensors small.safetensors small
+seed dump "$root/tests/golden/solver_tanh.safetensors" solver
 n=0
 for text in 'the king of the @-@' '' ' ' 'the  kign' "Nebuchadnezzar's  \303\251t\303\251"; do
     n=$((n + 1))

@@ -14,7 +14,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
-enum { SIZE_MAX_INPUT = 1 << 16, FILES_MAX = 4096 };
+enum { SIZE_MAX_INPUT = 1 << 20, FILES_MAX = 4096 };
 
 /* Absent where a target has none of its own. */
 #pragma weak LLVMFuzzerCustomMutator
