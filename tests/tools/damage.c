@@ -212,6 +212,7 @@ int main(int argc, char **argv)
     if (strcmp(d.kind, "config") == 0 && (config_load(&d.before, d.path, &err) != STATUS_OK ||
                                           config_resolve(&d.before, 0, &err) != STATUS_OK)) {
         fprintf(stderr, "damage: %s\n", err.text);
+        free(d.data);
         return 65;
     }
     int broken = try_all(&d, count, false) + try_all(&d, count, true);
