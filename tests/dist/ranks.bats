@@ -186,7 +186,8 @@ close()
         grep -q "rank $victim.*signal 9" "$BATS_TEST_TMPDIR/said"
         "$DEQ" info --check "$BATS_TEST_TMPDIR/run/last.bin"
     done
-    steps=$("$DEQ" info --json "$BATS_TEST_TMPDIR/run/last.bin" | sed 's/.*"step":\([0-9]*\).*/\1/')
+    steps=$("$DEQ" info --json "$BATS_TEST_TMPDIR/run/last.bin" | grep -o '"step":[0-9]*' | sed 1q)
+    steps=${steps#*:}
     train 2 "$BATS_TEST_TMPDIR/run" --set train.steps=$((steps + 2)) --set train.eval_every=0
 }
 

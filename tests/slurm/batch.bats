@@ -149,6 +149,11 @@ was_stopped()
     [ "$(grep -c "stopped and saved" "$log")" -eq "$1" ] && [ "$(state)" = PENDING ]
 }
 
+steps_are_gone()
+{
+    ! pgrep -f "slurmstepd: \\[$job\\." >/dev/null
+}
+
 is_over()
 {
     [ -z "$(state)" ] || [ "$(state)" = COMPLETED ]
@@ -161,7 +166,9 @@ preempt()
     wait_until has_trained_to $((has + 5))
     sbatch -p high -n 2 -o /dev/null --wrap true
     wait_until was_stopped "$1"
-    sleep 2 # Slurm must have cleaned up the step before it can start one of the same name
+    # Slurm must have cleaned up the step before it can start one of the same name
+    wait_until steps_are_gone
+    sleep 2
 }
 
 digest()
@@ -183,7 +190,7 @@ preempt_three_times()
         preempt $count
         [ "$count" -eq 3 ] || scontrol update JobId="$job" StartTime=now
     done
-    last=$(($("$DEQ" info --json "$run/last.bin" | sed 's/.*"step":\([0-9]*\).*/\1/') + 20))
+    last=$(($(steps_done) + 20))
     configure $last
     scontrol update JobId="$job" StartTime=now
     wait_until is_over
