@@ -189,6 +189,7 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     warn_tolerance(run, config, &config->solver.forward, "forward");
     if (config->gradient.method == GRADIENT_IMPLICIT)
         warn_tolerance(run, config, &config->solver.backward, "backward");
+    TRY(run_check_memory(be, &resolved, err));
     TRY(open_trainer(run, be, &resolved, err));
     TRY(open_validation(run, err));
     TRY(run_make_folder(run, err));

@@ -36,6 +36,14 @@ struct run_observer {
     void (*message)(void *ctx, const char *text);
 };
 
+/* Bytes of the backend's memory that the run of a resolved configuration (vocab_size known) takes:
+ * its models, histories, optimiser and the rounded operands of products. Nothing is allocated. */
+enum status run_memory(struct backend *be, const struct config *config, size_t *bytes,
+                       struct error *err);
+/* STATUS_DEVICE if that is more than the device had left when it was opened, with what would fit;
+ * STATUS_OK on backends without memory of their own. */
+enum status run_check_memory(struct backend *be, const struct config *config, struct error *err);
+
 /* Trains until train.steps are done. STATUS_STOPPED, with everything saved, if `stop` or the time
  * limit ended it sooner. STATUS_CANTCREATE for a folder that holds another run, STATUS_CHECK if
  * nothing but non-finite gradients came for too long. */
