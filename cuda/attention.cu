@@ -115,7 +115,8 @@ static __host__ __device__ __forceinline__ int key_room(int stride)
 }
 
 /* A block for QUERIES queries of a head. */
-template <int COLS> __global__ void __launch_bounds__(ATT_THREADS) k_attention(att p, int64_t tiles)
+template <int COLS>
+__global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS) k_attention(att p, int64_t tiles)
 {
     DYNAMIC_SHARED(float, shared);
     att_place at = place_of(p, tiles, QUERIES);

@@ -52,7 +52,8 @@ static __host__ __device__ __forceinline__ int diagonal_room(int stride, int wei
 /* A block for KEYS keys of a head. Shared memory: keys, values, queries (first q + r_r, then
  * q + r_w), dout, rk or weights. */
 template <int COLS>
-__global__ void __launch_bounds__(ATT_THREADS) k_attention_keys(att_vjp p, int64_t tiles)
+__global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
+    k_attention_keys(att_vjp p, int64_t tiles)
 {
     DYNAMIC_SHARED(float, shared);
     const att &f = p.f;
@@ -148,7 +149,8 @@ __global__ void __launch_bounds__(ATT_THREADS) k_attention_keys(att_vjp p, int64
  * a tile are distances: rk is paired directly, keys and values run along diagonals. Shared memory:
  * rk, queries (first q + r_w, then q + r_r), dout, values, keys or gradients of scores. */
 template <int COLS>
-__global__ void __launch_bounds__(ATT_THREADS) k_attention_distances(att_vjp p, int64_t tiles)
+__global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
+    k_attention_distances(att_vjp p, int64_t tiles)
 {
     DYNAMIC_SHARED(float, shared);
     const att &f = p.f;

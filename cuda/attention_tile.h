@@ -23,6 +23,8 @@ enum {
     KEYS = 64,
     DIAGONALS = QUERIES + KEYS - 1,
     ATT_THREADS = 128,
+    ATT_BLOCKS = 2, /* on a multiprocessor at least: shared memory lets few more in, so that
+                     * registers need not be saved by spilling */
     LANES_X = 16,
     LANES_Y = 8,
     EACH = 4,           /* scores of a thread in each direction */

@@ -89,7 +89,8 @@ __device__ __forceinline__ void write_bias_part(const att &f, const att_place &a
 /* A block for QUERIES queries of a head. Shared memory: q + r_w, q + r_r, dout, values or keys,
  * rk, gradients of scores. */
 template <int COLS>
-__global__ void __launch_bounds__(ATT_THREADS) k_attention_queries(att_vjp p, int64_t tiles)
+__global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
+    k_attention_queries(att_vjp p, int64_t tiles)
 {
     DYNAMIC_SHARED(float, shared);
     const att &f = p.f;

@@ -141,13 +141,16 @@ void cuda_lstm_gate(struct backend *be, const struct lstm_gate *p);
 void cuda_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p);
 void cuda_attention(struct backend *be, const struct attention *p);
 void cuda_attention_vjp(struct backend *be, const struct attention_vjp *p);
+void cuda_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *t);
+void cuda_attention_tangent(struct backend *be, const struct attention_tangent *t);
 void cuda_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
                       const struct tensor *idx, double scale);
 void cuda_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
                            const struct tensor *idx, double scale);
 void cuda_softmax_xent(struct backend *be, const struct softmax_xent *p);
 void cuda_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias);
-void cuda_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key);
+void cuda_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
+                       uint64_t first);
 void cuda_fill_normal(struct backend *be, const struct tensor *t, double std, struct rng_key key);
 void cuda_fill_uniform(struct backend *be, const struct tensor *t, double lo, double hi,
                        struct rng_key key);

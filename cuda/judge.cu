@@ -70,8 +70,8 @@ struct judge_args {
     float *z, *best_z, *best_f, *best, *first;
     int32_t *best_at, *reason, *evals;
     int64_t width, k, min_iter, stall;
-    enum solve_stop stop;
     double tol, diverge;
+    enum solve_stop stop;
     float rel_floor;
 };
 

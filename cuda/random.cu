@@ -3,27 +3,25 @@
 #include "cuda_impl.h"
 #include "kernel.h"
 
-__global__ void k_mask_bytes(uint8_t *mask, int64_t count, double p, struct rng_key key)
+/* Element i of the mask takes number first + i: a thread's block of four may begin in front of it.
+ */
+template <class T>
+__global__ void k_mask(T *mask, int64_t count, double p, T keep, struct rng_key key, int64_t first)
 {
-    for (int64_t block = flat_index(); block * 4 < count; block += flat_stride()) {
+    int64_t skip = first % 4, blocks = (skip + count + 3) / 4;
+    for (int64_t block = flat_index(); block < blocks; block += flat_stride()) {
         uint32_t words[4];
-        rng_block(key, (uint64_t)block, words);
-        for (int i = 0; i < 4 && block * 4 + i < count; i++)
-            mask[block * 4 + i] = (double)rng_unit(words[i]) >= p;
+        rng_block(key, (uint64_t)(first / 4 + block), words);
+        for (int i = 0; i < 4; i++) {
+            int64_t at = block * 4 + i - skip;
+            if (at >= 0 && at < count)
+                mask[at] = (double)rng_unit(words[i]) >= p ? keep : T(0);
+        }
     }
 }
 
-__global__ void k_mask_real(float *mask, int64_t count, double p, float scale, struct rng_key key)
-{
-    for (int64_t block = flat_index(); block * 4 < count; block += flat_stride()) {
-        uint32_t words[4];
-        rng_block(key, (uint64_t)block, words);
-        for (int i = 0; i < 4 && block * 4 + i < count; i++)
-            mask[block * 4 + i] = (double)rng_unit(words[i]) >= p ? scale : 0;
-    }
-}
-
-void cuda_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key)
+void cuda_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
+                       uint64_t first)
 {
     int64_t count = tensor_count(mask);
     if (count == 0)
@@ -31,11 +29,11 @@ void cuda_dropout_mask(struct backend *be, const struct tensor *mask, double p, 
     unsigned blocks = flat_blocks(count, 4);
     cudaStream_t stream = cuda_of(be)->stream;
     if (mask->dtype == DTYPE_U8)
-        LAUNCH(k_mask_bytes, blocks, MAX_THREADS, 0, stream, static_cast<uint8_t *>(mask->data),
-               count, p, key);
+        LAUNCH(k_mask<uint8_t>, blocks, MAX_THREADS, 0, stream, static_cast<uint8_t *>(mask->data),
+               count, p, (uint8_t)1, key, (int64_t)first);
     else
-        LAUNCH(k_mask_real, blocks, MAX_THREADS, 0, stream, f32(mask), count, p,
-               (float)(1 / (1 - p)), key);
+        LAUNCH(k_mask<float>, blocks, MAX_THREADS, 0, stream, f32(mask), count, p,
+               (float)(1 / (1 - p)), key, (int64_t)first);
     cuda_launched(be, OP_dropout_mask);
 }
 

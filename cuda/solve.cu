@@ -114,6 +114,12 @@ template <int V> __global__ void k_row_dots(dots_args p)
                     sum[s] += xv.x[k] * h.x[k];
             }
         }
+        if (j + 1 == p.count) { /* one is left: five exchanges do */
+            float one = warp_sum(sum[0]);
+            if (threadIdx.x % 32 == 0)
+                part[warp][j] = one;
+            break;
+        }
         float all = warp_sum_eight(sum);
         int64_t slot = j + threadIdx.x % 32 / 4;
         if (threadIdx.x % 4 == 0 && slot < p.count)
@@ -225,13 +231,29 @@ __global__ void k_row_divide(float *x, const float *denom, int32_t *restarts, in
         restarts[row]++;
 }
 
+/* The same for rows of one number: a thread each. */
+__global__ void k_divide_numbers(float *x, const float *denom, int32_t *restarts, int64_t rows)
+{
+    for (int64_t n = flat_index(); n < rows; n += flat_stride()) {
+        float quotient = x[n] / denom[n];
+        bool good = denom[n] != 0 && isfinite(denom[n]) && isfinite(quotient);
+        x[n] = good ? quotient : 0;
+        restarts[n] += good ? 0 : 1;
+    }
+}
+
 void cuda_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
                      const struct tensor *restarts)
 {
     int64_t rows = x->dim[0], width = x->dim[1];
     if (rows == 0)
         return;
-    LAUNCH(k_row_divide, (unsigned)rows, row_threads(width, 1), 0, cuda_of(be)->stream, f32(x),
-           f32(denom), i32(restarts), width);
+    cudaStream_t stream = cuda_of(be)->stream;
+    if (width == 1)
+        LAUNCH(k_divide_numbers, flat_blocks(rows, 1), MAX_THREADS, 0, stream, f32(x), f32(denom),
+               i32(restarts), rows);
+    else
+        LAUNCH(k_row_divide, (unsigned)rows, row_threads(width, 1), 0, stream, f32(x), f32(denom),
+               i32(restarts), width);
     cuda_launched(be, OP_row_divide);
 }

@@ -62,12 +62,13 @@ enum status backend_set_precision(struct backend *be, enum precision precision, 
 
 bool op_replay(struct backend *be, struct op_record *record, uint64_t key)
 {
-    return be->ops->replay(be, record, key);
+    return !be->planning && be->ops->replay(be, record, key);
 }
 
 void op_record_end(struct backend *be, struct op_record *record)
 {
-    be->ops->record_end(be, record);
+    if (!be->planning)
+        be->ops->record_end(be, record);
 }
 
 void op_record_free(struct backend *be, struct op_record *record)
@@ -87,6 +88,15 @@ void record_nothing(struct backend *be, struct op_record *record)
 {
     (void)be;
     (void)record;
+}
+
+void backend_plan(struct backend *be, bool planning)
+{
+    be->planning = planning;
+    if (!planning)
+        return;
+    be->peak_bytes = be->bytes;
+    be->operand_bytes = 0;
 }
 
 const char *op_name(enum op_id id)

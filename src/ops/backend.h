@@ -66,6 +66,9 @@ struct backend {
     enum precision precision; /* of products: backend_set_precision */
     char device_name[128];    /* for people; empty: the processor */
     size_t device_free;       /* bytes of the device's own memory left at opening; 0: it has none */
+    bool planning;            /* see backend_plan */
+    size_t planned;           /* addresses given out while planning */
+    size_t operand_bytes; /* of the largest product so far: what rounding may need scratch for */
     size_t bytes, peak_bytes; /* memory given out by op_alloc now, and at most */
     int64_t syncs;            /* downloads so far */
     struct op_stat stat[OP_COUNT];
@@ -88,6 +91,12 @@ const char *precision_name(enum precision precision);
 /* The relative residual of a fixed point below which rounding in f hides what is left: no solve
  * converges further. About the unit roundoff; for fp32, whose sums round too, some times that. */
 double precision_floor(enum precision precision);
+
+/* While planning, memory is counted but not allocated and operations are booked but not run
+ * (downloads give zeros), so that what a configuration would take is known beforehand, by the code
+ * that would take it. What is allocated in one state must be released in it. Turning it on clears
+ * peak_bytes and operand_bytes. */
+void backend_plan(struct backend *be, bool planning);
 
 const char *op_name(enum op_id id);
 const char *solve_reason_text(enum solve_reason reason);

@@ -1,6 +1,7 @@
 /* The doors to the table: shape checks, time, counts. */
 #include "ops/backend.h"
 
+#include <string.h>
 #include <time.h>
 
 static double seconds_now(void)
@@ -10,12 +11,15 @@ static double seconds_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Runs one entry of the table and books it. */
+enum { PLANNED_ALIGN = 256, PLANNED_START = 1 << 20 };
+
+/* Runs one entry of the table (not while planning) and books it. */
 #define BOOK(id, flop, byte, call)                \
     do {                                          \
         struct op_stat *stat_ = &be->stat[id];    \
         double start_ = seconds_now();            \
-        call;                                     \
+        if (!be->planning)                        \
+            call;                                 \
         stat_->seconds += seconds_now() - start_; \
         stat_->calls++;                           \
         stat_->flops += (flop);                   \
@@ -65,7 +69,13 @@ enum status op_alloc(struct backend *be, struct tensor *t, enum dtype dtype, int
     assert(d0 >= 0 && d1 >= 0 && d2 >= 0 && d3 >= 0);
     *t = made;
     size_t bytes = tensor_bytes(&made);
-    TRY(be->ops->alloc(be, &made.data, bytes, err));
+    if (be->planning) {
+        /* an address that nobody looks at, different from all others */
+        made.data = (void *)(uintptr_t)(PLANNED_START + be->planned);
+        be->planned += (bytes / PLANNED_ALIGN + 1) * PLANNED_ALIGN;
+    } else {
+        TRY(be->ops->alloc(be, &made.data, bytes, err));
+    }
     *t = made;
     be->bytes += bytes;
     if (be->bytes > be->peak_bytes)
@@ -80,7 +90,8 @@ void op_release(struct backend *be, struct tensor *t)
     if (t->data == NULL)
         return;
     be->bytes -= tensor_bytes(t);
-    be->ops->release(be, t->data);
+    if (!be->planning)
+        be->ops->release(be, t->data);
     t->data = NULL;
 }
 
@@ -96,6 +107,8 @@ void op_download(struct backend *be, void *dst, enum dtype dst_type, const struc
     assert(dst_type == src->dtype || ((src->dtype == DTYPE_F32 || src->dtype == DTYPE_F64) &&
                                       (dst_type == DTYPE_F32 || dst_type == DTYPE_F64)));
     be->syncs++;
+    if (be->planning)
+        memset(dst, 0, (size_t)tensor_count(src) * dtype_size(dst_type));
     BOOK(OP_download, 0, bytes_of(src), be->ops->download(be, dst, dst_type, src));
 }
 
@@ -124,7 +137,10 @@ void op_gemm_block(struct backend *be, const struct gemm *p)
     assert(p->a_stride == 0 || p->a_stride >= p->a.dim[1]);
     assert(p->b_stride == 0 || p->b_stride >= p->b.dim[1]);
     assert(p->c_stride == 0 || p->c_stride >= p->c.dim[1]);
-    double bytes = bytes_of(&p->a) + bytes_of(&p->b) + bytes_of(&p->c);
+    size_t operands = tensor_bytes(&p->a) + tensor_bytes(&p->b);
+    if (operands > be->operand_bytes)
+        be->operand_bytes = operands;
+    double bytes = (double)operands + bytes_of(&p->c);
     BOOK(OP_gemm, 2.0 * (double)m * (double)n * (double)k, bytes, be->ops->gemm(be, p));
 }
 

@@ -180,6 +180,7 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     warn_tolerance(run, config, &config->solver.forward, "forward");
     if (config->gradient.method == GRADIENT_IMPLICIT)
         warn_tolerance(run, config, &config->solver.backward, "backward");
+    TRY(dist_agree(dist, run_check_memory(be, &resolved, dist_size(dist), err), err));
     TRY(dist_agree(dist, open_folder(run, path, err), err));
     dist_broadcast(dist, path, sizeof path);
     TRY(dist_agree(dist, open_parts(run, be, &resolved, path, err), err));

@@ -43,6 +43,16 @@ struct run_observer {
     void (*message)(void *ctx, const char *text);
 };
 
+/* Bytes of the backend's memory that the run of a resolved configuration (vocab_size known) takes:
+ * its models, histories, optimiser (unsharded) and the rounded operands of products, on each of
+ * `ranks` processes. Nothing is allocated. */
+enum status run_memory(struct backend *be, const struct config *config, int ranks, size_t *bytes,
+                       struct error *err);
+/* STATUS_DEVICE if that is more than the device had left when it was opened, with what would fit;
+ * STATUS_OK on backends without memory of their own. */
+enum status run_check_memory(struct backend *be, const struct config *config, int ranks,
+                             struct error *err);
+
 /* All ranks of options->dist. Rank 0 looks after the folder, and others say nothing: an error that
  * all meet has its text on one of them only (dist_agree). An error of one rank alone must be
  * followed by dist_abort. With one more process or one less a run goes on in the same way but for
