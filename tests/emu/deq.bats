@@ -122,3 +122,26 @@ losses_agree()
     cmp "$on_cuda/step-00000010.bin" "$out/last.bin"
     "$DEQ" info --check "$out/last.bin" > /dev/null
 }
+
+@test "a run that does not fit is refused before anything is made, with what would fit" {
+    out=$BATS_TEST_TMPDIR/large
+    DEQ_EMU_MEMORY=34500000 run "$EMU" train --device cuda --config "$config" \
+        --set train.batch=64 --out "$out"
+    echo "$status: $output"
+    [ "$status" -eq 69 ]
+    [[ "$output" == *"train.accumulate="*" in place of 1 would fit"* ]]
+    [ ! -e "$out" ]
+}
+
+@test "rounded products: the loss is near, the residual is what the rounding leaves" {
+    for precision in tf32 bf16; do
+        out=$BATS_TEST_TMPDIR/$precision
+        run "$EMU" train --device cuda --config "$config" --set train.steps=6 \
+            --set train.precision=$precision --set solver.backward.tol=1e-7 --out "$out"
+        [ "$status" -eq 0 ]
+        [[ "$output" == *"warning: solver.backward.tol: 1e-07 cannot be reached with train.precision $precision"* ]]
+        ! diff -q <(losses "$out") <(losses "$on_cpu" | head -6) # it does round
+        paste <(losses "$out") <(losses "$on_cpu" | head -6) | awk '
+            { d = $1 - $2; if (d < 0) d = -d; if (!(d <= 0.05 * $2)) bad = 1 } END { exit bad || NR != 6 }'
+    done
+}
