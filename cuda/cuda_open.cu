@@ -9,6 +9,7 @@ extern "C" {
 
 #include <new>
 #include <stdio.h>
+#include <string.h>
 
 enum { OLDEST_MAJOR = 8, BLAS_WORK_BYTES = 32 << 20, LOGIT_NUMBERS = 32 << 20 };
 
@@ -100,7 +101,6 @@ static enum status find_device(struct error *err)
 static enum status describe_device(struct backend *be, struct error *err)
 {
     struct cudaDeviceProp prop;
-    size_t left = 0, all = 0;
     int limit = 0;
     cudaError_t error = cudaSetDevice(0);
     if (error == cudaSuccess)
@@ -112,16 +112,12 @@ static enum status describe_device(struct backend *be, struct error *err)
                          "--device cpu",
                          prop.name, prop.major, prop.minor);
     if (error == cudaSuccess)
-        error = cudaMemGetInfo(&left, &all);
-    if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
     if (error != cudaSuccess)
         return error_set(err, STATUS_DEVICE, "the CUDA device cannot be used: %s (%s)",
                          cudaGetErrorString(error), cudaGetErrorName(error));
     cuda_of(be)->shared_limit = (size_t)limit;
-    be->device_free = left;
-    snprintf(be->device_name, sizeof be->device_name, "%.80s, %.1f of %.1f GiB free", prop.name,
-             (double)left / (1 << 30), (double)all / (1 << 30));
+    snprintf(be->device_name, sizeof be->device_name, "%.100s", prop.name);
     return STATUS_OK;
 }
 
@@ -142,6 +138,18 @@ static enum status open_libraries(struct cuda *cuda, struct error *err)
             "cuBLAS cannot start: is the libcublas.so of the Toolkit that this program "
             "was built with where the loader looks (LD_LIBRARY_PATH)?");
     return stage_open(cuda, err);
+}
+
+/* What is left for a run, now that the libraries have taken theirs. */
+static enum status ask_memory(struct backend *be, struct error *err)
+{
+    size_t all = 0;
+    if (cudaMemGetInfo(&be->device_free, &all) != cudaSuccess)
+        return error_set(err, STATUS_DEVICE, "the CUDA device does not tell its memory");
+    size_t used = strlen(be->device_name);
+    snprintf(be->device_name + used, sizeof be->device_name - used, ", %.1f of %.1f GiB free",
+             (double)be->device_free / (1 << 30), (double)all / (1 << 30));
+    return STATUS_OK;
 }
 
 /* Runs one kernel: a program built for other devices fails here, not in mid-run. */
@@ -176,6 +184,8 @@ extern "C" enum status cuda_open(struct backend *be, struct error *err)
         status = describe_device(be, err);
     if (status == STATUS_OK)
         status = open_libraries(cuda, err);
+    if (status == STATUS_OK)
+        status = ask_memory(be, err);
     if (status == STATUS_OK)
         status = probe(be, err);
     if (status != STATUS_OK)

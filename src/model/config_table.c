@@ -183,7 +183,7 @@ const struct config_key config_keys[] = {
     INT("train.seed", train.seed, 1111, 0, NO_LIMIT, "", "of all random numbers"),
     ENUM("train.precision", train.precision, PRECISION_FP32, "fp32|tf32|bf16",
          "rounding of the operands of matrix products; what the device has. Relative residuals "
-         "below about 1e-6, 5e-4, 4e-3 are out of reach"),
+         "below about 1e-6, 5e-5, 4e-4 are out of reach"),
     INT("train.eval_every", train.eval_every, 1000, 0, NO_LIMIT, "updates",
         "between evaluations on the validation set; 0: only at the end"),
     INT("train.checkpoint_every", train.checkpoint_every, 500, 0, NO_LIMIT, "updates",

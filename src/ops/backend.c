@@ -46,7 +46,7 @@ const char *precision_name(enum precision precision)
 
 double precision_floor(enum precision precision)
 {
-    static const double floors[PRECISION_COUNT] = {1e-6, 5e-4, 4e-3};
+    static const double floors[PRECISION_COUNT] = {1e-6, 5e-5, 4e-4};
     assert(precision < PRECISION_COUNT);
     return floors[precision];
 }

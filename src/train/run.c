@@ -153,8 +153,9 @@ static void warn_tolerance(const struct run *run, const struct config *c,
     if (s->stop == CONFIG_STOP_FIXED || s->tol >= floor)
         return;
     run_tell(run,
-             "warning: solver.%s.tol: %g cannot be reached with train.precision %s, which rounds f "
-             "by about %.1g: every solve will use up its evaluations. Raise it, or take fp32",
+             "warning: solver.%s.tol: %g cannot be reached with train.precision %s, whose "
+             "rounding leaves residuals of about %.1g: every solve will use up its evaluations. "
+             "Raise it, or take fp32",
              name, s->tol, precision_name((enum precision)c->train.precision), floor);
 }
 

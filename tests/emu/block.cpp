@@ -231,7 +231,8 @@ static void thread_main(void *)
 
 static void run_ready()
 {
-    emu_arrange(block.order, block.count);
+    if (emu_conf().order == EMU_SHUFFLED)
+        emu_arrange(block.order, block.count);
     for (uint32_t i = 0; i < block.count; i++) {
         cuda_thread *t = &block.thread[block.order[i]];
         if (t->state != READY)
@@ -275,6 +276,7 @@ static void place_threads(const emu_kernel &kernel)
         block.thread[i].index = {i % d.x, i / d.x % d.y, i / d.x / d.y};
         block.thread[i].number = i;
     }
+    emu_arrange(block.order, block.count);
     for (; block.made < block.count; block.made++)
         block.fiber[block.made] = emu_fiber_make(thread_main, nullptr);
 }

@@ -64,7 +64,8 @@ uint64_t emu_below(uint64_t n)
     uint64_t z = emu_conf().random += 0x9E3779B97F4A7C15u;
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
     z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return (z ^ z >> 31) % n;
+    z ^= z >> 31;
+    return n <= UINT32_MAX ? (z >> 32) * n >> 32 : z % n;
 }
 
 void emu_arrange(uint32_t *at, size_t n)

@@ -74,9 +74,10 @@ static void on_fault(int, siginfo_t *info, void *)
     if (emu_fiber_overflow(p))
         emu_die("its stack overflowed: too many local variables");
     if (within(p, seen) && in_kernel)
-        emu_die("a device pointer (%p) was read from memory: the emulator translates only the "
-                "arguments of kernels",
-                p);
+        emu_die(
+            "access by the device pointer %p, which is freed, outside of its allocation, or was "
+            "read from memory (only the arguments of kernels are translated)",
+            p);
     if (within(p, seen))
         emu_die("host code touched device memory at %p: copy it with cudaMemcpyAsync and "
                 "synchronise",
@@ -148,15 +149,16 @@ void *emu_pointer_argument(const void *p)
     return emu_real(p);
 }
 
-/* Pointers in a structure are found by their value. */
+/* Pointers in a structure are found by their value; what points to no live allocation is left as it
+ * is (it may be padding) and faults if the kernel follows it. */
 void emu_translate(void *object, size_t bytes)
 {
     for (size_t at = 0; at + sizeof(void *) <= bytes; at += sizeof(void *)) {
         void *p;
         memcpy(&p, static_cast<char *>(object) + at, sizeof p);
-        if (!within(p, seen))
+        if (!emu_on_device(p, 0))
             continue;
-        p = emu_pointer_argument(p);
+        p = emu_real(p);
         memcpy(static_cast<char *>(object) + at, &p, sizeof p);
     }
 }
@@ -212,6 +214,9 @@ static device_range make_range(size_t bytes)
     if (seen == nullptr) {
         seen = map_region();
         real = map_region();
+        /* No two 32-bit numbers of a structure that are small, or small floats, look like one of
+         * our pointers: its lower half starts here. */
+        given = (0x60000000u - reinterpret_cast<uintptr_t>(seen)) & 0xfffff000u;
     }
     size_t whole = (bytes + ALIGN - 1) / ALIGN * ALIGN, pages = (whole + PAGE - 1) / PAGE * PAGE;
     if (pages + 2 * PAGE > REGION - given)

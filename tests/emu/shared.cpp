@@ -36,6 +36,7 @@ static struct {
     size_t dynamic, limit; /* bytes of the launch, bytes of a block */
 } shared;
 
+#if defined(EMU_TSAN)
 /* memset would be a write in ThreadSanitizer's eyes, by the fiber that happens to run. */
 __attribute__((optimize("no-tree-loop-distribute-patterns"))) static void
 set_bytes(char *p, int value, size_t bytes)
@@ -43,6 +44,9 @@ set_bytes(char *p, int value, size_t bytes)
     for (size_t i = 0; i < bytes; i++)
         p[i] = static_cast<char>(value);
 }
+#else
+#define set_bytes memset
+#endif
 
 static void *dynamic_start()
 {

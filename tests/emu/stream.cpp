@@ -55,8 +55,8 @@ static void run_front(CUstream_st *s)
     work->done = true;
 }
 
-/* Runs `work` and what must come before it. */
-static void run_until(const emu_work_ref &work)
+/* Runs `work` and what must come before it. (A copy: the queue that held it lets go of it.) */
+static void run_until(const emu_work_ref work)
 {
     while (!work->done) {
         CUstream_st *s = work->stream;
@@ -96,7 +96,7 @@ static void run_all()
 }
 
 /* Brings about that `work` (NULL: all) is done. */
-static void advance(const emu_work_ref &work)
+static void advance(const emu_work_ref work)
 {
     if (draining || (work != nullptr && work->done))
         return;

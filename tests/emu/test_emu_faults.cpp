@@ -231,11 +231,8 @@ static void host_write(void)
 static void use_after_free(void)
 {
     float *x = device_floats(N, 0), *out = device_floats(1, 0);
-    struct {
-        float *p;
-    } hidden = {x};
     cudaFree(x);
-    LAUNCH(k_read_at, 1, 1, 0, nullptr, out, hidden.p, 0);
+    LAUNCH(k_read_at, 1, 1, 0, nullptr, out, x, 0);
     cudaDeviceSynchronize();
 }
 
@@ -246,8 +243,42 @@ static void host_pointer_to_kernel(void)
     cudaDeviceSynchronize();
 }
 
+struct by_value {
+    int at; /* and padding, which may hold anything */
+    float *p;
+};
+
+static __global__ void k_by_value(by_value v)
+{
+    v.p[v.at] = 1;
+}
+
+/* A stale pointer inside of a structure. */
+static void hidden_use_after_free(void)
+{
+    by_value v = {0, device_floats(N, 0)};
+    cudaFree(v.p);
+    LAUNCH(k_by_value, 1, 1, 0, nullptr, v);
+    cudaDeviceSynchronize();
+}
+
+/* Padding that looks like the upper half of a device pointer. */
+static void padding_is_no_pointer(void **)
+{
+    by_value v;
+    float *p = device_floats(N, 0);
+    memset(&v, 0, sizeof v);
+    memcpy(&v, &p, sizeof p);
+    v.at = 0;
+    v.p = p;
+    LAUNCH(k_by_value, 1, 1, 0, nullptr, v);
+    assert_true(device_float(p) == 1);
+    check_cuda(cudaFree(p));
+}
+
 static void host_and_device_memory_are_apart(void **)
 {
+    expect_caught(hidden_use_after_free, "which is freed", "-");
     expect_caught(host_read, "host code touched device memory", "-");
     expect_caught(host_write, "host code touched device memory", "-");
     expect_caught(use_after_free, "freed", "-");
@@ -384,6 +415,7 @@ int main(void)
         cmocka_unit_test(global_out_of_bounds),
         cmocka_unit_test(shared_out_of_bounds),
         cmocka_unit_test(host_and_device_memory_are_apart),
+        cmocka_unit_test(padding_is_no_pointer),
         cmocka_unit_test(misaligned_vectors_abort),
         cmocka_unit_test(unwritten_memory_is_nan),
         cmocka_unit_test(limits_are_enforced),

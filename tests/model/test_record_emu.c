@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-enum { BATCH = 2, LENGTH = 6, SEGMENTS = 7, VOCAB = 11, MAX_GRADIENTS = 1 << 14 };
+enum { BATCH = 2, LENGTH = 6, SEGMENTS = 15, VOCAB = 11, MAX_GRADIENTS = 1 << 14 };
 
 static void must(enum status status, const struct error *err)
 {
@@ -41,13 +41,14 @@ static struct config settings(const char *backward)
     return c;
 }
 
-/* Trains on a few segments; the gradients of each go behind the other. Segment 4 is shorter. */
+/* Trains on a few segments; the gradients of each go behind the other. Memory grows from segment 0
+ * on and again from 5 on, then under scratch that has its final size; segment 13 is shorter. */
 static int64_t train(const struct config *c, bool record, float *gradients, int64_t *syncs)
 {
     struct error err;
     struct backend be;
     struct model *m;
-    struct model_plan plan = {.batch = BATCH, .length = LENGTH, .mem_len = 9, .train = true};
+    struct model_plan plan = {.batch = BATCH, .length = LENGTH, .mem_len = 20, .train = true};
     int32_t tokens[BATCH * LENGTH];
     int64_t count = 0;
     must(cuda_open(&be, &err), &err);
@@ -59,10 +60,12 @@ static int64_t train(const struct config *c, bool record, float *gradients, int6
     must(model_create(&m, &be, c, NULL, &plan, &err), &err);
     must(params_initialize(m->params, 7, &err), &err);
     for (int s = 0; s < SEGMENTS; s++) {
-        int64_t length = s == 4 ? LENGTH - 2 : LENGTH;
+        int64_t length = s == 13 ? LENGTH - 2 : LENGTH;
         struct masks masks = {.source = MASKS_DRAWN, .seed = 3, .draw = (uint64_t)s};
         for (int i = 0; i < BATCH * LENGTH; i++)
             tokens[i] = (i * 5 + s * 3) % VOCAB;
+        if (s == 5)
+            model_reset_memory(m);
         model_refresh(m);
         model_begin(m, tokens, length, &masks);
         int64_t before = be.syncs;

@@ -1,0 +1,147 @@
+# The whole program with the emulated device behind --device cuda (build/emu/deq, from make emu).
+
+setup_file()
+{
+    export OMP_NUM_THREADS=1
+    export DEQ_EMU_QUIET=1 # refused calls are the program's to explain
+    export EMU="${DEQ%/*}/emu/deq"
+    [ -x "$EMU" ] || skip "no emulated program ($EMU): make emu"
+    export SHARED=${DEQ_SHARED:-../shared}/reference
+    export GOLDEN=$BATS_TEST_DIRNAME/../golden
+    data=$BATS_FILE_TMPDIR/data
+    awk 'BEGIN { srand(7); split("the a king son of said and went to city house then he she light", w, " ")
+         for (i = 0; i < 600; i++) { n = 3 + int(rand() * 8); line = ""
+             for (j = 0; j < n; j++) line = line " " w[1 + int(rand() * rand() * 15)]; print line } }' \
+        > "$BATS_FILE_TMPDIR/text"
+    "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/text" --valid "$BATS_FILE_TMPDIR/text" --out "$data"
+    export config=$BATS_FILE_TMPDIR/tiny.json
+    cat > "$config" <<END
+{ "data": { "dir": "$data" },
+  "model": { "d_model": 16, "n_head": 2, "d_inner": 32, "dropout": 0.1, "init_std": 0.1 },
+  "train": { "steps": 20, "batch": 2, "tgt_len": 10, "mem_len": 8, "warmup_steps": 4, "lr": 2e-3,
+             "pretrain_steps": 5, "eval_every": 0, "checkpoint_every": 10, "keep_last": 9 },
+  "solver": { "forward": { "max_iter": 6 }, "backward": { "max_iter": 6 } },
+  "eval": { "batch": 2, "tgt_len": 10, "mem_len": 8, "max_iter": 6 } }
+END
+    export on_cpu=$BATS_FILE_TMPDIR/on_cpu
+    "$DEQ" train -q --device cpu --config "$config" --out "$on_cpu"
+    export on_cuda=$BATS_FILE_TMPDIR/on_cuda
+    DEQ_EMU_ORDER=shuffled "$EMU" train -q --device cuda --config "$config" --out "$on_cuda"
+}
+
+setup()
+{
+    [ -x "$EMU" ] || skip "no emulated program ($EMU): make emu"
+}
+
+losses()
+{
+    sed -n 's/.*"event":"step".*"loss":\([0-9.e-]*\).*/\1/p' "$1/log.jsonl"
+}
+
+# losses_agree FOLDER FOLDER STEPS: the losses of the last STEPS steps, within 1e-4, relatively.
+losses_agree()
+{
+    losses "$1" | tail -n "$3" > "$BATS_TEST_TMPDIR/a"
+    losses "$2" | tail -n "$3" > "$BATS_TEST_TMPDIR/b"
+    paste "$BATS_TEST_TMPDIR/a" "$BATS_TEST_TMPDIR/b" | awk -v steps="$3" '
+        { d = $1 - $2; if (d < 0) d = -d; if (!(NF == 2 && d <= 1e-4 * $1)) bad = 1 }
+        d > worst * $1 { worst = d / $1 }
+        END { print NR " losses, largest relative difference " worst; exit bad || NR != steps }'
+}
+
+@test "the committed dumps pass, short ones in every order of threads" {
+    for order in ascending descending shuffled; do
+        DEQ_EMU_ORDER=$order "$EMU" verify -q --device cuda "$GOLDEN"/f_mem10.safetensors \
+            "$GOLDEN"/solver_tanh.safetensors
+    done
+    DEQ_EMU_ORDER=shuffled "$EMU" verify -q --device cuda "$GOLDEN"/dropout.safetensors
+}
+
+# The long ones take two minutes.
+@test "every transformer and solver dump passes (with DEQ_SLOW_TESTS: the long ones too)" {
+    [ -d "$SHARED" ] || skip "no reference dumps ($SHARED; set DEQ_SHARED)"
+    if [ -n "${DEQ_SLOW_TESTS:-}" ]; then
+        "$EMU" verify -q --device cuda "$SHARED"/[AB]_*.safetensors "$SHARED"/solver_*.safetensors
+    else
+        "$EMU" verify -q --device cuda "$SHARED"/[AB]_*_f_*.safetensors \
+            "$SHARED"/*_unrolled3.safetensors "$SHARED"/*solver*.safetensors
+    fi
+}
+
+@test "20 training steps follow the losses of the CPU" {
+    losses_agree "$on_cuda" "$on_cpu" 20
+}
+
+@test "a checkpoint of one device continues on the other" {
+    out=$BATS_TEST_TMPDIR/to_cpu
+    "$DEQ" train -q --device cpu --config "$config" --resume "$on_cuda/step-00000010.bin" \
+        --out "$out"
+    losses_agree "$out" "$on_cpu" 10
+    out=$BATS_TEST_TMPDIR/to_cuda
+    "$EMU" train -q --device cuda --config "$config" --resume "$on_cpu/step-00000010.bin" \
+        --out "$out"
+    losses_agree "$out" "$on_cpu" 10
+}
+
+@test "no device, an old driver, an unknown chip: one error that says what to do" {
+    out=$BATS_TEST_TMPDIR/none
+    for fault in CUDA_VISIBLE_DEVICES= DEQ_EMU_DRIVER=11040 DEQ_EMU_DRIVER=0 DEQ_EMU_CC=7.5; do
+        run env "$fault" "$EMU" train --device cuda --config "$config" --out "$out"
+        echo "$fault: $status: $output"
+        [ "$status" -ne 0 ] && [ "$status" -lt 128 ]
+        [ "$(grep -c '^deq' <<< "$output")" -eq 1 ]
+        [[ "$output" == *"--device cpu"* ]]
+        run env "$fault" "$EMU" verify -q --device auto "$GOLDEN/solver_tanh.safetensors"
+        echo "$fault: auto: $output"
+        [ "$status" -eq 0 ]
+        [[ "$output" == *"device: cpu"* ]]
+    done
+}
+
+@test "out of device memory: an error, and nothing half-written" {
+    for n in 1 2 3 5 8 13 21; do
+        out=$BATS_TEST_TMPDIR/oom$n
+        DEQ_EMU_FAIL_MALLOC=$n run "$EMU" train --device cuda --config "$config" \
+            --set train.steps=1 --out "$out"
+        echo "$n: $status: $output"
+        [ "$status" -lt 128 ]
+        [ "$status" -eq 0 ] || [[ "$output" == *"memory"* ]]
+    done
+}
+
+@test "a device lost in mid-run: an error, and the last checkpoint is intact" {
+    out=$BATS_TEST_TMPDIR/lost
+    mkdir "$out"
+    cp "$on_cuda/config.json" "$out"
+    cp "$on_cuda/step-00000010.bin" "$out/last.bin"
+    DEQ_EMU_LOSE_AT=1000 run "$EMU" train --device cuda --config "$config" --out "$out"
+    echo "$status: $output"
+    [ "$status" -ne 0 ] && [ "$status" -lt 128 ]
+    [[ "$output" == *"device"* ]]
+    cmp "$on_cuda/step-00000010.bin" "$out/last.bin"
+    "$DEQ" info --check "$out/last.bin" > /dev/null
+}
+
+@test "a run that does not fit is refused before anything is made, with what would fit" {
+    out=$BATS_TEST_TMPDIR/large
+    DEQ_EMU_MEMORY=34500000 run "$EMU" train --device cuda --config "$config" \
+        --set train.batch=64 --out "$out"
+    echo "$status: $output"
+    [ "$status" -eq 69 ]
+    [[ "$output" == *"train.accumulate="*" in place of 1 would fit"* ]]
+    [ ! -e "$out" ]
+}
+
+@test "rounded products: the loss is near, the residual is what the rounding leaves" {
+    for precision in tf32 bf16; do
+        out=$BATS_TEST_TMPDIR/$precision
+        run "$EMU" train --device cuda --config "$config" --set train.steps=6 \
+            --set train.precision=$precision --set solver.backward.tol=1e-7 --out "$out"
+        [ "$status" -eq 0 ]
+        [[ "$output" == *"warning: solver.backward.tol: 1e-07 cannot be reached with train.precision $precision"* ]]
+        ! diff -q <(losses "$out") <(losses "$on_cpu" | head -6) # it does round
+        paste <(losses "$out") <(losses "$on_cpu" | head -6) | awk '
+            { d = $1 - $2; if (d < 0) d = -d; if (!(d <= 0.05 * $2)) bad = 1 } END { exit bad || NR != 6 }'
+    done
+}
