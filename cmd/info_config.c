@@ -51,11 +51,11 @@ static enum status print_json(const struct info_request *request, const char *te
     info_json_begin(&w, request, "config");
     if (params->count > 0) {
         json_write_int(&w, "parameters", params_distinct(params, NULL));
+        json_write_int(&w, "parameters_reported", params_reported(params));
         json_write_object(&w, "parameters_by_part");
         for (int p = 0; p < PARTS; p++)
             json_write_int(&w, parts[p], params_distinct(params, parts[p]));
         json_write_end(&w);
-        json_write_int(&w, "parameters_reported", params_reported(params));
     } else {
         json_write_raw(&w, "parameters", "null");
     }
