@@ -175,10 +175,11 @@ $(FUZZ): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libd
 $(BUILD)/obj/deq_main.o: $(BUILD)/obj/cmd/main.o
 	$(Q)objcopy --redefine-sym main=deq_main $< $@
 $(TORTURE): $(TORTURE_SRC) tests/torture/faults.h $(BUILD)/obj/deq_main.o $(CMD_OBJ) \
-    $(BUILD)/libdeq.a $(BUILD)/flags
+    $(BUILD)/obj/cuda/no_cuda.o $(BUILD)/libdeq.a $(BUILD)/flags
 	$(call say,TORTURE,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(TORTURE_SRC) \
-	    $(BUILD)/obj/deq_main.o $(filter-out %/cmd/main.o,$(CMD_OBJ)) $(BUILD)/libdeq.a $(LDLIBS)
+	    $(BUILD)/obj/deq_main.o $(filter-out %/cmd/main.o,$(CMD_OBJ)) $(BUILD)/obj/cuda/no_cuda.o \
+	    $(BUILD)/libdeq.a $(LDLIBS)
 
 # The CUDA backend by g++, on the host emulator, and its tests.
 include tests/emu/emu.mk

@@ -76,7 +76,8 @@ static void run(struct outcome *o, bool train, bool keep_states, const char *con
     o->bytes = be.bytes;
     model_refresh(m);
     for (int s = 0; s < SEGMENTS; s++) {
-        struct masks masks = {train ? MASKS_DRAWN : MASKS_NONE, 9, (uint64_t)s};
+        struct masks masks = {
+            .source = train ? MASKS_DRAWN : MASKS_NONE, .seed = 9, .draw = (uint64_t)s};
         fill_tokens(input, s);
         fill_tokens(target, s + 1);
         model_begin(m, input, LENGTH, &masks);

@@ -58,7 +58,7 @@ static void attention_second(int64_t len, int64_t mem, int64_t span, bool masked
     if (masked) {
         p.mask = zero_tensor(&pr, BATCH, HEADS, len * (mem + len)); /* more than enough bytes */
         p.mask.dtype = DTYPE_U8;
-        op_dropout_mask(&pr.be, &p.mask, 0.2, pr.key);
+        op_dropout_mask(&pr.be, &p.mask, 0.2, pr.key, 0);
     }
     for (int k = 0; k < 3; k++) { /* up, down, and back in the middle */
         double by = k == 0 ? step : k == 1 ? -2 * step : step;

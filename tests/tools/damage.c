@@ -102,7 +102,8 @@ static enum verdict judge_config(const struct damage *d, struct error *err)
 static enum verdict judge_log(const struct damage *d, struct error *err)
 {
     struct metrics *m = NULL;
-    if (metrics_open_append(&m, d->path, INT64_MAX, err) != STATUS_OK)
+    const struct metrics_position end = {INT64_MAX, INT64_MAX};
+    if (metrics_open_append(&m, d->path, &end, err) != STATUS_OK)
         return BROKEN;
     struct metrics_found found = metrics_found(m);
     metrics_close(m);

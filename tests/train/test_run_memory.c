@@ -62,8 +62,8 @@ static void test_counts_what_is_taken(void **state)
     assert_int_equal(be.peak_bytes, 0);
     assert_int_equal(be.syncs, 0);
     must(model_create(&model, &be, &c, NULL, &plan, &err), &err);
-    must(optimizer_create(&optimizer, model->params, &c.train, &err), &err);
-    must(evaluation_model(&eval, &be, &c, model->params, &err), &err);
+    must(optimizer_create(&optimizer, model->params, &c.train, NULL, &err), &err);
+    must(evaluation_model(&eval, &be, &c, model->params, false, &err), &err);
     assert_int_equal(planned, be.peak_bytes);
     optimizer_free(&optimizer);
     model_free(eval);
