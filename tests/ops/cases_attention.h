@@ -263,7 +263,7 @@ static inline void attention_vjp_one(struct suite *s, const struct att_setup *c)
 static inline void attention_each(struct suite *s,
                                   void (*one)(struct suite *, const struct att_setup *))
 {
-    const int64_t head_sizes[] = {1, 8, 16, 32, 41, 64, 70};
+    const int64_t head_sizes[] = {1, 8, 16, 32, 41, 64, 70, 90};
     const int64_t lengths[][2] = {{1, 0}, {1, 33}, {31, 0}, {32, 32}, {33, 7}}; /* L, P */
     for (size_t h = 0; h < sizeof head_sizes / sizeof *head_sizes; h++)
         for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++)
