@@ -58,19 +58,17 @@ static inline float vec_max_of(vec v)
 /* Swaps the off-diagonal blocks of size s of all 2s x 2s blocks in rows that are s apart. */
 #define VEC_LOW(s, k) (((k) & (s)) != 0 ? VEC + (k) - (s) : (k))
 #define VEC_HIGH(s, k) (((k) & (s)) != 0 ? VEC + (k) : (k) + (s))
-#define VEC_EACH(which, s)                                                                         \
-    {                                                                                              \
-        which(s, 0), which(s, 1), which(s, 2), which(s, 3), which(s, 4), which(s, 5), which(s, 6), \
-            which(s, 7), which(s, 8), which(s, 9), which(s, 10), which(s, 11), which(s, 12),       \
-            which(s, 13), which(s, 14), which(s, 15)                                               \
-    }
-#define VEC_SWAP(s)                                                                 \
-    for (int i = 0; i < VEC; i++)                                                   \
-        if ((i & (s)) == 0) {                                                       \
-            const vec_int low = VEC_EACH(VEC_LOW, s), high = VEC_EACH(VEC_HIGH, s); \
-            vec a = x[i], b = x[i + (s)];                                           \
-            x[i] = __builtin_shuffle(a, b, low);                                    \
-            x[i + (s)] = __builtin_shuffle(a, b, high);                             \
+#define VEC_MIX(which, s, a, b)                                                                    \
+    __builtin_shufflevector(a, b, which(s, 0), which(s, 1), which(s, 2), which(s, 3), which(s, 4), \
+                            which(s, 5), which(s, 6), which(s, 7), which(s, 8), which(s, 9),       \
+                            which(s, 10), which(s, 11), which(s, 12), which(s, 13), which(s, 14),  \
+                            which(s, 15))
+#define VEC_SWAP(s)                                  \
+    for (int i = 0; i < VEC; i++)                    \
+        if ((i & (s)) == 0) {                        \
+            vec a = x[i], b = x[i + (s)];            \
+            x[i] = VEC_MIX(VEC_LOW, s, a, b);        \
+            x[i + (s)] = VEC_MIX(VEC_HIGH, s, a, b); \
         }
 
 /* The 16 x 16 numbers in x, transposed. */
