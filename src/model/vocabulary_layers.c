@@ -4,9 +4,6 @@
 
 #include <stdio.h>
 
-/* Numbers of logits held at once: large enough for an efficient product, small beside a step. */
-enum { LOGIT_CHUNK_NUMBERS = 640000 };
-
 /* Names of the parameters, those of the published code for either cell: formats with the cluster's
  * number, where there is one. */
 struct names {
@@ -233,7 +230,7 @@ enum status vocabulary_layers_create(struct vocabulary_layers *v, const struct p
         if (projects_in(m))
             e->proj[i] = find(p, names_of(m)->projection, i);
     }
-    v->softmax.chunk_numbers = LOGIT_CHUNK_NUMBERS;
+    v->softmax.chunk_numbers = p->be->ops->chunk_numbers;
     bind_softmax(&v->softmax, p, m);
     TRY(embedding_create(e, p->be, capacity, err));
     TRY(adaptive_softmax_create(&v->softmax, p->be, capacity, scratch, err));

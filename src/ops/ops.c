@@ -10,16 +10,22 @@ static double seconds_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static void book(struct backend *be, enum op_id id, double start, double flops, double bytes)
+{
+    struct op_stat *stat = &be->stat[id];
+    stat->seconds +=
+        be->seconds_of != NULL ? be->seconds_of(be, id, flops, bytes) : seconds_now() - start;
+    stat->calls++;
+    stat->flops += flops;
+    stat->bytes += bytes;
+}
+
 /* Runs one entry of the table and books it. */
-#define BOOK(id, flop, byte, call)                \
-    do {                                          \
-        struct op_stat *stat_ = &be->stat[id];    \
-        double start_ = seconds_now();            \
-        call;                                     \
-        stat_->seconds += seconds_now() - start_; \
-        stat_->calls++;                           \
-        stat_->flops += (flop);                   \
-        stat_->bytes += (byte);                   \
+#define BOOK(id, flop, byte, call)            \
+    do {                                      \
+        double start_ = seconds_now();        \
+        call;                                 \
+        book(be, id, start_, (flop), (byte)); \
     } while (0)
 
 static double bytes_of(const struct tensor *t)
@@ -67,6 +73,7 @@ enum status op_alloc(struct backend *be, struct tensor *t, enum dtype dtype, int
     size_t bytes = tensor_bytes(&made);
     TRY(be->ops->alloc(be, &made.data, bytes, err));
     *t = made;
+    be->planned[be->part] += bytes;
     be->bytes += bytes;
     if (be->bytes > be->peak_bytes)
         be->peak_bytes = be->bytes;

@@ -285,6 +285,9 @@ struct adam {
 struct ops {
     const char *name;
     enum dtype real;
+    int64_t
+        chunk_numbers; /* size of a temporary that is worked through in pieces: enough to keep */
+                       /* the device busy, small beside a step */
 
     /* --- memory ---------------------------------------------------------------------------- */
     /* 64-byte aligned, uninitialised as far as the caller may assume. */

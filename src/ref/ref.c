@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+enum { CHUNK_NUMBERS = 640000 };
+
 static enum status ref_alloc(struct backend *be, void **out, size_t bytes, struct error *err)
 {
     (void)be;
@@ -110,6 +112,7 @@ enum status ref_open(struct backend *be, struct error *err)
 {
     static const struct ops table = {.name = "ref",
                                      .real = DTYPE_F64,
+                                     .chunk_numbers = CHUNK_NUMBERS,
                                      .alloc = ref_alloc,
                                      .release = ref_release,
                                      .close = ref_close,
