@@ -123,7 +123,8 @@ static void print_head(const struct plan_report *r)
 {
     const struct bench_step_result *b = &r->plan->counts;
     const struct chip *c = r->chip;
-    printf("%lld parameters, %lld tokens a step in %lld parts, %.0f evaluations of f and %.0f "
+    printf("%lld parameters, %lld tokens a step (train.accumulate %lld), %.0f evaluations of f and "
+           "%.0f "
            "products with its Jacobian in the solves\n",
            (long long)b->parameters, (long long)b->tokens, (long long)r->config->train.accumulate,
            b->forward_evals, b->backward_evals);
