@@ -12,7 +12,7 @@
 
 static const char usage[] =
     "usage: deq bench train|solve [--config FILE] [--set KEY=VALUE]... [--steps N] [--threads N] "
-    "[--json]\n"
+    "[--device NAME] [--json]\n"
     "       deq bench memory [--set KEY=VALUE]... [--plot FILE] [--threads N] [--json]\n"
     "       deq bench gradient --checkpoint FILE [OPTION]...\n"
     "\n"
@@ -30,6 +30,7 @@ static const char usage[] =
     "      --set KEY=VALUE  change a key of it\n"
     "      --steps N        timed steps (default: 20)\n"
     "      --threads N      processor threads (default: all)\n"
+    "      --device NAME    cpu (default), cuda or auto; SGEMM is the processor's all the same\n"
     "      --json           one JSON object: tokens_per_s, sgemm_gflops, gemm_fraction, "
     "peak_bytes,\n"
     "                       ops[], ...\n"
@@ -54,6 +55,7 @@ enum {
     OPT_SET,
     OPT_STEPS,
     OPT_THREADS,
+    OPT_DEVICE,
     OPT_JSON,
     MAX_SET = 64,
     MAX_THREADS = 4096,
@@ -65,13 +67,14 @@ static const struct option known_options[] = {
     {"set", required_argument, NULL, OPT_SET},
     {"steps", required_argument, NULL, OPT_STEPS},
     {"threads", required_argument, NULL, OPT_THREADS},
+    {"device", required_argument, NULL, OPT_DEVICE},
     {"json", no_argument, NULL, OPT_JSON},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
 struct request {
-    const char *what, *config;
+    const char *what, *config, *device;
     const char *set[MAX_SET];
     int set_count;
     int64_t steps, threads, vocab;
@@ -97,6 +100,9 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
             break;
         case OPT_THREADS:
             TRY(options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err));
+            break;
+        case OPT_DEVICE:
+            r->device = optarg;
             break;
         case OPT_JSON:
             r->json = true;
@@ -137,7 +143,7 @@ static enum status bench(const struct request *r, const struct config *config, d
     struct bench_step_result result;
     struct bench_report report = {.what = r->what, .config = config, .result = &result};
     bench_fn *run = strcmp(r->what, "solve") == 0 ? bench_solve : bench_train;
-    TRY(device_open(&be, "cpu", (int)r->threads, err));
+    TRY(device_open(&be, r->device, (int)r->threads, err));
     /* first without the peer, whose buffers are not ours: the peak of memory */
     TRY_OUT(run(&be, config, 1, NULL, NULL, &result, err));
     report.peak = machine_memory_line("VmHWM:") - start_bytes;
@@ -156,7 +162,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
 {
     if (argc > 1 && strcmp(argv[1], "memory") == 0)
         return bench_memory(argc - 1, argv + 1, err);
-    struct request r = {.steps = 20};
+    struct request r = {.device = "cpu", .steps = 20};
     struct config config;
     if (argc > 1 && strcmp(argv[1], "gradient") == 0)
         return bench_gradient_run(argc - 1, argv + 1, err);

@@ -11,6 +11,7 @@ extern const struct command command_train;
 extern const struct command command_eval;
 extern const struct command command_sample;
 extern const struct command command_bench;
+extern const struct command command_plan;
 extern const struct command command_info;
 extern const struct command command_verify;
 

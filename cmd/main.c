@@ -13,7 +13,8 @@
 /* clang-format off */
 static const struct command *const commands[] = {
     &command_tokenize, &command_train,  &command_eval,  &command_sample,
-    &command_info,     &command_verify, &command_bench, NULL,
+    &command_info,     &command_verify, &command_bench,
+    &command_plan,     NULL,
 };
 /* clang-format on */
 

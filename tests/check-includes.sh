@@ -25,7 +25,7 @@ find src cmd cuda -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \) 
         }' "$file"
     done | awk '
 BEGIN {
-    order = "base=0 ops=1 emu=1 cpu=2 ref=2 cuda=2 solve=2 nn=2 model=3 io=4 dist=4 train=5 verify=6 cmd=7"
+    order = "base=0 ops=1 emu=1 cpu=2 ref=2 count=2 cuda=2 solve=2 nn=2 model=3 io=4 dist=4 train=5 verify=6 plan=6 cmd=7"
     n = split(order, pair, " ")
     for (i = 1; i <= n; i++) {
         split(pair[i], kv, "=")

@@ -55,8 +55,10 @@ static enum status plan_states(struct explicit_net *net, struct error *err)
     const struct explicit_plan *p = &net->plan;
     int64_t w = net->cell->width;
     TRY(mem_alloc((void **)&net->state, (size_t)net->states, sizeof *net->state, err));
+    enum memory_part before = op_part(be, PART_TAPES);
     for (int64_t i = 0; i < net->states; i++)
         TRY(op_alloc(be, &net->state[i], real, 3, p->batch, p->length, w, 1, err));
+    op_part(be, before);
     if (p->train)
         TRY(op_alloc(be, &net->dstate[0], real, 3, p->batch, p->length, w, 1, err));
     net->dstate_borrowed = p->train && p->idle.data != NULL;
@@ -67,8 +69,10 @@ static enum status plan_states(struct explicit_net *net, struct error *err)
     if (!p->damped)
         return STATUS_OK;
     TRY(mem_alloc((void **)&net->applied, (size_t)p->layers, sizeof *net->applied, err));
+    op_part(be, PART_TAPES);
     for (int64_t i = 0; i < p->layers; i++)
         TRY(op_alloc(be, &net->applied[i], real, 3, p->batch, p->length, w, 1, err));
+    op_part(be, before);
     return STATUS_OK;
 }
 

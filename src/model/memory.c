@@ -10,7 +10,10 @@ enum status memory_create(struct memory *m, struct backend *be, int64_t batch, i
     if (capacity == 0)
         return STATUS_OK;
     m->room = batch == 1 ? ROOM_FACTOR * capacity : capacity;
-    return op_alloc(be, &m->now, real, 3, batch, m->room, width, 1, err);
+    enum memory_part before = op_part(be, PART_MEMORY);
+    TRY(op_alloc(be, &m->now, real, 3, batch, m->room, width, 1, err));
+    op_part(be, before);
+    return STATUS_OK;
 }
 
 void memory_free(struct memory *m, struct backend *be)

@@ -54,9 +54,12 @@ enum status params_add(struct params *p, const char *name, const char *part, int
 
 enum status params_commit(struct params *p, bool train, struct error *err)
 {
+    enum memory_part before = op_part(p->be, PART_PARAMETERS);
     TRY(op_alloc(p->be, &p->w, p->be->ops->real, 1, p->total, 1, 1, 1, err));
+    op_part(p->be, PART_GRADIENTS);
     if (train)
         TRY(op_alloc(p->be, &p->g, p->be->ops->real, 1, p->total, 1, 1, 1, err));
+    op_part(p->be, before);
     return STATUS_OK;
 }
 

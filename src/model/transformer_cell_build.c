@@ -66,15 +66,19 @@ static enum status plan_tapes(struct transformer_cell *c, struct error *err)
     struct backend *be = c->base.be;
     const struct cell_plan *p = &c->plan;
     int64_t d = c->shape.d_model, rows = p->batch * p->mem_len, count = tape_count(c);
+    enum memory_part before = op_part(be, PART_TAPES);
     TRY(mem_alloc((void **)&c->tapes, (size_t)count, sizeof *c->tapes, err));
     for (int64_t i = 0; i < count; i++)
         TRY(block_tape_create(&c->tapes[i], be, &c->shape, p->batch, p->length, err));
+    op_part(be, before);
     if (!p->keep_states || p->mem_len == 0)
         return STATUS_OK;
+    op_part(be, PART_TAPES);
     count = memory_tape_count(c);
     TRY(mem_alloc((void **)&c->memory_tapes, (size_t)count, sizeof *c->memory_tapes, err));
     for (int64_t i = 0; i < count; i++)
         TRY(plan_memory_tape(c, &c->memory_tapes[i], err));
+    op_part(be, before);
     if (!p->train)
         return STATUS_OK;
     /* it comes when the gradient of the feed-forward half is done with */

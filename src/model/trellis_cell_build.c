@@ -109,8 +109,10 @@ static enum status plan_buffers(struct trellis_cell *c, struct error *err)
     TRY(op_alloc(be, &c->h_rows, real, 3, b, pitch, h, 1, err));
     TRY(op_alloc(be, &c->c0, real, 2, b, h, 1, 1, err));
     TRY(mem_alloc((void **)&c->gates, (size_t)p->tapes, sizeof *c->gates, err));
+    enum memory_part before = op_part(be, PART_TAPES);
     for (int i = 0; i < p->tapes; i++)
         TRY(op_alloc(be, &c->gates[i], real, 3, b, pitch, 4 * h, 1, err));
+    op_part(be, before);
     if (!p->vjp)
         return STATUS_OK;
     TRY(op_alloc(be, &c->dpre, real, 3, b, pitch, 4 * h, 1, err));

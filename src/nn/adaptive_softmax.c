@@ -21,10 +21,12 @@ enum status adaptive_softmax_create(struct adaptive_softmax *s, struct backend *
     if (numbers > widest * capacity)
         numbers = widest * capacity;
     s->logits_borrowed = scratch->data != NULL && tensor_count(scratch) >= numbers;
+    enum memory_part before = op_part(be, PART_LOGITS);
     if (s->logits_borrowed)
         s->logits = tensor_prefix(scratch, 1, numbers, 1, 1, 1);
     else
         TRY(op_alloc(be, &s->logits, real, 1, numbers, 1, 1, 1, err));
+    op_part(be, before);
     TRY(op_alloc(be, &s->head_bias, real, 1, head_size(s), 1, 1, 1, err));
     TRY(op_alloc(be, &s->head_dbias, real, 1, head_size(s), 1, 1, 1, err));
     if (s->clusters.count > 1) {

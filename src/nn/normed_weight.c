@@ -5,9 +5,12 @@ enum status normed_weight_create(struct normed_weight *n, struct weight *w, stru
 {
     enum dtype real = be->ops->real;
     int64_t rows = n->v.w.dim[0], cols = n->v.w.dim[1];
+    enum memory_part before = op_part(be, PART_PARAMETERS);
     TRY(op_alloc(be, &n->inv, real, 1, rows, 1, 1, 1, err));
+    TRY(op_alloc(be, &w->w, real, 2, rows, cols, 1, 1, err));
+    op_part(be, before);
     w->dw = n->v.dw;
-    return op_alloc(be, &w->w, real, 2, rows, cols, 1, 1, err);
+    return STATUS_OK;
 }
 
 void normed_weight_free(struct normed_weight *n, struct weight *w, struct backend *be)

@@ -109,6 +109,23 @@ const char *op_name(enum op_id id)
     return id < OP_COUNT ? names[id] : "unknown";
 }
 
+const char *memory_part_text(enum memory_part part)
+{
+    static const char *const texts[PART_COUNT] = {
+#define X(name, text) text,
+        PART_LIST(X)
+#undef X
+    };
+    return part < PART_COUNT ? texts[part] : "unknown";
+}
+
+enum memory_part op_part(struct backend *be, enum memory_part part)
+{
+    enum memory_part before = be->part;
+    be->part = part;
+    return before;
+}
+
 const char *solve_reason_text(enum solve_reason reason)
 {
     static const char *const texts[SOLVE_REASON_COUNT] = {

@@ -59,6 +59,24 @@ struct op_stat {
     double bytes; /* read and written once each, were everything in slow memory */
 };
 
+/* X(name, text): what memory is for; op_alloc books under the part that op_part has set. */
+#define PART_LIST(X)                           \
+    X(WORK, "work")                            \
+    X(PARAMETERS, "parameters")                \
+    X(GRADIENTS, "gradients")                  \
+    X(OPTIMIZER, "optimizer")                  \
+    X(SOLVER, "solver history and state")      \
+    X(TAPES, "activations kept for gradients") \
+    X(MEMORY, "segment memory")                \
+    X(LOGITS, "logits")
+
+enum memory_part {
+#define X(name, text) PART_##name,
+    PART_LIST(X)
+#undef X
+        PART_COUNT
+};
+
 struct backend {
     const struct ops *ops; /* borrows: a const table */
     void *impl;            /* owns: the backend's private state, freed by ops->close */
@@ -67,10 +85,15 @@ struct backend {
     char device_name[128];    /* for people; empty: the processor */
     size_t device_free;       /* bytes of the device's own memory left at opening; 0: it has none */
     bool planning;            /* see backend_plan */
-    size_t planned;           /* addresses given out while planning */
+    size_t dry_bytes;         /* addresses given out while planning */
     size_t operand_bytes; /* of the largest product so far: what rounding may need scratch for */
-    size_t bytes, peak_bytes; /* memory given out by op_alloc now, and at most */
-    int64_t syncs;            /* downloads so far */
+    size_t bytes, peak_bytes;   /* memory given out by op_alloc now, and at most */
+    int64_t syncs;              /* downloads so far */
+    enum memory_part part;      /* what is being allocated for, see op_part */
+    size_t planned[PART_COUNT]; /* bytes asked of op_alloc so far, given back or not */
+    /* In place of the clock, where not NULL: the seconds that a call takes. For a backend that
+     * counts and computes nothing (count/count.h). */
+    double (*seconds_of)(struct backend *be, enum op_id id, double flops, double bytes);
     struct op_stat stat[OP_COUNT];
     enum op_id fault_op;      /* where the latched fault happened */
     enum status fault_status; /* STATUS_DEVICE or STATUS_NOMEM */
@@ -113,6 +136,10 @@ void backend_reset_stats(struct backend *be);
 /* Allocates a tensor of the given type and sizes; op_release frees it. Contents are zero. */
 enum status op_alloc(struct backend *be, struct tensor *t, enum dtype dtype, int ndim, int64_t d0,
                      int64_t d1, int64_t d2, int64_t d3, struct error *err);
+/* What the allocations that follow are for; returns what they were for before, which the caller
+ * restores (an error ends all planning, and need not). */
+enum memory_part op_part(struct backend *be, enum memory_part part);
+const char *memory_part_text(enum memory_part part);
 /* Frees and clears *t; a tensor with data NULL is allowed. */
 void op_release(struct backend *be, struct tensor *t);
 

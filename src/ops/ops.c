@@ -13,17 +13,23 @@ static double seconds_now(void)
 
 enum { PLANNED_ALIGN = 256, PLANNED_START = 1 << 20 };
 
+static void book(struct backend *be, enum op_id id, double start, double flops, double bytes)
+{
+    struct op_stat *stat = &be->stat[id];
+    stat->seconds +=
+        be->seconds_of != NULL ? be->seconds_of(be, id, flops, bytes) : seconds_now() - start;
+    stat->calls++;
+    stat->flops += flops;
+    stat->bytes += bytes;
+}
+
 /* Runs one entry of the table (not while planning) and books it. */
-#define BOOK(id, flop, byte, call)                \
-    do {                                          \
-        struct op_stat *stat_ = &be->stat[id];    \
-        double start_ = seconds_now();            \
-        if (!be->planning)                        \
-            call;                                 \
-        stat_->seconds += seconds_now() - start_; \
-        stat_->calls++;                           \
-        stat_->flops += (flop);                   \
-        stat_->bytes += (byte);                   \
+#define BOOK(id, flop, byte, call)            \
+    do {                                      \
+        double start_ = seconds_now();        \
+        if (!be->planning)                    \
+            call;                             \
+        book(be, id, start_, (flop), (byte)); \
     } while (0)
 
 static double bytes_of(const struct tensor *t)
@@ -71,12 +77,13 @@ enum status op_alloc(struct backend *be, struct tensor *t, enum dtype dtype, int
     size_t bytes = tensor_bytes(&made);
     if (be->planning) {
         /* an address that nobody looks at, different from all others */
-        made.data = (void *)(uintptr_t)(PLANNED_START + be->planned);
-        be->planned += (bytes / PLANNED_ALIGN + 1) * PLANNED_ALIGN;
+        made.data = (void *)(uintptr_t)(PLANNED_START + be->dry_bytes);
+        be->dry_bytes += (bytes / PLANNED_ALIGN + 1) * PLANNED_ALIGN;
     } else {
         TRY(be->ops->alloc(be, &made.data, bytes, err));
     }
     *t = made;
+    be->planned[be->part] += bytes;
     be->bytes += bytes;
     if (be->bytes > be->peak_bytes)
         be->peak_bytes = be->bytes;
@@ -140,7 +147,7 @@ void op_gemm_block(struct backend *be, const struct gemm *p)
     size_t operands = tensor_bytes(&p->a) + tensor_bytes(&p->b);
     if (operands > be->operand_bytes)
         be->operand_bytes = operands;
-    double bytes = (double)operands + bytes_of(&p->c);
+    double bytes = (double)operands + (p->beta != 0 ? 2 : 1) * bytes_of(&p->c);
     BOOK(OP_gemm, 2.0 * (double)m * (double)n * (double)k, bytes, be->ops->gemm(be, p));
 }
 
@@ -156,7 +163,7 @@ void op_axpby(struct backend *be, const struct tensor *y, double a, const struct
 {
     check_real(be, y);
     check_count(be, x, tensor_count(y));
-    BOOK(OP_axpby, 0, 3 * bytes_of(y), be->ops->axpby(be, y, a, x, b));
+    BOOK(OP_axpby, 0, (b != 0 ? 3 : 2) * bytes_of(y), be->ops->axpby(be, y, a, x, b));
 }
 
 void op_mul_bcast(struct backend *be, const struct tensor *out, const struct tensor *x,
@@ -323,9 +330,10 @@ static double check_attention(const struct backend *be, const struct attention *
     return (double)b * (double)d * (double)l * (seen < (double)reach ? seen : (double)reach);
 }
 
+/* What either direction moves of it; of `mem` the q part is ignored. */
 static double attention_bytes(const struct attention *p)
 {
-    return bytes_of(&p->qkv) + bytes_of(&p->mem) + bytes_of(&p->rk) + bytes_of(&p->mask) +
+    return bytes_of(&p->qkv) + bytes_of(&p->mem) * 2 / 3 + bytes_of(&p->rk) + bytes_of(&p->mask) +
            bytes_of(&p->out);
 }
 
@@ -347,8 +355,9 @@ void op_attention_vjp(struct backend *be, const struct attention_vjp *p)
     check_optional(be, &p->dr_r, tensor_count(&p->fwd.r_r));
     /* scores (2 products), dA, dV, dQ (2), dK; drk on top when wanted */
     double products = p->drk.data != NULL ? 8 : 7;
-    BOOK(OP_attention_vjp, 2 * products * work, 2 * attention_bytes(&p->fwd),
-         be->ops->attention_vjp(be, p));
+    double bytes = attention_bytes(&p->fwd) + bytes_of(&p->dout) + bytes_of(&p->dqkv) +
+                   bytes_of(&p->dmem) + 2 * bytes_of(&p->drk);
+    BOOK(OP_attention_vjp, 2 * products * work, bytes, be->ops->attention_vjp(be, p));
 }
 
 void op_attention_tangent(struct backend *be, const struct attention_tangent *p)
@@ -392,7 +401,8 @@ void op_lstm_gate(struct backend *be, const struct lstm_gate *p)
     check_gate(be, &p->pre, &p->z, &p->c0, &p->out);
     check_count(be, &p->u, tensor_count(&p->pre));
     check_count(be, &p->bias, p->pre.dim[2]);
-    BOOK(OP_lstm_gate, 0, 3 * bytes_of(&p->pre) + 2 * bytes_of(&p->out), be->ops->lstm_gate(be, p));
+    BOOK(OP_lstm_gate, 0, 3 * bytes_of(&p->pre) + 1.5 * bytes_of(&p->out),
+         be->ops->lstm_gate(be, p));
 }
 
 void op_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p)
@@ -402,7 +412,7 @@ void op_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p)
     check_count(be, &p->dout, tensor_count(&p->z));
     check_count(be, &p->dz, tensor_count(&p->z));
     check_optional(be, &p->dc0, p->z.dim[0] * p->z.dim[2] / 2);
-    BOOK(OP_lstm_gate_vjp, 0, 2 * bytes_of(&p->gates) + 3 * bytes_of(&p->out),
+    BOOK(OP_lstm_gate_vjp, 0, 2 * bytes_of(&p->gates) + 2.5 * bytes_of(&p->out),
          be->ops->lstm_gate_vjp(be, p));
 }
 
@@ -436,7 +446,8 @@ void op_softmax_xent(struct backend *be, const struct softmax_xent *p)
     if (p->pos.data != NULL)
         check_index(&p->pos, p->logits.dim[0]);
     check_real(be, &p->nll);
-    BOOK(OP_softmax_xent, 0, 2 * bytes_of(&p->logits), be->ops->softmax_xent(be, p));
+    BOOK(OP_softmax_xent, 0, (p->gradient ? 2 : 1) * bytes_of(&p->logits),
+         be->ops->softmax_xent(be, p));
 }
 
 void op_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias)
@@ -492,7 +503,7 @@ void op_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struc
     check_count(be, dg, v->dim[0]);
     check_count(be, g, v->dim[0]);
     check_count(be, inv, v->dim[0]);
-    BOOK(OP_weight_norm_vjp, 0, 3 * bytes_of(v),
+    BOOK(OP_weight_norm_vjp, 0, (dv->data != dw->data ? 4 : 3) * bytes_of(v),
          be->ops->weight_norm_vjp(be, dv, dg, dw, v, g, inv));
 }
 
@@ -552,7 +563,9 @@ void op_solve_judge(struct backend *be, const struct solve_judge *p)
     check_index(&p->reason, n);
     check_index(&p->evals, n);
     check_index(&p->active, 1);
-    BOOK(OP_solve_judge, 0, 4 * bytes_of(&p->z), be->ops->solve_judge(be, p));
+    /* of a better iterate, which it nearly always is */
+    BOOK(OP_solve_judge, 0, 2 * (bytes_of(&p->z) + bytes_of(&p->best_f)),
+         be->ops->solve_judge(be, p));
 }
 
 void op_anderson_weights(struct backend *be, const struct anderson_weights *p)
@@ -581,7 +594,8 @@ void op_row_combine(struct backend *be, const struct row_combine *p)
     }
     if (p->reason.data != NULL)
         check_index(&p->reason, p->out.dim[0]);
-    double streams = (double)(2 + p->count * (p->hist2.data != NULL ? 2 : 1));
+    int64_t each = p->count * (p->hist2.data != NULL ? 2 : 1);
+    double streams = (double)(2 + (p->y.data != NULL ? 1 : 0) + each);
     BOOK(OP_row_combine, 2.0 * (double)(p->count * count), streams * bytes_of(&p->out),
          be->ops->row_combine(be, p));
 }

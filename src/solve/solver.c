@@ -156,9 +156,11 @@ enum status solver_create(struct solver **out, struct backend *be,
     s->length = length;
     s->width = width;
     s->history = config->history;
+    enum memory_part before = op_part(be, PART_SOLVER);
     TRY_OUT(plan_large(s, lender, err));
     TRY_OUT(plan_small(s, err));
     TRY_OUT(plan_trace(s, config->max_iter + 1, err));
+    op_part(be, before);
     *out = s;
     return STATUS_OK;
 out:

@@ -5,6 +5,7 @@
 #include "train/trainer.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { WARM_STEPS = 3, SEED = 1 };
 
@@ -42,11 +43,36 @@ enum status bench_train_setting(struct config *config, struct error *err)
 struct bench {
     struct model *model;
     struct optimizer optimizer;
-    int32_t *tokens; /* owns: input and target [2 * B*L] */
-    int64_t count;   /* B*L */
+    int32_t *tokens; /* owns: input and target of a part [2 * B*L] */
+    int64_t count;   /* B*L of a part */
+    int64_t parts;
     uint64_t drawn;
     enum status (*step)(struct bench *b, int64_t n, struct error *err);
+    struct op_stat (*phase)[OP_COUNT]; /* borrows: [PHASE_COUNT], of the result */
+    struct op_stat before[OP_COUNT];   /* when the current phase began */
 };
+
+const char *bench_phase_text(enum bench_phase phase)
+{
+    static const char *const texts[PHASE_COUNT] = {"embedding and injection", "forward solve",
+                                                   "softmax and loss", "backward solve",
+                                                   "memory and update"};
+    return phase < PHASE_COUNT ? texts[phase] : "unknown";
+}
+
+/* What has been booked since the last call belongs to that phase. */
+static void end_phase(struct bench *b, enum bench_phase phase)
+{
+    const struct op_stat *now = b->model->be->stat;
+    for (int i = 0; i < OP_COUNT; i++) {
+        struct op_stat *to = &b->phase[phase][i], *before = &b->before[i];
+        to->calls += now[i].calls - before->calls;
+        to->seconds += now[i].seconds - before->seconds;
+        to->flops += now[i].flops - before->flops;
+        to->bytes += now[i].bytes - before->bytes;
+        *before = now[i];
+    }
+}
 
 /* Token ids whose frequency falls like 1/rank, as that of words. */
 static void draw_tokens(struct bench *b)
@@ -57,21 +83,37 @@ static void draw_tokens(struct bench *b)
         b->tokens[i] = (int32_t)(pow(vocab, rng_uniform(key, b->drawn++)) - 1);
 }
 
+static enum status one_part(struct bench *b, int64_t n, int64_t index, struct error *err)
+{
+    struct model *m = b->model;
+    struct masks masks = {
+        .source = MASKS_DRAWN, .seed = SEED, .draw = (uint64_t)(n * b->parts + index)};
+    draw_tokens(b);
+    model_select_memory(m, (int)index);
+    model_begin(m, b->tokens, m->plan.length, &masks);
+    end_phase(b, PHASE_EMBED);
+    TRY(model_solve(m, 0, true, err));
+    end_phase(b, PHASE_FORWARD);
+    model_loss(m, b->tokens + b->count, 1.0 / (double)(b->count * b->parts), true);
+    end_phase(b, PHASE_LOSS);
+    TRY(model_backward(m, err));
+    end_phase(b, PHASE_BACKWARD);
+    model_remember(m);
+    (void)model_read_loss(m, NULL);
+    end_phase(b, PHASE_UPDATE);
+    return STATUS_OK;
+}
+
 static enum status one_step(struct bench *b, int64_t n, struct error *err)
 {
     struct model *m = b->model;
-    struct masks masks = {.source = MASKS_DRAWN, .seed = SEED, .draw = (uint64_t)n};
     double norm;
-    draw_tokens(b);
     model_refresh(m);
-    model_begin(m, b->tokens, m->plan.length, &masks);
-    TRY(model_solve(m, 0, true, err));
-    model_loss(m, b->tokens + b->count, 1.0 / (double)b->count, true);
-    TRY(model_backward(m, err));
-    model_remember(m);
-    (void)model_read_loss(m, NULL);
+    for (int64_t i = 0; i < b->parts; i++)
+        TRY(one_part(b, n, i, err));
     model_finish_gradients(m);
     optimizer_step(&b->optimizer, m->config.train.lr, &norm);
+    end_phase(b, PHASE_UPDATE);
     return backend_check(m->be, err);
 }
 
@@ -82,11 +124,22 @@ static enum status one_segment(struct bench *b, int64_t n, struct error *err)
     (void)n;
     draw_tokens(b);
     model_begin(m, b->tokens, m->plan.length, &masks);
+    end_phase(b, PHASE_EMBED);
     TRY(model_solve(m, 0, false, err));
+    end_phase(b, PHASE_FORWARD);
     model_loss(m, b->tokens + b->count, 1.0 / (double)b->count, false);
+    end_phase(b, PHASE_LOSS);
     model_remember(m);
     (void)model_read_loss(m, NULL);
+    end_phase(b, PHASE_UPDATE);
     return backend_check(m->be, err);
+}
+
+/* Steps until the segment memory is full, and a few for the caches. */
+static int64_t warm_steps(const struct config_train *c)
+{
+    int64_t fill = (c->mem_len + c->tgt_len - 1) / c->tgt_len;
+    return fill > WARM_STEPS ? fill : WARM_STEPS;
 }
 
 static int compare(const void *a, const void *b)
@@ -99,12 +152,15 @@ static enum status timed_steps(struct bench *b, int64_t steps, bench_between_fn 
                                struct bench_step_result *r, double *times, struct error *err)
 {
     struct backend *be = b->model->be;
-    for (int64_t i = 0; i < WARM_STEPS; i++)
+    int64_t warm = warm_steps(&b->model->config.train);
+    for (int64_t i = 0; i < warm; i++)
         TRY(b->step(b, i, err));
     backend_reset_stats(be);
+    memset(b->phase, 0, sizeof r->phase);
+    memset(b->before, 0, sizeof b->before);
     for (int64_t i = 0; i < steps; i++) {
         double start = clock_seconds();
-        TRY(b->step(b, WARM_STEPS + i, err));
+        TRY(b->step(b, warm + i, err));
         times[i] = clock_seconds() - start;
         r->total_seconds += times[i];
         if (between != NULL)
@@ -125,12 +181,19 @@ static enum status run(struct backend *be, const struct config *config, bool tra
 {
     enum status status = STATUS_OK;
     const struct config_train *c = &config->train;
-    struct model_plan plan = {
-        .batch = c->batch, .length = c->tgt_len, .mem_len = c->mem_len, .train = train};
-    struct bench b = {.count = c->batch * c->tgt_len, .step = train ? one_step : one_segment};
+    int64_t parts = train ? c->accumulate : 1;
+    struct model_plan plan = {.batch = c->batch / parts,
+                              .length = c->tgt_len,
+                              .mem_len = c->mem_len,
+                              .memories = (int)parts,
+                              .train = train};
+    struct bench b = {.count = plan.batch * c->tgt_len,
+                      .parts = parts,
+                      .phase = r->phase,
+                      .step = train ? one_step : one_segment};
     struct solve_report forward, backward;
     double *times = NULL;
-    *r = (struct bench_step_result){.tokens = b.count};
+    *r = (struct bench_step_result){.tokens = c->batch * c->tgt_len};
     TRY_OUT(trainer_set_precision(be, c, err));
     TRY_OUT(mem_alloc((void **)&times, (size_t)steps, sizeof *times, err));
     TRY_OUT(mem_alloc((void **)&b.tokens, (size_t)(2 * b.count), sizeof *b.tokens, err));
@@ -144,6 +207,7 @@ static enum status run(struct backend *be, const struct config *config, bool tra
     r->optimizer_bytes = be->bytes - before;
     r->bytes = b.model->bytes;
     r->parameters = params_distinct(b.model->params, NULL);
+    memcpy(r->planned, be->planned, sizeof r->planned);
     TRY_OUT(timed_steps(&b, steps, between, ctx, r, times, err));
     TRY_OUT(equilibrium_report(b.model->eq, &forward, &backward, err));
     r->forward_evals = (double)forward.evals;

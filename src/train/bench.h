@@ -5,16 +5,28 @@
 #include "model/model.h"
 #include "train/optimizer.h"
 
+/* The parts of a training step, in their order. */
+enum bench_phase {
+    PHASE_EMBED,    /* weights, embedding, injection */
+    PHASE_FORWARD,  /* the solve, and f at its end */
+    PHASE_LOSS,     /* softmax and loss, with their gradients */
+    PHASE_BACKWARD, /* the adjoint solve, and the gradients of everything before the loss */
+    PHASE_UPDATE,   /* memory, weights' gradients, optimiser */
+    PHASE_COUNT
+};
+
 struct bench_step_result {
     double seconds; /* median of the timed steps */
     double fastest; /* and the fastest */
     int64_t tokens; /* of a step */
     int64_t parameters;
-    double forward_evals, backward_evals; /* of the last step */
-    struct op_stat stat[OP_COUNT];        /* over the timed steps */
-    double total_seconds;                 /* of all timed steps */
-    struct model_bytes bytes;             /* of the model; the optimiser's beside it */
+    double forward_evals, backward_evals;        /* of the last step */
+    struct op_stat stat[OP_COUNT];               /* over the timed steps */
+    struct op_stat phase[PHASE_COUNT][OP_COUNT]; /* the same, phase by phase */
+    double total_seconds;                        /* of all timed steps */
+    struct model_bytes bytes;                    /* of the model; the optimiser's beside it */
     size_t optimizer_bytes;
+    size_t planned[PART_COUNT]; /* bytes of memory by part, see op_part */
     int64_t steps;
 };
 
@@ -26,7 +38,7 @@ typedef void (*bench_between_fn)(void *ctx);
 typedef enum status bench_fn(struct backend *be, const struct config *config, int64_t steps,
                              bench_between_fn between, void *ctx, struct bench_step_result *result,
                              struct error *err);
-/* Training steps. */
+/* Training steps, in the configuration's `accumulate` parts. */
 bench_fn bench_train;
 /* Evaluation: segments of the training's batch and length, solved as solver.forward says, and
  * scored. */
@@ -38,5 +50,7 @@ bench_fn bench_solve;
  * forward; 12 products with J^T backward, where the first value is known without one. Not resolved
  * yet, so that keys can be changed. */
 enum status bench_train_setting(struct config *config, struct error *err);
+
+const char *bench_phase_text(enum bench_phase phase);
 
 #endif

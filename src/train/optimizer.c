@@ -43,8 +43,10 @@ enum status optimizer_create(struct optimizer *o, struct params *params,
         .clip = train->clip,
     };
     TRY(mem_alloc((void **)&o->norms, (size_t)dist_size(dist), sizeof *o->norms, err));
+    enum memory_part before = op_part(be, PART_OPTIMIZER);
     TRY(op_alloc(be, &o->m, be->ops->real, 1, held(o), 1, 1, 1, err));
     TRY(op_alloc(be, &o->v, be->ops->real, 1, held(o), 1, 1, 1, err));
+    op_part(be, before);
     return op_alloc(be, &o->norm2, DTYPE_F64, 1, 1, 1, 1, 1, err);
 }
 

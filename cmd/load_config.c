@@ -1,0 +1,38 @@
+#include "load_config.h"
+
+#include "io/shard.h"
+
+#include <stdio.h>
+
+/* The vocabulary of the data's first shard; 0 if there is no usable one (yet). */
+static int64_t vocabulary_of(const char *dir)
+{
+    char path[PATHS_MAX], name[SHARD_NAME_MAX];
+    unsigned char bytes[SHARD_HEADER_BYTES];
+    struct shard_header h;
+    struct error ignored;
+    shard_name(name, "train", 0);
+    int n = snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = n > 0 && n < PATHS_MAX ? fopen(path, "rb") : NULL;
+    if (file == NULL)
+        return 0;
+    bool good = fread(bytes, 1, sizeof bytes, file) == sizeof bytes &&
+                shard_header_decode(&h, bytes, path, &ignored) == STATUS_OK;
+    fclose(file);
+    return good ? h.vocab_size : 0;
+}
+
+enum status load_config(const char *name, char *const *set, int set_count, char path[PATHS_MAX],
+                        struct config *config, struct error *err)
+{
+    config_defaults(config);
+    TRY(paths_find_config(name, path, err));
+    TRY(config_load(config, path, err));
+    for (int i = 0; i < set_count; i++)
+        TRY(config_set(config, set[i], err));
+    int64_t vocab = config->model.vocab_size == 0 ? vocabulary_of(config->data.dir) : 0;
+    enum status status = config_resolve(config, vocab, err);
+    if (status != STATUS_OK)
+        error_prefix(err, "%s", path);
+    return status;
+}

@@ -1,0 +1,203 @@
+/* deq plan: what a training will take, before any run. */
+#include "plan/plan.h"
+#include "base/mem.h"
+#include "bench_machine.h"
+#include "commands.h"
+#include "device.h"
+#include "load_config.h"
+#include "options.h"
+#include "plan_report.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "usage: deq plan [--config FILE] [--set KEY=VALUE]... [--device NAME] [--threads N] [--json]\n"
+    "\n"
+    "Counts one training step without computing it: calls, floating-point operations and bytes of\n"
+    "every operation, the time they need at least by the device's peaks and the time to expect, "
+    "the\n"
+    "share of the peak in each phase, tokens/s, and memory by part. The device need not be here.\n"
+    "A solve that stops by a tolerance is taken to need all its iterations. Exit 1 if the "
+    "training\n"
+    "does not fit the device's memory, with what would.\n"
+    "\n"
+    "      --config FILE    default: the setting of deq bench train\n"
+    "      --set KEY=VALUE  change a key of it\n"
+    "      --device NAME    cpu (default): this machine, whose speed is measured now; or a100,\n"
+    "                       a100-40, h100, h200: by data sheet\n"
+    "      --threads N      processor threads, with cpu (default: all)\n"
+    "      --json           one JSON object\n"
+    "  -h, --help           this help\n"
+    "\n"
+    "Example:\n"
+    "  deq plan --config wikitext103 --set model.vocab_size=267735 --device h100\n";
+
+enum { OPT_CONFIG = 256, OPT_SET, OPT_DEVICE, OPT_THREADS, OPT_JSON, MAX_SET = 64 };
+enum { MAX_THREADS = 4096, CPU_SAMPLES = 5, WORDS = 10000 }; /* words as in deq bench train */
+
+static const struct option known_options[] = {
+    {"config", required_argument, NULL, OPT_CONFIG},
+    {"set", required_argument, NULL, OPT_SET},
+    {"device", required_argument, NULL, OPT_DEVICE},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+struct request {
+    const char *config, *device;
+    char *set[MAX_SET];
+    int set_count;
+    int64_t threads;
+    bool json;
+};
+
+static enum status parse(struct request *r, int argc, char **argv, struct error *err)
+{
+    int option;
+    options_start();
+    while ((option = getopt_long(argc, argv, ":h", known_options, NULL)) != -1) {
+        switch (option) {
+        case OPT_CONFIG:
+            r->config = optarg;
+            break;
+        case OPT_SET:
+            if (r->set_count == MAX_SET)
+                return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
+            r->set[r->set_count++] = optarg;
+            break;
+        case OPT_DEVICE:
+            r->device = optarg;
+            break;
+        case OPT_THREADS:
+            TRY(options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err));
+            break;
+        case OPT_JSON:
+            r->json = true;
+            break;
+        default:
+            return options_refuse(option, argv, known_options, err);
+        }
+    }
+    if (optind != argc)
+        return error_set(err, STATUS_USAGE, "unexpected argument \"%s\"", argv[optind]);
+    return STATUS_OK;
+}
+
+static enum status load(const struct request *r, struct config *config, struct error *err)
+{
+    char path[PATHS_MAX];
+    if (r->config == NULL) {
+        TRY(bench_train_setting(config, err));
+        for (int i = 0; i < r->set_count; i++)
+            TRY(config_set(config, r->set[i], err));
+        return config_resolve(config,
+                              config->model.vocab_size > 0 ? config->model.vocab_size : WORDS, err);
+    }
+    TRY(load_config(r->config, r->set, r->set_count, path, config, err));
+    if (config->model.vocab_size > 0)
+        return STATUS_OK;
+    return error_set(err, STATUS_CONFIG,
+                     "%s: model.vocab_size: not known before %s is tokenized: --set "
+                     "model.vocab_size=N",
+                     path, config->data.dir);
+}
+
+/* This machine, as measured. */
+static enum status measure_cpu(struct chip *chip, const struct request *r, struct error *err)
+{
+    struct backend be = {0};
+    struct machine *m = NULL;
+    TRY(device_open(&be, "cpu", (int)r->threads, err));
+    int threads = be.threads;
+    int64_t chunk = be.ops->chunk_numbers;
+    backend_close(&be);
+    TRY(machine_create(&m, threads, err));
+    for (int i = 0; i < CPU_SAMPLES; i++)
+        machine_measure(m);
+    double sgemm = 1e9 * machine_sgemm(m), bandwidth = 1e9 * machine_bandwidth(m);
+    machine_free(m);
+    *chip = (struct chip){
+        .name = "cpu",
+        .text = "this machine's processor",
+        .source = "measured now: OpenBLAS sgemm and a copy, the same threads",
+        .peak = {sgemm, sgemm, sgemm},
+        .bandwidth = bandwidth,
+        .memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE),
+        .product_share = 1,
+        .bandwidth_share = 1,
+        .share_source = "the peaks are what has been reached",
+        .chunk_numbers = chunk,
+    };
+    return STATUS_OK;
+}
+
+static enum status find_chip(struct chip *chip, const struct request *r,
+                             const struct config *config, struct error *err)
+{
+    char names[128];
+    const struct chip *found = chip_find(r->device);
+    chip_names(names, sizeof names);
+    if (found != NULL) {
+        *chip = *found;
+        return STATUS_OK;
+    }
+    if (strcmp(r->device, "cpu") != 0)
+        return error_set(err, STATUS_USAGE, "--device: want cpu, %s, got \"%s\"", names, r->device);
+    if (config->train.precision != PRECISION_FP32)
+        return error_set(err, STATUS_CONFIG,
+                         "train.precision: of the device cpu, products are measured in fp32 only: "
+                         "--set train.precision=fp32, or --device with one of %s",
+                         names);
+    return measure_cpu(chip, r, err);
+}
+
+/* It does not fit: by how much, and what would. */
+static enum status refuse(const struct plan_report *r, struct error *err)
+{
+    const struct chip *c = r->chip;
+    char remedy[256];
+    if (r->accumulate > 0)
+        snprintf(remedy, sizeof remedy, "--set train.accumulate=%lld needs %.1f MB",
+                 (long long)r->accumulate, (double)r->needed / 1e6);
+    else
+        snprintf(remedy, sizeof remedy,
+                 "parts of one sequence still need %.1f MB: lower train.tgt_len, "
+                 "solver.forward.history or the model's sizes",
+                 (double)r->needed / 1e6);
+    return error_set(err, STATUS_CHECK,
+                     "this training needs %.1f MB, %.1f more than the %.1f MB that %s leaves: %s",
+                     (double)r->plan->memory.total / 1e6, r->over / 1e6,
+                     (c->memory - c->reserved) / 1e6, c->text, remedy);
+}
+
+static enum status run_command(int argc, char **argv, struct error *err)
+{
+    struct request r = {.device = "cpu"};
+    struct config config;
+    struct chip chip;
+    struct plan plan;
+    struct plan_report report = {.config = &config, .chip = &chip, .plan = &plan};
+    TRY(parse(&r, argc, argv, err));
+    TRY(load(&r, &config, err));
+    if (strcmp(r.device, "cpu") == 0)
+        TRY(machine_restart_if_unfair(err));
+    TRY(find_chip(&chip, &r, &config, err));
+    TRY(plan_make(&plan, &config, &chip, err));
+    double left = chip.memory - chip.reserved;
+    report.over = (double)plan.memory.total - left;
+    if (report.over > 0)
+        TRY(plan_fit(&config, &chip, left, &report.accumulate, &report.needed, err));
+    TRY(plan_report_print(&report, r.json, err));
+    return report.over > 0 ? refuse(&report, err) : STATUS_OK;
+}
+
+const struct command command_plan = {
+    .name = "plan",
+    .summary = "what a training will take: operations, time by a device's peaks, memory",
+    .usage = usage,
+    .run = run_command,
+};

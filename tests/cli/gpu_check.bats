@@ -1,0 +1,111 @@
+#!/usr/bin/env bats
+# scripts/gpu-check.sh without a GPU: what it refuses, and, with the tools around it played by
+# fakes and the device by the processor, its steps and its report. scripts/bundle.sh's answers.
+
+setup() {
+    root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+    tmp=$BATS_TEST_TMPDIR
+    deq=$(realpath "${DEQ:-$root/build/deq}")
+    cd "$tmp"
+    export OMP_NUM_THREADS=1
+    unset DEQ CUDA_HOME
+}
+
+# A tree with the scripts, whose make "builds" a deq that takes the processor for a GPU.
+fake_tree() {
+    mkdir -p tree bin cuda/bin
+    cp -r "$root/scripts" "$root/configs" tree/
+    echo 'test-cuda:' >tree/Makefile
+    printf '#!/bin/sh\necho "Fake A100-SXM4-40GB, 1.2, 100 MiB"\n' >bin/nvidia-smi
+    printf '#!/bin/sh\necho "release 13.0, V13"\n' >cuda/bin/nvcc
+    cat >bin/make <<END
+#!/bin/sh
+for word; do
+    case \$word in
+    BUILD=*) build=\${word#BUILD=} ;;
+    test-cuda) cat "$tmp/suite"; exit 0 ;;
+    esac
+done
+mkdir -p "\$build"
+cp "$tmp/bin/deq" "\$build/deq"
+END
+    cat >bin/deq <<END
+#!/bin/sh
+case \$1:\$* in
+bench:*) echo '{"fake": true}'; exit 0 ;;
+esac
+for word; do
+    shift
+    case \$word in
+    cuda) word=cpu ;;
+    esac
+    set -- "\$@" "\$word"
+done
+exec "$deq" "\$@"
+END
+    chmod +x bin/* cuda/bin/nvcc
+    echo "1..1" >suite
+    PATH=$tmp/bin:$PATH
+    export CUDA_HOME=$tmp/cuda
+}
+
+@test "no driver, no device, no toolkit: exit 69 and one line" {
+    mkdir bare
+    for tool in sh sed head cut dirname; do
+        ln -s "$(command -v "$tool")" bare/
+    done
+    PATH=$tmp/bare run "$root/scripts/gpu-check.sh"
+    [ "$status" -eq 69 ]
+    [ "$output" = "gpu-check.sh: no GPU here: there is no nvidia-smi (NVIDIA driver)" ]
+    printf '#!/bin/sh\nexit 9\n' >bare/nvidia-smi
+    chmod +x bare/nvidia-smi
+    PATH=$tmp/bare run "$root/scripts/gpu-check.sh"
+    [ "$status" -eq 69 ]
+    [ "$output" = "gpu-check.sh: no GPU here: nvidia-smi lists none" ]
+    printf '#!/bin/sh\necho "A, 1, 2"\n' >bare/nvidia-smi
+    PATH=$tmp/bare CUDA_HOME=$tmp/none run "$root/scripts/gpu-check.sh"
+    [ "$status" -eq 69 ]
+    [ "$output" = "gpu-check.sh: no nvcc ($tmp/none/bin/nvcc): install the CUDA Toolkit or set CUDA_HOME" ]
+    run "$root/scripts/gpu-check.sh" nowhere.safetensors
+    [ "$status" -eq 66 ]
+}
+
+@test "the steps and the report" {
+    fake_tree
+    run tree/scripts/gpu-check.sh -o report.json "$root/tests/golden/f_mem10.safetensors"
+    [ "$status" -eq 0 ]
+    for step in build ops verify tokenize train-cpu train-cuda losses bench-default \
+        bench-published-bf16 plan-published-bf16; do
+        grep -q "\"name\": \"$step\", \"result\": \"passed\"" report.json
+    done
+    grep -q '"name": "memcheck", "result": "skipped"' report.json
+    grep -q '"gpu": "Fake A100-SXM4-40GB"' report.json
+    grep -q '"toolkit": "13.0"' report.json
+    grep -q '"passed": true' report.json
+    grep -q '"output": {"steps": 20, "worst_relative_difference": 0}' report.json
+    # one JSON value: the strict reader of deq takes it up to its first unknown key
+    run "$deq" info --config report.json
+    [ "$status" -eq 78 ]
+    [[ "$output" == *"unknown key"* ]]
+}
+
+@test "a suite that finds no device, or losses that differ, fail" {
+    fake_tree
+    echo "1..0 # SKIP no device" >suite
+    sed -i 's/cuda) word=cpu ;;/cuda) word=cpu ;; train.steps=20) [ "$seen" ] || word=train.steps=19; seen=1 ;;/' bin/deq
+    run tree/scripts/gpu-check.sh -o report.json
+    [ "$status" -eq 1 ]
+    grep -q '"name": "ops", "result": "failed"' report.json
+    grep -q '"name": "losses", "result": "failed"' report.json
+    grep -q '"name": "verify", "result": "skipped"' report.json
+    grep -q '"passed": false' report.json
+}
+
+@test "bundle.sh: its help, and a wrong option" {
+    run "$root/scripts/bundle.sh" --help
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"scripts/bundle.sh [OUTPUT.tar.gz]"* ]]
+    run "$root/scripts/bundle.sh" --all
+    [ "$status" -eq 64 ]
+    [ "$output" = "bundle.sh: unknown option --all" ]
+}

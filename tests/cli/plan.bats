@@ -1,0 +1,89 @@
+#!/usr/bin/env bats
+# deq plan: its command line and what it prints.
+
+setup() {
+    DEQ=${DEQ:-build/deq}
+    DEQ=$(realpath "$DEQ")
+    root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+    cd "$BATS_TEST_TMPDIR"
+    export OMP_NUM_THREADS=1
+    unset DEQ_BIBLE
+}
+
+wikitext() {
+    "$DEQ" plan --config "$root/configs/wikitext103.json" --set model.vocab_size=267735 "$@"
+}
+
+# number KEY: of the JSON object on stdin, its first place
+number() {
+    grep -o "\"$1\": *[-0-9.e+]*" | head -n 1 | sed 's/.*: *//'
+}
+
+@test "wrong command lines: exit 64" {
+    for words in "x" "--device" "--device tpu" "--threads 0" "--jsn" "--json=1"; do
+        run "$DEQ" plan $words
+        [ "$status" -eq 64 ]
+        [[ "$output" == "deq plan: "* ]]
+    done
+    run "$DEQ" plan --device tpu
+    [ "$output" = 'deq plan: --device: want cpu, h100, h200, a100, a100-40, got "tpu"' ]
+}
+
+@test "an unknown vocabulary: exit 78 and the remedy" {
+    run "$DEQ" plan --device h100 --config "$root/configs/kjv.json" --set data.dir=nowhere
+    [ "$status" -eq 78 ]
+    [[ "$output" == *"kjv.json: model.vocab_size: not known before nowhere is tokenized: --set model.vocab_size=N" ]]
+}
+
+@test "bf16 on the processor: exit 78" {
+    run "$DEQ" plan --set train.precision=bf16
+    [ "$status" -eq 78 ]
+    [[ "$output" == "deq plan: train.precision: of the device cpu, products are measured in fp32 only: "* ]]
+}
+
+@test "the published setting is planned without its memory" {
+    wikitext --device h100 --json >out
+    [ "$(wc -l <out)" -eq 1 ]
+    [ "$(number parameters <out)" -eq 97691888 ]
+    [ "$(number tokens <out)" -eq 8400 ]
+    [[ "$(cat out)" == *'"fits":true'* || "$(cat out)" == *'"fits": true'* ]]
+    # forward products of 13 evaluations of f, by hand: W_qkv, W_o, W_1, W_2 on 56 * 150 positions
+    flops=$(sed 's/.*"forward solve", *"product_flops": *\([0-9.e+]*\).*/\1/' out)
+    awk -v got="$flops" 'BEGIN {
+        want = 13 * 2 * 56 * 150 * (3 * 700 * 700 + 700 * 700 + 2 * 700 * 48000)
+        exit !(got > 0.999999 * want && got < 1.000001 * want) }'
+}
+
+@test "the table names operations, phases and memory" {
+    run wikitext --device a100
+    [ "$status" -eq 0 ]
+    for word in gemm attention_vjp "forward solve" "backward solve" "tokens/s: " optimizer "segment memory"; do
+        [[ "$output" == *"$word"* ]]
+    done
+}
+
+@test "what does not fit: exit 1, by how much, and what would" {
+    run wikitext --device a100-40 --set train.batch=1120 --set train.tgt_len=150
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"this training needs "*" MB, "*" more than the "*" MB that NVIDIA A100 SXM 40 GB leaves: --set train.accumulate="* ]]
+    parts=$(sed -n 's/.*train.accumulate=\([0-9]*\) needs.*/\1/p' <<<"$output")
+    run wikitext --device a100-40 --set train.batch=1120 --set train.accumulate="$parts"
+    [ "$status" -eq 0 ]
+    run wikitext --device a100-40 --set train.batch=1 --set train.tgt_len=200000
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"parts of one sequence still need "* ]]
+}
+
+@test "this machine: measured, fp32, and the benchmark's calls" {
+    set -- --set model.d_model=32 --set model.n_head=2 --set model.d_head=16 --set model.d_embed=32 \
+        --set model.d_inner=64
+    "$DEQ" plan "$@" --threads 1 --json >plan
+    "$DEQ" bench train "$@" --threads 1 --steps 1 --json >bench
+    calls() {
+        grep -o '"name": *"[a-z_]*", *"calls": *[0-9]*' "$1" | tr -d ' ' | sort
+    }
+    calls plan >plan.calls
+    calls bench >bench.calls
+    [ "$(wc -l <plan.calls)" -gt 15 ]
+    diff plan.calls bench.calls
+}
