@@ -3,15 +3,17 @@
 
 #include <math.h>
 
-/* A factor as products see it. */
+/* A factor as products see it: to the nearest, a tie in TF32 away from zero (the conversion of the
+ * devices that have it, cvt.rna.tf32 in PTX), in BF16 to the even neighbour. */
 static double rounded(const struct backend *be, double x)
 {
     static const int bits[] = {[PRECISION_TF32] = 11, [PRECISION_BF16] = 8};
     int exponent;
     if (be->precision == PRECISION_FP32 || !isfinite(x) || x == 0)
         return x;
-    double part = frexp(x, &exponent);
-    return ldexp(rint(ldexp(part, bits[be->precision])), exponent - bits[be->precision]);
+    double part = ldexp(frexp(x, &exponent), bits[be->precision]);
+    part = be->precision == PRECISION_TF32 ? round(part) : rint(part);
+    return ldexp(part, exponent - bits[be->precision]);
 }
 
 void ref_gemm(struct backend *be, const struct gemm *p)

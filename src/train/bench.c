@@ -211,7 +211,7 @@ static enum status run(struct backend *be, const struct config *config, bool tra
     TRY_OUT(timed_steps(&b, steps, between, ctx, r, times, err));
     TRY_OUT(equilibrium_report(b.model->eq, &forward, &backward, err));
     r->forward_evals = (double)forward.evals;
-    r->backward_evals = (double)backward.evals;
+    r->backward_evals = train ? (double)backward.evals : 0;
 out:
     optimizer_free(&b.optimizer);
     model_free(b.model);

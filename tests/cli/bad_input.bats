@@ -299,7 +299,7 @@ checkpoint_refused()
 
 @test "checkpoint: a damaged last.bin stops the run and is kept" {
     cp -r "$home/run" run
-    rm run/step-* # no other one to fall back to
+    rm run/step-* run/best.bin # no other one to fall back to
     flip run/last.bin 2000
     refused 65 run/last.bin train -q --config "$home/tiny.json" --set train.steps=6 --out run
 }

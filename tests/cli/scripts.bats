@@ -293,8 +293,9 @@ END
 }
 
 @test "changed flags rebuild, the same flags do not" {
-    mkdir -p t/src/base t/scripts
+    mkdir -p t/src/base t/scripts t/tests/emu
     cp "$root/Makefile" "$root/VERSION" t/
+    cp "$root/tests/emu/emu.mk" t/tests/emu/
     fake_probe
     printf 'int one(void);\nint one(void)\n{\n    return 1;\n}\n' >t/src/base/one.c
     cd t
@@ -315,17 +316,19 @@ END
 }
 
 @test "make install and uninstall keep to DESTDIR and PREFIX" {
-    mkdir -p t/cmd t/src/base t/scripts
+    mkdir -p t/cmd t/src/base t/scripts t/tests/emu t/cuda
+    echo 'extern int no_cuda;' >t/cuda/no_cuda.c
     cp "$root/Makefile" t/
+    cp "$root/tests/emu/emu.mk" t/tests/emu/
     cp -r "$root/configs" t/
     fake_probe
     echo 1.2.3 >t/VERSION
     printf 'int one(void);\nint one(void)\n{\n    return 1;\n}\n' >t/src/base/one.c
     printf '#include <stdio.h>\nint main(void)\n{\n    puts(DEQ_VERSION " " DEQ_CONFIG_DIR);\n}\n' >t/cmd/main.c
-    make -C t install PREFIX=/opt/deq DESTDIR="$tmp/stage"
+    make -C t install CUDA=0 PREFIX=/opt/deq DESTDIR="$tmp/stage"
     [ "$(stage/opt/deq/bin/deq)" = "1.2.3 /opt/deq/share/deq/configs" ]
     [ -f stage/opt/deq/share/deq/configs/kjv.json ]
-    make -C t uninstall PREFIX=/opt/deq DESTDIR="$tmp/stage"
+    make -C t uninstall CUDA=0 PREFIX=/opt/deq DESTDIR="$tmp/stage"
     [ -z "$(find stage -type f)" ]
 }
 

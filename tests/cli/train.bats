@@ -60,8 +60,8 @@ stop_run()
 @test "a precision that the device does not have is refused before anything is made" {
     out=$BATS_TEST_TMPDIR/rounded
     run "$DEQ" train --config "$config" --device cpu --set train.precision=tf32 --out "$out"
-    [ "$status" -eq 78 ]
-    [[ "$output" == *"train.precision: tf32: the device cpu does not have it: use --device cuda"* ]]
+    [ "$status" -eq 69 ]
+    [[ "$output" == *"train.precision: tf32 products: no processor has them"* ]]
     [ ! -e "$out" ]
 }
 
