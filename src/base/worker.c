@@ -61,7 +61,7 @@ enum status worker_open(struct worker **out, worker_fn fn, void *ctx, int nicene
         pthread_cond_destroy(&w->changed);
         pthread_mutex_destroy(&w->lock);
         mem_free(w);
-        return error_set(err, STATUS_NOMEM,
+        return error_set(err, STATUS_IO,
                          "cannot start a thread: the system allows no more (ulimit -u)");
     }
     *out = w;

@@ -15,7 +15,7 @@ struct worker;
 typedef enum status (*worker_fn)(void *ctx, struct error *err);
 
 /* Starts the thread, which runs `fn` with `ctx` for every job. A `niceness` above 0 lets other
- * threads go first (see nice(2)). STATUS_NOMEM. */
+ * threads go first (see nice(2)). STATUS_NOMEM, STATUS_IO. */
 enum status worker_open(struct worker **out, worker_fn fn, void *ctx, int niceness,
                         struct error *err);
 /* Waits for the job under way, forgets its result and ends the thread; NULL is allowed. */
