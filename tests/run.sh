@@ -6,7 +6,8 @@
 # PROGRAM is a test program that speaks TAP (cmocka does with CMOCKA_MESSAGE_OUTPUT=TAP) or a .bats
 # file. Without one, everything the sources define: each tests/*/test_*.c and .cpp as built under
 # BUILD (default build) and, with sanitizers, under BUILD-asan, and each tests/*/*.bats; those called
-# test_*_tsan have ThreadSanitizer instead, and are under BUILD only. A program that is not there
+# test_*_tsan have ThreadSanitizer instead, and are under BUILD only, and so is what runs in the CUDA
+# emulator unless CI=true. A program that is not there
 # counts as a failure, so nothing is left out in silence.
 #
 #   -j  programs at a time, default: the number of cores
@@ -149,6 +150,9 @@ if [ $# -eq 0 ]; then
     for source in tests/*/test_*.c tests/*/test_*.cpp; do
         case $source in
         *_tsan.*) ;;
+        *_emu.* | tests/emu/*) # two minutes more
+            [ "${CI:-}" != true ] || set -- "$@" "$build-asan/${source%.c*}"
+            ;;
         *) [ ! -e "$source" ] || set -- "$@" "$build-asan/${source%.c*}" ;;
         esac
     done

@@ -20,6 +20,9 @@ EMU_DEQ := $(BUILD)/emu/deq
 ifneq ($(findstring -fsanitize,$(CFLAGS)),)
 TSAN_TESTS :=
 EMU_DEQ :=
+ifneq ($(CI),true) # two minutes more
+EMU_TESTS :=
+endif
 endif
 TSAN = -O1 -g -fsanitize=thread
 EMU_TOOLKIT := $(firstword $(wildcard $(CUDA_HOME)/include /usr/local/cuda/include))
