@@ -8,9 +8,12 @@
 
 setup_file() {
     build=$(dirname "${DEQ:-build/deq}")-tsan
-    [ -x "$build/deq" ] || skip "$build is not built (make tsan, with clang and libomp-dev)"
+    [ -x "$build/deq" ] || {
+        export MISSING="$build is not built (make tsan, with clang and libomp-dev)"
+        return 0
+    }
     archer=$(ls /usr/lib/llvm-*/lib/libarcher.so 2>/dev/null | tail -n 1)
-    [ -n "$archer" ] || skip "no libarcher.so: apt-get install libomp-dev"
+    [ -n "$archer" ] || { export MISSING="no libarcher.so: apt-get install libomp-dev"; return 0; }
     export build archer OMP_TOOL_LIBRARIES=$archer OMP_NUM_THREADS=2
     export LD_LIBRARY_PATH=$(dirname "$archer")
     export TSAN_OPTIONS="exitcode=99 ignore_noninstrumented_modules=1"
@@ -20,6 +23,7 @@ setup_file() {
 }
 
 setup() {
+    [ -z "${MISSING:-}" ] || skip "$MISSING"
     cd "$BATS_FILE_TMPDIR"
 }
 

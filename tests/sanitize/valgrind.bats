@@ -5,8 +5,8 @@
 
 setup_file() {
     build=$(dirname "${DEQ:-build/deq}")-valgrind
-    [ -x "$build/deq" ] || skip "$build is not built (make valgrind-build)"
-    command -v valgrind > /dev/null || skip "no valgrind: apt-get install valgrind"
+    [ -x "$build/deq" ] || { export MISSING="$build is not built (make valgrind-build)"; return 0; }
+    command -v valgrind > /dev/null || { export MISSING="no valgrind: apt-get install valgrind"; return 0; }
     export build OMP_NUM_THREADS=1
     cd "$BATS_FILE_TMPDIR"
     awk 'BEGIN { for (i = 0; i < 60; i++) print "the king said to the son of the king " i % 9 }' > text
@@ -19,6 +19,10 @@ setup_file() {
              "eval_every": 3, "checkpoint_every": 2 },
   "eval": { "batch": 2, "tgt_len": 8, "mem_len": 4, "max_iter": 3 } }
 CONFIG
+}
+
+setup() {
+    [ -z "${MISSING:-}" ] || skip "$MISSING"
 }
 
 # checked deq-arguments...
