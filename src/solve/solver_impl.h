@@ -42,10 +42,11 @@ struct solver {
     struct tensor squares;           /* owns: [m+1,N], Broyden: squares of the steps */
     struct tensor ratio, denom;      /* owns: [N,1], Broyden */
     struct tensor best, first;       /* owns: [N] */
-    struct tensor best_at, reason, evals, len, restarts; /* owns: I32 [N] */
-    struct tensor active;                                /* owns: I32 [1] */
-    struct tensor trace; /* owns: F64 [capacity,2] squared norms of g and f */
-    double *host_trace;  /* owns: [capacity * 4]: squares, then abs and rel */
+    /* owns: I32 [N]; len: Anderson, and in Broyden a count that nobody reads */
+    struct tensor best_at, reason, evals, len, restarts;
+    struct tensor active; /* owns: I32 [1] */
+    struct tensor trace;  /* owns: F64 [capacity,2] squared norms of g and f */
+    double *host_trace;   /* owns: [capacity * 4]: squares, then abs and rel */
     int64_t trace_capacity;
     uint64_t map_key;        /* see solver_set_map_key */
     struct op_record record; /* owns: the device operations of a run with a fixed number of steps */
