@@ -3,6 +3,7 @@
 #include "bench_machine.h"
 #include "bench_memory.h"
 #include "bench_report.h"
+#include "bench_runtime.h"
 #include "commands.h"
 #include "device.h"
 #include "options.h"
@@ -14,6 +15,7 @@ static const char usage[] =
     "usage: deq bench train|solve [--config FILE] [--set KEY=VALUE]... [--steps N] [--threads N] "
     "[--device NAME] [--json]\n"
     "       deq bench memory [--set KEY=VALUE]... [--plot FILE] [--threads N] [--json]\n"
+    "       deq bench runtime [--checkpoint FILE]... [OPTION]...\n"
     "       deq bench gradient --checkpoint FILE [OPTION]...\n"
     "\n"
     "Times training steps (train) or segments of evaluation (solve) on random tokens and sets "
@@ -48,7 +50,7 @@ static const char usage[] =
     "      --threads N      processor threads (default: all)\n"
     "      --json           one JSON object: rows[], reduction_vs_trellis70,\n"
     "                       reduction_vs_transformer16 and 18, variation_10_to_200\n"
-    "\n" BENCH_GRADIENT_USAGE;
+    "\n" BENCH_RUNTIME_USAGE "\n" BENCH_GRADIENT_USAGE;
 
 enum {
     OPT_CONFIG = 256,
@@ -114,7 +116,8 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
     r->what = optind < argc ? argv[optind] : "";
     if (optind + 1 != argc || (strcmp(r->what, "train") != 0 && strcmp(r->what, "solve") != 0))
         return error_set(err, STATUS_USAGE,
-                         "want what to measure: deq bench train, solve, memory or gradient");
+                         "want what to measure: deq bench train, solve, memory, runtime or "
+                         "gradient");
     return STATUS_OK;
 }
 
@@ -162,6 +165,8 @@ static enum status run_command(int argc, char **argv, struct error *err)
 {
     if (argc > 1 && strcmp(argv[1], "memory") == 0)
         return bench_memory(argc - 1, argv + 1, err);
+    if (argc > 1 && strcmp(argv[1], "runtime") == 0)
+        return bench_runtime(argc - 1, argv + 1, err);
     struct request r = {.device = "cpu", .steps = 20};
     struct config config;
     if (argc > 1 && strcmp(argv[1], "gradient") == 0)

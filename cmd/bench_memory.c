@@ -82,22 +82,7 @@ struct table {
 static enum status setting(const struct request *r, const struct method *m, int64_t depth,
                            struct config *c, struct error *err)
 {
-    static const char *const common[] = {"model.d_model=128",
-                                         "model.n_head=4",
-                                         "model.d_inner=512",
-                                         "model.nhid=192",
-                                         "model.nout=64",
-                                         "model.dropout=0",
-                                         "train.batch=8",
-                                         "train.tgt_len=64",
-                                         "train.mem_len=64",
-                                         "train.pretrain_steps=0",
-                                         "solver.forward.stop=fixed",
-                                         "solver.forward.history=5",
-                                         "solver.backward.history=3"};
-    config_defaults(c);
-    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
-        TRY(config_set(c, common[i], err));
+    TRY(bench_width_setting(c, err));
     for (int i = 0; i < r->set_count; i++)
         TRY(config_set(c, r->set[i], err));
     for (int i = 0; i < 4 && m->settings[i] != NULL; i++) {

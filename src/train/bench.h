@@ -30,19 +30,33 @@ struct bench_step_result {
     int64_t steps;
 };
 
+/* A model with all that a step needs, of a resolved configuration, on Zipf-like random tokens.
+ * Several may live side by side, so that their steps can alternate. */
+struct bench;
+
+/* `train`: training steps, in the configuration's `accumulate` parts; else evaluation: segments of
+ * the training's batch and length, solved as solver.forward says, and scored. Freed with
+ * bench_close. */
+enum status bench_open(struct bench **out, struct backend *be, const struct config *config,
+                       bool train, struct error *err);
+void bench_close(struct bench *b);
+/* Steps until the segment memory is full and the caches are warm. */
+enum status bench_warm(struct bench *b, struct error *err);
+enum status bench_step(struct bench *b, double *seconds, struct error *err);
+const struct model *bench_model(const struct bench *b);
+
+/* Sorts them; the middle one. count >= 1. */
+double bench_median(double *times, int64_t count);
+
 /* Called between steps, to measure something else in the same run. */
 typedef void (*bench_between_fn)(void *ctx);
 
-/* Some steps to fill memory and caches, then `steps` timed ones, of a resolved configuration on
- * Zipf-like random tokens. */
+/* One such model: warmed, then `steps` timed steps, with all that there is to say about them. */
 typedef enum status bench_fn(struct backend *be, const struct config *config, int64_t steps,
                              bench_between_fn between, void *ctx, struct bench_step_result *result,
                              struct error *err);
-/* Training steps, in the configuration's `accumulate` parts. */
 bench_fn bench_train;
-/* Evaluation: segments of the training's batch and length, solved as solver.forward says, and
- * scored. */
-bench_fn bench_solve;
+bench_fn bench_solve; /* evaluation */
 
 /* The setting of model-spec 14, at which the published code was measured: width 256, 8 heads,
  * inner width 1024, 64 positions and 64 of memory, 8 streams, 10,000 words, Broyden with limits
@@ -50,6 +64,9 @@ bench_fn bench_solve;
  * forward; 12 products with J^T backward, where the first value is known without one. Not resolved
  * yet, so that keys can be changed. */
 enum status bench_train_setting(struct config *config, struct error *err);
+/* What methods are compared at, each with keys of its own: width 128, 4 heads, inner width 512,
+ * trellis 192 + 64, 8 streams of 64 positions and 64 of memory, fixed numbers of evaluations. */
+enum status bench_width_setting(struct config *config, struct error *err);
 
 const char *bench_phase_text(enum bench_phase phase);
 

@@ -8,6 +8,24 @@ setup_file()
     export small
 }
 
+# A training of a few steps: tiny_run FOLDER [OPTION]...
+tiny_run()
+{
+    awk 'BEGIN { srand(7); for (i = 0; i < 300; i++) { line = ""
+        for (j = 0; j < 9; j++) line = line " w" int(rand() * rand() * 20); print line } }' \
+        > "$BATS_TEST_TMPDIR/text"
+    "$DEQ" tokenize --train "$BATS_TEST_TMPDIR/text" --valid "$BATS_TEST_TMPDIR/text" \
+        --out "$BATS_TEST_TMPDIR/data" --force
+    cat > "$BATS_TEST_TMPDIR/tiny.json" <<END
+{ "data": { "dir": "$BATS_TEST_TMPDIR/data" },
+  "model": { "d_model": 16, "n_head": 2, "d_inner": 32, "init_std": 0.1 },
+  "train": { "steps": 4, "batch": 4, "tgt_len": 12, "mem_len": 8, "warmup_steps": 4, "lr": 5e-3,
+             "pretrain_steps": 2, "eval_every": 0, "checkpoint_every": 0 },
+  "eval": { "batch": 2, "tgt_len": 12, "mem_len": 8, "max_iter": 12 } }
+END
+    "$DEQ" train -q --config "$BATS_TEST_TMPDIR/tiny.json" --out "$@"
+}
+
 @test "bench train: one JSON object with the machine's rates and every operation" {
     line=$("$DEQ" bench train $small --steps 2 --json | tail -1)
     for key in tokens_per_s sgemm_gflops bandwidth_gbytes_per_s gemm_fraction peak_bytes \
@@ -34,19 +52,7 @@ setup_file()
 }
 
 @test "bench gradient: the reference agrees with itself, a poor way does not" {
-    awk 'BEGIN { srand(7); for (i = 0; i < 300; i++) { line = ""
-        for (j = 0; j < 9; j++) line = line " w" int(rand() * rand() * 20); print line } }' \
-        > "$BATS_TEST_TMPDIR/text"
-    "$DEQ" tokenize --train "$BATS_TEST_TMPDIR/text" --valid "$BATS_TEST_TMPDIR/text" \
-        --out "$BATS_TEST_TMPDIR/data"
-    cat > "$BATS_TEST_TMPDIR/tiny.json" <<END
-{ "data": { "dir": "$BATS_TEST_TMPDIR/data" },
-  "model": { "d_model": 16, "n_head": 2, "d_inner": 32, "init_std": 0.1 },
-  "train": { "steps": 4, "batch": 4, "tgt_len": 12, "mem_len": 8, "warmup_steps": 4, "lr": 5e-3,
-             "pretrain_steps": 2, "eval_every": 0, "checkpoint_every": 0 },
-  "eval": { "batch": 2, "tgt_len": 12, "mem_len": 8, "max_iter": 12 } }
-END
-    "$DEQ" train -q --config "$BATS_TEST_TMPDIR/tiny.json" --out "$BATS_TEST_TMPDIR/run"
+    tiny_run "$BATS_TEST_TMPDIR/run"
     line=$("$DEQ" bench gradient --checkpoint "$BATS_TEST_TMPDIR/run/last.bin" --segments 1 \
         --tight-forward --json | tail -1)
     cosine() { sed "s/.*\"name\":\"$1\",\"cosine\":\([0-9.e-]*\).*/\1/" <<< "$line"; }
@@ -54,6 +60,35 @@ END
     awk "BEGIN { exit !($(cosine "one-step") < $(cosine "implicit, anderson token, 4")) }"
     [[ "$line" == *'"name":"reference: implicit, to 3e-6","cosine":1,"error":0,'* ]]
     [[ "$line" != *null* ]]
+}
+
+@test "bench runtime: every network beside the first of its kind" {
+    line=$("$DEQ" bench runtime $small --set model.nhid=16 --set model.nout=8 --steps 1 --json |
+        tail -1)
+    [ "$(grep -o '"name":' <<< "$line" | wc -l)" -eq 9 ]
+    [ "$(grep -o '"train_ratio":1,' <<< "$line" | wc -l)" -eq 2 ]
+    [[ "$line" == *'"name":"trellis, 70 layers","measure":"trellis, 70 layers",'*'"layers":70,'* ]]
+    [[ "$line" == *'"name":"deq-trellis, published","measure":"trellis, 70 layers",'* ]]
+    [[ "$line" == *'"forward_evaluations":13,"backward_evaluations":12,"eval_evaluations":13,'* ]]
+    [[ "$line" != *null* ]]
+    run "$DEQ" bench runtime $small --set model.nhid=16 --set model.nout=8 --steps 1
+    [[ "$output" == *"transformer, 18 layers"*"deq-trellis"* ]]
+}
+
+@test "bench runtime: trained networks on their data, with their perplexities" {
+    tiny_run "$BATS_TEST_TMPDIR/deq"
+    tiny_run "$BATS_TEST_TMPDIR/layers" --set model.layers=3
+    line=$("$DEQ" bench runtime --checkpoint "$BATS_TEST_TMPDIR/layers/last.bin" \
+        --checkpoint "$BATS_TEST_TMPDIR/deq/last.bin" --steps 2 --json | tail -1)
+    ppl() { sed 's/.*"ppl":\([0-9.]*\).*/\1/'; }
+    evaluated=$("$DEQ" eval "$BATS_TEST_TMPDIR/deq/last.bin" --json | tail -1 | ppl)
+    [ "$(ppl <<< "$line")" = "$evaluated" ]
+    [[ "$line" == *'"layers":3,"forward_evaluations":3,"backward_evaluations":3,'* ]]
+    [[ "$line" == *'"layers":0,"forward_evaluations":10,'*'"eval_evaluations":12,'* ]]
+    # what was measured is not changed
+    [ "$("$DEQ" eval "$BATS_TEST_TMPDIR/deq/last.bin" --json | tail -1 | ppl)" = "$evaluated" ]
+    run "$DEQ" bench runtime --checkpoint "$BATS_TEST_TMPDIR/none.bin"
+    [ "$status" -eq 66 ]
 }
 
 @test "bench refuses what it does not know" {

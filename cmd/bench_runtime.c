@@ -1,0 +1,262 @@
+#include "bench_runtime.h"
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "device.h"
+#include "options.h"
+#include "train/bench.h"
+#include "train/runtime_bench.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    OPT_CHECKPOINT = 256,
+    OPT_SPLIT,
+    OPT_SET,
+    OPT_STEPS,
+    OPT_THREADS,
+    OPT_DEVICE,
+    OPT_JSON,
+    MAX_SET = 64,
+    MAX_ROWS = 16,
+    MAX_THREADS = 4096,
+    MAX_STEPS = 100000
+};
+
+static const struct option known_options[] = {
+    {"checkpoint", required_argument, NULL, OPT_CHECKPOINT},
+    {"split", required_argument, NULL, OPT_SPLIT},
+    {"set", required_argument, NULL, OPT_SET},
+    {"steps", required_argument, NULL, OPT_STEPS},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"device", required_argument, NULL, OPT_DEVICE},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+struct request {
+    const char *checkpoint[MAX_ROWS], *set[MAX_SET], *device;
+    int checkpoint_count, set_count;
+    struct runtime_options how;
+    int64_t threads;
+    bool json;
+};
+
+/* A row is compared with the last `first` row at or before it. */
+struct line {
+    const char *name;
+    bool first;
+    const char *settings[12]; /* up to NULL */
+};
+
+#define PUBLISHED                                                                                \
+    "solver.forward.method=broyden", "solver.forward.scope=batch", "solver.forward.max_iter=13", \
+        "solver.forward.history=11", "solver.backward.method=broyden",                           \
+        "solver.backward.scope=batch", "solver.backward.stop=fixed",                             \
+        "solver.backward.max_iter=12", "solver.backward.history=11"
+#define TRELLIS "model.cell=trellis"
+#define UNTIED "model.tie_layers=false", "model.wnorm=false"
+
+static const struct line lines[] = {
+    {"transformer, 18 layers", true, {"model.layers=18", UNTIED}},
+    {"transformer, 16 layers", false, {"model.layers=16", UNTIED}},
+    {"transformer tied, 10 layers", false, {"model.layers=10"}},
+    {"deq-transformer", false, {NULL}},
+    {"deq-transformer, published", false, {PUBLISHED}},
+    {"trellis, 70 layers", true, {TRELLIS, "model.layers=70"}},
+    {"trellis, 10 layers", false, {TRELLIS, "model.layers=10"}},
+    {"deq-trellis", false, {TRELLIS}},
+    {"deq-trellis, published", false, {TRELLIS, PUBLISHED}},
+};
+enum { LINES = sizeof lines / sizeof *lines };
+
+static enum status take_option(struct request *r, int option, struct error *err)
+{
+    switch (option) {
+    case OPT_CHECKPOINT:
+        if (r->checkpoint_count == MAX_ROWS)
+            return error_set(err, STATUS_USAGE, "--checkpoint: at most %d times", MAX_ROWS);
+        r->checkpoint[r->checkpoint_count++] = optarg;
+        return STATUS_OK;
+    case OPT_SPLIT:
+        r->how.split = optarg;
+        if (strcmp(optarg, "valid") != 0 && strcmp(optarg, "test") != 0 &&
+            strcmp(optarg, "train") != 0)
+            return error_set(err, STATUS_USAGE, "--split: want valid, test or train, got \"%s\"",
+                             optarg);
+        return STATUS_OK;
+    case OPT_SET:
+        if (r->set_count == MAX_SET)
+            return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
+        r->set[r->set_count++] = optarg;
+        return STATUS_OK;
+    case OPT_STEPS:
+        return options_int("--steps", optarg, 1, MAX_STEPS, &r->how.steps, err);
+    case OPT_THREADS:
+        return options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err);
+    case OPT_DEVICE:
+        r->device = optarg;
+        return STATUS_OK;
+    default:
+        r->json = true;
+        return STATUS_OK;
+    }
+}
+
+static enum status parse(struct request *r, int argc, char **argv, struct error *err)
+{
+    int option;
+    options_start();
+    while ((option = getopt_long(argc, argv, ":h", known_options, NULL)) != -1) {
+        if (option == '?' || option == ':')
+            return options_refuse(option, argv, known_options, err);
+        TRY(take_option(r, option, err));
+    }
+    if (optind < argc)
+        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[optind]);
+    return STATUS_OK;
+}
+
+static enum status setting(const struct request *r, const struct line *line, struct config *c,
+                           struct error *err)
+{
+    enum { WORDS = 2000 };
+    TRY(bench_width_setting(c, err));
+    for (int i = 0; line->settings[i] != NULL; i++)
+        TRY(config_set(c, line->settings[i], err));
+    for (int i = 0; i < r->set_count; i++)
+        TRY(config_set(c, r->set[i], err));
+    return config_resolve(c, c->model.vocab_size > 0 ? c->model.vocab_size : WORDS, err);
+}
+
+static enum status untrained(struct backend *be, const struct request *r, struct runtime_row *rows,
+                             struct error *err)
+{
+    struct config *configs = NULL;
+    TRY(mem_alloc((void **)&configs, LINES, sizeof *configs, err));
+    enum status status = STATUS_OK;
+    for (int i = 0; i < LINES && status == STATUS_OK; i++)
+        status = setting(r, &lines[i], &configs[i], err);
+    if (status == STATUS_OK)
+        status = runtime_untrained(be, configs, LINES, &r->how, rows, err);
+    mem_free(configs);
+    return status;
+}
+
+/* --- the result --------------------------------------------------------------------------------
+ */
+
+struct table {
+    const struct request *request;
+    const struct runtime_row *rows;
+    int count;
+};
+
+static const char *name_of(const struct table *t, int i)
+{
+    return t->request->checkpoint_count > 0 ? t->request->checkpoint[i] : lines[i].name;
+}
+
+static const struct runtime_row *first_of(const struct table *t, int i)
+{
+    if (t->request->checkpoint_count > 0)
+        return &t->rows[0];
+    while (!lines[i].first)
+        i--;
+    return &t->rows[i];
+}
+
+static double train_per_token(const struct runtime_row *r)
+{
+    return r->train_seconds / (double)r->tokens;
+}
+
+static double train_ratio(const struct table *t, int i)
+{
+    return train_per_token(&t->rows[i]) / train_per_token(first_of(t, i));
+}
+
+static double eval_ratio(const struct table *t, int i)
+{
+    return first_of(t, i)->eval_tokens_per_s / t->rows[i].eval_tokens_per_s;
+}
+
+static enum status print_json(const struct table *t, struct error *err)
+{
+    struct json_writer w;
+    char *text = NULL;
+    json_write_begin(&w, false);
+    json_write_object(&w, NULL);
+    json_write_string(&w, "bench", "runtime");
+    json_write_array(&w, "rows");
+    for (int i = 0; i < t->count; i++) {
+        const struct runtime_row *r = &t->rows[i];
+        json_write_object(&w, NULL);
+        json_write_string(&w, "name", name_of(t, i));
+        json_write_string(&w, "measure", name_of(t, (int)(first_of(t, i) - t->rows)));
+        json_write_int(&w, "parameters", r->parameters);
+        json_write_int(&w, "layers", r->layers);
+        json_write_real(&w, "forward_evaluations", r->forward);
+        json_write_real(&w, "backward_evaluations", r->backward);
+        json_write_real(&w, "eval_evaluations", r->eval_forward);
+        json_write_real(&w, "train_step_seconds", r->train_seconds);
+        json_write_real(&w, "train_tokens_per_s", 1 / train_per_token(r));
+        json_write_real(&w, "train_ratio", train_ratio(t, i));
+        json_write_real(&w, "eval_tokens_per_s", r->eval_tokens_per_s);
+        json_write_real(&w, "eval_ratio", eval_ratio(t, i));
+        if (isfinite(r->ppl)) {
+            json_write_real(&w, "ppl", r->ppl);
+            json_write_int(&w, "steps", r->steps);
+            json_write_real(&w, "run_seconds", 3600 * r->run_hours);
+        }
+        json_write_end(&w);
+    }
+    json_write_end(&w);
+    json_write_end(&w);
+    TRY(json_write_finish(&w, &text, err));
+    puts(text);
+    mem_free(text);
+    return STATUS_OK;
+}
+
+static void print_table(const struct table *t)
+{
+    bool trained = t->request->checkpoint_count > 0;
+    printf("%-30s %11s %6s %8s %8s %9s %9s %6s %9s %6s%s\n", "", "parameters", "layers", "forward",
+           "backward", "ms/step", "tokens/s", "ratio", "eval t/s", "ratio",
+           trained ? "      ppl   steps" : "");
+    for (int i = 0; i < t->count; i++) {
+        const struct runtime_row *r = &t->rows[i];
+        printf("%-30s %11lld %6lld %8.1f %8.1f %9.1f %9.0f %6.2f %9.0f %6.2f", name_of(t, i),
+               (long long)r->parameters, (long long)r->layers, r->forward, r->backward,
+               1e3 * r->train_seconds, 1 / train_per_token(r), train_ratio(t, i),
+               r->eval_tokens_per_s, eval_ratio(t, i));
+        if (trained)
+            printf(" %8.3f %7lld", r->ppl, (long long)r->steps);
+        putchar('\n');
+    }
+}
+
+enum status bench_runtime(int argc, char **argv, struct error *err)
+{
+    struct request r = {.device = "cpu", .how = {.steps = 20, .split = "valid"}};
+    struct runtime_row rows[MAX_ROWS];
+    struct backend be = {0};
+    TRY(parse(&r, argc, argv, err));
+    TRY(device_open(&be, r.device, (int)r.threads, err));
+    enum status status = r.checkpoint_count > 0
+                             ? runtime_trained(&be, r.checkpoint, r.checkpoint_count, r.set,
+                                               r.set_count, &r.how, rows, err)
+                             : untrained(&be, &r, rows, err);
+    backend_close(&be);
+    if (status != STATUS_OK)
+        return status;
+    struct table t = {&r, rows, r.checkpoint_count > 0 ? r.checkpoint_count : LINES};
+    if (r.json)
+        return print_json(&t, err);
+    print_table(&t);
+    return STATUS_OK;
+}
