@@ -1,5 +1,6 @@
 /* deq bench: how fast, and how near to what the machine can do. */
 #include "bench_gradient.h"
+#include "bench_growth.h"
 #include "bench_machine.h"
 #include "bench_memory.h"
 #include "bench_report.h"
@@ -16,6 +17,7 @@ static const char usage[] =
     "[--device NAME] [--json]\n"
     "       deq bench memory [--set KEY=VALUE]... [--plot FILE] [--threads N] [--json]\n"
     "       deq bench runtime [--checkpoint FILE]... [OPTION]...\n"
+    "       deq bench growth [OPTION]...\n"
     "       deq bench gradient --checkpoint FILE [OPTION]...\n"
     "\n"
     "Times training steps (train) or segments of evaluation (solve) on random tokens and sets "
@@ -50,7 +52,7 @@ static const char usage[] =
     "      --threads N      processor threads (default: all)\n"
     "      --json           one JSON object: rows[], reduction_vs_trellis70,\n"
     "                       reduction_vs_transformer16 and 18, variation_10_to_200\n"
-    "\n" BENCH_RUNTIME_USAGE "\n" BENCH_GRADIENT_USAGE;
+    "\n" BENCH_RUNTIME_USAGE "\n" BENCH_GROWTH_USAGE "\n" BENCH_GRADIENT_USAGE;
 
 enum {
     OPT_CONFIG = 256,
@@ -116,8 +118,8 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
     r->what = optind < argc ? argv[optind] : "";
     if (optind + 1 != argc || (strcmp(r->what, "train") != 0 && strcmp(r->what, "solve") != 0))
         return error_set(err, STATUS_USAGE,
-                         "want what to measure: deq bench train, solve, memory, runtime or "
-                         "gradient");
+                         "want what to measure: deq bench train, solve, memory, runtime, growth "
+                         "or gradient");
     return STATUS_OK;
 }
 
@@ -161,16 +163,23 @@ out:
     return status;
 }
 
+static const struct {
+    const char *name;
+    enum status (*run)(int argc, char **argv, struct error *err);
+} others[] = {
+    {"memory", bench_memory},
+    {"runtime", bench_runtime},
+    {"growth", bench_growth},
+    {"gradient", bench_gradient_run},
+};
+
 static enum status run_command(int argc, char **argv, struct error *err)
 {
-    if (argc > 1 && strcmp(argv[1], "memory") == 0)
-        return bench_memory(argc - 1, argv + 1, err);
-    if (argc > 1 && strcmp(argv[1], "runtime") == 0)
-        return bench_runtime(argc - 1, argv + 1, err);
+    for (size_t i = 0; argc > 1 && i < sizeof others / sizeof *others; i++)
+        if (strcmp(argv[1], others[i].name) == 0)
+            return others[i].run(argc - 1, argv + 1, err);
     struct request r = {.device = "cpu", .steps = 20};
     struct config config;
-    if (argc > 1 && strcmp(argv[1], "gradient") == 0)
-        return bench_gradient_run(argc - 1, argv + 1, err);
     TRY(parse(&r, argc, argv, err));
     TRY(load(&r, &config, err));
     TRY(machine_restart_if_unfair(err));

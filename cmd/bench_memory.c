@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "device.h"
 #include "options.h"
+#include "plot.h"
 #include "train/bench.h"
 
 #include <errno.h>
@@ -277,29 +278,11 @@ static void print_summary(const struct table *t)
 
 /* --- the plot --------------------------------------------------------------------------------- */
 
-static enum status plot_kind(const char *path, const char **terminal, struct error *err)
-{
-    size_t n = strlen(path);
-    if (n > 4 && strcmp(path + n - 4, ".png") == 0)
-        *terminal = "pngcairo size 900,600";
-    else if (n > 4 && strcmp(path + n - 4, ".svg") == 0)
-        *terminal = "svg size 900,600";
-    else
-        return error_set(err, STATUS_USAGE, "--plot: want FILE.png or FILE.svg, got \"%s\"", path);
-    return STATUS_OK;
-}
-
 static enum status draw(const struct table *t, const char *path, struct error *err)
 {
-    const char *terminal;
-    TRY(plot_kind(path, &terminal, err));
-    FILE *g = popen("gnuplot", "w");
-    if (g == NULL)
-        return error_set(err, STATUS_DEVICE, "cannot start gnuplot: %s", strerror(errno));
-    fprintf(g, "set terminal %s\nset output '", terminal);
-    for (const char *c = path; *c != '\0'; c++)
-        fprintf(g, *c == '\'' ? "''" : "%c", *c);
-    fprintf(g, "'\nset logscale xy\nset key outside below\nset grid\n"
+    FILE *g;
+    TRY(plot_begin(&g, path, 900, 600, err));
+    fprintf(g, "set logscale xy\nset key outside below\nset grid\n"
                "set xlabel 'layers, or evaluations of f'\n"
                "set ylabel 'activations and solver, MiB'\n");
     size_t count = sizeof methods / sizeof *methods;
@@ -312,20 +295,13 @@ static enum status draw(const struct table *t, const char *path, struct error *e
                 fprintf(g, "%lld %.6f\n", (long long)t->row[i].depth, own(&t->row[i]) / 1048576);
         fprintf(g, "e\n");
     }
-    int code = pclose(g);
-    if (code != 0)
-        return error_set(err, STATUS_DEVICE,
-                         "%s: gnuplot did not draw it (exit %d): is it installed? "
-                         "scripts/deps.sh plot",
-                         path, WIFEXITED(code) ? WEXITSTATUS(code) : -1);
-    return STATUS_OK;
+    return plot_end(g, path, err);
 }
 
 /* --- the command ------------------------------------------------------------------------------ */
 
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    const char *terminal;
     int option;
     options_start();
     while ((option = getopt_long(argc, argv, ":h", known_options, NULL)) != -1) {
@@ -337,7 +313,7 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
             break;
         case OPT_PLOT:
             r->plot = optarg;
-            TRY(plot_kind(r->plot, &terminal, err));
+            TRY(plot_check(r->plot, err));
             break;
         case OPT_THREADS:
             TRY(options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err));

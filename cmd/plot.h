@@ -1,0 +1,15 @@
+/* Plots by gnuplot, which is asked for only when one is wanted. */
+#ifndef DEQ_CMD_PLOT_H
+#define DEQ_CMD_PLOT_H
+
+#include "base/status.h"
+#include <stdio.h>
+
+/* STATUS_USAGE unless the name ends with .png or .svg. For the command line, before any work. */
+enum status plot_check(const char *path, struct error *err);
+/* A running gnuplot that draws to `path`, to write commands to. */
+enum status plot_begin(FILE **gnuplot, const char *path, int width, int height, struct error *err);
+/* STATUS_DEVICE if it did not draw. */
+enum status plot_end(FILE *gnuplot, const char *path, struct error *err);
+
+#endif
