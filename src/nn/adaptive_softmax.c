@@ -7,19 +7,31 @@ static int64_t head_size(const struct adaptive_softmax *s)
     return s->clusters.end[1] + s->clusters.count - 1;
 }
 
+static int64_t class_count(const struct adaptive_softmax *s, int i)
+{
+    return i == 0 ? head_size(s) : s->clusters.end[i + 1] - s->clusters.end[i];
+}
+
+/* Every chunk reads a cluster's table, and reads and writes its gradient: 3 numbers for each of its
+ * classes times width. With half as many rows as the table is wide that is no more than the passes
+ * over the logits themselves, in an eighth of the memory that table, gradient and moments take. */
+static int64_t logit_numbers(const struct adaptive_softmax *s, int64_t capacity)
+{
+    int64_t numbers = s->chunk_numbers, most = 0;
+    for (int i = 0; i < s->clusters.count; i++) {
+        int64_t classes = class_count(s, i), rows = (s->clusters.width[i] + 1) / 2;
+        numbers = classes * rows > numbers ? classes * rows : numbers;
+        most = classes * capacity > most ? classes * capacity : most;
+    }
+    return numbers < most ? numbers : most;
+}
+
 enum status adaptive_softmax_create(struct adaptive_softmax *s, struct backend *be,
                                     int64_t capacity, const struct tensor *scratch,
                                     struct error *err)
 {
     enum dtype real = be->ops->real;
-    int64_t widest = head_size(s), e = s->clusters.width[0];
-    for (int i = 1; i < s->clusters.count; i++) {
-        int64_t n = s->clusters.end[i + 1] - s->clusters.end[i];
-        widest = n > widest ? n : widest;
-    }
-    int64_t numbers = s->chunk_numbers > widest ? s->chunk_numbers : widest;
-    if (numbers > widest * capacity)
-        numbers = widest * capacity;
+    int64_t e = s->clusters.width[0], numbers = logit_numbers(s, capacity);
     s->logits_borrowed = scratch->data != NULL && tensor_count(scratch) >= numbers;
     enum memory_part before = op_part(be, PART_LOGITS);
     if (s->logits_borrowed)
@@ -124,7 +136,7 @@ static void cluster_nll(const struct adaptive_softmax *s, struct backend *be, in
                         const struct tensor *dlow)
 {
     int64_t n = low->dim[0];
-    int64_t classes = i == 0 ? head_size(s) : s->clusters.end[i + 1] - s->clusters.end[i];
+    int64_t classes = class_count(s, i);
     int64_t chunk = tensor_count(&s->logits) / classes;
     for (int64_t at = 0; at < n; at += chunk) {
         int64_t rows = n - at < chunk ? n - at : chunk;

@@ -91,6 +91,26 @@ END
     [ "$status" -eq 66 ]
 }
 
+@test "bench growth: exponents beside those of the arithmetic" {
+    line=$("$DEQ" bench growth --set train.batch=4 --set train.tgt_len=32 --set train.mem_len=4 \
+        --set model.vocab_size=50 --set solver.forward.max_iter=2 \
+        --set solver.backward.max_iter=1 --steps 1 --json | tail -1)
+    [ "$(grep -o '"growth_time":' <<< "$line" | wc -l)" -eq 20 ]
+    # twice the batch is twice the products; more evaluations need no memory
+    [[ "$line" == *'"name":"batch","points":[{"value":2,'*'"growth_flops":0.9'*'"value":32,'* ]]
+    at_most() # AXIS EXPONENT LIMIT
+    {
+        local points=${line##*"\"name\":\"$1\""}
+        for growth in $(grep -o "\"$2\":[0-9.e-]*" <<< "${points%%'"name":'*}" | cut -d: -f2); do
+            awk "BEGIN { exit !($growth <= $3) }" || return 1
+        done
+    }
+    at_most evaluations growth_memory 0.02
+    # logits in chunks of as few rows as fit a fixed room would let a large vocabulary's tables be
+    # read again and again: 1.3 at the largest
+    at_most vocabulary growth_bytes 1.02
+}
+
 @test "bench refuses what it does not know" {
     run "$DEQ" bench
     [ "$status" -eq 64 ]
