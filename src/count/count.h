@@ -1,6 +1,6 @@
-/* The backend that counts: every operation is checked and booked at the doors (ops.c) as on a real
- * device, and nothing is computed or allocated. Whatever runs on it (the trainer, a solver) shows
- * its calls, floating-point operations, bytes and memory in no time, whatever its size.
+/* The backend that counts: every operation is checked and booked at the doors (ops/ops*.c) as on a
+ * real device, and nothing is computed or allocated. Whatever runs on it (the trainer, a solver)
+ * shows its calls, floating-point operations, bytes and memory in no time, whatever its size.
  *
  * Downloads give ones: residuals do not fall, and no solve ends before its last iteration. */
 #ifndef DEQ_COUNT_COUNT_H

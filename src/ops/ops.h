@@ -13,7 +13,7 @@
  *  - Nothing returns a number to the host but `download`, the only synchronisation; it is counted.
  *  - Operations do not fail one by one: a device fault is latched with the operation's name and
  *    reported by backend_check.
- * Call the op_* functions (ops.c), not the table: they check shapes with assert and keep the
+ * Call the op_* functions (ops*.c), not the table: they check shapes with assert and keep the
  * counts of calls, seconds, floating-point operations and bytes.
  */
 #ifndef DEQ_OPS_OPS_H
