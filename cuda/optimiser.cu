@@ -57,9 +57,11 @@ struct adam_args {
     float *w, *m, *v;
     const float *g;
     const double *norm2;
+    const uint8_t *decays; /* NULL: all */
     int64_t packs;
     double clip;
-    float b1, b2, c1, c2, eps, rate, v_scale, keep;
+    float b1, b2, c1, c2, eps, rate, v_scale;
+    float keep, pull; /* of numbers that decay: decoupled or coupled */
 };
 
 template <int V> __global__ void k_adam(adam_args p)
@@ -71,12 +73,14 @@ template <int V> __global__ void k_adam(adam_args p)
     for (int64_t i = flat_index(); i < p.packs; i += flat_stride()) {
         pack<V> w = load_pack<V>(p.w + i * V), g = load_pack<V>(p.g + i * V);
         pack<V> m = load_pack<V>(p.m + i * V), v = load_pack<V>(p.v + i * V);
+        bool decays = p.decays == NULL || p.decays[i * V / ADAM_BLOCK] != 0;
+        float keep = decays ? p.keep : 1.0f, pull = decays ? p.pull : 0.0f;
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            float grad = scale * g.x[k];
+            float grad = scale * g.x[k] + pull * w.x[k];
             m.x[k] = p.b1 * m.x[k] + p.c1 * grad;
             v.x[k] = p.b2 * v.x[k] + p.c2 * grad * grad;
-            w.x[k] = p.keep * w.x[k] - p.rate * m.x[k] / (sqrtf(v.x[k]) * p.v_scale + p.eps);
+            w.x[k] = keep * w.x[k] - p.rate * m.x[k] / (sqrtf(v.x[k]) * p.v_scale + p.eps);
         }
         store_pack<V>(p.m + i * V, m);
         store_pack<V>(p.v + i * V, v);
@@ -103,7 +107,9 @@ void cuda_adam(struct backend *be, const struct adam *p)
     a.eps = (float)p->eps;
     a.rate = (float)(p->lr / (1 - pow(p->beta1, (double)p->step)));
     a.v_scale = (float)(1 / sqrt(1 - pow(p->beta2, (double)p->step)));
-    a.keep = (float)(1 - p->lr * p->decay);
+    a.keep = p->coupled ? 1.0f : (float)(1 - p->lr * p->decay);
+    a.pull = p->coupled ? (float)p->decay : 0.0f;
+    a.decays = static_cast<const uint8_t *>(p->decays.data);
     int vec = VEC_OF(count, a.w, a.m, a.v, a.g);
     a.packs = count / vec;
     unsigned blocks = flat_blocks(count, vec);

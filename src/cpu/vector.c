@@ -210,14 +210,21 @@ void cpu_adam(struct backend *be, const struct adam *p)
     float c1 = (float)(1 - p->beta1), c2 = (float)(1 - p->beta2);
     float rate = (float)(p->lr / (1 - pow(p->beta1, (double)p->step)));
     float v_scale = (float)(1 / sqrt(1 - pow(p->beta2, (double)p->step)));
-    float keep = (float)(1 - p->lr * p->decay);
     float *w = cpu_f32(&p->w), *m = cpu_f32(&p->m), *v = cpu_f32(&p->v);
     const float *gd = cpu_f32(&p->g);
-#pragma omp parallel for simd schedule(static) num_threads(be->threads) if (cpu_worth(count))
-    for (int64_t i = 0; i < count; i++) {
-        float g = scale * gd[i];
-        m[i] = b1 * m[i] + c1 * g;
-        v[i] = b2 * v[i] + c2 * g * g;
-        w[i] = keep * w[i] - rate * m[i] / (sqrtf(v[i]) * v_scale + eps);
+    const uint8_t *decays = p->decays.data;
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(count))
+    for (int64_t first = 0; first < count; first += ADAM_BLOCK) {
+        int64_t end = count - first < ADAM_BLOCK ? count : first + ADAM_BLOCK;
+        double decay = decays == NULL || decays[first / ADAM_BLOCK] ? p->decay : 0;
+        float keep = p->coupled ? 1 : (float)(1 - p->lr * decay);
+        float pull = p->coupled ? (float)decay : 0;
+#pragma omp simd
+        for (int64_t i = first; i < end; i++) {
+            float g = scale * gd[i] + pull * w[i];
+            m[i] = b1 * m[i] + c1 * g;
+            v[i] = b2 * v[i] + c2 * g * g;
+            w[i] = keep * w[i] - rate * m[i] / (sqrtf(v[i]) * v_scale + eps);
+        }
     }
 }

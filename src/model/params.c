@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PARAM_ALIGN = 16 }; /* numbers: each parameter starts on a vector boundary */
+/* Numbers: each parameter starts on a vector boundary, and on a block that decays or does not. */
+enum { PARAM_ALIGN = ADAM_BLOCK };
 
 void params_init(struct params *p, struct backend *be)
 {

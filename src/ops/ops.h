@@ -270,15 +270,21 @@ struct row_combine {
     double a, b, c, c2;
 };
 
+/* Numbers in a row that decay alike, see struct adam. */
+enum { ADAM_BLOCK = 16 };
+
 /* One Adam or AdamW update (Kingma & Ba 2015; Loshchilov & Hutter 2019) over flat arrays.
  * The gradient is first scaled by min(1, clip / (sqrt(norm2) + 1e-6)) (clip 0: not). If norm2 is
  * not finite nothing changes. g itself is left as it is. `step` counts from 1. `decay` is
- * decoupled: w -= lr * decay * w with the old w. */
+ * decoupled, w -= lr * decay * w with the old w, or, if `coupled`, a term decay * w of the scaled
+ * gradient. It holds for the blocks of ADAM_BLOCK numbers whose entry in `decays` is not 0. */
 struct adam {
     struct tensor w, g, m, v; /* [n] */
     struct tensor norm2;      /* F64 [1] squared global norm of the gradient */
     double lr, beta1, beta2, eps, decay, clip;
     int64_t step;
+    struct tensor decays; /* U8 [n / ADAM_BLOCK rounded up], or NULL: all */
+    bool coupled;
 };
 
 /* A run of operations that comes again and again with the same arguments. Starts as zeros; its

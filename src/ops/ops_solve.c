@@ -140,5 +140,8 @@ void op_adam(struct backend *be, const struct adam *p)
     check_count(be, &p->m, n);
     check_count(be, &p->v, n);
     assert(p->norm2.dtype == DTYPE_F64 && tensor_count(&p->norm2) == 1 && p->step >= 1);
+    assert(p->decays.data == NULL ||
+           (p->decays.dtype == DTYPE_U8 &&
+            tensor_count(&p->decays) == (n + ADAM_BLOCK - 1) / ADAM_BLOCK));
     BOOK(OP_adam, 0, 7 * bytes_of(&p->w), be->ops->adam(be, p));
 }

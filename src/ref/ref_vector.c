@@ -132,11 +132,13 @@ void ref_adam(struct backend *be, const struct adam *p)
     double scale = p->clip == 0 ? 1 : fmin(1, p->clip / (sqrt(norm2) + 1e-6));
     double *w = ref_real(&p->w), *m = ref_real(&p->m), *v = ref_real(&p->v);
     double m_bias = 1 - pow(p->beta1, (double)p->step), v_bias = 1 - pow(p->beta2, (double)p->step);
+    const uint8_t *decays = p->decays.data;
     for (int64_t i = 0; i < tensor_count(&p->w); i++) {
-        double g = scale * ref_real(&p->g)[i];
+        double decay = decays == NULL || decays[i / ADAM_BLOCK] ? p->decay : 0;
+        double g = scale * ref_real(&p->g)[i] + (p->coupled ? decay * w[i] : 0);
         m[i] = p->beta1 * m[i] + (1 - p->beta1) * g;
         v[i] = p->beta2 * v[i] + (1 - p->beta2) * g * g;
         double update = m[i] / m_bias / (sqrt(v[i] / v_bias) + p->eps);
-        w[i] -= p->lr * (update + p->decay * w[i]);
+        w[i] -= p->lr * (update + (p->coupled ? 0 : decay * w[i]));
     }
 }

@@ -17,6 +17,7 @@ struct optimizer {
     bool sharded;
     struct tensor m, v;   /* owns: first and second moments, [total] or, sharded, of own parts */
     struct tensor norm2;  /* owns: F64 [1] */
+    struct tensor decays; /* owns: U8 [total / ADAM_BLOCK], see struct adam; data NULL: no decay */
     double *norms;        /* owns: [ranks] */
     bool decoupled_decay; /* AdamW */
     double beta1, beta2, eps, decay, clip;
@@ -36,7 +37,9 @@ bool optimizer_piece(const struct optimizer *o, int64_t index, struct dist_part 
 
 /* All ranks. One update with the gradients in params->g, where each rank's own parts are the sums
  * over the ranks. *norm receives their global norm before clipping; if
- * it is not finite no weight is changed and the update does not count. Synchronises once. */
+ * it is not finite no weight is changed and the update does not count. One operation for the norm
+ * and one for the update, for each piece of the flat arrays; reads back once, at the end (with
+ * several ranks, or coupled decay of aliased parameters, after the norm). */
 void optimizer_step(struct optimizer *o, double lr, double *norm);
 
 #endif

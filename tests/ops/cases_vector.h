@@ -317,6 +317,7 @@ static inline void case_sum_squares(struct suite *s)
 struct adam_setup {
     double decay, clip, norm2;
     int64_t step;
+    bool by_block, coupled;
 };
 
 /* m and v are convex sums of numbers below 1; the step lr * m / sqrt(v) has relative error of a
@@ -325,15 +326,34 @@ struct adam_setup {
  * that. */
 static inline void adam_one(struct suite *s, int64_t n, const struct adam_setup *a)
 {
-    suite_label(s, "n %lld decay %g clip %g norm2 %g step %lld", (long long)n, a->decay, a->clip,
-                a->norm2, (long long)a->step);
+    suite_label(s, "n %lld decay %g%s%s clip %g norm2 %g step %lld", (long long)n, a->decay,
+                a->by_block ? " by block" : "", a->coupled ? " coupled" : "", a->clip, a->norm2,
+                (long long)a->step);
     struct item *w = real1(s, FILL_RANDOM, n), *g = real1(s, FILL_RANDOM, n);
     struct item *m = real1(s, FILL_RANDOM, n), *v = real1(s, FILL_POSITIVE, n);
     struct item *norm2 = suite_make(s, false, DTYPE_F64, FILL_ZERO, &a->norm2, 1, 1, 1, 1, 1);
+    int64_t blocks = (n + ADAM_BLOCK - 1) / ADAM_BLOCK;
+    double flags[64];
+    for (int64_t k = 0; k < blocks; k++)
+        flags[k] = (double)(k % 3 != 1);
+    struct item *decays = suite_make(s, false, DTYPE_U8, FILL_ZERO, flags, 1, blocks, 1, 1, 1);
     BOTH_SIDES(i)
     {
-        struct adam p = {w->t[i], g->t[i], m->t[i], v->t[i],  norm2->t[i], 0.01,
-                         0.9,     0.999,   1e-8,    a->decay, a->clip,     a->step};
+        struct adam p = {.w = w->t[i],
+                         .g = g->t[i],
+                         .m = m->t[i],
+                         .v = v->t[i],
+                         .norm2 = norm2->t[i],
+                         .lr = 0.01,
+                         .beta1 = 0.9,
+                         .beta2 = 0.999,
+                         .eps = 1e-8,
+                         .decay = a->decay,
+                         .clip = a->clip,
+                         .step = a->step,
+                         .coupled = a->coupled};
+        if (a->by_block)
+            p.decays = decays->t[i];
         op_adam(s->be[i], &p);
     }
     if (isfinite(a->norm2)) {
@@ -348,8 +368,11 @@ static inline void case_adam(struct suite *s)
 {
     const int64_t sizes[] = {0, 1, 31, 32, 33, 1000};
     const struct adam_setup setups[] = {
-        {0, 0, 9, 1},      {0.1, 0, 9, 2},      {0, 0.25, 9, 10}, {0.1, 0.25, 0.01, 5000},
-        {0, 0.25, NAN, 3}, {0, 0, INFINITY, 3}, {0, 1, 0, 1}};
+        {0, 0, 9, 1, false, false},      {0.1, 0, 9, 2, false, false},
+        {0, 0.25, 9, 10, false, false},  {0.1, 0.25, 0.01, 5000, false, false},
+        {0, 0.25, NAN, 3, false, false}, {0, 0, INFINITY, 3, false, false},
+        {0, 1, 0, 1, false, false},      {0.1, 0.25, 9, 7, true, false},
+        {0.1, 0.25, 9, 7, false, true},  {0.1, 0, 9, 3, true, true}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
         for (size_t j = 0; j < sizeof setups / sizeof *setups; j++)
             adam_one(s, sizes[k], &setups[j]);
@@ -362,8 +385,16 @@ static inline void case_adam(struct suite *s)
     struct item *norm2 = suite_make(s, false, DTYPE_F64, FILL_ZERO, &one, 1, 1, 1, 1, 1);
     BOTH_SIDES(i)
     {
-        struct adam p = {t[0]->t[i], t[1]->t[i], t[2]->t[i], t[3]->t[i], norm2->t[i], 0.01,
-                         0.9,        0.999,      1e-8,       0,          0,           7};
+        struct adam p = {.w = t[0]->t[i],
+                         .g = t[1]->t[i],
+                         .m = t[2]->t[i],
+                         .v = t[3]->t[i],
+                         .norm2 = norm2->t[i],
+                         .lr = 0.01,
+                         .beta1 = 0.9,
+                         .beta2 = 0.999,
+                         .eps = 1e-8,
+                         .step = 7};
         op_adam(s->be[i], &p);
     }
     suite_close(s, t[0], "w", NULL, 10);

@@ -187,6 +187,14 @@ static void bad_dropout_mask(struct backend *be, const struct tensor *mask, doub
         ((uint8_t *)mask->data)[4096] ^= 1;
 }
 
+/* Every number decays. */
+static void bad_adam_decay(struct backend *be, const struct adam *p)
+{
+    struct adam q = *p;
+    q.decays.data = NULL;
+    good(be)->adam(be, &q);
+}
+
 /* Steps in spite of a gradient that is not finite. */
 static void bad_adam(struct backend *be, const struct adam *p)
 {
@@ -258,6 +266,7 @@ static void bad_row_dots(struct backend *be, const struct tensor *dots, const st
     X(softmax_xent, bad_softmax_xent, softmax_xent, "nll[")                   \
     X(dropout_mask, bad_dropout_mask, random, "U8 mask[4096 of 4097]")        \
     X(adam, bad_adam, adam, "an input was changed")                           \
+    X(adam, bad_adam_decay, adam, "w[")                                       \
     X(solve_judge, bad_solve_judge, solve_judge, "reason[5 of 12]")           \
     X(anderson_weights, bad_anderson, anderson_weights, "restarts[0 of")      \
     X(row_combine, bad_row_combine, row_combine, "out[")                      \
