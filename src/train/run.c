@@ -139,7 +139,9 @@ static enum status open_log(struct run *run, struct error *err)
     int64_t unreadable = metrics_found(run->log).unreadable;
     if (unreadable > 0)
         run_tell(run, "%s: %lld lines dropped that were damaged", path, (long long)unreadable);
-    return STATUS_OK;
+    /* what a process left that was killed between a save and the removal of older ones */
+    bool numbered = run->trainer.config.train.keep_last > 0;
+    return numbered ? run_remove_old(run, state->step, err) : STATUS_OK;
 }
 
 /* Warns of a tolerance that rounding keeps out of reach: such a solve always uses all its

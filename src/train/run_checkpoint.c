@@ -27,9 +27,7 @@ static enum status also_name(const struct run *run, const char *path, const char
     return snapshot_write(other, &run->image, err);
 }
 
-/* Removes numbered checkpoints but the newest and those kept for good. Later ones than `step`
- * belong to a future that this run will come to, or to nobody: they are left alone. */
-static enum status remove_old(const struct run *run, int64_t step, struct error *err)
+enum status run_remove_old(const struct run *run, int64_t step, struct error *err)
 {
     const struct config_train *c = &run->trainer.config.train;
     char name[64], path[RUN_PATH];
@@ -56,10 +54,10 @@ static enum status write_names(const struct run *run, const struct save_job *job
     run_step_name(step_name, job->step);
     if (job->names & SAVE_STEP)
         names[count++] = step_name;
-    if (job->names & SAVE_LAST)
-        names[count++] = "last.bin";
     if (job->names & SAVE_BEST)
         names[count++] = "best.bin";
+    if (job->names & SAVE_LAST) /* at the end: who goes on from it makes none of the others again */
+        names[count++] = "last.bin";
     TRY(metrics_sync(run->log, err)); /* a log never lacks steps of a checkpoint */
     TRY(run_path(run, path, names[0], err));
     TRY(snapshot_write(path, &run->image, err));
@@ -67,7 +65,7 @@ static enum status write_names(const struct run *run, const struct save_job *job
         TRY(also_name(run, path, names[i], err));
     if (count > 1)
         TRY(atomic_folder_sync(run->options->dir, err));
-    return job->names & SAVE_STEP ? remove_old(run, job->step, err) : STATUS_OK;
+    return job->names & SAVE_STEP ? run_remove_old(run, job->step, err) : STATUS_OK;
 }
 
 /* In the writer's thread. */

@@ -74,6 +74,9 @@ enum status run_open_trainer(struct run *run, struct backend *be, const struct c
 
 /* run_checkpoint.c: plans the copy and starts the writer. */
 enum status run_open_writer(struct run *run, struct error *err);
+/* Removes numbered checkpoints but the newest train.keep_last and those kept for good. Later ones
+ * than `step` belong to a future that this run will come to, or to nobody: they are left alone. */
+enum status run_remove_old(const struct run *run, int64_t step, struct error *err);
 /* All ranks. Copies the state, once the writer is free, and has it written under these names.
  * Errors of the writing come from run_check_saved, run_wait_saved and the next run_save. */
 enum status run_save(struct run *run, unsigned names, struct error *err);

@@ -507,6 +507,8 @@ static void leftovers_of_a_killed_process_go(void **state)
     scratch_write("cut/config.json.tmp-1-0", "{", 1); /* died before it had begun */
     finish("cut", &c);
     scratch_write("cut/last.bin.tmp-1-0", "x", 1);
+    /* died between its last save and the removal of an older one */
+    assert_int_equal(link("cut/step-00000006.bin", "cut/step-00000009.bin"), 0);
     finish("cut", &c);
     finish("whole", &c);
     same_run("whole", "cut");
