@@ -9,10 +9,12 @@
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
 {
     uint64_t length = 0;
-    if (size < sizeof length || seed % 8 == 0)
+    if (size <= sizeof length || seed % 8 == 0)
         return LLVMFuzzerMutate(data, size, max);
     memcpy(&length, data, sizeof length);
     size_t header = length < size - sizeof length ? (size_t)length : size - sizeof length;
+    if (header == 0)
+        return size;
     /* in place: what is behind the header stays where it is said to be */
     size_t changed = LLVMFuzzerMutate(data + sizeof length, header, header);
     memset(data + sizeof length + changed, ' ', header - changed);
