@@ -7,8 +7,8 @@
 #include "bench_runtime.h"
 #include "commands.h"
 #include "device.h"
+#include "load_config.h"
 #include "options.h"
-#include "paths.h"
 
 #include <string.h>
 
@@ -54,69 +54,30 @@ static const char usage[] =
     "                       reduction_vs_transformer16 and 18, variation_10_to_200\n"
     "\n" BENCH_RUNTIME_USAGE "\n" BENCH_GROWTH_USAGE "\n" BENCH_GRADIENT_USAGE;
 
-enum {
-    OPT_CONFIG = 256,
-    OPT_SET,
-    OPT_STEPS,
-    OPT_THREADS,
-    OPT_DEVICE,
-    OPT_JSON,
-    MAX_SET = 64,
-    MAX_THREADS = 4096,
-    MAX_STEPS = 100000
-};
-
-static const struct option known_options[] = {
-    {"config", required_argument, NULL, OPT_CONFIG},
-    {"set", required_argument, NULL, OPT_SET},
-    {"steps", required_argument, NULL, OPT_STEPS},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"device", required_argument, NULL, OPT_DEVICE},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
+enum { MAX_STEPS = 100000 };
 
 struct request {
     const char *what, *config, *device;
-    const char *set[MAX_SET];
-    int set_count;
+    struct option_list set;
     int64_t steps, threads, vocab;
     bool json;
 };
 
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    int option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":h", known_options, NULL)) != -1) {
-        switch (option) {
-        case OPT_CONFIG:
-            r->config = optarg;
-            break;
-        case OPT_SET:
-            if (r->set_count == MAX_SET)
-                return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
-            r->set[r->set_count++] = optarg;
-            break;
-        case OPT_STEPS:
-            TRY(options_int("--steps", optarg, 1, MAX_STEPS, &r->steps, err));
-            break;
-        case OPT_THREADS:
-            TRY(options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err));
-            break;
-        case OPT_DEVICE:
-            r->device = optarg;
-            break;
-        case OPT_JSON:
-            r->json = true;
-            break;
-        default:
-            return options_refuse(option, argv, known_options, err);
-        }
-    }
-    r->what = optind < argc ? argv[optind] : "";
-    if (optind + 1 != argc || (strcmp(r->what, "train") != 0 && strcmp(r->what, "solve") != 0))
+    const struct option_rule rules[] = {
+        OPTION("config", TEXT, &r->config),
+        OPTION("set", LIST, &r->set),
+        OPTION("steps", INT, &r->steps, .min = 1, .max = MAX_STEPS),
+        OPTION("device", TEXT, &r->device),
+        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
+        OPTION("json", FLAG, &r->json),
+        {0},
+    };
+    int operand;
+    TRY(options_read(rules, argc, argv, &operand, err));
+    r->what = operand < argc ? argv[operand] : "";
+    if (operand + 1 != argc || (strcmp(r->what, "train") != 0 && strcmp(r->what, "solve") != 0))
         return error_set(err, STATUS_USAGE,
                          "want what to measure: deq bench train, solve, memory, runtime, growth "
                          "or gradient");
@@ -127,14 +88,12 @@ static enum status load(const struct request *r, struct config *config, struct e
 {
     enum { WORDS = 10000 };
     char path[PATHS_MAX];
-    TRY(bench_train_setting(config, err));
     if (r->config != NULL) {
-        config_defaults(config);
-        TRY(paths_find_config(r->config, path, err));
-        TRY(config_load(config, path, err));
+        TRY(load_config(r->config, &r->set, path, config, err));
+    } else {
+        TRY(bench_train_setting(config, err));
+        TRY(load_config_set(config, &r->set, err));
     }
-    for (int i = 0; i < r->set_count; i++)
-        TRY(config_set(config, r->set[i], err));
     return config_resolve(config, config->model.vocab_size > 0 ? config->model.vocab_size : WORDS,
                           err);
 }

@@ -9,98 +9,42 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    OPT_CHECKPOINT = 256,
-    OPT_DATA,
-    OPT_SPLIT,
-    OPT_SEGMENTS,
-    OPT_TIGHT,
-    OPT_SET,
-    OPT_THREADS,
-    OPT_JSON,
-    MAX_SET = 64,
-    MAX_THREADS = 4096,
-    MAX_SEGMENTS = 10000
-};
-
-static const struct option known_options[] = {
-    {"checkpoint", required_argument, NULL, OPT_CHECKPOINT},
-    {"data", required_argument, NULL, OPT_DATA},
-    {"split", required_argument, NULL, OPT_SPLIT},
-    {"segments", required_argument, NULL, OPT_SEGMENTS},
-    {"tight-forward", no_argument, NULL, OPT_TIGHT},
-    {"set", required_argument, NULL, OPT_SET},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"json", no_argument, NULL, OPT_JSON},
-    {NULL, 0, NULL, 0},
-};
+enum { MAX_SEGMENTS = 10000 };
 
 struct request {
     const char *checkpoint, *data;
     struct gradient_options how;
-    const char *set[MAX_SET];
-    int set_count;
+    struct option_list set;
     int64_t threads;
     bool json;
 };
 
-static enum status take_option(struct request *r, int option, struct error *err)
-{
-    switch (option) {
-    case OPT_CHECKPOINT:
-        r->checkpoint = optarg;
-        return STATUS_OK;
-    case OPT_DATA:
-        r->data = optarg;
-        return STATUS_OK;
-    case OPT_SPLIT:
-        r->how.split = optarg;
-        return STATUS_OK;
-    case OPT_SEGMENTS:
-        return options_int("--segments", optarg, 1, MAX_SEGMENTS, &r->how.segments, err);
-    case OPT_TIGHT:
-        r->how.tight_forward = true;
-        return STATUS_OK;
-    case OPT_SET:
-        if (r->set_count == MAX_SET)
-            return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
-        r->set[r->set_count++] = optarg;
-        return STATUS_OK;
-    case OPT_THREADS:
-        return options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err);
-    default:
-        r->json = true;
-        return STATUS_OK;
-    }
-}
-
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    int option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":", known_options, NULL)) != -1) {
-        if (option == '?' || option == ':')
-            return options_refuse(option, argv, known_options, err);
-        TRY(take_option(r, option, err));
-    }
-    if (optind < argc)
-        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[optind]);
+    const struct option_rule rules[] = {
+        OPTION("checkpoint", TEXT, &r->checkpoint),
+        OPTION("data", TEXT, &r->data),
+        OPTION("split", CHOICE, &r->how.split, .choices = OPTION_SPLITS),
+        OPTION("segments", INT, &r->how.segments, .min = 1, .max = MAX_SEGMENTS),
+        OPTION("tight-forward", FLAG, &r->how.tight_forward),
+        OPTION("set", LIST, &r->set),
+        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
+        OPTION("json", FLAG, &r->json),
+        {0},
+    };
+    TRY(options_read_all(rules, argc, argv, err));
     if (r->checkpoint == NULL)
         return error_set(err, STATUS_USAGE, "want --checkpoint FILE (try deq help bench)");
-    if (strcmp(r->how.split, "train") != 0 && strcmp(r->how.split, "valid") != 0 &&
-        strcmp(r->how.split, "test") != 0)
-        return error_set(err, STATUS_USAGE, "--split: want train, valid or test, got \"%s\"",
-                         r->how.split);
     return STATUS_OK;
 }
 
 static enum status apply(const struct request *r, struct config *config, struct error *err)
 {
-    for (int i = 0; i < r->set_count; i++) {
-        if (strncmp(r->set[i], "model.", 6) == 0)
+    for (int i = 0; i < r->set.count; i++) {
+        if (strncmp(r->set.text[i], "model.", 6) == 0)
             return error_set(err, STATUS_USAGE, "--set %s: the checkpoint's model is what it is",
-                             r->set[i]);
-        TRY(config_set(config, r->set[i], err));
+                             r->set.text[i]);
+        TRY(config_set(config, r->set.text[i], err));
     }
     if (r->data != NULL) {
         if (strlen(r->data) >= sizeof config->data.dir)

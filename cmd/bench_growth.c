@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "device.h"
+#include "load_config.h"
 #include "options.h"
 #include "plot.h"
 #include "train/bench.h"
@@ -11,30 +12,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    OPT_SET = 256,
-    OPT_STEPS,
-    OPT_PLOT,
-    OPT_THREADS,
-    OPT_JSON,
-    MAX_SET = 64,
-    MAX_THREADS = 4096,
-    MAX_STEPS = 100000
-};
-
-static const struct option known_options[] = {
-    {"set", required_argument, NULL, OPT_SET},
-    {"steps", required_argument, NULL, OPT_STEPS},
-    {"plot", required_argument, NULL, OPT_PLOT},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
+enum { MAX_STEPS = 100000 };
 
 struct request {
-    const char *set[MAX_SET], *plot;
-    int set_count;
+    struct option_list set;
+    const char *plot;
     int64_t steps, threads;
     bool json;
 };
@@ -75,8 +57,7 @@ static enum status setting(const struct request *r, const struct axis *axis, int
     enum { WORDS = 2000 };
     TRY(bench_width_setting(c, err));
     TRY(config_set(c, "solver.backward.stop=fixed", err));
-    for (int i = 0; i < r->set_count; i++)
-        TRY(config_set(c, r->set[i], err));
+    TRY(load_config_set(c, &r->set, err));
     for (int i = 0; i < 3 && axis->keys[i].key != NULL; i++) {
         char text[80];
         snprintf(text, sizeof text, "%s=%lld", axis->keys[i].key,
@@ -221,39 +202,18 @@ static enum status draw(struct point points[AXES][POINTS], const char *path, str
 /* --- the command -------------------------------------------------------------------------------
  */
 
-static enum status take_option(struct request *r, int option, struct error *err)
-{
-    switch (option) {
-    case OPT_SET:
-        if (r->set_count == MAX_SET)
-            return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
-        r->set[r->set_count++] = optarg;
-        return STATUS_OK;
-    case OPT_STEPS:
-        return options_int("--steps", optarg, 1, MAX_STEPS, &r->steps, err);
-    case OPT_PLOT:
-        r->plot = optarg;
-        return plot_check(r->plot, err);
-    case OPT_THREADS:
-        return options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err);
-    default:
-        r->json = true;
-        return STATUS_OK;
-    }
-}
-
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    int option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":h", known_options, NULL)) != -1) {
-        if (option == '?' || option == ':')
-            return options_refuse(option, argv, known_options, err);
-        TRY(take_option(r, option, err));
-    }
-    if (optind < argc)
-        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[optind]);
-    return STATUS_OK;
+    const struct option_rule rules[] = {
+        OPTION("set", LIST, &r->set),
+        OPTION("steps", INT, &r->steps, .min = 1, .max = MAX_STEPS),
+        OPTION("plot", TEXT, &r->plot),
+        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
+        OPTION("json", FLAG, &r->json),
+        {0},
+    };
+    TRY(options_read_all(rules, argc, argv, err));
+    return r->plot != NULL ? plot_check(r->plot, err) : STATUS_OK;
 }
 
 enum status bench_growth(int argc, char **argv, struct error *err)

@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "device.h"
+#include "load_config.h"
 #include "options.h"
 #include "plot.h"
 #include "train/bench.h"
@@ -15,21 +16,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { OPT_SET = 256, OPT_PLOT, OPT_THREADS, OPT_JSON, MAX_SET = 64, MAX_THREADS = 4096 };
 enum { MAX_ROWS = 96, STEPS = 2, WORDS = 2000, MOST_PAIRS = 64 };
 
-static const struct option known_options[] = {
-    {"set", required_argument, NULL, OPT_SET},
-    {"plot", required_argument, NULL, OPT_PLOT},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
 struct request {
-    const char *set[MAX_SET];
-    int set_count;
+    struct option_list set;
     const char *plot;
     int64_t threads;
     bool json;
@@ -84,8 +74,7 @@ static enum status setting(const struct request *r, const struct method *m, int6
                            struct config *c, struct error *err)
 {
     TRY(bench_width_setting(c, err));
-    for (int i = 0; i < r->set_count; i++)
-        TRY(config_set(c, r->set[i], err));
+    TRY(load_config_set(c, &r->set, err));
     for (int i = 0; i < 4 && m->settings[i] != NULL; i++) {
         char text[80];
         size_t n = strcspn(m->settings[i], "%@");
@@ -302,32 +291,15 @@ static enum status draw(const struct table *t, const char *path, struct error *e
 
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    int option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":h", known_options, NULL)) != -1) {
-        switch (option) {
-        case OPT_SET:
-            if (r->set_count == MAX_SET)
-                return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
-            r->set[r->set_count++] = optarg;
-            break;
-        case OPT_PLOT:
-            r->plot = optarg;
-            TRY(plot_check(r->plot, err));
-            break;
-        case OPT_THREADS:
-            TRY(options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err));
-            break;
-        case OPT_JSON:
-            r->json = true;
-            break;
-        default:
-            return options_refuse(option, argv, known_options, err);
-        }
-    }
-    if (optind < argc)
-        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[optind]);
-    return STATUS_OK;
+    const struct option_rule rules[] = {
+        OPTION("set", LIST, &r->set),
+        OPTION("plot", TEXT, &r->plot),
+        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
+        OPTION("json", FLAG, &r->json),
+        {0},
+    };
+    TRY(options_read_all(rules, argc, argv, err));
+    return r->plot != NULL ? plot_check(r->plot, err) : STATUS_OK;
 }
 
 enum status bench_memory(int argc, char **argv, struct error *err)

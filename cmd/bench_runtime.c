@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "device.h"
+#include "load_config.h"
 #include "options.h"
 #include "train/bench.h"
 #include "train/runtime_bench.h"
@@ -11,35 +12,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    OPT_CHECKPOINT = 256,
-    OPT_SPLIT,
-    OPT_SET,
-    OPT_STEPS,
-    OPT_THREADS,
-    OPT_DEVICE,
-    OPT_JSON,
-    MAX_SET = 64,
-    MAX_ROWS = 16,
-    MAX_THREADS = 4096,
-    MAX_STEPS = 100000
-};
-
-static const struct option known_options[] = {
-    {"checkpoint", required_argument, NULL, OPT_CHECKPOINT},
-    {"split", required_argument, NULL, OPT_SPLIT},
-    {"set", required_argument, NULL, OPT_SET},
-    {"steps", required_argument, NULL, OPT_STEPS},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"device", required_argument, NULL, OPT_DEVICE},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
+enum { MAX_ROWS = 16, MAX_STEPS = 100000 };
 
 struct request {
-    const char *checkpoint[MAX_ROWS], *set[MAX_SET], *device;
-    int checkpoint_count, set_count;
+    struct option_list checkpoints, set;
+    const char *device;
     struct runtime_options how;
     int64_t threads;
     bool json;
@@ -73,50 +50,21 @@ static const struct line lines[] = {
 };
 enum { LINES = sizeof lines / sizeof *lines };
 
-static enum status take_option(struct request *r, int option, struct error *err)
-{
-    switch (option) {
-    case OPT_CHECKPOINT:
-        if (r->checkpoint_count == MAX_ROWS)
-            return error_set(err, STATUS_USAGE, "--checkpoint: at most %d times", MAX_ROWS);
-        r->checkpoint[r->checkpoint_count++] = optarg;
-        return STATUS_OK;
-    case OPT_SPLIT:
-        r->how.split = optarg;
-        if (strcmp(optarg, "valid") != 0 && strcmp(optarg, "test") != 0 &&
-            strcmp(optarg, "train") != 0)
-            return error_set(err, STATUS_USAGE, "--split: want valid, test or train, got \"%s\"",
-                             optarg);
-        return STATUS_OK;
-    case OPT_SET:
-        if (r->set_count == MAX_SET)
-            return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
-        r->set[r->set_count++] = optarg;
-        return STATUS_OK;
-    case OPT_STEPS:
-        return options_int("--steps", optarg, 1, MAX_STEPS, &r->how.steps, err);
-    case OPT_THREADS:
-        return options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err);
-    case OPT_DEVICE:
-        r->device = optarg;
-        return STATUS_OK;
-    default:
-        r->json = true;
-        return STATUS_OK;
-    }
-}
-
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    int option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":h", known_options, NULL)) != -1) {
-        if (option == '?' || option == ':')
-            return options_refuse(option, argv, known_options, err);
-        TRY(take_option(r, option, err));
-    }
-    if (optind < argc)
-        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[optind]);
+    const struct option_rule rules[] = {
+        OPTION("checkpoint", LIST, &r->checkpoints),
+        OPTION("split", CHOICE, &r->how.split, .choices = OPTION_SPLITS),
+        OPTION("set", LIST, &r->set),
+        OPTION("steps", INT, &r->how.steps, .min = 1, .max = MAX_STEPS),
+        OPTION("device", TEXT, &r->device),
+        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
+        OPTION("json", FLAG, &r->json),
+        {0},
+    };
+    TRY(options_read_all(rules, argc, argv, err));
+    if (r->checkpoints.count > MAX_ROWS)
+        return error_set(err, STATUS_USAGE, "--checkpoint: at most %d times", MAX_ROWS);
     return STATUS_OK;
 }
 
@@ -127,8 +75,7 @@ static enum status setting(const struct request *r, const struct line *line, str
     TRY(bench_width_setting(c, err));
     for (int i = 0; line->settings[i] != NULL; i++)
         TRY(config_set(c, line->settings[i], err));
-    for (int i = 0; i < r->set_count; i++)
-        TRY(config_set(c, r->set[i], err));
+    TRY(load_config_set(c, &r->set, err));
     return config_resolve(c, c->model.vocab_size > 0 ? c->model.vocab_size : WORDS, err);
 }
 
@@ -157,12 +104,12 @@ struct table {
 
 static const char *name_of(const struct table *t, int i)
 {
-    return t->request->checkpoint_count > 0 ? t->request->checkpoint[i] : lines[i].name;
+    return t->request->checkpoints.count > 0 ? t->request->checkpoints.text[i] : lines[i].name;
 }
 
 static const struct runtime_row *first_of(const struct table *t, int i)
 {
-    if (t->request->checkpoint_count > 0)
+    if (t->request->checkpoints.count > 0)
         return &t->rows[0];
     while (!lines[i].first)
         i--;
@@ -224,7 +171,7 @@ static enum status print_json(const struct table *t, struct error *err)
 
 static void print_table(const struct table *t)
 {
-    bool trained = t->request->checkpoint_count > 0;
+    bool trained = t->request->checkpoints.count > 0;
     printf("%-30s %11s %6s %8s %8s %9s %9s %6s %9s %6s%s\n", "", "parameters", "layers", "forward",
            "backward", "ms/step", "tokens/s", "ratio", "eval t/s", "ratio",
            trained ? "      ppl   steps" : "");
@@ -247,14 +194,14 @@ enum status bench_runtime(int argc, char **argv, struct error *err)
     struct backend be = {0};
     TRY(parse(&r, argc, argv, err));
     TRY(device_open(&be, r.device, (int)r.threads, err));
-    enum status status = r.checkpoint_count > 0
-                             ? runtime_trained(&be, r.checkpoint, r.checkpoint_count, r.set,
-                                               r.set_count, &r.how, rows, err)
+    enum status status = r.checkpoints.count > 0
+                             ? runtime_trained(&be, r.checkpoints.text, r.checkpoints.count,
+                                               r.set.text, r.set.count, &r.how, rows, err)
                              : untrained(&be, &r, rows, err);
     backend_close(&be);
     if (status != STATUS_OK)
         return status;
-    struct table t = {&r, rows, r.checkpoint_count > 0 ? r.checkpoint_count : LINES};
+    struct table t = {&r, rows, r.checkpoints.count > 0 ? r.checkpoints.count : LINES};
     if (r.json)
         return print_json(&t, err);
     print_table(&t);

@@ -44,51 +44,17 @@ static const char usage[] =
     "Example:\n"
     "  deq eval runs/kjv/best.bin --split test --nfe 4,8,12,30\n";
 
-enum {
-    OPT_DATA = 256,
-    OPT_SPLIT,
-    OPT_BATCH,
-    OPT_TGT,
-    OPT_MEM,
-    OPT_NFE,
-    OPT_SET,
-    OPT_CAUSAL,
-    OPT_SPECTRUM,
-    OPT_DEVICE,
-    OPT_THREADS,
-    OPT_JSON,
-    MAX_NFE = 64,
-    MAX_SET = 64,
-    MAX_THREADS = 4096
-};
+enum { MAX_NFE = 64 };
 
 /* Segments tested for leaks without --check-causality, and for the spectral radius. */
 enum { LEAK_SEGMENTS = 4, SPECTRUM_SEGMENTS = 4 };
-
-static const struct option options[] = {
-    {"data", required_argument, NULL, OPT_DATA},
-    {"split", required_argument, NULL, OPT_SPLIT},
-    {"batch", required_argument, NULL, OPT_BATCH},
-    {"tgt-len", required_argument, NULL, OPT_TGT},
-    {"mem-len", required_argument, NULL, OPT_MEM},
-    {"nfe", required_argument, NULL, OPT_NFE},
-    {"set", required_argument, NULL, OPT_SET},
-    {"check-causality", no_argument, NULL, OPT_CAUSAL},
-    {"spectral-radius", no_argument, NULL, OPT_SPECTRUM},
-    {"device", required_argument, NULL, OPT_DEVICE},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
 
 struct request {
     const char *checkpoint, *data, *split, *device;
     int64_t batch, tgt_len, mem_len, threads;
     int64_t nfe[MAX_NFE];
     int nfe_count;
-    const char *set[MAX_SET];
-    int set_count;
+    struct option_list set;
     bool check_causality, spectrum, json;
 };
 
@@ -110,77 +76,48 @@ static enum status parse_nfe(struct request *r, const char *text, struct error *
     }
 }
 
-static enum status take_option(struct request *r, int option, struct error *err)
-{
-    switch (option) {
-    case OPT_DATA:
-        r->data = optarg;
-        return STATUS_OK;
-    case OPT_SPLIT:
-        r->split = optarg;
-        if (strcmp(optarg, "valid") != 0 && strcmp(optarg, "test") != 0 &&
-            strcmp(optarg, "train") != 0)
-            return error_set(err, STATUS_USAGE, "--split: want valid, test or train, got \"%s\"",
-                             optarg);
-        return STATUS_OK;
-    case OPT_BATCH:
-        return options_int("--batch", optarg, 1, 1 << 20, &r->batch, err);
-    case OPT_TGT:
-        return options_int("--tgt-len", optarg, 1, 1 << 20, &r->tgt_len, err);
-    case OPT_MEM:
-        return options_int("--mem-len", optarg, 0, 1 << 20, &r->mem_len, err);
-    case OPT_NFE:
-        return parse_nfe(r, optarg, err);
-    case OPT_SET:
-        if (r->set_count == MAX_SET)
-            return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
-        r->set[r->set_count++] = optarg;
-        return STATUS_OK;
-    case OPT_CAUSAL:
-        r->check_causality = true;
-        return STATUS_OK;
-    case OPT_SPECTRUM:
-        r->spectrum = true;
-        return STATUS_OK;
-    case OPT_DEVICE:
-        r->device = optarg;
-        return STATUS_OK;
-    case OPT_THREADS:
-        return options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err);
-    default:
-        r->json = true;
-        return STATUS_OK;
-    }
-}
-
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    int option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
-        if (option == '?' || option == ':')
-            return options_refuse(option, argv, options, err);
-        TRY(take_option(r, option, err));
-    }
-    if (optind == argc)
+    const char *nfe = NULL;
+    int operand;
+    const struct option_rule rules[] = {
+        OPTION("data", TEXT, &r->data),
+        OPTION("split", CHOICE, &r->split, .choices = OPTION_SPLITS),
+        OPTION("batch", INT, &r->batch, .min = 1, .max = 1 << 20),
+        OPTION("tgt-len", INT, &r->tgt_len, .min = 1, .max = 1 << 20),
+        OPTION("mem-len", INT, &r->mem_len, .min = 0, .max = 1 << 20),
+        OPTION("nfe", TEXT, &nfe),
+        OPTION("set", LIST, &r->set),
+        OPTION("check-causality", FLAG, &r->check_causality),
+        OPTION("spectral-radius", FLAG, &r->spectrum),
+        OPTION("device", TEXT, &r->device),
+        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
+        OPTION("json", FLAG, &r->json),
+        {0},
+    };
+    TRY(options_read(rules, argc, argv, &operand, err));
+    if (nfe != NULL)
+        TRY(parse_nfe(r, nfe, err));
+    if (operand == argc)
         return error_set(err, STATUS_USAGE, "want a checkpoint (try deq help eval)");
-    r->checkpoint = argv[optind++];
-    if (optind < argc)
-        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[optind]);
+    r->checkpoint = argv[operand++];
+    if (operand < argc)
+        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[operand]);
     return STATUS_OK;
 }
 
 /* What the command line changes of the checkpoint's configuration. */
 static enum status apply(const struct request *r, struct config *config, struct error *err)
 {
-    for (int i = 0; i < r->set_count; i++) {
-        if (strncmp(r->set[i], "solver.", 7) != 0 && strncmp(r->set[i], "eval.", 5) != 0 &&
-            strncmp(r->set[i], "train.precision=", 16) != 0)
+    for (int i = 0; i < r->set.count; i++) {
+        if (strncmp(r->set.text[i], "solver.", 7) != 0 &&
+            strncmp(r->set.text[i], "eval.", 5) != 0 &&
+            strncmp(r->set.text[i], "train.precision=", 16) != 0)
             return error_set(err, STATUS_USAGE,
                              "--set %s: only solver.*, eval.* and train.precision can be changed "
                              "here",
-                             r->set[i]);
-        TRY(config_set(config, r->set[i], err));
+                             r->set.text[i]);
+        TRY(config_set(config, r->set.text[i], err));
     }
     if (r->batch > 0)
         config->eval.batch = r->batch;

@@ -24,17 +24,6 @@ static const char usage[] =
     "      --json            one JSON object, for scripts\n"
     "  -h, --help            this help\n";
 
-enum { OPTION_CONFIG = 256, OPTION_SET, OPTION_CHECK, OPTION_JSON, MAX_SET = 256 };
-
-static const struct option options[] = {
-    {"config", required_argument, NULL, OPTION_CONFIG},
-    {"set", required_argument, NULL, OPTION_SET},
-    {"check", no_argument, NULL, OPTION_CHECK},
-    {"json", no_argument, NULL, OPTION_JSON},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
 void info_json_begin(struct json_writer *w, const struct info_request *request, const char *kind)
 {
     json_write_begin(w, false);
@@ -121,31 +110,26 @@ static enum status run(int argc, char **argv, struct error *err)
 {
     struct info_request request = {0};
     const char *config = NULL;
-    char *set[MAX_SET];
-    int set_count = 0, option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
-        if (option == OPTION_CONFIG)
-            config = optarg;
-        else if (option == OPTION_SET && set_count < MAX_SET)
-            set[set_count++] = optarg;
-        else if (option == OPTION_CHECK)
-            request.check = true;
-        else if (option == OPTION_JSON)
-            request.json = true;
-        else
-            return options_refuse(option, argv, options, err);
-    }
-    int files = argc - optind;
+    struct option_list set = {0};
+    int operand;
+    const struct option_rule rules[] = {
+        OPTION("config", TEXT, &config),
+        OPTION("set", LIST, &set),
+        OPTION("check", FLAG, &request.check),
+        OPTION("json", FLAG, &request.json),
+        {0},
+    };
+    TRY(options_read(rules, argc, argv, &operand, err));
+    int files = argc - operand;
     if (config != NULL && files > 0)
         return error_set(err, STATUS_USAGE, "want a FILE or --config FILE, not both");
-    if (config == NULL && set_count > 0)
+    if (config == NULL && set.count > 0)
         return error_set(err, STATUS_USAGE, "--set: belongs to --config FILE");
     if (config == NULL && files != 1)
         return error_set(err, STATUS_USAGE, "want one FILE, or --config FILE; got %d", files);
-    request.path = config != NULL ? config : argv[optind];
+    request.path = config != NULL ? config : argv[operand];
     if (config != NULL)
-        return info_config(&request, set, set_count, err);
+        return info_config(&request, &set, err);
     enum status status = info_file(&request, err);
     /* a file that is not whole is what --check asks about, not a failure to ask */
     if (request.check && status == STATUS_DATA)

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/status.h"
+#include "options.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,7 +27,7 @@ enum status info_checkpoint(const struct info_request *request, struct error *er
 enum status info_shard(const struct info_request *request, struct error *err);
 enum status info_safetensors(const struct info_request *request, struct error *err);
 /* The resolved configuration; `set` are the --set assignments. */
-enum status info_config(const struct info_request *request, char *const *set, int set_count,
+enum status info_config(const struct info_request *request, const struct option_list *set,
                         struct error *err);
 
 #endif

@@ -51,7 +51,7 @@ static void print_text(const char *text, const struct config *config, const stru
                 (long long)params_reported(params));
 }
 
-enum status info_config(const struct info_request *request, char *const *set, int set_count,
+enum status info_config(const struct info_request *request, const struct option_list *set,
                         struct error *err)
 {
     char path[PATHS_MAX];
@@ -60,7 +60,7 @@ enum status info_config(const struct info_request *request, char *const *set, in
     struct params params;
     enum status status = STATUS_OK;
     params_init(&params, NULL);
-    TRY_OUT(load_config(request->path, set, set_count, path, &config, err));
+    TRY_OUT(load_config_resolved(request->path, set, path, &config, err));
     if (config.model.vocab_size > 0)
         TRY_OUT(model_declare(&params, &config.model, err));
     TRY_OUT(config_to_json(&config, !request->json, &text, err));

@@ -22,14 +22,26 @@ static int64_t vocabulary_of(const char *dir)
     return good ? h.vocab_size : 0;
 }
 
-enum status load_config(const char *name, char *const *set, int set_count, char path[PATHS_MAX],
+enum status load_config_set(struct config *config, const struct option_list *set, struct error *err)
+{
+    for (int i = 0; i < set->count; i++)
+        TRY(config_set(config, set->text[i], err));
+    return STATUS_OK;
+}
+
+enum status load_config(const char *name, const struct option_list *set, char path[PATHS_MAX],
                         struct config *config, struct error *err)
 {
     config_defaults(config);
     TRY(paths_find_config(name, path, err));
     TRY(config_load(config, path, err));
-    for (int i = 0; i < set_count; i++)
-        TRY(config_set(config, set[i], err));
+    return load_config_set(config, set, err);
+}
+
+enum status load_config_resolved(const char *name, const struct option_list *set,
+                                 char path[PATHS_MAX], struct config *config, struct error *err)
+{
+    TRY(load_config(name, set, path, config, err));
     int64_t vocab = config->model.vocab_size == 0 ? vocabulary_of(config->data.dir) : 0;
     enum status status = config_resolve(config, vocab, err);
     if (status != STATUS_OK)

@@ -3,11 +3,18 @@
 #define DEQ_CMD_LOAD_CONFIG_H
 
 #include "model/config.h"
+#include "options.h"
 #include "paths.h"
 
-/* Finds, reads, changes and resolves it; its file's name into path. The vocabulary, unless
- * model.vocab_size says it, is that of the data's first shard; 0 if there is none yet. */
-enum status load_config(const char *name, char *const *set, int set_count, char path[PATHS_MAX],
+/* Assigns all KEY=VALUE of --set. */
+enum status load_config_set(struct config *config, const struct option_list *set,
+                            struct error *err);
+/* Finds, reads and changes it; its file's name into path. Not resolved. */
+enum status load_config(const char *name, const struct option_list *set, char path[PATHS_MAX],
                         struct config *config, struct error *err);
+/* The same, resolved. The vocabulary, unless model.vocab_size says it, is that of the data's first
+ * shard; 0 if there is none yet. */
+enum status load_config_resolved(const char *name, const struct option_list *set,
+                                 char path[PATHS_MAX], struct config *config, struct error *err);
 
 #endif

@@ -2,22 +2,19 @@
 
 #include "base/strdist.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <getopt.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_OPTIONS = 64 };
+enum { OPTIONS_MAX = 32, OPTION_NAME_MAX = 64, FIRST = 256 };
 
-void options_start(void)
-{
-    optind = 0; /* glibc: forget the state of an earlier scan */
-    opterr = 0;
-}
-
-enum status options_refuse(int returned, char **argv, const struct option *known, struct error *err)
+/* The complaint about what getopt_long just returned: '?' or ':'. */
+static enum status refuse(int returned, char **argv, const struct option *known, struct error *err)
 {
     const char *arg = argv[optind - 1];
     if (strncmp(arg, "--", 2) != 0) {
@@ -28,9 +25,9 @@ enum status options_refuse(int returned, char **argv, const struct option *known
     snprintf(name, sizeof name, "%.*s", (int)strcspn(arg, "="), arg);
     if (returned == ':')
         return error_set(err, STATUS_USAGE, "%s: wants a value", name);
-    const char *names[MAX_OPTIONS];
+    const char *names[OPTIONS_MAX];
     size_t count = 0, same = 0;
-    for (; known[count].name != NULL && count < MAX_OPTIONS; count++) {
+    for (; known[count].name != NULL && count < OPTIONS_MAX; count++) {
         names[count] = known[count].name;
         same += strncmp(name + 2, names[count], strlen(name + 2)) == 0;
         if (strcmp(name + 2, names[count]) == 0)
@@ -44,8 +41,8 @@ enum status options_refuse(int returned, char **argv, const struct option *known
     return error_set(err, STATUS_USAGE, "%s: unknown option; did you mean --%s?", name, nearest);
 }
 
-enum status options_int(const char *option, const char *text, int64_t min, int64_t max,
-                        int64_t *out, struct error *err)
+static enum status read_int(const char *option, const char *text, int64_t min, int64_t max,
+                            int64_t *out, struct error *err)
 {
     char *end = NULL;
     errno = 0;
@@ -58,8 +55,8 @@ enum status options_int(const char *option, const char *text, int64_t min, int64
     return STATUS_OK;
 }
 
-enum status options_real(const char *option, const char *text, double min, double max, double *out,
-                         struct error *err)
+static enum status read_real(const char *option, const char *text, double min, double max,
+                             double *out, struct error *err)
 {
     char *end = NULL;
     double value = strtod(text, &end);
@@ -69,5 +66,107 @@ enum status options_real(const char *option, const char *text, double min, doubl
         return error_set(err, STATUS_USAGE, "%s: want a number in %g..%g, got \"%.100s\"", option,
                          min, max, text);
     *out = value;
+    return STATUS_OK;
+}
+
+/* Whether `text` is one of "a, b or c". */
+static bool is_choice(const char *text, const char *choices)
+{
+    for (const char *at = choices; *at != '\0';) {
+        size_t n = strcspn(at, ", ");
+        bool word = n != 2 || strncmp(at, "or", 2) != 0;
+        if (word && n == strlen(text) && strncmp(at, text, n) == 0)
+            return true;
+        at += n + strspn(at + n, ", ");
+    }
+    return false;
+}
+
+static enum status take(const struct option_rule *rule, const char *text, struct error *err)
+{
+    char name[OPTION_NAME_MAX];
+    snprintf(name, sizeof name, "--%s", rule->name);
+    struct option_list *list = rule->to;
+    switch (rule->kind) {
+    case OPTION_FLAG:
+        *(bool *)rule->to = true;
+        return STATUS_OK;
+    case OPTION_LIST:
+        if (list->count == OPTION_LIST_MAX)
+            return error_set(err, STATUS_USAGE, "%s: at most %d times", name, OPTION_LIST_MAX);
+        list->text[list->count++] = text;
+        return STATUS_OK;
+    case OPTION_INT:
+        return read_int(name, text, rule->min, rule->max, rule->to, err);
+    case OPTION_REAL:
+        return read_real(name, text, rule->low, rule->high, rule->to, err);
+    case OPTION_CHOICE:
+        if (!is_choice(text, rule->choices))
+            return error_set(err, STATUS_USAGE, "%s: want %s, got \"%s\"", name, rule->choices,
+                             text);
+        break;
+    case OPTION_TEXT:
+        break;
+    }
+    *(const char **)rule->to = text;
+    return STATUS_OK;
+}
+
+/* The rules in getopt_long's terms: a rule's value is its index after FIRST, letters as they are.
+ * "help" is known to it, so that its abbreviations are not taken for another option. */
+static void for_getopt(const struct option_rule *rules, struct option known[OPTIONS_MAX + 2],
+                       char letters[OPTIONS_MAX + 3])
+{
+    size_t count = 0, n = 0;
+    letters[n++] = ':';
+    for (; rules[count].name != NULL; count++) {
+        assert(count < OPTIONS_MAX);
+        const struct option_rule *rule = &rules[count];
+        assert(rule->letter == 0 || rule->kind == OPTION_FLAG);
+        known[count] =
+            (struct option){rule->name, rule->kind == OPTION_FLAG ? no_argument : required_argument,
+                            NULL, FIRST + (int)count};
+        if (rule->letter != 0)
+            letters[n++] = rule->letter;
+    }
+    letters[n] = '\0';
+    known[count] = (struct option){"help", no_argument, NULL, '?'};
+    known[count + 1] = (struct option){0};
+}
+
+static const struct option_rule *find(const struct option_rule *rules, int returned)
+{
+    if (returned >= FIRST)
+        return &rules[returned - FIRST];
+    while (rules->letter != returned)
+        rules++;
+    return rules;
+}
+
+enum status options_read(const struct option_rule *rules, int argc, char **argv, int *operand,
+                         struct error *err)
+{
+    struct option known[OPTIONS_MAX + 2];
+    char letters[OPTIONS_MAX + 3];
+    int returned;
+    for_getopt(rules, known, letters);
+    optind = 0; /* glibc: forget the state of an earlier scan */
+    opterr = 0;
+    while ((returned = getopt_long(argc, argv, letters, known, NULL)) != -1) {
+        if (returned == '?' || returned == ':')
+            return refuse(returned, argv, known, err);
+        TRY(take(find(rules, returned), optarg, err));
+    }
+    *operand = optind;
+    return STATUS_OK;
+}
+
+enum status options_read_all(const struct option_rule *rules, int argc, char **argv,
+                             struct error *err)
+{
+    int operand;
+    TRY(options_read(rules, argc, argv, &operand, err));
+    if (operand < argc)
+        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[operand]);
     return STATUS_OK;
 }

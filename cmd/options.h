@@ -1,25 +1,53 @@
-/* What is common to the command lines of all subcommands, which read theirs with getopt_long. */
+/* The command lines of all subcommands: a table of options each. */
 #ifndef DEQ_CMD_OPTIONS_H
 #define DEQ_CMD_OPTIONS_H
 
 #include "base/status.h"
-#include <getopt.h>
 #include <stdint.h>
 
-/* Call before the first getopt_long: starts at argv[1], keeps getopt itself silent. The string of
- * short options must begin with ":" ("+:" to stop at the first operand). */
-void options_start(void);
+enum option_kind {
+    OPTION_FLAG,   /* to: bool, set to true */
+    OPTION_TEXT,   /* to: const char * */
+    OPTION_LIST,   /* to: struct option_list; may be repeated */
+    OPTION_INT,    /* to: int64_t, in decimal, min..max */
+    OPTION_REAL,   /* to: double, finite, in decimal, low..high */
+    OPTION_CHOICE, /* to: const char *, one of `choices` */
+};
 
-/* The complaint about what getopt_long just returned ('?' or ':'): an unknown option, with the
- * nearest known one, or a missing or unwanted value. STATUS_USAGE. */
-enum status options_refuse(int returned, char **argv, const struct option *known,
-                           struct error *err);
+enum { OPTION_LIST_MAX = 256, OPTION_THREADS_MAX = 4096 };
 
-/* A whole number in decimal, min..max. STATUS_USAGE names `option`. */
-enum status options_int(const char *option, const char *text, int64_t min, int64_t max,
-                        int64_t *out, struct error *err);
-/* A finite number in decimal, min..max. */
-enum status options_real(const char *option, const char *text, double min, double max, double *out,
+/* The choices of --split. */
+#define OPTION_SPLITS "valid, test or train"
+
+/* The values of an option that may be repeated. */
+struct option_list {
+    const char *text[OPTION_LIST_MAX]; /* borrows */
+    int count;
+};
+
+/* An option and where its value goes; what is not given is left alone. */
+struct option_rule {
+    const char *name; /* without "--"; NULL ends an array of rules */
+    enum option_kind kind;
+    void *to;
+    char letter; /* "-x" means the same; 0: none */
+    int64_t min, max;
+    double low, high;
+    const char *choices; /* "valid, test or train" */
+};
+
+#define OPTION(name_, kind_, to_, ...)                                \
+    {                                                                 \
+        .name = name_, .kind = OPTION_##kind_, .to = to_, __VA_ARGS__ \
+    }
+
+/* Reads all options of a subcommand (argv[0] is its name); operands are argv[*operand] to
+ * argv[argc-1], which may have been moved there. STATUS_USAGE for an unknown option, with the
+ * nearest known one, a missing or unwanted value, or one that its rule refuses. */
+enum status options_read(const struct option_rule *rules, int argc, char **argv, int *operand,
                          struct error *err);
+/* The same for a subcommand without operands. */
+enum status options_read_all(const struct option_rule *rules, int argc, char **argv,
+                             struct error *err);
 
 #endif

@@ -34,57 +34,26 @@ static const char usage[] =
     "Example:\n"
     "  deq plan --config wikitext103 --set model.vocab_size=267735 --device h100\n";
 
-enum { OPT_CONFIG = 256, OPT_SET, OPT_DEVICE, OPT_THREADS, OPT_JSON, MAX_SET = 64 };
-enum { MAX_THREADS = 4096, CPU_SAMPLES = 5, WORDS = 10000 }; /* words as in deq bench train */
-
-static const struct option known_options[] = {
-    {"config", required_argument, NULL, OPT_CONFIG},
-    {"set", required_argument, NULL, OPT_SET},
-    {"device", required_argument, NULL, OPT_DEVICE},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
+enum { CPU_SAMPLES = 5, WORDS = 10000 }; /* words as in deq bench train */
 
 struct request {
     const char *config, *device;
-    char *set[MAX_SET];
-    int set_count;
+    struct option_list set;
     int64_t threads;
     bool json;
 };
 
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    int option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":h", known_options, NULL)) != -1) {
-        switch (option) {
-        case OPT_CONFIG:
-            r->config = optarg;
-            break;
-        case OPT_SET:
-            if (r->set_count == MAX_SET)
-                return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
-            r->set[r->set_count++] = optarg;
-            break;
-        case OPT_DEVICE:
-            r->device = optarg;
-            break;
-        case OPT_THREADS:
-            TRY(options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err));
-            break;
-        case OPT_JSON:
-            r->json = true;
-            break;
-        default:
-            return options_refuse(option, argv, known_options, err);
-        }
-    }
-    if (optind != argc)
-        return error_set(err, STATUS_USAGE, "unexpected argument \"%s\"", argv[optind]);
-    return STATUS_OK;
+    const struct option_rule rules[] = {
+        OPTION("config", TEXT, &r->config),
+        OPTION("set", LIST, &r->set),
+        OPTION("device", TEXT, &r->device),
+        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
+        OPTION("json", FLAG, &r->json),
+        {0},
+    };
+    return options_read_all(rules, argc, argv, err);
 }
 
 static enum status load(const struct request *r, struct config *config, struct error *err)
@@ -92,12 +61,11 @@ static enum status load(const struct request *r, struct config *config, struct e
     char path[PATHS_MAX];
     if (r->config == NULL) {
         TRY(bench_train_setting(config, err));
-        for (int i = 0; i < r->set_count; i++)
-            TRY(config_set(config, r->set[i], err));
+        TRY(load_config_set(config, &r->set, err));
         return config_resolve(config,
                               config->model.vocab_size > 0 ? config->model.vocab_size : WORDS, err);
     }
-    TRY(load_config(r->config, r->set, r->set_count, path, config, err));
+    TRY(load_config_resolved(r->config, &r->set, path, config, err));
     if (config->model.vocab_size > 0)
         return STATUS_OK;
     return error_set(err, STATUS_CONFIG,

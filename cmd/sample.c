@@ -42,38 +42,7 @@ static const char usage[] =
     "Example:\n"
     "  deq sample --prompt \"And God said\" --tokens 60 --top-p 0.9\n";
 
-enum {
-    OPT_PROMPT = 256,
-    OPT_CHECKPOINT,
-    OPT_TOKENS,
-    OPT_TEMPERATURE,
-    OPT_TOP_K,
-    OPT_TOP_P,
-    OPT_SEED,
-    OPT_UNK,
-    OPT_DEVICE,
-    OPT_THREADS,
-    OPT_JSON,
-    MAX_THREADS = 4096,
-    PATH = 4096
-};
-
-static const struct option known_options[] = {
-    {"prompt", required_argument, NULL, OPT_PROMPT},
-    {"checkpoint", required_argument, NULL, OPT_CHECKPOINT},
-    {"tokens", required_argument, NULL, OPT_TOKENS},
-    {"temperature", required_argument, NULL, OPT_TEMPERATURE},
-    {"top-k", required_argument, NULL, OPT_TOP_K},
-    {"top-p", required_argument, NULL, OPT_TOP_P},
-    {"seed", required_argument, NULL, OPT_SEED},
-    {"unk", no_argument, NULL, OPT_UNK},
-    {"device", required_argument, NULL, OPT_DEVICE},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"verbose", no_argument, NULL, 'v'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
+enum { PATH = 4096 };
 
 struct request {
     const char *prompt, *checkpoint, *device;
@@ -83,54 +52,28 @@ struct request {
     bool unk, json, verbose;
 };
 
-static enum status take_option(struct request *r, int option, struct error *err)
-{
-    switch (option) {
-    case OPT_PROMPT:
-        r->prompt = optarg;
-        return STATUS_OK;
-    case OPT_CHECKPOINT:
-        r->checkpoint = optarg;
-        return STATUS_OK;
-    case OPT_TOKENS:
-        return options_int("--tokens", optarg, 0, INT64_C(1) << 40, &r->tokens, err);
-    case OPT_TEMPERATURE:
-        return options_real("--temperature", optarg, 0, 1e6, &r->how.temperature, err);
-    case OPT_TOP_K:
-        return options_int("--top-k", optarg, 0, INT32_MAX, &r->how.top_k, err);
-    case OPT_TOP_P:
-        return options_real("--top-p", optarg, 1e-9, 1, &r->how.top_p, err);
-    case OPT_SEED:
-        return options_int("--seed", optarg, 0, INT64_MAX, &r->seed, err);
-    case OPT_UNK:
-        r->unk = true;
-        return STATUS_OK;
-    case OPT_DEVICE:
-        r->device = optarg;
-        return STATUS_OK;
-    case OPT_THREADS:
-        return options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err);
-    case OPT_JSON:
-        r->json = true;
-        return STATUS_OK;
-    default:
-        r->verbose = true;
-        return STATUS_OK;
-    }
-}
-
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    int option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":vh", known_options, NULL)) != -1) {
-        if (option == '?' || option == ':')
-            return options_refuse(option, argv, known_options, err);
-        TRY(take_option(r, option, err));
-    }
-    if (optind < argc)
+    int operand;
+    const struct option_rule rules[] = {
+        OPTION("prompt", TEXT, &r->prompt),
+        OPTION("checkpoint", TEXT, &r->checkpoint),
+        OPTION("tokens", INT, &r->tokens, .min = 0, .max = INT64_C(1) << 40),
+        OPTION("temperature", REAL, &r->how.temperature, .low = 0, .high = 1e6),
+        OPTION("top-k", INT, &r->how.top_k, .min = 0, .max = INT32_MAX),
+        OPTION("top-p", REAL, &r->how.top_p, .low = 1e-9, .high = 1),
+        OPTION("seed", INT, &r->seed, .min = 0, .max = INT64_MAX),
+        OPTION("unk", FLAG, &r->unk),
+        OPTION("device", TEXT, &r->device),
+        OPTION("verbose", FLAG, &r->verbose, .letter = 'v'),
+        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
+        OPTION("json", FLAG, &r->json),
+        {0},
+    };
+    TRY(options_read(rules, argc, argv, &operand, err));
+    if (operand < argc)
         return error_set(err, STATUS_USAGE,
-                         "unexpected \"%s\" (a prompt is one argument: quote it)", argv[optind]);
+                         "unexpected \"%s\" (a prompt is one argument: quote it)", argv[operand]);
     if (r->prompt == NULL)
         return error_set(err, STATUS_USAGE, "want --prompt TEXT (try deq help sample)");
     return STATUS_OK;

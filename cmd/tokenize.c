@@ -58,52 +58,9 @@ static const char usage[] =
     "  deq tokenize --train train.txt --valid valid.txt --test test.txt --min-count 3 --out "
     "data/x\n";
 
-enum option_id {
-    OPT_TRAIN = SPLIT_TRAIN,
-    OPT_VALID = SPLIT_VALID,
-    OPT_TEST = SPLIT_TEST,
-    OPT_OUT,
-    OPT_WORDS,
-    OPT_BYTES,
-    OPT_LOWER,
-    OPT_MIN_COUNT,
-    OPT_MAX_VOCAB,
-    OPT_VOCAB,
-    OPT_UNK,
-    OPT_SHARD_TOKENS,
-    OPT_FORCE,
-    OPT_JSON,
-    OPT_TASK,
-    OPT_DELAY,
-    OPT_SEED,
-    OPT_HELP = 'h'
-};
-
-static const struct option options[] = {
-    {"train", required_argument, NULL, OPT_TRAIN},
-    {"valid", required_argument, NULL, OPT_VALID},
-    {"test", required_argument, NULL, OPT_TEST},
-    {"out", required_argument, NULL, OPT_OUT},
-    {"words", no_argument, NULL, OPT_WORDS},
-    {"bytes", no_argument, NULL, OPT_BYTES},
-    {"lower", no_argument, NULL, OPT_LOWER},
-    {"min-count", required_argument, NULL, OPT_MIN_COUNT},
-    {"max-vocab", required_argument, NULL, OPT_MAX_VOCAB},
-    {"vocab", required_argument, NULL, OPT_VOCAB},
-    {"unk", required_argument, NULL, OPT_UNK},
-    {"shard-tokens", required_argument, NULL, OPT_SHARD_TOKENS},
-    {"force", no_argument, NULL, OPT_FORCE},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"task", required_argument, NULL, OPT_TASK},
-    {"delay", required_argument, NULL, OPT_DELAY},
-    {"seed", required_argument, NULL, OPT_SEED},
-    {"help", no_argument, NULL, OPT_HELP},
-    {NULL, 0, NULL, 0},
-};
-
 struct request {
     struct tokenize_config config;
-    bool words, unk_given, json, help;
+    bool words, unk_given, json;
     bool task;           /* copy-memory, the only one */
     int64_t delay, seed; /* -1: not given */
 };
@@ -113,71 +70,6 @@ enum { DELAY_MAX = 100000, DELAY = 400, SEED = 1111 };
 
 /* More than any text has, and small enough for sums. */
 static const int64_t count_max = INT64_C(1) << 40;
-
-static enum status parse_unk(const char *text, enum tokenize_unk *out, struct error *err)
-{
-    if (strcmp(text, "map") == 0)
-        *out = TOKENIZE_UNK_MAP;
-    else if (strcmp(text, "error") == 0)
-        *out = TOKENIZE_UNK_ERROR;
-    else
-        return error_set(err, STATUS_USAGE, "--unk: want map or error, got \"%s\"", text);
-    return STATUS_OK;
-}
-
-static enum status take_option(struct request *r, int option, struct error *err)
-{
-    struct tokenize_config *c = &r->config;
-    switch (option) {
-    case OPT_TRAIN:
-    case OPT_VALID:
-    case OPT_TEST:
-        c->text[option] = optarg;
-        return STATUS_OK;
-    case OPT_OUT:
-        c->out = optarg;
-        return STATUS_OK;
-    case OPT_WORDS:
-        r->words = true;
-        return STATUS_OK;
-    case OPT_BYTES:
-        c->bytes = true;
-        return STATUS_OK;
-    case OPT_LOWER:
-        c->lower = true;
-        return STATUS_OK;
-    case OPT_MIN_COUNT:
-        return options_int("--min-count", optarg, 1, count_max, &c->min_count, err);
-    case OPT_MAX_VOCAB:
-        return options_int("--max-vocab", optarg, 2, count_max, &c->max_vocab, err);
-    case OPT_VOCAB:
-        c->vocab = optarg;
-        return STATUS_OK;
-    case OPT_UNK:
-        r->unk_given = true;
-        return parse_unk(optarg, &c->unk, err);
-    case OPT_SHARD_TOKENS:
-        return options_int("--shard-tokens", optarg, 1, count_max, &c->shard_tokens, err);
-    case OPT_FORCE:
-        c->force = true;
-        return STATUS_OK;
-    case OPT_JSON:
-        r->json = true;
-        return STATUS_OK;
-    case OPT_TASK:
-        r->task = strcmp(optarg, "copy-memory") == 0;
-        if (r->task)
-            return STATUS_OK;
-        return error_set(err, STATUS_USAGE, "--task: want copy-memory, got \"%s\"", optarg);
-    case OPT_DELAY:
-        return options_int("--delay", optarg, 1, DELAY_MAX, &r->delay, err);
-    case OPT_SEED:
-        return options_int("--seed", optarg, 0, count_max, &r->seed, err);
-    default:
-        r->help = true;
-        return STATUS_OK;
-    }
-}
 
 /* Options that must, or cannot, stand together. */
 static enum status check_request(const struct request *r, struct error *err)
@@ -209,19 +101,38 @@ static enum status check_request(const struct request *r, struct error *err)
 
 static enum status parse(int argc, char **argv, struct request *r, struct error *err)
 {
-    int option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
-        if (option == '?' || option == ':')
-            return options_refuse(option, argv, options, err);
-        TRY(take_option(r, option, err));
-        if (r->help)
-            return STATUS_OK;
-    }
-    if (optind < argc)
+    struct tokenize_config *c = &r->config;
+    const char *task = NULL, *unk = NULL;
+    int operand;
+    const struct option_rule rules[] = {
+        OPTION("train", TEXT, &c->text[SPLIT_TRAIN]),
+        OPTION("valid", TEXT, &c->text[SPLIT_VALID]),
+        OPTION("test", TEXT, &c->text[SPLIT_TEST]),
+        OPTION("out", TEXT, &c->out),
+        OPTION("words", FLAG, &r->words),
+        OPTION("bytes", FLAG, &c->bytes),
+        OPTION("lower", FLAG, &c->lower),
+        OPTION("min-count", INT, &c->min_count, .min = 1, .max = count_max),
+        OPTION("max-vocab", INT, &c->max_vocab, .min = 2, .max = count_max),
+        OPTION("vocab", TEXT, &c->vocab),
+        OPTION("unk", CHOICE, &unk, .choices = "map or error"),
+        OPTION("shard-tokens", INT, &c->shard_tokens, .min = 1, .max = count_max),
+        OPTION("force", FLAG, &c->force),
+        OPTION("json", FLAG, &r->json),
+        OPTION("task", CHOICE, &task, .choices = "copy-memory"),
+        OPTION("delay", INT, &r->delay, .min = 1, .max = DELAY_MAX),
+        OPTION("seed", INT, &r->seed, .min = 0, .max = count_max),
+        {0},
+    };
+    TRY(options_read(rules, argc, argv, &operand, err));
+    if (operand < argc)
         return error_set(err, STATUS_USAGE,
                          "\"%s\": not an option (texts are given by --train, --valid and --test)",
-                         argv[optind]);
+                         argv[operand]);
+    r->task = task != NULL;
+    r->unk_given = unk != NULL;
+    if (r->unk_given)
+        c->unk = strcmp(unk, "map") == 0 ? TOKENIZE_UNK_MAP : TOKENIZE_UNK_ERROR;
     return check_request(r, err);
 }
 
@@ -300,10 +211,6 @@ static enum status run(int argc, char **argv, struct error *err)
     struct tokenize_result result;
     struct progress progress = {0};
     TRY(parse(argc, argv, &r, err));
-    if (r.help) {
-        fputs(usage, stdout);
-        return STATUS_OK;
-    }
     if (isatty(STDERR_FILENO)) {
         r.config.progress = show_progress;
         r.config.progress_context = &progress;

@@ -3,8 +3,8 @@
 #include "deadline.h"
 #include "device.h"
 #include "group.h"
+#include "load_config.h"
 #include "options.h"
-#include "paths.h"
 #include "progress.h"
 
 #include "base/clock.h"
@@ -47,37 +47,9 @@ static const char usage[] =
     "Example:\n"
     "  deq train --config kjv.json --set train.steps=1000 --out runs/short\n";
 
-enum {
-    OPT_CONFIG = 256,
-    OPT_SET,
-    OPT_OUT,
-    OPT_RESUME,
-    OPT_DEVICE,
-    OPT_THREADS,
-    OPT_TIME,
-    OPT_DRY,
-    MAX_SET = 256,
-    MAX_THREADS = 4096
-};
-
-static const struct option options[] = {
-    {"config", required_argument, NULL, OPT_CONFIG},
-    {"set", required_argument, NULL, OPT_SET},
-    {"out", required_argument, NULL, OPT_OUT},
-    {"resume", required_argument, NULL, OPT_RESUME},
-    {"device", required_argument, NULL, OPT_DEVICE},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"time-limit", required_argument, NULL, OPT_TIME},
-    {"dry-run", no_argument, NULL, OPT_DRY},
-    {"quiet", no_argument, NULL, 'q'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
 struct request {
     const char *config, *out, *resume, *device;
-    const char *set[MAX_SET];
-    int set_count;
+    struct option_list set;
     int64_t threads;
     double time_limit;
     bool dry_run, quiet;
@@ -97,63 +69,33 @@ static void on_signal(int number)
     stop_asked = 1;
 }
 
-static enum status take_option(struct request *r, int option, struct error *err)
-{
-    switch (option) {
-    case OPT_CONFIG:
-        r->config = optarg;
-        return STATUS_OK;
-    case OPT_SET:
-        if (r->set_count == MAX_SET)
-            return error_set(err, STATUS_USAGE, "--set: at most %d times", MAX_SET);
-        r->set[r->set_count++] = optarg;
-        return STATUS_OK;
-    case OPT_OUT:
-        r->out = optarg;
-        return STATUS_OK;
-    case OPT_RESUME:
-        r->resume = optarg;
-        return STATUS_OK;
-    case OPT_DEVICE:
-        r->device = optarg;
-        return STATUS_OK;
-    case OPT_THREADS:
-        return options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err);
-    case OPT_TIME:
-        return deadline_parse(optarg, &r->time_limit, err);
-    case OPT_DRY:
-        r->dry_run = true;
-        return STATUS_OK;
-    default:
-        r->quiet = true;
-        return STATUS_OK;
-    }
-}
-
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    int option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":qh", options, NULL)) != -1) {
-        if (option == '?' || option == ':')
-            return options_refuse(option, argv, options, err);
-        TRY(take_option(r, option, err));
-    }
-    if (optind < argc)
-        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[optind]);
+    const char *limit = NULL;
+    const struct option_rule rules[] = {
+        OPTION("config", TEXT, &r->config),
+        OPTION("set", LIST, &r->set),
+        OPTION("out", TEXT, &r->out),
+        OPTION("resume", TEXT, &r->resume),
+        OPTION("device", TEXT, &r->device),
+        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
+        OPTION("time-limit", TEXT, &limit),
+        OPTION("dry-run", FLAG, &r->dry_run),
+        OPTION("quiet", FLAG, &r->quiet, .letter = 'q'),
+        {0},
+    };
+    TRY(options_read_all(rules, argc, argv, err));
+    if (limit != NULL)
+        TRY(deadline_parse(limit, &r->time_limit, err));
     if (r->config == NULL)
         return error_set(err, STATUS_USAGE, "want --config FILE (try deq help train)");
     return STATUS_OK;
 }
 
-static enum status load_config(const struct request *r, struct config *config, char path[PATHS_MAX],
-                               struct error *err)
+static enum status load(const struct request *r, struct config *config, char path[PATHS_MAX],
+                        struct error *err)
 {
-    config_defaults(config);
-    TRY(paths_find_config(r->config, path, err));
-    TRY(config_load(config, path, err));
-    for (int i = 0; i < r->set_count; i++)
-        TRY(config_set(config, r->set[i], err));
+    TRY(load_config(r->config, &r->set, path, config, err));
     enum status status = config_resolve(config, 0, err);
     if (status != STATUS_OK)
         error_prefix(err, "%s", path);
@@ -218,7 +160,7 @@ static enum status train_in_group(const struct request *r, struct dist *dist, do
     /* one process asks: a thousand would be a burden to a batch system */
     double deadline = deadline_earlier(r->time_limit > 0 ? started + r->time_limit : 0,
                                        r->dry_run || dist_rank(dist) != 0 ? 0 : deadline_of_job());
-    TRY(load_config(r, &config, path, err));
+    TRY(load(r, &config, path, err));
     paths_config_name(path, name, sizeof name);
     snprintf(out, sizeof out, "runs/%s", name);
     TRY(device_open(&be, r->device, (int)r->threads, err));

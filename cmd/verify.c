@@ -27,51 +27,26 @@ static const char usage[] =
     "Example:\n"
     "  deq verify --device ref dumps/*.safetensors\n";
 
-enum { OPT_TOL = 256, OPT_DEVICE, OPT_THREADS, OPT_JSON, MAX_THREADS = 4096 };
-
-static const struct option known_options[] = {
-    {"tol", required_argument, NULL, OPT_TOL},
-    {"device", required_argument, NULL, OPT_DEVICE},
-    {"threads", required_argument, NULL, OPT_THREADS},
-    {"quiet", no_argument, NULL, 'q'},
-    {"json", no_argument, NULL, OPT_JSON},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
 struct request {
     const char *device;
     double tol;
     int64_t threads;
     bool quiet, json;
+    int first; /* of the files in argv */
 };
 
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    int option;
-    options_start();
-    while ((option = getopt_long(argc, argv, ":qh", known_options, NULL)) != -1) {
-        switch (option) {
-        case OPT_TOL:
-            TRY(options_real("--tol", optarg, 1e-300, 1e300, &r->tol, err));
-            break;
-        case OPT_DEVICE:
-            r->device = optarg;
-            break;
-        case OPT_THREADS:
-            TRY(options_int("--threads", optarg, 1, MAX_THREADS, &r->threads, err));
-            break;
-        case OPT_JSON:
-            r->json = true;
-            break;
-        case 'q':
-            r->quiet = true;
-            break;
-        default:
-            return options_refuse(option, argv, known_options, err);
-        }
-    }
-    if (optind == argc)
+    const struct option_rule rules[] = {
+        OPTION("tol", REAL, &r->tol, .low = 1e-300, .high = 1e300),
+        OPTION("device", TEXT, &r->device),
+        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
+        OPTION("quiet", FLAG, &r->quiet, .letter = 'q'),
+        OPTION("json", FLAG, &r->json),
+        {0},
+    };
+    TRY(options_read(rules, argc, argv, &r->first, err));
+    if (r->first == argc)
         return error_set(err, STATUS_USAGE, "want a file (try deq help verify)");
     return STATUS_OK;
 }
@@ -194,11 +169,11 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct backend be;
     struct verify_report *reports = NULL;
     TRY(parse(&r, argc, argv, err));
-    int count = argc - optind;
+    int count = argc - r.first;
     TRY(mem_alloc((void **)&reports, (size_t)count, sizeof *reports, err));
     enum status status = device_open(&be, r.device, (int)r.threads, err);
     if (status == STATUS_OK) {
-        status = verify_all(&r, &be, argv + optind, reports, count, err);
+        status = verify_all(&r, &be, argv + r.first, reports, count, err);
         backend_close(&be);
     }
     for (int i = 0; i < count; i++)
