@@ -1,9 +1,8 @@
 #include "bench_gradient.h"
 
-#include "base/json.h"
-#include "base/mem.h"
 #include "device.h"
 #include "options.h"
+#include "report_json.h"
 #include "train/gradient_bench.h"
 
 #include <stdio.h>
@@ -71,9 +70,7 @@ static void print_table(const struct gradient_bench *b)
 static enum status print_json(const struct gradient_bench *b, struct error *err)
 {
     struct json_writer w;
-    char *text = NULL;
-    json_write_begin(&w, false);
-    json_write_object(&w, NULL);
+    report_json_begin(&w);
     json_write_string(&w, "bench", "gradient");
     json_write_real(&w, "forward_residual", b->forward_residual);
     json_write_real(&w, "backward_residual", b->backward_residual);
@@ -92,11 +89,7 @@ static enum status print_json(const struct gradient_bench *b, struct error *err)
         json_write_end(&w);
     }
     json_write_end(&w);
-    json_write_end(&w);
-    TRY(json_write_finish(&w, &text, err));
-    puts(text);
-    mem_free(text);
-    return STATUS_OK;
+    return report_json_print(&w, err);
 }
 
 enum status bench_gradient_run(int argc, char **argv, struct error *err)

@@ -1,11 +1,11 @@
 #include "bench_growth.h"
 
-#include "base/json.h"
 #include "base/mem.h"
 #include "device.h"
 #include "load_config.h"
 #include "options.h"
 #include "plot.h"
+#include "report_json.h"
 #include "train/bench.h"
 
 #include <math.h>
@@ -148,9 +148,7 @@ static void write_point(struct json_writer *w, const struct point *points, int i
 static enum status print_json(struct point points[AXES][POINTS], struct error *err)
 {
     struct json_writer w;
-    char *text = NULL;
-    json_write_begin(&w, false);
-    json_write_object(&w, NULL);
+    report_json_begin(&w);
     json_write_string(&w, "bench", "growth");
     json_write_array(&w, "axes");
     for (int a = 0; a < AXES; a++) {
@@ -163,11 +161,7 @@ static enum status print_json(struct point points[AXES][POINTS], struct error *e
         json_write_end(&w);
     }
     json_write_end(&w);
-    json_write_end(&w);
-    TRY(json_write_finish(&w, &text, err));
-    puts(text);
-    mem_free(text);
-    return STATUS_OK;
+    return report_json_print(&w, err);
 }
 
 static void draw_panel(FILE *g, struct point points[AXES][POINTS], const char *what, bool memory)

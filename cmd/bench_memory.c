@@ -1,11 +1,10 @@
 #include "bench_memory.h"
 
-#include "base/json.h"
-#include "base/mem.h"
 #include "device.h"
 #include "load_config.h"
 #include "options.h"
 #include "plot.h"
+#include "report_json.h"
 #include "train/bench.h"
 
 #include <errno.h>
@@ -202,9 +201,7 @@ static const char BROYDEN_DEQ[] = "deq-transformer broyden";
 static enum status print_json(const struct table *t, struct error *err)
 {
     struct json_writer w;
-    char *text = NULL;
-    json_write_begin(&w, false);
-    json_write_object(&w, NULL);
+    report_json_begin(&w);
     json_write_array(&w, "rows");
     for (int i = 0; i < t->count; i++) {
         const struct row *row = &t->row[i];
@@ -231,11 +228,7 @@ static enum status print_json(const struct table *t, struct error *err)
     json_write_real(&w, "variation_10_to_200",
                     fmax(variation(t, TRANSFORMER_DEQ), variation(t, TRELLIS_DEQ)));
     json_write_real(&w, "variation_10_to_200_broyden", variation(t, BROYDEN_DEQ));
-    json_write_end(&w);
-    TRY(json_write_finish(&w, &text, err));
-    puts(text);
-    mem_free(text);
-    return STATUS_OK;
+    return report_json_print(&w, err);
 }
 
 static double mib(size_t bytes)

@@ -1,6 +1,6 @@
 #include "bench_report.h"
+#include "report_json.h"
 
-#include "base/json.h"
 #include "base/mem.h"
 #include "bench_machine.h"
 
@@ -61,11 +61,10 @@ static enum status print_json(const struct bench_report *r, const struct figures
                               struct error *err)
 {
     struct json_writer w;
-    char *text = NULL, *setting = NULL;
+    char *setting = NULL;
     const struct bench_step_result *b = r->result;
     TRY(config_to_json(r->config, false, &setting, err));
-    json_write_begin(&w, false);
-    json_write_object(&w, NULL);
+    report_json_begin(&w);
     json_write_string(&w, "bench", r->what);
     json_write_real(&w, "tokens_per_s", f->tokens_per_s);
     json_write_real(&w, "sgemm_gflops", r->sgemm);
@@ -86,12 +85,8 @@ static enum status print_json(const struct bench_report *r, const struct figures
             write_op(&w, r, f->order[i]);
     json_write_end(&w);
     json_write_raw(&w, "setting", setting);
-    json_write_end(&w);
     mem_free(setting);
-    TRY(json_write_finish(&w, &text, err));
-    puts(text);
-    mem_free(text);
-    return STATUS_OK;
+    return report_json_print(&w, err);
 }
 
 static void print_op(const struct bench_report *r, const struct figures *f, int id)

@@ -1,10 +1,10 @@
 #include "bench_runtime.h"
 
-#include "base/json.h"
 #include "base/mem.h"
 #include "device.h"
 #include "load_config.h"
 #include "options.h"
+#include "report_json.h"
 #include "train/bench.h"
 #include "train/runtime_bench.h"
 
@@ -134,9 +134,7 @@ static double eval_ratio(const struct table *t, int i)
 static enum status print_json(const struct table *t, struct error *err)
 {
     struct json_writer w;
-    char *text = NULL;
-    json_write_begin(&w, false);
-    json_write_object(&w, NULL);
+    report_json_begin(&w);
     json_write_string(&w, "bench", "runtime");
     json_write_array(&w, "rows");
     for (int i = 0; i < t->count; i++) {
@@ -162,11 +160,7 @@ static enum status print_json(const struct table *t, struct error *err)
         json_write_end(&w);
     }
     json_write_end(&w);
-    json_write_end(&w);
-    TRY(json_write_finish(&w, &text, err));
-    puts(text);
-    mem_free(text);
-    return STATUS_OK;
+    return report_json_print(&w, err);
 }
 
 static void print_table(const struct table *t)

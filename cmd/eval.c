@@ -1,9 +1,9 @@
 /* deq eval: perplexity of a checkpoint, and what it costs. */
-#include "base/json.h"
 #include "base/mem.h"
 #include "commands.h"
 #include "device.h"
 #include "options.h"
+#include "report_json.h"
 #include "train/evaluation.h"
 #include "train/snapshot.h"
 #include "train/trainer.h"
@@ -236,9 +236,7 @@ static enum status print_json(const struct evaluation *e, const struct request *
                               const struct evaluation_result *rows, struct error *err)
 {
     struct json_writer w;
-    char *text = NULL;
-    json_write_begin(&w, false);
-    json_write_object(&w, NULL);
+    report_json_begin(&w);
     json_write_string(&w, "checkpoint", r->checkpoint);
     json_write_int(&w, "step", e->from.state.step);
     json_write_string(&w, "data", e->config.data.dir);
@@ -257,11 +255,7 @@ static enum status print_json(const struct evaluation *e, const struct request *
         }
         json_write_end(&w);
     }
-    json_write_end(&w);
-    TRY(json_write_finish(&w, &text, err));
-    puts(text);
-    mem_free(text);
-    return STATUS_OK;
+    return report_json_print(&w, err);
 }
 
 static void print_report(const struct evaluation *e, const struct request *r,

@@ -5,6 +5,7 @@
 #include "cmd.h"
 #include "commands.h"
 #include "options.h"
+#include "report_json.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -26,20 +27,9 @@ static const char usage[] =
 
 void info_json_begin(struct json_writer *w, const struct info_request *request, const char *kind)
 {
-    json_write_begin(w, false);
-    json_write_object(w, NULL);
+    report_json_begin(w);
     json_write_string(w, "file", request->path);
     json_write_string(w, "kind", kind);
-}
-
-enum status info_json_print(struct json_writer *w, struct error *err)
-{
-    char *text = NULL;
-    json_write_end(w);
-    TRY(json_write_finish(w, &text, err));
-    puts(text);
-    mem_free(text);
-    return STATUS_OK;
 }
 
 void info_dims(const int64_t *dim, int ndim, char out[INFO_DIMS_MAX])

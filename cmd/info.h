@@ -14,9 +14,8 @@ struct info_request {
     bool json;  /* one JSON object instead of text */
 };
 
-/* Prints a JSON object begun with "file" and "kind" by info_json_begin and frees it. */
+/* Begins the JSON object (report_json.h) with "file" and "kind". */
 void info_json_begin(struct json_writer *w, const struct info_request *request, const char *kind);
-enum status info_json_print(struct json_writer *w, struct error *err);
 
 enum { INFO_DIMS_MAX = 192 };
 /* "[3,4]"; "[]" for a single number. */

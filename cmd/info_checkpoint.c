@@ -1,5 +1,6 @@
 /* `deq info` on a checkpoint: step, state, parameters, sections, configuration, checksums. */
 #include "info.h"
+#include "report_json.h"
 
 #include "base/mem.h"
 #include "io/checkpoint.h"
@@ -157,7 +158,7 @@ static enum status print_json(const struct info_request *request, const struct c
     write_sections(&w, c);
     if (request->check)
         json_write_bool(&w, "check", true);
-    return info_json_print(&w, err);
+    return report_json_print(&w, err);
 }
 
 static enum status print_value(const char *title, const struct cJSON *value, struct error *err)

@@ -1,5 +1,6 @@
 /* `deq info --config`: the resolved configuration and the size of its model. */
 #include "info.h"
+#include "report_json.h"
 
 #include "base/mem.h"
 #include "load_config.h"
@@ -26,7 +27,7 @@ static enum status print_json(const struct info_request *request, const char *te
         json_write_raw(&w, "parameters", "null");
     }
     json_write_raw(&w, "config", text);
-    return info_json_print(&w, err);
+    return report_json_print(&w, err);
 }
 
 /* The counts go to stderr: what is on stdout can be used as a configuration. */

@@ -1,5 +1,6 @@
 /* `deq info` on a safetensors file. The format has no checksums: opening it checks all there is. */
 #include "info.h"
+#include "report_json.h"
 
 #include "io/safetensors.h"
 
@@ -29,7 +30,7 @@ static enum status print_json(const struct info_request *request, const struct s
     json_write_int(&w, "numbers", numbers);
     if (request->check)
         json_write_bool(&w, "check", true);
-    return info_json_print(&w, err);
+    return report_json_print(&w, err);
 }
 
 static void print_text(const struct info_request *request, const struct st_file *f)

@@ -1,5 +1,6 @@
 /* `deq info` on one shard: its header, its size and, with --check, its checksum and ids. */
 #include "info.h"
+#include "report_json.h"
 
 #include "base/mem.h"
 #include "io/shard.h"
@@ -113,7 +114,7 @@ static enum status print_json(const struct info_request *request, const struct s
     json_write_string(&w, "checksum", hash);
     if (request->check)
         json_write_bool(&w, "check", true);
-    return info_json_print(&w, err);
+    return report_json_print(&w, err);
 }
 
 static void print_text(const struct info_request *request, const struct shard_header *h)

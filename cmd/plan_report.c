@@ -1,6 +1,6 @@
 #include "plan_report.h"
+#include "report_json.h"
 
-#include "base/json.h"
 #include "base/mem.h"
 
 #include <stdio.h>
@@ -84,12 +84,11 @@ static void write_memory(struct json_writer *w, const struct plan_report *r)
 static enum status print_json(const struct plan_report *r, struct error *err)
 {
     struct json_writer w;
-    char *text = NULL, *setting = NULL;
+    char *setting = NULL;
     const struct plan *p = r->plan;
     const struct chip *c = r->chip;
     TRY(config_to_json(r->config, false, &setting, err));
-    json_write_begin(&w, false);
-    json_write_object(&w, NULL);
+    report_json_begin(&w);
     json_write_string(&w, "device", c->name);
     json_write_string(&w, "device_text", c->text);
     json_write_string(&w, "precision", precision_text(r->config));
@@ -111,12 +110,8 @@ static enum status print_json(const struct plan_report *r, struct error *err)
     write_ops(&w, p);
     write_memory(&w, r);
     json_write_raw(&w, "setting", setting);
-    json_write_end(&w);
     mem_free(setting);
-    TRY(json_write_finish(&w, &text, err));
-    puts(text);
-    mem_free(text);
-    return STATUS_OK;
+    return report_json_print(&w, err);
 }
 
 static void print_head(const struct plan_report *r)

@@ -1,11 +1,11 @@
 /* deq sample: text from a checkpoint. */
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "commands.h"
 #include "device.h"
 #include "io/prompt.h"
 #include "options.h"
+#include "report_json.h"
 #include "train/generation.h"
 #include "train/snapshot.h"
 
@@ -165,20 +165,14 @@ static enum status print_json(const struct request *r, const struct output *o, i
                               double seconds, double evals, struct error *err)
 {
     struct json_writer w;
-    char *text = NULL;
-    json_write_begin(&w, false);
-    json_write_object(&w, NULL);
+    report_json_begin(&w);
     json_write_string(&w, "text", o->text != NULL ? o->text : "");
     json_write_int(&w, "tokens", made);
     json_write_real(&w, "tokens_per_s", (double)made / seconds);
     json_write_real(&w, "nfe_mean", evals);
     json_write_int(&w, "seed", r->seed);
     json_write_string(&w, "checkpoint", r->checkpoint);
-    json_write_end(&w);
-    TRY(json_write_finish(&w, &text, err));
-    puts(text);
-    mem_free(text);
-    return STATUS_OK;
+    return report_json_print(&w, err);
 }
 
 static enum status sample(const struct request *r, struct generator *g, const struct vocab *vocab,

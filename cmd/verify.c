@@ -1,10 +1,10 @@
 /* deq verify: our code against dumps of another implementation. */
 #include "verify/verify.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "commands.h"
 #include "device.h"
 #include "options.h"
+#include "report_json.h"
 
 #include <stdio.h>
 
@@ -112,9 +112,7 @@ static enum status print_json(char **paths, const struct verify_report *reports,
                               bool pass, struct error *err)
 {
     struct json_writer w;
-    char *text = NULL;
-    json_write_begin(&w, false);
-    json_write_object(&w, NULL);
+    report_json_begin(&w);
     json_write_bool(&w, "pass", pass);
     json_write_array(&w, "files");
     for (int i = 0; i < count; i++) {
@@ -133,11 +131,7 @@ static enum status print_json(char **paths, const struct verify_report *reports,
     for (int i = 0; i < count; i++)
         write_skipped(&w, paths[i], &reports[i]);
     json_write_end(&w);
-    json_write_end(&w);
-    TRY(json_write_finish(&w, &text, err));
-    puts(text);
-    mem_free(text);
-    return STATUS_OK;
+    return report_json_print(&w, err);
 }
 
 static enum status verify_all(const struct request *r, struct backend *be, char **paths,

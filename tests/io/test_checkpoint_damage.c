@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "io/checkpoint.h"
 #include "io/checkpoint_format.h"
+#include "scratch.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -28,23 +29,6 @@ static void assert_ok(enum status status, const char *call)
 {
     if (status != STATUS_OK)
         fail_msg("%s: %s", call, err.text);
-}
-
-static int enter_folder(void **state)
-{
-    static char name[] = "/tmp/deq-test-XXXXXX";
-    strcpy(strrchr(name, '-'), "-XXXXXX");
-    if (mkdtemp(name) == NULL || chdir(name) != 0)
-        return -1;
-    *state = name;
-    return 0;
-}
-
-static int leave_folder(void **state)
-{
-    char line[256];
-    snprintf(line, sizeof line, "rm -rf '%s'", (char *)*state);
-    return chdir("/") != 0 || system(line) != 0;
 }
 
 static void put(const char *path, const void *data, size_t size)
@@ -354,7 +338,7 @@ static void test_forged_streams(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, enter_folder, leave_folder)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
     const struct CMUnitTest tests[] = {
         CASE(test_not_a_checkpoint), CASE(test_every_length),
         CASE(test_every_byte),       CASE(test_version_and_order),

@@ -11,6 +11,7 @@
 #include "io/checkpoint.h"
 #include "io/metrics.h"
 #include "io/safetensors.h"
+#include "scratch.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -40,20 +41,8 @@ int posix_memalign(void **out, size_t align, size_t size)
 
 static int enter_folder(void **state)
 {
-    static char name[] = "/tmp/deq-test-XXXXXX";
-    strcpy(strrchr(name, '-'), "-XXXXXX");
     countdown = -1;
-    if (mkdtemp(name) == NULL || chdir(name) != 0)
-        return -1;
-    *state = name;
-    return 0;
-}
-
-static int leave_folder(void **state)
-{
-    char line[256];
-    snprintf(line, sizeof line, "rm -rf '%s'", (char *)*state);
-    return chdir("/") != 0 || system(line) != 0;
+    return scratch_enter(state);
 }
 
 static int count_entries(void)
@@ -174,7 +163,7 @@ static void test_metrics(void **state)
 
 int main(void)
 {
-#define CASE(f) cmocka_unit_test_setup_teardown(f, enter_folder, leave_folder)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, enter_folder, scratch_leave)
     const struct CMUnitTest tests[] = {
         CASE(test_checkpoint),
         CASE(test_safetensors),

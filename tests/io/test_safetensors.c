@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "io/safetensors.h"
+#include "scratch.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -25,23 +26,6 @@ static void assert_ok(enum status status, const char *call)
 {
     if (status != STATUS_OK)
         fail_msg("%s: %s", call, err.text);
-}
-
-static int enter_folder(void **state)
-{
-    static char name[] = "/tmp/deq-test-XXXXXX";
-    strcpy(strrchr(name, '-'), "-XXXXXX");
-    if (mkdtemp(name) == NULL || chdir(name) != 0)
-        return -1;
-    *state = name;
-    return 0;
-}
-
-static int leave_folder(void **state)
-{
-    char line[256];
-    snprintf(line, sizeof line, "rm -rf '%s'", (char *)*state);
-    return chdir("/") != 0 || system(line) != 0;
 }
 
 static void put(const char *path, const void *data, size_t size)
@@ -331,7 +315,7 @@ int main(void)
     char top[1024];
     if (getcwd(top, sizeof top) == NULL || setenv("DEQ_TEST_TOP", top, 1) != 0)
         return 1;
-#define CASE(f) cmocka_unit_test_setup_teardown(f, enter_folder, leave_folder)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
     const struct CMUnitTest tests[] = {
         CASE(test_round_trip),           CASE(test_writer_refuses_names),
         CASE(test_empty_and_misaligned), CASE(test_headers_that_lie),
