@@ -13,4 +13,8 @@ bool cuda_built(void);
  * be->device_free (bytes) describe it. */
 enum status cuda_open(struct backend *be, struct error *err);
 
+/* Whether operations that come again are launched as graphs (at first: yes). Off, every operation
+ * starts by itself, as a profiler wants to see it; results are the same bits. */
+void cuda_use_graphs(struct backend *be, bool use);
+
 #endif

@@ -1,9 +1,9 @@
 /* Inside the CUDA backend: its state, and what its files share on the host side.
  *
  * Everything runs on one stream in the order of the calls, so an operation needs no
- * synchronisation with the next; the host runs ahead until a download. Blocks are multiples of 32
- * threads. Grids depend on shapes alone, never on the device, so that sums have the same order
- * everywhere. */
+ * synchronisation with the next; the host runs ahead until a download. Calls are noted and started
+ * later (queue.h). Blocks are multiples of 32 threads. Grids depend on shapes alone, never on the
+ * device, so that sums have the same order everywhere. */
 #ifndef DEQ_CUDA_CUDA_IMPL_H
 #define DEQ_CUDA_CUDA_IMPL_H
 
@@ -14,7 +14,7 @@ extern "C" {
 #include "ops/backend.h"
 }
 
-enum { STAGE_SLOTS = 2, MAX_THREADS = 256 };
+enum { STAGE_SLOTS = 2, STAGE_BYTES = 4 << 20, MAX_THREADS = 256 };
 
 /* A pinned piece of host memory that uploads pass through; free for reuse once `done` has come. */
 struct stage {
@@ -32,8 +32,9 @@ struct cuda {
     int64_t work_moves; /* times it has been reallocated: a recorded graph holds its address */
     struct stage stage[STAGE_SLOTS];
     int next_stage;
+    struct queue *queue;                       /* owns */
     size_t shared_limit;                       /* bytes of shared memory that a block may ask for */
-    bool recording;                            /* calls go into a graph instead of running */
+    bool recording;                            /* kernels go into a graph instead of running */
     bool attention_ready, attention_vjp_ready; /* their kernels may use more than 48 KiB */
 };
 
@@ -69,6 +70,14 @@ static inline void cuda_launched(struct backend *be, enum op_id id)
 {
     cuda_note(be, id, cudaGetLastError());
 }
+
+/* Pinned pieces of `bytes` each; for all of them. */
+enum status stage_open(struct stage stage[STAGE_SLOTS], size_t bytes, struct error *err);
+void stage_close(struct stage stage[STAGE_SLOTS]);
+/* Until the device has fetched what was sent from it; after which the host may write there. */
+void stage_wait(struct backend *be, struct stage *s, enum op_id id);
+/* A copy from it has been queued. */
+void stage_sent(struct backend *be, struct stage *s, enum op_id id);
 
 /* `bytes` of device scratch, aligned to 256, valid until the next operation. NULL, and a latched
  * fault, if there is no memory. Grows at most a few times, in the first step. */
@@ -118,7 +127,10 @@ void cuda_columns_in(struct backend *be, float *part, float *acc, const float *x
                      int64_t rows, int64_t width);
 int64_t columns_room(int64_t rows, int64_t width);
 
-/* One function for every slot of the table; contracts in ops/ops.h. */
+/* One function for every slot of the table; contracts in ops/ops.h. Those that note their calls
+ * themselves, since they bring changing numbers or synchronise: upload, download, dropout_mask,
+ * fill_normal, fill_uniform, adam. All others start at once, and are noted by what fills the table.
+ */
 void cuda_upload(struct backend *be, const struct tensor *dst, const void *src,
                  enum dtype src_type);
 void cuda_download(struct backend *be, void *dst, enum dtype dst_type, const struct tensor *src);

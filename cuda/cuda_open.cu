@@ -5,7 +5,7 @@ extern "C" {
 #include "cuda/cuda.h"
 }
 #include "memory.h"
-#include "record.h"
+#include "queue.h"
 
 #include <new>
 #include <stdio.h>
@@ -14,8 +14,9 @@ extern "C" {
 enum { OLDEST_MAJOR = 8, BLAS_WORK_BYTES = 32 << 20, LOGIT_NUMBERS = 32 << 20 };
 
 /* Every device that is let in has all of them. */
-static enum status cuda_set_precision(struct backend *, enum precision, struct error *)
+static enum status cuda_set_precision(struct backend *be, enum precision, struct error *)
 {
+    queue_run(be);
     return STATUS_OK;
 }
 
@@ -32,11 +33,26 @@ static void cuda_close(struct backend *be)
         cudaFree(cuda->blas_work);
     if (cuda->work != NULL)
         cudaFree(cuda->work);
-    stage_close(cuda);
+    stage_close(cuda->stage);
+    queue_close(cuda);
     if (cuda->stream != NULL)
         cudaStreamDestroy(cuda->stream);
     delete cuda;
 }
+
+/* What fills a slot: the operation's own function where that notes the call itself. */
+template <auto op> struct slot : queued<op> {
+};
+#define NOTES_ITSELF(op)                        \
+    template <> struct slot<cuda_##op> {        \
+        static constexpr auto note = cuda_##op; \
+    };
+NOTES_ITSELF(upload)
+NOTES_ITSELF(download)
+NOTES_ITSELF(dropout_mask)
+NOTES_ITSELF(fill_normal)
+NOTES_ITSELF(fill_uniform)
+NOTES_ITSELF(adam)
 
 static struct ops make_table(void)
 {
@@ -48,10 +64,8 @@ static struct ops make_table(void)
     t.release = cuda_release;
     t.close = cuda_close;
     t.set_precision = cuda_set_precision;
-    t.replay = cuda_replay;
-    t.record_end = cuda_record_end;
-    t.record_free = cuda_record_free;
-#define X(op) t.op = cuda_##op;
+    t.end_run = queue_run;
+#define X(op) t.op = slot<cuda_##op>::note;
     OP_LIST(X)
 #undef X
     return t;
@@ -137,7 +151,8 @@ static enum status open_libraries(struct cuda *cuda, struct error *err)
             err, STATUS_DEVICE,
             "cuBLAS cannot start: is the libcublas.so of the Toolkit that this program "
             "was built with where the loader looks (LD_LIBRARY_PATH)?");
-    return stage_open(cuda, err);
+    TRY(stage_open(cuda->stage, STAGE_BYTES, err));
+    return queue_open(cuda, err);
 }
 
 /* What is left for a run, now that the libraries have taken theirs. */

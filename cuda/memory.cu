@@ -1,14 +1,13 @@
 /* Device memory and transfers.
  *
- * Both directions pass through two pinned pieces of host memory in turn: an upload returns as soon
- * as its numbers have been copied there, and the device fetches them when it comes to it. */
+ * Transfers pass through pinned pieces of host memory, two in turn: an upload returns as soon as
+ * its numbers have been copied there, and the device fetches them when it comes to it. */
 #include "cuda_impl.h"
 #include "memory.h"
+#include "queue.h"
 
 #include <stdio.h>
 #include <string.h>
-
-enum { STAGE_BYTES = 4 << 20 };
 
 int cuda_vec(int64_t width, const void *const *pointers, int count)
 {
@@ -62,6 +61,7 @@ enum status cuda_alloc(struct backend *be, void **out, size_t bytes, struct erro
 
 void cuda_release(struct backend *be, void *ptr)
 {
+    queue_run(be);
     /* waits for the device, so nothing that is still queued loses its memory */
     cuda_note(be, OP_copy, cudaFree(ptr));
 }
@@ -91,25 +91,36 @@ void *cuda_work(struct backend *be, size_t bytes, enum op_id id)
     return cuda->work;
 }
 
-enum status stage_open(struct cuda *cuda, struct error *err)
+enum status stage_open(struct stage stage[STAGE_SLOTS], size_t bytes, struct error *err)
 {
-    for (int i = 0; i < STAGE_SLOTS; i++) {
-        struct stage *s = &cuda->stage[i];
-        if (cudaMallocHost(&s->host, STAGE_BYTES) != cudaSuccess ||
-            cudaEventCreateWithFlags(&s->done, cudaEventDisableTiming) != cudaSuccess)
+    for (int i = 0; i < STAGE_SLOTS; i++)
+        if (cudaMallocHost(&stage[i].host, bytes) != cudaSuccess ||
+            cudaEventCreateWithFlags(&stage[i].done, cudaEventDisableTiming) != cudaSuccess)
             return error_set(err, STATUS_DEVICE, "no pinned host memory for transfers");
-    }
     return STATUS_OK;
 }
 
-void stage_close(struct cuda *cuda)
+void stage_close(struct stage stage[STAGE_SLOTS])
 {
     for (int i = 0; i < STAGE_SLOTS; i++) {
-        if (cuda->stage[i].done != NULL)
-            cudaEventDestroy(cuda->stage[i].done);
-        if (cuda->stage[i].host != NULL)
-            cudaFreeHost(cuda->stage[i].host);
+        if (stage[i].done != NULL)
+            cudaEventDestroy(stage[i].done);
+        if (stage[i].host != NULL)
+            cudaFreeHost(stage[i].host);
     }
+}
+
+void stage_wait(struct backend *be, struct stage *s, enum op_id id)
+{
+    if (s->used)
+        cuda_note(be, id, cudaEventSynchronize(s->done));
+    s->used = false;
+}
+
+void stage_sent(struct backend *be, struct stage *s, enum op_id id)
+{
+    cuda_note(be, id, cudaEventRecord(s->done, cuda_of(be)->stream));
+    s->used = true;
 }
 
 /* Between the two floating types; equal types are copied as bytes. */
@@ -141,35 +152,45 @@ static struct stage *take_stage(struct backend *be, enum op_id id)
     struct cuda *cuda = cuda_of(be);
     struct stage *s = &cuda->stage[cuda->next_stage];
     cuda->next_stage = (cuda->next_stage + 1) % STAGE_SLOTS;
-    if (s->used)
-        cuda_note(be, id, cudaEventSynchronize(s->done));
-    s->used = false;
+    stage_wait(be, s, id);
     return s;
 }
 
-static bool may_transfer(struct backend *be, enum op_id id)
+/* A small upload is part of the run, its numbers come with the others that change. */
+static void start_upload(struct backend *be, size_t at, const struct tensor *dst)
 {
-    if (cuda_of(be)->recording)
-        backend_fault(be, id, "a transfer while a graph was recorded");
-    return be->fault[0] == '\0';
+    cuda_note(be, OP_upload,
+              cudaMemcpyAsync(dst->data, queue_changing(be, at), tensor_bytes(dst),
+                              cudaMemcpyDeviceToDevice, cuda_of(be)->stream));
 }
 
-void cuda_upload(struct backend *be, const struct tensor *dst, const void *src, enum dtype src_type)
+static void upload_large(struct backend *be, const struct tensor *dst, const void *src,
+                         enum dtype src_type)
 {
     int64_t count = tensor_count(dst), piece = stage_count(dst->dtype, src_type);
     size_t to_size = dtype_size(dst->dtype), from_size = dtype_size(src_type);
-    cudaStream_t stream = cuda_of(be)->stream;
-    for (int64_t at = 0; at < count && may_transfer(be, OP_upload); at += piece) {
+    queue_run(be);
+    for (int64_t at = 0; at < count && be->fault[0] == '\0'; at += piece) {
         int64_t n = at_most(count - at, piece);
         struct stage *s = take_stage(be, OP_upload);
         convert(s->host, dst->dtype, static_cast<const char *>(src) + (size_t)at * from_size,
                 src_type, n);
         cuda_note(be, OP_upload,
                   cudaMemcpyAsync(static_cast<char *>(dst->data) + (size_t)at * to_size, s->host,
-                                  (size_t)n * to_size, cudaMemcpyHostToDevice, stream));
-        cuda_note(be, OP_upload, cudaEventRecord(s->done, stream));
-        s->used = true;
+                                  (size_t)n * to_size, cudaMemcpyHostToDevice,
+                                  cuda_of(be)->stream));
+        stage_sent(be, s, OP_upload);
     }
+}
+
+void cuda_upload(struct backend *be, const struct tensor *dst, const void *src, enum dtype src_type)
+{
+    size_t bytes = tensor_bytes(dst);
+    if (bytes > QUEUE_CHANGING_MOST)
+        upload_large(be, dst, src, src_type);
+    else if (bytes > 0)
+        convert(queued_changing<start_upload>::note(be, bytes, dst), dst->dtype, src, src_type,
+                tensor_count(dst));
 }
 
 /* After a fault the numbers are zeros: whoever reads them asks backend_check before using them. */
@@ -178,11 +199,12 @@ void cuda_download(struct backend *be, void *dst, enum dtype dst_type, const str
     int64_t count = tensor_count(src), piece = stage_count(src->dtype, dst_type);
     size_t to_size = dtype_size(dst_type), from_size = dtype_size(src->dtype);
     cudaStream_t stream = cuda_of(be)->stream;
+    queue_run(be);
     for (int64_t at = 0; at < count; at += piece) {
         int64_t n = at_most(count - at, piece);
         char *to = static_cast<char *>(dst) + (size_t)at * to_size;
         memset(to, 0, (size_t)n * to_size);
-        if (!may_transfer(be, OP_download))
+        if (be->fault[0] != '\0')
             continue;
         struct stage *s = take_stage(be, OP_download);
         cuda_note(be, OP_download,

@@ -1,4 +1,4 @@
-/* Slots of the table that allocate, and the pinned memory of transfers. */
+/* Slots of the table that allocate. */
 #ifndef DEQ_CUDA_MEMORY_H
 #define DEQ_CUDA_MEMORY_H
 
@@ -6,8 +6,5 @@
 
 enum status cuda_alloc(struct backend *be, void **out, size_t bytes, struct error *err);
 void cuda_release(struct backend *be, void *ptr);
-
-enum status stage_open(struct cuda *cuda, struct error *err);
-void stage_close(struct cuda *cuda);
 
 #endif

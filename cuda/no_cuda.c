@@ -6,6 +6,12 @@ bool cuda_built(void)
     return false;
 }
 
+void cuda_use_graphs(struct backend *be, bool use)
+{
+    (void)be;
+    (void)use;
+}
+
 enum status cuda_open(struct backend *be, struct error *err)
 {
     (void)be;

@@ -1,6 +1,7 @@
 /* The optimiser over flat arrays: one launch for the norm, one for the update. */
 #include "cuda_impl.h"
 #include "kernel.h"
+#include "queue.h"
 
 #include <math.h>
 
@@ -53,6 +54,11 @@ void cuda_sum_squares(struct backend *be, const struct tensor *acc, const struct
     cuda_launched(be, OP_sum_squares);
 }
 
+/* Changes from step to step, and is found on the device. */
+struct adam_rates {
+    float rate, v_scale, keep; /* keep: of numbers with decoupled decay */
+};
+
 struct adam_args {
     float *w, *m, *v;
     const float *g;
@@ -60,8 +66,9 @@ struct adam_args {
     const uint8_t *decays; /* NULL: all */
     int64_t packs;
     double clip;
-    float b1, b2, c1, c2, eps, rate, v_scale;
-    float keep, pull; /* of numbers that decay: decoupled or coupled */
+    float b1, b2, c1, c2, eps;
+    float pull; /* of numbers with coupled decay */
+    const struct adam_rates *rates;
 };
 
 template <int V> __global__ void k_adam(adam_args p)
@@ -69,18 +76,19 @@ template <int V> __global__ void k_adam(adam_args p)
     double norm2 = *p.norm2;
     if (!isfinite(norm2))
         return;
+    struct adam_rates r = *p.rates;
     float scale = p.clip == 0 ? 1.0f : (float)fmin(1.0, p.clip / (sqrt(norm2) + 1e-6));
     for (int64_t i = flat_index(); i < p.packs; i += flat_stride()) {
         pack<V> w = load_pack<V>(p.w + i * V), g = load_pack<V>(p.g + i * V);
         pack<V> m = load_pack<V>(p.m + i * V), v = load_pack<V>(p.v + i * V);
         bool decays = p.decays == NULL || p.decays[i * V / ADAM_BLOCK] != 0;
-        float keep = decays ? p.keep : 1.0f, pull = decays ? p.pull : 0.0f;
+        float keep = decays ? r.keep : 1.0f, pull = decays ? p.pull : 0.0f;
 #pragma unroll
         for (int k = 0; k < V; k++) {
             float grad = scale * g.x[k] + pull * w.x[k];
             m.x[k] = p.b1 * m.x[k] + p.c1 * grad;
             v.x[k] = p.b2 * v.x[k] + p.c2 * grad * grad;
-            w.x[k] = keep * w.x[k] - p.rate * m.x[k] / (sqrtf(v.x[k]) * p.v_scale + p.eps);
+            w.x[k] = keep * w.x[k] - r.rate * m.x[k] / (sqrtf(v.x[k]) * r.v_scale + p.eps);
         }
         store_pack<V>(p.m + i * V, m);
         store_pack<V>(p.v + i * V, v);
@@ -88,28 +96,24 @@ template <int V> __global__ void k_adam(adam_args p)
     }
 }
 
-void cuda_adam(struct backend *be, const struct adam *p)
+static void start_adam(struct backend *be, size_t at, const struct adam *p)
 {
     int64_t count = tensor_count(&p->w);
-    if (count == 0)
-        return;
     adam_args a;
     a.w = f32(&p->w);
     a.m = f32(&p->m);
     a.v = f32(&p->v);
     a.g = f32(&p->g);
     a.norm2 = static_cast<const double *>(p->norm2.data);
+    a.decays = static_cast<const uint8_t *>(p->decays.data);
     a.clip = p->clip;
     a.b1 = (float)p->beta1;
     a.b2 = (float)p->beta2;
     a.c1 = (float)(1 - p->beta1);
     a.c2 = (float)(1 - p->beta2);
     a.eps = (float)p->eps;
-    a.rate = (float)(p->lr / (1 - pow(p->beta1, (double)p->step)));
-    a.v_scale = (float)(1 / sqrt(1 - pow(p->beta2, (double)p->step)));
-    a.keep = p->coupled ? 1.0f : (float)(1 - p->lr * p->decay);
     a.pull = p->coupled ? (float)p->decay : 0.0f;
-    a.decays = static_cast<const uint8_t *>(p->decays.data);
+    a.rates = static_cast<const struct adam_rates *>(queue_changing(be, at));
     int vec = VEC_OF(count, a.w, a.m, a.v, a.g);
     a.packs = count / vec;
     unsigned blocks = flat_blocks(count, vec);
@@ -119,4 +123,18 @@ void cuda_adam(struct backend *be, const struct adam *p)
     else
         LAUNCH(k_adam<1>, blocks, MAX_THREADS, 0, stream, a);
     cuda_launched(be, OP_adam);
+}
+
+void cuda_adam(struct backend *be, const struct adam *p)
+{
+    struct adam_rates r = {
+        (float)(p->lr / (1 - pow(p->beta1, (double)p->step))),
+        (float)(1 / sqrt(1 - pow(p->beta2, (double)p->step))),
+        p->coupled ? 1.0f : (float)(1 - p->lr * p->decay),
+    };
+    struct adam rest = *p;
+    rest.lr = 0; /* the rates stand for both */
+    rest.step = 0;
+    if (tensor_count(&p->w) > 0)
+        memcpy(queued_changing<start_adam>::note(be, sizeof r, &rest), &r, sizeof r);
 }

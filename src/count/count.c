@@ -195,9 +195,7 @@ enum status count_open(struct backend *be, const struct count_device *device, st
                             .alloc = count_alloc,
                             .release = count_release,
                             .close = count_close,
-                            .replay = record_none,
-                            .record_end = record_nothing,
-                            .record_free = record_nothing,
+                            .end_run = end_no_run,
                             .set_precision = count_set_precision,
 #define X(op) .op = count_##op,
                             OP_LIST(X)

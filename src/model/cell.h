@@ -71,9 +71,6 @@ struct cell_ops {
     void (*vjp_tangent)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
                         const struct tensor *z_t, const struct tensor *df,
                         const struct tensor *dz_t);
-    /* What the operations of eval and vjp depend on besides their arguments, as solver_set_map_key
-     * wants it; constant from begin to remember. NULL: not known. */
-    uint64_t (*map_key)(const struct cell *c);
     /* After the vjps of a segment: de [B,L,E] <- gradient of e; injection weights' gradients.
      * Without an injection de stays as it is. */
     void (*end_backward)(struct cell *c, const struct tensor *de);

@@ -137,17 +137,6 @@ static enum status apply_cell(void *ctx, const struct tensor *z, const struct te
     return backend_check(eq->cell->be, err);
 }
 
-/* The key of a solve whose map reads the cell and these tensors; see solver_set_map_key. */
-static uint64_t solve_key(const struct equilibrium *eq, const struct tensor *const *read, int count)
-{
-    if (eq->cell->ops->map_key == NULL)
-        return 0;
-    uint64_t key = eq->cell->ops->map_key(eq->cell);
-    for (int i = 0; i < count; i++)
-        key = solver_key_add(key, (uint64_t)(uintptr_t)read[i]->data);
-    return key;
-}
-
 /* Layers instead of a solve, from 0 or, untied, from e. */
 static enum status run_layers(struct equilibrium *eq, const struct tensor *e, int64_t layers,
                               bool train, struct error *err)
@@ -168,7 +157,6 @@ static enum status run_layers(struct equilibrium *eq, const struct tensor *e, in
 static enum status solve_for_training(struct equilibrium *eq, const struct tensor *z,
                                       const struct tensor *f, struct error *err)
 {
-    solver_set_map_key(eq->forward, solve_key(eq, NULL, 0));
     TRY(solver_run(eq->forward, apply_cell, eq, z, NULL, NULL, err));
     if (eq->method == GRADIENT_PHANTOM) {
         explicit_run(&eq->net, z->dim[0], z->dim[1], eq->steps, eq->damping, true);
@@ -186,7 +174,6 @@ static enum status solve_for_training(struct equilibrium *eq, const struct tenso
 static enum status solve_for_output(struct equilibrium *eq, const struct tensor *z,
                                     const struct tensor *f, struct error *err)
 {
-    solver_set_map_key(eq->forward, solve_key(eq, NULL, 0));
     TRY(solver_run(eq->forward, apply_cell, eq, z, NULL, eq->return_z ? NULL : f, err));
     eq->z = *z;
     eq->h = eq->return_z ? *z : *f;
@@ -255,9 +242,7 @@ enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh
     if (eq->method == GRADIENT_ONE_STEP) {
         op_copy(be, &y, dh);
     } else {
-        const struct tensor *const read[] = {&eq->z, &eq->h, &eq->dh};
         op_fill(be, &y, 0.0);
-        solver_set_map_key(eq->backward, solve_key(eq, read, 3));
         TRY(solver_run(eq->backward, apply_adjoint, eq, &y, dh, NULL, err));
     }
     if (also != NULL)

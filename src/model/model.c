@@ -269,6 +269,8 @@ static void gather_by_token(struct model *m, const struct tensor *word, const st
     const struct cluster_index *index = &m->vocab.input;
     const struct clusters clusters = embedding_index_clusters(&m->vocab.embedding);
     op_fill(m->be, token, 0.0);
+    if (clusters.count > 1)
+        op_end_run(m->be); /* as in embedding_eval */
     for (int i = 0; i < clusters.count; i++) {
         int64_t n = cluster_size(index, i), first = clusters.end[i];
         if (n == 0)
@@ -279,6 +281,8 @@ static void gather_by_token(struct model *m, const struct tensor *word, const st
         op_gather_rows(m->be, &found, &part, &local, 1.0);
         op_scatter_add_rows(m->be, token, &found, &pos, 1.0);
     }
+    if (clusters.count > 1)
+        op_end_run(m->be);
 }
 
 /* Draws the masks; those of words are then looked up token by token. */

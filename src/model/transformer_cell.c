@@ -1,7 +1,5 @@
 #include "model/transformer_cell_impl.h"
 
-#include "solve/solver.h"
-
 /* Sub-streams of the dropout masks; those of block j follow at MASK_BLOCK + MASK_KINDS * j. */
 enum { MASK_POS = 1, MASK_BLOCK = 8, MASK_KINDS = 4 };
 
@@ -234,19 +232,6 @@ static void vjp(struct cell *base, int tape, const struct tensor *z, const struc
     }
 }
 
-static uint64_t map_key(const struct cell *base)
-{
-    const struct transformer_cell *c = (const struct transformer_cell *)base;
-    uint64_t key = solver_key_add(SOLVER_KEY, c->masked);
-    for (int64_t j = 0; j < c->blocks; j++) {
-        const struct block_input *in = &c->block[j].input;
-        key = solver_key_add(key, (uint64_t)(uintptr_t)in->mem_qkv.data);
-        key = solver_key_add(key, in->mem_qkv.data == NULL ? 0 : (uint64_t)in->mem_qkv.dim[1]);
-        key = solver_key_add(key, (uint64_t)in->rk.dim[0]);
-    }
-    return key;
-}
-
 static void eval_layer(struct cell *base, int64_t j, int tape, const struct tensor *z,
                        const struct tensor *f)
 {
@@ -308,7 +293,6 @@ const struct cell_ops transformer_cell_ops = {
     .vjp = vjp,
     .jvp = transformer_cell_jvp,
     .vjp_tangent = transformer_cell_vjp_tangent,
-    .map_key = map_key,
     .eval_layer = eval_layer,
     .vjp_layer = vjp_layer,
     .remember_layer = remember_layer,

@@ -250,8 +250,12 @@ void adaptive_softmax_nll(const struct adaptive_softmax *s, struct backend *be,
 {
     op_fill(be, nll, 0.0);
     head_nll(s, be, q, targets, scale, nll, dq);
+    if (s->clusters.count == 1)
+        return;
+    op_end_run(be); /* how many rows each cluster has is another number in every batch */
     for (int i = 1; i < s->clusters.count; i++)
         tail_nll(s, be, i, q, index, scale, nll, dq);
+    op_end_run(be);
 }
 
 /* logp[row*V + first ...] <- log-softmax of cluster i (for 0: the head's words), plus the head's

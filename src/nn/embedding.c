@@ -42,6 +42,7 @@ void embedding_eval(const struct embedding *e, struct backend *be,
         return;
     }
     op_fill(be, out, 0.0);
+    op_end_run(be); /* how many rows each table gives is another number in every batch */
     for (int i = 0; i < tables; i++) {
         int64_t n = cluster_size(index, i);
         if (n == 0)
@@ -53,6 +54,7 @@ void embedding_eval(const struct embedding *e, struct backend *be,
         weight_apply(be, &e->proj[i], &rows, 0.0, &mapped);
         op_scatter_add_rows(be, out, &mapped, &pos, scale);
     }
+    op_end_run(be);
 }
 
 void embedding_vjp(const struct embedding *e, struct backend *be, const struct cluster_index *index,
@@ -65,6 +67,7 @@ void embedding_vjp(const struct embedding *e, struct backend *be, const struct c
         op_scatter_add_rows(be, &e->table[0].dw, dout, &local, scale);
         return;
     }
+    op_end_run(be);
     for (int i = 0; i < tables; i++) {
         int64_t n = cluster_size(index, i);
         if (n == 0)
@@ -78,4 +81,5 @@ void embedding_vjp(const struct embedding *e, struct backend *be, const struct c
         weight_vjp(be, &e->proj[i], &dmapped, 0.0, &rows);
         op_scatter_add_rows(be, &e->table[i].dw, &rows, &local, 1.0);
     }
+    op_end_run(be);
 }

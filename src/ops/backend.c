@@ -17,9 +17,7 @@ enum status backend_init(struct backend *be, const struct ops *ops, void *impl, 
                  {"release", ops->release != NULL},
                  {"close", ops->close != NULL},
                  {"set_precision", ops->set_precision != NULL},
-                 {"replay", ops->replay != NULL},
-                 {"record_end", ops->record_end != NULL},
-                 {"record_free", ops->record_free != NULL},
+                 {"end_run", ops->end_run != NULL},
 #define X(op) {#op, ops->op != NULL},
                  OP_LIST(X)
 #undef X
@@ -60,34 +58,15 @@ enum status backend_set_precision(struct backend *be, enum precision precision, 
     return STATUS_OK;
 }
 
-bool op_replay(struct backend *be, struct op_record *record, uint64_t key)
-{
-    return !be->planning && be->ops->replay(be, record, key);
-}
-
-void op_record_end(struct backend *be, struct op_record *record)
+void op_end_run(struct backend *be)
 {
     if (!be->planning)
-        be->ops->record_end(be, record);
+        be->ops->end_run(be);
 }
 
-void op_record_free(struct backend *be, struct op_record *record)
-{
-    be->ops->record_free(be, record);
-}
-
-bool record_none(struct backend *be, struct op_record *record, uint64_t key)
+void end_no_run(struct backend *be)
 {
     (void)be;
-    (void)record;
-    (void)key;
-    return false;
-}
-
-void record_nothing(struct backend *be, struct op_record *record)
-{
-    (void)be;
-    (void)record;
 }
 
 void backend_plan(struct backend *be, bool planning)

@@ -144,12 +144,9 @@ const char *memory_part_text(enum memory_part part);
 void op_release(struct backend *be, struct tensor *t);
 
 /* The entries of the table, see struct ops for their contracts. */
-bool op_replay(struct backend *be, struct op_record *record, uint64_t key);
-void op_record_end(struct backend *be, struct op_record *record);
-void op_record_free(struct backend *be, struct op_record *record);
-/* For backends that cannot record: slots that do nothing. */
-bool record_none(struct backend *be, struct op_record *record, uint64_t key);
-void record_nothing(struct backend *be, struct op_record *record);
+void op_end_run(struct backend *be);
+/* For backends that start every operation at once: nothing to do. */
+void end_no_run(struct backend *be);
 void op_upload(struct backend *be, const struct tensor *dst, const void *src, enum dtype src_type);
 void op_download(struct backend *be, void *dst, enum dtype dst_type, const struct tensor *src);
 void op_copy(struct backend *be, const struct tensor *dst, const struct tensor *src);

@@ -287,13 +287,6 @@ struct adam {
     bool coupled;
 };
 
-/* A run of operations that comes again and again with the same arguments. Starts as zeros; its
- * owner ends it with op_record_free. */
-struct op_record {
-    void *impl;   /* owns: the backend's */
-    uint64_t key; /* of the run that came last */
-};
-
 /* The table. */
 struct ops {
     const char *name;
@@ -319,14 +312,10 @@ struct ops {
      * no such products, and nothing has changed then. Callers use backend_set_precision. */
     enum status (*set_precision)(struct backend *be, enum precision precision, struct error *err);
 
-    /* --- repeated runs ----------------------------------------------------------------------- */
-    /* With equal keys, not 0, the caller promises that it would call the same operations with the
-     * same arguments. True: they have been started, as recorded, and the caller leaves them out.
-     * False: the caller runs them and then calls record_end; in between there must be no upload,
-     * download or allocation if key is not 0. A backend that cannot record always says false. */
-    bool (*replay)(struct backend *be, struct op_record *record, uint64_t key);
-    void (*record_end)(struct backend *be, struct op_record *record);
-    void (*record_free)(struct backend *be, struct op_record *record);
+    /* A backend may start operations later, several at a time, and faster if the same ones come
+     * again (cuda/queue.h). What comes next need not come again together with what came before:
+     * callers say so around operations whose sizes change from batch to batch. */
+    void (*end_run)(struct backend *be);
 
     /* --- products and elementwise ------------------------------------------------------------ */
     void (*gemm)(struct backend *be, const struct gemm *p);

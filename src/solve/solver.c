@@ -186,7 +186,6 @@ void solver_free(struct solver *s)
             op_release(s->be, &s->hist[i]);
     if (!s->lent_best)
         op_release(s->be, &s->best_z);
-    op_record_free(s->be, &s->record);
     mem_free(s->host_trace);
     mem_free(s);
 }
@@ -342,30 +341,6 @@ static enum status iterate(struct solver *s, const struct tensor *f0, const stru
     return STATUS_OK;
 }
 
-/* What decides the operations of this run; 0 if it reads anything back on its way. */
-static uint64_t run_key(const struct solver *s, const struct tensor *f0,
-                        const struct tensor *f_best)
-{
-    if (s->map_key == 0 || s->config.stop != STOP_FIXED || s->config.line_search)
-        return 0;
-    const uint64_t parts[] = {(uint64_t)s->b,
-                              (uint64_t)s->t,
-                              (uint64_t)s->config.max_iter,
-                              (uint64_t)(uintptr_t)s->z.data,
-                              (uint64_t)(uintptr_t)(f0 != NULL ? f0->data : NULL),
-                              (uint64_t)(uintptr_t)(f_best != NULL ? f_best->data : NULL),
-                              (uint64_t)(uintptr_t)s->trace.data};
-    uint64_t key = s->map_key;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        key = solver_key_add(key, parts[i]);
-    return key != 0 ? key : 1;
-}
-
-void solver_set_map_key(struct solver *s, uint64_t key)
-{
-    s->map_key = key;
-}
-
 enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct tensor *z,
                        const struct tensor *f0, const struct tensor *f_best, struct error *err)
 {
@@ -373,14 +348,7 @@ enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct te
     s->ctx = ctx;
     s->given_f0 = f0 != NULL;
     start_run(s, z);
-    if (op_replay(s->be, &s->record, run_key(s, f0, f_best))) {
-        s->count = s->recorded;
-        return backend_check(s->be, err);
-    }
-    enum status status = iterate(s, f0, f_best, err);
-    op_record_end(s->be, &s->record);
-    s->recorded = s->count;
-    TRY(status);
+    TRY(iterate(s, f0, f_best, err));
     return backend_check(s->be, err);
 }
 

@@ -80,21 +80,6 @@ void solver_free(struct solver *s);
 enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct tensor *z,
                        const struct tensor *f0, const struct tensor *f_best, struct error *err);
 
-/* Everything that the operations of fn depend on besides z and f, as a number: addresses, sizes and
- * factors, not the numbers in memory. Runs with STOP_FIXED under one key may be recorded by the
- * backend and repeated without calling fn. 0, the default: never. fn must then neither upload nor
- * download. */
-void solver_set_map_key(struct solver *s, uint64_t key);
-
-/* A key is built by mixing in one number after the other, from SOLVER_KEY. */
-#define SOLVER_KEY UINT64_C(14695981039346656037)
-static inline uint64_t solver_key_add(uint64_t key, uint64_t number)
-{
-    for (int i = 0; i < 8; i++) /* FNV-1a */
-        key = (key ^ (number >> 8 * i & 0xff)) * UINT64_C(1099511628211);
-    return key;
-}
-
 /* Changes the number of evaluations and the tolerance of later runs (evaluation tables, random
  * limits); max_iter may exceed the planned one. STATUS_CONFIG if out of range. */
 enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, enum solve_stop stop,

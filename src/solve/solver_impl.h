@@ -48,9 +48,6 @@ struct solver {
     struct tensor trace;  /* owns: F64 [capacity,2] squared norms of g and f */
     double *host_trace;   /* owns: [capacity * 4]: squares, then abs and rel */
     int64_t trace_capacity;
-    uint64_t map_key;        /* see solver_set_map_key */
-    struct op_record record; /* owns: the device operations of a run with a fixed number of steps */
-    struct solver_counts recorded; /* and what that run left here */
     /* of the current run */
     int64_t b, t, rows;
     struct tensor z, f, g; /* views [rows,D] */

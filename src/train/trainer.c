@@ -237,6 +237,19 @@ static void merge_reports(struct trainer *t, struct step_report *r)
 
 /* --- the step --------------------------------------------------------------------------------- */
 
+/* Figures of the part that came last. */
+static enum status read_part(struct trainer *t, struct step_report *r, struct error *err)
+{
+    struct model *m = t->model;
+    int64_t n = m->plan.batch * m->length;
+    r->loss += model_read_loss(m, NULL) * (double)n;
+    r->tokens += n;
+    double penalty = penalty_read(&m->penalty, t->be);
+    if (m->penalty.numbers > 0)
+        r->penalty = penalty;
+    return summarise(t, r, err);
+}
+
 /* Part `index` of the batch, from its tokens to its gradients. */
 static enum status train_part(struct trainer *t, const struct batch *batch, int index,
                               struct step_report *r, struct error *err)
@@ -257,13 +270,8 @@ static enum status train_part(struct trainer *t, const struct batch *batch, int 
         sum_output_layer(t);
     TRY(model_backward(m, err));
     model_remember(m);
-    r->loss += model_read_loss(m, NULL) * (double)n;
-    r->tokens += n;
-    double penalty = penalty_read(&m->penalty, t->be);
-    if (m->penalty.numbers > 0)
-        r->penalty = penalty;
     t->state.micro++;
-    return summarise(t, r, err);
+    return STATUS_OK;
 }
 
 static enum status train_segment(struct trainer *t, struct step_report *r, struct error *err)
@@ -272,8 +280,11 @@ static enum status train_segment(struct trainer *t, struct step_report *r, struc
     TRY(stream_next(t->stream, &batch, err));
     if (batch.first)
         model_reset_memory(t->model);
-    for (int i = 0; i < t->config.train.accumulate; i++)
+    for (int i = 0; i < t->config.train.accumulate; i++) {
+        if (i > 0)
+            TRY(read_part(t, r, err));
         TRY(train_part(t, &batch, i, r, err));
+    }
     t->state.epoch = batch.epoch;
     t->state.segment = batch.segment + 1;
     if (t->state.segment == stream_segments(t->stream)) {
@@ -294,10 +305,11 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     TRY(train_segment(t, r, err));
     model_finish_gradients(t->model);
     sum_gradients(t);
-    merge_reports(t, r);
-    r->loss /= (double)r->tokens;
     r->lr = schedule_rate(c, r->step, t->config.model.compat);
     optimizer_step(&t->optimizer, r->lr, &r->grad_norm);
+    TRY(read_part(t, r, err)); /* behind all operations: until here nothing was waited for */
+    merge_reports(t, r);
+    r->loss /= (double)r->tokens;
     r->skipped = !isfinite(r->grad_norm);
     if (r->skipped) {
         t->state.skipped++;

@@ -125,7 +125,7 @@ losses_agree()
 
 @test "a run that does not fit is refused before anything is made, with what would fit" {
     out=$BATS_TEST_TMPDIR/large
-    DEQ_EMU_MEMORY=34500000 run "$EMU" train --device cuda --config "$config" \
+    DEQ_EMU_MEMORY=36600000 run "$EMU" train --device cuda --config "$config" \
         --set train.batch=64 --out "$out"
     echo "$status: $output"
     [ "$status" -eq 69 ]

@@ -38,7 +38,8 @@ void emu_restart(void);
 
 /* What ran so far. */
 struct emu_counts {
-    int64_t launches; /* kernels and products that ran, those inside graphs too */
+    int64_t launches;       /* kernels and products that ran, those inside graphs too */
+    int64_t graph_launches; /* those inside graphs */
     int64_t copies, graphs, syncs, mallocs;
 };
 struct emu_counts emu_count(void);

@@ -129,8 +129,11 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     auto nodes = exec->nodes;
     return emu_enqueue(stream, "cudaGraphLaunch", [nodes] {
-        emu_conf().counts.graphs++;
+        struct emu_counts &counts = emu_conf().counts;
+        int64_t before = counts.launches;
+        counts.graphs++;
         run_nodes(*nodes);
+        counts.graph_launches += counts.launches - before;
     });
 }
 

@@ -299,6 +299,8 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpy
 /* On the default stream, and waits for it. */
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind)
 {
+    if (emu_capture_forbids())
+        return emu_refuse(cudaErrorStreamCaptureUnsupported, "cudaMemcpy during a capture");
     cudaError_t status = cudaMemcpyAsync(dst, src, bytes, kind, nullptr);
     return status != cudaSuccess ? status : cudaStreamSynchronize(nullptr);
 }

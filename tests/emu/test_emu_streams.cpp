@@ -256,6 +256,11 @@ static void captures_forbid_synchronisation(void **)
     check_cuda(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));
     assert_int_equal(cudaStreamSynchronize(s), cudaErrorStreamCaptureUnsupported);
     assert_int_equal(cudaStreamEndCapture(s, &graph), cudaErrorStreamCaptureInvalidated);
+    float host = 0;
+    check_cuda(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));
+    assert_int_equal(cudaMemcpy(&host, x, sizeof host, cudaMemcpyDeviceToHost),
+                     cudaErrorStreamCaptureUnsupported);
+    assert_int_equal(cudaStreamEndCapture(s, &graph), cudaErrorStreamCaptureInvalidated);
     check_cuda(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));
     assert_int_equal(cudaMalloc(&p, 16), cudaErrorStreamCaptureUnsupported);
     assert_int_equal(cudaStreamEndCapture(s, &graph), cudaErrorStreamCaptureInvalidated);

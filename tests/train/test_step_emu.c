@@ -1,0 +1,207 @@
+/* Training steps as recorded graphs, on the emulated device: the same bits as call by call, however
+ * the step's operations change on the way, and how many graphs, calls and waits a step takes. */
+#include "cuda/cuda.h"
+#include "emu/emu.h"
+#include "io/shards.h"
+#include "train/trainer.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* An epoch has 9 segments, the last one shorter; memory is full from the third on. */
+enum { VOCAB = 30, BATCH = 2, LENGTH = 6, SEGMENTS = 9, MEMORY = 8, STEPS = 14, STEADY = 7 };
+enum { TOKENS = BATCH * (LENGTH * (SEGMENTS - 1) + 3) + 1, MAX_WEIGHTS = 1 << 13 };
+
+static const char *const common[] = {"data.dir=d",
+                                     "model.d_model=8",
+                                     "model.n_head=2",
+                                     "model.d_inner=12",
+                                     "model.dropout=0.2",
+                                     "model.init_std=0.3",
+                                     "train.steps=100",
+                                     "train.batch=2",
+                                     "train.tgt_len=6",
+                                     "train.mem_len=8",
+                                     "train.warmup_steps=3",
+                                     "train.pretrain_steps=2",
+                                     "train.lr=0.01",
+                                     "solver.forward.max_iter=3",
+                                     "solver.backward.max_iter=3",
+                                     "solver.backward.stop=fixed"};
+
+/* What came of a training. */
+struct result {
+    double loss[STEPS], norm[STEPS];
+    float weights[MAX_WEIGHTS];
+    int64_t count;            /* of weights */
+    struct emu_counts steady; /* of step STEADY alone */
+    int64_t reads;            /* and its read-backs */
+};
+
+static void must(enum status status, const struct error *err)
+{
+    if (status != STATUS_OK)
+        fail_msg("%s", err->text);
+}
+
+static struct config settings(const char *const *set)
+{
+    struct config c;
+    struct error err;
+    config_defaults(&c);
+    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
+        must(config_set(&c, common[i], &err), &err);
+    for (; *set != NULL; set++)
+        must(config_set(&c, *set, &err), &err);
+    return c;
+}
+
+static struct emu_counts since(struct emu_counts a)
+{
+    struct emu_counts b = emu_count();
+    b.launches -= a.launches;
+    b.graph_launches -= a.graph_launches;
+    b.copies -= a.copies;
+    b.graphs -= a.graphs;
+    b.syncs -= a.syncs;
+    return b;
+}
+
+static void train(const char *const *set, bool graphs, struct result *r)
+{
+    struct error err;
+    struct backend be;
+    struct trainer t;
+    struct config c = settings(set);
+    must(cuda_open(&be, &err), &err);
+    cuda_use_graphs(&be, graphs);
+    must(trainer_create(&t, &be, NULL, &c, NULL, &err), &err);
+    for (int k = 0; k < STEPS; k++) {
+        struct step_report step;
+        struct emu_counts before = emu_count();
+        int64_t reads = be.syncs;
+        must(trainer_step(&t, &step, &err), &err);
+        r->loss[k] = step.loss;
+        r->norm[k] = step.grad_norm;
+        if (k == STEADY) {
+            r->steady = since(before);
+            r->reads = be.syncs - reads;
+        }
+    }
+    r->count = t.model->params->total;
+    assert_true(r->count <= MAX_WEIGHTS);
+    op_download(&be, r->weights, DTYPE_F32, &t.model->params->w);
+    must(backend_check(&be, &err), &err);
+    trainer_free(&t);
+    backend_close(&be);
+}
+
+/* Trains both ways. */
+static void compare(const char *const *set, struct result *with)
+{
+    static struct result without;
+    train(set, true, with);
+    train(set, false, &without);
+    assert_int_equal(without.steady.graphs, 0);
+    assert_int_equal(without.steady.launches, with->steady.launches);
+    assert_int_equal(without.count, with->count);
+    assert_memory_equal(with->loss, without.loss, sizeof without.loss);
+    assert_memory_equal(with->norm, without.norm, sizeof without.norm);
+    assert_memory_equal(with->weights, without.weights,
+                        (size_t)without.count * sizeof *without.weights);
+    for (int k = 0; k < STEPS; k++)
+        assert_true(with->loss[k] > 0 && with->loss[k] < 10 && with->norm[k] > 0);
+    print_message("%lld operations on the device, %lld of them in %lld graphs, %lld waits\n",
+                  (long long)with->steady.launches, (long long)with->steady.graph_launches,
+                  (long long)with->steady.graphs, (long long)with->steady.syncs);
+}
+
+#define SET(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+/* Everything is in one graph, in every order of threads; and nothing waits but the reads. */
+static void test_one_graph(void **state)
+{
+    static struct result r;
+    (void)state;
+    for (int order = 0; order < EMU_ORDERS; order++) {
+        emu_set_order((enum emu_order)order, 5);
+        compare(SET("model.dropatt=0.1", "train.optimizer=adamw", "train.weight_decay=0.1"), &r);
+        assert_int_equal(r.steady.graphs, 1);
+        assert_int_equal(r.steady.graph_launches, r.steady.launches);
+        assert_int_equal(r.steady.syncs, r.reads + 1); /* for the pinned piece of two steps ago */
+    }
+    emu_set_order(EMU_ASCENDING, 1);
+}
+
+/* The reads at the end of a step do not depend on the iterations in it. */
+static void test_no_wait_in_a_solve(void **state)
+{
+    static struct result few, many;
+    (void)state;
+    train(SET("solver.forward.max_iter=2", "solver.backward.max_iter=2"), true, &few);
+    train(SET("solver.forward.max_iter=7", "solver.backward.max_iter=5"), true, &many);
+    assert_true(many.steady.launches > few.steady.launches);
+    assert_int_equal(many.reads, few.reads);
+    assert_int_equal(many.steady.syncs, few.steady.syncs);
+    assert_int_equal(many.steady.graphs, 1);
+}
+
+/* Up to the clusters and behind them. */
+static void test_clusters(void **state)
+{
+    static struct result r;
+    (void)state;
+    compare(SET("model.cutoffs=[8,20]"), &r);
+    assert_int_equal(r.steady.graphs, 2);
+    assert_true(r.steady.graph_launches < r.steady.launches);
+    compare(SET("model.cutoffs=[8,20]", "model.div_val=2", "train.optimizer=adam",
+                "train.weight_decay=0.1", "model.compat=true", "model.tie_projs=[false,true,true]"),
+            &r);
+    assert_true(r.steady.graphs >= 3 && r.steady.graphs <= 5);
+}
+
+/* One read-back an iteration, and a graph in front of each. */
+static void test_tolerance(void **state)
+{
+    static struct result r;
+    (void)state;
+    compare(SET("solver.backward.stop=rel", "solver.backward.tol=1e-30"), &r);
+    assert_int_equal(r.steady.graphs, 1 + 3); /* up to each of three reads, then the rest */
+    assert_int_equal(r.steady.graph_launches, r.steady.launches);
+}
+
+static void test_other_methods(void **state)
+{
+    static struct result r;
+    (void)state;
+    compare(SET("solver.forward.method=broyden", "solver.backward.method=picard",
+                "train.accumulate=2", "train.batch=4"),
+            &r);
+    assert_int_equal(r.steady.graphs, 2); /* the figures of a part are read before the next */
+    compare(SET("gradient.method=phantom", "jacobian.weight=0.1", "jacobian.probability=0.5"), &r);
+    compare(SET("model.cell=trellis", "model.nhid=8", "model.nout=8", "model.dropout=0"), &r);
+    assert_int_equal(r.steady.graphs, 1);
+}
+
+static int enter(void **state)
+{
+    if (scratch_enter(state) != 0)
+        return -1;
+    shards_make("d", 2 * TOKENS, 1000, VOCAB);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_graph),     cmocka_unit_test(test_no_wait_in_a_solve),
+        cmocka_unit_test(test_clusters),      cmocka_unit_test(test_tolerance),
+        cmocka_unit_test(test_other_methods),
+    };
+    return cmocka_run_group_tests(tests, enter, scratch_leave);
+}
