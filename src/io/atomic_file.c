@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +14,9 @@
 /* Dirty bytes after which the kernel is asked to start writing: without it a large file waits in
  * memory until fsync, and the disk idles while the content is computed. */
 enum { WRITEBACK_BYTES = 8 << 20, NAME_TRIES = 1000 };
+/* What is written at once past the cache, and where it must lie in memory and file: a page suits
+ * every disk. */
+enum { BLOCK_BYTES = 1 << 20, BLOCK_ALIGN = 4096 };
 
 struct atomic_file {
     char *path; /* owns; the final name */
@@ -21,10 +25,14 @@ struct atomic_file {
     bool dirty; /* bytes may not be on disk yet */
     int64_t size;
     int64_t flushed; /* the kernel was asked to write the bytes before this offset */
+    char *block;     /* owns: BLOCK_BYTES for a stream, from the first aligned one on; NULL: none */
+    bool direct;     /* writes go past the cache */
+    size_t held;     /* bytes in it, the file's last ones, not written yet */
 };
 
-/* A failed write or fsync of `f`, from errno. */
-static enum status write_error(const struct atomic_file *f, int code, struct error *err)
+/* A failed write or fsync of `f` at `offset`, from errno. */
+static enum status write_error(const struct atomic_file *f, int code, int64_t offset,
+                               struct error *err)
 {
     if (code == ENOSPC || code == EDQUOT || code == EFBIG)
         return error_set(err, STATUS_IO,
@@ -33,7 +41,7 @@ static enum status write_error(const struct atomic_file *f, int code, struct err
                          code == ENOSPC   ? "disk full"
                          : code == EDQUOT ? "disk quota used up"
                                           : "file size limit reached",
-                         (long long)f->size);
+                         (long long)offset);
     return error_set(err, STATUS_IO, "%s: cannot write: %s", f->path, strerror(code));
 }
 
@@ -51,6 +59,7 @@ static void free_file(struct atomic_file *f)
 {
     if (f->fd >= 0)
         close(f->fd);
+    mem_free(f->block);
     mem_free(f->path);
     mem_free(f->temp);
     mem_free(f);
@@ -92,10 +101,97 @@ out:
     return status;
 }
 
+/* Writes go past the cache from here on, or not; where a file system cannot do that, not. */
+static void bypass_cache(struct atomic_file *f, bool bypass)
+{
+    int flags = f->fd >= 0 ? fcntl(f->fd, F_GETFL) : -1;
+    if (flags >= 0)
+        f->direct =
+            fcntl(f->fd, F_SETFL, bypass ? flags | O_DIRECT : flags & ~O_DIRECT) == 0 && bypass;
+}
+
+static enum status put(struct atomic_file *f, const char *from, size_t size, int64_t offset,
+                       struct error *err)
+{
+    TRY(ensure_open(f, err));
+    f->dirty = true;
+    while (size > 0) {
+        ssize_t n = pwrite(f->fd, from, size, offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EINVAL && f->direct) {
+            bypass_cache(f, false); /* this file system wants other blocks */
+            continue;
+        }
+        if (n <= 0)
+            return write_error(f, n < 0 ? errno : EIO, offset, err);
+        from += n;
+        size -= (size_t)n;
+        offset += n;
+    }
+    return STATUS_OK;
+}
+
+static char *block_start(const struct atomic_file *f)
+{
+    uintptr_t at = (uintptr_t)f->block;
+    return f->block + (BLOCK_ALIGN - at % BLOCK_ALIGN) % BLOCK_ALIGN;
+}
+
+static enum status put_block(struct atomic_file *f, struct error *err)
+{
+    enum status status = put(f, block_start(f), f->held, f->size - (int64_t)f->held, err);
+    f->held = 0;
+    return status;
+}
+
+/* Writes what is held, which is no whole block, and ends the stream. */
+static enum status end_stream(struct atomic_file *f, struct error *err)
+{
+    enum status status = STATUS_OK;
+    if (f->block == NULL)
+        return STATUS_OK;
+    bypass_cache(f, false);
+    if (f->held > 0)
+        status = put_block(f, err);
+    mem_free(f->block);
+    f->block = NULL;
+    return status;
+}
+
+enum status atomic_file_stream(struct atomic_file *f, struct error *err)
+{
+    void *p = NULL;
+    assert(f->size == 0 && f->fd >= 0);
+    TRY(mem_alloc(&p, BLOCK_BYTES + BLOCK_ALIGN, 1, err));
+    f->block = p;
+    bypass_cache(f, true);
+    return STATUS_OK;
+}
+
+static enum status write_stream(struct atomic_file *f, const char *from, size_t size,
+                                struct error *err)
+{
+    while (size > 0) {
+        size_t room = BLOCK_BYTES - f->held, take = size < room ? size : room;
+        memcpy(block_start(f) + f->held, from, take);
+        f->held += take;
+        f->size += (int64_t)take;
+        from += take;
+        size -= take;
+        if (f->held == BLOCK_BYTES)
+            TRY(put_block(f, err));
+    }
+    return STATUS_OK;
+}
+
 enum status atomic_file_write(struct atomic_file *f, const void *data, size_t size,
                               struct error *err)
 {
-    TRY(atomic_file_rewrite(f, data, size, f->size, err));
+    if (f->block != NULL)
+        return write_stream(f, data, size, err);
+    TRY(put(f, data, size, f->size, err));
+    f->size += (int64_t)size;
     if (f->size - f->flushed >= WRITEBACK_BYTES) {
         /* A hint: where it is not supported, fsync does all the work. */
         (void)sync_file_range(f->fd, f->flushed, f->size - f->flushed, SYNC_FILE_RANGE_WRITE);
@@ -107,44 +203,32 @@ enum status atomic_file_write(struct atomic_file *f, const void *data, size_t si
 enum status atomic_file_rewrite(struct atomic_file *f, const void *data, size_t size,
                                 int64_t offset, struct error *err)
 {
-    assert(offset >= 0 && offset <= f->size);
-    TRY(ensure_open(f, err));
-    f->dirty = true;
-    const char *from = data;
-    while (size > 0) {
-        ssize_t n = pwrite(f->fd, from, size, offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return write_error(f, n < 0 ? errno : EIO, err);
-        from += n;
-        size -= (size_t)n;
-        offset += n;
-        if (offset > f->size)
-            f->size = offset;
-    }
-    return STATUS_OK;
+    assert(offset >= 0 && (int64_t)size <= f->size - offset);
+    TRY(end_stream(f, err));
+    return put(f, data, size, offset, err);
 }
 
 enum status atomic_file_suspend(struct atomic_file *f, struct error *err)
 {
     if (f->fd < 0)
         return STATUS_OK;
+    TRY(end_stream(f, err));
     int result = close(f->fd);
     f->fd = -1;
     /* Network file systems report late write failures here. */
     if (result != 0 && errno != EINTR)
-        return write_error(f, errno, err);
+        return write_error(f, errno, f->size, err);
     return STATUS_OK;
 }
 
 enum status atomic_file_sync(struct atomic_file *f, struct error *err)
 {
+    TRY(end_stream(f, err));
     if (!f->dirty)
         return STATUS_OK;
     TRY(ensure_open(f, err));
     if (fsync(f->fd) != 0)
-        return write_error(f, errno, err);
+        return write_error(f, errno, f->size, err);
     f->dirty = false;
     return STATUS_OK;
 }

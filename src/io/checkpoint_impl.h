@@ -5,9 +5,12 @@
 
 #include "io/checkpoint.h"
 
+#include <stdbool.h>
+
 struct stored_section {
     struct checkpoint_section shown; /* first: a pointer to it is one to this */
     uint64_t offset, sum;
+    bool plain; /* stored as it is */
 };
 
 struct checkpoint {

@@ -113,6 +113,8 @@ static enum status take_entry(struct checkpoint *c, int64_t index, uint64_t offs
         return bad_entry(c, index, "bad name", err);
     if (e->type < CHECKPOINT_U8 || e->type > CHECKPOINT_I64)
         return bad_entry(c, index, "unknown type of numbers", err);
+    if (e->encoding > ENCODING_PLAIN)
+        return bad_entry(c, index, "unknown encoding: written by a newer program?", err);
     int64_t count = checkpoint_elements(type, e->ndim, e->dim);
     if (count < 0)
         return bad_entry(c, index, "impossible dimensions", err);
@@ -124,6 +126,9 @@ static enum status take_entry(struct checkpoint *c, int64_t index, uint64_t offs
         return bad_entry(c, index, "its size is not that of its dimensions", err);
     if (e->offset != offset || e->stored > (uint64_t)c->bytes - offset)
         return bad_entry(c, index, "its place is not in the file", err);
+    s->plain = e->encoding == ENCODING_PLAIN;
+    if (s->plain && e->stored != size)
+        return bad_entry(c, index, "it stores another number of bytes than its size", err);
     /* No stream of that length can hold as much, or can need as much: a size that lies is caught
      * here, before anyone makes room for it. */
     if (size / DEFLATE_MAX_RATIO > e->stored)

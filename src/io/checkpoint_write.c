@@ -14,6 +14,7 @@
 
 struct checkpoint_writer {
     struct atomic_file *file;         /* owns */
+    bool plain;                       /* numbers of several bytes are stored as they are */
     struct checkpoint_entry *entries; /* owns */
     int64_t count, capacity;
     uint64_t left;     /* bytes still to come of the last section */
@@ -64,6 +65,7 @@ enum status checkpoint_write_open(struct checkpoint_writer **out, const char *pa
     TRY_OUT(deflate_memory_open(&w->zip, err));
     w->zip_ready = true;
     TRY_OUT(atomic_file_create(&w->file, path, err));
+    TRY_OUT(atomic_file_stream(w->file, err));
     /* The header's place: until it is written at the end the file has no magic. */
     const struct checkpoint_header none = {0};
     TRY_OUT(atomic_file_write(w->file, &none, sizeof none, err));
@@ -134,6 +136,11 @@ static enum status put_chunk(struct checkpoint_writer *w, const uint8_t *data, s
     return STATUS_OK;
 }
 
+void checkpoint_write_plain(struct checkpoint_writer *w)
+{
+    w->plain = true;
+}
+
 static void end_section(struct checkpoint_writer *w)
 {
     if (w->count == 0)
@@ -159,8 +166,9 @@ enum status checkpoint_write_begin(struct checkpoint_writer *w, const char *name
     assert(elements >= 0 && checkpoint_type_size(type) != 0);
     for (int i = 0; i < ndim; i++)
         e.dim[i] = dims[i];
-    e.type = (uint32_t)type;
+    e.type = (uint16_t)type;
     e.ndim = (uint32_t)ndim;
+    e.encoding = w->plain && checkpoint_type_size(type) > 1 ? ENCODING_PLAIN : ENCODING_PLANES;
     e.size = (uint64_t)elements * checkpoint_type_size(type);
     e.offset = (uint64_t)atomic_file_size(w->file);
     if (w->count == CHECKPOINT_MAX_SECTIONS) {
@@ -183,16 +191,26 @@ enum status checkpoint_write_begin(struct checkpoint_writer *w, const char *name
     return STATUS_OK;
 }
 
-enum status checkpoint_write_part(struct checkpoint_writer *w, const void *data, size_t size,
-                                  struct error *err)
+/* In pieces that stay in the processor's cache between their sum and their copy. */
+static enum status put_plain(struct checkpoint_writer *w, const uint8_t *from, size_t size,
+                             struct error *err)
 {
-    if (w->failure.status != STATUS_OK)
-        return error_set(err, w->failure.status, "%s", w->failure.text);
-    assert(w->count > 0 && size <= w->left - w->held &&
-           "a section got more bytes than its dims say");
+    while (size > 0) {
+        size_t n = size < CHUNK_MAX ? size : CHUNK_MAX;
+        TRY(put(w, from, n, err));
+        w->left -= n;
+        from += n;
+        size -= n;
+    }
+    return STATUS_OK;
+}
+
+/* Chunks, of the section that is written, from `from` and what is held. */
+static enum status put_planes(struct checkpoint_writer *w, const uint8_t *from, size_t size,
+                              struct error *err)
+{
     const struct checkpoint_entry *e = &w->entries[w->count - 1];
     size_t whole = CHUNK_ELEMENTS * checkpoint_type_size((enum checkpoint_type)e->type);
-    const uint8_t *from = data;
     while (size > 0) {
         size_t chunk = w->left < whole ? (size_t)w->left : whole;
         size_t take = chunk - w->held < size ? chunk - w->held : size;
@@ -205,12 +223,23 @@ enum status checkpoint_write_part(struct checkpoint_writer *w, const void *data,
         from += take;
         size -= take;
         if (w->held == chunk) {
-            if (put_chunk(w, encode, chunk, err) != STATUS_OK)
-                return fail(w, err);
+            TRY(put_chunk(w, encode, chunk, err));
             w->held = 0;
         }
     }
     return STATUS_OK;
+}
+
+enum status checkpoint_write_part(struct checkpoint_writer *w, const void *data, size_t size,
+                                  struct error *err)
+{
+    if (w->failure.status != STATUS_OK)
+        return error_set(err, w->failure.status, "%s", w->failure.text);
+    assert(w->count > 0 && size <= w->left - w->held &&
+           "a section got more bytes than its dims say");
+    bool plain = w->entries[w->count - 1].encoding == ENCODING_PLAIN;
+    enum status status = plain ? put_plain(w, data, size, err) : put_planes(w, data, size, err);
+    return status == STATUS_OK ? STATUS_OK : fail(w, err);
 }
 
 enum status checkpoint_write_section(struct checkpoint_writer *w, const char *name,

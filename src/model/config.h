@@ -82,7 +82,7 @@ struct config_train {
     double clip;
     int64_t pretrain_steps, pretrain_layers, seed, precision;
     int64_t eval_every, checkpoint_every, keep_last, keep_every, log_every;
-    bool zero;
+    bool zero, compress;
 };
 
 struct config_eval {

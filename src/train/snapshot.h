@@ -42,6 +42,7 @@ struct snapshot_image {
     struct dist *dist;           /* borrows; NULL: one rank */
     const struct params *params; /* borrows: names and sizes; its numbers are not looked at */
     const struct vocab *vocab;   /* borrows */
+    bool compress;               /* the numbers in the file */
     char *config, *state;        /* owns: JSON */
     float *w, *m, *v;            /* owns: [params->total] */
     int memories;

@@ -45,7 +45,10 @@ enum status snapshot_image_create(struct snapshot_image *image, const struct sna
     enum status status = STATUS_OK;
     struct dist *d = s->optimizer->dist;
     int64_t total = s->model->params->total, most = dist_part(d, total, 0, 0).count;
-    *image = (struct snapshot_image){.dist = d, .params = s->model->params, .vocab = s->vocab};
+    *image = (struct snapshot_image){.dist = d,
+                                     .params = s->model->params,
+                                     .vocab = s->vocab,
+                                     .compress = s->config->train.compress};
     if (holds(image)) {
         TRY_OUT(plan_numbers(&image->w, total, err));
         TRY_OUT(plan_numbers(&image->m, total, err));
@@ -226,6 +229,8 @@ enum status snapshot_write(const char *path, const struct snapshot_image *image,
     enum status status = STATUS_OK;
     struct checkpoint_writer *w = NULL;
     TRY_OUT(checkpoint_write_open(&w, path, err));
+    if (!image->compress)
+        checkpoint_write_plain(w);
     TRY_OUT(write_texts(w, image, err));
     TRY_OUT(write_flat(w, 'w', image->params, image->w, err));
     TRY_OUT(write_flat(w, 'm', image->params, image->m, err));

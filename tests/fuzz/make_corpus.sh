@@ -68,6 +68,8 @@ cat >tiny.json <<END
 END
 "$deq" train -q --config tiny.json --out run
 seed checkpoint run/last.bin run
+"$deq" train -q --config tiny.json --out small-run --set train.compress=true
+seed checkpoint small-run/last.bin run-compressed
 seed log run/log.jsonl run
 head -c 1500 run/log.jsonl >torn
 seed log torn torn

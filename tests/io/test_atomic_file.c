@@ -73,6 +73,47 @@ static void test_old_content_until_commit(void **state)
     assert_content("a", "headtail!");
 }
 
+/* What is held back for whole blocks arrives, in order, on this file system and in memory, which
+ * may not know writes past the cache. */
+static void test_stream(void **state)
+{
+    static const char *const names[] = {"a", "/dev/shm/deq-test-stream"};
+    static unsigned char want[3 * 1048576 + 4097], got[sizeof want + 1];
+    static const size_t steps[] = {1, 4096, 7777, 1048576, 1500001, sizeof want};
+    (void)state;
+    for (size_t i = 0; i < sizeof want; i++)
+        want[i] = (unsigned char)(i * 2654435761u >> 13);
+    for (int k = 0; k < 12; k++) {
+        const char *path = names[k % 2];
+        size_t step = steps[k / 2], at = 0;
+        struct atomic_file *f = NULL;
+        if (step == 1)
+            at = sizeof want - 1000; /* the rest of it, byte by byte */
+        size_t size = sizeof want - at, n;
+        if (atomic_file_create(&f, path, &err) != STATUS_OK)
+            continue; /* no /dev/shm */
+        assert_int_equal(atomic_file_stream(f, &err), STATUS_OK);
+        for (; at < sizeof want; at += n) {
+            n = sizeof want - at < step ? sizeof want - at : step;
+            assert_int_equal(atomic_file_write(f, want + at, n, &err), STATUS_OK);
+        }
+        assert_int_equal(atomic_file_size(f), size);
+        /* the stream's end; then as ever */
+        assert_int_equal(atomic_file_rewrite(f, "head", 4, 0, &err), STATUS_OK);
+        assert_int_equal(atomic_file_write(f, "tail", 4, &err), STATUS_OK);
+        assert_int_equal(atomic_file_commit(&f, &err), STATUS_OK);
+        FILE *file = fopen(path, "rb");
+        assert_non_null(file);
+        assert_int_equal(fread(got, 1, sizeof got, file),
+                         size + 4 < sizeof got ? size + 4 : sizeof got);
+        fclose(file);
+        unlink(path);
+        assert_memory_equal(got, "head", 4);
+        assert_memory_equal(got + 4, want + sizeof want - size + 4, size - 4);
+        assert_int_equal(got[size], 't');
+    }
+}
+
 static void test_abort_leaves_nothing(void **state)
 {
     (void)state;
@@ -139,13 +180,10 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
     const struct CMUnitTest tests[] = {
-        CASE(test_put_and_replace),
-        CASE(test_absolute_path),
-        CASE(test_old_content_until_commit),
-        CASE(test_abort_leaves_nothing),
-        CASE(test_two_writers_do_not_meet),
-        CASE(test_errors_name_the_file),
-        CASE(test_full_disk),
+        CASE(test_put_and_replace),          CASE(test_absolute_path),
+        CASE(test_old_content_until_commit), CASE(test_stream),
+        CASE(test_abort_leaves_nothing),     CASE(test_two_writers_do_not_meet),
+        CASE(test_errors_name_the_file),     CASE(test_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,14 +79,15 @@ static void *fill(enum checkpoint_type type, enum content content, int64_t count
     return p;
 }
 
-static void test_round_trip(void **state)
+static void round_trip(bool plain)
 {
-    (void)state;
     static const int64_t counts[] = {0, 1, 2, 255, CHUNK - 1, CHUNK, CHUNK + 1, MOST};
     struct checkpoint_writer *w = NULL;
     struct checkpoint *c = NULL;
     char name[64];
     OK(checkpoint_write_open(&w, "a.bin", &err));
+    if (plain)
+        checkpoint_write_plain(w);
     for (enum checkpoint_type t = CHECKPOINT_U8; t <= CHECKPOINT_I64; t++)
         for (enum content k = ZEROS; k < CONTENTS; k++)
             for (int i = 0; i < 8; i++) {
@@ -115,6 +116,18 @@ static void test_round_trip(void **state)
                 mem_free(want);
             }
     checkpoint_close(c);
+}
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    round_trip(false);
+}
+
+static void test_round_trip_plain(void **state)
+{
+    (void)state;
+    round_trip(true);
 }
 
 static void test_directory(void **state)
@@ -181,20 +194,23 @@ static bool same_files(const char *a, const char *b)
     return system(line) == 0;
 }
 
-static void test_parts_make_the_same_file(void **state)
+static void parts_make_the_same_file(bool plain)
 {
-    (void)state;
     const int64_t count = MOST;
     static const size_t steps[] = {1, 3, 4095, 4 * CHUNK - 1, 4 * CHUNK, 9 * CHUNK};
     uint8_t *data = fill(CHECKPOINT_F32, GAUSS, count);
     struct checkpoint_writer *w = NULL;
     OK(checkpoint_write_open(&w, "whole", &err));
+    if (plain)
+        checkpoint_write_plain(w);
     OK(checkpoint_write_section(w, "x", CHECKPOINT_F32, 1, &count, data, &err));
     OK(checkpoint_write_text(w, "end", "end", &err));
     OK(checkpoint_write_close(&w, &err));
     for (int i = 0; i < 6; i++) {
         size_t total = 4 * (size_t)count;
         OK(checkpoint_write_open(&w, "parts", &err));
+        if (plain)
+            checkpoint_write_plain(w);
         OK(checkpoint_write_begin(w, "x", CHECKPOINT_F32, 1, &count, &err));
         for (size_t done = 0; done < total;) {
             size_t n = total - done < steps[i] ? total - done : steps[i];
@@ -206,6 +222,13 @@ static void test_parts_make_the_same_file(void **state)
         assert_true(same_files("whole", "parts"));
     }
     mem_free(data);
+}
+
+static void test_parts_make_the_same_file(void **state)
+{
+    (void)state;
+    parts_make_the_same_file(false);
+    parts_make_the_same_file(true);
 }
 
 struct pieces {
@@ -365,7 +388,7 @@ static void test_abort_keeps_the_old_file(void **state)
 static void test_full_disk_keeps_the_old_file(void **state)
 {
     (void)state;
-    const int64_t count = 2 * CHUNK;
+    const int64_t count = 8 * CHUNK; /* more than what the writer holds back */
     char before[WEIGHTS_DIGEST_TEXT], after[WEIGHTS_DIGEST_TEXT], first[sizeof err.text];
     float *noise = fill(CHECKPOINT_F32, NOISE, count);
     struct checkpoint_writer *w = NULL;
@@ -399,6 +422,7 @@ int main(void)
 #define CASE(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
     const struct CMUnitTest tests[] = {
         CASE(test_round_trip),
+        CASE(test_round_trip_plain),
         CASE(test_directory),
         CASE(test_parts_make_the_same_file),
         CASE(test_read_pieces),

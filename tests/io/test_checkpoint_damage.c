@@ -266,6 +266,9 @@ static void test_forged_directory(void **state)
     REFUSED(f.entry[0].name[9] = 'x', "bad name");
     REFUSED(f.entry[0].type = 0, "unknown type");
     REFUSED(f.entry[0].type = 5, "unknown type");
+    REFUSED(f.entry[0].encoding = 2, "unknown encoding");
+    REFUSED(f.entry[1].encoding = 1, "another number of bytes than its size"); /* stored: 40 */
+    REFUSED((f.entry[1].encoding = 1, f.entry[1].size = 40), "not that of its dimensions");
     REFUSED(f.entry[0].ndim = 5, "impossible dimensions");
     REFUSED(f.entry[0].ndim = UINT32_MAX, "impossible dimensions");
     REFUSED(f.entry[0].dim[0] = -3, "impossible dimensions");
