@@ -1,18 +1,47 @@
 /* The five functions of cuBLAS that the backend calls, passed on to a library that is loaded when a
  * device is opened. Linked directly, it would cost every command 0.35 s and 220 MB at its start,
  * those that never see a GPU too, and the program would not run without it. */
+#include "cuda/cublas_load.h"
+
+#include "base/library.h"
 #include <cublas_v2.h>
 #include <dlfcn.h>
-#include <stddef.h>
 
 #define TEXT(x) #x
 #define TEXT_OF(x) TEXT(x)
+#define CUBLAS "libcublas.so."
+#define OWN TEXT_OF(CUBLAS_VER_MAJOR) /* of the Toolkit that this was compiled with */
+#if CUBLAS_VER_MAJOR == 12
+#define OTHER "13"
+#else
+#define OTHER "12"
+#endif
+
+/* Names alone are looked for in the Toolkit's folder at the time of the build and where the loader
+ * looks. The functions below are the same in versions 12 and 13. */
+static void *library(char *tried, size_t size)
+{
+    static const char *const names[] = {CUBLAS OWN,
+                                        "/usr/local/cuda/lib64/" CUBLAS OWN,
+                                        "/usr/local/cuda-" OWN "/lib64/" CUBLAS OWN,
+                                        CUBLAS OTHER,
+                                        "/usr/local/cuda/lib64/" CUBLAS OTHER,
+                                        "/usr/local/cuda-" OTHER "/lib64/" CUBLAS OTHER,
+                                        NULL};
+    return library_open(names, tried, size);
+}
+
+bool cublas_load(char *tried, size_t size)
+{
+    return library(tried, size) != NULL;
+}
 
 /* The function of that name, NULL if there is none. The loader counts and keeps the library. */
 static void *find(const char *name)
 {
-    void *library = dlopen("libcublas.so." TEXT_OF(CUBLAS_VER_MAJOR), RTLD_NOW | RTLD_LOCAL);
-    return library == NULL ? NULL : dlsym(library, name);
+    char tried[64];
+    void *cublas = library(tried, sizeof tried);
+    return cublas == NULL ? NULL : dlsym(cublas, name);
 }
 
 /* Defines a function that calls its namesake in the library. */

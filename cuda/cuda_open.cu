@@ -2,6 +2,7 @@
 #include "cuda_impl.h"
 
 extern "C" {
+#include "cuda/cublas_load.h"
 #include "cuda/cuda.h"
 }
 #include "memory.h"
@@ -144,13 +145,18 @@ static enum status open_libraries(struct cuda *cuda, struct error *err)
         return error_set(err, STATUS_DEVICE,
                          "no device memory for cuBLAS (32 MiB): end what else runs there "
                          "(nvidia-smi)");
+    char tried[600];
+    if (!cublas_load(tried, sizeof tried))
+        return error_set(err, STATUS_DEVICE,
+                         "cuBLAS was not found: install the libcublas of CUDA 12 or 13, or name "
+                         "its folder in LD_LIBRARY_PATH, or use --device cpu (%s)",
+                         tried);
     if (cublasCreate(&cuda->blas) != CUBLAS_STATUS_SUCCESS ||
         cublasSetStream(cuda->blas, cuda->stream) != CUBLAS_STATUS_SUCCESS ||
         cublasSetWorkspace(cuda->blas, cuda->blas_work, BLAS_WORK_BYTES) != CUBLAS_STATUS_SUCCESS)
-        return error_set(
-            err, STATUS_DEVICE,
-            "cuBLAS cannot start: is the libcublas.so of the Toolkit that this program "
-            "was built with where the loader looks (LD_LIBRARY_PATH)?");
+        return error_set(err, STATUS_DEVICE,
+                         "cuBLAS cannot start: is there enough free memory on the device "
+                         "(nvidia-smi), and is the driver as new as cuBLAS?");
     TRY(stage_open(cuda->stage, STAGE_BYTES, err));
     return queue_open(cuda, err);
 }

@@ -42,6 +42,7 @@ static emu_config read_environment()
     c.driver = static_cast<int>(number("DEQ_EMU_DRIVER", CUDART_VERSION));
     c.memory = static_cast<size_t>(number("DEQ_EMU_MEMORY", 16LL << 30));
     c.quiet = number("DEQ_EMU_QUIET", 0) != 0;
+    c.cublas = number("DEQ_EMU_CUBLAS", 1) != 0;
     c.devices = static_cast<int>(number("DEQ_EMU_DEVICES", 1));
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     if (visible != nullptr && (*visible < '0' || *visible > '9') && *visible != 'G')

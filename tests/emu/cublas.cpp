@@ -3,6 +3,11 @@
  * Sums are float32, as on the device, in another order. */
 #include "emu/internal.h"
 
+extern "C" {
+#include "cuda/cublas_load.h"
+}
+
+#include <stdio.h>
 #include <stdlib.h>
 #include <vector>
 
@@ -258,6 +263,12 @@ cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transa,
 
 /* ---- Handles ----------------------------------------------------------------------------------
  */
+bool cublas_load(char *tried, size_t size)
+{
+    snprintf(tried, size, "libcublas.so: left out by DEQ_EMU_CUBLAS");
+    return emu_conf().cublas;
+}
+
 cublasStatus_t cublasCreate(cublasHandle_t *handle)
 {
     *handle = nullptr;

@@ -6,6 +6,7 @@
  *   DEQ_EMU_SEED      of the shuffled order, default 1
  *   DEQ_EMU_DEVICES   0: no device found, as with an empty CUDA_VISIBLE_DEVICES
  *   DEQ_EMU_DRIVER    version the driver claims, such as 12040; 0: no driver
+ *   DEQ_EMU_CUBLAS    0: cuBLAS is not found
  *   DEQ_EMU_CC        compute capability, default 9.0
  *   DEQ_EMU_MEMORY    bytes of device memory, default 16 GiB
  *   DEQ_EMU_FAIL_MALLOC  n: the n-th allocation of device memory fails

@@ -16,7 +16,7 @@ struct emu_config {
     long fail_malloc, lose_at;
     int devices, driver, major, minor;
     size_t memory;
-    bool quiet;
+    bool quiet, cublas;
     struct emu_counts counts;
 };
 emu_config &emu_conf();

@@ -1,0 +1,13 @@
+/* Shared libraries that are looked for when they are needed, not when the program starts. */
+#ifndef DEQ_BASE_LIBRARY_H
+#define DEQ_BASE_LIBRARY_H
+
+#include <stddef.h>
+
+/* Opens the first of these libraries that can be, names[..] ending with NULL: a path, or a name
+ * that the loader looks for (the program's own list of folders, LD_LIBRARY_PATH, ld.so.conf, /lib
+ * and /usr/lib). It stays open; a second call gives the same. NULL if none can: `tried` then says,
+ * for each, why. */
+void *library_open(const char *const *names, char *tried, size_t size);
+
+#endif
