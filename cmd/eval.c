@@ -164,6 +164,7 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
                          "tokenize the text with --vocab (its vocabulary: deq info)",
                          r->checkpoint, e->config.data.dir);
     TRY(trainer_set_precision(&e->be, &e->config.train, err));
+    TRY(evaluation_check_memory(&e->be, &e->config, r->spectrum, err));
     TRY(evaluation_model(&e->model, &e->be, &e->config, NULL, r->spectrum, err));
     TRY(snapshot_read_params(&e->from, e->model->params, err));
     model_refresh(e->model);

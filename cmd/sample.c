@@ -218,6 +218,7 @@ static enum status run(struct request *r, struct backend *be, struct error *err)
     struct generator g = {0};
     TRY(snapshot_open(&from, r->checkpoint, err));
     r->how.excluded = r->unk ? -1 : vocab_unk(from.vocab);
+    TRY_OUT(generation_check_memory(be, &from.config, err));
     TRY_OUT(generation_model(&model, be, &from.config, NULL, err));
     TRY_OUT(snapshot_read_params(&from, model->params, err));
     model_refresh(model);

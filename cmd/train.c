@@ -117,6 +117,11 @@ static enum status dry_run(struct backend *be, struct dist *dist, const struct c
                            const struct run_observer *observer, struct error *err)
 {
     struct trainer t;
+    struct config resolved = *config;
+    struct vocab *vocab = NULL;
+    TRY(trainer_resolve_data(&resolved, dist, &vocab, err));
+    vocab_free(vocab);
+    TRY(run_check_memory(be, &resolved, dist_size(dist), err));
     TRY(trainer_create(&t, be, dist, config, NULL, err));
     if (observer->begin != NULL)
         observer->begin(observer->ctx, &t);

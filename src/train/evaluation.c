@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "model/spectrum.h"
+#include "train/fit.h"
 #include <math.h>
 
 static const struct masks no_masks = {.source = MASKS_NONE};
@@ -35,6 +36,63 @@ enum status evaluation_model(struct model **out, struct backend *be, const struc
                               .mem_len = config->eval.mem_len,
                               .vjp = vjp};
     return model_create(out, be, config, shared, &plan, err);
+}
+
+struct planned_evaluation {
+    struct config config;
+    bool vjp;
+};
+
+/* A segment of it. */
+static enum status plan_evaluation(const void *what, struct backend *be, struct error *err)
+{
+    enum status status = STATUS_OK;
+    const struct planned_evaluation *p = what;
+    struct model *m = NULL;
+    int32_t *tokens = NULL;
+    struct tensor f = {0};
+    TRY_OUT(evaluation_model(&m, be, &p->config, NULL, p->vjp, err));
+    int64_t batch = m->plan.batch, length = m->plan.length;
+    if (p->vjp)
+        TRY_OUT(op_alloc(be, &f, be->ops->real, 3, batch, length, m->cell->width, 1, err));
+    TRY_OUT(mem_alloc((void **)&tokens, (size_t)(batch * length), sizeof *tokens, err));
+    model_refresh(m);
+    model_begin(m, tokens, length, &no_masks);
+    TRY_OUT(model_solve(m, 0, false, err));
+    model_loss(m, tokens, 1, false);
+out:
+    mem_free(tokens);
+    op_release(be, &f);
+    model_free(m);
+    return status;
+}
+
+enum status evaluation_check_memory(struct backend *be, const struct config *config, bool vjp,
+                                    struct error *err)
+{
+    size_t wanted = 0, bytes, limit = fit_limit(be);
+    enum precision precision = (enum precision)config->train.precision;
+    struct planned_evaluation p = {*config, vjp};
+    if (limit == 0)
+        return STATUS_OK;
+    TRY(fit_measure(be, plan_evaluation, &p, precision, &wanted, err));
+    for (bytes = wanted; bytes > limit && p.config.eval.batch > 1;) {
+        p.config.eval.batch--;
+        TRY(fit_measure(be, plan_evaluation, &p, precision, &bytes, err));
+    }
+    if (wanted <= limit)
+        return STATUS_OK;
+    if (bytes <= limit)
+        return error_set(err, STATUS_DEVICE,
+                         "this evaluation wants %.2f GiB of device memory, %.2f more than there "
+                         "are: eval.batch=%lld in place of %lld would fit with %.2f GiB",
+                         fit_gib(wanted), fit_gib(wanted - limit), (long long)p.config.eval.batch,
+                         (long long)config->eval.batch, fit_gib(bytes));
+    return error_set(err, STATUS_DEVICE,
+                     "this evaluation wants %.2f GiB of device memory, %.2f more than there are, "
+                     "and no eval.batch would make it fit: lower eval.tgt_len or eval.mem_len, or "
+                     "use --device cpu",
+                     fit_gib(wanted), fit_gib(wanted - limit));
 }
 
 static enum status set_limits(struct run *run, struct error *err)

@@ -1,6 +1,7 @@
 #include "train/generation.h"
 
 #include "base/mem.h"
+#include "train/fit.h"
 
 static const struct masks no_masks = {.source = MASKS_NONE};
 
@@ -12,6 +13,29 @@ enum status generation_model(struct model **out, struct backend *be, const struc
                               .length = config->eval.tgt_len,
                               .mem_len = config->eval.mem_len + config->eval.tgt_len - 1};
     return model_create(out, be, config, shared, &plan, err);
+}
+
+static enum status plan_model(const void *what, struct backend *be, struct error *err)
+{
+    struct model *m;
+    TRY(generation_model(&m, be, what, NULL, err));
+    model_free(m);
+    return STATUS_OK;
+}
+
+enum status generation_check_memory(struct backend *be, const struct config *config,
+                                    struct error *err)
+{
+    size_t wanted = 0, limit = fit_limit(be);
+    if (limit == 0)
+        return STATUS_OK;
+    TRY(fit_measure(be, plan_model, config, PRECISION_FP32, &wanted, err));
+    if (wanted <= limit)
+        return STATUS_OK;
+    return error_set(err, STATUS_DEVICE,
+                     "this model wants %.2f GiB of device memory, %.2f more than there are: end "
+                     "what else runs there (nvidia-smi), or use --device cpu",
+                     fit_gib(wanted), fit_gib(wanted - limit));
 }
 
 /* Solves end by tolerance, position by position: an easy token must not pay for a hard one. */

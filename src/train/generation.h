@@ -35,6 +35,11 @@ struct generator {
 enum status generation_model(struct model **out, struct backend *be, const struct config *config,
                              struct params *shared, struct error *err);
 
+/* STATUS_DEVICE if such a model of its own does not fit into the device; STATUS_OK on backends
+ * without memory of their own. */
+enum status generation_check_memory(struct backend *be, const struct config *config,
+                                    struct error *err);
+
 /* A generator over a refreshed model of generation_model; the model's memory is emptied. The same
  * seed gives the same text on the same device. */
 enum status generator_create(struct generator *g, struct model *m, const struct sampling *how,

@@ -3,11 +3,8 @@
 
 #include "base/mem.h"
 #include "train/evaluation.h"
+#include "train/fit.h"
 #include "train/optimizer.h"
-
-/* Part of the device's memory that is left to what is not planned here: scratch of single
- * operations and the gaps between allocations. */
-enum { RESERVE_PART = 32 };
 
 /* One step, so that the largest product is known. */
 static enum status plan_step(struct model *m, struct optimizer *o, const int32_t *tokens,
@@ -25,10 +22,17 @@ static enum status plan_step(struct model *m, struct optimizer *o, const int32_t
     return STATUS_OK;
 }
 
-static enum status plan_models(struct backend *be, const struct config *c, int ranks,
-                               struct error *err)
+struct planned_run {
+    const struct config *config;
+    int ranks;
+};
+
+static enum status plan_models(const void *what, struct backend *be, struct error *err)
 {
     enum status status = STATUS_OK;
+    const struct planned_run *run = what;
+    const struct config *c = run->config;
+    int ranks = run->ranks;
     struct model *model = NULL, *eval = NULL;
     struct optimizer optimizer = {0};
     int32_t *tokens = NULL;
@@ -55,23 +59,8 @@ out:
 enum status run_memory(struct backend *be, const struct config *config, int ranks, size_t *bytes,
                        struct error *err)
 {
-    size_t before = be->bytes, peak = be->peak_bytes;
-    int64_t syncs = be->syncs;
-    backend_plan(be, true);
-    enum status status = plan_models(be, config, ranks, err);
-    *bytes = be->peak_bytes - before;
-    if (config->train.precision == PRECISION_BF16)
-        *bytes += be->operand_bytes / 2;
-    backend_plan(be, false);
-    backend_reset_stats(be);
-    be->peak_bytes = peak;
-    be->syncs = syncs;
-    return status;
-}
-
-static double gib(size_t bytes)
-{
-    return (double)bytes / (1 << 30);
+    const struct planned_run run = {config, ranks};
+    return fit_measure(be, plan_models, &run, (enum precision)config->train.precision, bytes, err);
 }
 
 /* The smallest accumulate that fits, and its bytes; 0 if none does. */
@@ -97,9 +86,9 @@ static enum status find_fitting(struct backend *be, const struct config *config,
 enum status run_check_memory(struct backend *be, const struct config *config, int ranks,
                              struct error *err)
 {
-    size_t wanted = 0, fitting = 0, limit = be->device_free - be->device_free / RESERVE_PART;
+    size_t wanted = 0, fitting = 0, limit = fit_limit(be);
     int64_t accumulate = 0;
-    if (be->device_free == 0)
+    if (limit == 0)
         return STATUS_OK;
     TRY(run_memory(be, config, ranks, &wanted, err));
     if (wanted <= limit)
@@ -109,11 +98,11 @@ enum status run_check_memory(struct backend *be, const struct config *config, in
         return error_set(err, STATUS_DEVICE,
                          "this run wants %.2f GiB of device memory, %.2f more than there are: "
                          "train.accumulate=%lld in place of %lld would fit with %.2f GiB",
-                         gib(wanted), gib(wanted - limit), (long long)accumulate,
-                         (long long)config->train.accumulate, gib(fitting));
+                         fit_gib(wanted), fit_gib(wanted - limit), (long long)accumulate,
+                         (long long)config->train.accumulate, fit_gib(fitting));
     return error_set(err, STATUS_DEVICE,
                      "this run wants %.2f GiB of device memory, %.2f more than there are, and no "
                      "train.accumulate would make it fit: lower train.tgt_len, train.mem_len, "
                      "solver.forward.history or the sizes of the model",
-                     gib(wanted), gib(wanted - limit));
+                     fit_gib(wanted), fit_gib(wanted - limit));
 }

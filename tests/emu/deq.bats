@@ -86,7 +86,8 @@ losses_agree()
 
 @test "no device, an old driver, an unknown chip: one error that says what to do" {
     out=$BATS_TEST_TMPDIR/none
-    for fault in CUDA_VISIBLE_DEVICES= DEQ_EMU_DRIVER=11040 DEQ_EMU_DRIVER=0 DEQ_EMU_CC=7.5; do
+    for fault in CUDA_VISIBLE_DEVICES= DEQ_EMU_DRIVER=11040 DEQ_EMU_DRIVER=0 DEQ_EMU_CC=7.5 \
+        DEQ_EMU_CUBLAS=0; do
         run env "$fault" "$EMU" train --device cuda --config "$config" --out "$out"
         echo "$fault: $status: $output"
         [ "$status" -ne 0 ] && [ "$status" -lt 128 ]
@@ -131,6 +132,30 @@ losses_agree()
     [ "$status" -eq 69 ]
     [[ "$output" == *"train.accumulate="*" in place of 1 would fit"* ]]
     [ ! -e "$out" ]
+    DEQ_EMU_MEMORY=36600000 run "$EMU" train --device cuda --config "$config" \
+        --set train.batch=64 --dry-run --out "$out"
+    echo "$status: $output"
+    [ "$status" -eq 69 ]
+    [[ "$output" == *"train.accumulate="*" in place of 1 would fit"* ]]
+    [ ! -e "$out" ]
+}
+
+@test "an evaluation and a sample that do not fit are refused, with what would fit" {
+    DEQ_EMU_MEMORY=36300000 run "$EMU" eval --device cuda --batch 40 --json "$on_cpu/last.bin"
+    echo "$status: $output"
+    [ "$status" -eq 69 ]
+    fits=$(sed -n 's/.*: eval.batch=\([0-9]*\) in place of 40 would fit.*/\1/p' <<< "$output")
+    [ "$fits" -gt 1 ]
+    DEQ_EMU_MEMORY=36300000 "$EMU" eval --device cuda --batch "$fits" --json "$on_cpu/last.bin"
+    DEQ_EMU_MEMORY=35700000 run "$EMU" eval --device cuda "$on_cpu/last.bin"
+    echo "$status: $output"
+    [ "$status" -eq 69 ]
+    [[ "$output" == *"no eval.batch would make it fit"* ]]
+    DEQ_EMU_MEMORY=35700000 run "$EMU" sample --device cuda --prompt the \
+        --checkpoint "$on_cpu/last.bin"
+    echo "$status: $output"
+    [ "$status" -eq 69 ]
+    [[ "$output" == *"GiB of device memory"* ]]
 }
 
 @test "rounded products: the loss is near, the residual is what the rounding leaves" {

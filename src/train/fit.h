@@ -1,0 +1,22 @@
+/* Whether what a command is about to make fits into the memory of its device, known before anything
+ * is allocated or written. */
+#ifndef DEQ_TRAIN_FIT_H
+#define DEQ_TRAIN_FIT_H
+
+#include "ops/backend.h"
+
+/* Makes everything, uses it once, so that the largest product is known, and lets go of it. */
+typedef enum status (*fit_fn)(const void *what, struct backend *be, struct error *err);
+
+/* Bytes of the backend's memory that `make` takes at most, rounded operands of products in
+ * `precision` included. Nothing is allocated. */
+enum status fit_measure(struct backend *be, fit_fn make, const void *what, enum precision precision,
+                        size_t *bytes, struct error *err);
+
+/* What may be planned for: the memory that was left when the device was opened, less a part for
+ * scratch of single operations and the gaps between allocations. 0: no memory of its own. */
+size_t fit_limit(const struct backend *be);
+
+double fit_gib(size_t bytes);
+
+#endif
