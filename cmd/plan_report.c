@@ -51,7 +51,7 @@ static void write_phases(struct json_writer *w, const struct plan_report *r)
     for (int i = 0; i < PHASE_COUNT; i++) {
         json_write_object(w, NULL);
         json_write_string(w, "name", bench_phase_text((enum bench_phase)i));
-        json_write_real(w, "product_flops", p->counts.phase[i][OP_gemm].flops);
+        json_write_real(w, "product_flops", plan_products(p->counts.phase[i]));
         json_write_real(w, "bound_seconds", p->phase_bound[i]);
         json_write_real(w, "seconds", p->phase_seconds[i]);
         json_write_real(w, "bound_peak_share", plan_share(p, r->config, r->chip, i, true));
@@ -157,7 +157,7 @@ static void print_phases(const struct plan_report *r)
         bool all = i == PHASE_COUNT;
         const struct op_stat *stat = all ? p->counts.stat : p->counts.phase[i];
         printf("%-24s %20.3f %10.3f %12.3f   %6.3f %6.3f\n",
-               all ? "the step" : bench_phase_text((enum bench_phase)i), stat[OP_gemm].flops / 1e9,
+               all ? "the step" : bench_phase_text((enum bench_phase)i), plan_products(stat) / 1e9,
                1e3 * (all ? p->bound_seconds : p->phase_bound[i]),
                1e3 * (all ? p->seconds : p->phase_seconds[i]),
                plan_share(p, r->config, r->chip, i, true),

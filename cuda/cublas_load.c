@@ -1,9 +1,10 @@
-/* The five functions of cuBLAS that the backend calls, passed on to a library that is loaded when a
- * device is opened. Linked directly, it would cost every command 0.35 s and 220 MB at its start,
- * those that never see a GPU too, and the program would not run without it. */
+/* The functions of cuBLAS and cuBLASLt that the backend calls, passed on to a library that is
+ * loaded when a device is opened. Linked directly, it would cost every command 0.35 s and 220 MB at
+ * its start, those that never see a GPU too, and the program would not run without it. */
 #include "cuda/cublas_load.h"
 
 #include "base/library.h"
+#include <cublasLt.h>
 #include <cublas_v2.h>
 #include <dlfcn.h>
 
@@ -36,7 +37,8 @@ bool cublas_load(char *tried, size_t size)
     return library(tried, size) != NULL;
 }
 
-/* The function of that name, NULL if there is none. The loader counts and keeps the library. */
+/* The function of that name, NULL if there is none. The loader counts and keeps the library; that
+ * of cuBLAS brings cuBLASLt, whose functions are searched there too. */
 static void *find(const char *name)
 {
     char tried[64];
@@ -68,3 +70,39 @@ FORWARD(cublasGemmEx,
          cublasComputeType_t compute, cublasGemmAlgo_t algorithm),
         (handle, ta, tb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc,
          compute, algorithm))
+
+FORWARD(cublasLtCreate, (cublasLtHandle_t * handle), (handle))
+FORWARD(cublasLtDestroy, (cublasLtHandle_t handle), (handle))
+FORWARD(cublasLtMatmulDescCreate,
+        (cublasLtMatmulDesc_t * desc, cublasComputeType_t compute, cudaDataType_t scale),
+        (desc, compute, scale))
+FORWARD(cublasLtMatmulDescDestroy, (cublasLtMatmulDesc_t desc), (desc))
+FORWARD(cublasLtMatmulDescSetAttribute,
+        (cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t what, const void *value,
+         size_t size),
+        (desc, what, value, size))
+FORWARD(cublasLtMatrixLayoutCreate,
+        (cublasLtMatrixLayout_t * layout, cudaDataType type, uint64_t rows, uint64_t cols,
+         int64_t ld),
+        (layout, type, rows, cols, ld))
+FORWARD(cublasLtMatrixLayoutDestroy, (cublasLtMatrixLayout_t layout), (layout))
+FORWARD(cublasLtMatmulPreferenceCreate, (cublasLtMatmulPreference_t * wanted), (wanted))
+FORWARD(cublasLtMatmulPreferenceDestroy, (cublasLtMatmulPreference_t wanted), (wanted))
+FORWARD(cublasLtMatmulPreferenceSetAttribute,
+        (cublasLtMatmulPreference_t wanted, cublasLtMatmulPreferenceAttributes_t what,
+         const void *value, size_t size),
+        (wanted, what, value, size))
+FORWARD(cublasLtMatmulAlgoGetHeuristic,
+        (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
+         cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+         cublasLtMatmulPreference_t wanted, int room, cublasLtMatmulHeuristicResult_t results[],
+         int *count),
+        (handle, desc, a, b, c, d, wanted, room, results, count))
+FORWARD(cublasLtMatmul,
+        (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
+         cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
+         const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
+         cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *work,
+         size_t work_bytes, cudaStream_t stream),
+        (handle, desc, alpha, a, a_layout, b, b_layout, beta, c, c_layout, d, d_layout, algo, work,
+         work_bytes, stream))

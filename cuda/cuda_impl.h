@@ -27,6 +27,7 @@ struct cuda {
     cudaStream_t stream;
     cublasHandle_t blas;
     void *blas_work; /* owns */
+    struct lt *lt;   /* owns: products with epilogues (gemm.h); NULL: there are none */
     void *work;      /* owns: scratch of one operation */
     size_t work_bytes;
     int64_t work_moves; /* times it has been reallocated: a recorded graph holds its address */
@@ -137,6 +138,8 @@ void cuda_download(struct backend *be, void *dst, enum dtype dst_type, const str
 void cuda_copy(struct backend *be, const struct tensor *dst, const struct tensor *src);
 void cuda_fill(struct backend *be, const struct tensor *t, double value);
 void cuda_gemm(struct backend *be, const struct gemm *p);
+void cuda_hidden(struct backend *be, const struct hidden *p);
+void cuda_hidden_vjp(struct backend *be, const struct hidden_vjp *p);
 void cuda_axpby(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
                 double b);
 void cuda_mul_bcast(struct backend *be, const struct tensor *out, const struct tensor *x,
@@ -144,10 +147,6 @@ void cuda_mul_bcast(struct backend *be, const struct tensor *out, const struct t
 void cuda_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x);
 void cuda_residual_norm(struct backend *be, const struct residual_norm *p);
 void cuda_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p);
-void cuda_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
-                    const struct tensor *mask, int64_t rows_per_mask);
-void cuda_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
-                        const struct tensor *mask, int64_t rows_per_mask);
 void cuda_copy_block(struct backend *be, const struct copy_block *p);
 void cuda_lstm_gate(struct backend *be, const struct lstm_gate *p);
 void cuda_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p);

@@ -5,6 +5,7 @@ extern "C" {
 #include "cuda/cublas_load.h"
 #include "cuda/cuda.h"
 }
+#include "gemm.h"
 #include "memory.h"
 #include "queue.h"
 
@@ -28,6 +29,7 @@ static void cuda_close(struct backend *be)
     struct cuda *cuda = cuda_of(be);
     if (cuda->stream != NULL)
         cudaStreamSynchronize(cuda->stream);
+    lt_close(cuda->lt);
     if (cuda->blas != NULL)
         cublasDestroy(cuda->blas);
     if (cuda->blas_work != NULL)
@@ -61,6 +63,7 @@ static struct ops make_table(void)
     t.name = "cuda";
     t.real = DTYPE_F32;
     t.chunk_numbers = LOGIT_NUMBERS;
+    t.narrow_bf16 = true;
     t.alloc = cuda_alloc;
     t.release = cuda_release;
     t.close = cuda_close;
@@ -157,6 +160,7 @@ static enum status open_libraries(struct cuda *cuda, struct error *err)
         return error_set(err, STATUS_DEVICE,
                          "cuBLAS cannot start: is there enough free memory on the device "
                          "(nvidia-smi), and is the driver as new as cuBLAS?");
+    cuda->lt = lt_open(cuda->blas_work, BLAS_WORK_BYTES);
     TRY(stage_open(cuda->stage, STAGE_BYTES, err));
     return queue_open(cuda, err);
 }

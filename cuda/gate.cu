@@ -2,13 +2,13 @@
 #include "cuda_impl.h"
 #include "kernel.h"
 
-struct block_args {
-    float *to;
+template <class T> struct block_args {
+    T *to;
     const float *from, *mask;
     int64_t length, width, to_batch, to_row, from_batch, from_row;
 };
 
-template <int V> __global__ void k_copy_block(block_args p)
+template <int V, class T> __global__ void k_copy_block(block_args<T> p)
 {
     int64_t b = blockIdx.x / p.length, t = blockIdx.x % p.length, d = tile_column<V>();
     if (d >= p.width)
@@ -23,13 +23,13 @@ template <int V> __global__ void k_copy_block(block_args p)
     store_pack<V>(p.to + b * p.to_batch + t * p.to_row + d, x);
 }
 
-void cuda_copy_block(struct backend *be, const struct copy_block *p)
+template <class T> static void copy_rows(struct backend *be, const struct copy_block *p)
 {
     int64_t batch = p->to.dim[0], length = p->to.dim[1], width = p->to.dim[2];
     if (batch * length * width == 0)
         return;
-    block_args a;
-    a.to = f32(&p->to);
+    block_args<T> a;
+    a.to = static_cast<T *>(p->to.data);
     a.from = f32(&p->from);
     a.mask = f32(&p->mask);
     a.length = length;
@@ -43,10 +43,18 @@ void cuda_copy_block(struct backend *be, const struct copy_block *p)
     struct row_launch l = launch_tiles(batch * length, width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
     if (vec == 4)
-        LAUNCH(k_copy_block<4>, l.grid, l.threads, 0, stream, a);
+        LAUNCH((k_copy_block<4, T>), l.grid, l.threads, 0, stream, a);
     else
-        LAUNCH(k_copy_block<1>, l.grid, l.threads, 0, stream, a);
+        LAUNCH((k_copy_block<1, T>), l.grid, l.threads, 0, stream, a);
     cuda_launched(be, OP_copy_block);
+}
+
+void cuda_copy_block(struct backend *be, const struct copy_block *p)
+{
+    if (p->to.dtype == DTYPE_BF16)
+        copy_rows<__nv_bfloat16>(be, p);
+    else
+        copy_rows<float>(be, p);
 }
 
 __device__ __forceinline__ float logistic(float x)

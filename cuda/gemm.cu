@@ -5,35 +5,23 @@
  * C^T = op(B)^T op(A)^T: the operands change places and keep their flags. This is the only place
  * that knows.
  *
- * tf32 lets the product units round operands to 10 bits on their way; for bf16 the operands are
- * rounded here, into scratch, and the result stays float32. Sums are float32 in both. */
-#include "cuda_impl.h"
+ * tf32 lets the product units round operands to 10 bits on their way; for bf16 the operands that
+ * are not stored so are rounded here, into scratch, and the result stays float32. Sums are float32
+ * in both. */
+#include "gemm.h"
 #include "kernel.h"
 
 #include <limits.h>
 
-/* to[r,c] = from[r,c] rounded; rows of `to` are to_stride apart. */
+/* to[r,c] = from[r,c] rounded; V 4: both strides and the width are multiples of 4, starts aligned.
+ */
+template <int V>
 __global__ void k_to_bf16(__nv_bfloat16 *to, const float *from, int64_t width, int64_t from_stride,
                           int64_t to_stride)
 {
-    int64_t row = blockIdx.x, d = tile_column<1>();
+    int64_t row = blockIdx.x, d = tile_column<V>();
     if (d < width)
-        to[row * to_stride + d] = __float2bfloat16(from[row * from_stride + d]);
-}
-
-/* Four at a time: both strides and the width are multiples of 4, both starts aligned. */
-__global__ void k_to_bf16_four(__nv_bfloat16 *to, const float *from, int64_t width,
-                               int64_t from_stride, int64_t to_stride)
-{
-    int64_t row = blockIdx.x, d = tile_column<4>();
-    if (d >= width)
-        return;
-    float4 v = load_vec<float4>(from + row * from_stride + d);
-    struct alignas(8) four {
-        __nv_bfloat16 x[4];
-    } r = {{__float2bfloat16(v.x), __float2bfloat16(v.y), __float2bfloat16(v.z),
-            __float2bfloat16(v.w)}};
-    store_vec(to + row * to_stride + d, r);
+        store_pack<V>(to + row * to_stride + d, load_pack<V>(from + row * from_stride + d));
 }
 
 /* c *= beta, 0 whatever c holds for beta 0: a product with nothing to sum. */
@@ -44,44 +32,36 @@ __global__ void k_scale_block(float *c, int64_t width, int64_t stride, float bet
         c[row * stride + d] = beta == 0 ? 0 : beta * c[row * stride + d];
 }
 
-/* One operand as cuBLAS gets it. */
-struct operand {
-    const void *data;
-    int64_t rows, width, stride;
-    cudaDataType_t type;
-};
-
-static struct operand operand_of(const struct tensor *t, int64_t stride)
+struct operand operand_of(const struct tensor *t, int64_t stride)
 {
     struct operand o = {t->data, t->dim[0], t->dim[1], stride != 0 ? stride : t->dim[1],
-                        CUDA_R_32F};
+                        t->dtype == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F};
     return o;
 }
 
 /* Rows of a rounded operand begin on 16 bytes, as the product units like it. */
-static int64_t rounded_stride(const struct operand *o)
+int64_t rounded_stride(const struct operand *o)
 {
-    return div_up(o->width, 8) * 8;
+    return narrow_up(o->width);
 }
 
-static size_t rounded_bytes(const struct operand *o)
+size_t rounded_bytes(const struct operand *o, int64_t stride)
 {
-    return (size_t)(div_up(o->rows * rounded_stride(o), 128) * 128) * sizeof(__nv_bfloat16);
+    return (size_t)(div_up(o->rows * stride, 128) * 128) * sizeof(__nv_bfloat16);
 }
 
-static void round_operand(struct backend *be, struct operand *o, void *scratch)
+void round_operand(struct backend *be, struct operand *o, void *scratch, int64_t stride)
 {
     __nv_bfloat16 *to = static_cast<__nv_bfloat16 *>(scratch);
     const float *from = static_cast<const float *>(o->data);
-    int64_t stride = rounded_stride(o);
-    int vec = o->stride % 4 == 0 && o->width % 4 == 0 && is_aligned(from, 16) ? 4 : 1;
-    struct row_launch l = launch_tiles(o->rows, o->width, vec);
+    bool four = (o->stride | stride | o->width) % 4 == 0 && is_aligned(from, sizeof(float4));
+    struct row_launch l = launch_tiles(o->rows, o->width, four ? 4 : 1);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_to_bf16_four, l.grid, l.threads, 0, stream, to, from, o->width, o->stride, stride);
+    if (four)
+        LAUNCH(k_to_bf16<4>, l.grid, l.threads, 0, stream, to, from, o->width, o->stride, stride);
     else
-        LAUNCH(k_to_bf16, l.grid, l.threads, 0, stream, to, from, o->width, o->stride, stride);
-    o->data = to;
+        LAUNCH(k_to_bf16<1>, l.grid, l.threads, 0, stream, to, from, o->width, o->stride, stride);
+    o->data = scratch;
     o->stride = stride;
     o->type = CUDA_R_16BF;
 }
@@ -104,48 +84,93 @@ static const char *blas_text(cublasStatus_t status)
     }
 }
 
-static void multiply(struct backend *be, const struct gemm *p, const struct operand *a,
-                     const struct operand *b, int64_t inner, int64_t c_stride)
+void cuda_multiply(struct backend *be, const struct product *p, enum op_id id)
 {
-    int64_t m = p->c.dim[0], n = p->c.dim[1];
-    float alpha = (float)p->alpha, beta = (float)p->beta;
+    int64_t m = p->d.rows, n = p->d.width;
     cublasComputeType_t compute =
         be->precision == PRECISION_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-    assert(m <= INT_MAX && n <= INT_MAX && inner <= INT_MAX);
-    assert(a->stride <= INT_MAX && b->stride <= INT_MAX && c_stride <= INT_MAX);
-    cublasStatus_t status =
-        cublasGemmEx(cuda_of(be)->blas, p->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-                     p->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)n, (int)m, (int)inner, &alpha,
-                     b->data, b->type, (int)b->stride, a->data, a->type, (int)a->stride, &beta,
-                     p->c.data, CUDA_R_32F, (int)c_stride, compute, CUBLAS_GEMM_DEFAULT);
+    assert(p->c.data == p->d.data);
+    assert(m <= INT_MAX && n <= INT_MAX && p->inner <= INT_MAX);
+    assert(p->a.stride <= INT_MAX && p->b.stride <= INT_MAX && p->d.stride <= INT_MAX);
+    cublasStatus_t status = cublasGemmEx(
+        cuda_of(be)->blas, p->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+        p->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)n, (int)m, (int)p->inner, &p->alpha, p->b.data,
+        p->b.type, (int)p->b.stride, p->a.data, p->a.type, (int)p->a.stride, &p->beta,
+        const_cast<void *>(p->d.data), p->d.type, (int)p->d.stride, compute, CUBLAS_GEMM_DEFAULT);
     if (status != CUBLAS_STATUS_SUCCESS)
-        backend_fault(be, OP_gemm, blas_text(status));
+        backend_fault(be, id, blas_text(status));
+}
+
+/* Float32 factors in bfloat16, in scratch, unless they are stored so. False: no memory. */
+static bool round_factors(struct backend *be, struct product *p)
+{
+    struct operand *factor[] = {&p->a, &p->b};
+    size_t bytes[2] = {0, 0};
+    for (int i = 0; i < 2; i++)
+        if (factor[i]->type == CUDA_R_32F)
+            bytes[i] = rounded_bytes(factor[i], rounded_stride(factor[i]));
+    if (bytes[0] + bytes[1] == 0)
+        return true;
+    char *scratch = static_cast<char *>(cuda_work(be, bytes[0] + bytes[1], OP_gemm));
+    if (scratch == NULL)
+        return false;
+    for (int i = 0; i < 2; i++)
+        if (bytes[i] > 0)
+            round_operand(be, factor[i], scratch + (i == 0 ? 0 : bytes[0]),
+                          rounded_stride(factor[i]));
+    return true;
+}
+
+static void copy_sum(struct backend *be, const struct operand *d, const struct tensor *add)
+{
+    size_t row = (size_t)d->width * sizeof(float), to = (size_t)d->stride * sizeof(float);
+    cuda_note(be, OP_gemm,
+              cudaMemcpy2DAsync(const_cast<void *>(d->data), to, add->data, row, row,
+                                (size_t)d->rows, cudaMemcpyDeviceToDevice, cuda_of(be)->stream));
+}
+
+/* d = alpha a b + beta add: cuBLASLt reads `add` where it is; cuBLAS wants it in d. */
+static void multiply_and_add(struct backend *be, struct product *p, const struct tensor *add)
+{
+    struct lt_product q = {*p, EPILOGUE_NONE, NULL};
+    q.p.c = operand_of(add, p->d.width);
+    q.p.c.rows = p->d.rows;
+    q.p.c.width = p->d.width;
+    if (lt_supports(be, &q)) {
+        lt_multiply(be, &q, OP_gemm);
+        return;
+    }
+    copy_sum(be, &p->d, add);
+    cuda_multiply(be, p, OP_gemm);
 }
 
 void cuda_gemm(struct backend *be, const struct gemm *p)
 {
-    int64_t m = p->c.dim[0], n = p->c.dim[1];
-    int64_t inner = p->trans_a ? p->a.dim[0] : p->a.dim[1];
-    int64_t c_stride = p->c_stride != 0 ? p->c_stride : n;
-    struct operand a = operand_of(&p->a, p->a_stride), b = operand_of(&p->b, p->b_stride);
-    if (m == 0 || n == 0)
+    struct product q = {};
+    q.trans_a = p->trans_a;
+    q.trans_b = p->trans_b;
+    q.inner = p->trans_a ? p->a.dim[0] : p->a.dim[1];
+    q.alpha = (float)p->alpha;
+    q.beta = (float)p->beta;
+    q.a = operand_of(&p->a, p->a_stride);
+    q.b = operand_of(&p->b, p->b_stride);
+    q.c = q.d = operand_of(&p->c, p->c_stride);
+    if (q.d.rows == 0 || q.d.width == 0)
         return;
-    if (inner == 0) {
-        struct row_launch l = launch_tiles(m, n, 1);
-        LAUNCH(k_scale_block, l.grid, l.threads, 0, cuda_of(be)->stream, f32(&p->c), n, c_stride,
-               (float)p->beta);
+    if (q.inner == 0) {
+        if (p->add.data != NULL)
+            copy_sum(be, &q.d, &p->add);
+        struct row_launch l = launch_tiles(q.d.rows, q.d.width, 1);
+        LAUNCH(k_scale_block, l.grid, l.threads, 0, cuda_of(be)->stream, f32(&p->c), q.d.width,
+               q.d.stride, q.beta);
         cuda_launched(be, OP_gemm);
         return;
     }
-    if (be->precision == PRECISION_BF16) {
-        char *scratch =
-            static_cast<char *>(cuda_work(be, rounded_bytes(&a) + rounded_bytes(&b), OP_gemm));
-        if (scratch == NULL)
-            return;
-        size_t first = rounded_bytes(&a);
-        round_operand(be, &a, scratch);
-        round_operand(be, &b, scratch + first);
-    }
-    multiply(be, p, &a, &b, inner, c_stride);
+    if (be->precision == PRECISION_BF16 && !round_factors(be, &q))
+        return;
+    if (p->add.data != NULL && q.beta != 0)
+        multiply_and_add(be, &q, &p->add);
+    else
+        cuda_multiply(be, &q, OP_gemm);
     cuda_launched(be, OP_gemm);
 }

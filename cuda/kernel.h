@@ -32,6 +32,47 @@ template <int V> __device__ __forceinline__ void store_pack(float *p, const pack
         *p = v.x[0];
 }
 
+/* The same of numbers stored in bfloat16, rounded to the nearest when they are written. */
+struct __align__(8) four_bf16
+{
+    __nv_bfloat16 x[4];
+};
+
+__device__ __forceinline__ float to_float(float x)
+{
+    return x;
+}
+
+__device__ __forceinline__ float to_float(__nv_bfloat16 x)
+{
+    return __bfloat162float(x);
+}
+
+template <int V> __device__ __forceinline__ pack<V> load_pack(const __nv_bfloat16 *p)
+{
+    pack<V> r;
+    if constexpr (V == 4) {
+        four_bf16 v = load_vec<four_bf16>(p);
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+            r.x[k] = __bfloat162float(v.x[k]);
+    } else {
+        r.x[0] = __bfloat162float(*p);
+    }
+    return r;
+}
+
+template <int V> __device__ __forceinline__ void store_pack(__nv_bfloat16 *p, const pack<V> &v)
+{
+    if constexpr (V == 4) {
+        four_bf16 r = {{__float2bfloat16(v.x[0]), __float2bfloat16(v.x[1]),
+                        __float2bfloat16(v.x[2]), __float2bfloat16(v.x[3])}};
+        store_vec(p, r);
+    } else {
+        *p = __float2bfloat16(v.x[0]);
+    }
+}
+
 /* Sum over the block, the same bits in every thread; every thread must call it. */
 template <class T> __device__ __forceinline__ T block_sum(T x)
 {

@@ -16,8 +16,8 @@
  *            __fmaf_rn, __popc __clz __ffs; min max; float2 float4 int4 ... make_float4;
  *            __nv_bfloat16 with __float2bfloat16 and __bfloat162float.
  *   host     the runtime API (memory, streams, events, stream capture and graphs, device
- *            properties, errors) and cuBLAS v2, by their own names: tests/emu/toolkit.h lists what
- *            the emulator has.
+ *            properties, errors), cuBLAS v2 and cuBLASLt, by their own names: tests/emu/toolkit.h
+ *            lists what the emulator has.
  *
  * What needs a macro
  *   LAUNCH(kernel, grid, block, bytes, stream, args...)
@@ -59,6 +59,7 @@
 
 #elif defined(__CUDACC__)
 
+#include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>

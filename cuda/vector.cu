@@ -36,6 +36,9 @@ void cuda_fill(struct backend *be, const struct tensor *t, double value)
     case DTYPE_U8:
         fill<uint8_t>(be, t, value);
         break;
+    case DTYPE_BF16:
+        assert(!"narrow tensors are filled with 0 alone");
+        break;
     }
     cuda_launched(be, OP_fill);
 }
@@ -124,7 +127,8 @@ void cuda_mul_bcast(struct backend *be, const struct tensor *out, const struct t
 enum { COLUMNS = 32, ROW_LANES = 8, MAX_CHUNKS = 64, CHUNK_ROWS = 64, MANY_STRIPS = 512 };
 
 /* out[chunk,d] = sum of the chunk's rows; with `add`, out[d] += (one chunk). */
-__global__ void k_columns(float *out, bool add, const float *x, const float *y, int64_t rows,
+template <class T>
+__global__ void k_columns(float *out, bool add, const T *x, const float *y, int64_t rows,
                           int64_t width, int64_t chunk)
 {
     SHARED(float, part, [ROW_LANES][COLUMNS]);
@@ -134,7 +138,7 @@ __global__ void k_columns(float *out, bool add, const float *x, const float *y, 
     float sum = 0;
     if (d < width)
         for (int64_t n = first + lane; n < end; n += ROW_LANES)
-            sum += y != NULL ? x[n * width + d] * y[n * width + d] : x[n * width + d];
+            sum += to_float(x[n * width + d]) * (y != NULL ? y[n * width + d] : 1.0f);
     part[lane][column] = sum;
     __syncthreads();
     if (lane > 0 || d >= width)
@@ -163,8 +167,9 @@ int64_t columns_room(int64_t rows, int64_t width)
     return chunks == 1 ? 0 : chunks * width;
 }
 
-void cuda_columns_in(struct backend *be, float *part, float *acc, const float *x, const float *y,
-                     int64_t rows, int64_t width)
+template <class T>
+static void columns_in(struct backend *be, float *part, float *acc, const T *x, const float *y,
+                       int64_t rows, int64_t width)
 {
     if (rows * width == 0)
         return;
@@ -173,28 +178,46 @@ void cuda_columns_in(struct backend *be, float *part, float *acc, const float *x
     dim3 strips((unsigned)div_up(width, COLUMNS)), all(strips.x, (unsigned)chunks);
     const int threads = COLUMNS * ROW_LANES;
     if (chunks == 1) {
-        LAUNCH(k_columns, strips, threads, 0, stream, acc, true, x, y, rows, width, rows);
+        LAUNCH(k_columns<T>, strips, threads, 0, stream, acc, true, x, y, rows, width, rows);
         return;
     }
     const float *none = NULL;
-    LAUNCH(k_columns, all, threads, 0, stream, part, false, x, y, rows, width, chunk);
-    LAUNCH(k_columns, strips, threads, 0, stream, acc, true, (const float *)part, none, chunks,
-           width, chunks);
+    LAUNCH(k_columns<T>, all, threads, 0, stream, part, false, x, y, rows, width, chunk);
+    LAUNCH(k_columns<float>, strips, threads, 0, stream, acc, true, (const float *)part, none,
+           chunks, width, chunks);
 }
 
-void cuda_columns(struct backend *be, enum op_id id, float *acc, const float *x, const float *y,
-                  int64_t rows, int64_t width)
+void cuda_columns_in(struct backend *be, float *part, float *acc, const float *x, const float *y,
+                     int64_t rows, int64_t width)
+{
+    columns_in(be, part, acc, x, y, rows, width);
+}
+
+template <class T>
+static void columns(struct backend *be, enum op_id id, float *acc, const T *x, const float *y,
+                    int64_t rows, int64_t width)
 {
     float *part = NULL;
     int64_t room = columns_room(rows, width);
     if (room > 0 &&
         (part = static_cast<float *>(cuda_work(be, (size_t)room * sizeof(float), id))) == NULL)
         return;
-    cuda_columns_in(be, part, acc, x, y, rows, width);
+    columns_in(be, part, acc, x, y, rows, width);
     cuda_launched(be, id);
+}
+
+void cuda_columns(struct backend *be, enum op_id id, float *acc, const float *x, const float *y,
+                  int64_t rows, int64_t width)
+{
+    columns(be, id, acc, x, y, rows, width);
 }
 
 void cuda_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x)
 {
-    cuda_columns(be, OP_col_sum, f32(acc), f32(x), NULL, x->dim[0], x->dim[1]);
+    const float *none = NULL;
+    if (x->dtype == DTYPE_BF16)
+        columns(be, OP_col_sum, f32(acc), static_cast<const __nv_bfloat16 *>(x->data), none,
+                x->dim[0], x->dim[1]);
+    else
+        columns(be, OP_col_sum, f32(acc), (const float *)f32(x), none, x->dim[0], x->dim[1]);
 }

@@ -3,18 +3,24 @@
 #include "base/mem.h"
 #include <math.h>
 
-/* Rows of rounded operands begin on 16 bytes, operands on 256 (cuda/gemm.cu). */
-enum { ROUNDED_ALIGN = 8, OPERAND_ALIGN = 128, ROUNDED_BYTES = 2 };
+/* Rounded operands begin on 256 bytes (cuda/gemm.cu). */
+enum { OPERAND_ALIGN = 128, NARROW_BYTES = 2 };
 /* Addresses given out: beyond what any process can have, so that touching one is a fault. */
 static const uintptr_t FIRST_ADDRESS = (uintptr_t)1 << 56;
 enum { ADDRESS_ALIGN = 64 };
+
+/* What a product takes: passes before and after it move `pass_bytes`. */
+struct product {
+    double flops, bytes, pass_bytes;
+    int launches;
+};
 
 struct count {
     struct ops table;
     struct count_device device;
     uintptr_t next;
     size_t scratch;
-    double rounded, result; /* of the product being booked: operands' numbers, bytes of the rest */
+    struct product product; /* being booked */
 };
 
 static struct count *count_of(const struct backend *be)
@@ -77,38 +83,111 @@ static int64_t round_up(int64_t n, int64_t to)
     return (n + to - 1) / to * to;
 }
 
-static size_t rounded_bytes(const struct tensor *t)
+/* Scratch that a call has for its rounded factors. */
+static void need_scratch(struct count *c, size_t bytes)
 {
-    int64_t count = t->dim[0] * round_up(t->dim[1], ROUNDED_ALIGN);
-    return (size_t)round_up(count, OPERAND_ALIGN) * ROUNDED_BYTES;
+    if (bytes > c->scratch)
+        c->scratch = bytes;
+}
+
+/* A real factor [rows, cols], rounded into scratch first, `written` numbers a row: one pass. */
+static size_t round_factor(struct product *p, int64_t rows, int64_t cols, int64_t written)
+{
+    p->pass_bytes +=
+        (double)(rows * cols) * sizeof(float) + (double)(rows * written) * NARROW_BYTES;
+    p->bytes += (double)(rows * written) * NARROW_BYTES;
+    p->launches++;
+    return (size_t)round_up(rows * narrow_up(written), OPERAND_ALIGN) * NARROW_BYTES;
+}
+
+/* A factor of a product as it is stored, or rounded first. */
+static size_t take_factor(const struct count *c, struct product *p, const struct tensor *t)
+{
+    if (c->device.rounds && t->dtype == DTYPE_F32)
+        return round_factor(p, t->dim[0], t->dim[1], t->dim[1]);
+    p->bytes += (double)tensor_bytes(t);
+    return 0;
 }
 
 static void count_gemm(struct backend *be, const struct gemm *p)
 {
     struct count *c = count_of(be);
-    c->rounded = (double)(tensor_count(&p->a) + tensor_count(&p->b));
-    c->result = (double)tensor_bytes(&p->c) * (p->beta != 0 ? 2 : 1);
-    size_t scratch = rounded_bytes(&p->a) + rounded_bytes(&p->b);
-    if (c->device.rounds && scratch > c->scratch)
-        c->scratch = scratch;
+    int64_t inner = p->trans_a ? p->a.dim[0] : p->a.dim[1];
+    c->product = (struct product){.flops = 2.0 * (double)tensor_count(&p->c) * (double)inner,
+                                  .bytes = (double)tensor_bytes(&p->c) * (p->beta != 0 ? 2 : 1),
+                                  .launches = 1};
+    size_t a = take_factor(c, &c->product, &p->a);
+    need_scratch(c, a + take_factor(c, &c->product, &p->b));
 }
 
-static double product_seconds(const struct count *c, double flops, double bytes)
+/* Product [n,d] with a weight to the layer [n,width], and the passes around it, as cuda/hidden.cu
+ * makes them: with the columns of hidden_columns, in the product; without, behind it. */
+static void count_layer(struct count *c, const struct tensor *x, const struct tensor *w,
+                        const struct tensor *h, const struct tensor *mask, int64_t inner,
+                        int64_t columns, bool fused, bool reads_h)
 {
-    const struct count_device *d = &c->device;
-    if (!d->rounds)
-        return fmax(flops / d->product_rate, bytes / d->bandwidth) + d->call_seconds;
-    double passes = c->rounded * (sizeof(float) + ROUNDED_BYTES) / d->bandwidth;
-    double moved = c->rounded * ROUNDED_BYTES + c->result;
-    return passes + fmax(flops / d->product_rate, moved / d->bandwidth) + 3 * d->call_seconds;
+    int64_t n = h->dim[0], width = h->dim[1];
+    struct product *p = &c->product;
+    *p = (struct product){.flops = 2.0 * (double)n * (double)width * (double)inner,
+                          .bytes = (double)tensor_bytes(h),
+                          .launches = 1};
+    double extra = mask->data != NULL ? (double)tensor_bytes(mask) : 0;
+    if (!c->device.rounds) {
+        p->bytes += (double)tensor_bytes(x) + (double)tensor_bytes(w);
+    } else {
+        need_scratch(c, round_factor(p, n, x->dim[1], inner));
+        p->bytes += (double)w->dim[0] * (double)w->dim[1] * NARROW_BYTES;
+    }
+    if (columns > 0) { /* written behind the rows of the weight, which are `width` */
+        p->pass_bytes += extra + (double)(width * columns) * NARROW_BYTES;
+        p->bytes += (double)(width * columns) * NARROW_BYTES;
+        p->launches++;
+    }
+    if (fused || !c->device.rectifier_passes)
+        return;
+    p->pass_bytes += extra + (reads_h ? 3 : 2) * (double)tensor_bytes(h);
+    p->launches++;
+}
+
+static int64_t mask_rows(const struct tensor *mask, int64_t rows, int64_t rows_per_mask)
+{
+    return mask->data == NULL ? 0 : rows / rows_per_mask;
+}
+
+static void count_hidden(struct backend *be, const struct hidden *p)
+{
+    struct count *c = count_of(be);
+    int64_t d = p->x.dim[1], rows = mask_rows(&p->mask, p->x.dim[0], p->rows_per_mask);
+    int64_t columns = c->device.rounds ? hidden_columns(p->h.dim[1], rows) : 0;
+    int64_t inner = columns > 0 ? narrow_up(d + columns) : d;
+    count_layer(c, &p->x, &p->w, &p->h, &p->mask, inner, columns > 0 ? inner - d : 0, columns > 0,
+                false);
+    c->product.bytes += p->gate.data != NULL ? (double)tensor_bytes(&p->gate) : 0;
+}
+
+static void count_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
+{
+    struct count *c = count_of(be);
+    int64_t rows = mask_rows(&p->mask, p->dy.dim[0], p->rows_per_mask);
+    bool fused = p->gate.data != NULL && !p->forward && hidden_columns(p->h.dim[1], rows) > 0;
+    count_layer(c, &p->dy, &p->w, &p->dh, &p->mask, p->dy.dim[1], 0, fused, true);
+    c->product.bytes += fused ? (double)tensor_bytes(&p->gate) : 0;
+}
+
+static bool is_product(enum op_id id)
+{
+    return id == OP_gemm || id == OP_hidden || id == OP_hidden_vjp;
 }
 
 static double seconds_of(struct backend *be, enum op_id id, double flops, double bytes)
 {
     const struct count *c = count_of(be);
     const struct count_device *d = &c->device;
-    if (id == OP_gemm)
-        return product_seconds(c, flops, bytes);
+    const struct product *p = &c->product;
+    if (is_product(id))
+        return p->pass_bytes / d->bandwidth +
+               fmax(p->flops / d->product_rate, p->bytes / d->bandwidth) +
+               p->launches * d->call_seconds;
     double seconds = fmax(flops / d->plain_rate, bytes / d->bandwidth) + d->call_seconds;
     return id == OP_download ? seconds + d->sync_seconds : seconds;
 }
@@ -156,8 +235,6 @@ IDLE2(col_sum, view, view)
 IDLE1(copy_block, const struct copy_block *)
 IDLE1(residual_norm, const struct residual_norm *)
 IDLE1(residual_norm_vjp, const struct residual_norm_vjp *)
-IDLE4(bias_relu, view, view, view, int64_t)
-IDLE4(bias_relu_vjp, view, view, view, int64_t)
 IDLE1(attention, const struct attention *)
 IDLE1(attention_vjp, const struct attention_vjp *)
 IDLE1(norm_vjp_tangent, const struct norm_vjp_tangent *)
@@ -192,6 +269,7 @@ enum status count_open(struct backend *be, const struct count_device *device, st
     c->table = (struct ops){.name = "count",
                             .real = DTYPE_F32,
                             .chunk_numbers = device->chunk_numbers,
+                            .narrow_bf16 = device->rounds,
                             .alloc = count_alloc,
                             .release = count_release,
                             .close = count_close,

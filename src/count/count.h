@@ -17,9 +17,10 @@ struct count_device {
     double bandwidth;    /* bytes/s */
     double call_seconds; /* of a launch, behind other launches */
     double sync_seconds; /* more for a download, which waits */
-    /* Operands of products are float32 and are first rounded to bfloat16 in passes of their own,
-     * each a launch that reads 4 bytes a number and writes 2. */
+    /* Narrow tensors are bfloat16. Other operands of products are float32 and are first rounded to
+     * it in passes of their own, each a launch that reads 4 bytes a number and writes 2. */
     bool rounds;
+    bool rectifier_passes; /* of a hidden layer: a launch behind the product, where not inside it */
     int64_t chunk_numbers; /* as in struct ops */
 };
 

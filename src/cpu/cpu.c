@@ -53,7 +53,7 @@ static void cpu_download(struct backend *be, void *dst, enum dtype dst_type,
     convert(dst, dst_type, src->data, src->dtype, tensor_count(src));
 }
 
-static void cpu_copy(struct backend *be, const struct tensor *dst, const struct tensor *src)
+void cpu_copy(struct backend *be, const struct tensor *dst, const struct tensor *src)
 {
     const int64_t piece = 1 << 16; /* bytes */
     int64_t bytes = (int64_t)tensor_bytes(src);
@@ -85,6 +85,9 @@ static void cpu_fill(struct backend *be, const struct tensor *t, double value)
         break;
     case DTYPE_U8:
         memset(t->data, (int)value, (size_t)count);
+        break;
+    case DTYPE_BF16: /* never here: narrow is real */
+        assert(!"no such type");
         break;
     }
 }

@@ -47,7 +47,10 @@ static inline const float *cpu_mask_row(const struct tensor *mask, int64_t n, in
     return mask->data == NULL ? NULL : cpu_f32(mask) + n / rows_per_mask * width;
 }
 
+void cpu_copy(struct backend *be, const struct tensor *dst, const struct tensor *src);
 void cpu_gemm(struct backend *be, const struct gemm *p);
+void cpu_hidden(struct backend *be, const struct hidden *p);
+void cpu_hidden_vjp(struct backend *be, const struct hidden_vjp *p);
 void cpu_axpby(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
                double b);
 void cpu_mul_bcast(struct backend *be, const struct tensor *out, const struct tensor *x,
@@ -58,10 +61,6 @@ void cpu_lstm_gate(struct backend *be, const struct lstm_gate *p);
 void cpu_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p);
 void cpu_residual_norm(struct backend *be, const struct residual_norm *p);
 void cpu_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p);
-void cpu_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
-                   const struct tensor *mask, int64_t rows_per_mask);
-void cpu_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
-                       const struct tensor *mask, int64_t rows_per_mask);
 void cpu_attention(struct backend *be, const struct attention *p);
 void cpu_attention_vjp(struct backend *be, const struct attention_vjp *p);
 void cpu_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p);

@@ -9,6 +9,7 @@
 #include "cpu/vecmath.h"
 
 #include <oneapi/dnnl/dnnl.h>
+#include <string.h>
 
 enum { FEW_ROWS = 4, ROWS_AT_ONCE = 8 };
 
@@ -65,6 +66,17 @@ void cpu_gemm(struct backend *be, const struct gemm *p)
     int64_t c_stride = p->c_stride != 0 ? p->c_stride : n;
     if (m == 0 || n == 0)
         return;
+    if (p->add.data != NULL && p->beta != 0) {
+        struct gemm in_place = *p;
+        struct tensor *c = &in_place.c;
+        in_place.add.data = NULL;
+        for (int64_t i = 0; c_stride != n && i < m; i++)
+            memcpy(cpu_f32(c) + i * c_stride, cpu_f32(&p->add) + i * n, (size_t)n * sizeof(float));
+        if (c_stride == n)
+            cpu_copy(be, c, &p->add);
+        cpu_gemm(be, &in_place);
+        return;
+    }
     if (inner == 0 || (m <= FEW_ROWS && p->trans_b && !p->trans_a)) {
         dot_rows(be, p, inner, a_stride, b_stride, c_stride);
         return;

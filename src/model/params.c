@@ -76,7 +76,7 @@ struct weight params_weight(const struct params *p, int index)
 {
     assert(index >= 0 && index < p->count);
     const struct param *q = &p->list[index];
-    return (struct weight){view(&p->w, q), view(&p->g, q)};
+    return (struct weight){.w = view(&p->w, q), .dw = view(&p->g, q)};
 }
 
 int params_find(const struct params *p, const char *name)

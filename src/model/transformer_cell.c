@@ -27,10 +27,13 @@ static void map_positions(struct transformer_cell *c, const struct tensor *posit
 static void refresh(struct cell *base)
 {
     struct transformer_cell *c = self(base);
-    for (int64_t j = 0; j < c->blocks && c->wnorm; j++) {
+    for (int64_t j = 0; j < c->blocks; j++) {
         struct transformer_cell_block *b = &c->block[j];
-        for (int i = 0; i < NORMED_WEIGHTS; i++)
-            normed_weight_refresh(&b->normed[i], matrix_of(b, i), base->be);
+        for (int i = 0; i < NORMED_WEIGHTS; i++) {
+            if (c->wnorm)
+                normed_weight_refresh(&b->normed[i], matrix_of(b, i), base->be);
+            weight_round(base->be, matrix_of(b, i));
+        }
     }
     /* without dropout on the positions and with constant weights, once is enough */
     if (!c->plan.train)
@@ -89,11 +92,12 @@ static struct block_masks masks_view(const struct transformer_cell *c,
                                      const struct transformer_cell_block *b, int64_t batch,
                                      int64_t keys)
 {
-    struct block_masks m = {.attention_scale = 1.0};
+    struct block_masks m = {.attention_scale = 1.0, .ff1_scale = 1.0};
     if (!c->masked)
         return m;
     m.attn_out = b->mask_attn_out;
     m.ff1 = b->mask_ff1;
+    m.ff1_scale = 1.0 / (1.0 - c->dropout);
     m.ff2 = b->mask_ff2;
     if (b->mask_attention.data != NULL) {
         m.attention = attention_mask(c, b, batch, keys);

@@ -69,7 +69,7 @@ static enum status plan_tapes(struct transformer_cell *c, struct error *err)
     enum memory_part before = op_part(be, PART_TAPES);
     TRY(mem_alloc((void **)&c->tapes, (size_t)count, sizeof *c->tapes, err));
     for (int64_t i = 0; i < count; i++)
-        TRY(block_tape_create(&c->tapes[i], be, &c->shape, p->batch, p->length, err));
+        TRY(block_tape_create(&c->tapes[i], be, &c->shape, p->batch, p->length, p->vjp, err));
     op_part(be, before);
     if (!p->keep_states || p->mem_len == 0)
         return STATUS_OK;
@@ -82,9 +82,10 @@ static enum status plan_tapes(struct transformer_cell *c, struct error *err)
     if (!p->train)
         return STATUS_OK;
     /* it comes when the gradient of the feed-forward half is done with */
-    c->dmem_borrowed = tensor_count(&c->scratch.dh) >= rows * 3 * d;
+    struct tensor dmem = tensor_make(c->scratch.dh.data, be->ops->real, 2, rows, 3 * d, 1, 1);
+    c->dmem_borrowed = tensor_bytes(&c->scratch.dh) >= tensor_bytes(&dmem);
     if (c->dmem_borrowed)
-        c->dmem = tensor_prefix(&c->scratch.dh, 2, rows, 3 * d, 1, 1);
+        c->dmem = dmem;
     else
         TRY(op_alloc(be, &c->dmem, be->ops->real, 2, rows, 3 * d, 1, 1, err));
     if (!gains_memory(c))
@@ -218,6 +219,8 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
                                     &b->output_t};
     for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++)
         normed_weight_free(&b->normed[i], matrix[i], be);
+    for (int i = 0; i < NORMED_WEIGHTS; i++)
+        op_release(be, &matrix[i]->narrow);
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(be, owned[i]);
     if (!b->du_borrowed)

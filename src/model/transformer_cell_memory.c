@@ -47,9 +47,7 @@ static void map_qkv(struct transformer_cell *c, const struct transformer_cell_bl
                     const struct tensor *x, const struct tensor *u, const struct tensor *y)
 {
     struct tensor in = tensor_matrix(x), qkv = tensor_matrix(y);
-    if (u->data != NULL)
-        op_copy(c->base.be, y, u);
-    weight_apply(c->base.be, &b->w.qkv, &in, u->data != NULL ? 1.0 : 0.0, &qkv);
+    weight_apply_to(c->base.be, &b->w.qkv, &in, u, &qkv);
 }
 
 /* Queries, keys and values of the memory do not change during a solve: computed here, once; of a

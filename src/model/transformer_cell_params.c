@@ -152,6 +152,22 @@ static enum status bind_matrix(struct transformer_cell *c, struct transformer_ce
     return normed_weight_create(n, target[which], c->base.be, err);
 }
 
+/* Their narrow values, and that of W_1 with room for masks of all sequences. */
+static enum status create_narrow(struct transformer_cell *c, struct transformer_cell_block *b,
+                                 struct error *err)
+{
+    struct backend *be = c->base.be;
+    struct weight *const all[] = {&b->w.qkv, &b->w.r, &b->w.o, &b->w.ff2};
+    bool masked = c->plan.train && c->dropout > 0;
+    enum memory_part before = op_part(be, PART_PARAMETERS);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        TRY(weight_create_narrow(all[i], be, 0, err));
+    int64_t room = op_hidden_room(be, masked ? c->plan.batch : 0);
+    TRY(weight_create_narrow(&b->w.ff1, be, room, err));
+    op_part(be, before);
+    return STATUS_OK;
+}
+
 enum status transformer_cell_bind(struct transformer_cell *c, const struct params *p,
                                   const struct config_model *m, int64_t j, struct error *err)
 {
@@ -164,6 +180,7 @@ enum status transformer_cell_bind(struct transformer_cell *c, const struct param
     vector_specs(m, spec);
     for (int i = 0; i < NORMED_WEIGHTS; i++)
         TRY(bind_matrix(c, b, p, m, j, i, err));
+    TRY(create_narrow(c, b, err));
     for (int i = 0; i < VECTORS; i++) {
         if (spec[i].only_rms && m->norm != CONFIG_NORM_RMS)
             continue;

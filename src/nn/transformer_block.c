@@ -2,7 +2,7 @@
 
 enum status block_tape_create(struct block_tape *t, struct backend *be,
                               const struct block_shape *shape, int64_t batch, int64_t length,
-                              struct error *err)
+                              bool vjp, struct error *err)
 {
     enum dtype real = be->ops->real;
     int64_t n = batch * length, d = shape->d_model;
@@ -13,7 +13,10 @@ enum status block_tape_create(struct block_tape *t, struct backend *be,
     TRY(op_alloc(be, &t->lse, real, 3, batch, shape->n_head, length, 1, err));
     TRY(op_alloc(be, &t->y, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &t->rstd1, real, 1, n, 1, 1, 1, err));
-    TRY(op_alloc(be, &t->h, real, 2, n, shape->d_inner, 1, 1, err));
+    TRY(op_alloc(be, &t->h, op_narrow(be), 2, n, shape->d_inner, 1, 1, err));
+    int64_t gates = op_gate_width(be, shape->d_inner);
+    if (vjp && gates > 0)
+        TRY(op_alloc(be, &t->gate, DTYPE_U8, 2, n, gates, 1, 1, err));
     if (gain)
         TRY(op_alloc(be, &t->xhat1, real, 2, n, d, 1, 1, err));
     if (shape->pre_norm) {
@@ -32,9 +35,9 @@ enum status block_tape_create(struct block_tape *t, struct backend *be,
 
 void block_tape_free(struct block_tape *t, struct backend *be)
 {
-    struct tensor *all[] = {&t->qkv,   &t->attn,  &t->lse,    &t->norm_in, &t->rstd_in,
-                            &t->y,     &t->xhat1, &t->rstd1,  &t->mid,     &t->h,
-                            &t->xhat2, &t->rstd2, &t->xhat_in};
+    struct tensor *all[] = {&t->qkv,   &t->attn,  &t->lse,     &t->norm_in, &t->rstd_in,
+                            &t->y,     &t->xhat1, &t->rstd1,   &t->mid,     &t->h,
+                            &t->xhat2, &t->rstd2, &t->xhat_in, &t->gate};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         op_release(be, all[i]);
 }
@@ -53,7 +56,7 @@ enum status block_scratch_create(struct block_scratch *s, struct backend *be,
         TRY(op_alloc(be, &s->b, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->c, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->dqkv, real, 2, n, 3 * d, 1, 1, err));
-    return op_alloc(be, &s->dh, real, 2, n, shape->d_inner, 1, 1, err);
+    return op_alloc(be, &s->dh, op_narrow(be), 2, n, shape->d_inner, 1, 1, err);
 }
 
 void block_scratch_free(struct block_scratch *s, struct backend *be)
@@ -92,6 +95,22 @@ struct attention block_attention(const struct block_shape *shape, const struct b
     };
 }
 
+struct hidden_vjp block_hidden_vjp(const struct block_weights *w, const struct block_input *in,
+                                   const struct block_tape *t, int64_t length,
+                                   const struct tensor *dy, const struct tensor *dh)
+{
+    int64_t n = dy->dim[0];
+    return (struct hidden_vjp){.dy = *dy,
+                               .w = weight_factor(&w->ff2),
+                               .mask = in->masks.ff1,
+                               .h = rows_of(&t->h, n),
+                               .gate = rows_of(&t->gate, n),
+                               .dh = *dh,
+                               .w_stride = w->ff2.stride,
+                               .rows_per_mask = length,
+                               .mask_scale = in->masks.ff1_scale};
+}
+
 void block_eval(struct backend *be, const struct block_shape *shape, const struct block_weights *w,
                 const struct block_input *in, const struct block_tape *t,
                 const struct block_scratch *s, const struct tensor *z, const struct tensor *f)
@@ -112,9 +131,7 @@ void block_eval(struct backend *be, const struct block_shape *shape, const struc
         norm.rstd = rows_of(&t->rstd_in, n);
         op_residual_norm(be, &norm);
     }
-    if (in->u.data != NULL)
-        op_copy(be, &qkv, &in->u);
-    weight_apply(be, &w->qkv, &input, in->u.data != NULL ? 1.0 : 0.0, &qkv);
+    weight_apply_to(be, &w->qkv, &input, &in->u, &qkv);
     struct attention att = block_attention(shape, w, in, t, z);
     op_attention(be, &att);
     weight_apply(be, &w->o, &attn, 0.0, &a);
@@ -136,8 +153,16 @@ void block_eval(struct backend *be, const struct block_shape *shape, const struc
     }
     op_residual_norm(be, &half);
 
-    weight_apply(be, &w->ff1, &mid, 0.0, &h);
-    op_bias_relu(be, &h, &w->ff1_bias.w, &in->masks.ff1, l);
+    struct hidden hidden = {.x = mid,
+                            .w = weight_factor(&w->ff1),
+                            .bias = w->ff1_bias.w,
+                            .mask = in->masks.ff1,
+                            .h = h,
+                            .gate = rows_of(&t->gate, n),
+                            .w_stride = w->ff1.stride,
+                            .rows_per_mask = l,
+                            .mask_scale = in->masks.ff1_scale};
+    op_hidden(be, &hidden);
     weight_apply(be, &w->ff2, &h, 0.0, &a);
 
     struct residual_norm out = common;
@@ -198,12 +223,12 @@ static void ff_vjp(struct backend *be, const struct block_shape *shape,
         da = *dy;
     op_residual_norm_vjp(be, &out); /* dy = gradient of the residual, da of the linear map */
 
-    weight_vjp(be, &w->ff2, &da, 0.0, &dh);
-    if (full)
+    struct hidden_vjp hidden = block_hidden_vjp(w, in, t, length, &da, &dh);
+    op_hidden_vjp(be, &hidden);
+    if (full) {
         linear_gradient(be, &w->ff2, &w->ff2_bias, &da, &h);
-    op_bias_relu_vjp(be, &dh, &h, &in->masks.ff1, length);
-    if (full)
         linear_gradient(be, &w->ff1, &w->ff1_bias, &dh, &mid);
+    }
 
     if (!shape->pre_norm) {
         weight_vjp(be, &w->ff1, &dh, 1.0, dy);

@@ -33,6 +33,7 @@ struct block_masks {
     double attention_scale;
     struct tensor attn_out; /* [B,D] */
     struct tensor ff1;      /* [B,I] */
+    double ff1_scale;       /* its numbers other than 0 */
     struct tensor ff2;      /* [B,D] */
 };
 
@@ -52,7 +53,8 @@ struct block_tape {
     struct tensor y;                /* output of the attention half [N,D] */
     struct tensor mid;              /* input of the feed-forward half: post-LN y, pre-LN norm(y) */
     struct tensor xhat1, rstd1;     /* that norm: before the gain [N,D] (NULL without one), [N] */
-    struct tensor h;                /* [N,I] after relu and mask */
+    struct tensor h;                /* narrow [N,I] after relu and mask */
+    struct tensor gate;             /* of h, for vjps: U8 [N, op_gate_width], or NULL */
     struct tensor xhat2, rstd2;     /* post-LN: the output norm, as xhat1 */
     struct tensor xhat_in;          /* pre-LN with gain: norm(z) before the gain [N,D] */
 };
@@ -63,7 +65,7 @@ struct block_scratch {
     struct tensor b;    /* [N,D], only for vjps under masks */
     struct tensor c;    /* [N,D]; this and below only if a vjp will be asked for */
     struct tensor dqkv; /* [N,3D] */
-    struct tensor dh;   /* [N,I] */
+    struct tensor dh;   /* narrow [N,I] */
 };
 
 /* Where a full vjp leaves gradients that are not weights'; data NULL: not wanted. */
@@ -73,9 +75,10 @@ struct block_grads {
     struct tensor drk;  /* [R,D] accumulated */
 };
 
+/* `vjp`: its evaluations will be differentiated. */
 enum status block_tape_create(struct block_tape *tape, struct backend *be,
                               const struct block_shape *shape, int64_t batch, int64_t length,
-                              struct error *err);
+                              bool vjp, struct error *err);
 void block_tape_free(struct block_tape *tape, struct backend *be);
 enum status block_scratch_create(struct block_scratch *s, struct backend *be,
                                  const struct block_shape *shape, int64_t batch, int64_t length,
@@ -86,6 +89,12 @@ void block_scratch_free(struct block_scratch *s, struct backend *be);
 struct attention block_attention(const struct block_shape *shape, const struct block_weights *w,
                                  const struct block_input *in, const struct block_tape *tape,
                                  const struct tensor *z);
+
+/* The call that takes `dy` [N,D] back through the hidden layer of the block evaluated at b = z's
+ * sequences into `tape`, to `dh`. */
+struct hidden_vjp block_hidden_vjp(const struct block_weights *w, const struct block_input *in,
+                                   const struct block_tape *tape, int64_t length,
+                                   const struct tensor *dy, const struct tensor *dh);
 
 /* f <- block(z), both [B,L,D]; f must not be z. tape->y then holds the output of the attention
  * half. */

@@ -11,7 +11,7 @@ enum status block_tangent_create(struct block_tangent *t, struct backend *be,
     TRY(op_alloc(be, &t->attn_t, real, 3, batch, length, d, 1, err));
     TRY(op_alloc(be, &t->s1_t, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &t->mid_t, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &t->h_t, real, 2, n, shape->d_inner, 1, 1, err));
+    TRY(op_alloc(be, &t->h_t, op_narrow(be), 2, n, shape->d_inner, 1, 1, err));
     struct tensor *last = shape->pre_norm ? &t->norm_in_t : &t->s2_t;
     return op_alloc(be, last, real, 2, n, d, 1, 1, err);
 }
@@ -35,7 +35,7 @@ enum status tangent_scratch_create(struct tangent_scratch *s, struct backend *be
     TRY(op_alloc(be, &s->da_t, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->dattn_t, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->dqkv_t, real, 2, n, 3 * d, 1, 1, err));
-    return op_alloc(be, &s->dh_t, real, 2, n, shape->d_inner, 1, 1, err);
+    return op_alloc(be, &s->dh_t, op_narrow(be), 2, n, shape->d_inner, 1, 1, err);
 }
 
 void tangent_scratch_free(struct tangent_scratch *s, struct backend *be)
@@ -130,9 +130,8 @@ void block_jvp(const struct tangent_call *c, const struct tensor *f_t)
     int64_t b = c->z.dim[0], l = c->z.dim[1], d = c->shape->d_model;
     bool pre = c->shape->pre_norm;
     struct tensor z_t = tensor_matrix(&c->z_t), to = tensor_matrix(f_t), input_t = z_t;
-    struct tensor qkv_t = rows(c, &t->qkv_t), attn_t = rows(c, &t->attn_t),
-                  h = rows(c, &c->tape->h);
-    struct tensor a_t = rows(c, &c->more->da_t), s1_t = rows(c, &t->s1_t), h_t = rows(c, &t->h_t);
+    struct tensor qkv_t = rows(c, &t->qkv_t), attn_t = rows(c, &t->attn_t), h_t = rows(c, &t->h_t);
+    struct tensor a_t = rows(c, &c->more->da_t), s1_t = rows(c, &t->s1_t);
     struct tensor mid_t = rows(c, &t->mid_t);
     if (pre) {
         input_t = rows(c, &t->norm_in_t);
@@ -146,8 +145,11 @@ void block_jvp(const struct tangent_call *c, const struct tensor *f_t)
     weight_apply(c->be, &c->w->o, &attn_t, 0.0, &a_t);
     add_residual(c, &a_t, &c->in->masks.attn_out, &z_t, &s1_t);
     norm_jvp(c, NORM_MIDDLE, &s1_t, &mid_t);
-    weight_apply(c->be, &c->w->ff1, &mid_t, 0.0, &h_t);
-    op_bias_relu_vjp(c->be, &h_t, &h, &c->in->masks.ff1, l);
+    struct hidden_vjp hidden = block_hidden_vjp(c->w, c->in, c->tape, l, &mid_t, &h_t);
+    hidden.forward = true;
+    hidden.w = weight_factor(&c->w->ff1);
+    hidden.w_stride = c->w->ff1.stride;
+    op_hidden_vjp(c->be, &hidden);
     weight_apply(c->be, &c->w->ff2, &h_t, 0.0, &a_t);
     if (pre) {
         add_residual(c, &a_t, &c->in->masks.ff2, c->shape->published_residual ? &mid_t : &s1_t,
@@ -215,10 +217,11 @@ static void ff_tangent(const struct tangent_call *c, const struct tensor *df,
         out.s_t = rows(c, &c->tangent->s2_t);
     }
     struct pair at_a = split(c, &out, &c->in->masks.ff2, dy, &da);
-    linear_vjp(c, &c->w->ff2, &at_a, 0.0, &dh);
+    struct hidden_vjp back = block_hidden_vjp(c->w, c->in, c->tape, length_of(c), &at_a.d, &dh.d);
+    struct hidden_vjp back_t = block_hidden_vjp(c->w, c->in, c->tape, length_of(c), &at_a.t, &dh.t);
+    op_hidden_vjp(c->be, &back);
+    op_hidden_vjp(c->be, &back_t);
     linear_tangent(c, &c->w->ff2, &c->w->ff2_bias, &at_a, &h, &h_t);
-    op_bias_relu_vjp(c->be, &dh.d, &h, &c->in->masks.ff1, length_of(c));
-    op_bias_relu_vjp(c->be, &dh.t, &h, &c->in->masks.ff1, length_of(c));
     linear_tangent(c, &c->w->ff1, &c->w->ff1_bias, &dh, &mid, &mid_t);
     if (!pre) {
         linear_vjp(c, &c->w->ff1, &dh, 1.0, dy);

@@ -58,6 +58,23 @@ enum status backend_set_precision(struct backend *be, enum precision precision, 
     return STATUS_OK;
 }
 
+enum dtype op_narrow(const struct backend *be)
+{
+    return be->ops->narrow_bf16 && be->precision == PRECISION_BF16 ? DTYPE_BF16 : be->ops->real;
+}
+
+int64_t op_hidden_room(const struct backend *be, int64_t mask_rows)
+{
+    int64_t few = hidden_columns(HIDDEN_ALIGN, 0), all = hidden_columns(HIDDEN_ALIGN, mask_rows);
+    return op_narrow(be) != DTYPE_BF16 ? 0 : all > few ? all : few;
+}
+
+int64_t op_gate_width(const struct backend *be, int64_t width)
+{
+    enum { GATE_BITS = 128 }; /* a row of cuBLASLt's bits is a multiple of */
+    return op_narrow(be) == DTYPE_BF16 ? (width + GATE_BITS - 1) / GATE_BITS * GATE_BITS / 8 : 0;
+}
+
 void op_end_run(struct backend *be)
 {
     if (!be->planning)

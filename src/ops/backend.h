@@ -12,14 +12,14 @@
     X(copy)              \
     X(fill)              \
     X(gemm)              \
+    X(hidden)            \
+    X(hidden_vjp)        \
     X(axpby)             \
     X(mul_bcast)         \
     X(col_sum)           \
     X(copy_block)        \
     X(residual_norm)     \
     X(residual_norm_vjp) \
-    X(bias_relu)         \
-    X(bias_relu_vjp)     \
     X(attention)         \
     X(attention_vjp)     \
     X(norm_vjp_tangent)  \
@@ -86,7 +86,7 @@ struct backend {
     size_t device_free;       /* bytes of the device's own memory left at opening; 0: it has none */
     bool planning;            /* see backend_plan */
     size_t dry_bytes;         /* addresses given out while planning */
-    size_t operand_bytes; /* of the largest product so far: what rounding may need scratch for */
+    size_t operand_bytes; /* real ones of the largest product so far: rounding may need scratch */
     size_t bytes, peak_bytes;   /* memory given out by op_alloc now, and at most */
     int64_t syncs;              /* downloads so far */
     enum memory_part part;      /* what is being allocated for, see op_part */
@@ -115,6 +115,30 @@ const char *precision_name(enum precision precision);
  * transformer of width 64 with tol 0 come to a mean of 1.4e-6 in fp32, 5e-5 in tf32, 4e-4 in bf16
  * (emulated products). Tenths of the unit roundoff, since errors of many products average. */
 double precision_floor(enum precision precision);
+
+/* The type of narrow tensors now: real, or BF16. */
+enum dtype op_narrow(const struct backend *be);
+/* Sizes that only BF16 needs, 0 without it: numbers behind a row of `hidden`'s weight, for masks of
+ * `mask_rows` rows at most, and bytes of a row of its gates. */
+int64_t op_hidden_room(const struct backend *be, int64_t mask_rows);
+int64_t op_gate_width(const struct backend *be, int64_t width);
+/* Columns that bring bias and mask into hidden's product where it is BF16: one for each row of the
+ * mask (a one where there is none), which holds the bias, or a number below all others where the
+ * mask is 0; and one with what rounding took from the bias. 0: bias and mask come in a pass of
+ * their own. A column costs a product of 2 operations a number of h, the pass 4 bytes of it: on an
+ * A100 as much as 306 columns, on an H100 as 590. */
+enum { HIDDEN_MOST_ROWS = 256, HIDDEN_ALIGN = 8 };
+static inline int64_t hidden_columns(int64_t width, int64_t mask_rows)
+{
+    if (width % HIDDEN_ALIGN != 0 || mask_rows > HIDDEN_MOST_ROWS)
+        return 0;
+    return (mask_rows > 0 ? mask_rows : 1) + 1;
+}
+/* To the next multiple: where a row of narrow numbers may end. */
+static inline int64_t narrow_up(int64_t count)
+{
+    return (count + HIDDEN_ALIGN - 1) / HIDDEN_ALIGN * HIDDEN_ALIGN;
+}
 
 /* While planning, memory is counted but not allocated and operations are booked but not run
  * (downloads give zeros), so that what a configuration would take is known beforehand, by the code
@@ -155,6 +179,8 @@ void op_gemm(struct backend *be, bool trans_a, bool trans_b, double alpha, const
              const struct tensor *b, double beta, const struct tensor *c);
 /* The general form, with column blocks. */
 void op_gemm_block(struct backend *be, const struct gemm *p);
+void op_hidden(struct backend *be, const struct hidden *p);
+void op_hidden_vjp(struct backend *be, const struct hidden_vjp *p);
 void op_axpby(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
               double b);
 void op_mul_bcast(struct backend *be, const struct tensor *out, const struct tensor *x,
@@ -163,10 +189,6 @@ void op_col_sum(struct backend *be, const struct tensor *acc, const struct tenso
 void op_copy_block(struct backend *be, const struct copy_block *p);
 void op_residual_norm(struct backend *be, const struct residual_norm *p);
 void op_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p);
-void op_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
-                  const struct tensor *mask, int64_t rows_per_mask);
-void op_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
-                      const struct tensor *mask, int64_t rows_per_mask);
 void op_attention(struct backend *be, const struct attention *p);
 void op_attention_vjp(struct backend *be, const struct attention_vjp *p);
 void op_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p);

@@ -49,6 +49,12 @@ static inline void check_real(const struct backend *be, const struct tensor *t)
     assert(t->dtype == be->ops->real);
 }
 
+static inline void check_narrow(const struct backend *be, const struct tensor *t)
+{
+    assert(t->data != NULL || tensor_count(t) == 0);
+    assert(t->dtype == be->ops->real || t->dtype == op_narrow(be));
+}
+
 /* NULL, or of real type with exactly `count` numbers. */
 static inline void check_optional(const struct backend *be, const struct tensor *t, int64_t count)
 {

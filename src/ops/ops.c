@@ -67,10 +67,16 @@ void op_fill(struct backend *be, const struct tensor *t, double value)
     BOOK(OP_fill, 0, bytes_of(t), be->ops->fill(be, t, value));
 }
 
+static void note_operands(struct backend *be, size_t bytes)
+{
+    if (bytes > be->operand_bytes)
+        be->operand_bytes = bytes;
+}
+
 void op_gemm_block(struct backend *be, const struct gemm *p)
 {
-    check_real(be, &p->a);
-    check_real(be, &p->b);
+    check_narrow(be, &p->a);
+    check_narrow(be, &p->b);
     check_real(be, &p->c);
     assert(p->a.ndim == 2 && p->b.ndim == 2 && p->c.ndim == 2);
     int64_t m = p->trans_a ? p->a.dim[1] : p->a.dim[0];
@@ -81,18 +87,77 @@ void op_gemm_block(struct backend *be, const struct gemm *p)
     assert(p->a_stride == 0 || p->a_stride >= p->a.dim[1]);
     assert(p->b_stride == 0 || p->b_stride >= p->b.dim[1]);
     assert(p->c_stride == 0 || p->c_stride >= p->c.dim[1]);
-    size_t operands = tensor_bytes(&p->a) + tensor_bytes(&p->b);
-    if (operands > be->operand_bytes)
-        be->operand_bytes = operands;
-    double bytes = (double)operands + (p->beta != 0 ? 2 : 1) * bytes_of(&p->c);
+    check_optional(be, &p->add, tensor_count(&p->c));
+    assert(p->add.data == NULL || p->add.data != p->c.data);
+    const struct tensor *add = p->add.data != NULL ? &p->add : &p->c;
+    note_operands(be, (p->a.dtype == be->ops->real ? tensor_bytes(&p->a) : 0) +
+                          (p->b.dtype == be->ops->real ? tensor_bytes(&p->b) : 0));
+    double bytes =
+        bytes_of(&p->a) + bytes_of(&p->b) + bytes_of(&p->c) + (p->beta != 0 ? bytes_of(add) : 0);
     BOOK(OP_gemm, 2.0 * (double)m * (double)n * (double)k, bytes, be->ops->gemm(be, p));
 }
 
 void op_gemm(struct backend *be, bool trans_a, bool trans_b, double alpha, const struct tensor *a,
              const struct tensor *b, double beta, const struct tensor *c)
 {
-    struct gemm p = {trans_a, trans_b, alpha, beta, *a, *b, *c, 0, 0, 0};
+    struct gemm p = {.trans_a = trans_a,
+                     .trans_b = trans_b,
+                     .alpha = alpha,
+                     .beta = beta,
+                     .a = *a,
+                     .b = *b,
+                     .c = *c};
     op_gemm_block(be, &p);
+}
+
+/* Sizes that both directions share; `in` and `out` are the layer's. */
+static void check_hidden(const struct backend *be, const struct tensor *x, const struct tensor *h,
+                         const struct tensor *mask, const struct tensor *gate,
+                         int64_t rows_per_mask)
+{
+    int64_t n = x->dim[0], width = h->dim[1];
+    check_real(be, x);
+    check_narrow(be, h);
+    assert(h->dtype == op_narrow(be) && x->ndim == 2 && h->ndim == 2 && h->dim[0] == n);
+    check_mask(be, mask, n, width, rows_per_mask);
+    assert(gate->data == NULL ||
+           (gate->dtype == DTYPE_U8 && tensor_count(gate) == n * op_gate_width(be, width)));
+}
+
+void op_hidden(struct backend *be, const struct hidden *p)
+{
+    int64_t n = p->x.dim[0], d = p->x.dim[1], width = p->h.dim[1];
+    check_hidden(be, &p->x, &p->h, &p->mask, &p->gate, p->rows_per_mask);
+    check_narrow(be, &p->w);
+    check_count(be, &p->bias, width);
+    assert(p->w.dtype == p->h.dtype && p->w.ndim == 2);
+    assert(p->w.dim[0] == width && p->w.dim[1] == d && (p->w_stride == 0 || p->w_stride >= d));
+    assert(p->mask.data == NULL || p->mask_scale > 0);
+    if (op_narrow(be) == DTYPE_BF16) {
+        int64_t rows = p->mask.data != NULL ? n / p->rows_per_mask : 0;
+        assert(p->w_stride >= d + op_hidden_room(be, rows));
+        note_operands(be, (size_t)(n * p->w_stride) * dtype_size(be->ops->real));
+    }
+    double bytes = bytes_of(&p->x) + bytes_of(&p->w) + bytes_of(&p->h) + bytes_of(&p->gate);
+    BOOK(OP_hidden, 2.0 * (double)n * (double)d * (double)width, bytes, be->ops->hidden(be, p));
+}
+
+void op_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
+{
+    int64_t n = p->dy.dim[0], d = p->dy.dim[1], width = p->h.dim[1];
+    check_hidden(be, &p->dy, &p->h, &p->mask, &p->gate, p->rows_per_mask);
+    check_narrow(be, &p->w);
+    assert(p->w.dtype == p->h.dtype && p->dh.dtype == p->h.dtype);
+    assert(p->w.ndim == 2 && p->w.dim[p->forward ? 0 : 1] == width);
+    assert(p->w.dim[p->forward ? 1 : 0] == d && (p->w_stride == 0 || p->w_stride >= p->w.dim[1]));
+    assert(p->dh.ndim == 2 && p->dh.dim[0] == n && p->dh.dim[1] == width);
+    assert(p->mask.data == NULL || p->mask_scale > 0);
+    if (op_narrow(be) == DTYPE_BF16)
+        note_operands(be, tensor_bytes(&p->dy));
+    const struct tensor *gate = p->gate.data != NULL ? &p->gate : &p->h;
+    double bytes = bytes_of(&p->dy) + bytes_of(&p->w) + bytes_of(&p->dh) + bytes_of(gate);
+    BOOK(OP_hidden_vjp, 2.0 * (double)n * (double)d * (double)width, bytes,
+         be->ops->hidden_vjp(be, p));
 }
 
 void op_axpby(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
@@ -118,7 +183,7 @@ void op_mul_bcast(struct backend *be, const struct tensor *out, const struct ten
 void op_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x)
 {
     assert(x->ndim == 2);
-    check_real(be, x);
+    check_narrow(be, x);
     check_count(be, acc, x->dim[1]);
     BOOK(OP_col_sum, 0, bytes_of(x) + bytes_of(acc), be->ops->col_sum(be, acc, x));
 }
@@ -134,13 +199,14 @@ static void check_strides(const struct tensor *t, int64_t batch, int64_t row)
 
 void op_copy_block(struct backend *be, const struct copy_block *p)
 {
-    check_real(be, &p->to);
+    check_narrow(be, &p->to);
     check_real(be, &p->from);
+    assert(p->to.dtype == be->ops->real || p->mask.data == NULL);
     assert(p->to.ndim == 3 && p->from.ndim == 3);
     for (int i = 0; i < 3; i++)
         assert(p->to.dim[i] == p->from.dim[i]);
     check_strides(&p->to, p->to_batch, p->to_row);
     check_strides(&p->from, p->from_batch, p->from_row);
     check_optional(be, &p->mask, p->to.dim[0] * p->to.dim[2]);
-    BOOK(OP_copy_block, 0, 2 * bytes_of(&p->to), be->ops->copy_block(be, p));
+    BOOK(OP_copy_block, 0, bytes_of(&p->from) + bytes_of(&p->to), be->ops->copy_block(be, p));
 }

@@ -6,6 +6,8 @@
  *
  * Common rules, unless an entry says otherwise:
  *  - `real` tensors have the backend's own floating type (F32; F64 in `ref`); indices are I32.
+ *  - `narrow` tensors have the type that op_narrow (backend.h) tells: real, or BF16 where factors
+ *    of products are rounded to it anyway. Only weights and hidden layers are.
  *  - Tensors are contiguous. Outputs must not overlap inputs, except where "in place" is said.
  *  - Row sums, norms, softmax statistics and dot products are accumulated at least in F32 with a
  *    fixed order for a given thread count: the same inputs give the same bits.
@@ -31,16 +33,48 @@ struct backend;
  * mantissa, BF16 7 (units of 2^-11 and 2^-8): a residual of a solve cannot fall much below that. */
 enum precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16, PRECISION_COUNT };
 
-/* c = alpha * op(a) * op(b) + beta * c, all 2-D; op transposes where the flag is set.
- * beta 0 overwrites c whatever it held, NaN included; an empty inner dimension leaves beta * c.
- * A stride other than 0 is the distance
- * between rows of a, b or c as stored: the tensor is then a block of columns of a wider matrix,
- * the one exception to contiguity. */
+/* c = alpha * op(a) * op(b) + beta * c, all 2-D; op transposes where the flag is set. a and b may
+ * be narrow. beta 0 overwrites c whatever it held, NaN included; an empty inner dimension leaves
+ * beta * c. A stride other than 0 is the distance between rows of a, b or c as stored: the tensor
+ * is then a block of columns of a wider matrix, the one exception to contiguity. */
 struct gemm {
     bool trans_a, trans_b;
     double alpha, beta;
     struct tensor a, b, c;
     int64_t a_stride, b_stride, c_stride;
+    struct tensor add;
+};
+
+/* The hidden layer of a feed-forward network:  h = relu(x w^T + bias) * mask.
+ * Row n uses mask row n / rows_per_mask. The mask's numbers are 0 or mask_scale, the same for all.
+ * relu passes a NaN on (BF16: or makes it 0, as the device's library does; the residual connection
+ * around a feed-forward network keeps those of x). BF16: h is rounded once, at its end.
+ * Where h is BF16 a row of w has room behind its D numbers, w_stride >= D + op_hidden_room in all,
+ * whose content is the backend's: no other operation may want it to stay. */
+struct hidden {
+    struct tensor x;    /* [N,D] */
+    struct tensor w;    /* narrow [I,D], rows w_stride apart (0: contiguous) */
+    struct tensor bias; /* [I] */
+    struct tensor mask; /* [N / rows_per_mask, I] or NULL: 1 */
+    struct tensor h;    /* narrow [N,I] out */
+    struct tensor gate; /* U8 [N, op_gate_width] out, for hidden_vjp; NULL: not wanted */
+    int64_t w_stride, rows_per_mask;
+    double mask_scale;
+};
+
+/* Through it, from what follows or (forward) along a direction of x:
+ *   dh = h > 0 ? (dy w) * mask : 0 ;  forward: dh = h > 0 ? (dy w^T) * mask : 0
+ * `gate` is as `hidden` left it with h, for the same sizes and mask, or NULL. */
+struct hidden_vjp {
+    struct tensor dy;   /* [N,D] */
+    struct tensor w;    /* narrow [D,I] ([I,D] forward), rows w_stride apart (0: contiguous) */
+    struct tensor mask; /* as in struct hidden */
+    struct tensor h;    /* narrow [N,I] */
+    struct tensor gate; /* U8 [N, op_gate_width] or NULL */
+    struct tensor dh;   /* narrow [N,I] out */
+    int64_t w_stride, rows_per_mask;
+    double mask_scale;
+    bool forward;
 };
 
 enum norm_kind { NORM_NONE, NORM_LAYER, NORM_RMS };
@@ -147,7 +181,8 @@ struct attention_tangent {
 /* A block of rows and columns inside wider arrays: number (b,t,d) of `to` lies at
  * to.data[b * to_batch + t * to_row + d], likewise `from`; 0 for a distance: contiguous.
  *   to[b,t,d] = from[b,t,d] * mask[b,d]
- * The blocks do not overlap; what lies between the rows of `to` stays as it is. */
+ * The blocks do not overlap; what lies between the rows of `to` stays as it is. `to` may be narrow:
+ * rounded then, and without a mask. */
 struct copy_block {
     struct tensor to, from; /* [B,T,D]: the sizes of the block, data at its first number */
     int64_t to_batch, to_row, from_batch, from_row;
@@ -294,6 +329,7 @@ struct ops {
     int64_t
         chunk_numbers; /* size of a temporary that is worked through in pieces: enough to keep */
                        /* the device busy, small beside a step */
+    bool narrow_bf16;  /* narrow tensors are BF16 while products are in bfloat16 */
 
     /* --- memory ---------------------------------------------------------------------------- */
     /* 64-byte aligned, uninitialised as far as the caller may assume. */
@@ -319,6 +355,8 @@ struct ops {
 
     /* --- products and elementwise ------------------------------------------------------------ */
     void (*gemm)(struct backend *be, const struct gemm *p);
+    void (*hidden)(struct backend *be, const struct hidden *p);
+    void (*hidden_vjp)(struct backend *be, const struct hidden_vjp *p);
     /* y = a x + b y; b 0 overwrites. */
     void (*axpby)(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
                   double b);
@@ -326,7 +364,7 @@ struct ops {
      * In place allowed. */
     void (*mul_bcast)(struct backend *be, const struct tensor *out, const struct tensor *x,
                       const struct tensor *mask);
-    /* acc[d] += sum_n x[n,d] */
+    /* acc[d] += sum_n x[n,d]; x may be narrow */
     void (*col_sum)(struct backend *be, const struct tensor *acc, const struct tensor *x);
     void (*copy_block)(struct backend *be, const struct copy_block *p);
 
@@ -334,12 +372,6 @@ struct ops {
      */
     void (*residual_norm)(struct backend *be, const struct residual_norm *p);
     void (*residual_norm_vjp)(struct backend *be, const struct residual_norm_vjp *p);
-    /* h[N,I] = relu(h + bias) * mask in place; mask [N / rows_per_mask, I] or NULL. */
-    void (*bias_relu)(struct backend *be, const struct tensor *h, const struct tensor *bias,
-                      const struct tensor *mask, int64_t rows_per_mask);
-    /* dh = h > 0 ? dh * mask : 0 in place, h as bias_relu left it. (relu passes a NaN on.) */
-    void (*bias_relu_vjp)(struct backend *be, const struct tensor *dh, const struct tensor *h,
-                          const struct tensor *mask, int64_t rows_per_mask);
     void (*attention)(struct backend *be, const struct attention *p);
     void (*attention_vjp)(struct backend *be, const struct attention_vjp *p);
     /* second derivatives, for the Jacobian's penalty */

@@ -65,31 +65,6 @@ void op_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p)
     BOOK(OP_norm_vjp_tangent, 0, bytes, be->ops->norm_vjp_tangent(be, p));
 }
 
-void op_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
-                  const struct tensor *mask, int64_t rows_per_mask)
-{
-    assert(h->ndim == 2);
-    check_real(be, h);
-    check_count(be, bias, h->dim[1]);
-    mask = present(mask);
-    if (mask != NULL)
-        check_mask(be, mask, h->dim[0], h->dim[1], rows_per_mask);
-    BOOK(OP_bias_relu, 0, 2 * bytes_of(h), be->ops->bias_relu(be, h, bias, mask, rows_per_mask));
-}
-
-void op_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
-                      const struct tensor *mask, int64_t rows_per_mask)
-{
-    assert(h->ndim == 2);
-    check_real(be, h);
-    check_count(be, dh, tensor_count(h));
-    mask = present(mask);
-    if (mask != NULL)
-        check_mask(be, mask, h->dim[0], h->dim[1], rows_per_mask);
-    BOOK(OP_bias_relu_vjp, 0, 3 * bytes_of(h),
-         be->ops->bias_relu_vjp(be, dh, h, mask, rows_per_mask));
-}
-
 void op_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
                     const struct tensor *idx, double scale)
 {

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum dtype { DTYPE_F32, DTYPE_F64, DTYPE_I32, DTYPE_U8 };
+enum dtype { DTYPE_F32, DTYPE_F64, DTYPE_I32, DTYPE_U8, DTYPE_BF16 };
 
 enum { TENSOR_MAX_DIMS = 4 };
 
@@ -35,6 +35,8 @@ static inline size_t dtype_size(enum dtype dtype)
         return 8;
     case DTYPE_U8:
         return 1;
+    case DTYPE_BF16:
+        return 2;
     }
     return 0;
 }

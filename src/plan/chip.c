@@ -84,6 +84,7 @@ struct count_device chip_device(const struct chip *c, enum precision precision, 
         .call_seconds = achievable ? c->call_seconds : 0,
         .sync_seconds = achievable ? c->sync_seconds : 0,
         .rounds = c->cuda && precision == PRECISION_BF16,
+        .rectifier_passes = c->cuda,
         .chunk_numbers = c->chunk_numbers,
     };
 }

@@ -103,6 +103,11 @@ enum status plan_fit(const struct config *config, const struct chip *chip, doubl
     return STATUS_OK;
 }
 
+double plan_products(const struct op_stat *stat)
+{
+    return stat[OP_gemm].flops + stat[OP_hidden].flops + stat[OP_hidden_vjp].flops;
+}
+
 double plan_share(const struct plan *plan, const struct config *config, const struct chip *chip,
                   int phase, bool bound)
 {
@@ -111,5 +116,5 @@ double plan_share(const struct plan *plan, const struct config *config, const st
     double seconds = bound ? plan->bound_seconds : plan->seconds;
     if (phase < PHASE_COUNT)
         seconds = bound ? plan->phase_bound[phase] : plan->phase_seconds[phase];
-    return stat[OP_gemm].flops / seconds / chip->peak[precision_of(config)];
+    return plan_products(stat) / seconds / chip->peak[precision_of(config)];
 }

@@ -39,6 +39,9 @@ enum status plan_memory(struct plan_memory *memory, const struct config *config,
 enum status plan_fit(const struct config *config, const struct chip *chip, double bytes,
                      int64_t *accumulate, size_t *needed, struct error *err);
 
+/* Operations of the products among them. */
+double plan_products(const struct op_stat *stat);
+
 /* Products' FLOP/s of a phase (PHASE_COUNT: of the step) as a share of the chip's peak at the
  * configuration's format. `bound`: by the peaks, without what is assumed to be lost. */
 double plan_share(const struct plan *plan, const struct config *config, const struct chip *chip,

@@ -31,6 +31,8 @@ static double number_get(const void *data, enum dtype dtype, int64_t i)
         return ((const int32_t *)data)[i];
     case DTYPE_U8:
         return ((const uint8_t *)data)[i];
+    case DTYPE_BF16: /* never here: narrow is real */
+        break;
     }
     assert(!"no such type");
     return 0;
@@ -50,6 +52,9 @@ static void number_set(void *data, enum dtype dtype, int64_t i, double value)
         break;
     case DTYPE_U8:
         ((uint8_t *)data)[i] = (uint8_t)value;
+        break;
+    case DTYPE_BF16:
+        assert(!"no such type");
         break;
     }
 }

@@ -43,10 +43,10 @@ void ref_adam(struct backend *be, const struct adam *p);
 void ref_residual_norm(struct backend *be, const struct residual_norm *p);
 void ref_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p);
 void ref_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p);
-void ref_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
-                   const struct tensor *mask, int64_t rows_per_mask);
-void ref_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
-                       const struct tensor *mask, int64_t rows_per_mask);
+
+/* ref_hidden.c */
+void ref_hidden(struct backend *be, const struct hidden *p);
+void ref_hidden_vjp(struct backend *be, const struct hidden_vjp *p);
 
 /* ref_attention.c */
 void ref_attention(struct backend *be, const struct attention *p);

@@ -147,34 +147,3 @@ void ref_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *t)
         }
     }
 }
-
-void ref_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
-                   const struct tensor *mask, int64_t rows_per_mask)
-{
-    (void)be;
-    int64_t width = h->dim[1];
-    for (int64_t n = 0; n < h->dim[0]; n++) {
-        const double *m = ref_mask_row(mask, n, width, rows_per_mask);
-        for (int64_t i = 0; i < width; i++) {
-            double *x = ref_real(h) + n * width + i;
-            double sum = *x + ref_real(bias)[i];
-            double relu = sum <= 0 ? 0 : sum; /* a NaN is not <= 0 and passes on */
-            *x = m != NULL ? relu * m[i] : relu;
-        }
-    }
-}
-
-void ref_bias_relu_vjp(struct backend *be, const struct tensor *dh, const struct tensor *h,
-                       const struct tensor *mask, int64_t rows_per_mask)
-{
-    (void)be;
-    int64_t width = h->dim[1];
-    for (int64_t n = 0; n < h->dim[0]; n++) {
-        const double *m = ref_mask_row(mask, n, width, rows_per_mask);
-        for (int64_t i = 0; i < width; i++) {
-            int64_t at = n * width + i;
-            double grad = ref_real(dh)[at] * (m != NULL ? m[i] : 1);
-            ref_real(dh)[at] = ref_real(h)[at] > 0 ? grad : 0;
-        }
-    }
-}

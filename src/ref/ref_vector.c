@@ -25,8 +25,9 @@ void ref_gemm(struct backend *be, const struct gemm *p)
     int64_t c_stride = p->c_stride != 0 ? p->c_stride : n;
     for (int64_t i = 0; i < m; i++) {
         double *c = ref_real(&p->c) + i * c_stride;
+        const double *add = p->add.data != NULL ? ref_real(&p->add) + i * n : c;
         for (int64_t j = 0; j < n; j++)
-            c[j] = p->beta == 0 ? 0 : p->beta * c[j];
+            c[j] = p->beta == 0 ? 0 : p->beta * add[j];
         for (int64_t k = 0; k < inner; k++) {
             /* op(b)[k,j] lies b_step apart in j: rows are read along, columns across */
             int64_t a_at = p->trans_a ? k * a_stride + i : i * a_stride + k;

@@ -60,6 +60,7 @@ enum status run_memory(struct backend *be, const struct config *config, int rank
                        struct error *err)
 {
     const struct planned_run run = {config, ranks};
+    TRY(trainer_set_precision(be, &config->train, err)); /* it decides what is stored narrow */
     return fit_measure(be, plan_models, &run, (enum precision)config->train.precision, bytes, err);
 }
 

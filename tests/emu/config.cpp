@@ -41,6 +41,7 @@ static emu_config read_environment()
     c.lose_at = number("DEQ_EMU_LOSE_AT", 0);
     c.driver = static_cast<int>(number("DEQ_EMU_DRIVER", CUDART_VERSION));
     c.memory = static_cast<size_t>(number("DEQ_EMU_MEMORY", 16LL << 30));
+    c.lt_refuses = number("DEQ_EMU_NO_LT", 0) != 0;
     c.quiet = number("DEQ_EMU_QUIET", 0) != 0;
     c.cublas = number("DEQ_EMU_CUBLAS", 1) != 0;
     c.devices = static_cast<int>(number("DEQ_EMU_DEVICES", 1));
@@ -93,6 +94,11 @@ void emu_die(const char *format, ...)
 const char *emu_order_name(emu_order order)
 {
     return order_names[order];
+}
+
+void emu_refuse_lt(bool refuses)
+{
+    emu_conf().lt_refuses = refuses;
 }
 
 void emu_set_order(emu_order order, uint64_t seed)

@@ -11,11 +11,6 @@ extern "C" {
 #include <stdlib.h>
 #include <vector>
 
-/* OpenBLAS's Fortran interface is column-major as cuBLAS is. */
-extern "C" void sgemm_(const char *transa, const char *transb, const int *m, const int *n,
-                       const int *k, const float *alpha, const float *a, const int *lda,
-                       const float *b, const int *ldb, const float *beta, float *c, const int *ldc);
-
 struct cublasContext {
     cudaStream_t stream;
     cublasMath_t math;
@@ -44,14 +39,19 @@ struct product {
     rounding round;
 };
 
+float emu_to_tf32(float x)
+{
+    uint32_t u = emu_bits<uint32_t>(x);
+    if ((u & 0x7f800000u) == 0x7f800000u)
+        return x;
+    return emu_bits<float>((u + 0x1000u) & ~0x1fffu);
+}
+
 static float round_number(float x, rounding how)
 {
     if (how == TO_BF16)
         return __bfloat162float(__float2bfloat16(x));
-    uint32_t u = emu_bits<uint32_t>(x);
-    if (how == AS_IS || (u & 0x7f800000u) == 0x7f800000u)
-        return x;
-    return emu_bits<float>((u + 0x1000u) & ~0x1fffu); /* to nearest, ties away from zero */
+    return how == AS_IS ? x : emu_to_tf32(x);
 }
 
 static float load(const matrix &m, size_t at)

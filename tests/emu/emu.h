@@ -11,6 +11,7 @@
  *   DEQ_EMU_MEMORY    bytes of device memory, default 16 GiB
  *   DEQ_EMU_FAIL_MALLOC  n: the n-th allocation of device memory fails
  *   DEQ_EMU_LOSE_AT   n: the device is lost while the n-th kernel runs
+ *   DEQ_EMU_NO_LT     1: cuBLASLt has no kernel for any product
  *   DEQ_EMU_QUIET     1: refused calls are not explained on stderr
  *
  * The emulator serves one host thread at a time. A fault that no correct program can cause
@@ -20,6 +21,7 @@
 #ifndef DEQ_TESTS_EMU_EMU_H
 #define DEQ_TESTS_EMU_EMU_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -34,6 +36,8 @@ void emu_set_order(enum emu_order order, uint64_t seed);
 /* Counted from this call on; 0: never. */
 void emu_fail_malloc(long nth);
 void emu_lose_device(long nth_kernel);
+/* cuBLASLt has no kernels from now on; false: it has. */
+void emu_refuse_lt(bool refuses);
 /* A lost device is back, as in a new process; memory allocated before is gone. */
 void emu_restart(void);
 

@@ -16,7 +16,7 @@ struct emu_config {
     long fail_malloc, lose_at;
     int devices, driver, major, minor;
     size_t memory;
-    bool quiet, cublas;
+    bool quiet, cublas, lt_refuses;
     struct emu_counts counts;
 };
 emu_config &emu_conf();
@@ -77,6 +77,15 @@ char *emu_shared_start(const emu_kernel &kernel);
 void emu_shared_check();
 /* A kernel ends: the next has other variables. */
 void emu_shared_forget();
+
+/* ---- cublas.cpp -------------------------------------------------------------------------------
+ */
+/* OpenBLAS's Fortran interface is column-major as cuBLAS is. */
+extern "C" void sgemm_(const char *transa, const char *transb, const int *m, const int *n,
+                       const int *k, const float *alpha, const float *a, const int *lda,
+                       const float *b, const int *ldb, const float *beta, float *c, const int *ldc);
+/* To TF32's 10 bits of mantissa: to nearest, ties away from zero. */
+float emu_to_tf32(float x);
 
 /* ---- block.cpp --------------------------------------------------------------------------------
  */

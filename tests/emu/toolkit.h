@@ -3,8 +3,8 @@
  * Where the CUDA Toolkit is installed (and EMU_NO_TOOLKIT is not defined) its own headers declare
  * them, so that our calls are checked against the real signatures. Where it is absent,
  * toolkit_own.h declares those few that are used, with the values of the real ones. Either way
- * runtime.cpp, stream.cpp, graph.cpp, memory.cpp and cublas.cpp define these and no others (a call
- * to anything else does not link):
+ * runtime.cpp, stream.cpp, graph.cpp, memory.cpp, cublas.cpp and cublas_lt.cpp define these and no
+ * others (a call to anything else does not link):
  *
  *   device   cudaGetDeviceCount cudaSetDevice cudaGetDevice cudaGetDeviceProperties
  *            cudaDeviceGetAttribute cudaDriverGetVersion cudaRuntimeGetVersion cudaMemGetInfo
@@ -26,17 +26,21 @@
  *   cuBLAS   cublasCreate cublasDestroy cublasSetStream cublasGetStream cublasSetMathMode
  *            cublasSetPointerMode (host only) cublasSetWorkspace cublasGetVersion
  *            cublasGetStatusName cublasGetStatusString cublasSgemm cublasSgemmStridedBatched
- *            cublasGemmEx cublasGemmStridedBatchedEx */
+ *            cublasGemmEx cublasGemmStridedBatchedEx
+ *   Lt       cublasLtCreate cublasLtDestroy; cublasLtMatmulDesc and MatmulPreference: Create,
+ * Destroy, SetAttribute; cublasLtMatrixLayout: Create, Destroy; cublasLtMatmulAlgoGetHeuristic
+ *            cublasLtMatmul */
 #ifndef DEQ_TESTS_EMU_TOOLKIT_H
 #define DEQ_TESTS_EMU_TOOLKIT_H
 
 #if __has_include(<cuda_runtime_api.h>) && !defined(EMU_NO_TOOLKIT)
+#include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
 #include <vector_functions.h>
 #else
-#include "emu/toolkit_own.h"
+#include "emu/toolkit_lt_own.h"
 #endif
 
 /* In the variant with real threads each has its own position. */

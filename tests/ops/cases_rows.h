@@ -219,37 +219,6 @@ static inline void case_residual_norm_vjp(struct suite *s)
         }
 }
 
-static inline void case_bias_relu(struct suite *s)
-{
-    const int64_t sizes[][2] = {{1, 1}, {0, 8}, {6, 31}, {4, 32}, {6, 33}, {34, 100}};
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
-        for (int flags = 0; flags < 4; flags++) {
-            int64_t n = sizes[k][0], d = sizes[k][1], per = n % 2 == 0 && n > 0 ? n / 2 : 1;
-            bool masked = flags & 1, nan = (flags & 2) && n > 0;
-            suite_label(s, "%lld x %lld mask %d nan %d", (long long)n, (long long)d, masked, nan);
-            struct item *h = real2(s, FILL_RANDOM, n, d), *bias = real1(s, FILL_RANDOM, d);
-            struct item *mask = maybe2(s, masked, FILL_MASK, n / per, d);
-            if (nan)
-                suite_poke(s, h, n * d - 1, NAN);
-            BOTH_SIDES(i) op_bias_relu(s->be[i], &h->t[i], &bias->t[i], &mask->t[i], per);
-            suite_close(s, h, "h", NULL, 4);
-            struct item *dh = real2(s, FILL_RANDOM, n, d), *saved = real2(s, FILL_RANDOM, n, d);
-            for (int64_t e = 0; e < n * d; e += 3) /* exactly 0 passes nothing */
-                saved->value[e] = 0;
-            suite_send(s, saved);
-            if (nan && n * d > 1) {
-                suite_poke(s, saved, 1, 0.5);
-                suite_poke(s, dh, 1, NAN);
-            }
-            BOTH_SIDES(i)
-            {
-                op_bias_relu_vjp(s->be[i], &dh->t[i], &saved->t[i], &mask->t[i], per);
-            }
-            suite_close(s, dh, "dh", NULL, 2);
-            suite_sweep(s);
-        }
-}
-
 static inline void case_gather_scatter(struct suite *s)
 {
     const int64_t sizes[][2] = {{0, 5}, {1, 1}, {31, 33}, {32, 32}, {33, 31}, {100, 7}};

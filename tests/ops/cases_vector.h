@@ -106,7 +106,13 @@ static inline void gemm_one(struct suite *s, const struct gemm_shape *g, int64_t
     double *mag = gemm_magnitude(g, a, b, c);
     BOTH_SIDES(i)
     {
-        struct gemm p = {g->ta, g->tb, g->alpha, g->beta, a->t[i], b->t[i], c->t[i], 0, 0, 0};
+        struct gemm p = {.trans_a = g->ta,
+                         .trans_b = g->tb,
+                         .alpha = g->alpha,
+                         .beta = g->beta,
+                         .a = a->t[i],
+                         .b = b->t[i],
+                         .c = c->t[i]};
         if (g->pad > 0) {
             p.a_stride = a->t[i].dim[1];
             p.b_stride = b->t[i].dim[1];
@@ -167,6 +173,45 @@ static inline void case_gemm_rounded(struct suite *s)
     (void)backend_set_precision(s->be[1], PRECISION_FP32, &err);
 }
 
+/* What is added stands elsewhere and stays; c may have been NaN. */
+static inline void case_gemm_add(struct suite *s)
+{
+    const int64_t sizes[][3] = {{1, 1, 1}, {33, 64, 70}, {64, 64, 32}, {5, 8, 0}, {0, 5, 3}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int flags = 0; flags < 8; flags++) {
+            int64_t m = sizes[k][0], n = sizes[k][1], inner = sizes[k][2];
+            int64_t stride = flags & 1 ? n + 4 : n;
+            double beta = flags & 2 ? 0 : -0.5;
+            bool nan = flags & 4;
+            suite_label(s, "%lld x %lld x %lld flags %d", (long long)m, (long long)n,
+                        (long long)inner, flags);
+            struct item *a = real2(s, FILL_RANDOM, m, inner), *b = real2(s, FILL_RANDOM, n, inner);
+            struct item *c = real2(s, stride == n ? FILL_NAN : FILL_RANDOM, m, stride);
+            struct item *add = real2(s, FILL_RANDOM, m, n);
+            if (nan && m * n > 1)
+                suite_poke(s, add, 1, NAN);
+            BOTH_SIDES(i)
+            {
+                struct gemm p = {.trans_b = true,
+                                 .alpha = 2,
+                                 .beta = beta,
+                                 .a = a->t[i],
+                                 .b = b->t[i],
+                                 .c = c->t[i],
+                                 .c_stride = stride,
+                                 .add = add->t[i]};
+                p.c.dim[1] = n;
+                op_gemm_block(s->be[i], &p);
+            }
+            double *mag = suite_memory((size_t)c->count, sizeof *mag);
+            for (int64_t e = 0; e < c->count; e++)
+                mag[e] = e % stride < n ? 2 * (double)inner + 1 : 0;
+            suite_close(s, c, "c", mag, (double)inner + 3);
+            mem_free(mag);
+            suite_sweep(s);
+        }
+}
+
 /* A block in the middle of a wider matrix: its neighbours on both sides stay as they are. */
 static inline void case_gemm_block(struct suite *s)
 {
@@ -189,7 +234,15 @@ static inline void case_gemm_block(struct suite *s)
                 blocks[k].dim[0] = 12;
                 blocks[k].dim[1] = 12;
             }
-            struct gemm p = {ta, tb, 1, 0, blocks[0], blocks[1], blocks[2], 50, 60, 70};
+            struct gemm p = {.trans_a = ta,
+                             .trans_b = tb,
+                             .alpha = 1,
+                             .a = blocks[0],
+                             .b = blocks[1],
+                             .c = blocks[2],
+                             .a_stride = 50,
+                             .b_stride = 60,
+                             .c_stride = 70};
             op_gemm_block(s->be[i], &p);
         }
         /* 12 products of numbers below 1 */

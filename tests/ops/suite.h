@@ -43,6 +43,7 @@ struct suite {
     struct backend *be[SIDES]; /* borrows */
     double eps;                /* of the backend under test */
     int shift;                 /* numbers by which tensors are moved off their alignment */
+    bool narrow;               /* suite_make makes narrow tensors where it would real ones */
     struct rng_key key;
     uint64_t drawn;
     struct item item[SUITE_ITEMS];
@@ -117,6 +118,24 @@ static inline double suite_fill_value(struct suite *s, enum fill fill)
     return 0;
 }
 
+static inline uint32_t suite_bits(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* The nearest bfloat16, ties to even. */
+static inline float suite_bf16(float x)
+{
+    uint32_t bits = suite_bits(x), nearest = bits + 0x7fffu + ((bits >> 16) & 1u);
+    nearest &= 0xffff0000u;
+    if (isnan(x))
+        return x;
+    memcpy(&x, &nearest, sizeof x);
+    return x;
+}
+
 static inline double suite_decode(const unsigned char *at, enum dtype dtype, int64_t i)
 {
     switch (dtype) {
@@ -128,6 +147,12 @@ static inline double suite_decode(const unsigned char *at, enum dtype dtype, int
         return ((const int32_t *)(const void *)at)[i];
     case DTYPE_U8:
         return at[i];
+    case DTYPE_BF16: {
+        uint32_t bits = (uint32_t)((const uint16_t *)(const void *)at)[i] << 16;
+        float x;
+        memcpy(&x, &bits, sizeof x);
+        return x;
+    }
     }
     return NAN;
 }
@@ -146,6 +171,9 @@ static inline void suite_encode(unsigned char *at, enum dtype dtype, int64_t i, 
         break;
     case DTYPE_U8:
         at[i] = (unsigned char)x;
+        break;
+    case DTYPE_BF16:
+        ((uint16_t *)(void *)at)[i] = (uint16_t)(suite_bits(suite_bf16((float)x)) >> 16);
         break;
     }
 }
@@ -173,9 +201,12 @@ static inline struct item *suite_make(struct suite *s, bool real, enum dtype dty
     it->value = suite_memory((size_t)it->count, sizeof *it->value);
     for (int64_t k = 0; k < it->count; k++)
         it->value[k] = values != NULL ? values[k] : suite_fill_value(s, fill);
+    for (int64_t k = 0; s->narrow && k < it->count; k++)
+        it->value[k] = suite_bf16((float)it->value[k]);
     BOTH_SIDES(i)
     {
         enum dtype type = real ? s->be[i]->ops->real : dtype;
+        type = real && s->narrow ? op_narrow(s->be[i]) : type;
         struct tensor *raw = &it->raw[i], view = tensor_make(NULL, type, ndim, d0, d1, d2, d3);
         it->offset[i] = GUARD + (size_t)s->shift * dtype_size(type);
         size_t bytes = it->offset[i] + tensor_bytes(&view) + GUARD;
@@ -198,6 +229,15 @@ static inline struct item *real1(struct suite *s, enum fill fill, int64_t n)
 static inline struct item *real2(struct suite *s, enum fill fill, int64_t rows, int64_t cols)
 {
     return suite_make(s, true, DTYPE_F64, fill, NULL, 2, rows, cols, 1, 1);
+}
+
+/* Numbers that bfloat16 holds, in the type of narrow tensors of either side. */
+static inline struct item *narrow2(struct suite *s, enum fill fill, int64_t rows, int64_t cols)
+{
+    s->narrow = true;
+    struct item *it = suite_make(s, true, DTYPE_F64, fill, NULL, 2, rows, cols, 1, 1);
+    s->narrow = false;
+    return it;
 }
 
 static inline struct item *real3(struct suite *s, enum fill fill, int64_t d0, int64_t d1,

@@ -14,6 +14,7 @@
 
 #include "ops/cases_attention.h"
 #include "ops/cases_gate.h"
+#include "ops/cases_hidden.h"
 #include "ops/cases_rows.h"
 #include "ops/cases_solve.h"
 #include "ops/cases_tangent.h"
@@ -27,12 +28,16 @@
     X(gemm)              \
     X(gemm_rounded)      \
     X(gemm_block)        \
+    X(gemm_add)          \
     X(axpby)             \
     X(mul_bcast)         \
     X(col_sum)           \
     X(residual_norm)     \
     X(residual_norm_vjp) \
-    X(bias_relu)         \
+    X(hidden)            \
+    X(hidden_rounded)    \
+    X(hidden_masks)      \
+    X(narrow)            \
     X(attention)         \
     X(attention_vjp)     \
     X(attention_causal)  \

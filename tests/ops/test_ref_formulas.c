@@ -113,14 +113,26 @@ static void elementwise_by_hand(void **state)
     struct tensor one = reals(&total, 1, 1, 1, 1);
     op_sum_squares(&be, &one, &tx);
     assert_true(total == 31);
-    double h[4] = {-1, 1, NAN, -0.5}, shift[2] = {0.5, 0.25}, dh[4] = {1, 1, 1, NAN};
-    struct tensor th = reals(h, 2, 2, 2, 1), tb = reals(shift, 1, 2, 1, 1),
-                  td = reals(dh, 1, 4, 1, 1);
-    struct tensor share = reals(m, 2, 1, 2, 1);
-    op_bias_relu(&be, &th, &tb, &share, 2);
-    assert_true(h[0] == 0 && h[1] == 2.5 && isnan(h[2]) && h[3] == 0);
-    op_bias_relu_vjp(&be, &td, &th, &share, 2);
-    assert_true(dh[0] == 0 && dh[1] == 2 && dh[2] == 0 && dh[3] == 0);
+    double in[2] = {-1, NAN}, weight[2] = {1, -1}, shift[2] = {0.5, 0.25}, h[4], dh[4];
+    double up[2] = {1, 1};
+    struct hidden hidden = {.x = reals(in, 2, 2, 1, 1),
+                            .w = reals(weight, 2, 2, 1, 1),
+                            .bias = reals(shift, 1, 2, 1, 1),
+                            .mask = reals(m, 2, 1, 2, 1),
+                            .h = reals(h, 2, 2, 2, 1),
+                            .rows_per_mask = 2,
+                            .mask_scale = 2};
+    op_hidden(&be, &hidden);
+    assert_true(h[0] == 0 && h[1] == 2.5 && isnan(h[2]) && isnan(h[3]));
+    struct hidden_vjp back = {.dy = reals(up, 2, 2, 1, 1),
+                              .w = reals(weight, 2, 1, 2, 1),
+                              .mask = hidden.mask,
+                              .h = hidden.h,
+                              .dh = reals(dh, 2, 2, 2, 1),
+                              .rows_per_mask = 2,
+                              .mask_scale = 2};
+    op_hidden_vjp(&be, &back);
+    assert_true(dh[0] == 0 && dh[1] == -2 && dh[2] == 0 && dh[3] == 0);
     backend_close(&be);
     (void)state;
 }

@@ -121,35 +121,55 @@ static void norm_gradients(void **state)
     (void)state;
 }
 
-/* --- rectifier ------------------------------------------------------------------------------ */
-struct relu_call {
-    struct tensor x, bias, mask, h, u;
+/* --- hidden layer of a feed-forward network ----------------------------------------------------
+ */
+struct hidden_call {
+    struct hidden p;
+    struct tensor out, y, u; /* y = h out^T */
 };
 
-static double relu_loss(struct problem *pr)
+static double hidden_loss(struct problem *pr)
 {
-    const struct relu_call *c = pr->call;
-    op_copy(&pr->be, &c->h, &c->x);
-    op_bias_relu(&pr->be, &c->h, &c->bias, &c->mask, 2);
-    return dot(&c->u, &c->h);
+    const struct hidden_call *c = pr->call;
+    op_hidden(&pr->be, &c->p);
+    op_gemm(&pr->be, false, true, 1, &c->p.h, &c->out, 0, &c->y);
+    return dot(&c->u, &c->y);
 }
 
-static void relu_gradients(void **state)
+static void hidden_gradients(void **state)
 {
+    enum { N = 4, D = 3, I = 7 };
     struct problem pr;
     problem_open(&pr, 12);
-    struct relu_call c = {random_tensor(&pr, 1, 4, 7), random_tensor(&pr, 1, 1, 7),
-                          random_tensor(&pr, 1, 2, 7), matrix(zero_tensor(&pr, 1, 4, 7)),
-                          random_tensor(&pr, 1, 4, 7)};
-    for (int64_t i = 0; i < tensor_count(&c.mask); i++) /* a dropout mask is never negative */
-        ((double *)c.mask.data)[i] = i % 3 == 0 ? 0 : 1.5;
+    struct hidden_call c = {.p = {.x = matrix(random_tensor(&pr, 1, N, D)),
+                                  .w = matrix(random_tensor(&pr, 1, I, D)),
+                                  .bias = random_tensor(&pr, 1, 1, I),
+                                  .mask = random_tensor(&pr, 1, 2, I),
+                                  .h = matrix(zero_tensor(&pr, 1, N, I)),
+                                  .rows_per_mask = 2,
+                                  .mask_scale = 1.5},
+                            .out = matrix(random_tensor(&pr, 1, D, I)),
+                            .y = matrix(zero_tensor(&pr, 1, N, D)),
+                            .u = matrix(random_tensor(&pr, 1, N, D))};
+    for (int64_t i = 0; i < tensor_count(&c.p.mask); i++)
+        ((double *)c.p.mask.data)[i] = i % 3 == 0 ? 0 : 1.5;
     pr.call = &c;
-    pr.loss = relu_loss;
-    (void)relu_loss(&pr);
-    struct tensor dh = matrix(gradient_of(&pr, "h", c.x));
-    op_copy(&pr.be, &dh, &c.u);
-    op_bias_relu_vjp(&pr.be, &dh, &c.h, &c.mask, 2);
-    struct tensor dbias = gradient_of(&pr, "bias", c.bias);
+    pr.loss = hidden_loss;
+    (void)hidden_loss(&pr);
+    struct tensor dx = matrix(gradient_of(&pr, "x", c.p.x));
+    struct tensor dw = matrix(gradient_of(&pr, "w", c.p.w));
+    struct tensor dbias = gradient_of(&pr, "bias", c.p.bias);
+    struct tensor dh = matrix(zero_tensor(&pr, 1, N, I));
+    struct hidden_vjp back = {.dy = c.u,
+                              .w = c.out,
+                              .mask = c.p.mask,
+                              .h = c.p.h,
+                              .dh = dh,
+                              .rows_per_mask = 2,
+                              .mask_scale = 1.5};
+    op_hidden_vjp(&pr.be, &back);
+    op_gemm(&pr.be, false, false, 1, &dh, &c.p.w, 0, &dx);
+    op_gemm(&pr.be, true, false, 1, &dh, &c.p.x, 0, &dw);
     op_col_sum(&pr.be, &dbias, &dh);
     check_problem(&pr);
     (void)state;
@@ -348,7 +368,7 @@ static void weight_norm_gradients(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(norm_gradients),        cmocka_unit_test(relu_gradients),
+        cmocka_unit_test(norm_gradients),        cmocka_unit_test(hidden_gradients),
         cmocka_unit_test(attention_gradients),   cmocka_unit_test(xent_gradients),
         cmocka_unit_test(weight_norm_gradients), cmocka_unit_test(gate_gradients),
     };

@@ -67,15 +67,35 @@ static void bad_residual_norm(struct backend *be, const struct residual_norm *p)
 }
 
 /* A maximum as fmax takes it: a NaN becomes 0. */
-static void bad_bias_relu(struct backend *be, const struct tensor *h, const struct tensor *bias,
-                          const struct tensor *mask, int64_t rows_per_mask)
+static void bad_hidden_nan(struct backend *be, const struct hidden *p)
 {
-    int64_t width = h->dim[1];
-    for (int64_t i = 0; i < tensor_count(h); i++) {
-        double m = mask == NULL ? 1 : numbers(mask)[i / width / rows_per_mask * width + i % width];
-        numbers(h)[i] = fmax(0, numbers(h)[i] + numbers(bias)[i % width]) * m;
-    }
-    (void)be;
+    good(be)->hidden(be, p);
+    for (int64_t i = 0; i < tensor_count(&p->h); i++)
+        numbers(&p->h)[i] = fmax(0, numbers(&p->h)[i]);
+}
+
+/* The bias comes after the mask, and shows where that is 0. */
+static void bad_hidden_mask(struct backend *be, const struct hidden *p)
+{
+    struct hidden q = *p;
+    good(be)->hidden(be, p);
+    if (p->mask.data == NULL || p->h.dim[1] != 16 || numbers(&p->mask)[2] != 0)
+        return;
+    numbers(&q.h)[2] = numbers(&p->bias)[2];
+}
+
+/* Numbers that are exactly 0 let the gradient pass. */
+static void bad_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
+{
+    double *h = numbers(&p->h);
+    int64_t at = 0, count = tensor_count(&p->h);
+    while (at < count && h[at] != 0)
+        at++;
+    if (at < count)
+        h[at] = 1;
+    good(be)->hidden_vjp(be, p);
+    if (at < count)
+        h[at] = 0;
 }
 
 /* The span is off by one. */
@@ -251,7 +271,9 @@ static void bad_row_dots(struct backend *be, const struct tensor *dots, const st
     X(axpby, bad_axpby, axpby, "got nan")                                     \
     X(col_sum, bad_col_sum, col_sum, "different bits")                        \
     X(residual_norm, bad_residual_norm, residual_norm, "got nan")             \
-    X(bias_relu, bad_bias_relu, bias_relu, "want nan")                        \
+    X(hidden, bad_hidden_nan, hidden, "want nan")                             \
+    X(hidden, bad_hidden_mask, hidden_masks, "dropped")                       \
+    X(hidden_vjp, bad_hidden_vjp, hidden, "dh[")                              \
     X(attention, bad_attention, attention, "out[")                            \
     X(attention, bad_attention_causal, attention_causal, "future")            \
     X(attention_vjp, bad_attention_vjp, attention_vjp, "drk[")                \

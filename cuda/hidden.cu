@@ -1,0 +1,285 @@
+/* The hidden layer of feed-forward networks.
+ *
+ * In bfloat16 the layer is stored as such, and bias, mask and rectifier come with the product, so
+ * that it is written once and read by products alone. cuBLASLt rectifies. Bias and mask come as
+ * columns (hidden_columns): behind the numbers of its row, x has a one in the column of its mask
+ * row; w has there the rounded bias, or, where the mask is 0, a number so far below 0 that the
+ * rectifier makes it 0. Another column, where all of x have a one, holds what rounding took from
+ * the bias. The mask's scale is the product's factor. Backward, bits that the rectifier left say
+ * which numbers pass, dropped ones included.
+ *
+ * Where the library has no kernel for a shape, and in float32, they come in a pass of their own. */
+#include "gemm.h"
+#include "kernel.h"
+
+enum { COLUMN_TILE = 32, COLUMN_THREADS = 256 };
+#define FAR_BELOW (-0x1p100f)
+
+/* to[n] = x[n] rounded, then the columns of the row: ones in columns n / rows_per_mask and
+ * mask_rows of them. */
+__global__ void k_hidden_input(__nv_bfloat16 *to, const float *x, int64_t width, int64_t stride,
+                               int64_t mask_rows, int64_t rows_per_mask)
+{
+    int64_t row = blockIdx.x, d = tile_column<1>(), column = d - width;
+    if (d >= stride)
+        return;
+    float v = d < width                                              ? x[row * width + d]
+              : column == row / rows_per_mask || column == mask_rows ? 1.0f
+                                                                     : 0.0f;
+    to[row * stride + d] = __float2bfloat16(v);
+}
+
+/* The columns [width, end) of w, through a tile: the mask is read along rows of the layer, w is
+ * written along its own. */
+__global__ void k_hidden_columns(__nv_bfloat16 *w, const float *bias, const float *mask,
+                                 int64_t layer, int64_t width, int64_t end, int64_t stride,
+                                 int64_t mask_rows)
+{
+    SHARED(float, tile, [COLUMN_TILE][COLUMN_TILE + 1]);
+    int lane = (int)threadIdx.x % COLUMN_TILE, line = (int)threadIdx.x / COLUMN_TILE;
+    const int lines = COLUMN_THREADS / COLUMN_TILE;
+    int64_t first = (int64_t)blockIdx.x * COLUMN_TILE, i = first + lane;
+    float b = i < layer ? bias[i] : 0, rounded = __bfloat162float(__float2bfloat16(b));
+    for (int64_t start = 0; width + start < end; start += COLUMN_TILE) {
+        for (int c = line; c < COLUMN_TILE; c += lines) {
+            int64_t column = start + c;
+            bool dropped =
+                mask != NULL && column < mask_rows && i < layer && mask[column * layer + i] == 0;
+            float kept = column < mask_rows ? rounded : column == mask_rows ? b - rounded : 0;
+            tile[c][lane] = dropped ? FAR_BELOW : kept;
+        }
+        __syncthreads();
+        int64_t at = width + start + lane;
+        for (int r = line; r < COLUMN_TILE; r += lines)
+            if (at < end && first + r < layer)
+                w[(first + r) * stride + at] = __float2bfloat16(tile[lane][r]);
+        __syncthreads();
+    }
+}
+
+/* h = relu(h + bias) * mask in place. */
+template <int V, class T>
+__global__ void k_rectify(T *h, const float *bias, const float *mask, int64_t width,
+                          int64_t rows_per_mask)
+{
+    int64_t row = blockIdx.x, d = tile_column<V>();
+    if (d >= width)
+        return;
+    pack<V> v = load_pack<V>(h + row * width + d), b = load_pack<V>(bias + d), m;
+    if (mask != NULL)
+        m = load_pack<V>(mask + row / rows_per_mask * width + d);
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        float sum = v.x[k] + b.x[k];
+        v.x[k] = sum <= 0 ? 0 : sum; /* a NaN is not <= 0 and passes on */
+        if (mask != NULL)
+            v.x[k] *= m.x[k];
+    }
+    store_pack<V>(h + row * width + d, v);
+}
+
+/* dh = h > 0 ? dh * mask : 0 in place. */
+template <int V, class T>
+__global__ void k_gate(T *dh, const T *h, const float *mask, int64_t width, int64_t rows_per_mask)
+{
+    int64_t row = blockIdx.x, d = tile_column<V>();
+    if (d >= width)
+        return;
+    pack<V> g = load_pack<V>(dh + row * width + d), v = load_pack<V>(h + row * width + d), m;
+    if (mask != NULL)
+        m = load_pack<V>(mask + row / rows_per_mask * width + d);
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        float grad = mask != NULL ? g.x[k] * m.x[k] : g.x[k];
+        g.x[k] = v.x[k] > 0 ? grad : 0;
+    }
+    store_pack<V>(dh + row * width + d, g);
+}
+
+template <class T>
+static void rectify(struct backend *be, const struct hidden *p, cudaStream_t stream)
+{
+    int64_t width = p->h.dim[1];
+    T *h = static_cast<T *>(p->h.data);
+    int vec = VEC_OF(width, p->h.data, p->bias.data, p->mask.data);
+    struct row_launch l = launch_tiles(p->h.dim[0], width, vec);
+    if (vec == 4)
+        LAUNCH((k_rectify<4, T>), l.grid, l.threads, 0, stream, h, f32(&p->bias), f32(&p->mask),
+               width, p->rows_per_mask);
+    else
+        LAUNCH((k_rectify<1, T>), l.grid, l.threads, 0, stream, h, f32(&p->bias), f32(&p->mask),
+               width, p->rows_per_mask);
+    cuda_launched(be, OP_hidden);
+}
+
+template <class T>
+static void gate(struct backend *be, const struct hidden_vjp *p, cudaStream_t stream)
+{
+    int64_t width = p->h.dim[1];
+    T *dh = static_cast<T *>(p->dh.data);
+    const T *h = static_cast<const T *>(p->h.data);
+    int vec = VEC_OF(width, p->dh.data, p->h.data, p->mask.data);
+    struct row_launch l = launch_tiles(p->h.dim[0], width, vec);
+    if (vec == 4)
+        LAUNCH((k_gate<4, T>), l.grid, l.threads, 0, stream, dh, h, f32(&p->mask), width,
+               p->rows_per_mask);
+    else
+        LAUNCH((k_gate<1, T>), l.grid, l.threads, 0, stream, dh, h, f32(&p->mask), width,
+               p->rows_per_mask);
+    cuda_launched(be, OP_hidden_vjp);
+}
+
+/* Sizes of a layer with its mask; columns 0: there are none. */
+struct layer {
+    int64_t rows, width, d, mask_rows, columns;
+    float scale;
+};
+
+static struct layer layer_of(const struct tensor *x, const struct tensor *h,
+                             const struct tensor *mask, int64_t rows_per_mask, double scale)
+{
+    struct layer l = {x->dim[0], h->dim[1], x->dim[1], 1, 0, 1};
+    int64_t rows = mask->data == NULL ? 0 : l.rows / rows_per_mask;
+    if (rows > 0) {
+        l.mask_rows = rows;
+        l.scale = (float)scale;
+    }
+    l.columns = hidden_columns(l.width, rows);
+    return l;
+}
+
+/* The product that makes the layer from x with its columns. */
+static struct lt_product forward_of(const struct layer *l, const struct tensor *w, int64_t w_stride,
+                                    const struct tensor *h, void *x, void *gates)
+{
+    int64_t inner = narrow_up(l->d + l->columns);
+    struct lt_product p = {};
+    p.p.trans_b = true;
+    p.p.inner = inner;
+    p.p.alpha = l->scale;
+    p.p.a = {x, l->rows, inner, inner, CUDA_R_16BF};
+    p.p.b = operand_of(w, w_stride);
+    p.p.b.width = inner;
+    p.p.c = p.p.d = operand_of(h, 0);
+    p.epilogue = gates != NULL ? EPILOGUE_RELU_GATES : EPILOGUE_RELU;
+    p.gates = gates;
+    return p;
+}
+
+/* The product that takes dy [N,D] back to the layer. */
+static struct lt_product backward_of(const struct layer *l, const struct tensor *w,
+                                     int64_t w_stride, const struct tensor *dh, void *dy,
+                                     void *gates)
+{
+    struct lt_product p = {};
+    p.p.inner = l->d;
+    p.p.alpha = l->scale;
+    p.p.a = {dy, l->rows, l->d, narrow_up(l->d), CUDA_R_16BF};
+    p.p.b = operand_of(w, w_stride);
+    p.p.c = p.p.d = operand_of(dh, 0);
+    p.epilogue = EPILOGUE_GATES;
+    p.gates = gates;
+    return p;
+}
+
+/* Both directions of a layer that has gates go the same way, since only the library reads the bits
+ * that it wrote: each asks for a kernel of the other too. `x` stands for scratch, aligned. */
+static bool goes_both_ways(struct backend *be, const struct layer *l, const struct tensor *h,
+                           void *gates, void *x)
+{
+    struct tensor w1 = tensor_make(x, DTYPE_BF16, 2, l->width, l->d, 1, 1);
+    struct tensor w2 = tensor_make(x, DTYPE_BF16, 2, l->d, l->width, 1, 1);
+    struct lt_product forth = forward_of(l, &w1, narrow_up(l->d + l->columns), h, x, gates);
+    struct lt_product back = backward_of(l, &w2, l->width, h, x, gates);
+    return l->columns > 0 && lt_supports(be, &forth) && lt_supports(be, &back);
+}
+
+static void hidden_narrow(struct backend *be, const struct hidden *p)
+{
+    struct layer l = layer_of(&p->x, &p->h, &p->mask, p->rows_per_mask, p->mask_scale);
+    cudaStream_t stream = cuda_of(be)->stream;
+    struct operand x = operand_of(&p->x, 0);
+    int64_t stride = narrow_up(l.d + l.columns);
+    void *scratch = cuda_work(be, rounded_bytes(&x, stride), OP_hidden);
+    if (scratch == NULL)
+        return;
+    struct lt_product q = forward_of(&l, &p->w, p->w_stride, &p->h, scratch, p->gate.data);
+    if (l.columns == 0 || !lt_supports(be, &q) ||
+        (q.gates != NULL && !goes_both_ways(be, &l, &p->h, q.gates, scratch))) {
+        round_operand(be, &x, scratch, stride);
+        struct product plain = {false, true, l.d, 1, 0, x, operand_of(&p->w, p->w_stride),
+                                q.p.c, q.p.d};
+        cuda_multiply(be, &plain, OP_hidden);
+        rectify<__nv_bfloat16>(be, p, stream);
+        return;
+    }
+    struct row_launch tiles = launch_tiles(l.rows, stride, 1);
+    int64_t per = p->mask.data == NULL ? l.rows : p->rows_per_mask;
+    LAUNCH(k_hidden_input, tiles.grid, tiles.threads, 0, stream,
+           static_cast<__nv_bfloat16 *>(scratch), f32(&p->x), l.d, stride, l.mask_rows, per);
+    LAUNCH(k_hidden_columns, (unsigned)div_up(l.width, COLUMN_TILE), COLUMN_THREADS, 0, stream,
+           static_cast<__nv_bfloat16 *>(p->w.data), f32(&p->bias), f32(&p->mask), l.width, l.d,
+           stride, p->w_stride, l.mask_rows);
+    lt_multiply(be, &q, OP_hidden);
+    cuda_launched(be, OP_hidden);
+}
+
+void cuda_hidden(struct backend *be, const struct hidden *p)
+{
+    if (tensor_count(&p->h) == 0)
+        return;
+    if (p->h.dtype == DTYPE_BF16) {
+        hidden_narrow(be, p);
+        return;
+    }
+    struct gemm product = {};
+    product.trans_b = true;
+    product.alpha = 1;
+    product.a = p->x;
+    product.b = p->w;
+    product.c = p->h;
+    product.b_stride = p->w_stride;
+    cuda_gemm(be, &product);
+    rectify<float>(be, p, cuda_of(be)->stream);
+}
+
+static void hidden_vjp_narrow(struct backend *be, const struct hidden_vjp *p)
+{
+    struct layer l = layer_of(&p->dy, &p->h, &p->mask, p->rows_per_mask, p->mask_scale);
+    struct operand dy = operand_of(&p->dy, 0);
+    int64_t stride = rounded_stride(&dy);
+    void *scratch = cuda_work(be, rounded_bytes(&dy, stride), OP_hidden_vjp);
+    if (scratch == NULL)
+        return;
+    round_operand(be, &dy, scratch, stride);
+    struct lt_product q = backward_of(&l, &p->w, p->w_stride, &p->dh, scratch, p->gate.data);
+    if (!p->forward && q.gates != NULL && lt_supports(be, &q) &&
+        goes_both_ways(be, &l, &p->h, q.gates, scratch)) {
+        lt_multiply(be, &q, OP_hidden_vjp);
+        return;
+    }
+    struct product plain = q.p;
+    plain.trans_b = p->forward;
+    plain.alpha = 1;
+    cuda_multiply(be, &plain, OP_hidden_vjp);
+    gate<__nv_bfloat16>(be, p, cuda_of(be)->stream);
+}
+
+void cuda_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
+{
+    if (tensor_count(&p->h) == 0)
+        return;
+    if (p->h.dtype == DTYPE_BF16) {
+        hidden_vjp_narrow(be, p);
+        return;
+    }
+    struct gemm product = {};
+    product.trans_b = p->forward;
+    product.alpha = 1;
+    product.a = p->dy;
+    product.b = p->w;
+    product.c = p->dh;
+    product.b_stride = p->w_stride;
+    cuda_gemm(be, &product);
+    gate<float>(be, p, cuda_of(be)->stream);
+}
