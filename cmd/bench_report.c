@@ -22,9 +22,15 @@ static double limit_of(const struct bench_report *r, const struct op_stat *s)
 
 static void derive(const struct bench_report *r, struct figures *f)
 {
-    const struct op_stat *stat = r->result->stat, *gemm = &stat[OP_gemm];
+    static const enum op_id products[] = {OP_gemm, OP_hidden, OP_hidden_vjp};
+    const struct op_stat *stat = r->result->stat;
+    double flops = 0, seconds = 0;
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
+        flops += stat[products[i]].flops;
+        seconds += stat[products[i]].seconds;
+    }
     f->tokens_per_s = (double)r->result->tokens / r->result->seconds;
-    f->gemm_rate = gemm->seconds > 0 ? gemm->flops / gemm->seconds / 1e9 : 0;
+    f->gemm_rate = seconds > 0 ? flops / seconds / 1e9 : 0;
     f->steps = (double)r->result->steps;
     f->limit = 0;
     for (int i = 0; i < OP_COUNT; i++) {

@@ -14,6 +14,7 @@
 
 #include "ops/cases_attention.h"
 #include "ops/cases_gate.h"
+#include "ops/cases_gemm.h"
 #include "ops/cases_hidden.h"
 #include "ops/cases_rows.h"
 #include "ops/cases_solve.h"
