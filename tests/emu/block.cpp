@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <vector>
 
-EMU_LOCAL uint3 threadIdx, blockIdx;
-EMU_LOCAL dim3 blockDim, gridDim;
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
 
 static const uint32_t WARP = 32, MAX_THREADS = EMU_BLOCK_THREADS;
 /* Addresses that stand for barriers, from that of emu_shared_start on. */

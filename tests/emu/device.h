@@ -15,8 +15,8 @@
 
 /* ---- Where a thread is ---------------------------------------------------------------------- */
 /* Of the CUDA thread that runs now. The names are the toolkit's, so that kernels read the same. */
-extern EMU_LOCAL uint3 threadIdx, blockIdx;
-extern EMU_LOCAL dim3 blockDim, gridDim;
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
 static const int warpSize __attribute__((unused)) = 32;
 
 #undef __launch_bounds__

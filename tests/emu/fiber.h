@@ -14,7 +14,10 @@ void emu_fiber_yield();
 bool emu_fiber_overflow(const void *p);
 
 /* ThreadSanitizer sees each fiber as a thread of its own, and switching between them orders
- * nothing: only what is released and acquired here does. Without it these do nothing. */
+ * nothing: only what is released and acquired here does. So it finds in fibers what it finds in
+ * real threads (test_emu_races_tsan.cpp runs the same text as both), in any order, again and again
+ * the same, and also in a child process, which real threads do not survive. Without it these do
+ * nothing. */
 void emu_release(void *at);
 void emu_acquire(void *at);
 

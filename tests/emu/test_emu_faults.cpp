@@ -291,6 +291,17 @@ static __global__ void k_vector(float *out, const float *x)
     out[0] = v.x;
 }
 
+static __global__ void k_vector_store(float *out)
+{
+    store_vec(out, make_float2(1, 2));
+}
+
+static void misaligned_store(void)
+{
+    LAUNCH(k_vector_store, 1, 1, 0, nullptr, device_floats(4, 0) + 1);
+    cudaDeviceSynchronize();
+}
+
 static void misaligned(void)
 {
     float *x = device_floats(N, 0);
@@ -301,6 +312,7 @@ static void misaligned(void)
 static void misaligned_vectors_abort(void **)
 {
     expect_caught(misaligned, "kernel k_vector, block (0,0,0), thread (0,0,0): ", "-");
+    expect_caught(misaligned_store, "is not aligned for a vector of 8 bytes", "-");
 }
 
 static __global__ void k_unwritten_shared(float *out)

@@ -43,13 +43,6 @@
 #include "emu/toolkit_lt_own.h"
 #endif
 
-/* In the variant with real threads each has its own position. */
-#if defined(EMU_THREADS)
-#define EMU_LOCAL __thread
-#else
-#define EMU_LOCAL
-#endif
-
 /* nvcc brings these typed forms itself. */
 template <class T> cudaError_t cudaMalloc(T **p, size_t bytes)
 {
