@@ -58,15 +58,11 @@ losses_agree()
     DEQ_EMU_ORDER=shuffled "$EMU" verify -q --device cuda "$GOLDEN"/dropout.safetensors
 }
 
-# The long ones take two minutes.
-@test "every transformer and solver dump passes (with DEQ_SLOW_TESTS: the long ones too)" {
+# The long ones are in long_*.bats.
+@test "every short dump of a transformer, a trellis and the solvers passes" {
     [ -d "$SHARED" ] || skip "no reference dumps ($SHARED; set DEQ_SHARED)"
-    if [ -n "${DEQ_SLOW_TESTS:-}" ]; then
-        "$EMU" verify -q --device cuda "$SHARED"/[AB]_*.safetensors "$SHARED"/solver_*.safetensors
-    else
-        "$EMU" verify -q --device cuda "$SHARED"/[AB]_*_f_*.safetensors \
-            "$SHARED"/*_unrolled3.safetensors "$SHARED"/*solver*.safetensors
-    fi
+    "$EMU" verify -q --device cuda "$SHARED"/*_f*.safetensors "$SHARED"/*_unrolled3.safetensors \
+        "$SHARED"/solver_*.safetensors
 }
 
 @test "20 training steps follow the losses of the CPU" {
