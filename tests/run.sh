@@ -11,7 +11,7 @@
 # counts as a failure, so nothing is left out in silence.
 #
 #   -j  programs at a time, default: the number of cores
-#   -t  seconds a program may take, default 180
+#   -t  seconds a program may take, default 180; those called long_* eight times as many
 #   -o  where the outputs go, default BUILD/test-output
 #
 # One line per program; the output of a failed one is shown. A program passes if it printed a plan
@@ -191,7 +191,9 @@ for program; do
     */*) path=$program ;;
     *) path=./$program ;;
     esac
-    printf '%s\0%s\0%s\0%s\0' "$path" "$limit" "$program" "$out/$index"
+    seconds=$limit
+    case ${path##*/} in long_*) seconds=$((8 * limit)) ;; esac
+    printf '%s\0%s\0%s\0%s\0' "$path" "$seconds" "$program" "$out/$index"
     index=$((index + 1))
 done >"$out/list"
 xargs -0 -n 4 -P "$jobs" sh "$self" --one <"$out/list"

@@ -1,11 +1,5 @@
-# Long dumps by the emulated device, a minute or two: a transformer's solves and gradients.
+load long
 
-@test "the dumps pass: a transformer's solves and gradients" {
-    [ "${CI:-}" = true ] || skip "minutes: CI=true"
-    export OMP_NUM_THREADS=1
-    SHARED=${DEQ_SHARED:-../shared}/reference
-    EMU="${DEQ%/*}/emu/deq"
-    [ -x "$EMU" ] || skip "no emulated program ($EMU): make emu"
-    [ -d "$SHARED" ] || skip "no reference dumps ($SHARED; set DEQ_SHARED)"
-    "$EMU" verify -q --device cuda "$SHARED"/A_*_deq.safetensors
+@test "the long dumps pass: a transformer's solves and gradients" {
+    verify_long A_div1_deq
 }
