@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "io/atomic_file.h"
+#include "io/line_check.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -32,10 +33,11 @@ static bool is_evaluation(const struct json *doc)
            strcmp(name, "evaluation") == 0;
 }
 
-/* Whether line[len], without its newline, stays in the log. */
+/* Whether line[len], without its newline and with a right check or none, stays in the log. */
 static enum status judge(const char *line, size_t len, const struct metrics_position *at,
                          enum verdict *verdict, struct error *err)
 {
+    bool checked = line_check(line, len) == LINE_CHECK_RIGHT;
     struct json *doc = NULL;
     int64_t step = 0;
     *verdict = UNREADABLE;
@@ -46,7 +48,9 @@ static enum status judge(const char *line, size_t len, const struct metrics_posi
         return STATUS_OK;
     TRY(status);
     const struct cJSON *root = json_root(doc), *member = json_get(root, "step");
-    if (json_kind(root) == JSON_OBJECT) {
+    bool sealable = checked || (len + LINE_CHECK_BYTES <= METRICS_LINE_MAX &&
+                                json_get(root, "check") == NULL && json_first(root) != NULL);
+    if (json_kind(root) == JSON_OBJECT && sealable) {
         if (member == NULL)
             *verdict = KEEP;
         else if (json_int(doc, member, &step, err) == STATUS_OK)
@@ -60,10 +64,11 @@ static enum status judge(const char *line, size_t len, const struct metrics_posi
  * are held. */
 struct lines {
     FILE *file; /* owns */
-    char *text; /* owns: [longest + 2] */
+    char *text; /* owns: [longest + 2 + LINE_CHECK_BYTES] */
     size_t longest;
     size_t len;    /* without the newline; longest + 1 if too long */
     bool complete; /* the line ended with a newline */
+    bool checked;  /* a line of the log has a right check: then all must have one */
 };
 
 /* Reads the next line; false at the end of the file or after an error. */
@@ -79,8 +84,29 @@ static bool next_line(struct lines *in)
     return in->complete || in->len > 0;
 }
 
+/* Looks for a line with a right check. */
+static void find_check(struct lines *in)
+{
+    rewind(in->file);
+    while (!in->checked && next_line(in))
+        in->checked = line_check(in->text, in->len) == LINE_CHECK_RIGHT;
+}
+
+/* A line that stays, with its check, to `out`. */
+static enum status copy_line(struct lines *in, struct atomic_file *out, struct error *err)
+{
+    size_t len = in->len;
+    if (!in->checked) {
+        while (in->text[len - 1] != '}') /* spaces */
+            len--;
+        len = line_check_add(in->text, len);
+    }
+    in->text[len] = '\n';
+    return atomic_file_write(out, in->text, len + 1, err);
+}
+
 /* Reads the log once. With `out` the lines that stay are copied there; without, they are only
- * counted. *whole tells whether all stay and the last one ends with a newline. */
+ * counted. *whole tells whether all stay as they are and the last one ends with a newline. */
 static enum status sift(struct metrics *m, struct lines *in, const struct metrics_position *at,
                         struct atomic_file *out, bool *whole, struct error *err)
 {
@@ -89,15 +115,15 @@ static enum status sift(struct metrics *m, struct lines *in, const struct metric
     m->found = (struct metrics_found){0};
     rewind(in->file);
     while (next_line(in)) {
-        TRY(judge(in->text, in->len, at, &verdict, err));
-        *whole &= verdict == KEEP && in->complete;
+        verdict = UNREADABLE;
+        if (line_check(in->text, in->len) == (in->checked ? LINE_CHECK_RIGHT : LINE_CHECK_NONE))
+            TRY(judge(in->text, in->len, at, &verdict, err));
+        *whole &= verdict == KEEP && in->complete && in->checked;
         m->found.kept += verdict == KEEP;
         m->found.later += verdict == LATER;
         m->found.unreadable += verdict == UNREADABLE;
-        if (out != NULL && verdict == KEEP) {
-            in->text[in->len] = '\n';
-            TRY(atomic_file_write(out, in->text, in->len + 1, err));
-        }
+        if (out != NULL && verdict == KEEP)
+            TRY(copy_line(in, out, err));
     }
     if (ferror(in->file))
         return error_set(err, STATUS_IO, "%s: cannot read: %s", m->path, strerror(errno));
@@ -128,8 +154,9 @@ static enum status cut_back(struct metrics *m, const struct metrics_position *at
     if (in.file == NULL)
         return error_set(err, STATUS_CANTCREATE, "%s: cannot open: %s", m->path, strerror(errno));
     TRY_OUT(measure(m, &in, err));
-    TRY_OUT(mem_alloc(&p, in.longest + 2, 1, err));
+    TRY_OUT(mem_alloc(&p, in.longest + 2 + LINE_CHECK_BYTES, 1, err));
     in.text = p;
+    find_check(&in);
     TRY_OUT(sift(m, &in, at, NULL, &whole, err));
     if (whole)
         goto out;
@@ -154,6 +181,8 @@ enum status metrics_open_append(struct metrics **out, const char *path,
     m->fd = -1;
     TRY_OUT(mem_strdup(&m->path, path, err));
     TRY_OUT(cut_back(m, at, err));
+    if (at->lines > m->found.kept)
+        m->found.missing = at->lines - m->found.kept;
     m->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     if (m->fd < 0) {
         status = error_set(err, STATUS_CANTCREATE, "%s: cannot open: %s%s", path, strerror(errno),
@@ -185,15 +214,16 @@ struct metrics_found metrics_found(const struct metrics *m)
 
 enum status metrics_write(struct metrics *m, const char *object, struct error *err)
 {
-    size_t len = strlen(object), done = 0;
-    assert(len > 1 && len <= METRICS_LINE_MAX && object[0] == '{' && strchr(object, '\n') == NULL);
-    if (m->room < len + 1) {
+    size_t len = strlen(object), need = len + LINE_CHECK_BYTES + 1, done = 0;
+    assert(need <= METRICS_LINE_MAX && object[0] == '{' && strchr(object, '\n') == NULL);
+    if (m->room < need) {
         void *p = m->line;
-        TRY(mem_grow(&p, 0, 2 * (len + 1), 1, err));
+        TRY(mem_grow(&p, 0, 2 * need, 1, err));
         m->line = p;
-        m->room = 2 * (len + 1);
+        m->room = 2 * need;
     }
     memcpy(m->line, object, len);
+    len = line_check_add(m->line, len);
     m->line[len] = '\n';
     while (done < len + 1) {
         ssize_t n = write(m->fd, m->line + done, len + 1 - done);

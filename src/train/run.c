@@ -127,8 +127,10 @@ static enum status open_folder(struct run *run, char path[RUN_PATH], struct erro
 static enum status open_log(struct run *run, struct error *err)
 {
     char path[RUN_PATH];
-    const struct train_state *state = &run->trainer.state;
-    struct metrics_position at = {.step = state->step, .evaluation = state->evaluated};
+    struct train_state *state = &run->trainer.state;
+    bool own = run->options->resume != RESUME_FILE; /* else the log is another one */
+    struct metrics_position at = {
+        .step = state->step, .evaluation = state->evaluated, .lines = own ? state->logged : 0};
     if (!run_writes(run))
         return STATUS_OK;
     TRY(run_make_folder(run, err));
@@ -136,9 +138,14 @@ static enum status open_log(struct run *run, struct error *err)
     TRY(run_write_config(run, err)); /* first: it marks the folder as that of a run */
     TRY(run_path(run, path, "log.jsonl", err));
     TRY(metrics_open_append(&run->log, path, &at, err));
-    int64_t unreadable = metrics_found(run->log).unreadable;
-    if (unreadable > 0)
-        run_tell(run, "%s: %lld lines dropped that were damaged", path, (long long)unreadable);
+    struct metrics_found found = metrics_found(run->log);
+    if (found.unreadable > 0)
+        run_tell(run, "%s: %lld lines dropped that were damaged", path,
+                 (long long)found.unreadable);
+    if (found.missing > 0)
+        run_tell(run, "%s: %lld of %lld lines that belong to the checkpoint are missing", path,
+                 (long long)found.missing, (long long)at.lines);
+    state->logged = found.kept;
     /* what a process left that was killed between a save and the removal of older ones */
     bool numbered = run->trainer.config.train.keep_last > 0;
     return numbered ? run_remove_old(run, state->step, err) : STATUS_OK;

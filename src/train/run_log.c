@@ -24,6 +24,7 @@ static enum status log_line(struct run *run, struct json_writer *w, struct error
     TRY(json_write_finish(w, &text, err));
     enum status status = metrics_write(run->log, text, err);
     mem_free(text);
+    run->trainer.state.logged += status == STATUS_OK;
     return status;
 }
 

@@ -34,6 +34,9 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
     t->ranks = 1;
     if (json_get(root, "ranks") != NULL)
         TRY(json_get_int(doc, root, "ranks", &t->ranks, err));
+    t->logged = 0;
+    if (json_get(root, "logged") != NULL)
+        TRY(json_get_int(doc, root, "logged", &t->logged, err));
     t->best_nll = INFINITY;
     if (json_kind(json_get(root, "best_nll")) != JSON_NULL)
         TRY(json_get_real(doc, root, "best_nll", &t->best_nll, err));

@@ -22,6 +22,7 @@ struct train_state {
     int64_t best_step;
     int64_t evaluated; /* step of the last evaluation; less than one that was due and broken off */
     int64_t ranks;     /* processes of the last step */
+    int64_t logged;    /* lines of the log; 0: not known */
     double seconds;    /* spent in training so far */
 };
 

@@ -107,6 +107,7 @@ static enum status state_text(const struct snapshot_source *s, char **out, struc
     json_write_int(&w, "best_step", t->best_step);
     json_write_int(&w, "evaluated", t->evaluated);
     json_write_int(&w, "ranks", t->ranks);
+    json_write_int(&w, "logged", t->logged);
     json_write_real(&w, "seconds", t->seconds);
     json_write_string(&w, "rng", "philox4x32-10");
     json_write_int(&w, "seed", s->config->train.seed);

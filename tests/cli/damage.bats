@@ -61,9 +61,19 @@ setup() {
     [ "$status" -eq 0 ]
 }
 
-@test "log: damaged lines are dropped, all others stay" {
+@test "log: every damaged line is dropped, every missing one noticed" {
     cp run/log.jsonl log.jsonl
     run "$DAMAGE" log log.jsonl
     echo "$output"
     [ "$status" -eq 0 ]
+    [[ "$output" == *"200 bit flips: "*" 0 another valid one"*"200 truncations: "*" 0 another valid one"* ]]
+}
+
+@test "log: a run that goes on says which lines are missing" {
+    cp -r run short
+    sed -i '2,3d' short/log.jsonl
+    "$DEQ" train --config tiny.json --out short 2> said
+    grep -q "log.jsonl: 2 of 12 lines that belong to the checkpoint are missing" said
+    "$DEQ" train --config tiny.json --out run 2> said
+    ! grep -q "missing" said
 }

@@ -1,12 +1,36 @@
-/* The log of a run that is continued: what is left of any bytes are whole lines, which a second
- * opening leaves as they are. */
+/* The log of a run that is continued: what is left of any bytes are whole lines with right checks,
+ * which a second opening leaves as they are. */
 #include "fuzz.h"
 
+#include "io/line_check.h"
 #include "io/metrics.h"
 
 #include <fcntl.h>
 
 static const struct metrics_position at = {.step = 5, .evaluation = 4};
+
+/* The checks of lines, which no fuzzer could guess, half of the time. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    enum { LONGEST = 1000 };
+    char line[LONGEST + LINE_CHECK_BYTES];
+    size = LLVMFuzzerMutate(data, size, max);
+    if (seed % 2 == 0)
+        return size;
+    for (size_t begin = 0, end; begin < size; begin = end + 1) {
+        for (end = begin; end < size && data[end] != '\n';)
+            end++;
+        size_t len = end - begin;
+        if (len <= LINE_CHECK_BYTES + 2 || len > LONGEST ||
+            line_check((char *)data + begin, len) != LINE_CHECK_WRONG)
+            continue;
+        memcpy(line, data + begin, len);
+        line[len - LINE_CHECK_BYTES - 1] = '}';
+        if (line_check_add(line, len - LINE_CHECK_BYTES) == len)
+            memcpy(data + begin, line, len);
+    }
+    return size;
+}
 
 static void put(const char *path, const uint8_t *data, size_t size)
 {
@@ -39,7 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct metrics_found found = metrics_found(m);
     metrics_close(m);
     size_t n = get(path, once, sizeof once);
-    FUZZ_ASSERT(n <= size + 1);
+    FUZZ_ASSERT(n <= size + 1 + LINE_CHECK_BYTES * (size_t)found.kept);
     FUZZ_ASSERT(n == 0 || once[n - 1] == '\n');
     int64_t lines = 0;
     for (size_t i = 0; i < n; i++)
@@ -51,7 +75,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_ASSERT(found.kept == lines && found.later == 0 && found.unreadable == 0);
     FUZZ_ASSERT(metrics_write(m, "{\"step\":6}", &err) == STATUS_OK);
     metrics_close(m);
-    FUZZ_ASSERT(get(path, twice, sizeof twice) == n + 11 && memcmp(once, twice, n) == 0);
+    FUZZ_ASSERT(get(path, twice, sizeof twice) == n + 11 + LINE_CHECK_BYTES &&
+                memcmp(once, twice, n) == 0);
     unlink(path);
     return 0;
 }

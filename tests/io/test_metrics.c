@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "io/line_check.h"
 #include "io/metrics.h"
 #include "scratch.h"
 
@@ -39,6 +40,24 @@ static void put_text(const char *path, const char *text)
     fclose(f);
 }
 
+/* Takes the checks, which must be right, out of the lines of a log. */
+static void strip_checks(char *text)
+{
+    char *to = text;
+    for (char *line = text; *line != '\0';) {
+        size_t len = strcspn(line, "\n");
+        char *next = line + len + (line[len] != '\0');
+        assert_int_equal(line_check(line, len), LINE_CHECK_RIGHT);
+        memmove(to, line, len - LINE_CHECK_BYTES - 1);
+        to += len - LINE_CHECK_BYTES - 1;
+        *to++ = '}';
+        if (next != line + len)
+            *to++ = '\n';
+        line = next;
+    }
+    *to = '\0';
+}
+
 static void assert_text(const char *path, const char *want)
 {
     char got[4096] = {0};
@@ -47,6 +66,7 @@ static void assert_text(const char *path, const char *want)
     size_t n = fread(got, 1, sizeof got - 1, f);
     fclose(f);
     assert_int_equal(strlen(got), n);
+    strip_checks(got);
     assert_string_equal(got, want);
 }
 
@@ -114,6 +134,62 @@ static void test_torn_and_foreign_lines(void **state)
     check("{\"step\": 1} {\"step\": 2}\n", 2, "", 0, 0, 1);
 }
 
+/* Any changed bit in any line of a log of two takes that line out, and no other. */
+static void test_a_changed_bit_is_noticed(void **state)
+{
+    (void)state;
+    struct metrics *m = NULL;
+    char text[256] = {0};
+    OK(metrics_open_append(&m, "log", &AT(0), &err));
+    OK(metrics_write(m, "{\"step\":1,\"loss\":2.5}", &err));
+    OK(metrics_write(m, "{\"step\":2,\"loss\":3.5}", &err));
+    metrics_close(m);
+    FILE *f = fopen("log", "rb");
+    assert_non_null(f);
+    size_t size = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    size_t first = strcspn(text, "\n");
+    for (size_t bit = 0; bit < 8 * size; bit++) {
+        char byte = text[bit / 8];
+        if (byte == '\n' && bit / 8 == size - 1)
+            continue; /* the last line's end is no part of it */
+        text[bit / 8] = (char)(byte ^ 1 << bit % 8);
+        f = fopen("log", "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(text, 1, size, f), size);
+        fclose(f);
+        OK(metrics_open_append(&m, "log", &AT(2), &err));
+        struct metrics_found found = metrics_found(m);
+        metrics_close(m);
+        assert_true(found.unreadable >= 1);
+        assert_int_equal(found.kept, byte == '\n' ? 0 : 1); /* two lines in one: both are lost */
+        const char *left =
+            bit / 8 < first ? "{\"step\":2,\"loss\":3.5}\n" : "{\"step\":1,\"loss\":2.5}\n";
+        assert_text("log", byte == '\n' ? "" : left);
+        text[bit / 8] = byte;
+    }
+}
+
+static void test_lines_without_a_check_in_a_checked_log(void **state)
+{
+    (void)state;
+    struct metrics *m = NULL;
+    OK(metrics_open_append(&m, "log", &AT(0), &err));
+    OK(metrics_write(m, "{\"step\":1}", &err));
+    metrics_close(m);
+    FILE *f = fopen("log", "ab");
+    assert_non_null(f);
+    fputs("{\"step\":2}\n", f);
+    fclose(f);
+    OK(metrics_open_append(&m, "log", &AT(2), &err));
+    assert_int_equal(metrics_found(m).unreadable, 1);
+    metrics_close(m);
+    assert_text("log", "{\"step\":1}\n");
+    /* what an older program cannot have written */
+    check("{\"step\":1,\"check\":\"x\"}\n{}\n" LINE(2) "{\"a\":1} \n", 2, LINE(2) "{\"a\":1}\n", 2,
+          0, 2);
+}
+
 static void test_zero_bytes_of_a_crash(void **state)
 {
     (void)state;
@@ -153,9 +229,11 @@ static void test_unchanged_log_is_not_rewritten(void **state)
 {
     (void)state;
     struct stat before, after;
-    put_text("log", LINE(1));
-    assert_int_equal(stat("log", &before), 0);
     struct metrics *m = NULL;
+    put_text("log", LINE(1));
+    OK(metrics_open_append(&m, "log", &AT(1), &err)); /* adds the check */
+    metrics_close(m);
+    assert_int_equal(stat("log", &before), 0);
     OK(metrics_open_append(&m, "log", &AT(1), &err));
     metrics_close(m);
     assert_int_equal(stat("log", &after), 0);
@@ -181,7 +259,7 @@ static void test_full_disk_leaves_whole_lines(void **state)
     struct rlimit old, low;
     struct metrics *m = NULL;
     memset(line, ' ', sizeof line - 1);
-    line[0] = '{';
+    memcpy(line, "{\"a\":1", 6);
     line[sizeof line - 2] = '}';
     put_text("log", LINE(1));
     OK(metrics_open_append(&m, "log", &AT(1), &err));
@@ -207,6 +285,8 @@ int main(void)
         CASE(test_append),
         CASE(test_resume_drops_later_steps),
         CASE(test_torn_and_foreign_lines),
+        CASE(test_a_changed_bit_is_noticed),
+        CASE(test_lines_without_a_check_in_a_checked_log),
         CASE(test_zero_bytes_of_a_crash),
         CASE(test_endless_line),
         CASE(test_unchanged_log_is_not_rewritten),

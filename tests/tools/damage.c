@@ -1,11 +1,17 @@
 /* damage KIND FILE [-n COUNT] [-s SEED]: COUNT bit flips and COUNT truncations of a file, at random
  * places, and what its reader says to each. The file is restored at the end.
  *
- *   checkpoint, shard, vocab (beside shards): all must be refused, but a vocabulary without its
- * last newline, which is the same one safetensors: a cut one must be refused; the format has no
- * checksum, so a flipped number or a letter of a name is another valid file (deq verify then
- * compares numbers) config: a flip may make another valid text; a cut one is refused or means the
- * same log: a damaged line is dropped and counted; a digit may become another one
+ *   checkpoint, shard
+ *            all must be refused
+ *   vocab    (beside shards) too, but one without its last newline, which is the same one
+ *   log      a damaged line must be dropped and counted, a missing one noticed; but for the last
+ *            newline
+ *   safetensors
+ *            a cut one must be refused. The format has no checksum: a flipped number, or a letter
+ * of a name, is another valid file. This program writes none but in tests, and deq verify compares
+ * every number of one that it reads with what it computes config   a cut one must be refused or
+ * mean the same; a flip may make another valid text: it is for people to write, and a checkpoint
+ * holds its own under a checksum
  *
  * A refusal is STATUS_DATA or STATUS_CONFIG with a message that names the file. Prints one line;
  * exit 1 if something else happened. Default: 200, seed 1. */
@@ -102,12 +108,14 @@ static enum verdict judge_config(const struct damage *d, struct error *err)
 static enum verdict judge_log(const struct damage *d, struct error *err)
 {
     struct metrics *m = NULL;
-    const struct metrics_position end = {INT64_MAX, INT64_MAX};
+    const struct metrics_position end = {INT64_MAX, INT64_MAX, d->lines};
     if (metrics_open_append(&m, d->path, &end, err) != STATUS_OK)
         return BROKEN;
     struct metrics_found found = metrics_found(m);
     metrics_close(m);
-    return found.unreadable > 0 ? REFUSED : found.kept == d->lines ? OTHER : SAME;
+    return found.unreadable > 0 || found.missing > 0 ? REFUSED
+           : found.kept == d->lines                  ? SAME
+                                                     : OTHER;
 }
 
 static enum verdict judge(const struct damage *d, bool only_newline, struct error *err)
@@ -154,7 +162,7 @@ static bool allowed(const struct damage *d, enum verdict v, bool cut, size_t at)
         return true;
     if (strcmp(d->kind, "safetensors") == 0)
         return !cut && (at >= protected_bytes(d) || (d->data[at] != '"' && at >= sizeof(uint64_t)));
-    return plain && (!cut || strcmp(d->kind, "log") == 0);
+    return strcmp(d->kind, "config") == 0 && !cut;
 }
 
 static int try_all(struct damage *d, int64_t count, bool cut)
