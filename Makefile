@@ -174,7 +174,7 @@ $(FUZZ): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libd
 # The program itself as a function of another one, which makes calls of the C library fail.
 $(BUILD)/obj/deq_main.o: $(BUILD)/obj/cmd/main.o
 	$(Q)objcopy --redefine-sym main=deq_main $< $@
-$(TORTURE): $(TORTURE_SRC) tests/torture/faults.h $(BUILD)/obj/deq_main.o $(CMD_OBJ) \
+$(TORTURE): $(TORTURE_SRC) $(wildcard tests/torture/*.h) $(BUILD)/obj/deq_main.o $(CMD_OBJ) \
     $(BUILD)/obj/cuda/no_cuda.o $(BUILD)/libdeq.a $(BUILD)/flags
 	$(call say,TORTURE,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(TORTURE_SRC) \

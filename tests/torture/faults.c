@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -63,6 +64,13 @@ static bool due(enum fault kind, bool on)
     static result (*real)(__VA_ARGS__); \
     if (real == NULL)                   \
         *(void **)&real = dlsym(RTLD_NEXT, #name);
+
+/* In front of every call of the program that changes files. */
+static void before_change(void)
+{
+    if (due(FAULT_KILL, false))
+        kill(getpid(), SIGKILL);
+}
 
 /* Whether an address is code of this executable. */
 static bool is_ours(const void *address)
@@ -163,6 +171,8 @@ int open(const char *path, int flags, ...)
     va_start(args, flags);
     mode_t mode = (flags & O_CREAT) != 0 ? va_arg(args, mode_t) : 0;
     va_end(args);
+    if ((flags & O_CREAT) != 0 && is_ours(__builtin_return_address(0)))
+        before_change();
     if (is_ours(__builtin_return_address(0)) && due(FAULT_OPEN, false)) {
         errno = EMFILE;
         return -1;
@@ -193,6 +203,8 @@ DIR *opendir(const char *path)
 int mkdir(const char *path, mode_t mode)
 {
     REAL(int, mkdir, const char *, mode_t)
+    if (is_ours(__builtin_return_address(0)))
+        before_change();
     if (is_ours(__builtin_return_address(0)) && due(FAULT_OPEN, false)) {
         errno = EACCES;
         return -1;
@@ -264,6 +276,7 @@ int __uflow(FILE *file)
 /* The same for a write. */
 static ssize_t write_fault(size_t size)
 {
+    before_change();
     if (due(FAULT_WRITE, false)) {
         errno = EIO;
         return -1;
@@ -300,6 +313,7 @@ int fsync(int fd)
     REAL(int, fsync, int)
     (void)real; /* nothing here outlives a power cut, and the real one is slow */
     (void)fd;
+    before_change();
     if (due(FAULT_SYNC, false)) {
         errno = EIO;
         return -1;
@@ -321,6 +335,7 @@ int close(int fd)
 int rename(const char *from, const char *to)
 {
     REAL(int, rename, const char *, const char *)
+    before_change();
     if (due(FAULT_RENAME, false)) {
         errno = EACCES;
         return -1;
@@ -331,11 +346,27 @@ int rename(const char *from, const char *to)
 int link(const char *from, const char *to)
 {
     REAL(int, link, const char *, const char *)
+    before_change();
     if (due(FAULT_RENAME, false)) {
         errno = EACCES;
         return -1;
     }
     return real(from, to);
+}
+
+int unlink(const char *path)
+{
+    REAL(int, unlink, const char *)
+    before_change();
+    return real(path);
+}
+
+int ftruncate(int fd, off_t size)
+{
+    REAL(int, ftruncate, int, off_t)
+    if (is_ours(__builtin_return_address(0)))
+        before_change();
+    return real(fd, size);
 }
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg)

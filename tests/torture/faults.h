@@ -25,7 +25,8 @@
     X(SYNC, "sync", "forcing to disk, EIO")                                              \
     X(CLOSE, "close", "closing, EIO, as network file systems do")                        \
     X(RENAME, "rename", "a rename or a link, EACCES")                                    \
-    X(THREAD, "thread", "starting a thread, EAGAIN")
+    X(THREAD, "thread", "starting a thread, EAGAIN")                                     \
+    X(KILL, "kill", "the process is killed (-9) before a call that changes files")
 
 enum fault {
 #define X(name, text, what) FAULT_##name,
