@@ -9,6 +9,7 @@ struct weights_args {
     float *alpha, *gram;
     const float *dots;
     int32_t *len, *restarts;
+    const int32_t *reason;
     int64_t m, slot, count;
     double ridge;
     bool relative;
@@ -100,6 +101,8 @@ __global__ void k_anderson_weights(weights_args p)
 {
     DYNAMIC_SHARED(double, system);
     int64_t row = blockIdx.x;
+    if (p.reason != NULL && p.reason[row] != SOLVE_ACTIVE)
+        return;
     int lane = (int)threadIdx.x;
     double *w = system + p.m * (p.m + 1);
     float *gram = p.gram + row * p.m * p.m;
@@ -129,9 +132,17 @@ void cuda_anderson_weights(struct backend *be, const struct anderson_weights *p)
     int64_t rows = p->alpha.dim[0], m = p->alpha.dim[1];
     if (rows == 0)
         return;
-    weights_args a = {
-        f32(&p->alpha), f32(&p->gram), f32(&p->dots), i32(&p->len), i32(&p->restarts), m,
-        p->slot,        p->count,      p->ridge,      p->relative};
+    weights_args a = {f32(&p->alpha),
+                      f32(&p->gram),
+                      f32(&p->dots),
+                      i32(&p->len),
+                      i32(&p->restarts),
+                      i32(&p->reason),
+                      m,
+                      p->slot,
+                      p->count,
+                      p->ridge,
+                      p->relative};
     size_t bytes = (size_t)(m * (m + 1) + m) * sizeof(double); /* 64 slots: 33,792 */
     LAUNCH(k_anderson_weights, (unsigned)rows, SYSTEM_THREADS, bytes, cuda_of(be)->stream, a);
     cuda_launched(be, OP_anderson_weights);

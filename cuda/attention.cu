@@ -114,12 +114,38 @@ static __host__ __device__ __forceinline__ int key_room(int stride)
     return KEYS * stride > QUERIES * WEIGHTS ? KEYS * stride : QUERIES * WEIGHTS;
 }
 
+/* The queries that are wanted: rising numbers b*L + i; NULL: all. */
+struct att_list {
+    const int32_t *rows;
+    int64_t count;
+};
+
+/* Whether one of a tile's queries is in the list. */
+__device__ __forceinline__ bool is_wanted(const att &p, const att_place &at, const att_list &list)
+{
+    int64_t from = at.b * p.length + at.first, low = 0, high = list.count;
+    if (list.rows == NULL)
+        return true;
+    while (low < high) { /* the first number that is not below `from` */
+        int64_t middle = (low + high) / 2;
+        if (list.rows[middle] < from)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < list.count &&
+           list.rows[low] < from + at_most(p.length - at.first, (int64_t)QUERIES);
+}
+
 /* A block for QUERIES queries of a head. */
 template <int COLS>
-__global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS) k_attention(att p, int64_t tiles)
+__global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
+    k_attention(att p, int64_t tiles, att_list list)
 {
     DYNAMIC_SHARED(float, shared);
     att_place at = place_of(p, tiles, QUERIES);
+    if (!is_wanted(p, at, list))
+        return;
     float *qw = shared, *qr = qw + QUERIES * p.stride, *key = qr + QUERIES * p.stride;
     float *rel = key + key_room(p.stride);
     int64_t rows = at_most(p.length - at.first, QUERIES);
@@ -173,6 +199,7 @@ void cuda_attention(struct backend *be, const struct attention *f)
     cuda->attention_ready = true;
     size_t floats =
         (size_t)(2 * QUERIES + DIAGONALS) * (size_t)p.stride + (size_t)key_room(p.stride);
-    ATT_LAUNCH(k_attention, p, blocks, floats * sizeof(float), cuda->stream, p, tiles);
+    att_list list = {i32(&f->rows), f->rows.dim[0]};
+    ATT_LAUNCH(k_attention, p, blocks, floats * sizeof(float), cuda->stream, p, tiles, list);
     cuda_launched(be, OP_attention);
 }

@@ -158,6 +158,8 @@ void cuda_gather_rows(struct backend *be, const struct tensor *out, const struct
                       const struct tensor *idx, double scale);
 void cuda_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
                            const struct tensor *idx, double scale);
+void cuda_scatter_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
+                       const struct tensor *idx);
 void cuda_softmax_xent(struct backend *be, const struct softmax_xent *p);
 void cuda_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias);
 void cuda_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
@@ -172,9 +174,9 @@ void cuda_weight_norm_vjp(struct backend *be, const struct tensor *dv, const str
                           const struct tensor *inv);
 void cuda_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
                          const struct tensor *z, const struct tensor *norms,
-                         const struct tensor *total);
+                         const struct tensor *total, const struct tensor *reason);
 void cuda_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                   const struct tensor *hist, int64_t count);
+                   const struct tensor *hist, int64_t count, const struct tensor *reason);
 void cuda_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
                     bool reverse);
 void cuda_solve_judge(struct backend *be, const struct solve_judge *p);

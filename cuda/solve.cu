@@ -3,11 +3,22 @@
 #include "cuda_impl.h"
 #include "kernel.h"
 
+/* The reasons of rows, NULL if all are active. */
+static const int32_t *reasons_of(const struct tensor *reason)
+{
+    return reason == NULL ? NULL : i32(reason);
+}
+
 template <int V>
 __global__ void k_solve_residual(float *g, const float *f, const float *z, float *norms,
-                                 int64_t width)
+                                 const int32_t *reason, int64_t width)
 {
     int64_t row = blockIdx.x;
+    if (reason != NULL && reason[row] != SOLVE_ACTIVE) {
+        if (threadIdx.x == 0)
+            norms[2 * row] = norms[2 * row + 1] = 0;
+        return;
+    }
     float g2 = 0, f2 = 0;
     for (int64_t d = threadIdx.x * V; d < width; d += blockDim.x * V) {
         int64_t at = row * width + d;
@@ -46,17 +57,17 @@ __global__ void k_total(double *total, const float *norms, int64_t rows)
 
 void cuda_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
                          const struct tensor *z, const struct tensor *norms,
-                         const struct tensor *total)
+                         const struct tensor *total, const struct tensor *reason)
 {
     int64_t rows = f->dim[0], width = f->dim[1];
     int vec = VEC_OF(width, g->data, f->data, z->data), threads = row_threads(width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
     if (rows > 0 && vec == 4)
         LAUNCH(k_solve_residual<4>, (unsigned)rows, threads, 0, stream, f32(g), f32(f), f32(z),
-               f32(norms), width);
+               f32(norms), reasons_of(reason), width);
     else if (rows > 0)
         LAUNCH(k_solve_residual<1>, (unsigned)rows, threads, 0, stream, f32(g), f32(f), f32(z),
-               f32(norms), width);
+               f32(norms), reasons_of(reason), width);
     LAUNCH(k_total, 1, MAX_THREADS, 0, stream, static_cast<double *>(total->data), f32(norms),
            rows);
     cuda_launched(be, OP_solve_residual);
@@ -67,6 +78,7 @@ enum { SLOTS = 64, SLOTS_AT_ONCE = 8 };
 struct dots_args {
     float *dots;
     const float *x, *hist;
+    const int32_t *reason;
     int64_t rows, width, count, slots;
 };
 
@@ -100,6 +112,11 @@ template <int V> __global__ void k_row_dots(dots_args p)
     int64_t row = blockIdx.x, slot_step = p.rows * p.width;
     const float *x = p.x + row * p.width, *hist = p.hist + row * p.width;
     int warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+    if (p.reason != NULL && p.reason[row] != SOLVE_ACTIVE) {
+        for (int64_t j = threadIdx.x; j < p.count; j += blockDim.x)
+            p.dots[row * p.slots + j] = 0;
+        return;
+    }
     for (int64_t j = 0; j < p.count; j += SLOTS_AT_ONCE) {
         float sum[SLOTS_AT_ONCE] = {0};
         for (int64_t d = threadIdx.x * V; d < p.width; d += blockDim.x * V) {
@@ -135,13 +152,14 @@ template <int V> __global__ void k_row_dots(dots_args p)
 }
 
 void cuda_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                   const struct tensor *hist, int64_t count)
+                   const struct tensor *hist, int64_t count, const struct tensor *reason)
 {
     int64_t rows = x->dim[0], width = x->dim[1];
     if (rows * count == 0)
         return;
     assert(count <= SLOTS);
-    dots_args a = {f32(dots), f32(x), f32(hist), rows, width, count, hist->dim[0]};
+    dots_args a = {f32(dots), f32(x), f32(hist), reasons_of(reason),
+                   rows,      width,  count,     hist->dim[0]};
     int vec = VEC_OF(width, a.x, a.hist), threads = row_threads(width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
     if (vec == 4)

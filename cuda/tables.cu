@@ -1,4 +1,4 @@
-/* Embedding tables: rows picked and added by index. */
+/* Tables: rows picked, added and written by index. */
 #include "cuda_impl.h"
 #include "kernel.h"
 
@@ -32,6 +32,32 @@ void cuda_gather_rows(struct backend *be, const struct tensor *out, const struct
         LAUNCH(k_gather_rows<1>, l.grid, l.threads, 0, stream, f32(out), f32(table), i32(idx),
                (float)scale, width);
     cuda_launched(be, OP_gather_rows);
+}
+
+template <int V>
+__global__ void k_scatter_rows(float *table, const float *x, const int32_t *idx, int64_t width)
+{
+    int64_t row = blockIdx.x, d = tile_column<V>();
+    if (d < width)
+        store_pack<V>(table + idx[row] * width + d, load_pack<V>(x + row * width + d));
+}
+
+void cuda_scatter_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
+                       const struct tensor *idx)
+{
+    int64_t rows = x->dim[0], width = table->dim[1];
+    if (rows * width == 0)
+        return;
+    int vec = VEC_OF(width, x->data, table->data);
+    struct row_launch l = launch_tiles(rows, width, vec);
+    cudaStream_t stream = cuda_of(be)->stream;
+    if (vec == 4)
+        LAUNCH(k_scatter_rows<4>, l.grid, l.threads, 0, stream, f32(table), f32(x), i32(idx),
+               width);
+    else
+        LAUNCH(k_scatter_rows<1>, l.grid, l.threads, 0, stream, f32(table), f32(x), i32(idx),
+               width);
+    cuda_launched(be, OP_scatter_rows);
 }
 
 /* Equal indices must be added in their order, without sorting and without atomics: a warp stands at

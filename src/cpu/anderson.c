@@ -99,5 +99,6 @@ void cpu_anderson_weights(struct backend *be, const struct anderson_weights *p)
     assert(p->alpha.dim[1] <= MAX_SLOTS);
 #pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * 128))
     for (int64_t n = 0; n < rows; n++)
-        row_weights(p, n);
+        if (p->reason.data == NULL || cpu_i32(&p->reason)[n] == SOLVE_ACTIVE)
+            row_weights(p, n);
 }

@@ -38,13 +38,35 @@ size_t head_work_layout(struct head_work *w, const struct head_shape *s, float *
     return at;
 }
 
+/* What follows from the positions. */
+static void measure_block(const struct head_shape *s, struct query_block *q)
+{
+    int64_t last = q->row[q->count - 1];
+    q->first = q->row[0];
+    q->reach = s->mem + last + 1;
+    q->reach_up = tile_round(q->reach);
+    q->column = (s->len - 1 - last) / VEC * VEC;
+}
+
 struct query_block query_block_of(const struct head_shape *s, int64_t first)
 {
-    struct query_block q = {.first = first};
+    struct query_block q;
     q.count = s->len - first < QUERY_BLOCK ? s->len - first : QUERY_BLOCK;
-    q.reach = s->mem + first + q.count;
-    q.reach_up = tile_round(q.reach);
-    q.column = (s->len - first - q.count) / VEC * VEC;
+    for (int64_t i = 0; i < q.count; i++)
+        q.row[i] = first + i;
+    measure_block(s, &q);
+    return q;
+}
+
+/* Of listed queries of sequence b, which begins at row b * L: the first of `left` ones. */
+static struct query_block listed_block(const struct head_shape *s, const int32_t *rows,
+                                       int64_t left, int64_t b)
+{
+    struct query_block q;
+    q.count = left < QUERY_BLOCK ? left : QUERY_BLOCK;
+    for (int64_t i = 0; i < q.count; i++)
+        q.row[i] = rows[i] - b * s->len;
+    measure_block(s, &q);
     return q;
 }
 
@@ -128,7 +150,7 @@ static void pack_queries(const struct attention *p, const struct head_shape *s,
 {
     const float *r_w = cpu_f32(&p->r_w) + n * s->head, *r_r = cpu_f32(&p->r_r) + n * s->head;
     for (int64_t i = 0; i < q->count; i++) {
-        const float *query = head_row(p, s, b, n, 0, s->mem + q->first + i);
+        const float *query = head_row(p, s, b, n, 0, s->mem + q->row[i]);
         float *to_w = w->query_w + i * s->head_up, *to_r = w->query_r + i * s->head_up;
         for (int64_t e = 0; e < s->head_up; e++) {
             to_w[e] = e < s->head ? query[e] + r_w[e] : 0;
@@ -147,7 +169,7 @@ void head_scores(const struct attention *p, const struct head_shape *s, const st
     tile_product(q->count, ld - q->column, s->head, w->query_r, s->head_up, 1, w->rel_t + q->column,
                  ld, w->shift + q->column, lds, false);
     for (int64_t i = 0; i < q->count; i++) {
-        int64_t row = q->first + i, end = s->mem + row + 1;
+        int64_t row = q->row[i], end = s->mem + row + 1;
         float *score = w->score + i * ld;
         const float *shift = w->shift + i * lds + s->len - 1 - row;
         for (int64_t j = 0; j < q->reach_up; j += VEC)
@@ -185,26 +207,58 @@ static void apply_mask(const struct attention *p, const struct head_shape *s, fl
         score[j] *= mask[j] != 0 ? keep : 0.0f;
 }
 
+static void attend_block(const struct attention *p, const struct head_shape *s,
+                         const struct head_work *w, const struct query_block *q, int64_t b,
+                         int64_t n)
+{
+    head_scores(p, s, w, q, b, n);
+    for (int64_t i = 0; i < q->count; i++) {
+        int64_t row = (b * s->heads + n) * s->len + q->row[i];
+        float lse = softmax_row(w->score + i * s->keys_up, q->reach_up);
+        if (p->lse.data != NULL)
+            cpu_f32(&p->lse)[row] = lse;
+        if (p->mask.data != NULL)
+            apply_mask(p, s, w->score + i * s->keys_up, row, q->reach);
+    }
+    tile_product(q->count, s->head_up, q->reach, w->score, s->keys_up, 1, w->value, s->head_up,
+                 w->out, s->head_up, false);
+    for (int64_t i = 0; i < q->count; i++)
+        memcpy(cpu_f32(&p->out) + (b * s->len + q->row[i]) * s->width + n * s->head,
+               w->out + i * s->head_up, (size_t)s->head * sizeof(float));
+}
+
+/* The listed queries of sequence b: *rows points at the first; returns how many. */
+static int64_t listed_of(const struct attention *p, const struct head_shape *s, int64_t b,
+                         const int32_t **rows)
+{
+    const int32_t *all = cpu_i32(&p->rows);
+    int64_t count = p->rows.dim[0], from = 0, to;
+    while (from < count && all[from] < b * s->len)
+        from++;
+    for (to = from; to < count && all[to] < (b + 1) * s->len; to++)
+        ;
+    *rows = all + from;
+    return to - from;
+}
+
 static void attend(const struct attention *p, const struct head_shape *s, const struct head_work *w,
                    int64_t b, int64_t n)
 {
-    head_pack(p, s, w, b, n);
-    for (int64_t first = 0; first < s->len; first += QUERY_BLOCK) {
-        struct query_block q = query_block_of(s, first);
-        head_scores(p, s, w, &q, b, n);
-        for (int64_t i = 0; i < q.count; i++) {
-            int64_t row = (b * s->heads + n) * s->len + first + i;
-            float lse = softmax_row(w->score + i * s->keys_up, q.reach_up);
-            if (p->lse.data != NULL)
-                cpu_f32(&p->lse)[row] = lse;
-            if (p->mask.data != NULL)
-                apply_mask(p, s, w->score + i * s->keys_up, row, q.reach);
+    const int32_t *rows;
+    if (p->rows.data == NULL) {
+        head_pack(p, s, w, b, n);
+        for (int64_t first = 0; first < s->len; first += QUERY_BLOCK) {
+            struct query_block q = query_block_of(s, first);
+            attend_block(p, s, w, &q, b, n);
         }
-        tile_product(q.count, s->head_up, q.reach, w->score, s->keys_up, 1, w->value, s->head_up,
-                     w->out, s->head_up, false);
-        for (int64_t i = 0; i < q.count; i++)
-            memcpy(cpu_f32(&p->out) + (b * s->len + first + i) * s->width + n * s->head,
-                   w->out + i * s->head_up, (size_t)s->head * sizeof(float));
+        return;
+    }
+    int64_t count = listed_of(p, s, b, &rows);
+    if (count > 0)
+        head_pack(p, s, w, b, n);
+    for (int64_t done = 0; done < count; done += QUERY_BLOCK) {
+        struct query_block q = listed_block(s, rows + done, count - done, b);
+        attend_block(p, s, w, &q, b, n);
     }
 }
 

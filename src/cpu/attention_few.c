@@ -143,15 +143,18 @@ void attention_few(struct backend *be, const struct attention *p, const struct h
 {
     struct few_query none;
     size_t need = few_layout(&none, s, NULL);
-    int64_t tasks = s->batch * s->heads;
-#pragma omp parallel num_threads(be->threads) if (cpu_worth(tasks * s->len * s->keys * s->head))
+    const int32_t *list = cpu_i32(&p->rows);
+    int64_t rows = list != NULL ? p->rows.dim[0] : s->batch * s->len, tasks = rows * s->heads;
+#pragma omp parallel num_threads(be->threads) if (cpu_worth(tasks * s->keys * s->head))
     {
         struct few_query q;
         float *data = cpu_scratch(be, need, false, OP_attention);
         few_layout(&q, s, data);
 #pragma omp for schedule(static)
-        for (int64_t task = 0; task < tasks; task++)
-            for (int64_t row = 0; row < s->len && data != NULL; row++)
-                attend_one(p, s, &q, task / s->heads, task % s->heads, row);
+        for (int64_t task = 0; task < tasks; task++) {
+            int64_t at = task / s->heads, row = list != NULL ? list[at] : at;
+            if (data != NULL)
+                attend_one(p, s, &q, row / s->len, task % s->heads, row % s->len);
+        }
     }
 }

@@ -33,15 +33,18 @@ struct head_work {
     float *out;               /* [QUERY_BLOCK, head_up] */
 };
 
-/* A block of queries: rows [first, first + count), which see keys below `reach`; columns of the
- * positional scores from `column`. reach is rounded up to reach_up, column down to a vector. */
+/* A block of `count` queries at positions row[0] = first < row[1] < ..., which see keys below
+ * `reach`; columns of the positional scores from `column`. reach is rounded up to reach_up, column
+ * down to a vector. */
 struct query_block {
     int64_t first, count, reach, reach_up, column;
+    int64_t row[QUERY_BLOCK];
 };
 
 struct head_shape head_shape_of(const struct attention *p);
 /* Floats of a head_work; with `data`, lays it out there. */
 size_t head_work_layout(struct head_work *w, const struct head_shape *s, float *data);
+/* Of neighbours from `first` on. */
 struct query_block query_block_of(const struct head_shape *s, int64_t first);
 
 /* Head n's numbers of part 0 (q), 1 (k) or 2 (v) of key row j of sequence b. */

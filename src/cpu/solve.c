@@ -4,14 +4,23 @@
 #include <math.h>
 #include <string.h>
 
+static bool has_ended(const struct tensor *reason, int64_t n)
+{
+    return reason != NULL && cpu_i32(reason)[n] != SOLVE_ACTIVE;
+}
+
 void cpu_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
                         const struct tensor *z, const struct tensor *norms,
-                        const struct tensor *total)
+                        const struct tensor *total, const struct tensor *reason)
 {
     int64_t rows = f->dim[0], width = f->dim[1];
     float *out = cpu_f32(norms);
 #pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
     for (int64_t n = 0; n < rows; n++) {
+        if (has_ended(reason, n)) {
+            out[2 * n] = out[2 * n + 1] = 0;
+            continue;
+        }
         const float *fd = cpu_f32(f) + n * width, *zd = cpu_f32(z) + n * width;
         float *gd = cpu_f32(g) + n * width, g2 = 0, f2 = 0;
 #pragma omp simd reduction(+ : g2, f2)
@@ -33,13 +42,17 @@ void cpu_solve_residual(struct backend *be, const struct tensor *g, const struct
 }
 
 void cpu_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                  const struct tensor *hist, int64_t count)
+                  const struct tensor *hist, int64_t count, const struct tensor *reason)
 {
     int64_t rows = x->dim[0], width = x->dim[1], slots = hist->dim[0];
 #pragma omp parallel for schedule(static) \
     num_threads(be->threads) if (cpu_worth(rows * width * count))
     for (int64_t n = 0; n < rows; n++) {
         const float *row = cpu_f32(x) + n * width;
+        if (has_ended(reason, n)) {
+            memset(cpu_f32(dots) + n * slots, 0, (size_t)count * sizeof(float));
+            continue;
+        }
         for (int64_t j = 0; j < count; j++) {
             const float *other = cpu_f32(hist) + (j * rows + n) * width;
             float sum = 0;

@@ -2,6 +2,7 @@
 #include "cpu/cpu_impl.h"
 
 #include <math.h>
+#include <string.h>
 
 void cpu_axpby(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
                double b)
@@ -95,6 +96,16 @@ void cpu_scatter_add_rows(struct backend *be, const struct tensor *table, const 
                 to[e] += s * from[e];
         }
     }
+}
+
+void cpu_scatter_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
+                      const struct tensor *idx)
+{
+    int64_t rows = x->dim[0], width = table->dim[1];
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(cpu_f32(table) + cpu_i32(idx)[i] * width, cpu_f32(x) + i * width,
+               (size_t)width * sizeof(float));
 }
 
 void cpu_weight_norm(struct backend *be, const struct tensor *w, const struct tensor *inv,

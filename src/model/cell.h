@@ -58,6 +58,11 @@ struct cell_ops {
     void (*begin)(struct cell *c, const struct tensor *e, const struct masks *masks);
     /* f <- f(z), both [B,L,W]; keeps in tape `tape` what a vjp needs. f must not be z. */
     void (*eval)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f);
+    /* eval in some rows, after an eval with the same tape at a z that differs in these at most:
+     * rows I32 [2,n] holds their rising numbers b*L + t, then their b. Other rows of f stay as they
+     * are; the tape then serves no vjp. Called only if selects_rows. */
+    void (*eval_rows)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+                      const struct tensor *rows);
     /* dz <- J^T df for the evaluation in `tape`, with its z and f unchanged since. `full`: also
      * accumulates the gradients of parameters and injection. */
     void (*vjp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
@@ -99,6 +104,7 @@ struct cell {
     struct backend *be;         /* borrows */
     struct cell_ends ends;
     int64_t width;       /* W: numbers of state per position */
+    bool selects_rows;   /* eval_rows costs what its rows cost */
     bool tape_remembers; /* remember needs a tape evaluated at the state it is given */
 };
 

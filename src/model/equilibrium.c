@@ -81,6 +81,7 @@ static enum status create_solvers(struct equilibrium *eq, const struct config *c
     struct cell *cell = eq->cell;
     struct solver_config forward = equilibrium_solver_config(&config->solver.forward, false);
     TRY(solver_create(&eq->forward, cell->be, &forward, batch, length, cell->width, NULL, err));
+    solver_select_rows(eq->forward, cell->selects_rows);
     if (!train || eq->method != GRADIENT_IMPLICIT)
         return STATUS_OK;
     struct solver_config backward = equilibrium_solver_config(&config->solver.backward, true);
@@ -123,7 +124,7 @@ out:
 }
 
 static enum status apply_cell(void *ctx, const struct tensor *z, const struct tensor *f,
-                              struct error *err)
+                              const struct tensor *rows, struct error *err)
 {
     struct equilibrium *eq = ctx;
     const struct config_list *at = eq->keep_at;
@@ -133,7 +134,10 @@ static enum status apply_cell(void *ctx, const struct tensor *z, const struct te
         op_copy(eq->cell->be, &to, z);
     }
     eq->calls++;
-    eq->cell->ops->eval(eq->cell, 0, z, f);
+    if (rows != NULL)
+        eq->cell->ops->eval_rows(eq->cell, 0, z, f, rows);
+    else
+        eq->cell->ops->eval(eq->cell, 0, z, f);
     return backend_check(eq->cell->be, err);
 }
 
@@ -207,9 +211,10 @@ enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
 
 /* y -> y J + dH, at the z* and f of tape 0. */
 static enum status apply_adjoint(void *ctx, const struct tensor *y, const struct tensor *f,
-                                 struct error *err)
+                                 const struct tensor *rows, struct error *err)
 {
     struct equilibrium *eq = ctx;
+    assert(rows == NULL);
     eq->cell->ops->vjp(eq->cell, 0, &eq->z, &eq->h, y, f, false);
     op_axpby(eq->cell->be, f, 1.0, &eq->dh, 1.0);
     return backend_check(eq->cell->be, err);
@@ -264,6 +269,7 @@ static void report_applications(struct solve_report *r, int64_t count)
     *r = (struct solve_report){.evals = count,
                                .evals_mean = (double)count,
                                .evals_max = count,
+                               .paid_mean = (double)count,
                                .rel_mean = NAN,
                                .rel_max = NAN};
 }

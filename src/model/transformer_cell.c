@@ -220,6 +220,15 @@ static void eval(struct cell *base, int tape, const struct tensor *z, const stru
     }
 }
 
+static void eval_rows(struct cell *base, int tape, const struct tensor *z, const struct tensor *f,
+                      const struct tensor *rows)
+{
+    struct transformer_cell *c = self(base);
+    assert(c->blocks == 1);
+    block_eval_rows(base->be, &c->shape, &c->block[0].w, &c->block[0].input,
+                    transformer_cell_tape(c, 0, tape), &c->scratch, z, f, rows);
+}
+
 static void vjp(struct cell *base, int tape, const struct tensor *z, const struct tensor *f,
                 const struct tensor *df, const struct tensor *dz, bool full)
 {
@@ -294,6 +303,7 @@ const struct cell_ops transformer_cell_ops = {
     .refresh = refresh,
     .begin = begin,
     .eval = eval,
+    .eval_rows = eval_rows,
     .vjp = vjp,
     .jvp = transformer_cell_jvp,
     .vjp_tangent = transformer_cell_vjp_tangent,

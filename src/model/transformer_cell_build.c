@@ -265,7 +265,7 @@ static enum status plan_kept(struct transformer_cell *c, struct error *err)
     int64_t numbers = p->batch * p->mem_len * 3 * c->shape.d_model;
     if (p->batch == 1 || p->mem_len == 0)
         return STATUS_OK;
-    c->kept_borrowed = p->vjp && tensor_count(&c->scratch.dqkv) >= numbers;
+    c->kept_borrowed = c->scratch.dqkv.data != NULL && tensor_count(&c->scratch.dqkv) >= numbers;
     if (c->kept_borrowed) {
         c->kept = c->scratch.dqkv;
         return STATUS_OK;
@@ -313,6 +313,10 @@ static enum status create(struct cell **out, const struct params *params,
                             .be = params->be,
                             .ends = ends(model),
                             .width = model->d_model,
+                            /* keys of a stacked block move while its own input stands still;
+                             * a narrow hidden layer takes few masks (op_hidden_room) */
+                            .selects_rows = model->blocks == 1 && model->layers == 0 &&
+                                            op_narrow(params->be) == params->be->ops->real,
                             .tape_remembers = model->blocks > 1};
     c->plan = *plan;
     assert(plan->vjp || !plan->train);
@@ -325,7 +329,7 @@ static enum status create(struct cell **out, const struct params *params,
     TRY_OUT(mem_alloc((void **)&c->block, (size_t)c->blocks, sizeof *c->block, err));
     TRY_OUT(plan_positions(c, err));
     TRY_OUT(block_scratch_create(&c->scratch, params->be, &c->shape, plan->batch, plan->length,
-                                 plan->vjp, c->dropout > 0, err));
+                                 plan->vjp, c->dropout > 0, c->base.selects_rows, err));
     TRY_OUT(plan_kept(c, err));
     TRY_OUT(plan_tapes(c, err));
     if (plan->vjp && model->blocks > 1)

@@ -1,4 +1,4 @@
-#include "nn/transformer_block.h"
+#include "nn/transformer_block_impl.h"
 
 enum status block_tape_create(struct block_tape *t, struct backend *be,
                               const struct block_shape *shape, int64_t batch, int64_t length,
@@ -44,18 +44,20 @@ void block_tape_free(struct block_tape *t, struct backend *be)
 
 enum status block_scratch_create(struct block_scratch *s, struct backend *be,
                                  const struct block_shape *shape, int64_t batch, int64_t length,
-                                 bool train, bool masked, struct error *err)
+                                 bool train, bool masked, bool rows, struct error *err)
 {
     enum dtype real = be->ops->real;
     int64_t n = batch * length, d = shape->d_model;
     *s = (struct block_scratch){0};
     TRY(op_alloc(be, &s->a, real, 2, n, d, 1, 1, err));
+    if (!train && !rows)
+        return STATUS_OK;
+    TRY(op_alloc(be, &s->c, real, 2, n, d, 1, 1, err));
+    TRY(op_alloc(be, &s->dqkv, real, 2, n, 3 * d, 1, 1, err));
     if (!train)
         return STATUS_OK;
     if (masked)
         TRY(op_alloc(be, &s->b, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &s->c, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &s->dqkv, real, 2, n, 3 * d, 1, 1, err));
     return op_alloc(be, &s->dh, op_narrow(be), 2, n, shape->d_inner, 1, 1, err);
 }
 
@@ -111,30 +113,39 @@ struct hidden_vjp block_hidden_vjp(const struct block_weights *w, const struct b
                                .mask_scale = in->masks.ff1_scale};
 }
 
-void block_eval(struct backend *be, const struct block_shape *shape, const struct block_weights *w,
-                const struct block_input *in, const struct block_tape *t,
-                const struct block_scratch *s, const struct tensor *z, const struct tensor *f)
+void block_project(struct backend *be, const struct block_shape *shape,
+                   const struct block_weights *w, const struct block_tape *t,
+                   const struct tensor *u, const struct tensor *zm, const struct tensor *qkv)
 {
-    int64_t l = z->dim[1], n = z->dim[0] * l;
-    struct tensor zm = tensor_matrix(z), fm = tensor_matrix(f);
-    struct tensor attn = rows_of(&t->attn, n), qkv = rows_of(&t->qkv, n), a = rows_of(&s->a, n);
-    struct tensor y = rows_of(&t->y, n), h = rows_of(&t->h, n), mid = rows_of(&t->mid, n);
-    struct residual_norm common = {.rows_per_mask = l, .eps = shape->norm_eps, .kind = shape->norm};
-
-    struct tensor input = zm;
+    int64_t n = zm->dim[0];
+    struct tensor input = *zm;
     if (shape->pre_norm) {
-        struct residual_norm norm = common;
-        norm.a = zm;
+        struct residual_norm norm = {
+            .rows_per_mask = 1, .eps = shape->norm_eps, .kind = shape->norm};
+        norm.a = *zm;
         norm.gain = w->attn_gain.w;
         norm.y = input = rows_of(&t->norm_in, n);
         norm.xhat = rows_of(&t->xhat_in, n);
         norm.rstd = rows_of(&t->rstd_in, n);
         op_residual_norm(be, &norm);
     }
-    weight_apply_to(be, &w->qkv, &input, &in->u, &qkv);
-    struct attention att = block_attention(shape, w, in, t, z);
-    op_attention(be, &att);
-    weight_apply(be, &w->o, &attn, 0.0, &a);
+    if (u->data == qkv->data)
+        weight_apply(be, &w->qkv, &input, 1.0, qkv);
+    else
+        weight_apply_to(be, &w->qkv, &input, u, qkv);
+}
+
+void block_finish(struct backend *be, const struct block_shape *shape,
+                  const struct block_weights *w, const struct block_input *in, int64_t l,
+                  const struct block_tape *t, const struct block_scratch *s,
+                  const struct tensor *attn, const struct tensor *z, const struct tensor *f)
+{
+    struct tensor zm = *z, fm = *f;
+    int64_t n = zm.dim[0];
+    struct tensor a = rows_of(&s->a, n), y = rows_of(&t->y, n);
+    struct tensor h = rows_of(&t->h, n), mid = rows_of(&t->mid, n);
+    struct residual_norm common = {.rows_per_mask = l, .eps = shape->norm_eps, .kind = shape->norm};
+    weight_apply(be, &w->o, attn, 0.0, &a);
 
     struct residual_norm half = common;
     half.a = a;
@@ -181,6 +192,19 @@ void block_eval(struct backend *be, const struct block_shape *shape, const struc
         out.rstd = rows_of(&t->rstd2, n);
     }
     op_residual_norm(be, &out);
+}
+
+void block_eval(struct backend *be, const struct block_shape *shape, const struct block_weights *w,
+                const struct block_input *in, const struct block_tape *t,
+                const struct block_scratch *s, const struct tensor *z, const struct tensor *f)
+{
+    int64_t l = z->dim[1], n = z->dim[0] * l;
+    struct tensor zm = tensor_matrix(z), fm = tensor_matrix(f);
+    struct tensor attn = rows_of(&t->attn, n), qkv = rows_of(&t->qkv, n);
+    block_project(be, shape, w, t, &in->u, &zm, &qkv);
+    struct attention att = block_attention(shape, w, in, t, z);
+    op_attention(be, &att);
+    block_finish(be, shape, w, in, l, t, s, &attn, &zm, &fm);
 }
 
 /* Gradients of the weights of one linear map y = x w^T + b, b optional. */

@@ -62,10 +62,10 @@ struct block_tape {
 /* Scratch of evaluations and vjps, shared by all blocks. owns. */
 struct block_scratch {
     struct tensor a;    /* [N,D] */
-    struct tensor b;    /* [N,D], only for vjps under masks */
-    struct tensor c;    /* [N,D]; this and below only if a vjp will be asked for */
+    struct tensor b;    /* [N,D], only under masks */
+    struct tensor c;    /* [N,D], for vjps and some rows, as the next */
     struct tensor dqkv; /* [N,3D] */
-    struct tensor dh;   /* narrow [N,I] */
+    struct tensor dh;   /* narrow [N,I], only for vjps */
 };
 
 /* Where a full vjp leaves gradients that are not weights'; data NULL: not wanted. */
@@ -80,9 +80,10 @@ enum status block_tape_create(struct block_tape *tape, struct backend *be,
                               const struct block_shape *shape, int64_t batch, int64_t length,
                               bool vjp, struct error *err);
 void block_tape_free(struct block_tape *tape, struct backend *be);
+/* train: vjps will be asked for; rows: block_eval_rows will be. */
 enum status block_scratch_create(struct block_scratch *s, struct backend *be,
                                  const struct block_shape *shape, int64_t batch, int64_t length,
-                                 bool train, bool masked, struct error *err);
+                                 bool train, bool masked, bool rows, struct error *err);
 void block_scratch_free(struct block_scratch *s, struct backend *be);
 
 /* The attention of a block evaluated at z [B,L,D] into `tape`: its inputs and outputs there. */
@@ -101,6 +102,14 @@ struct hidden_vjp block_hidden_vjp(const struct block_weights *w, const struct b
 void block_eval(struct backend *be, const struct block_shape *shape, const struct block_weights *w,
                 const struct block_input *in, const struct block_tape *tape,
                 const struct block_scratch *s, const struct tensor *z, const struct tensor *f);
+
+/* The same in some rows, after a block_eval with `tape` at a z that differs in these at most: rows
+ * I32 [2,n] holds their rising numbers b*L + t, then their b. Other rows of f stay as they are. The
+ * tape then serves no vjp. */
+void block_eval_rows(struct backend *be, const struct block_shape *shape,
+                     const struct block_weights *w, const struct block_input *in,
+                     const struct block_tape *tape, const struct block_scratch *s,
+                     const struct tensor *z, const struct tensor *f, const struct tensor *rows);
 
 /* dz <- J^T df at the z last evaluated with `tape` (post-LN: f must still hold its output).
  * z, f, df, dz are [B,L,D]; dz may not be df. With `grads`, the gradients of all weights are

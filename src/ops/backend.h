@@ -28,6 +28,7 @@
     X(lstm_gate_vjp)     \
     X(gather_rows)       \
     X(scatter_add_rows)  \
+    X(scatter_rows)      \
     X(softmax_xent)      \
     X(log_softmax)       \
     X(dropout_mask)      \
@@ -199,6 +200,8 @@ void op_gather_rows(struct backend *be, const struct tensor *out, const struct t
                     const struct tensor *idx, double scale);
 void op_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
                          const struct tensor *idx, double scale);
+void op_scatter_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
+                     const struct tensor *idx);
 void op_softmax_xent(struct backend *be, const struct softmax_xent *p);
 void op_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias);
 void op_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
@@ -213,9 +216,9 @@ void op_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struc
                         const struct tensor *inv);
 void op_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
                        const struct tensor *z, const struct tensor *norms,
-                       const struct tensor *total);
+                       const struct tensor *total, const struct tensor *reason);
 void op_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                 const struct tensor *hist, int64_t count);
+                 const struct tensor *hist, int64_t count, const struct tensor *reason);
 void op_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
                   bool reverse);
 void op_solve_judge(struct backend *be, const struct solve_judge *p);

@@ -137,7 +137,9 @@ struct norm_vjp_tangent {
  * [n*h, (n+1)*h) of each part. Keys are the P memory rows followed by the L current ones.
  *   score_ij = ((q_i + r_w) . k_j + (q_i + r_r) . rk[P + i - j]) / sqrt(h)
  * for keys j with 0 <= P + i - j < span, -inf otherwise; a = softmax_j ; out_i = sum_j a_ij m_ij
- * v_j with m = mask * mask_scale (1 without a mask). The q part of `mem` is ignored. */
+ * v_j with m = mask * mask_scale (1 without a mask). The q part of `mem` is ignored.
+ * With `rows` only those queries are wanted; other rows of out and lse are unspecified afterwards.
+ * What a query gets, to the last bit, does not depend on which others are listed. */
 struct attention {
     struct tensor qkv;  /* [B,L,3D] */
     struct tensor mem;  /* [B,P,3D], NULL when P = 0 */
@@ -147,6 +149,7 @@ struct attention {
     struct tensor mask; /* U8 [B,H,L,K], 0 or 1, or NULL */
     struct tensor out;  /* [B,L,D] */
     struct tensor lse;  /* [B,H,L] out: log-sum-exp of the scores; NULL if not wanted */
+    struct tensor rows; /* I32 [n], rising numbers b*L + i, or NULL: all; forward only */
     double mask_scale;
     int64_t heads;
     int64_t span; /* number of keys a query may see, itself included; 0: all */
@@ -282,8 +285,8 @@ struct solve_judge {
  * over the newest `len` slots, alpha = a / sum(a), zero elsewhere; ridge is multiplied by
  * trace(G)/len if `relative`. len is first counted up, to `count` at most; if the system has no
  * finite solution (a zero pivot, a NaN, a zero sum), alpha picks the newest slot, len becomes 1 and
- * restarts is counted. Solved in double precision. Rows with reason != 0 are kept up to date too
- * (their Gram entries may be shared through the scope). */
+ * restarts is counted. Solved in double precision. Rows with a reason that is not 0 are left as
+ * they are. */
 struct anderson_weights {
     struct tensor alpha;         /* [N,m] out */
     struct tensor gram;          /* [N,m,m] in place */
@@ -292,6 +295,7 @@ struct anderson_weights {
     int64_t slot, count;
     double ridge;
     bool relative;
+    struct tensor reason; /* I32 [N] or NULL: all rows */
 };
 
 /* out = a x + b y + sum_{j < count} coef[n,j] (c hist[j] + c2 hist2[j]) on rows with reason 0;
@@ -387,6 +391,9 @@ struct ops {
     /* table[idx[i]] += scale * x[i], in the order of i for equal indices. */
     void (*scatter_add_rows)(struct backend *be, const struct tensor *table, const struct tensor *x,
                              const struct tensor *idx, double scale);
+    /* table[idx[i]] = x[i]; no index twice. */
+    void (*scatter_rows)(struct backend *be, const struct tensor *table, const struct tensor *x,
+                         const struct tensor *idx);
     void (*softmax_xent)(struct backend *be, const struct softmax_xent *p);
     /* logits[n,C] = log_softmax(logits + bias) in place; bias may be NULL. */
     void (*log_softmax)(struct backend *be, const struct tensor *logits, const struct tensor *bias);
@@ -416,14 +423,16 @@ struct ops {
 
     /* --- fixed-point solvers: every row n = b*T + t carries its own numbers ----------------------
      */
-    /* g = f - z; norms[n] = (sum g^2, sum f^2); total[0..1] = their sums over all rows (F64 [2]).
-     */
+    /* In both, rows whose reason (I32 [N], or NULL) is not 0 have ended: nothing of them is read.
+     * g = f - z; norms[n] = (sum g^2, sum f^2), 0 in rows that have ended, whose g stays as it is;
+     * total[0..1] = the sums of norms over all rows (F64 [2]). */
     void (*solve_residual)(struct backend *be, const struct tensor *g, const struct tensor *f,
                            const struct tensor *z, const struct tensor *norms,
-                           const struct tensor *total);
-    /* dots[n,j] = x[n] . hist[j,n] for j < count; dots [N,m], hist [m,N,D]. */
+                           const struct tensor *total, const struct tensor *reason);
+    /* dots[n,j] = x[n] . hist[j,n] for j < count, 0 in rows that have ended; dots [N,m], hist
+     * [m,N,D]. */
     void (*row_dots)(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                     const struct tensor *hist, int64_t count);
+                     const struct tensor *hist, int64_t count, const struct tensor *reason);
     /* val [B,T,C] in place: TOKEN as is; PREFIX val_t += decay * val_{t-1} along t (from the end,
      * val_{t+1}, if `reverse`); SEQUENCE every t gets the sum over t; BATCH the sum over b and t.
      */

@@ -1,7 +1,7 @@
 /* The doors to the table: attention and gates. */
 #include "ops/doors.h"
 
-/* Checks an attention call; returns B*H*L*K, the number of scores. */
+/* Checks an attention call; returns D times the number of scores. */
 static double check_attention(const struct backend *be, const struct attention *p)
 {
     check_real(be, &p->qkv);
@@ -22,7 +22,12 @@ static double check_attention(const struct backend *be, const struct attention *
         assert(p->mask.dtype == DTYPE_U8 && tensor_count(&p->mask) == b * p->heads * l * (mem + l));
     /* keys that a query really sees, averaged: P + (L+1)/2 without a span */
     double seen = (double)mem + 0.5 * (double)(l + 1);
-    return (double)b * (double)d * (double)l * (seen < (double)reach ? seen : (double)reach);
+    double queries = (double)b * (double)l;
+    if (p->rows.data != NULL) {
+        check_index(&p->rows, p->rows.dim[0]);
+        queries = (double)p->rows.dim[0];
+    }
+    return queries * (double)d * (seen < (double)reach ? seen : (double)reach);
 }
 
 /* What either direction moves of it; of `mem` the q part is ignored. */
@@ -40,6 +45,7 @@ void op_attention(struct backend *be, const struct attention *p)
 
 void op_attention_vjp(struct backend *be, const struct attention_vjp *p)
 {
+    assert(p->fwd.rows.data == NULL);
     double work = check_attention(be, &p->fwd);
     check_real(be, &p->fwd.lse);
     check_count(be, &p->dout, tensor_count(&p->fwd.out));
@@ -57,6 +63,7 @@ void op_attention_vjp(struct backend *be, const struct attention_vjp *p)
 
 void op_attention_tangent(struct backend *be, const struct attention_tangent *p)
 {
+    assert(p->fwd.rows.data == NULL);
     double work = check_attention(be, &p->fwd), products = 7;
     int64_t out = tensor_count(&p->fwd.out), qkv = tensor_count(&p->fwd.qkv);
     check_real(be, &p->fwd.lse);

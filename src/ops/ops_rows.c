@@ -86,6 +86,16 @@ void op_scatter_add_rows(struct backend *be, const struct tensor *table, const s
          be->ops->scatter_add_rows(be, table, x, idx, scale));
 }
 
+void op_scatter_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
+                     const struct tensor *idx)
+{
+    assert(x->ndim == 2 && table->ndim == 2 && x->dim[1] == table->dim[1]);
+    check_real(be, x);
+    check_real(be, table);
+    check_index(idx, x->dim[0]);
+    BOOK(OP_scatter_rows, 0, 2 * bytes_of(x), be->ops->scatter_rows(be, table, x, idx));
+}
+
 void op_softmax_xent(struct backend *be, const struct softmax_xent *p)
 {
     assert(p->logits.ndim == 2);

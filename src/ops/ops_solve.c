@@ -24,14 +24,18 @@ void op_fill_uniform(struct backend *be, const struct tensor *t, double lo, doub
 
 void op_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
                        const struct tensor *z, const struct tensor *norms,
-                       const struct tensor *total)
+                       const struct tensor *total, const struct tensor *reason)
 {
     assert(f->ndim == 2 && total->dtype == DTYPE_F64 && tensor_count(total) == 2);
     check_real(be, f);
     check_count(be, g, tensor_count(f));
     check_count(be, z, tensor_count(f));
     check_count(be, norms, 2 * f->dim[0]);
-    BOOK(OP_solve_residual, 0, 3 * bytes_of(f), be->ops->solve_residual(be, g, f, z, norms, total));
+    reason = present(reason);
+    if (reason != NULL)
+        check_index(reason, f->dim[0]);
+    BOOK(OP_solve_residual, 0, 3 * bytes_of(f),
+         be->ops->solve_residual(be, g, f, z, norms, total, reason));
 }
 
 static void check_history(const struct backend *be, const struct tensor *coef,
@@ -45,14 +49,17 @@ static void check_history(const struct backend *be, const struct tensor *coef,
 }
 
 void op_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                 const struct tensor *hist, int64_t count)
+                 const struct tensor *hist, int64_t count, const struct tensor *reason)
 {
     check_real(be, dots);
     check_real(be, x);
     check_history(be, dots, hist, x, count);
+    reason = present(reason);
+    if (reason != NULL)
+        check_index(reason, x->dim[0]);
     double bytes = (double)(count + 1) * bytes_of(x);
     BOOK(OP_row_dots, 2.0 * (double)(count * tensor_count(x)), bytes,
-         be->ops->row_dots(be, dots, x, hist, count));
+         be->ops->row_dots(be, dots, x, hist, count, reason));
 }
 
 void op_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
@@ -92,6 +99,8 @@ void op_anderson_weights(struct backend *be, const struct anderson_weights *p)
     check_count(be, &p->dots, n * m);
     check_index(&p->len, n);
     check_index(&p->restarts, n);
+    if (p->reason.data != NULL)
+        check_index(&p->reason, n);
     assert(p->count >= 1 && p->count <= m && p->slot >= 0 && p->slot < p->count);
     BOOK(OP_anderson_weights, 0, 2 * bytes_of(&p->gram), be->ops->anderson_weights(be, p));
 }

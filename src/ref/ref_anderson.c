@@ -102,6 +102,7 @@ void ref_anderson_weights(struct backend *be, const struct anderson_weights *p)
     }
     double *alpha = (double *)work + m * m;
     for (int64_t n = 0; n < p->alpha.dim[0]; n++)
-        row_weights(p, n, work, alpha);
+        if (p->reason.data == NULL || ref_int(&p->reason)[n] == SOLVE_ACTIVE)
+            row_weights(p, n, work, alpha);
     mem_free(work);
 }

@@ -115,12 +115,13 @@ void ref_attention(struct backend *be, const struct attention *p)
 {
     (void)be;
     struct shape s = shape_of(p);
-    for (int64_t b = 0; b < s.batch; b++)
-        for (int64_t n = 0; n < s.heads; n++)
-            for (int64_t i = 0; i < s.len; i++) {
-                struct query q = query_of(p, &s, b, n, i);
-                attend(p, &s, &q);
-            }
+    int64_t rows = p->rows.data != NULL ? p->rows.dim[0] : s.batch * s.len;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t n = 0; n < s.heads; n++) {
+            int64_t row = p->rows.data != NULL ? ref_int(&p->rows)[r] : r;
+            struct query q = query_of(p, &s, row / s.len, n, row % s.len);
+            attend(p, &s, &q);
+        }
 }
 
 /* x += a y, nothing if x is not wanted. */

@@ -63,6 +63,8 @@ void ref_gather_rows(struct backend *be, const struct tensor *out, const struct 
                      const struct tensor *idx, double scale);
 void ref_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
                           const struct tensor *idx, double scale);
+void ref_scatter_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
+                      const struct tensor *idx);
 void ref_softmax_xent(struct backend *be, const struct softmax_xent *p);
 void ref_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias);
 
@@ -76,9 +78,9 @@ void ref_fill_uniform(struct backend *be, const struct tensor *t, double lo, dou
 /* ref_solve.c */
 void ref_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
                         const struct tensor *z, const struct tensor *norms,
-                        const struct tensor *total);
+                        const struct tensor *total, const struct tensor *reason);
 void ref_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                  const struct tensor *hist, int64_t count);
+                  const struct tensor *hist, int64_t count, const struct tensor *reason);
 void ref_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
                    bool reverse);
 void ref_solve_judge(struct backend *be, const struct solve_judge *p);

@@ -4,16 +4,22 @@
 #include <math.h>
 #include <string.h>
 
+static bool has_ended(const struct tensor *reason, int64_t n)
+{
+    return reason != NULL && ref_int(reason)[n] != SOLVE_ACTIVE;
+}
+
 void ref_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
                         const struct tensor *z, const struct tensor *norms,
-                        const struct tensor *total)
+                        const struct tensor *total, const struct tensor *reason)
 {
     (void)be;
     int64_t width = f->dim[1];
     double all[2] = {0, 0};
     for (int64_t n = 0; n < f->dim[0]; n++) {
+        bool ended = has_ended(reason, n);
         double row[2] = {0, 0};
-        for (int64_t d = 0; d < width; d++) {
+        for (int64_t d = 0; d < width && !ended; d++) {
             int64_t at = n * width + d;
             double fd = ref_real(f)[at], gd = fd - ref_real(z)[at];
             ref_real(g)[at] = gd;
@@ -29,14 +35,14 @@ void ref_solve_residual(struct backend *be, const struct tensor *g, const struct
 }
 
 void ref_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                  const struct tensor *hist, int64_t count)
+                  const struct tensor *hist, int64_t count, const struct tensor *reason)
 {
     (void)be;
     int64_t rows = x->dim[0], width = x->dim[1];
     for (int64_t n = 0; n < rows; n++)
         for (int64_t j = 0; j < count; j++) {
             double sum = 0;
-            for (int64_t d = 0; d < width; d++)
+            for (int64_t d = 0; d < width && !has_ended(reason, n); d++)
                 sum += ref_real(x)[n * width + d] * ref_real(hist)[(j * rows + n) * width + d];
             ref_real(dots)[n * hist->dim[0] + j] = sum;
         }

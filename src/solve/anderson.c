@@ -22,7 +22,8 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
     int64_t count = k + 1 < s->history ? k + 1 : s->history;
     struct tensor dots = solver_rows(s, &s->dots), alpha = solver_rows(s, &s->alpha);
     struct tensor f_hist = solver_rows(s, &s->hist[0]), g_hist = solver_rows(s, &s->hist[1]);
-    op_row_dots(s->be, &dots, &s->g, &g_hist, count);
+    struct tensor ended = solver_ended(s);
+    op_row_dots(s->be, &dots, &s->g, &g_hist, count, &ended);
     solver_mix(s, &dots);
     struct anderson_weights weights = {.alpha = alpha,
                                        .gram = solver_rows(s, &s->gram),
@@ -32,7 +33,8 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
                                        .slot = k % s->history,
                                        .count = count,
                                        .ridge = s->config.ridge,
-                                       .relative = s->config.ridge_relative};
+                                       .relative = s->config.ridge_relative,
+                                       .reason = ended};
     op_anderson_weights(s->be, &weights);
     double beta = s->config.damping;
     struct row_combine step = {.out = s->z,
@@ -51,4 +53,5 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
     return STATUS_OK;
 }
 
-const struct method anderson_method = {.history_tensors = 2, .place = place, .advance = advance};
+const struct method anderson_method = {
+    .history_tensors = 2, .leaves_ended = true, .place = place, .advance = advance};

@@ -48,7 +48,7 @@ static struct tensor square_of(const struct solver *s, int64_t j)
 static void dot_step(const struct solver *s, const struct tensor *dots, const struct tensor *x,
                      const struct tensor *slot)
 {
-    op_row_dots(s->be, dots, x, slot, 1);
+    op_row_dots(s->be, dots, x, slot, 1, NULL);
     solver_mix(s, dots);
 }
 
@@ -123,7 +123,7 @@ static enum status try_step(struct solver *s, const struct tensor *start, const 
     op_copy(s->be, &s->z, start);
     op_axpby(s->be, &s->z, a, &step, 1);
     TRY(solver_call(s, &s->z, &s->f, err));
-    op_solve_residual(s->be, g, &s->f, &s->z, &norms, &total);
+    op_solve_residual(s->be, g, &s->f, &s->z, &norms, &total, NULL);
     op_download(s->be, sums, DTYPE_F64, &total);
     *phi = sums[0];
     return STATUS_OK;

@@ -24,4 +24,5 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
     return STATUS_OK;
 }
 
-const struct method picard_method = {.work_tensors = 2, .place = place, .advance = advance};
+const struct method picard_method = {
+    .work_tensors = 2, .leaves_ended = true, .place = place, .advance = advance};

@@ -49,8 +49,17 @@ enum status solver_call(struct solver *s, const struct tensor *z, const struct t
 {
     struct tensor z3 = tensor_shape(z, 3, s->b, s->t, s->width, 1);
     struct tensor f3 = tensor_shape(f, 3, s->b, s->t, s->width, 1);
+    struct tensor list = tensor_prefix(&s->list, 2, 2, s->listed, 1, 1);
     s->count.calls++;
-    return s->fn(s->ctx, &z3, &f3, err);
+    s->count.rows += s->listed > 0 ? s->listed : s->rows;
+    return s->fn(s->ctx, &z3, &f3, s->listed > 0 ? &list : NULL, err);
+}
+
+struct tensor solver_ended(const struct solver *s)
+{
+    if (!s->method->leaves_ended || s->config.stop == STOP_FIXED)
+        return (struct tensor){0};
+    return solver_rows(s, &s->reason);
 }
 
 static enum status check_config(const struct solver_config *c, struct error *err)
@@ -112,6 +121,9 @@ static enum status plan_small(struct solver *s, struct error *err)
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
         TRY(op_alloc(be, ints[i], DTYPE_I32, 1, n, 1, 1, 1, err));
     TRY(op_alloc(be, &s->active, DTYPE_I32, 1, 1, 1, 1, 1, err));
+    TRY(op_alloc(be, &s->list, DTYPE_I32, 1, 2 * n, 1, 1, 1, err));
+    TRY(mem_alloc((void **)&s->host_list, (size_t)n * 2, sizeof *s->host_list, err));
+    TRY(mem_alloc((void **)&s->host_reason, (size_t)n, sizeof *s->host_reason, err));
     TRY(op_alloc(be, &s->best, real, 1, n, 1, 1, 1, err));
     TRY(op_alloc(be, &s->first, real, 1, n, 1, 1, 1, err));
     TRY(op_alloc(be, &s->norms, real, 2, n, 2, 1, 1, err));
@@ -172,10 +184,10 @@ void solver_free(struct solver *s)
 {
     if (s == NULL)
         return;
-    struct tensor *const small[] = {&s->norms, &s->dots,     &s->squares, &s->ratio,
-                                    &s->denom, &s->alpha,    &s->gram,    &s->best,
-                                    &s->first, &s->best_at,  &s->len,     &s->reason,
-                                    &s->evals, &s->restarts, &s->active,  &s->trace};
+    struct tensor *const small[] = {&s->norms, &s->dots,   &s->squares, &s->ratio,    &s->denom,
+                                    &s->alpha, &s->gram,   &s->best,    &s->first,    &s->best_at,
+                                    &s->len,   &s->reason, &s->evals,   &s->restarts, &s->active,
+                                    &s->list,  &s->trace};
     for (size_t i = 0; i < sizeof small / sizeof *small; i++)
         op_release(s->be, small[i]);
     for (int i = 0; i < SOLVER_WORK; i++)
@@ -187,6 +199,8 @@ void solver_free(struct solver *s)
     if (!s->lent_best)
         op_release(s->be, &s->best_z);
     mem_free(s->host_trace);
+    mem_free(s->host_list);
+    mem_free(s->host_reason);
     mem_free(s);
 }
 
@@ -221,6 +235,7 @@ static void start_run(struct solver *s, const struct tensor *z)
     assert(z->dim[2] == s->width && s->rows <= s->batch * s->length);
     s->z = tensor_matrix(z);
     s->have_f = false;
+    s->listed = s->failed = 0;
     s->count = (struct solver_counts){0};
 }
 
@@ -276,8 +291,7 @@ static void judge(struct solver *s, int64_t k, const struct tensor *f_best)
     op_solve_judge(s->be, &p);
 }
 
-/* Residual k of the whole batch from a squared pair, as the stop rule reads it. */
-static double batch_residual(const struct solver *s, const double squares[2], bool absolute)
+double solver_batch_residual(const struct solver *s, const double squares[2], bool absolute)
 {
     double floor = s->config.method == SOLVE_ANDERSON ? FLOOR_ANDERSON : FLOOR_OTHERS;
     double g = sqrt(squares[0]);
@@ -293,7 +307,7 @@ static bool stagnant(struct solver *s, int64_t k)
     struct tensor window = tensor_slice(&s->trace, k + 1 - STAGNANT_WINDOW, STAGNANT_WINDOW);
     op_download(s->be, squares, DTYPE_F64, &window);
     for (int i = 0; i < STAGNANT_WINDOW; i++) {
-        last = batch_residual(s, squares[i], s->config.stop == STOP_ABS);
+        last = solver_batch_residual(s, squares[i], s->config.stop == STOP_ABS);
         low = fmin(low, last);
         high = fmax(high, last);
     }
@@ -312,7 +326,8 @@ static enum status evaluate(struct solver *s, int64_t k, const struct tensor *f0
         TRY(solver_call(s, &s->z, &s->f, err));
     }
     struct tensor norms = solver_rows(s, &s->norms), total = tensor_slice(&s->trace, k, 1);
-    op_solve_residual(s->be, &s->g, &s->f, &s->z, &norms, &total);
+    struct tensor ended = solver_ended(s);
+    op_solve_residual(s->be, &s->g, &s->f, &s->z, &norms, &total, &ended);
     s->count.iterates = k + 1;
     return STATUS_OK;
 }
@@ -329,9 +344,7 @@ static enum status iterate(struct solver *s, const struct tensor *f0, const stru
         if (k + 1 == limit)
             break;
         if (s->config.stop != STOP_FIXED) {
-            int32_t active = 0;
-            op_download(s->be, &active, DTYPE_I32, &s->active);
-            if (active == 0 || stagnant(s, k))
+            if (solver_read_active(s) == 0 || stagnant(s, k))
                 break;
         }
         TRY(s->method->advance(s, k, err));
@@ -339,6 +352,11 @@ static enum status iterate(struct solver *s, const struct tensor *f0, const stru
     struct tensor best_z = solver_rows(s, &s->best_z);
     op_copy(s->be, &s->z, &best_z);
     return STATUS_OK;
+}
+
+void solver_select_rows(struct solver *s, bool can)
+{
+    s->selects = can && s->method->leaves_ended;
 }
 
 enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct tensor *z,
@@ -350,75 +368,4 @@ enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct te
     start_run(s, z);
     TRY(iterate(s, f0, f_best, err));
     return backend_check(s->be, err);
-}
-
-static void report_rows(struct solver *s, struct solve_report *r, const int32_t *reason,
-                        const int32_t *evals, const double *best)
-{
-    int64_t free_first = s->given_f0 ? 1 : 0;
-    double evals_sum = 0, best_sum = 0;
-    for (int64_t n = 0; n < s->rows; n++) {
-        int32_t why = reason[n];
-        if (why == SOLVE_ACTIVE && s->config.stop == STOP_FIXED)
-            why = SOLVE_FIXED;
-        else if (why == SOLVE_ACTIVE)
-            why = s->count.calls < s->config.max_iter ? SOLVE_STALLED : SOLVE_MAX_ITER;
-        r->reasons[why]++;
-        int64_t e = evals[n] - free_first;
-        evals_sum += (double)e;
-        r->evals_max = e > r->evals_max ? e : r->evals_max;
-        best_sum += best[n];
-        if (!(best[n] <= r->rel_max)) /* a NaN or infinity stays */
-            r->rel_max = best[n];
-    }
-    r->evals_mean = evals_sum / (double)s->rows;
-    r->rel_mean = best_sum / (double)s->rows;
-}
-
-static void report_trace(struct solver *s, struct solve_report *r)
-{
-    int64_t n = s->count.iterates, capacity = s->trace_capacity;
-    double *squares = s->host_trace, *abs = squares + 2 * capacity, *rel = abs + capacity;
-    double lowest = INFINITY;
-    struct tensor used = tensor_slice(&s->trace, 0, n);
-    op_download(s->be, squares, DTYPE_F64, &used);
-    for (int64_t k = 0; k < n; k++) {
-        abs[k] = batch_residual(s, squares + 2 * k, true);
-        rel[k] = batch_residual(s, squares + 2 * k, false);
-        double value = s->config.stop == STOP_ABS ? abs[k] : rel[k];
-        if (value < lowest) {
-            lowest = value;
-            r->best_iter = k;
-        }
-    }
-    r->trace_abs = abs;
-    r->trace_rel = rel;
-    r->trace_len = n;
-}
-
-enum status solver_report(struct solver *s, struct solve_report *r, struct error *err)
-{
-    struct backend *be = s->be;
-    enum status status = STATUS_OK;
-    int32_t *ints = NULL;
-    double *best = NULL;
-    size_t n = (size_t)s->rows;
-    *r = (struct solve_report){.rows = s->rows, .evals = s->count.calls};
-    TRY_OUT(mem_alloc((void **)&ints, 3 * n, sizeof *ints, err));
-    TRY_OUT(mem_alloc((void **)&best, n, sizeof *best, err));
-    struct tensor reason = solver_rows(s, &s->reason), evals = solver_rows(s, &s->evals);
-    struct tensor restarts = solver_rows(s, &s->restarts), best_r = solver_rows(s, &s->best);
-    op_download(be, ints, DTYPE_I32, &reason);
-    op_download(be, ints + n, DTYPE_I32, &evals);
-    op_download(be, ints + 2 * n, DTYPE_I32, &restarts);
-    op_download(be, best, DTYPE_F64, &best_r);
-    report_rows(s, r, ints, ints + n, best);
-    r->restarts = s->count.dropped * s->rows;
-    for (size_t i = 0; i < n; i++)
-        r->restarts += ints[2 * n + i];
-    report_trace(s, r);
-out:
-    mem_free(ints);
-    mem_free(best);
-    return status;
 }

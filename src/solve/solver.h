@@ -11,6 +11,10 @@
  * iterations) z_t depends on positions <= t only at every iteration. `sequence` and `batch` leak
  * the future into the past until they have converged.
  *
+ * A row that has stopped stays where it is, and Picard and Anderson do not look at it again: it
+ * adds nothing to the sums of others. So f need not be evaluated there (solver_select_rows), and
+ * whether it is changes nothing.
+ *
  * Sources: Anderson 1965 (type II, as Walker & Ni 2011); Broyden 1965 ("good", limited memory as
  * in Bai et al. 2019); published details in model-spec 5.
  *
@@ -43,6 +47,7 @@ struct solver_config {
 /* What a solve did; residuals belong to exactly the iterate that was returned. */
 struct solve_report {
     int64_t evals;     /* calls of f */
+    double paid_mean;  /* rows that they evaluated, over B*T */
     double evals_mean; /* evaluations until a row stopped, mean over rows */
     int64_t evals_max; /* and the largest */
     double rel_mean;   /* residual of the best iterates as measured, mean over rows; relative */
@@ -58,9 +63,11 @@ struct solve_report {
     int64_t best_iter; /* index in the trace of the lowest value of the stopping norm */
 };
 
-/* f <- f(z), both [B,T,D]. An error ends the solve and is passed up. */
+/* f <- f(z), both [B,T,D]. An error ends the solve and is passed up. `rows` is NULL or, after
+ * solver_select_rows and a first call without it, I32 [2,n] with rising numbers b*T + t, then their
+ * b: f is wanted in these rows only, and z has not changed in others since the last call. */
 typedef enum status (*solve_fn)(void *ctx, const struct tensor *z, const struct tensor *f,
-                                struct error *err);
+                                const struct tensor *rows, struct error *err);
 
 struct solver;
 
@@ -79,6 +86,13 @@ void solver_free(struct solver *s);
  * With STOP_FIXED there is no synchronisation inside; otherwise one per iteration. */
 enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct tensor *z,
                        const struct tensor *f0, const struct tensor *f_best, struct error *err);
+
+/* Whether fn can be called for some rows; at first it is not. Rows are then left out as they stop
+ * (not by STOP_FIXED, not by Broyden), SOLVER_ROWS_STEP or a multiple at a time: the others are
+ * evaluated in products of so many rows, whose results may depend on their number where it is
+ * smaller. */
+enum { SOLVER_ROWS_STEP = 32 };
+void solver_select_rows(struct solver *s, bool can);
 
 /* Changes the number of evaluations and the tolerance of later runs (evaluation tables, random
  * limits); max_iter may exceed the planned one. STATUS_CONFIG if out of range. */

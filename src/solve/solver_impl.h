@@ -10,6 +10,7 @@ struct method {
     int search_tensors;    /* and as many more for a line search */
     int history_tensors;   /* [m + history_extra,N,D] */
     int64_t history_extra; /* slots beyond solver_config.history */
+    bool leaves_ended;     /* nothing is read of rows that have stopped */
     /* Chooses where evaluation k leaves f and its residual: s->f and s->g. */
     void (*place)(struct solver *s, int64_t k);
     /* From iterate k, evaluated and judged, to the next one: s->z of rows still active. */
@@ -24,6 +25,7 @@ enum { SOLVER_WORK = 4, SOLVER_HISTORIES = 2, SOLVER_MAX_HISTORY = 64 };
 struct solver_counts {
     int64_t iterates; /* evaluated so far */
     int64_t calls;    /* of fn */
+    int64_t rows;     /* evaluated in them */
     int64_t steps;    /* Broyden: steps in the history */
     int64_t dropped;  /* Broyden: full histories dropped */
 };
@@ -45,11 +47,17 @@ struct solver {
     /* owns: I32 [N]; len: Anderson, and in Broyden a count that nobody reads */
     struct tensor best_at, reason, evals, len, restarts;
     struct tensor active; /* owns: I32 [1] */
+    struct tensor list;   /* owns: I32 [2 N]: the rows that are evaluated, if not all; solve_fn */
+    int32_t *host_list;   /* owns: [2 N]: the same */
+    int32_t *host_reason; /* owns: [N] */
     struct tensor trace;  /* owns: F64 [capacity,2] squared norms of g and f */
     double *host_trace;   /* owns: [capacity * 4]: squares, then abs and rel */
     int64_t trace_capacity;
+    bool selects; /* see solver_select_rows */
     /* of the current run */
     int64_t b, t, rows;
+    int64_t listed;        /* rows in the list; 0: all are evaluated */
+    int64_t failed;        /* rows that have stopped without converging */
     struct tensor z, f, g; /* views [rows,D] */
     solve_fn fn;
     void *ctx;
@@ -65,7 +73,14 @@ enum scope solver_mixing_scope(const struct solver *s);
 struct tensor solver_rows(const struct solver *s, const struct tensor *planned);
 /* Sums val [rows,C] in place over the mixing scope. */
 void solver_mix(const struct solver *s, const struct tensor *val);
-/* f <- fn(z) for views [rows,D]. */
+/* How many rows are still active after a judgement. Where that pays, the others are left out from
+ * now on. */
+int64_t solver_read_active(struct solver *s);
+/* Residual of the whole batch from a pair in the trace, as the stop rule reads it. */
+double solver_batch_residual(const struct solver *s, const double squares[2], bool absolute);
+/* The reasons of rows where those that have stopped are left out; data NULL: none are. */
+struct tensor solver_ended(const struct solver *s);
+/* f <- fn(z) for views [rows,D], in the rows that are listed. */
 enum status solver_call(struct solver *s, const struct tensor *z, const struct tensor *f,
                         struct error *err);
 

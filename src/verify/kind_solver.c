@@ -34,9 +34,10 @@ struct toy {
 
 /* f(z) = W z / 2 + b, or tanh(W z + b), on the flattened sample. */
 static enum status toy_eval(void *ctx, const struct tensor *z, const struct tensor *f,
-                            struct error *err)
+                            const struct tensor *rows, struct error *err)
 {
     struct toy *t = ctx;
+    assert(rows == NULL);
     struct tensor zm = tensor_matrix(z), fm = tensor_matrix(f);
     int64_t count = tensor_count(z);
     op_copy(t->be, &fm, &t->bias);
@@ -51,9 +52,10 @@ static enum status toy_eval(void *ctx, const struct tensor *z, const struct tens
 }
 
 static enum status layer_eval(void *ctx, const struct tensor *z, const struct tensor *f,
-                              struct error *err)
+                              const struct tensor *rows, struct error *err)
 {
     struct verify *v = ctx;
+    assert(rows == NULL);
     v->model->cell->ops->eval(v->model->cell, 0, z, f);
     return backend_check(v->be, err);
 }

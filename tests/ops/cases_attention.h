@@ -329,6 +329,60 @@ static inline void case_attention_causal(struct suite *s)
     suite_sweep(s);
 }
 
+/* Some queries only: as accurate as all, and with the bits that they get among all. */
+static inline void attention_rows_one(struct suite *s, const struct att_setup *c, int64_t step)
+{
+    att_label(s, "rows", c);
+    struct att_items x = att_make(s, c);
+    struct att_magnitude m = att_magnitude_of(c, &x, NULL);
+    int64_t width = c->heads * c->head, count = 0, skip = 3 * c->len / 4;
+    struct item *rows = int1(s, c->batch * c->len, 0);
+    for (int64_t r = 0; r < c->batch * c->len; r++)
+        if (r % step != 1 && (r < c->len / 2 || r >= c->len / 2 + skip))
+            rows->value[count++] = (double)r;
+    suite_send(s, rows);
+    struct item *listed = real2(s, FILL_NAN, count, width), *all = real2(s, FILL_NAN, count, width);
+    double *mag = suite_memory((size_t)(count * width), sizeof *mag);
+    for (int64_t e = 0; e < count * width; e++)
+        mag[e] = m.out[(int64_t)rows->value[e / width] * width + e % width];
+    BOTH_SIDES(i)
+    {
+        struct attention p = att_call(&x, c, i);
+        struct tensor out = tensor_matrix(&p.out);
+        struct tensor list = tensor_prefix(&rows->t[i], 1, count, 1, 1, 1);
+        op_attention(s->be[i], &p);
+        op_gather_rows(s->be[i], &all->t[i], &out, &list, 1);
+        p.rows = list;
+        p.lse.data = NULL;
+        op_fill(s->be[i], &p.out, NAN);
+        op_attention(s->be[i], &p);
+        op_gather_rows(s->be[i], &listed->t[i], &out, &list, 1);
+    }
+    suite_close(s, listed, "listed", mag, att_terms(c, &m));
+    double *one = suite_fetch(s, listed, 0), *other = suite_fetch(s, all, 0);
+    for (int64_t e = 0; e < count * width; e++)
+        suite_expect(s, one[e] == other[e], "a listed query has other bits than among all");
+    mem_free(one);
+    mem_free(other);
+    mem_free(mag);
+    all->compared = x.out->compared = x.lse->compared = true;
+    att_magnitude_free(&m);
+    suite_sweep(s);
+}
+
+static inline void case_attention_rows(struct suite *s)
+{
+    const struct att_setup setups[] = {
+        {3, 33, 9, 2, 16, 12, 0, true, true, 0.5}, {2, 40, 0, 1, 41, 0, 0, false, true, 0.5},
+        {4, 5, 12, 2, 8, 0, 0, false, true, 0.5},  {2, 70, 65, 1, 16, 100, 0, true, true, 0.5},
+        {5, 1, 3, 2, 8, 0, 0, false, true, 0.5},
+    };
+    for (size_t k = 0; k < sizeof setups / sizeof *setups; k++) {
+        attention_rows_one(s, &setups[k], 3);
+        attention_rows_one(s, &setups[k], 1 << 20); /* nearly all of them */
+    }
+}
+
 /* A NaN in a query, a key or a value reaches everything that reads it. (It may reach more: a tiled
  * product multiplies what is out of sight by zero.) */
 static inline void case_attention_nan(struct suite *s)

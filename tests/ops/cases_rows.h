@@ -241,6 +241,26 @@ static inline void case_gather_scatter(struct suite *s)
     }
 }
 
+/* Every second row of a table, from the end. */
+static inline void case_scatter_rows(struct suite *s)
+{
+    const int64_t sizes[][2] = {{0, 5}, {1, 1}, {31, 33}, {32, 32}, {33, 31}, {100, 8}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        int64_t n = sizes[k][0], e = sizes[k][1];
+        suite_label(s, "%lld rows of %lld", (long long)n, (long long)e);
+        struct item *table = real2(s, FILL_RANDOM, 2 * n, e), *x = real2(s, FILL_RANDOM, n, e);
+        struct item *idx = int1(s, n, 0);
+        for (int64_t i = 0; i < n; i++)
+            idx->value[i] = (double)(2 * (n - i) - 1);
+        suite_send(s, idx);
+        if (n > 2)
+            suite_poke(s, x, 2 * e, NAN);
+        BOTH_SIDES(i) op_scatter_rows(s->be[i], &table->t[i], &x->t[i], &idx->t[i]);
+        suite_equal(s, table, "table");
+        suite_sweep(s);
+    }
+}
+
 /* Logits and bias below `amp` each. A logit errs by amp eps, lse by (2 amp + log C) + C/2 + 4
  * roundings; a probability below 1 relatively by that and the rounding of exp's argument. */
 static inline double softmax_terms(double amp, int64_t classes)

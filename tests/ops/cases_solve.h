@@ -14,18 +14,20 @@ static inline void case_solve_residual(struct suite *s)
 {
     const int64_t sizes[][2] = {{0, 5}, {1, 1}, {6, 31}, {5, 32}, {33, 33}, {3, 700}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
-        for (int nan = 0; nan < 2; nan++) {
+        for (int flags = 0; flags < 4; flags++) {
+            bool nan = flags & 1, ends = flags & 2;
             int64_t n = sizes[k][0], d = sizes[k][1];
-            suite_label(s, "%lld x %lld nan %d", (long long)n, (long long)d, nan);
+            suite_label(s, "%lld x %lld nan %d reasons %d", (long long)n, (long long)d, nan, ends);
             struct item *f = real2(s, FILL_RANDOM, n, d), *z = real2(s, FILL_RANDOM, n, d);
             struct item *g = real2(s, FILL_NAN, n, d), *norms = real2(s, FILL_NAN, n, 2);
+            struct item *reason = int1(s, n, 3);
             struct item *total = suite_make(s, false, DTYPE_F64, FILL_NAN, NULL, 1, 2, 1, 1, 1);
             if (nan && n > 1)
                 suite_poke(s, z, d, NAN);
             BOTH_SIDES(i)
             {
                 op_solve_residual(s->be[i], &g->t[i], &f->t[i], &z->t[i], &norms->t[i],
-                                  &total->t[i]);
+                                  &total->t[i], ends ? &reason->t[i] : NULL);
             }
             suite_close(s, g, "g", NULL, 2);
             /* D squares of numbers below 2, each with the rounding of g; then N of those */
@@ -41,12 +43,14 @@ static inline void case_row_dots(struct suite *s)
     const int64_t sizes[][4] = {{0, 5, 3, 3},  {1, 1, 1, 1},   {6, 31, 6, 4},
                                 {5, 32, 5, 5}, {33, 33, 7, 0}, {3, 700, 12, 11}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
-        for (int nan = 0; nan < 2; nan++) {
+        for (int flags = 0; flags < 4; flags++) {
+            bool nan = flags & 1, ends = flags & 2;
             int64_t n = sizes[k][0], d = sizes[k][1], m = sizes[k][2], count = sizes[k][3];
-            suite_label(s, "N %lld D %lld m %lld count %lld nan %d", (long long)n, (long long)d,
-                        (long long)m, (long long)count, nan);
+            suite_label(s, "N %lld D %lld m %lld count %lld nan %d reasons %d", (long long)n,
+                        (long long)d, (long long)m, (long long)count, nan, ends);
             struct item *x = real2(s, FILL_RANDOM, n, d), *hist = real3(s, FILL_RANDOM, m, n, d);
             struct item *dots = real2(s, FILL_RANDOM, n, m); /* from count on: unchanged */
+            struct item *reason = int1(s, n, 3);
             if (nan && n > 1)
                 suite_poke(s, x, d, NAN);
             double *mag = suite_memory((size_t)(n * m), sizeof *mag);
@@ -55,7 +59,11 @@ static inline void case_row_dots(struct suite *s)
                     for (int64_t e = 0; e < d; e++)
                         mag[r * m + j] +=
                             fabs(x->value[r * d + e] * hist->value[(j * n + r) * d + e]);
-            BOTH_SIDES(i) op_row_dots(s->be[i], &dots->t[i], &x->t[i], &hist->t[i], count);
+            BOTH_SIDES(i)
+            {
+                op_row_dots(s->be[i], &dots->t[i], &x->t[i], &hist->t[i], count,
+                            ends ? &reason->t[i] : NULL);
+            }
             suite_close(s, dots, "dots", mag, 0.5 * (double)d + 2);
             mem_free(mag);
             suite_sweep(s);
@@ -185,14 +193,15 @@ static inline void case_solve_judge(struct suite *s)
  * of 1/4, so the eigenvalues lie within [1/4, 3] and double precision solves it to far below eps;
  * what remains are the Gram numbers as stored. The same inputs on both sides: compare closely. */
 static inline void anderson_one(struct suite *s, int64_t rows, int64_t m, double ridge,
-                                bool relative, int trouble)
+                                bool relative, int trouble, bool ends)
 {
-    suite_label(s, "N %lld m %lld ridge %g relative %d trouble %d", (long long)rows, (long long)m,
-                ridge, relative, trouble);
+    suite_label(s, "N %lld m %lld ridge %g relative %d trouble %d reasons %d", (long long)rows,
+                (long long)m, ridge, relative, trouble, ends);
     double *hist = suite_memory((size_t)(rows * m * m), sizeof *hist);
     struct item *gram = real3(s, FILL_ZERO, rows, m, m), *dots = real2(s, FILL_ZERO, rows, m);
     struct item *alpha = real2(s, FILL_NAN, rows, m);
     struct item *len = int1(s, rows, 0), *restarts = int1(s, rows, 3);
+    struct item *reason = int1(s, rows, 3); /* alpha of rows that have ended stays NaN */
     for (int64_t step = 0; step < m + 3; step++) {
         int64_t slot = step % m, count = step < m ? step + 1 : m;
         for (int64_t n = 0; n < rows; n++) {
@@ -216,9 +225,11 @@ static inline void anderson_one(struct suite *s, int64_t rows, int64_t m, double
         mem_free(was);
         BOTH_SIDES(i)
         {
-            struct anderson_weights p = {alpha->t[i], gram->t[i],     dots->t[i],
-                                         len->t[i],   restarts->t[i], slot,
-                                         count,       ridge,          relative};
+            struct anderson_weights p = {alpha->t[i],    gram->t[i],  dots->t[i], len->t[i],
+                                         restarts->t[i], slot,        count,      ridge,
+                                         relative,       reason->t[i]};
+            if (!ends)
+                p.reason.data = NULL;
             op_anderson_weights(s->be[i], &p);
         }
         suite_equal(s, gram, "gram");
@@ -238,9 +249,9 @@ static inline void case_anderson_weights(struct suite *s)
     const int64_t sizes[][2] = {{0, 3}, {1, 1}, {5, 2}, {33, 6}, {4, 12}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
         for (int trouble = 0; trouble < 4; trouble++) {
-            anderson_one(s, sizes[k][0], sizes[k][1], 0, false, trouble);
-            anderson_one(s, sizes[k][0], sizes[k][1], 1e-4, false, trouble % 3);
-            anderson_one(s, sizes[k][0], sizes[k][1], 1e-4, true, trouble % 3);
+            anderson_one(s, sizes[k][0], sizes[k][1], 0, false, trouble, false);
+            anderson_one(s, sizes[k][0], sizes[k][1], 1e-4, false, trouble % 3, trouble % 2);
+            anderson_one(s, sizes[k][0], sizes[k][1], 1e-4, true, trouble % 3, false);
         }
 }
 

@@ -43,12 +43,14 @@
     X(attention_vjp)     \
     X(attention_causal)  \
     X(attention_nan)     \
+    X(attention_rows)    \
     X(norm_vjp_tangent)  \
     X(attention_tangent) \
     X(copy_block)        \
     X(lstm_gate)         \
     X(lstm_gate_vjp)     \
     X(gather_scatter)    \
+    X(scatter_rows)      \
     X(softmax_xent)      \
     X(log_softmax)       \
     X(random)            \

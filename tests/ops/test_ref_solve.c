@@ -42,16 +42,26 @@ static void residual_and_dots(void **state)
     double hist[8] = {1, 0, 0, 1, 1, 1, 2, 2}, dots[6] = {7, 7, 7, 7, 7, 7};
     struct tensor tf = reals(f, 2, 2, 2, 1), tz = reals(z, 2, 2, 2, 1), tg = reals(g, 2, 2, 2, 1);
     struct tensor tn = reals(norms, 2, 2, 2, 1), tt = reals(total, 1, 2, 1, 1);
-    op_solve_residual(&be, &tg, &tf, &tz, &tn, &tt);
+    op_solve_residual(&be, &tg, &tf, &tz, &tn, &tt, NULL);
     assert_true(g[0] == 3 && g[1] == 4 && g[2] == 0 && g[3] == 2);
     assert_true(norms[0] == 25 && norms[1] == 25 && norms[2] == 4 && norms[3] == 2);
     assert_true(total[0] == 29 && total[1] == 27);
     /* slots of a history [2,2,2]; dots has room for 2 and takes 1, then 2 */
     struct tensor th = reals(hist, 3, 2, 2, 2), td = reals(dots, 2, 2, 2, 1);
-    op_row_dots(&be, &td, &tg, &th, 1);
+    op_row_dots(&be, &td, &tg, &th, 1, NULL);
     assert_true(dots[0] == 3 && dots[1] == 7 && dots[2] == 2 && dots[3] == 7);
-    op_row_dots(&be, &td, &tg, &th, 2);
+    op_row_dots(&be, &td, &tg, &th, 2, NULL);
     assert_true(dots[0] == 3 && dots[1] == 7 && dots[2] == 2 && dots[3] == 4);
+    /* the first row has ended: it adds nothing */
+    int32_t reason[2] = {SOLVE_CONVERGED_REL, 0};
+    struct tensor tr = ints(reason, 2);
+    f[0] = NAN;
+    f[3] = 2;
+    op_solve_residual(&be, &tg, &tf, &tz, &tn, &tt, &tr);
+    assert_true(g[0] == 3 && g[1] == 4 && g[3] == 3 && norms[0] == 0 && norms[2] == 9);
+    assert_true(total[0] == 9 && total[1] == 5);
+    op_row_dots(&be, &td, &tg, &th, 1, &tr);
+    assert_true(dots[0] == 0 && dots[1] == 7 && dots[2] == 3 && dots[3] == 4);
     backend_close(&be);
     (void)state;
 }
@@ -227,7 +237,8 @@ static void anderson_is_optimal(void **state)
                                      slot,
                                      count,
                                      0.125,
-                                     relative};
+                                     relative,
+                                     {0}};
         op_anderson_weights(&be, &p);
         for (int n = 0; n < N; n++) {
             double sum = 0, trace = 0, level[M];
@@ -272,7 +283,8 @@ static void anderson_restarts(void **state)
                                  2,
                                  3,
                                  0,
-                                 false};
+                                 false,
+                                 {0}};
     op_anderson_weights(&be, &p);
     assert_true(alpha[0] == 0 && alpha[1] == 0 && alpha[2] == 1 && len == 1 && restarts == 6);
     p.slot = 0;

@@ -173,6 +173,26 @@ static void bad_scatter(struct backend *be, const struct tensor *table, const st
     numbers(table)[tensor_count(table)] = 0;
 }
 
+/* Rows come in the order of the list, not of its indices. */
+static void bad_scatter_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
+                             const struct tensor *idx)
+{
+    (void)idx;
+    struct tensor to = tensor_slice(table, 0, x->dim[0]);
+    good(be)->copy(be, &to, x);
+}
+
+/* Listed queries see as far as the one before them. */
+static void bad_attention_rows(struct backend *be, const struct attention *p)
+{
+    good(be)->attention(be, p);
+    int64_t width = p->out.dim[2], n = p->rows.data == NULL ? 0 : p->rows.dim[0];
+    const int32_t *rows = p->rows.data;
+    if (n > 1)
+        memcpy(numbers(&p->out) + rows[n - 1] * width, numbers(&p->out) + rows[n - 2] * width,
+               (size_t)width * sizeof(double));
+}
+
 /* An input is changed. */
 static void bad_gather(struct backend *be, const struct tensor *out, const struct tensor *table,
                        const struct tensor *idx, double scale)
@@ -257,9 +277,9 @@ static void bad_row_combine(struct backend *be, const struct row_combine *p)
 
 /* A device fault that nobody asked for. */
 static void bad_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                         const struct tensor *hist, int64_t count)
+                         const struct tensor *hist, int64_t count, const struct tensor *reason)
 {
-    good(be)->row_dots(be, dots, x, hist, count);
+    good(be)->row_dots(be, dots, x, hist, count, reason);
     backend_fault(be, OP_row_dots, "the device fell off the bus");
 }
 
@@ -282,6 +302,8 @@ static void bad_row_dots(struct backend *be, const struct tensor *dots, const st
     X(lstm_gate, bad_gate, lstm_gate, "out[")                                 \
     X(lstm_gate_vjp, bad_gate_vjp, lstm_gate_vjp, "dpre[")                    \
     X(copy_block, bad_copy_block, copy_block, "to[")                          \
+    X(attention, bad_attention_rows, attention_rows, "listed[")               \
+    X(scatter_rows, bad_scatter_rows, scatter_rows, "table[")                 \
     X(scatter_add_rows, bad_scatter, gather_scatter, "beyond its end")        \
     X(gather_rows, bad_gather, gather_scatter, "an input was changed")        \
     X(log_softmax, bad_log_softmax, log_softmax, "shift 1")                   \
