@@ -217,6 +217,8 @@ static void write_result(struct json_writer *w, const struct evaluation_result *
     json_write_real(w, "bits_per_byte", r->bits_per_byte);
     json_write_real(w, "nfe_mean", r->nfe_mean);
     json_write_int(w, "nfe_max", r->nfe_max);
+    json_write_real(w, "nfe_paid", r->nfe_paid);
+    json_write_real(w, "flops", r->flops);
     json_write_real(w, "residual_mean", r->rel_mean);
     json_write_real(w, "residual_max", r->rel_max);
     json_write_real(w, "leak", r->leak_max);
@@ -274,8 +276,10 @@ static void print_report(const struct evaluation *e, const struct request *r,
            (long long)m->tokens, (long long)stream_tokens(e->stream),
            (long long)e->config.eval.batch, (long long)e->config.eval.tgt_len,
            (long long)e->config.eval.mem_len);
-    printf("  evaluations    %.2f a position (%lld at most), residual %.2e (%.2e at most)\n",
-           m->nfe_mean, (long long)m->nfe_max, m->rel_mean, m->rel_max);
+    printf("  evaluations    %.2f a position (%lld at most; %.2f computed), residual %.2e (%.2e at "
+           "most)\n",
+           m->nfe_mean, (long long)m->nfe_max, m->nfe_paid, m->rel_mean, m->rel_max);
+    printf("  operations     %.3g MFLOP a position\n", 1e-6 * m->flops);
     printf("  leak           %.3g nats at most (mean %.3g, %lld positions tested)\n", m->leak_max,
            m->leak_mean, (long long)m->leak_positions);
     if (m->radius_sequences > 0)

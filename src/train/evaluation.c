@@ -10,7 +10,7 @@ static const struct masks no_masks = {.source = MASKS_NONE};
 
 /* Sums over segments, weighted by positions. */
 struct sums {
-    double nll, nfe, rel;
+    double nll, nfe, paid, rel, flops;
     int64_t tokens;
     double recall_nll;
     int64_t recall, recalled; /* positions that a task is about, and those that are right */
@@ -135,6 +135,7 @@ static enum status add_segment(struct run *run, const struct batch *batch, struc
     for (int64_t i = 0; i < n; i++)
         run->sums.nll += run->nll[i];
     run->sums.nfe += report.evals_mean * (double)n;
+    run->sums.paid += report.paid_mean * (double)n;
     run->sums.rel += report.rel_mean * (double)n;
     run->sums.tokens += n;
     if (report.evals_max > r->nfe_max)
@@ -201,6 +202,14 @@ static bool is_tested(int64_t segment, int64_t segments, int64_t count)
     return ((2 * segment + 2) * count + segments) / (2 * segments) != before;
 }
 
+static double booked_flops(const struct backend *be)
+{
+    double sum = 0;
+    for (int id = 0; id < OP_COUNT; id++)
+        sum += be->stat[id].flops;
+    return sum;
+}
+
 static enum status run_segments(struct run *run, struct stream *stream,
                                 evaluation_progress_fn progress, void *ctx, struct error *err)
 {
@@ -220,7 +229,9 @@ static enum status run_segments(struct run *run, struct stream *stream,
             TRY(test_leak(run, &batch, err));
             test_seconds += clock_seconds() - t;
         }
+        double flops = booked_flops(run->m->be);
         TRY(forward(run, &batch, batch.input, run->nll, err));
+        run->sums.flops += booked_flops(run->m->be) - flops;
         TRY(add_segment(run, &batch, err));
         add_recall(run, &batch, stream_recall(stream));
         if (o->spectrum_segments > 0 && is_tested(i, segments, o->spectrum_segments)) {
@@ -260,6 +271,8 @@ static enum status merge_shares(struct run *run, struct error *err)
         const struct evaluation_result *r = &all[i].result;
         run->sums.nll += all[i].sums.nll;
         run->sums.nfe += all[i].sums.nfe;
+        run->sums.paid += all[i].sums.paid;
+        run->sums.flops += all[i].sums.flops;
         run->sums.rel += all[i].sums.rel;
         run->sums.tokens += all[i].sums.tokens;
         run->sums.recall_nll += all[i].sums.recall_nll;
@@ -290,6 +303,8 @@ static void finish(struct run *run, struct stream *stream)
     r->ppl_word = exp(r->nll * total / (double)stream_words(stream));
     r->bits_per_byte = r->nll * total / (double)stream_text_bytes(stream) / log(2.0);
     r->nfe_mean = run->sums.nfe / tokens;
+    r->nfe_paid = run->sums.paid / tokens;
+    r->flops = run->sums.flops / tokens;
     r->rel_mean = run->sums.rel / tokens;
     r->tokens_per_s = tokens / r->seconds;
     r->nll_recall = r->recalled = NAN;

@@ -28,6 +28,8 @@ struct evaluation_result {
     double bits_per_byte; /* of the text as it was before it was tokenised */
     double nfe_mean;
     int64_t nfe_max;            /* evaluations of f a position took */
+    double nfe_paid;            /* positions evaluated, for each: at least nfe_mean */
+    double flops;               /* floating-point operations a position, softmax included */
     double rel_mean, rel_max;   /* residuals of the returned iterates */
     double leak_max, leak_mean; /* change of log-probabilities, nats; NaN if not tested */
     int64_t leak_positions;     /* number of log-probabilities compared */

@@ -10,6 +10,7 @@ static void write_solve(struct json_writer *w, const char *key, const struct sol
     json_write_object(w, key);
     json_write_real(w, "evals_mean", s->evals_mean);
     json_write_int(w, "evals_max", s->evals_max);
+    json_write_real(w, "evals_paid", s->evals_paid);
     json_write_real(w, "rel_mean", s->rel_mean);
     json_write_real(w, "rel_max", s->rel_max);
     json_write_int(w, "restarts", s->restarts);

@@ -110,6 +110,7 @@ void trainer_free(struct trainer *t)
 static void add_report(struct solve_summary *s, const struct solve_report *r, double weight)
 {
     s->evals_mean += weight * r->evals_mean;
+    s->evals_paid += weight * r->paid_mean;
     s->rel_mean += weight * r->rel_mean;
     s->evals_max = r->evals_max > s->evals_max ? r->evals_max : s->evals_max;
     if (!(r->rel_max <= s->rel_max))
@@ -205,6 +206,7 @@ static void sum_gradients(struct trainer *t)
 static void merge_solve(struct solve_summary *s, const struct solve_summary *other)
 {
     s->evals_mean += other->evals_mean;
+    s->evals_paid += other->evals_paid;
     s->evals_max = other->evals_max > s->evals_max ? other->evals_max : s->evals_max;
     s->rel_mean += other->rel_mean;
     if (!(other->rel_max <= s->rel_max))
@@ -231,6 +233,7 @@ static void merge_reports(struct trainer *t, struct step_report *r)
     struct solve_summary *const both[] = {&r->forward, &r->backward};
     for (int i = 0; i < 2; i++) {
         both[i]->evals_mean /= ranks;
+        both[i]->evals_paid /= ranks;
         both[i]->rel_mean /= ranks;
     }
 }

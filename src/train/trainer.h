@@ -10,6 +10,7 @@
 struct solve_summary {
     double evals_mean; /* until a position stopped */
     int64_t evals_max;
+    double evals_paid;        /* positions evaluated, for each: at least evals_mean */
     double rel_mean, rel_max; /* residuals of what was returned; NaN without a solve */
     int64_t restarts;
     int64_t unconverged; /* positions that wanted a tolerance and did not reach it */
