@@ -5,6 +5,7 @@
 #include "options.h"
 #include "report_json.h"
 #include "train/evaluation.h"
+#include "train/generation.h"
 #include "train/snapshot.h"
 #include "train/trainer.h"
 
@@ -29,6 +30,12 @@ static const char usage[] =
     "      --tgt-len N         positions of a segment\n"
     "      --mem-len N         positions of memory\n"
     "      --nfe LIST          a table against exactly so many evaluations of f: 1,2,4,8,12,16,30\n"
+    "      --tol X             positions stop by themselves at a relative residual of X, after\n"
+    "                          eval.max_iter evaluations at most\n"
+    "      --decode            token by token, as deq sample does: segments of one position, with\n"
+    "                          a memory of eval.mem_len + eval.tgt_len - 1 (and, unless the\n"
+    "                          configuration or --nfe say how positions stop, the tolerance "
+    "there)\n"
     "      --set KEY=VALUE     change a key of solver.* or eval.*, or train.precision (products "
     "are\n"
     "                          in fp32 otherwise, however they were in training); may be repeated\n"
@@ -42,7 +49,8 @@ static const char usage[] =
     "  -h, --help              this help\n"
     "\n"
     "Example:\n"
-    "  deq eval runs/kjv/best.bin --split test --nfe 4,8,12,30\n";
+    "  deq eval runs/kjv/best.bin --split test --nfe 4,8,12,30\n"
+    "  deq eval runs/kjv/best.bin --decode --tol 5e-2\n";
 
 enum { MAX_NFE = 64 };
 
@@ -55,7 +63,8 @@ struct request {
     int64_t nfe[MAX_NFE];
     int nfe_count;
     struct option_list set;
-    bool check_causality, spectrum, json;
+    double tol; /* 0: as configured */
+    bool decode, check_causality, spectrum, json;
 };
 
 static enum status parse_nfe(struct request *r, const char *text, struct error *err)
@@ -87,6 +96,8 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
         OPTION("tgt-len", INT, &r->tgt_len, .min = 1, .max = 1 << 20),
         OPTION("mem-len", INT, &r->mem_len, .min = 0, .max = 1 << 20),
         OPTION("nfe", TEXT, &nfe),
+        OPTION("tol", REAL, &r->tol, .low = 1e-12, .high = 1),
+        OPTION("decode", FLAG, &r->decode),
         OPTION("set", LIST, &r->set),
         OPTION("check-causality", FLAG, &r->check_causality),
         OPTION("spectral-radius", FLAG, &r->spectrum),
@@ -103,7 +114,31 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
     r->checkpoint = argv[operand++];
     if (operand < argc)
         return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[operand]);
+    if (r->tol > 0 && r->nfe_count > 0)
+        return error_set(err, STATUS_USAGE,
+                         "--tol and --nfe: positions stop by a tolerance, or "
+                         "after a number of evaluations");
+    if (r->decode && r->tgt_len > 0)
+        return error_set(err, STATUS_USAGE,
+                         "--decode: segments have one position; without --tgt-len");
     return STATUS_OK;
+}
+
+/* How positions stop, and segments of one for --decode. */
+static void apply_stops(const struct request *r, struct config *config)
+{
+    struct config_solver *s = &config->solver.forward;
+    double tol = r->tol;
+    if (r->decode && tol == 0 && r->nfe_count == 0 && s->stop == CONFIG_STOP_FIXED)
+        tol = GENERATION_TOL;
+    if (tol > 0) {
+        s->stop = CONFIG_STOP_REL;
+        s->tol = tol;
+    }
+    if (!r->decode)
+        return;
+    config->eval.mem_len += config->eval.tgt_len - 1;
+    config->eval.tgt_len = 1;
 }
 
 /* What the command line changes of the checkpoint's configuration. */
@@ -125,6 +160,7 @@ static enum status apply(const struct request *r, struct config *config, struct 
         config->eval.tgt_len = r->tgt_len;
     if (r->mem_len >= 0)
         config->eval.mem_len = r->mem_len;
+    apply_stops(r, config);
     if (r->data != NULL) {
         if (strlen(r->data) >= sizeof config->data.dir)
             return error_set(err, STATUS_USAGE, "--data: path too long");

@@ -31,6 +31,10 @@ static const char usage[] =
     "1)\n"
     "      --top-k N           only the N likeliest tokens (default: 0, all)\n"
     "      --top-p X           only the likeliest tokens that make up X together (default: 1)\n"
+    "      --tol X             a position stops at a relative residual of X (default: as "
+    "configured,\n"
+    "                          or 0.03 where that is a fixed number of evaluations; what it costs\n"
+    "                          in perplexity: deq eval --decode --tol X)\n"
     "      --seed N            of the random numbers: the same seed, the same text (default: 1)\n"
     "      --unk               let <unk> be drawn too\n"
     "      --device NAME       auto, cpu, cuda, or ref (default: auto)\n"
@@ -49,6 +53,7 @@ struct request {
     char found[PATH]; /* the checkpoint, when none was named */
     struct sampling how;
     int64_t tokens, seed, threads;
+    double tol; /* 0: as configured */
     bool unk, json, verbose;
 };
 
@@ -62,6 +67,7 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
         OPTION("temperature", REAL, &r->how.temperature, .low = 0, .high = 1e6),
         OPTION("top-k", INT, &r->how.top_k, .min = 0, .max = INT32_MAX),
         OPTION("top-p", REAL, &r->how.top_p, .low = 1e-9, .high = 1),
+        OPTION("tol", REAL, &r->tol, .low = 1e-12, .high = 1),
         OPTION("seed", INT, &r->seed, .min = 0, .max = INT64_MAX),
         OPTION("unk", FLAG, &r->unk),
         OPTION("device", TEXT, &r->device),
@@ -217,6 +223,10 @@ static enum status run(struct request *r, struct backend *be, struct error *err)
     struct model *model = NULL;
     struct generator g = {0};
     TRY(snapshot_open(&from, r->checkpoint, err));
+    if (r->tol > 0) {
+        from.config.solver.forward.stop = CONFIG_STOP_REL;
+        from.config.solver.forward.tol = r->tol;
+    }
     r->how.excluded = r->unk ? -1 : vocab_unk(from.vocab);
     TRY_OUT(generation_check_memory(be, &from.config, err));
     TRY_OUT(generation_model(&model, be, &from.config, NULL, err));

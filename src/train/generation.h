@@ -16,9 +16,9 @@
 #include "train/sampling.h"
 
 /* Where solves stop if the configuration says `fixed`, which is made for training: relative
- * residual. Measured in tests/tools/bench_decode.c: log-probabilities are then off by less than
- * 1e-3 nats, and a position takes two to four evaluations fewer than at 1e-4. */
-#define GENERATION_TOL 1e-3
+ * residual. Measured by deq eval --decode on the King James Bible (README): the perplexity is then
+ * within 0.2 % of the converged one, at half the evaluations that 1e-3 takes. */
+#define GENERATION_TOL 3e-2
 
 struct generator {
     struct model *m; /* borrows: batch 1 */

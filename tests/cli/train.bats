@@ -247,9 +247,34 @@ stop_run()
 
 @test "eval prints one JSON object with the promised fields" {
     line=$("$DEQ" eval "$whole/best.bin" --json | tail -1)
-    for key in ppl nll tokens ppl_word bits_per_byte nfe_mean nfe_max leak tokens_per_s; do
+    for key in ppl nll tokens ppl_word bits_per_byte nfe_mean nfe_max nfe_paid flops leak \
+        tokens_per_s; do
         [[ "$line" == *"\"$key\":"* ]]
     done
+}
+
+@test "eval token by token is eval of segments of one position, and stops by a tolerance" {
+    field() { sed 's/.*"'"$1"'":\([^,}]*\).*/\1/'; }
+    decoded=$("$DEQ" eval "$whole/best.bin" --json --decode --nfe 30 | tail -1)
+    [[ "$decoded" == *'"tgt_len":1,'* ]]
+    memory=$(echo "$decoded" | field mem_len)
+    by_hand=$("$DEQ" eval "$whole/best.bin" --json --tgt-len 1 --mem-len "$memory" --nfe 30 | tail -1)
+    [ "$(echo "$decoded" | field nll)" = "$(echo "$by_hand" | field nll)" ]
+    loose=$("$DEQ" eval "$whole/best.bin" --json --decode --tol 1e-1 | tail -1 | field nfe_mean)
+    usual=$("$DEQ" eval "$whole/best.bin" --json --decode | tail -1 | field nfe_mean)
+    tight=$("$DEQ" eval "$whole/best.bin" --json --decode --tol 1e-3 | tail -1 | field nfe_mean)
+    awk "BEGIN { exit !($loose < $usual && $usual < $tight && $tight < 30) }"
+    run "$DEQ" eval "$whole/best.bin" --tol 1e-2 --nfe 4
+    [ "$status" -eq 64 ]
+    run "$DEQ" eval "$whole/best.bin" --decode --tgt-len 4
+    [ "$status" -eq 64 ]
+    run "$DEQ" eval "$whole/best.bin" --tol 0
+    [ "$status" -eq 64 ]
+    loose=$("$DEQ" sample --checkpoint "$whole/best.bin" --prompt "" --tokens 20 --json --tol 1e-1 |
+        field nfe_mean)
+    tight=$("$DEQ" sample --checkpoint "$whole/best.bin" --prompt "" --tokens 20 --json --tol 1e-4 |
+        field nfe_mean)
+    awk "BEGIN { exit !($loose < $tight) }"
 }
 
 @test "the default solver leaks exactly nothing, a mixing one does" {
