@@ -4,6 +4,7 @@
 #include "cpu/cpu_impl.h"
 #include "cpu/gemm_bf16.h"
 
+#include <oneapi/dnnl/dnnl.h>
 #include <string.h>
 
 /* Large enough for an efficient product; the logits of a chunk then lie in the caches. */
@@ -188,6 +189,9 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
         omp_set_num_threads(threads); /* the product library asks for this many */
         status = backend_init(be, &table, cpu, threads, err);
     }
+    if (status == STATUS_OK) /* so the library's kernels there; those for AVX2 differ at edges */
+        be->rows_alone =
+            (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
     if (status != STATUS_OK) {
         mem_free(cpu->scratch);
         mem_free(cpu);

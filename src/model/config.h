@@ -17,6 +17,7 @@ enum config_norm { CONFIG_NORM_LAYER, CONFIG_NORM_RMS };
 enum config_method { METHOD_PICARD, METHOD_ANDERSON, METHOD_BROYDEN };
 enum config_scope { CONFIG_TOKEN, CONFIG_PREFIX, CONFIG_SEQUENCE, CONFIG_BATCH };
 enum config_stop { CONFIG_STOP_REL, CONFIG_STOP_ABS, CONFIG_STOP_FIXED };
+enum config_rows { CONFIG_ROWS_AUTO, CONFIG_ROWS_ACTIVE, CONFIG_ROWS_ALL };
 enum config_ridge { RIDGE_REL, RIDGE_ABS };
 enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
 enum config_start { START_ZERO, START_LINEAR };
@@ -96,6 +97,7 @@ struct config {
     struct config_model model;
     struct {
         struct config_solver forward, backward;
+        int64_t forward_rows; /* enum config_rows */
     } solver;
     struct {
         int64_t method, steps;

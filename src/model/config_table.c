@@ -121,6 +121,10 @@ const struct config_key config_keys[] = {
     BOOL("model.compat", model.compat, false, "repeat the published code's quirks exactly"),
 
     SOLVER(forward, METHOD_ANDERSON, CONFIG_PREFIX, 10, 1e-3, CONFIG_STOP_FIXED, 5),
+    ENUM("solver.forward.rows", solver.forward_rows, CONFIG_ROWS_AUTO, "auto|active|all",
+         "positions that f is evaluated for under a stop rule: those that have not stopped, or all; "
+         "auto: the former where a product's rows do not depend on their number, so that nothing "
+         "leaks by rounding"),
     SOLVER(backward, METHOD_ANDERSON, CONFIG_TOKEN, 6, 1e-3, CONFIG_STOP_REL, 3),
 
     ENUM("gradient.method", gradient.method, GRADIENT_IMPLICIT,

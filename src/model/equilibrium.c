@@ -75,13 +75,21 @@ void equilibrium_free(struct equilibrium *eq)
     mem_free(eq);
 }
 
+/* Whether positions that have stopped are left out. */
+static bool wants_rows(const struct config *config, const struct backend *be)
+{
+    if (config->solver.forward_rows == CONFIG_ROWS_AUTO)
+        return be->rows_alone && be->precision == PRECISION_FP32;
+    return config->solver.forward_rows == CONFIG_ROWS_ACTIVE;
+}
+
 static enum status create_solvers(struct equilibrium *eq, const struct config *config,
                                   int64_t batch, int64_t length, bool train, struct error *err)
 {
     struct cell *cell = eq->cell;
     struct solver_config forward = equilibrium_solver_config(&config->solver.forward, false);
     TRY(solver_create(&eq->forward, cell->be, &forward, batch, length, cell->width, NULL, err));
-    solver_select_rows(eq->forward, cell->selects_rows);
+    solver_select_rows(eq->forward, cell->selects_rows && wants_rows(config, cell->be));
     if (!train || eq->method != GRADIENT_IMPLICIT)
         return STATUS_OK;
     struct solver_config backward = equilibrium_solver_config(&config->solver.backward, true);

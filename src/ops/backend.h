@@ -85,6 +85,8 @@ struct backend {
     enum precision precision; /* of products: backend_set_precision */
     char device_name[128];    /* for people; empty: the processor */
     size_t device_free;       /* bytes of the device's own memory left at opening; 0: it has none */
+    bool rows_alone;          /* the bits of a product's row in fp32 do not depend on the number of
+                                 rows and its place among them, from 16 rows on */
     bool planning;            /* see backend_plan */
     size_t dry_bytes;         /* addresses given out while planning */
     size_t operand_bytes; /* real ones of the largest product so far: rounding may need scratch */

@@ -127,5 +127,7 @@ enum status ref_open(struct backend *be, struct error *err)
                                      OP_LIST(X)
 #undef X
     };
-    return backend_init(be, &table, NULL, 1, err);
+    TRY(backend_init(be, &table, NULL, 1, err));
+    be->rows_alone = true;
+    return STATUS_OK;
 }

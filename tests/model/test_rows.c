@@ -112,10 +112,21 @@ static const char *const variants[][SETTINGS] = {
     {"solver.forward.method=picard", "solver.forward.damping=0.5", NULL},
 };
 
-/* A product's rows do not depend on their number from 16 on (cpu/gemm.c's library), nor does
- * anything else: the bits are the same on both backends. */
+/* Skips the test on a processor whose products do not promise it. */
+static void want_rows_alone(open_fn *open)
+{
+    struct backend be;
+    struct error err;
+    must(open(&be, &err), &err);
+    bool alone = be.rows_alone;
+    backend_close(&be);
+    if (!alone)
+        skip();
+}
+
 static void same_states(open_fn *open)
 {
+    want_rows_alone(open);
     static double z[2][ROWS * WIDTH], h[2][ROWS * WIDTH];
     for (size_t v = 0; v < sizeof variants / sizeof *variants; v++)
         for (int train = 0; train < 2; train++) {
@@ -153,6 +164,7 @@ static void no_leak(void **state)
     enum { CUT = 30 };
     static double z[2][ROWS * WIDTH], h[2][ROWS * WIDTH];
     (void)state;
+    want_rows_alone(open_cpu);
     for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
         struct fixture f;
         set_up(&f, open_cpu, variants[v], false);
@@ -167,6 +179,26 @@ static void no_leak(void **state)
                 assert_true(z[0][i] == z[1][i] && h[0][i] == h[1][i]);
         tear_down(&f);
     }
+}
+
+/* By rounding at most, where it is asked for on any device; never where it is forbidden. */
+static void as_configured(void **state)
+{
+    static double z[ROWS * WIDTH], h[ROWS * WIDTH];
+    static const char *const rows[][SETTINGS] = {{"solver.forward.rows=active", NULL},
+                                                 {"solver.forward.rows=all", NULL}};
+    double paid[2], needed[2];
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        struct fixture f;
+        set_up(&f, open_cpu, rows[k], false);
+        struct solve_report r = solve(&f, false, z, h);
+        paid[k] = r.paid_mean;
+        needed[k] = r.evals_mean;
+        assert_true(k == 0 ? paid[k] < 0.95 * (double)r.evals : paid[k] == (double)r.evals);
+        tear_down(&f);
+    }
+    assert_true(fabs(needed[0] - needed[1]) <= 0.05);
 }
 
 /* Where a position's keys move while it stands still, and in a trellis, all are evaluated. */
@@ -193,6 +225,7 @@ int main(void)
         cmocka_unit_test(same_states_on_ref),
         cmocka_unit_test(same_states_on_cpu),
         cmocka_unit_test(no_leak),
+        cmocka_unit_test(as_configured),
         cmocka_unit_test(whole_where_it_must),
     };
     return cmocka_run_group_tests_name("positions that have stopped", tests, NULL, NULL);
