@@ -136,12 +136,11 @@ static void padding_is_not_compared(void **)
     struct fixture f;
     start(&f);
     for (int k = 0; k < 4; k++) {
-        struct gemm p;
-        memset(&p, 0x11 * (k + 1), sizeof p);
-        p.trans_a = p.trans_b = false;
+        struct gemm p = {};
+        size_t flags = offsetof(struct gemm, trans_b) + sizeof p.trans_b;
+        memset(reinterpret_cast<char *>(&p) + flags, 0x11 * (k + 1),
+               offsetof(struct gemm, alpha) - flags);
         p.alpha = 1;
-        p.beta = 0;
-        p.a_stride = p.b_stride = p.c_stride = 0;
         p.a = p.b = tensor_make(f.x.data, DTYPE_F32, 2, 8, 8, 1, 1);
         p.c = tensor_make(f.y.data, DTYPE_F32, 2, 8, 8, 1, 1);
         op_gemm_block(&f.be, &p);
