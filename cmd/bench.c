@@ -35,6 +35,7 @@ static const char usage[] =
     "      --steps N        timed steps (default: 20)\n"
     "      --threads N      processor threads (default: all)\n"
     "      --device NAME    cpu (default), cuda or auto; SGEMM is the processor's all the same\n"
+    "                       (on a GPU operations start together: their seconds are download's)\n"
     "      --json           one JSON object: tokens_per_s, sgemm_gflops, gemm_fraction, "
     "peak_bytes,\n"
     "                       ops[], ...\n"

@@ -175,6 +175,16 @@ static void test_tolerance(void **state)
     assert_int_equal(r.steady.graph_launches, r.steady.launches);
 }
 
+/* Hidden layers and weights in bfloat16, and what the library is asked to do with its products. */
+static void test_rounded_products(void **state)
+{
+    static struct result r;
+    (void)state;
+    compare(SET("train.precision=bf16", "model.d_model=16", "model.d_inner=32"), &r);
+    assert_int_equal(r.steady.graphs, 1);
+    assert_int_equal(r.steady.graph_launches, r.steady.launches);
+}
+
 static void test_other_methods(void **state)
 {
     static struct result r;
@@ -199,9 +209,9 @@ static int enter(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_graph),     cmocka_unit_test(test_no_wait_in_a_solve),
-        cmocka_unit_test(test_clusters),      cmocka_unit_test(test_tolerance),
-        cmocka_unit_test(test_other_methods),
+        cmocka_unit_test(test_one_graph),        cmocka_unit_test(test_no_wait_in_a_solve),
+        cmocka_unit_test(test_clusters),         cmocka_unit_test(test_tolerance),
+        cmocka_unit_test(test_rounded_products), cmocka_unit_test(test_other_methods),
     };
     return cmocka_run_group_tests(tests, enter, scratch_leave);
 }
