@@ -2,11 +2,13 @@
 # Runs fuzz targets one after the other, each from its kept corpus, and prints what they did. Called
 # by `make fuzz`, which builds them.
 #
-#   scripts/fuzz.sh [-b BUILD] [-r RUNS] [-t SECONDS] [-s SEED] [TARGET]...
+#   scripts/fuzz.sh [-b BUILD] [-r RUNS] [-t SECONDS] [-s SEED] [-k] [TARGET]...
 #
 #   -b  folder of the build (build-fuzz); what was found lies in BUILD/corpus/TARGET afterwards, and
 #       a file that broke something in BUILD/crash/TARGET-*
 #   -r  executions a target (10,000,000), -t  seconds a target (0: no limit), -s  of random numbers
+#   -k  keeps what was found, without what adds nothing, in tests/fuzz/found.tar.xz, from which a
+#       build's first run begins
 #
 # TARGET is config, vocab, ... as in tests/fuzz/fuzz_TARGET.c; default: all. Exit 1 if one broke.
 set -eu
@@ -15,12 +17,14 @@ build=build-fuzz
 runs=10000000
 seconds=0
 seed=1
-while getopts b:r:t:s:h option; do
+keep=
+while getopts b:r:t:s:kh option; do
     case $option in
     b) build=$OPTARG ;;
     r) runs=$OPTARG ;;
     t) seconds=$OPTARG ;;
     s) seed=$OPTARG ;;
+    k) keep=1 ;;
     h)
         sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
         exit 0
@@ -42,6 +46,11 @@ export ASAN_OPTIONS=allocator_may_return_null=1:max_allocation_size_mb=200:detec
 # What makes a run slower than what it tests.
 ASAN_OPTIONS=$ASAN_OPTIONS:detect_stack_use_after_return=0:malloc_context_size=6:quarantine_size_mb=16
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+found=$root/tests/fuzz/found.tar.xz
+if [ ! -d "$build/corpus" ]; then
+    mkdir -p "$build/corpus"
+    [ ! -f "$found" ] || tar -xJf "$found" -C "$build/corpus"
+fi
 failed=0
 printf '%-12s %12s %8s %9s %9s %7s %8s\n' target executions per_s coverage features corpus seconds
 for target; do
@@ -85,4 +94,13 @@ for target; do
         tail -n 40 "$log" >&2
     fi
 done
+if [ -n "$keep" ]; then
+    for target; do
+        rm -rf "$build/kept/$target"
+        mkdir -p "$build/kept/$target"
+        "$build/tests/fuzz/fuzz_$target" -merge=1 "$build/kept/$target" "$build/corpus/$target" \
+            >"$build/corpus/$target.merge.log" 2>&1
+    done
+    tar -C "$build/kept" --sort=name --mtime=@0 --owner=0 --group=0 -cJf "$found" "$@"
+fi
 exit "$failed"
