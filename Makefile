@@ -291,7 +291,7 @@ help:
 	@echo '  tsan          the same with the thread sanitizer, valgrind-build for valgrind: build-tsan, ...'
 	@echo '  tests         the test programs only'
 	@echo '  fuzz          looks for files that break the readers, for hours: RUNS=N SECONDS=N TARGETS="config ..."'
-	@echo '  torture       every single call of the C library fails once: an hour'
+	@echo '  torture       every single call of the C library fails once: half an hour'
 	@echo '  kill9         a training killed at N=1000 random moments, and what came of it'
 	@echo '  install       PREFIX/bin/deq and PREFIX/share/deq/configs; uninstall takes them away'
 	@echo '  format        clang-format on all sources; check-format only looks'
