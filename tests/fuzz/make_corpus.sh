@@ -66,9 +66,9 @@ cat >tiny.json <<END
              "eval_every": 3, "checkpoint_every": 3, "keep_last": 0 },
   "eval": { "batch": 1, "tgt_len": 4, "mem_len": 2, "max_iter": 3 } }
 END
-"$deq" train -q --config tiny.json --out run
+"$deq" train -q --config tiny.json --out run --set train.compress=false
 seed checkpoint run/last.bin run
-"$deq" train -q --config tiny.json --out small-run --set train.compress=true
+"$deq" train -q --config tiny.json --out small-run
 seed checkpoint small-run/last.bin run-compressed
 seed log run/log.jsonl run
 head -c 1500 run/log.jsonl >torn
