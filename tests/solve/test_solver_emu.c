@@ -27,10 +27,10 @@ struct map {
 };
 
 static enum status halve(void *ctx, const struct tensor *z, const struct tensor *f,
-                         struct error *err)
+                         const struct tensor *rows, struct error *err)
 {
     const struct map *m = ctx;
-    (void)err;
+    (void)rows, (void)err;
     op_axpby(m->be, f, 0.5, z, 0);
     op_axpby(m->be, f, 1, &m->c, 1);
     return STATUS_OK;
