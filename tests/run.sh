@@ -11,7 +11,7 @@
 # counts as a failure, so nothing is left out in silence.
 #
 #   -j  programs at a time, default: the number of cores
-#   -t  seconds a program may take, default 180; those called long_* eight times as many
+#   -t  seconds a program may take, default 600; those called long_* three times as many
 #   -o  where the outputs go, default BUILD/test-output
 #
 # One line per program; the output of a failed one is shown. A program passes if it printed a plan
@@ -125,7 +125,7 @@ if [ "${1:-}" = --one ]; then
 fi
 
 jobs=$(nproc 2>/dev/null || echo 2)
-limit=180
+limit=600
 build=build
 out=
 while getopts j:t:b:o:h option; do
@@ -192,7 +192,7 @@ for program; do
     *) path=./$program ;;
     esac
     seconds=$limit
-    case ${path##*/} in long_*) seconds=$((8 * limit)) ;; esac
+    case ${path##*/} in long_*) seconds=$((3 * limit)) ;; esac
     printf '%s\0%s\0%s\0%s\0' "$path" "$seconds" "$program" "$out/$index"
     index=$((index + 1))
 done >"$out/list"

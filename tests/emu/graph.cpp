@@ -55,15 +55,19 @@ static void run_nodes(const std::vector<emu_node> &nodes)
     }
 }
 
-/* Marks the nodes that `from` come after, themselves included. */
-static void mark(const std::vector<emu_node> &nodes, const std::vector<size_t> &from,
+/* Marks the nodes that `from` come after, themselves included. Not recursive: a chain of calls may
+ * be longer than a stack is deep. */
+static void mark(const std::vector<emu_node> &nodes, std::vector<size_t> from,
                  std::vector<bool> &seen)
 {
-    for (size_t i : from)
-        if (!seen[i]) {
-            seen[i] = true;
-            mark(nodes, nodes[i].after, seen);
-        }
+    while (!from.empty()) {
+        size_t i = from.back();
+        from.pop_back();
+        if (seen[i])
+            continue;
+        seen[i] = true;
+        from.insert(from.end(), nodes[i].after.begin(), nodes[i].after.end());
+    }
 }
 
 extern "C" {
