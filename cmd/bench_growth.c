@@ -1,6 +1,5 @@
 #include "bench_growth.h"
 
-#include "base/mem.h"
 #include "device.h"
 #include "load_config.h"
 #include "options.h"
@@ -10,7 +9,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 enum { MAX_STEPS = 100000 };
 
@@ -48,8 +46,7 @@ struct point {
     double flops, bytes; /* of a step */
 };
 
-/* --- measuring ---------------------------------------------------------------------------------
- */
+/* --- measuring -------------------------------------------------------------------------------- */
 
 static enum status setting(const struct request *r, const struct axis *axis, int64_t value,
                            struct config *c, struct error *err)
@@ -106,8 +103,7 @@ static struct growth growth_at(const struct point *points, int i)
                            exponent(a, b, a->bytes, b->bytes)};
 }
 
-/* --- the result --------------------------------------------------------------------------------
- */
+/* --- the result ------------------------------------------------------------------------------- */
 
 static void print_head(void)
 {
@@ -193,8 +189,7 @@ static enum status draw(struct point points[AXES][POINTS], const char *path, str
     return plot_end(g, path, err);
 }
 
-/* --- the command -------------------------------------------------------------------------------
- */
+/* --- the command ------------------------------------------------------------------------------ */
 
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {

@@ -93,8 +93,7 @@ static enum status untrained(struct backend *be, const struct request *r, struct
     return status;
 }
 
-/* --- the result --------------------------------------------------------------------------------
- */
+/* --- the result ------------------------------------------------------------------------------- */
 
 struct table {
     const struct request *request;
@@ -155,7 +154,7 @@ static enum status print_json(const struct table *t, struct error *err)
         if (isfinite(r->ppl)) {
             json_write_real(&w, "ppl", r->ppl);
             json_write_int(&w, "steps", r->steps);
-            json_write_real(&w, "run_seconds", 3600 * r->run_hours);
+            json_write_real(&w, "run_seconds", r->run_seconds);
         }
         json_write_end(&w);
     }

@@ -7,8 +7,7 @@
 
 #include <math.h>
 
-/* --- untrained ---------------------------------------------------------------------------------
- */
+/* --- untrained -------------------------------------------------------------------------------- */
 
 /* Evaluations of the last solve; 0 of an explicit network. */
 static enum status last_evals(const struct bench *b, double *forward, double *backward,
@@ -80,8 +79,7 @@ out:
     return status;
 }
 
-/* --- trained -----------------------------------------------------------------------------------
- */
+/* --- trained ---------------------------------------------------------------------------------- */
 
 struct trained {
     struct snapshot from;
@@ -160,7 +158,7 @@ enum status runtime_trained(struct backend *be, const char *const *checkpoints, 
             (struct runtime_row){.parameters = params_distinct(t[i].trainer.model->params, NULL),
                                  .layers = t[i].from.config.model.layers,
                                  .steps = t[i].from.state.step,
-                                 .run_hours = t[i].from.state.seconds / 3600};
+                                 .run_seconds = t[i].from.state.seconds};
     }
     enum { EVALUATIONS = 3 };
     int64_t evaluations = o->steps < EVALUATIONS ? o->steps : EVALUATIONS;

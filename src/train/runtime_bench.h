@@ -15,9 +15,9 @@ struct runtime_row {
     int64_t tokens;             /* of a training step */
     double train_seconds;       /* median step */
     double eval_tokens_per_s;
-    double ppl;       /* of a trained network; NaN without one */
-    int64_t steps;    /* its training so far; 0 without one */
-    double run_hours; /* what that took, on whatever machine it was */
+    double ppl;         /* of a trained network; NaN without one */
+    int64_t steps;      /* its training so far; 0 without one */
+    double run_seconds; /* what that took, on whatever machine it was */
 };
 
 struct runtime_options {
