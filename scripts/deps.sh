@@ -23,7 +23,7 @@ packages_of()
     slurm) echo slurmctld slurmd slurm-client munge ;;
     demo) echo bible-kjv ;;
     plot) echo gnuplot-nox ;;
-    fuzz) echo clang libclang-rt-14-dev libomp-dev ;;
+    fuzz) echo clang libclang-rt-14-dev libomp-dev xz-utils ;;
     sanitize) echo clang libclang-rt-14-dev libomp-dev valgrind ;;
     *) return 1 ;;
     esac
