@@ -94,6 +94,8 @@ static bool ask_squeue(const char *job, char *text, size_t size)
     extern char **environ;
     char *const argv[] = {"squeue", "-h", "-o", "%L", "-j", (char *)job, NULL};
     posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none;
     int ends[2];
     pid_t pid;
     if (pipe(ends) != 0)
@@ -103,7 +105,12 @@ static bool ask_squeue(const char *job, char *text, size_t size)
     posix_spawn_file_actions_addclose(&actions, ends[0]);
     posix_spawn_file_actions_addclose(&actions, ends[1]);
     posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    bool there = posix_spawnp(&pid, "squeue", &actions, NULL, argv, environ) == 0;
+    posix_spawnattr_init(&attributes); /* signals that this program blocks reach squeue */
+    sigemptyset(&none);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    bool there = posix_spawnp(&pid, "squeue", &actions, &attributes, argv, environ) == 0;
+    posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
     bool answered = there && read_answer(ends[0], text, size);

@@ -6,11 +6,10 @@
 #include "load_config.h"
 #include "options.h"
 #include "progress.h"
+#include "stop.h"
 
 #include "base/clock.h"
-#include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,20 +54,6 @@ struct request {
     bool dry_run, quiet;
 };
 
-/* Set by a signal, read between steps: the one thing a signal handler may touch. */
-static volatile sig_atomic_t stop_asked;
-
-static void on_signal(int number)
-{
-    static const char text[] =
-        "\nstopping after this step; Ctrl-C again stops at once, without saving\n";
-    int saved = errno;
-    if (number == SIGINT)
-        (void)!write(STDERR_FILENO, text, sizeof text - 1);
-    errno = saved;
-    stop_asked = 1;
-}
-
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
     const char *limit = NULL;
@@ -102,16 +87,6 @@ static enum status load(const struct request *r, struct config *config, char pat
     return status;
 }
 
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL);
-    action.sa_flags |= SA_RESETHAND; /* the second one ends the process */
-    sigaction(SIGINT, &action, NULL);
-}
-
 /* Plans everything and lets go of it again. */
 static enum status dry_run(struct backend *be, struct dist *dist, const struct config *config,
                            const struct run_observer *observer, struct error *err)
@@ -131,7 +106,7 @@ static enum status dry_run(struct backend *be, struct dist *dist, const struct c
 
 static enum status train(const struct request *r, struct backend *be, struct dist *dist,
                          const struct config *config, const char *out, double deadline,
-                         struct error *err)
+                         const atomic_bool *stop, struct error *err)
 {
     struct progress progress;
     struct run_observer observer, silent = {0};
@@ -144,7 +119,7 @@ static enum status train(const struct request *r, struct backend *be, struct dis
                               .resume = RESUME_AUTO,
                               .resume_file = r->resume,
                               .deadline = deadline,
-                              .stop = &stop_asked};
+                              .stop = stop};
     if (r->resume != NULL && strcmp(r->resume, "never") == 0)
         run.resume = RESUME_NEVER;
     else if (r->resume != NULL && strcmp(r->resume, "auto") != 0)
@@ -157,7 +132,7 @@ static enum status train(const struct request *r, struct backend *be, struct dis
 }
 
 static enum status train_in_group(const struct request *r, struct dist *dist, double started,
-                                  struct error *err)
+                                  const atomic_bool *stop, struct error *err)
 {
     struct config config;
     struct backend be;
@@ -169,20 +144,31 @@ static enum status train_in_group(const struct request *r, struct dist *dist, do
     paths_config_name(path, name, sizeof name);
     snprintf(out, sizeof out, "runs/%s", name);
     TRY(device_open(&be, r->device, (int)r->threads, err));
-    enum status status = train(r, &be, dist, &config, r->out != NULL ? r->out : out, deadline, err);
+    enum status status =
+        train(r, &be, dist, &config, r->out != NULL ? r->out : out, deadline, stop, err);
     backend_close(&be);
     return status;
+}
+
+static enum status join_and_train(const struct request *r, const atomic_bool *stop,
+                                  struct error *err)
+{
+    struct dist *dist;
+    double started = clock_seconds();
+    TRY(group_open(&dist, err));
+    return group_close(dist, "train", train_in_group(r, dist, started, stop, err), err);
 }
 
 static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {.device = "auto"};
-    struct dist *dist;
-    double started = clock_seconds();
+    struct stop_watch watch;
     TRY(parse(&r, argc, argv, err));
-    catch_signals(); /* before the long loading: a job asked to stop is always requeued */
-    TRY(group_open(&dist, err));
-    return group_close(dist, "train", train_in_group(&r, dist, started, err), err);
+    /* before the long loading: a job asked to stop is always requeued */
+    TRY(stop_watch_begin(&watch, err));
+    enum status status = join_and_train(&r, &watch.asked, err);
+    stop_watch_end(&watch);
+    return status;
 }
 
 const struct command command_train = {

@@ -32,7 +32,7 @@ static bool time_is_up(const struct run *run)
 bool run_must_stop(struct run *run)
 {
     static const char *const reasons[] = {NULL, "time limit reached", "asked to stop"};
-    bool asked = run->options->stop != NULL && *run->options->stop != 0;
+    bool asked = run->options->stop != NULL && atomic_load(run->options->stop);
     run->stopping = reasons[dist_max(run->options->dist, asked ? 2 : time_is_up(run))];
     return run->stopping != NULL;
 }

@@ -17,17 +17,17 @@
 
 #include "train/evaluation.h"
 #include "train/trainer.h"
-#include <signal.h>
+#include <stdatomic.h>
 
 enum run_resume { RESUME_AUTO, RESUME_NEVER, RESUME_FILE };
 
 struct run_options {
-    struct dist *dist;                 /* ranks that train together; NULL: one */
-    const char *dir;                   /* made if it does not exist */
-    enum run_resume resume;            /* auto: continue if there is a checkpoint */
-    const char *resume_file;           /* RESUME_FILE */
-    double deadline;                   /* of clock_seconds: save and stop before; 0: none */
-    const volatile sig_atomic_t *stop; /* set by a signal: save and stop after this step; or NULL */
+    struct dist *dist;       /* ranks that train together; NULL: one */
+    const char *dir;         /* made if it does not exist */
+    enum run_resume resume;  /* auto: continue if there is a checkpoint */
+    const char *resume_file; /* RESUME_FILE */
+    double deadline;         /* of clock_seconds: save and stop before; 0: none */
+    const atomic_bool *stop; /* once true: save and stop after this step; or NULL */
 };
 
 /* Who watches. Any function may be NULL. */

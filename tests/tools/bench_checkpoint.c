@@ -41,7 +41,7 @@ static const char *const settings[] = {
 
 struct bench {
     struct run_options options;
-    volatile sig_atomic_t stop;
+    atomic_bool stop;
     int64_t done;               /* steps of this run */
     double start, last;         /* of the timed steps */
     double cpu_start, cpu_last; /* the same in processor time */

@@ -10,8 +10,8 @@
 #include "train/run.h"
 
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -51,7 +51,7 @@ static const char *const plain[] = {"model.dropatt=0.1", "train.optimizer=adamw"
 struct watch {
     struct run_options options;
     struct run_observer observer;
-    volatile sig_atomic_t stop;
+    atomic_bool stop;
     int64_t stop_at, stop_evaluation_at; /* step at which to ask for a stop; 0: never */
     int64_t exit_at, exit_evaluation_at; /* step at which to die */
     int64_t steps;                       /* seen */
@@ -70,7 +70,7 @@ static inline void saw_step(void *ctx, const struct trainer *t, const struct ste
     struct watch *w = ctx;
     (void)t;
     w->steps++;
-    w->stop |= r->step == w->stop_at;
+    w->stop = w->stop || r->step == w->stop_at;
     if (r->step == w->exit_at)
         _exit(9);
     if (w->on_step != NULL)
@@ -96,7 +96,7 @@ static inline void saw_evaluating(void *ctx, int64_t tokens, int64_t of)
     struct watch *w = ctx;
     (void)tokens;
     (void)of;
-    w->stop |= step_seen == w->stop_evaluation_at;
+    w->stop = w->stop || step_seen == w->stop_evaluation_at;
     if (step_seen == w->exit_evaluation_at)
         _exit(9);
 }
