@@ -42,10 +42,7 @@ template <class T> static void copy_rows(struct backend *be, const struct copy_b
     int vec = strides ? VEC_OF(width, a.to, a.from, a.mask) : 1;
     struct row_launch l = launch_tiles(batch * length, width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH((k_copy_block<4, T>), l.grid, l.threads, 0, stream, a);
-    else
-        LAUNCH((k_copy_block<1, T>), l.grid, l.threads, 0, stream, a);
+    LAUNCH_VEC_OF(k_copy_block, T, vec, l.grid, l.threads, 0, stream, a);
     cuda_launched(be, OP_copy_block);
 }
 

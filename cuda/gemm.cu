@@ -54,13 +54,11 @@ void round_operand(struct backend *be, struct operand *o, void *scratch, int64_t
 {
     __nv_bfloat16 *to = static_cast<__nv_bfloat16 *>(scratch);
     const float *from = static_cast<const float *>(o->data);
-    bool four = (o->stride | stride | o->width) % 4 == 0 && is_aligned(from, sizeof(float4));
-    struct row_launch l = launch_tiles(o->rows, o->width, four ? 4 : 1);
+    bool strides = (o->stride | stride) % 4 == 0;
+    int vec = strides ? VEC_OF(o->width, from) : 1;
+    struct row_launch l = launch_tiles(o->rows, o->width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (four)
-        LAUNCH(k_to_bf16<4>, l.grid, l.threads, 0, stream, to, from, o->width, o->stride, stride);
-    else
-        LAUNCH(k_to_bf16<1>, l.grid, l.threads, 0, stream, to, from, o->width, o->stride, stride);
+    LAUNCH_VEC(k_to_bf16, vec, l.grid, l.threads, 0, stream, to, from, o->width, o->stride, stride);
     o->data = scratch;
     o->stride = stride;
     o->type = CUDA_R_16BF;

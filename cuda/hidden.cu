@@ -103,12 +103,8 @@ static void rectify(struct backend *be, const struct hidden *p, cudaStream_t str
     T *h = static_cast<T *>(p->h.data);
     int vec = VEC_OF(width, p->h.data, p->bias.data, p->mask.data);
     struct row_launch l = launch_tiles(p->h.dim[0], width, vec);
-    if (vec == 4)
-        LAUNCH((k_rectify<4, T>), l.grid, l.threads, 0, stream, h, f32(&p->bias), f32(&p->mask),
-               width, p->rows_per_mask);
-    else
-        LAUNCH((k_rectify<1, T>), l.grid, l.threads, 0, stream, h, f32(&p->bias), f32(&p->mask),
-               width, p->rows_per_mask);
+    LAUNCH_VEC_OF(k_rectify, T, vec, l.grid, l.threads, 0, stream, h, f32(&p->bias), f32(&p->mask),
+                  width, p->rows_per_mask);
     cuda_launched(be, OP_hidden);
 }
 
@@ -120,12 +116,8 @@ static void gate(struct backend *be, const struct hidden_vjp *p, cudaStream_t st
     const T *h = static_cast<const T *>(p->h.data);
     int vec = VEC_OF(width, p->dh.data, p->h.data, p->mask.data);
     struct row_launch l = launch_tiles(p->h.dim[0], width, vec);
-    if (vec == 4)
-        LAUNCH((k_gate<4, T>), l.grid, l.threads, 0, stream, dh, h, f32(&p->mask), width,
-               p->rows_per_mask);
-    else
-        LAUNCH((k_gate<1, T>), l.grid, l.threads, 0, stream, dh, h, f32(&p->mask), width,
-               p->rows_per_mask);
+    LAUNCH_VEC_OF(k_gate, T, vec, l.grid, l.threads, 0, stream, dh, h, f32(&p->mask), width,
+                  p->rows_per_mask);
     cuda_launched(be, OP_hidden_vjp);
 }
 

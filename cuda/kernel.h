@@ -73,6 +73,19 @@ template <int V> __device__ __forceinline__ void store_pack(__nv_bfloat16 *p, co
     }
 }
 
+/* Starts kernel<4> where vec is 4 (VEC_OF), else kernel<1>; or kernel<4, type> and its like. The
+ * rest as in LAUNCH. */
+#define LAUNCH_VEC(kernel, vec, ...) LAUNCH_PACKS(kernel<4>, kernel<1>, vec, __VA_ARGS__)
+#define LAUNCH_VEC_OF(kernel, type, vec, ...) \
+    LAUNCH_PACKS((kernel<4, type>), (kernel<1, type>), vec, __VA_ARGS__)
+#define LAUNCH_PACKS(of_four, of_one, vec, ...) \
+    do {                                        \
+        if ((vec) == 4)                         \
+            LAUNCH(of_four, __VA_ARGS__);       \
+        else                                    \
+            LAUNCH(of_one, __VA_ARGS__);        \
+    } while (0)
+
 /* Sum over the block, the same bits in every thread; every thread must call it. */
 template <class T> __device__ __forceinline__ T block_sum(T x)
 {

@@ -118,10 +118,7 @@ static void start_adam(struct backend *be, size_t at, const struct adam *p)
     a.packs = count / vec;
     unsigned blocks = flat_blocks(count, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_adam<4>, blocks, MAX_THREADS, 0, stream, a);
-    else
-        LAUNCH(k_adam<1>, blocks, MAX_THREADS, 0, stream, a);
+    LAUNCH_VEC(k_adam, vec, blocks, MAX_THREADS, 0, stream, a);
     cuda_launched(be, OP_adam);
 }
 

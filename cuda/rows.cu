@@ -103,10 +103,7 @@ void cuda_residual_norm(struct backend *be, const struct residual_norm *p)
         bytes = 0;
     int threads = row_threads(width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_residual_norm<4>, (unsigned)rows, threads, bytes, stream, a);
-    else
-        LAUNCH(k_residual_norm<1>, (unsigned)rows, threads, bytes, stream, a);
+    LAUNCH_VEC(k_residual_norm, vec, (unsigned)rows, threads, bytes, stream, a);
     cuda_launched(be, OP_residual_norm);
 }
 
@@ -206,9 +203,6 @@ void cuda_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *
         bytes = 0;
     int threads = row_threads(width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_residual_norm_vjp<4>, (unsigned)rows, threads, bytes, stream, a);
-    else
-        LAUNCH(k_residual_norm_vjp<1>, (unsigned)rows, threads, bytes, stream, a);
+    LAUNCH_VEC(k_residual_norm_vjp, vec, (unsigned)rows, threads, bytes, stream, a);
     cuda_launched(be, OP_residual_norm_vjp);
 }

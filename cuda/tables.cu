@@ -25,11 +25,7 @@ void cuda_gather_rows(struct backend *be, const struct tensor *out, const struct
     int vec = VEC_OF(width, out->data, table->data);
     struct row_launch l = launch_tiles(rows, width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_gather_rows<4>, l.grid, l.threads, 0, stream, f32(out), f32(table), i32(idx),
-               (float)scale, width);
-    else
-        LAUNCH(k_gather_rows<1>, l.grid, l.threads, 0, stream, f32(out), f32(table), i32(idx),
+    LAUNCH_VEC(k_gather_rows, vec, l.grid, l.threads, 0, stream, f32(out), f32(table), i32(idx),
                (float)scale, width);
     cuda_launched(be, OP_gather_rows);
 }
@@ -51,11 +47,7 @@ void cuda_scatter_rows(struct backend *be, const struct tensor *table, const str
     int vec = VEC_OF(width, x->data, table->data);
     struct row_launch l = launch_tiles(rows, width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_scatter_rows<4>, l.grid, l.threads, 0, stream, f32(table), f32(x), i32(idx),
-               width);
-    else
-        LAUNCH(k_scatter_rows<1>, l.grid, l.threads, 0, stream, f32(table), f32(x), i32(idx),
+    LAUNCH_VEC(k_scatter_rows, vec, l.grid, l.threads, 0, stream, f32(table), f32(x), i32(idx),
                width);
     cuda_launched(be, OP_scatter_rows);
 }

@@ -65,12 +65,8 @@ void cuda_axpby(struct backend *be, const struct tensor *y, double a, const stru
     int vec = VEC_OF(count, y->data, x->data);
     unsigned blocks = flat_blocks(count, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_axpby<4>, blocks, MAX_THREADS, 0, stream, f32(y), (float)a, f32(x), (float)b,
-               count / 4);
-    else
-        LAUNCH(k_axpby<1>, blocks, MAX_THREADS, 0, stream, f32(y), (float)a, f32(x), (float)b,
-               count);
+    LAUNCH_VEC(k_axpby, vec, blocks, MAX_THREADS, 0, stream, f32(y), (float)a, f32(x), (float)b,
+               count / vec);
     cuda_launched(be, OP_axpby);
 }
 
@@ -113,11 +109,7 @@ void cuda_mul_bcast(struct backend *be, const struct tensor *out, const struct t
     int vec = VEC_OF(width, out->data, x->data, m.column == 0 ? NULL : mask->data);
     struct row_launch l = launch_tiles(rows, width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_mul_bcast<4>, l.grid, l.threads, 0, stream, f32(out), f32(x), f32(mask), m,
-               x->dim[1], width);
-    else
-        LAUNCH(k_mul_bcast<1>, l.grid, l.threads, 0, stream, f32(out), f32(x), f32(mask), m,
+    LAUNCH_VEC(k_mul_bcast, vec, l.grid, l.threads, 0, stream, f32(out), f32(x), f32(mask), m,
                x->dim[1], width);
     cuda_launched(be, OP_mul_bcast);
 }

@@ -34,11 +34,7 @@ void cuda_weight_norm(struct backend *be, const struct tensor *w, const struct t
         return;
     int vec = VEC_OF(width, w->data, v->data), threads = row_threads(width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_weight_norm<4>, (unsigned)rows, threads, 0, stream, f32(w), f32(inv), f32(v),
-               f32(g), width);
-    else
-        LAUNCH(k_weight_norm<1>, (unsigned)rows, threads, 0, stream, f32(w), f32(inv), f32(v),
+    LAUNCH_VEC(k_weight_norm, vec, (unsigned)rows, threads, 0, stream, f32(w), f32(inv), f32(v),
                f32(g), width);
     cuda_launched(be, OP_weight_norm);
 }
@@ -83,9 +79,6 @@ void cuda_weight_norm_vjp(struct backend *be, const struct tensor *dv, const str
     weight_norm_vjp_args a = {f32(dv), f32(dg), f32(dw), f32(v), f32(g), f32(inv), width};
     int vec = VEC_OF(width, a.dv, a.dw, a.v), threads = row_threads(width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_weight_norm_vjp<4>, (unsigned)rows, threads, 0, stream, a);
-    else
-        LAUNCH(k_weight_norm_vjp<1>, (unsigned)rows, threads, 0, stream, a);
+    LAUNCH_VEC(k_weight_norm_vjp, vec, (unsigned)rows, threads, 0, stream, a);
     cuda_launched(be, OP_weight_norm_vjp);
 }
