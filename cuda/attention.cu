@@ -159,15 +159,12 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
         float s[EACH][EACH] = {};
         int64_t nearest = p.mem_len + at.first - j0 - (KEYS - 1); /* distance of rel's row 0 */
         for (int c = 0; c < p.chunks; c++) {
-            auto query = [&](int r) { return query_row(p, at, at.first + r); };
             if (p.chunks > 1 || j0 == begin) {
-                load_rows<COLS>(p, at, qw, QUERIES, c, query, p.r_w);
-                load_rows<COLS>(p, at, qr, QUERIES, c, query, p.r_r);
+                load_queries<COLS>(p, at, qw, c, at.first, p.r_w);
+                load_queries<COLS>(p, at, qr, c, at.first, p.r_r);
             }
-            load_rows<COLS>(
-                p, at, key, KEYS, c, [&](int r) { return key_row(p, at, PART_K, j0 + r); }, NULL);
-            load_rows<COLS>(
-                p, at, rel, DIAGONALS, c, [&](int r) { return rk_row(p, at, nearest + r); }, NULL);
+            load_keys<COLS>(p, at, key, KEYS, c, PART_K, j0);
+            load_rk<COLS>(p, at, rel, DIAGONALS, c, nearest);
             __syncthreads();
             if (at.ty < rows) {
                 add_products<COLS>(p, at, s, qw, key);
@@ -176,9 +173,7 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
             __syncthreads();
         }
         take_scores<COLS>(p, at, j0, s, &run, key);
-        load_rows<COLS>(
-            p, at, rel, KEYS, (int)blockIdx.y,
-            [&](int r) { return key_row(p, at, PART_V, j0 + r); }, NULL);
+        load_keys<COLS>(p, at, rel, KEYS, (int)blockIdx.y, PART_V, j0);
         __syncthreads();
         if (at.ty < rows)
             add_values<COLS>(p, at, &run, key, rel);

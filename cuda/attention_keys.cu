@@ -41,6 +41,32 @@ __device__ __forceinline__ float *key_gradient(const att_vjp &p, const att_place
     return row + at.n * f.head;
 }
 
+/* dk and dv of this block's chunk. */
+template <int COLS>
+__device__ __forceinline__ void write_key_gradients(const att_vjp &p, const att_place &at,
+                                                    const float dk[KEYS_EACH][COLS],
+                                                    const float dv[KEYS_EACH][COLS])
+{
+    const att &f = p.f;
+    int64_t start = (int64_t)blockIdx.y * f.chunk;
+    int64_t count = f.head - start < f.chunk ? f.head - start : f.chunk;
+#pragma unroll
+    for (int r = 0; r < KEYS_EACH; r++) {
+        int64_t j = at.first + at.ty * KEYS_EACH + r;
+        float *to = key_gradient(p, at, j);
+#pragma unroll
+        for (int c = 0; c < COLS; c++) {
+            int e = at.tx + LANES_X * c;
+            if (to == NULL || e >= count)
+                continue;
+            if (j < f.mem_len)
+                to[start + e] = 0; /* the q part of a memory row has no gradient */
+            to[f.width + start + e] = dk[r][c];
+            to[2 * f.width + start + e] = dv[r][c];
+        }
+    }
+}
+
 /* Shared memory of the keys' kernel behind its rows: rk by diagonals, later two tiles of weights.
  */
 static __host__ __device__ __forceinline__ int diagonal_room(int stride, int weight_tiles)
@@ -70,35 +96,21 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
         float s[EACH][EACH] = {}, da[EACH][EACH] = {};
         int64_t rows = at_most(f.length - i0, QUERIES);
         int64_t nearest = f.mem_len + i0 - at.first - (KEYS - 1);
-        auto load_query = [&](int c, const float *bias) {
-            load_rows<COLS>(
-                f, at, query, QUERIES, c, [&](int r) { return query_row(f, at, i0 + r); }, bias);
-        };
-        auto load_dout = [&](int c) {
-            load_rows<COLS>(
-                f, at, dout, QUERIES, c, [&](int r) { return plain_row(f, at, p.dout, i0 + r); },
-                NULL);
-        };
         for (int c = 0; c < f.chunks; c++) {
             if (f.chunks > 1 || i0 == begin) {
-                load_rows<COLS>(
-                    f, at, key, KEYS, c,
-                    [&](int r) { return key_row(f, at, PART_K, at.first + r); }, NULL);
-                load_rows<COLS>(
-                    f, at, value, KEYS, c,
-                    [&](int r) { return key_row(f, at, PART_V, at.first + r); }, NULL);
+                load_keys<COLS>(f, at, key, KEYS, c, PART_K, at.first);
+                load_keys<COLS>(f, at, value, KEYS, c, PART_V, at.first);
             }
-            load_query(c, f.r_r);
-            load_dout(c);
-            load_rows<COLS>(
-                f, at, rel, DIAGONALS, c, [&](int r) { return rk_row(f, at, nearest + r); }, NULL);
+            load_queries<COLS>(f, at, query, c, i0, f.r_r);
+            load_plain<COLS>(f, at, dout, c, i0, p.dout);
+            load_rk<COLS>(f, at, rel, DIAGONALS, c, nearest);
             __syncthreads();
             if (at.ty < rows) {
                 add_products<COLS>(f, at, da, dout, value);
                 add_diagonals<COLS>(f, at, s, query, rel);
             }
             __syncthreads();
-            load_query(c, f.r_w);
+            load_queries<COLS>(f, at, query, c, i0, f.r_w);
             __syncthreads();
             if (at.ty < rows)
                 add_products<COLS>(f, at, s, query, key);
@@ -106,8 +118,8 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
                 __syncthreads();
         }
         if (f.chunks > 1) {
-            load_query((int)blockIdx.y, f.r_w);
-            load_dout((int)blockIdx.y);
+            load_queries<COLS>(f, at, query, (int)blockIdx.y, i0, f.r_w);
+            load_plain<COLS>(f, at, dout, (int)blockIdx.y, i0, p.dout);
         }
 #pragma unroll
         for (int a = 0; a < EACH; a++)
@@ -124,26 +136,31 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
         add_transposed<COLS>(f, at, dk, ds, query, rows);
         __syncthreads();
     }
+    write_key_gradients<COLS>(p, at, dk, dv);
+}
+
+/* --- distances -------------------------------------------------------------------------------- */
+
+/* This group's part of drk, of this block's chunk. */
+template <int COLS>
+__device__ __forceinline__ void write_distance_gradients(const att_vjp &p, const att_place &at,
+                                                         int64_t group,
+                                                         const float drk[KEYS_EACH][COLS])
+{
+    const att &f = p.f;
     int64_t start = (int64_t)blockIdx.y * f.chunk;
     int64_t count = f.head - start < f.chunk ? f.head - start : f.chunk;
 #pragma unroll
     for (int r = 0; r < KEYS_EACH; r++) {
-        int64_t j = at.first + at.ty * KEYS_EACH + r;
-        float *to = key_gradient(p, at, j);
+        int64_t d = at.first + at.ty * KEYS_EACH + r;
 #pragma unroll
         for (int c = 0; c < COLS; c++) {
             int e = at.tx + LANES_X * c;
-            if (to == NULL || e >= count)
-                continue;
-            if (j < f.mem_len)
-                to[start + e] = 0; /* the q part of a memory row has no gradient */
-            to[f.width + start + e] = dk[r][c];
-            to[2 * f.width + start + e] = dv[r][c];
+            if (d < p.reach && e < count)
+                p.drk[(group * p.reach + d) * f.width + at.n * f.head + start + e] = drk[r][c];
         }
     }
 }
-
-/* --- distances -------------------------------------------------------------------------------- */
 
 /* A block for KEYS distances of a head and the sequences b = group, group + groups, ... Columns of
  * a tile are distances: rk is paired directly, keys and values run along diagonals. Shared memory:
@@ -165,34 +182,21 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
             float s[EACH][EACH] = {}, da[EACH][EACH] = {};
             int64_t rows = at_most(f.length - i0, QUERIES);
             int64_t oldest = f.mem_len + i0 - at.first - (KEYS - 1); /* key of row 0 */
-            auto load_query = [&](int c, const float *bias) {
-                load_rows<COLS>(
-                    f, at, query, QUERIES, c, [&](int r) { return query_row(f, at, i0 + r); },
-                    bias);
-            };
-            auto load_diagonal = [&](int part, int c) {
-                load_rows<COLS>(
-                    f, at, diagonal, DIAGONALS, c,
-                    [&](int r) { return key_row(f, at, part, oldest + r); }, NULL);
-            };
             for (int c = 0; c < f.chunks; c++) {
-                load_rows<COLS>(
-                    f, at, rk, KEYS, c, [&](int r) { return rk_row(f, at, at.first + r); }, NULL);
-                load_rows<COLS>(
-                    f, at, dout, QUERIES, c,
-                    [&](int r) { return plain_row(f, at, p.dout, i0 + r); }, NULL);
-                load_query(c, f.r_w);
-                load_diagonal(PART_V, c);
+                load_rk<COLS>(f, at, rk, KEYS, c, at.first);
+                load_plain<COLS>(f, at, dout, c, i0, p.dout);
+                load_queries<COLS>(f, at, query, c, i0, f.r_w);
+                load_keys<COLS>(f, at, diagonal, DIAGONALS, c, PART_V, oldest);
                 __syncthreads();
                 if (at.ty < rows)
                     add_diagonals<COLS>(f, at, da, dout, diagonal);
                 __syncthreads();
-                load_diagonal(PART_K, c);
+                load_keys<COLS>(f, at, diagonal, DIAGONALS, c, PART_K, oldest);
                 __syncthreads();
                 if (at.ty < rows)
                     add_diagonals<COLS>(f, at, s, query, diagonal);
                 __syncthreads();
-                load_query(c, f.r_r);
+                load_queries<COLS>(f, at, query, c, i0, f.r_r);
                 __syncthreads();
                 if (at.ty < rows)
                     add_products<COLS>(f, at, s, query, rk);
@@ -200,7 +204,7 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
                     __syncthreads();
             }
             if (f.chunks > 1)
-                load_query((int)blockIdx.y, f.r_r);
+                load_queries<COLS>(f, at, query, (int)blockIdx.y, i0, f.r_r);
 #pragma unroll
             for (int a = 0; a < EACH; a++)
 #pragma unroll
@@ -213,18 +217,7 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
             add_transposed<COLS>(f, at, drk, ds, query, rows);
             __syncthreads();
         }
-    int64_t start = (int64_t)blockIdx.y * f.chunk;
-    int64_t count = f.head - start < f.chunk ? f.head - start : f.chunk;
-#pragma unroll
-    for (int r = 0; r < KEYS_EACH; r++) {
-        int64_t d = at.first + at.ty * KEYS_EACH + r;
-#pragma unroll
-        for (int c = 0; c < COLS; c++) {
-            int e = at.tx + LANES_X * c;
-            if (d < p.reach && e < count)
-                p.drk[(group * p.reach + d) * f.width + at.n * f.head + start + e] = drk[r][c];
-        }
-    }
+    write_distance_gradients<COLS>(p, at, group, drk);
 }
 
 /* --- on the host ------------------------------------------------------------------------------ */

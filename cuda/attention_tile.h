@@ -64,7 +64,7 @@ __device__ __forceinline__ att_place place_of(const att &p, int64_t tiles, int64
 enum att_part { PART_Q, PART_K, PART_V };
 
 /* Head n's numbers of a part of key row j, memory first; NULL if there is no such key. */
-__device__ __forceinline__ const float *key_row(const att &p, const att_place &at, int part,
+__device__ __forceinline__ const float *key_row(const att &p, const att_place &at, att_part part,
                                                 int64_t j)
 {
     if (j < 0 || j >= p.keys)
@@ -112,6 +112,40 @@ __device__ __forceinline__ void load_rows(const att &p, const att_place &at, flo
             to[r * p.stride + e] = x;
         }
     }
+}
+
+/* The rows that tiles are made of: `rows` keys (or values) and rows of rk from number `first` on;
+ * QUERIES queries, with a bias, and rows of a [B,L,D] tensor. */
+template <int COLS>
+__device__ __forceinline__ void load_keys(const att &p, const att_place &at, float *to, int rows,
+                                          int c, att_part part, int64_t first)
+{
+    load_rows<COLS>(
+        p, at, to, rows, c, [&](int r) { return key_row(p, at, part, first + r); }, NULL);
+}
+
+template <int COLS>
+__device__ __forceinline__ void load_rk(const att &p, const att_place &at, float *to, int rows,
+                                        int c, int64_t first)
+{
+    load_rows<COLS>(
+        p, at, to, rows, c, [&](int r) { return rk_row(p, at, first + r); }, NULL);
+}
+
+template <int COLS>
+__device__ __forceinline__ void load_queries(const att &p, const att_place &at, float *to, int c,
+                                             int64_t first, const float *bias)
+{
+    load_rows<COLS>(
+        p, at, to, QUERIES, c, [&](int r) { return query_row(p, at, first + r); }, bias);
+}
+
+template <int COLS>
+__device__ __forceinline__ void load_plain(const att &p, const att_place &at, float *to, int c,
+                                           int64_t first, const float *data)
+{
+    load_rows<COLS>(
+        p, at, to, QUERIES, c, [&](int r) { return plain_row(p, at, data, first + r); }, NULL);
 }
 
 __device__ __forceinline__ float dot4(float sum, float4 a, float4 b)

@@ -86,6 +86,26 @@ __device__ __forceinline__ void write_bias_part(const att &f, const att_place &a
     }
 }
 
+/* dq = content + place, of this block's chunk. */
+template <int COLS>
+__device__ __forceinline__ void write_query_gradients(const att_vjp &p, const att_place &at,
+                                                      const float content[EACH][COLS],
+                                                      const float place[EACH][COLS])
+{
+    const att &f = p.f;
+    int64_t start = (int64_t)blockIdx.y * f.chunk;
+    int64_t count = f.head - start < f.chunk ? f.head - start : f.chunk;
+#pragma unroll
+    for (int a = 0; a < EACH; a++) {
+        int64_t i = at.first + at.ty + LANES_Y * a;
+#pragma unroll
+        for (int c = 0; c < COLS; c++)
+            if (i < f.length && at.tx + LANES_X * c < count)
+                p.dqkv[(at.b * f.length + i) * 3 * f.width + at.n * f.head + start + at.tx +
+                       LANES_X * c] = content[a][c] + place[a][c];
+    }
+}
+
 /* A block for QUERIES queries of a head. Shared memory: q + r_w, q + r_r, dout, values or keys,
  * rk, gradients of scores. */
 template <int COLS>
@@ -105,32 +125,21 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
     for (int64_t j0 = begin; j0 < end; j0 += KEYS) {
         float s[EACH][EACH] = {}, da[EACH][EACH] = {};
         int64_t nearest = f.mem_len + at.first - j0 - (KEYS - 1);
-        auto load_key = [&](int part, int c) {
-            load_rows<COLS>(
-                f, at, key, KEYS, c, [&](int r) { return key_row(f, at, part, j0 + r); }, NULL);
-        };
-        auto load_rel = [&](int c) {
-            load_rows<COLS>(
-                f, at, rel, DIAGONALS, c, [&](int r) { return rk_row(f, at, nearest + r); }, NULL);
-        };
         for (int c = 0; c < f.chunks; c++) {
-            auto query = [&](int r) { return query_row(f, at, at.first + r); };
             if (f.chunks > 1 || j0 == begin) {
-                load_rows<COLS>(f, at, qw, QUERIES, c, query, f.r_w);
-                load_rows<COLS>(f, at, qr, QUERIES, c, query, f.r_r);
-                load_rows<COLS>(
-                    f, at, dout, QUERIES, c,
-                    [&](int r) { return plain_row(f, at, p.dout, at.first + r); }, NULL);
+                load_queries<COLS>(f, at, qw, c, at.first, f.r_w);
+                load_queries<COLS>(f, at, qr, c, at.first, f.r_r);
+                load_plain<COLS>(f, at, dout, c, at.first, p.dout);
             }
-            load_key(PART_V, c);
-            load_rel(c);
+            load_keys<COLS>(f, at, key, KEYS, c, PART_V, j0);
+            load_rk<COLS>(f, at, rel, DIAGONALS, c, nearest);
             __syncthreads();
             if (at.ty < rows) {
                 add_products<COLS>(f, at, da, dout, key);
                 add_diagonals<COLS>(f, at, s, qr, rel);
             }
             __syncthreads();
-            load_key(PART_K, c);
+            load_keys<COLS>(f, at, key, KEYS, c, PART_K, j0);
             __syncthreads();
             if (at.ty < rows)
                 add_products<COLS>(f, at, s, qw, key);
@@ -138,8 +147,8 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
                 __syncthreads();
         }
         if (f.chunks > 1) {
-            load_key(PART_K, (int)blockIdx.y);
-            load_rel((int)blockIdx.y);
+            load_keys<COLS>(f, at, key, KEYS, (int)blockIdx.y, PART_K, j0);
+            load_rk<COLS>(f, at, rel, DIAGONALS, (int)blockIdx.y, nearest);
         }
 #pragma unroll
         for (int a = 0; a < EACH; a++)
@@ -154,17 +163,7 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
             add_query_gradients<COLS>(f, at, content, place, ds, key, rel);
         __syncthreads();
     }
-    int64_t start = (int64_t)blockIdx.y * f.chunk;
-    int64_t count = f.head - start < f.chunk ? f.head - start : f.chunk;
-#pragma unroll
-    for (int a = 0; a < EACH; a++) {
-        int64_t i = at.first + at.ty + LANES_Y * a;
-#pragma unroll
-        for (int c = 0; c < COLS; c++)
-            if (i < f.length && at.tx + LANES_X * c < count)
-                p.dqkv[(at.b * f.length + i) * 3 * f.width + at.n * f.head + start + at.tx +
-                       LANES_X * c] = content[a][c] + place[a][c];
-    }
+    write_query_gradients<COLS>(p, at, content, place);
     int64_t part = (at.b * tiles + at.first / QUERIES) * f.width;
     if (p.dr_w != NULL)
         write_bias_part<COLS>(f, at, content, p.dr_w + part, shared);

@@ -121,7 +121,7 @@ struct pair {
 };
 
 __device__ __forceinline__ const float *tangent_row(const att_tangent &p, const att_place &at,
-                                                    int part, int64_t j)
+                                                    att_part part, int64_t j)
 {
     if (j < p.f.mem_len)
         return NULL; /* the memory stands still */
