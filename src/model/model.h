@@ -42,6 +42,7 @@ struct model {
     struct vocabulary_layers vocab;
     struct cell *cell;      /* owns */
     struct equilibrium *eq; /* owns */
+    bool sees_all;          /* the softmax sees the whole state, not some of its columns */
     struct tensor e;        /* owns: [B,L,E] embedded tokens */
     struct tensor out;      /* owns: [B,L,O] what the softmax sees, where it is not the state */
     struct tensor nll;      /* owns: [B*L] */
