@@ -59,8 +59,6 @@ TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
 FUZZ := $(FUZZ_SRC:%.c=$(BUILD)/%)
 TORTURE := $(BUILD)/tests/torture/torture
-# Without a program yet there is only the library to build.
-DEQ := $(if $(filter cmd/main.c,$(CMD_SRC)),$(BUILD)/deq)
 FORMATTED = $(wildcard src/*/*.[ch] cmd/*.[ch] tests/*/*.[ch] cuda/*.c cuda/*.h cuda/*.cu tests/*/*.cpp)
 
 # ---- Flags --------------------------------------------------------------------------------------
@@ -77,7 +75,6 @@ OPENBLAS_DIR := $(firstword $(wildcard \
     /usr/lib/$(shell $(CC) -print-multiarch 2>/dev/null)/openblas-openmp))
 ALL_LDFLAGS = $(LDFLAGS) $(if $(OPENBLAS_DIR),-L$(OPENBLAS_DIR) -Wl$(comma)-rpath$(comma)$(OPENBLAS_DIR))
 LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) -ldnnl -lopenblas -lcjson -lz -lxxhash -lm -lpthread
-comma := ,
 # ---- CUDA ---------------------------------------------------------------------------------------
 # The toolkit: nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda, with cuBLAS beside it.
 ifeq ($(filter auto 0 1,$(CUDA)),)
@@ -133,7 +130,7 @@ say = @printf '  %-9s %s\n' $(1) '$(2)'
 endif
 
 # ---- Build --------------------------------------------------------------------------------------
-all: $(DEQ) $(BUILD)/libdeq.a
+all: $(BUILD)/deq $(BUILD)/libdeq.a
 
 $(BUILD)/deq: $(CMD_OBJ) $(DEVICE_OBJ) $(BUILD)/libdeq.a
 	$(call say,LINK,$@)
@@ -267,7 +264,7 @@ torture: $(TORTURE)
 # ---- Install ------------------------------------------------------------------------------------
 install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/deq/configs'
-	$(if $(DEQ),install -m 755 $(DEQ) '$(DESTDIR)$(PREFIX)/bin/deq')
+	install -m 755 $(BUILD)/deq '$(DESTDIR)$(PREFIX)/bin/deq'
 	install -m 644 configs/*.json '$(DESTDIR)$(PREFIX)/share/deq/configs'
 uninstall:
 	rm -f '$(DESTDIR)$(PREFIX)/bin/deq'
