@@ -23,7 +23,7 @@ struct model_plan {
 
 /* What a model's memory is for, in bytes of the backend. */
 struct model_bytes {
-    size_t parameters; /* effective weights, and gradients of both */
+    size_t parameters; /* with effective weights, and gradients */
     size_t vocabulary; /* a chunk of logits, lists of tokens */
     size_t cell;       /* tapes, injection, scratch of f */
     size_t states;     /* inputs and outputs of f, layer by layer or of a solve; gradients */

@@ -112,7 +112,8 @@ static size_t remembered_bytes(const struct model *m)
     return bytes;
 }
 
-/* Of weight-normalised matrices the cell holds the effective values and their gradients. */
+/* Of weight-normalised matrices the cell holds the effective values; their gradients gather where
+ * those of the parameters do. */
 static size_t effective_bytes(const struct model *m)
 {
     const struct params *p = m->params;
@@ -120,7 +121,7 @@ static size_t effective_bytes(const struct model *m)
     for (int i = 0; i < p->count; i++)
         if (p->list[i].norm_of >= 0)
             numbers += param_count(&p->list[p->list[i].norm_of]);
-    return (size_t)numbers * dtype_size(m->be->ops->real) * (m->plan.train ? 2 : 1);
+    return (size_t)numbers * dtype_size(m->be->ops->real);
 }
 
 enum status model_create(struct model **out, struct backend *be, const struct config *config,
