@@ -169,7 +169,8 @@ static void count_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
 {
     struct count *c = count_of(be);
     int64_t rows = mask_rows(&p->mask, p->dy.dim[0], p->rows_per_mask);
-    bool fused = p->gate.data != NULL && !p->forward && hidden_columns(p->h.dim[1], rows) > 0;
+    bool fused = c->device.rounds && p->gate.data != NULL && !p->forward &&
+                 hidden_columns(p->dh.dim[1], rows) > 0;
     count_layer(c, &p->dy, &p->w, &p->dh, &p->mask, p->dy.dim[1], 0, fused, true);
     c->product.bytes += fused ? (double)tensor_bytes(&p->gate) : 0;
 }
@@ -270,6 +271,7 @@ enum status count_open(struct backend *be, const struct count_device *device, st
     c->table = (struct ops){.name = "count",
                             .real = DTYPE_F32,
                             .chunk_numbers = device->chunk_numbers,
+                            .hidden_rows = device->hidden_rows,
                             .narrow_bf16 = device->rounds,
                             .alloc = count_alloc,
                             .release = count_release,

@@ -72,7 +72,9 @@ int64_t op_hidden_room(const struct backend *be, int64_t mask_rows)
 int64_t op_gate_width(const struct backend *be, int64_t width)
 {
     enum { GATE_BITS = 128 }; /* a row of cuBLASLt's bits is a multiple of */
-    return op_narrow(be) == DTYPE_BF16 ? (width + GATE_BITS - 1) / GATE_BITS * GATE_BITS / 8 : 0;
+    if (op_narrow(be) == DTYPE_BF16)
+        return (width + GATE_BITS - 1) / GATE_BITS * GATE_BITS / 8;
+    return be->ops->hidden_rows > 0 ? (width + 7) / 8 : 0;
 }
 
 void op_end_run(struct backend *be)

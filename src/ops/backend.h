@@ -121,9 +121,10 @@ double precision_floor(enum precision precision);
 
 /* The type of narrow tensors now: real, or BF16. */
 enum dtype op_narrow(const struct backend *be);
-/* Sizes that only BF16 needs, 0 without it: numbers behind a row of `hidden`'s weight, for masks of
- * `mask_rows` rows at most, and bytes of a row of its gates. */
+/* Numbers behind a row of `hidden`'s weight that BF16 needs, for masks of `mask_rows` rows at most;
+ * 0 without it. */
 int64_t op_hidden_room(const struct backend *be, int64_t mask_rows);
+/* Bytes of a row of its gates; 0: there are none. */
 int64_t op_gate_width(const struct backend *be, int64_t width);
 /* Columns that bring bias and mask into hidden's product where it is BF16: one for each row of the
  * mask (a one where there is none), which holds the bias, or a number below all others where the

@@ -110,7 +110,7 @@ void op_gemm(struct backend *be, bool trans_a, bool trans_b, double alpha, const
     op_gemm_block(be, &p);
 }
 
-/* Sizes that both directions share; `in` and `out` are the layer's. */
+/* Sizes that both directions share; x is the narrower end, h the layer or its gradient. */
 static void check_hidden(const struct backend *be, const struct tensor *x, const struct tensor *h,
                          const struct tensor *mask, const struct tensor *gate,
                          int64_t rows_per_mask)
@@ -144,13 +144,16 @@ void op_hidden(struct backend *be, const struct hidden *p)
 
 void op_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
 {
-    int64_t n = p->dy.dim[0], d = p->dy.dim[1], width = p->h.dim[1];
-    check_hidden(be, &p->dy, &p->h, &p->mask, &p->gate, p->rows_per_mask);
+    int64_t n = p->dy.dim[0], d = p->dy.dim[1], width = p->dh.dim[1];
+    check_hidden(be, &p->dy, &p->dh, &p->mask, &p->gate, p->rows_per_mask);
     check_narrow(be, &p->w);
-    assert(p->w.dtype == p->h.dtype && p->dh.dtype == p->h.dtype);
+    assert(p->w.dtype == p->dh.dtype);
+    if (p->h.data != NULL)
+        assert(p->h.dtype == p->dh.dtype && tensor_count(&p->h) == n * width);
+    else
+        assert(n == 0 || (p->gate.data != NULL && be->ops->hidden_rows > 0));
     assert(p->w.ndim == 2 && p->w.dim[p->forward ? 0 : 1] == width);
     assert(p->w.dim[p->forward ? 1 : 0] == d && (p->w_stride == 0 || p->w_stride >= p->w.dim[1]));
-    assert(p->dh.ndim == 2 && p->dh.dim[0] == n && p->dh.dim[1] == width);
     assert(p->mask.data == NULL || p->mask_scale > 0);
     if (op_narrow(be) == DTYPE_BF16)
         note_operands(be, tensor_bytes(&p->dy));

@@ -64,12 +64,13 @@ struct hidden {
 
 /* Through it, from what follows or (forward) along a direction of x:
  *   dh = h > 0 ? (dy w) * mask : 0 ;  forward: dh = h > 0 ? (dy w^T) * mask : 0
- * `gate` is as `hidden` left it with h, for the same sizes and mask, or NULL. */
+ * `gate` is as `hidden` left it with h, for the same sizes and mask, or NULL. Where the table has
+ * hidden_rows it stands for h, which may then be NULL. */
 struct hidden_vjp {
     struct tensor dy;   /* [N,D] */
     struct tensor w;    /* narrow [D,I] ([I,D] forward), rows w_stride apart (0: contiguous) */
     struct tensor mask; /* as in struct hidden */
-    struct tensor h;    /* narrow [N,I] */
+    struct tensor h;    /* narrow [N,I] or NULL */
     struct tensor gate; /* U8 [N, op_gate_width] or NULL */
     struct tensor dh;   /* narrow [N,I] out */
     int64_t w_stride, rows_per_mask;
@@ -333,7 +334,10 @@ struct ops {
     int64_t
         chunk_numbers; /* size of a temporary that is worked through in pieces: enough to keep */
                        /* the device busy, small beside a step */
-    bool narrow_bf16;  /* narrow tensors are BF16 while products are in bfloat16 */
+    int64_t
+        hidden_rows;  /* rows of a hidden layer that keep the device busy, so that no more need to */
+                      /* be there at once; 0: all of them, and hidden_vjp wants h */
+    bool narrow_bf16; /* narrow tensors are BF16 while products are in bfloat16 */
 
     /* --- memory ---------------------------------------------------------------------------- */
     /* 64-byte aligned, uninitialised as far as the caller may assume. */

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { CHUNK_NUMBERS = 640000 };
+enum { CHUNK_NUMBERS = 640000, HIDDEN_ROWS = 4 };
 
 static enum status ref_alloc(struct backend *be, void **out, size_t bytes, struct error *err)
 {
@@ -118,6 +118,7 @@ enum status ref_open(struct backend *be, struct error *err)
     static const struct ops table = {.name = "ref",
                                      .real = DTYPE_F64,
                                      .chunk_numbers = CHUNK_NUMBERS,
+                                     .hidden_rows = HIDDEN_ROWS,
                                      .end_run = end_no_run,
                                      .alloc = ref_alloc,
                                      .release = ref_release,

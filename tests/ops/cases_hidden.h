@@ -116,6 +116,8 @@ static inline void hidden_back(struct suite *s, const struct hidden_shape *g, st
                                .forward = forward};
         if (gate != NULL)
             p.gate = gate->t[i];
+        if (p.gate.data != NULL && s->be[i]->ops->hidden_rows > 0)
+            p.h = (struct tensor){0};
         op_hidden_vjp(s->be[i], &p);
     }
     double *mag = product_magnitude(s, g, dy, w, stride, forward, NULL, 1.25);
@@ -156,8 +158,8 @@ static inline void hidden_one(struct suite *s, const struct hidden_shape *g)
     mem_free(mag);
     weight_unchanged(s, w, stride);
     same_layer(s, h);
-    if (bytes > 0)
-        hidden_back(s, g, h, gate, mask, false);
+    for (int forward = 0; bytes > 0 && forward < 2; forward++)
+        hidden_back(s, g, h, gate, mask, forward);
     hidden_back(s, g, h, NULL, mask, false);
     hidden_back(s, g, h, NULL, mask, true);
     suite_sweep(s);

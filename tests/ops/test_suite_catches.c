@@ -84,9 +84,22 @@ static void bad_hidden_mask(struct backend *be, const struct hidden *p)
     numbers(&q.h)[2] = numbers(&p->bias)[2];
 }
 
+/* The last number's bit is wrong. */
+static void bad_hidden_gate(struct backend *be, const struct hidden *p)
+{
+    int64_t bytes = tensor_count(&p->gate), last = p->h.dim[1] - 1;
+    good(be)->hidden(be, p);
+    if (p->gate.data != NULL && bytes > 0)
+        ((uint8_t *)p->gate.data)[bytes - 1] ^= (uint8_t)(1 << last % 8);
+}
+
 /* Numbers that are exactly 0 let the gradient pass. */
 static void bad_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
 {
+    if (p->h.data == NULL) {
+        good(be)->hidden_vjp(be, p);
+        return;
+    }
     double *h = numbers(&p->h);
     int64_t at = 0, count = tensor_count(&p->h);
     while (at < count && h[at] != 0)
@@ -293,6 +306,7 @@ static void bad_row_dots(struct backend *be, const struct tensor *dots, const st
     X(residual_norm, bad_residual_norm, residual_norm, "got nan")             \
     X(hidden, bad_hidden_nan, hidden, "want nan")                             \
     X(hidden, bad_hidden_mask, hidden_masks, "dropped")                       \
+    X(hidden, bad_hidden_gate, hidden, "dh[")                                 \
     X(hidden_vjp, bad_hidden_vjp, hidden, "dh[")                              \
     X(attention, bad_attention, attention, "out[")                            \
     X(attention, bad_attention_causal, attention_causal, "future")            \

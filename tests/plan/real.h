@@ -82,6 +82,7 @@ static inline void plan_is_real_on(open_fn *open, struct chip chip, const char *
     struct error err;
     must(open(&be, &err), &err);
     chip.chunk_numbers = be.ops->chunk_numbers;
+    chip.hidden_rows = be.ops->hidden_rows;
     must(bench_train(&be, &config, 1, NULL, NULL, &real, &err), &err);
     size_t peak = be.peak_bytes, sum = 0;
     backend_close(&be);
