@@ -1,7 +1,7 @@
 /* Broyden's method ("good" update) for g(z) = f(z) - z = 0, one vector an iteration.
  *
  * The method keeps an inverse Jacobian B = -I + sum_j u_j v_j^T with step d = -B g, v = B^T d,
- * u = (d - B dg) / (v . dg) (model-spec 5.1). Since B_k g_k is known, the update is a product, and
+ * u = (d - B dg) / (v . dg) ("good Broyden"). Since B_k g_k is known, the update is a product, and
  * the steps taken say everything about it (Kelley, Iterative Methods for Linear and Nonlinear
  * Equations, 1995, section 7.3): with s_j the step taken from iterate j, a_j its length,
  *   B_{k+1} = A_k ... A_0 (-I),   A_j x = x + (s_j . x) / (s_j . s_j) (a_j / a_{j+1} s_{j+1}

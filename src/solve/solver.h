@@ -16,7 +16,7 @@
  * whether it is changes nothing.
  *
  * Sources: Anderson 1965 (type II, as Walker & Ni 2011); Broyden 1965 ("good", limited memory as
- * in Bai et al. 2019); published details in model-spec 5.
+ * in Bai et al. 2019).
  *
  * Set-up, solve and report are apart; a solve allocates nothing.
  */
@@ -39,7 +39,7 @@ struct solver_config {
     double damping;      /* Picard and Anderson beta: 1 undamped */
     double ridge;        /* Anderson: added to the Gram's diagonal */
     bool ridge_relative; /* ridge times the Gram's mean diagonal; false: absolute, as published */
-    bool line_search;    /* Broyden: Armijo on ||g||^2, whole batch (model-spec 5.1) */
+    bool line_search;    /* Broyden: Armijo on ||g||^2, whole batch, as published */
     int64_t stall;       /* give a row up after so many iterations without a better residual */
     bool reverse;        /* prefix sums run against time: backward solves */
 };
