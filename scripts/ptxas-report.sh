@@ -1,7 +1,6 @@
 #!/bin/sh
 # What the compiler makes of every kernel in cuda/*.cu: registers a thread, spilled bytes, static
-# shared memory a block, and the
-# occupancy that follows. Needs the CUDA Toolkit's nvcc, no GPU.
+# shared memory a block, and the occupancy that follows. Needs the CUDA Toolkit's nvcc, no GPU.
 #
 #   scripts/ptxas-report.sh [-a ARCH] [-t THREADS] [-v] [FILE.cu]...
 #

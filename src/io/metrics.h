@@ -45,8 +45,8 @@ struct metrics_found {
 struct metrics_found metrics_found(const struct metrics *m);
 
 /* Appends `object`, the text of one JSON object with members on one line, without spaces behind it
- * (see json_write_finish), and its check. If the disk is
- * full nothing of it remains in the file. */
+ * (see json_write_finish), and its check. If the disk is full nothing of it remains in
+ * the file. */
 enum status metrics_write(struct metrics *m, const char *object, struct error *err);
 
 /* Forces the log to disk: call it before the checkpoint of the same step is committed, so that a

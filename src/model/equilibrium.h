@@ -1,14 +1,14 @@
 /* The equilibrium layer: its output H = f(z*) with z* = f(z*; x), and its gradient.
  *
  * Forward: the solver finds z* from 0. With a gradient to follow, one more application of f with
- * its tape gives H (model-spec 1, step 6); without, H is f(z*) as the solver measured it.
+ * its tape gives H; without, H is f(z*) as the solver measured it.
  *
  * Gradient, by `gradient.method`:
- *   implicit  solve y = y J + dH, then propagate y once through f at z* (model-spec 6)
+ *   implicit  solve y = y J + dH, then propagate y once through f at z* (Bai et al. 2019)
  *   one-step  the same with y = dH: no solve (Fung et al. 2022)
  *   phantom   `steps` damped applications from z*, differentiated plainly (Geng et al. 2021)
  *   unroll    `steps` plain applications from 0 instead of a solve, differentiated plainly
- * The last is also the pre-training phase ("shallow", model-spec 2). With model.layers > 0 there is
+ * The last is also the pre-training phase ("shallow"). With model.layers > 0 there is
  * no equilibrium at all: training and evaluation apply so many layers (explicit.h).
  */
 #ifndef DEQ_MODEL_EQUILIBRIUM_H

@@ -23,8 +23,8 @@ struct param {
     int64_t taps; /* > 1: a convolution; its columns lie tap by tap, the oldest first, where the
                      published code has [out, in, taps] */
     int norm_of;  /* INIT_ROW_NORM: index of the parameter whose row norms it takes */
-    int alias_of; /* >= 0: shares its storage with that parameter (published quirk, model-spec
-                     4): own gradient and moments, kept equal by params_join_aliases */
+    int alias_of; /* >= 0: shares its storage with that parameter (a quirk of the published
+                     code): own gradient and moments, kept equal by params_join_aliases */
 };
 
 struct params {

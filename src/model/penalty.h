@@ -1,10 +1,10 @@
-/* The penalty on the Jacobian of f at the equilibrium (Bai, Koltun, Kolter 2021; model-spec 7):
- * a loss that keeps |J| small, so that solves stay short.
+/* The penalty on the Jacobian of f at the equilibrium (Bai, Koltun, Kolter 2021): a loss that
+ * keeps |J| small, so that solves stay short.
  *
- *   exact       |v^T J|^2 / n, v of n standard normal numbers: the published estimator of |J|^2 /
- * n, with its exact gradient (forward-over-reverse), some six evaluations of f difference  |f(z + h
- * v) - f(z)|^2 / (h^2 n): the same expectation for small h, since E |J v|^2 = |J|^2; first
- * derivatives only, some three evaluations
+ *   exact       |v^T J|^2 / n, v of n standard normal numbers: the published estimator of
+ *               |J|^2 / n, with its exact gradient (forward-over-reverse); some six evaluations
+ *   difference  |f(z + h v) - f(z)|^2 / (h^2 n): the same expectation for small h, since
+ *               E |J v|^2 = |J|^2; first derivatives only, some three evaluations of f
  *
  * Both take z* for a constant, as published: the gradient reaches the parameters of f and, through
  * the injection, those of the embedding. */

@@ -6,8 +6,8 @@
 
 /* Two estimates by the power method v <- v J / |v J|, sequence by sequence. Planned memory is
  * allocated and freed here; the evaluation at `at` must stand in its tape.
- *   rayleigh[B]  |<v J, v> / <v, v>| of the last step, as published (model-spec 7). It needs a real
- *                and well separated largest eigenvalue; else it swings with the start and the step.
+ *   rayleigh[B]  |<v J, v> / <v, v>| of the last step, as published. It needs a real and well
+ *                separated largest eigenvalue; else it swings with the start and the step.
  *   growth[B]    geometric mean of |v J| / |v| over the second half of the steps, which is the
  *                spectral radius in the limit also for complex pairs. */
 enum status spectral_radius(struct cell *cell, const struct equilibrium_point *at,

@@ -1,5 +1,6 @@
-/* The DEQ-Transformer's f: `blocks` stacked Transformer-XL blocks with injection (model-spec 1;
- * blocks > 1: each block has its own injection and its own memory, the states it saw as input). */
+/* The DEQ-Transformer's f: `blocks` stacked Transformer-XL blocks with injection (Bai, Kolter,
+ * Koltun 2019, section 4). blocks > 1: each block has its own injection and its own memory, the
+ * states it saw as input. */
 #ifndef DEQ_MODEL_TRANSFORMER_CELL_H
 #define DEQ_MODEL_TRANSFORMER_CELL_H
 

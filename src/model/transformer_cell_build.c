@@ -178,7 +178,7 @@ static enum status plan_block(struct transformer_cell *c, int64_t j, struct erro
     return STATUS_OK;
 }
 
-/* Sinusoids of the distances, sines first (model-spec 1, step 4). */
+/* Sinusoids of the distances, sines first. */
 static enum status plan_positions(struct transformer_cell *c, struct error *err)
 {
     struct backend *be = c->base.be;

@@ -53,7 +53,7 @@ static enum status declare_matrix(struct params *p, const struct config_model *m
         block_name(name, m, j, matrix_names[which], "");
         return params_add(p, name, "f", 2, size[0], size[1], INIT_NORMAL, m->init_std, &v, err);
     }
-    /* Published quirk (model-spec 1.6): normalised matrices keep the framework's default. */
+    /* Published quirk: normalised matrices keep the framework's default. */
     enum param_init init = m->compat ? INIT_UNIFORM : INIT_NORMAL;
     double scale = m->compat ? 1.0 / sqrt((double)size[1]) : m->init_std;
     block_name(name, m, j, matrix_names[which], "_v");

@@ -1,5 +1,5 @@
 /* The DEQ-TrellisNet's f: one gated, causal convolution over the state z = (h, c) with injection of
- * the embedded tokens (Bai, Kolter, Koltun 2019; model-spec 8).
+ * the embedded tokens (Bai, Kolter, Koltun 2019, section 4).
  *
  *   us = conv(e) + b_x ;  a = us + conv(h) + b_z ;  c' = f c_{t-1} + i g ;  h' = o tanh(c')
  *

@@ -35,7 +35,7 @@ static enum status declare_conv(struct params *p, const struct config_model *m, 
 
 static enum status declare(struct params *p, const struct config_model *m, struct error *err)
 {
-    /* as published: the injection keeps its framework's default (model-spec 8) */
+    /* as published: the injection keeps its framework's default */
     double width = 1.0 / sqrt((double)(m->d_embed * m->ksize));
     TRY(declare_conv(p, m, STATE, "f", half_of(m), INIT_NORMAL, m->init_std, err));
     return declare_conv(p, m, INJECT, "injection", m->d_embed, INIT_UNIFORM, width, err);

@@ -1,5 +1,5 @@
 /* The two ends of the language model that depend on the vocabulary: adaptive embedding and
- * adaptive softmax, their parameters, and how the two share them (model-spec 4).
+ * adaptive softmax, their parameters, and how the two share them.
  *
  * tie_weights: the softmax's tables are the embedding's. tie_projs[i]: the softmax's projection of
  * cluster i is the embedding's; one parameter with the sum of both gradients, or, with `compat`,

@@ -1,5 +1,5 @@
-/* Adaptive softmax and its negative log-likelihood (model-spec 4); with one cluster an ordinary
- * softmax.
+/* Adaptive softmax and its negative log-likelihood (Grave et al. 2017); with one cluster an
+ * ordinary softmax.
  *
  *   logit_i(q) = A_i (Q_i^T q) + b_i ;  head = cluster 0 followed by one row per further cluster,
  *   cluster i >= 1 standing at column head_size - i.

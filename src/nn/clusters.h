@@ -1,5 +1,5 @@
 /* Frequency clusters of the adaptive embedding and softmax (Grave et al. 2017; Baevski & Auli
- * 2019; model-spec 4), and the sorting of one batch's tokens into them.
+ * 2019), and the sorting of one batch's tokens into them.
  *
  * Cluster i holds tokens [end[i], end[i+1]). Without cutoffs there is one cluster. */
 #ifndef DEQ_NN_CLUSTERS_H

@@ -1,4 +1,4 @@
-/* Adaptive embedding: e = scale * P_i table_i[x - end_i] (model-spec 4). */
+/* Adaptive embedding: e = scale * P_i table_i[x - end_i] (Baevski & Auli 2019). */
 #ifndef DEQ_NN_EMBEDDING_H
 #define DEQ_NN_EMBEDDING_H
 

@@ -1,5 +1,5 @@
 /* One block of the DEQ-Transformer: relative multi-head attention and a position-wise
- * feed-forward network, each with a residual connection and a norm (model-spec 1.1 and 1.2).
+ * feed-forward network, each with a residual connection and a norm (Dai et al. 2019).
  *
  *   post-LN:  y = norm(attn(z) + z) ;            f = norm(ff(y) + y)
  *   pre-LN:   y = attn(norm(z)) + z ; n = norm(y); f = ff(n) + y   (published_residual: ff(n) + n)
@@ -27,7 +27,7 @@ struct block_weights {
     struct weight attn_gain, ff_gain; /* [D], NORM_RMS only, else data NULL */
 };
 
-/* Dropout masks, fixed for a segment (variational, model-spec 1.5); data NULL: none. */
+/* Dropout masks, fixed for a segment (variational: Gal and Ghahramani 2016); data NULL: none. */
 struct block_masks {
     struct tensor attention; /* U8 [B,H,L,K] */
     double attention_scale;

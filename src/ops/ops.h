@@ -81,7 +81,7 @@ struct hidden_vjp {
 enum norm_kind { NORM_NONE, NORM_LAYER, NORM_RMS };
 
 /* One pass over the N rows of D:  s = (a + bias) * mask + res ;  y = norm(s).
- * NORM_LAYER: (s - mean) * rstd, biased variance, no gain or bias (model-spec 1);
+ * NORM_LAYER: (s - mean) * rstd, biased variance, no gain or bias;
  * NORM_RMS: s * rstd * gain, rstd = 1 / sqrt(mean(s^2) + eps).
  * Row n uses mask row n / rows_per_mask. Tensors with data NULL are left out: bias, mask, res,
  * gain (then 1), sum, y (with NORM_NONE), xhat, rstd. */
@@ -133,9 +133,9 @@ struct norm_vjp_tangent {
     struct tensor da_t;   /* [N,D] out; NULL exactly if vjp.da is */
 };
 
-/* Multi-head relative attention of one segment over memory and itself (Dai et al. 2019, the form
- * of model-spec 1.1). D = H*h. Inside a row of 3D numbers: q (D), k (D), v (D); head n is columns
- * [n*h, (n+1)*h) of each part. Keys are the P memory rows followed by the L current ones.
+/* Multi-head relative attention of one segment over memory and itself (Dai et al. 2019). D = H*h.
+ * Inside a row of 3D numbers: q (D), k (D), v (D); head n is columns [n*h, (n+1)*h) of each. Keys
+ * are the P memory rows followed by the L current ones.
  *   score_ij = ((q_i + r_w) . k_j + (q_i + r_r) . rk[P + i - j]) / sqrt(h)
  * for keys j with 0 <= P + i - j < span, -inf otherwise; a = softmax_j ; out_i = sum_j a_ij m_ij
  * v_j with m = mask * mask_scale (1 without a mask). The q part of `mem` is ignored.
@@ -193,8 +193,8 @@ struct copy_block {
     struct tensor mask; /* [B,D] or NULL: 1 */
 };
 
-/* The gates of an LSTM whose input is the state before, position by position (TrellisNet, Bai et
- * al. 2019; model-spec 8). A state is 2H numbers, h then c; R >= L rows a sequence.
+/* The gates of an LSTM whose input is the state before, position by position (TrellisNet, Bai,
+ * Kolter, Koltun 2019). A state is 2H numbers, h then c; R >= L rows a sequence.
  *   (i, o, g, f) = (s, s, tanh, s)(pre + u + bias), s the logistic function, H numbers each
  *   c'_t = f c_{t-1} + i g ;  h'_t = o tanh(c'_t) ;  c_{-1} = c0 (NULL: 0)
  * The first L rows of `pre` become the gates; its other rows are unspecified afterwards. */

@@ -58,7 +58,7 @@ typedef enum status bench_fn(struct backend *be, const struct config *config, in
 bench_fn bench_train;
 bench_fn bench_solve; /* evaluation */
 
-/* The setting of model-spec 14, at which the published code was measured: width 256, 8 heads,
+/* The setting at which the published code was measured beside this program: width 256, 8 heads,
  * inner width 1024, 64 positions and 64 of memory, 8 streams, 10,000 words, Broyden with limits
  * 12 and 12. The published limit counts steps after the first evaluation of f: 13 evaluations
  * forward; 12 products with J^T backward, where the first value is known without one. Not resolved

@@ -7,7 +7,7 @@
 /* The rate of update number n, counted from 1.
  *
  * Warm-up is linear over warmup_steps; then cosine falls to lr_min at `steps`, inv_sqrt goes as
- * sqrt(warmup / n), constant stays. `published` (model-spec 9): the first update runs at the full
+ * sqrt(warmup / n), constant stays. `published` (model.compat): the first update runs at the full
  * rate, update n at the rate of step n - 1, and cosine counts from step 0, not from the warm-up's
  * end. */
 double schedule_rate(const struct config_train *train, int64_t n, bool published);
@@ -29,7 +29,7 @@ struct solve_limits schedule_limits(const struct config_solver *solver,
 bool schedule_limits_vary(const struct config_solver *solver);
 
 /* Weight of the Jacobian's penalty in step n, counted from 1: it rises by ramp_add whenever n is a
- * multiple of ramp_every, after pre-training, in which it is 0 (model-spec 7). */
+ * multiple of ramp_every, after pre-training, in which it is 0. */
 double schedule_penalty(const struct config_jacobian *jacobian, const struct config_train *train,
                         int64_t n);
 

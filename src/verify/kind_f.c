@@ -256,7 +256,7 @@ out:
     return status;
 }
 
-/* v^T J for the given v, and the Jacobian's penalty of this one sample (model-spec 7). */
+/* v^T J for the given v, and the Jacobian's penalty of this one sample. */
 static enum status compare_jacobian(struct verify *v, struct f_case *c, struct error *err)
 {
     struct backend *be = v->be;

@@ -1,5 +1,5 @@
 /* Kinds "solver" (one layer's f) and "solver_map" (toy maps): results and residual traces of the
- * published Broyden and Anderson (model-spec 5), under names METHOD_STOP[_LIMIT]:TENSOR. */
+ * published Broyden and Anderson, under names METHOD_STOP[_LIMIT]:TENSOR. */
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"

@@ -124,7 +124,7 @@ struct search {
     int32_t *target; /* owns: [rows] */
 };
 
-/* Mean loss with cutoffs a < b. Cluster 1 is the last row of the head (model-spec 4). */
+/* Mean loss with cutoffs a < b. Cluster 1 is the last row of the head. */
 static double split_loss(const struct search *s, int64_t a, int64_t b)
 {
     double total = 0;

@@ -82,7 +82,7 @@ enum status fill_tensor(struct verify *v, const char *name, const struct tensor 
 enum status take_tokens(struct verify *v, int64_t start, int64_t length, int32_t *out,
                         struct error *err);
 
-/* --- kind_f.c: v^T J as computed, and the Jacobian's penalty of this one sample (model-spec 7) */
+/* --- kind_f.c: v^T J as computed, and the Jacobian's penalty of this one sample */
 enum status verify_jacobian_product(struct verify *v, const struct tensor *vj, struct error *err);
 
 /* --- trellis.c: what is particular to that cell --- */
