@@ -98,7 +98,8 @@ if [ -n "$keep" ]; then
     for target; do
         rm -rf "$build/kept/$target"
         mkdir -p "$build/kept/$target"
-        "$build/tests/fuzz/fuzz_$target" -merge=1 "$build/kept/$target" "$build/corpus/$target" \
+        "$build/tests/fuzz/fuzz_$target" -merge=1 -artifact_prefix="$build/crash/$target-" \
+            "$build/kept/$target" "$build/corpus/$target" \
             >"$build/corpus/$target.merge.log" 2>&1
     done
     tar -C "$build/kept" --sort=name --mtime=@0 --owner=0 --group=0 -cJf "$found" "$@"
