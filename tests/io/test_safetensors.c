@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "base/must.h"
 #include "io/safetensors.h"
 #include "scratch.h"
 
@@ -21,22 +22,6 @@
 
 static struct error err;
 
-#define OK(call) assert_ok((call), #call)
-static void assert_ok(enum status status, const char *call)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s: %s", call, err.text);
-}
-
-static void put(const char *path, const void *data, size_t size)
-{
-    unlink(path); /* a rewritten file is forced to disk by some file systems, which is slow */
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, size, f), size);
-    fclose(f);
-}
-
 /* A file with that header and `size` data bytes 0, 1, 2, ... */
 static void put_file(const char *path, const char *header, size_t size)
 {
@@ -47,7 +32,7 @@ static void put_file(const char *path, const char *header, size_t size)
     memcpy(file + 8, header, length);
     for (size_t i = 0; i < size; i++)
         file[8 + length + i] = (uint8_t)i;
-    put(path, file, 8 + length + size);
+    scratch_write(path, file, 8 + length + size);
 }
 
 static void assert_refused(const char *path, const char *message)
@@ -230,13 +215,13 @@ static void test_not_a_file(void **state)
     assert_non_null(strstr(err.text, "none: cannot open"));
     assert_int_equal(mkdir("folder", 0777), 0);
     assert_int_equal(st_open(&f, "folder", &err), STATUS_NOINPUT);
-    put("empty", "", 0);
+    scratch_write("empty", "", 0);
     assert_refused("empty", "0 bytes");
-    put("foreign", "#!/bin/sh\necho hello world\n", 27);
+    scratch_write("foreign", "#!/bin/sh\necho hello world\n", 27);
     assert_refused("foreign", "not a safetensors file");
-    put("huge", "\xff\xff\xff\xff\xff\xff\xff\xff{}", 10);
+    scratch_write("huge", "\xff\xff\xff\xff\xff\xff\xff\xff{}", 10);
     assert_refused("huge", "its header would be");
-    put("zero", "\0\0\0\0\0\0\0\0", 8);
+    scratch_write("zero", "\0\0\0\0\0\0\0\0", 8);
     assert_refused("zero", "does not begin with '{'");
 }
 
@@ -253,7 +238,7 @@ static void test_every_length_and_byte(void **state)
     fclose(in);
     assert_true(size > 200 && size < sizeof file);
     for (size_t n = 0; n < size; n++) {
-        put("cut", file, n);
+        scratch_write("cut", file, n);
         assert_refused("cut", "");
     }
     double sum = 0.0;
@@ -261,7 +246,7 @@ static void test_every_length_and_byte(void **state)
         for (int bit = 0; bit < 8; bit++) {
             struct st_file *f = NULL;
             file[i] ^= (uint8_t)(1u << bit);
-            put("flipped", file, size);
+            scratch_write("flipped", file, size);
             if (st_open(&f, "flipped", &err) == STATUS_OK)
                 for (int64_t k = 0; k < st_count(f); k++)
                     for (int64_t j = 0; j < st_tensor(f, k)->count; j++)

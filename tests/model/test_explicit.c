@@ -1,6 +1,7 @@
 /* Explicit networks: what recomputation may not change, what it must save, and the memory of
  * untied layers from one segment to the next. */
 #include "model/model.h"
+#include "model/settings.h"
 #include "ref/ref.h"
 
 #include <math.h>
@@ -14,13 +15,7 @@
 
 enum { BATCH = 2, LENGTH = 6, MEMORY = 5, VOCAB = 19, SEGMENTS = 3, MOST = 8192 };
 
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
-
-static struct config config_of(const char *const *settings)
+static struct config tiny(const char *const *settings)
 {
     static const char *const common[] = {"model.d_model=8",
                                          "model.n_head=2",
@@ -33,15 +28,7 @@ static struct config config_of(const char *const *settings)
                                          "model.dropouth=0.2",
                                          "train.pretrain_steps=0",
                                          NULL};
-    struct config c;
-    struct error err;
-    config_defaults(&c);
-    for (int i = 0; common[i] != NULL; i++)
-        must(config_set(&c, common[i], &err), &err);
-    for (int i = 0; settings[i] != NULL; i++)
-        must(config_set(&c, settings[i], &err), &err);
-    must(config_resolve(&c, VOCAB, &err), &err);
-    return c;
+    return config_of(VOCAB, common, settings);
 }
 
 /* What a run over SEGMENTS segments leaves. */
@@ -63,7 +50,7 @@ static void run(struct outcome *o, bool train, bool keep_states, const char *con
     struct backend be;
     struct error err;
     struct model *m;
-    struct config config = config_of(settings);
+    struct config config = tiny(settings);
     struct model_plan plan = {.batch = BATCH,
                               .length = LENGTH,
                               .mem_len = MEMORY,
@@ -100,8 +87,6 @@ static void run(struct outcome *o, bool train, bool keep_states, const char *con
     backend_close(&be);
 }
 
-#define SETTINGS(...) ((const char *const[]){__VA_ARGS__, NULL})
-
 static void same(const struct outcome *a, const struct outcome *b)
 {
     assert_memory_equal(a->loss, b->loss, sizeof a->loss);
@@ -116,10 +101,10 @@ static void check_recompute(const char *cell, const char *tied)
     const char *const every[] = {"gradient.recompute=4", "gradient.recompute=3",
                                  "gradient.recompute=1"};
     size_t before;
-    run(&all, true, true, SETTINGS(cell, tied, "model.layers=8"));
+    run(&all, true, true, SET(cell, tied, "model.layers=8"));
     before = all.bytes;
     for (int i = 0; i < 3; i++) {
-        run(&some, true, true, SETTINGS(cell, tied, "model.layers=8", every[i]));
+        run(&some, true, true, SET(cell, tied, "model.layers=8", every[i]));
         same(&all, &some);
         if (!(some.bytes < before))
             fail_msg("%s %s %s: %zu bytes, %zu with more tapes", cell, tied, every[i], some.bytes,
@@ -143,8 +128,8 @@ static void tied_is_unrolled(void **state)
     const char *const cells[] = {"model.cell=transformer", "model.cell=trellis"};
     (void)state;
     for (int i = 0; i < 2; i++) {
-        run(&a, true, true, SETTINGS(cells[i], "model.layers=4"));
-        run(&b, true, true, SETTINGS(cells[i], "gradient.method=unroll", "gradient.steps=4"));
+        run(&a, true, true, SET(cells[i], "model.layers=4"));
+        run(&b, true, true, SET(cells[i], "gradient.method=unroll", "gradient.steps=4"));
         same(&a, &b);
     }
 }
@@ -154,8 +139,8 @@ static void evaluation_is_small(void **state)
 {
     static struct outcome few, many;
     (void)state;
-    run(&few, false, false, SETTINGS("model.layers=2"));
-    run(&many, false, false, SETTINGS("model.layers=50"));
+    run(&few, false, false, SET("model.layers=2"));
+    run(&many, false, false, SET("model.layers=50"));
     assert_int_equal(few.bytes, many.bytes);
 }
 
@@ -166,8 +151,8 @@ static void either_memory(void **state)
     const char *const norms[] = {"model.pre_lnorm=false", "model.pre_lnorm=true"};
     (void)state;
     for (int i = 0; i < 2; i++) {
-        run(&a, false, true, SETTINGS("model.layers=3", "model.tie_layers=false", norms[i]));
-        run(&b, false, false, SETTINGS("model.layers=3", "model.tie_layers=false", norms[i]));
+        run(&a, false, true, SET("model.layers=3", "model.tie_layers=false", norms[i]));
+        run(&b, false, false, SET("model.layers=3", "model.tie_layers=false", norms[i]));
         for (int s = 0; s < SEGMENTS; s++)
             if (!(fabs(a.loss[s] - b.loss[s]) <= 1e-12 * fabs(a.loss[s])))
                 fail_msg("segment %d: %.15g and %.15g", s, a.loss[s], b.loss[s]);
@@ -181,7 +166,7 @@ static void layers_remember(void **state)
     struct backend be;
     struct error err;
     struct model *m;
-    struct config config = config_of(SETTINGS("model.layers=3", "model.tie_layers=false"));
+    struct config config = tiny(SET("model.layers=3", "model.tie_layers=false"));
     struct model_plan plan = {.batch = BATCH, .length = LENGTH, .mem_len = MEMORY};
     const struct masks none = {.source = MASKS_NONE};
     int32_t input[BATCH * LENGTH];

@@ -2,6 +2,7 @@
  * step are never old ones, and gradients are those of float32 within the rounding. */
 #include "cuda/cuda.h"
 #include "model/model.h"
+#include "model/settings.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -14,28 +15,14 @@
 
 enum { BATCH = 2, LENGTH = 6, VOCAB = 11, MAX_GRADIENTS = 1 << 13, MAX_SET = 24 };
 
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
-
 static struct config settings(const char *const *set)
 {
-    struct config c;
-    struct error err;
-    const char *const common[] = {"model.d_model=16",          "model.n_head=2",
-                                  "model.d_inner=24",          "model.dropout=0.2",
-                                  "model.init_std=0.2",        "solver.forward.max_iter=4",
-                                  "solver.forward.stop=fixed", "solver.backward.stop=fixed",
-                                  "solver.backward.max_iter=4"};
-    config_defaults(&c);
-    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
-        must(config_set(&c, common[i], &err), &err);
-    for (int i = 0; set[i] != NULL; i++)
-        must(config_set(&c, set[i], &err), &err);
-    must(config_resolve(&c, VOCAB, &err), &err);
-    return c;
+    static const char *const common[] = {"model.d_model=16",           "model.n_head=2",
+                                         "model.d_inner=24",           "model.dropout=0.2",
+                                         "model.init_std=0.2",         "solver.forward.max_iter=4",
+                                         "solver.forward.stop=fixed",  "solver.backward.stop=fixed",
+                                         "solver.backward.max_iter=4", NULL};
+    return config_of(VOCAB, common, set);
 }
 
 struct fixture {
@@ -103,8 +90,6 @@ static void check_fresh(const char *const *set)
     assert_memory_equal(second, fresh, (size_t)count * sizeof *second);
     assert_memory_not_equal(first, second, (size_t)count * sizeof *first);
 }
-
-#define SET(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 static void test_fresh(void **state)
 {

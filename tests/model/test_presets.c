@@ -4,6 +4,7 @@
  * What the papers leave open: Bai, Kolter, Koltun 2019 give two counts a model and few sizes, so
  * our sizes are chosen to give both; a printed "180" or "110" is taken as within 1.0. Known sizes
  * (PTB, the 2021 script, Transformer-XL) must agree to the last digit given. */
+#include "base/must.h"
 #include "model/model.h"
 
 #include <dirent.h>
@@ -17,12 +18,6 @@
 #include <cmocka.h>
 
 enum { WT103 = 267735, PTB = 10000, SOME = 300000 };
-
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
 
 static void folder(char *out, size_t size)
 {

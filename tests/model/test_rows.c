@@ -2,6 +2,7 @@
  * all are evaluated each time, and nothing of the future in them. */
 #include "cpu/cpu.h"
 #include "model/model.h"
+#include "model/settings.h"
 #include "ref/ref.h"
 
 #include <math.h>
@@ -22,12 +23,6 @@ struct fixture {
     int32_t input[ROWS];
 };
 
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
-
 typedef enum status open_fn(struct backend *be, struct error *err);
 
 static enum status open_cpu(struct backend *be, struct error *err)
@@ -35,7 +30,7 @@ static enum status open_cpu(struct backend *be, struct error *err)
     return cpu_open(be, 2, err);
 }
 
-static struct config config_of(const char *const *settings)
+static struct config tiny(const char *const *settings)
 {
     static const char *const common[] = {
         "model.d_model=16",
@@ -50,22 +45,14 @@ static struct config config_of(const char *const *settings)
         "train.pretrain_steps=0",
         NULL,
     };
-    struct config c;
-    struct error err;
-    config_defaults(&c);
-    for (int i = 0; common[i] != NULL; i++)
-        must(config_set(&c, common[i], &err), &err);
-    for (int i = 0; settings[i] != NULL; i++)
-        must(config_set(&c, settings[i], &err), &err);
-    must(config_resolve(&c, VOCAB, &err), &err);
-    return c;
+    return config_of(VOCAB, common, settings);
 }
 
 /* With a segment before, so that there is memory. */
 static void set_up(struct fixture *f, open_fn *open, const char *const *settings, bool train)
 {
     struct error err;
-    struct config c = config_of(settings);
+    struct config c = tiny(settings);
     struct model_plan plan = {.batch = BATCH, .length = LENGTH, .mem_len = MEMORY, .train = train};
     memset(f, 0, sizeof *f);
     must(open(&f->be, &err), &err);

@@ -3,6 +3,7 @@
 #include "cuda/cuda.h"
 #include "emu/emu.h"
 #include "model/model.h"
+#include "model/settings.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -14,16 +15,9 @@
 
 enum { BATCH = 3, LENGTH = 40, VOCAB = 23, WIDTH = 8, NUMBERS = BATCH * LENGTH * WIDTH };
 
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
-
 /* States of a segment behind another one. */
 static struct solve_report solve(const char *rows, bool train, float *z)
 {
-    struct config c;
     struct error err;
     struct backend be;
     struct model *m;
@@ -31,16 +25,13 @@ static struct solve_report solve(const char *rows, bool train, float *z)
     struct model_plan plan = {.batch = BATCH, .length = LENGTH, .mem_len = 24, .train = train};
     struct masks masks = {.source = train ? MASKS_DRAWN : MASKS_NONE, .seed = 5};
     int32_t tokens[BATCH * LENGTH];
-    const char *const set[] = {"model.d_model=8",         "model.n_head=2",
-                               "model.d_inner=16",        "model.init_std=0.25",
-                               "model.wnorm=false",       "model.dropout=0.1",
-                               "model.dropatt=0.1",       "solver.forward.stop=rel",
-                               "solver.forward.tol=1e-2", "solver.forward.max_iter=40",
-                               "train.pretrain_steps=0",  rows};
-    config_defaults(&c);
-    for (size_t i = 0; i < sizeof set / sizeof *set; i++)
-        must(config_set(&c, set[i], &err), &err);
-    must(config_resolve(&c, VOCAB, &err), &err);
+    static const char *const common[] = {"model.d_model=8",         "model.n_head=2",
+                                         "model.d_inner=16",        "model.init_std=0.25",
+                                         "model.wnorm=false",       "model.dropout=0.1",
+                                         "model.dropatt=0.1",       "solver.forward.stop=rel",
+                                         "solver.forward.tol=1e-2", "solver.forward.max_iter=40",
+                                         "train.pretrain_steps=0",  NULL};
+    struct config c = config_of(VOCAB, common, SET(rows));
     must(cuda_open(&be, &err), &err);
     must(model_create(&m, &be, &c, NULL, &plan, &err), &err);
     must(params_initialize(m->params, 7, &err), &err);

@@ -1,5 +1,6 @@
 /* The learned start: its map number by number, its gradient against central differences; float64
  * reference. */
+#include "base/must.h"
 #include "model/start.h"
 #include "ref/ref.h"
 
@@ -18,12 +19,6 @@ struct fixture {
     struct start start;
     struct tensor e, z;
 };
-
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
 
 static void set_up(struct fixture *f, bool train)
 {

@@ -4,6 +4,7 @@
 #define DEQ_TESTS_MODEL_TINY_MODEL_H
 
 #include "model/model.h"
+#include "model/settings.h"
 #include "ref/ref.h"
 
 #include <math.h>
@@ -16,12 +17,6 @@
 #include <cmocka.h>
 
 enum { BATCH = 2, LENGTH = 5, MEMORY = 4, VOCAB = 23 };
-
-static inline void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
 
 static inline struct config tiny_config(const char *const *settings)
 {
@@ -52,15 +47,7 @@ static inline struct config tiny_config(const char *const *settings)
         "train.pretrain_steps=0",
         NULL,
     };
-    struct config c;
-    struct error err;
-    config_defaults(&c);
-    for (int i = 0; common[i] != NULL; i++)
-        must(config_set(&c, common[i], &err), &err);
-    for (int i = 0; settings[i] != NULL; i++)
-        must(config_set(&c, settings[i], &err), &err);
-    must(config_resolve(&c, VOCAB, &err), &err);
-    return c;
+    return config_of(VOCAB, common, settings);
 }
 
 struct fixture {

@@ -3,8 +3,6 @@
 
 #include "cpu/cpu.h"
 
-#if __has_include("cpu/cpu.c")
-
 static enum status open_single(struct backend *be, struct error *err)
 {
     return cpu_open(be, 1, err);
@@ -20,13 +18,3 @@ int main(void)
     int failed = suite_main("ops on cpu, 1 thread", open_single);
     return failed + suite_main("ops on cpu, 3 threads", open_many);
 }
-
-#else
-
-int main(void)
-{
-    printf("1..0 # SKIP this tree has no CPU backend (src/cpu/cpu.c)\n");
-    return 77;
-}
-
-#endif

@@ -3,6 +3,7 @@
 #ifndef DEQ_TESTS_PLAN_REAL_H
 #define DEQ_TESTS_PLAN_REAL_H
 
+#include "model/settings.h"
 #include "plan/plan.h"
 
 #include <setjmp.h>
@@ -26,12 +27,6 @@ static const struct chip tiny_chip = {.name = "tiny",
                                       .sync_seconds = 2e-6,
                                       .chunk_numbers = 4096};
 
-static inline void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
-
 /* A small setting, changed by `set`, ended by NULL. Every solve has a fixed number of steps: how
  * many a tolerance takes is what a plan cannot know. */
 static inline struct config setting(const char *const *set)
@@ -52,16 +47,9 @@ static inline struct config setting(const char *const *set)
         "eval.batch=2",
         "eval.tgt_len=6",
         "eval.mem_len=8",
+        NULL,
     };
-    struct config config;
-    struct error err;
-    config_defaults(&config);
-    for (size_t i = 0; i < sizeof small / sizeof *small; i++)
-        must(config_set(&config, small[i], &err), &err);
-    for (int i = 0; set[i] != NULL; i++)
-        must(config_set(&config, set[i], &err), &err);
-    must(config_resolve(&config, 300, &err), &err);
-    return config;
+    return config_of(300, small, set);
 }
 
 static inline void same_stat(const struct op_stat *plan, const struct op_stat *real,
@@ -109,7 +97,5 @@ static inline void plan_is_real_on(open_fn *open, struct chip chip, const char *
     assert_true(plan.counts.forward_evals == real.forward_evals);
     assert_true(plan.counts.backward_evals == real.backward_evals);
 }
-
-#define SET(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 #endif

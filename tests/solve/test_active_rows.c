@@ -1,5 +1,6 @@
 /* Rows that have stopped are not evaluated: the result is that of evaluating all, bit for bit, and
  * the map is called as its contract says. On both backends. */
+#include "base/must.h"
 #include "cpu/cpu.h"
 #include "ref/ref.h"
 #include "solve/solver.h"
@@ -23,12 +24,6 @@ struct map {
     double last[NUMBERS]; /* z of the call before */
     int64_t calls, rows_asked, shortest;
 };
-
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
 
 static double eval_number(const struct map *m, const double *z, int64_t row, int64_t d)
 {

@@ -1,4 +1,5 @@
 /* The solvers on small maps whose behaviour is known, on both backends. */
+#include "base/must.h"
 #include "cpu/cpu.h"
 #include "ref/ref.h"
 #include "solve/solver.h"
@@ -45,12 +46,6 @@ static enum status map_eval(void *ctx, const struct tensor *z, const struct tens
         out[m->nan_row * WIDTH] = NAN;
     op_upload(m->be, f, out, DTYPE_F64);
     return STATUS_OK;
-}
-
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
 }
 
 static struct map make_map(struct backend *be, int64_t batch, int64_t length)

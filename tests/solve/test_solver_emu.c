@@ -1,6 +1,7 @@
 /* What an iteration costs on the device, in launches beside those of the map: none of it depends on
  * the history for Anderson, whose inner products and whose new iterate are a pass each; Broyden's
  * update is a product of as many factors as there are steps, four launches each. */
+#include "base/must.h"
 #include "cuda/cuda.h"
 #include "emu/emu.h"
 #include "solve/solver.h"
@@ -13,12 +14,6 @@
 #include <cmocka.h>
 
 enum { BATCH = 2, LENGTH = 5, WIDTH = 8 };
-
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
 
 /* f(z) = z / 2 + c: two launches. */
 struct map {

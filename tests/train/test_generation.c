@@ -1,6 +1,7 @@
 /* Token by token against whole windows: the log-probabilities of incremental decoding are those of
  * one solve over the same text, up to the solver's tolerance. */
 #include "cpu/cpu.h"
+#include "model/settings.h"
 #include "ref/ref.h"
 #include "train/generation.h"
 
@@ -15,12 +16,6 @@
 
 enum { VOCAB = 19, LENGTH = 12 };
 
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
-
 /* A cell for the common settings: what is told it beyond them. */
 static const char *const transformer[] = {"model.cell=transformer", NULL};
 static const char *const trellis[] = {"model.cell=trellis", "model.nhid=10",    "model.nout=6",
@@ -31,22 +26,24 @@ static const char *const *const cells[] = {transformer, trellis, layers};
 
 static struct config tiny(const char *const *cell, const char *tol)
 {
-    const char *const settings[] = {
-        "model.d_model=16",         "model.n_head=2",
-        "model.d_inner=24",         "model.init_std=0.15",
-        "solver.forward.stop=rel",  "solver.forward.scope=token",
-        "solver.forward.history=6", "solver.forward.ridge=1e-12",
-        "solver.forward.stall=200", "eval.max_iter=400",
-        "eval.tgt_len=12",          "eval.mem_len=4",
+    static const char *const common[] = {
+        "model.d_model=16",
+        "model.n_head=2",
+        "model.d_inner=24",
+        "model.init_std=0.15",
+        "solver.forward.stop=rel",
+        "solver.forward.scope=token",
+        "solver.forward.history=6",
+        "solver.forward.ridge=1e-12",
+        "solver.forward.stall=200",
+        "eval.max_iter=400",
+        "eval.tgt_len=12",
+        "eval.mem_len=4",
+        NULL,
     };
-    struct config c;
     struct error err;
+    struct config c = config_unresolved(common, cell);
     char text[64];
-    config_defaults(&c);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        must(config_set(&c, settings[i], &err), &err);
-    for (int i = 0; cell[i] != NULL; i++)
-        must(config_set(&c, cell[i], &err), &err);
     snprintf(text, sizeof text, "solver.forward.tol=%s", tol);
     must(config_set(&c, text, &err), &err);
     must(config_resolve(&c, VOCAB, &err), &err);

@@ -1,4 +1,5 @@
 /* The optimiser on the emulated device: two launches whatever decays, and the CPU's weights. */
+#include "base/must.h"
 #include "cpu/cpu.h"
 #include "cuda/cuda.h"
 #include "emu/emu.h"
@@ -13,12 +14,6 @@
 #include <cmocka.h>
 
 enum { PARAMS = 5, STEPS = 3, MAX_NUMBERS = 512 };
-
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
 
 /* Matrices and vectors of odd sizes; the last is an alias of the first. */
 static void declare(struct params *p)

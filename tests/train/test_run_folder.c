@@ -71,11 +71,8 @@ static void a_full_disk_ends_the_run_with_one_message(void **state)
     watch_init(&w, "cut");
     w.stop_at = 4;
     assert_int_equal(go(&w, &c, &err), STATUS_STOPPED);
-    set_all(&c,
-            (const char *const[]){"train.steps=100000", "train.checkpoint_every=50",
-                                  "train.eval_every=0", "train.keep_every=0",
-                                  "train.log_every=1000", NULL},
-            SIZE_MAX);
+    config_change(&c, SET("train.steps=100000", "train.checkpoint_every=50", "train.eval_every=0",
+                          "train.keep_every=0", "train.log_every=1000"));
     signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &was);
     less = was;
@@ -145,7 +142,7 @@ static void the_deadline_is_kept(void **state)
     struct watch w;
     struct error err;
     prepare();
-    set_all(&c, (const char *const[]){"train.steps=100000000", NULL}, SIZE_MAX);
+    config_change(&c, SET("train.steps=100000000"));
     watch_init(&w, "cut");
     w.options.deadline = clock_seconds() + 1.2; /* a second is kept in hand */
     assert_int_equal(go(&w, &c, &err), STATUS_STOPPED);

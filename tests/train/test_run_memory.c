@@ -1,5 +1,6 @@
 /* What a run would take is counted without taking it, and is what it then takes. */
 #include "cpu/cpu.h"
+#include "model/settings.h"
 #include "train/evaluation.h"
 #include "train/optimizer.h"
 #include "train/run.h"
@@ -28,24 +29,13 @@ static int close_backend(void **state)
     return 0;
 }
 
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
-
 static struct config small_config(void)
 {
-    struct config c;
-    struct error err;
-    const char *const set[] = {"model.d_model=16", "model.n_head=2",  "model.d_inner=32",
-                               "train.batch=6",    "train.tgt_len=8", "train.mem_len=4",
-                               "eval.batch=1",     "eval.tgt_len=8",  "eval.mem_len=4"};
-    config_defaults(&c);
-    for (size_t i = 0; i < sizeof set / sizeof *set; i++)
-        must(config_set(&c, set[i], &err), &err);
-    must(config_resolve(&c, 50, &err), &err);
-    return c;
+    return config_of(50,
+                     SET("model.d_model=16", "model.n_head=2", "model.d_inner=32", "train.batch=6",
+                         "train.tgt_len=8", "train.mem_len=4", "eval.batch=1", "eval.tgt_len=8",
+                         "eval.mem_len=4"),
+                     SET(NULL));
 }
 
 static void test_counts_what_is_taken(void **state)

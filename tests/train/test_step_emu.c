@@ -3,6 +3,7 @@
 #include "cuda/cuda.h"
 #include "emu/emu.h"
 #include "io/shards.h"
+#include "model/settings.h"
 #include "train/trainer.h"
 
 #include <setjmp.h>
@@ -32,7 +33,8 @@ static const char *const common[] = {"data.dir=d",
                                      "train.lr=0.01",
                                      "solver.forward.max_iter=3",
                                      "solver.backward.max_iter=3",
-                                     "solver.backward.stop=fixed"};
+                                     "solver.backward.stop=fixed",
+                                     NULL};
 
 /* What came of a training. */
 struct result {
@@ -42,24 +44,6 @@ struct result {
     struct emu_counts steady; /* of step STEADY alone */
     int64_t reads;            /* and its read-backs */
 };
-
-static void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
-
-static struct config settings(const char *const *set)
-{
-    struct config c;
-    struct error err;
-    config_defaults(&c);
-    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
-        must(config_set(&c, common[i], &err), &err);
-    for (; *set != NULL; set++)
-        must(config_set(&c, *set, &err), &err);
-    return c;
-}
 
 static struct emu_counts since(struct emu_counts a)
 {
@@ -77,7 +61,7 @@ static void train(const char *const *set, bool graphs, struct result *r)
     struct error err;
     struct backend be;
     struct trainer t;
-    struct config c = settings(set);
+    struct config c = config_unresolved(common, set);
     must(cuda_open(&be, &err), &err);
     cuda_use_graphs(&be, graphs);
     must(trainer_create(&t, &be, NULL, &c, NULL, &err), &err);
@@ -120,8 +104,6 @@ static void compare(const char *const *set, struct result *with)
                   (long long)with->steady.launches, (long long)with->steady.graph_launches,
                   (long long)with->steady.graphs, (long long)with->steady.syncs);
 }
-
-#define SET(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 /* Everything is in one graph, in every order of threads; and nothing waits but the reads. */
 static void test_one_graph(void **state)

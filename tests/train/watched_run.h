@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "cpu/cpu.h"
 #include "io/shards.h"
+#include "model/settings.h"
 #include "train/run.h"
 
 #include <setjmp.h>
@@ -44,7 +45,8 @@ static const char *const common[] = {"data.dir=d",
                                      "eval.max_iter=4",
                                      "model.dropout=0.1",
                                      "train.accumulate=2",
-                                     "solver.forward.max_iter=4"};
+                                     "solver.forward.max_iter=4",
+                                     NULL};
 static const char *const plain[] = {"model.dropatt=0.1", "train.optimizer=adamw",
                                     "train.weight_decay=0.1", NULL};
 
@@ -58,12 +60,6 @@ struct watch {
     void (*on_step)(struct watch *w, int64_t step);
     char said[4096];
 };
-
-static inline void must(enum status status, const struct error *err)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s", err->text);
-}
 
 static inline void saw_step(void *ctx, const struct trainer *t, const struct step_report *r)
 {
@@ -118,20 +114,9 @@ static inline void watch_init(struct watch *w, const char *dir)
                                      .message = heard}};
 }
 
-static inline void set_all(struct config *c, const char *const *settings, size_t count)
-{
-    struct error err;
-    for (size_t i = 0; i < count && settings[i] != NULL; i++)
-        must(config_set(c, settings[i], &err), &err);
-}
-
 static inline struct config make_config(const char *const *settings)
 {
-    struct config c;
-    config_defaults(&c);
-    set_all(&c, common, sizeof common / sizeof *common);
-    set_all(&c, settings, SIZE_MAX);
-    return c;
+    return config_unresolved(common, settings);
 }
 
 static inline enum status go(struct watch *w, const struct config *c, struct error *err)
