@@ -203,25 +203,32 @@ static inline void attention_one(struct suite *s, const struct att_setup *c)
     suite_sweep(s);
 }
 
-/* The saved out and lse are the reference's, rounded to float32. dscore = a (da - sum) is the sum
- * of 2h + 2 products whose weight errs as above and by the rounding of lse; every gradient sums at
- * most B*L*K of them. The bound adds the roundings of that sum as if there were sqrt of them, since
- * B*L*K would be absurd: signs of roundings are independent (Higham and Mary 2019), factor 8. */
+/* The arguments behind a forward pass: the saved out and lse are the reference's, rounded to
+ * float32. */
+static inline struct att_items att_saved(struct suite *s, const struct att_setup *c)
+{
+    struct att_items x = att_make(s, c);
+    struct item *const saved[] = {x.out, x.lse};
+    struct attention p = att_call(&x, c, 1);
+    op_attention(s->be[1], &p);
+    for (int k = 0; k < 2; k++) {
+        double *value = suite_fetch(s, saved[k], 1);
+        for (int64_t e = 0; e < saved[k]->count; e++)
+            saved[k]->value[e] = (float)value[e];
+        mem_free(value);
+        suite_send(s, saved[k]);
+    }
+    return x;
+}
+
+/* dscore = a (da - sum) is the sum of 2h + 2 products whose weight errs as above and by the
+ * rounding of lse; every gradient sums at most B*L*K of them. The bound adds the roundings of that
+ * sum as if there were sqrt of them, since B*L*K would be absurd: signs of roundings are
+ * independent (Higham and Mary 2019), factor 8. */
 static inline void attention_vjp_one(struct suite *s, const struct att_setup *c)
 {
     att_label(s, "vjp", c);
-    struct att_items x = att_make(s, c);
-    struct attention saved = att_call(&x, c, 1);
-    op_attention(s->be[1], &saved);
-    double *out = suite_fetch(s, x.out, 1), *lse = suite_fetch(s, x.lse, 1);
-    for (int64_t e = 0; e < x.out->count; e++)
-        x.out->value[e] = (float)out[e];
-    for (int64_t e = 0; e < x.lse->count; e++)
-        x.lse->value[e] = (float)lse[e];
-    mem_free(out);
-    mem_free(lse);
-    suite_send(s, x.out);
-    suite_send(s, x.lse);
+    struct att_items x = att_saved(s, c);
     int64_t width = c->heads * c->head, keys = c->mem + c->len;
     struct item *dout = real3(s, FILL_RANDOM, c->batch, c->len, width);
     struct item *dqkv = real3(s, FILL_NAN, c->batch, c->len, 3 * width);

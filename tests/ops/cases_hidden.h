@@ -93,6 +93,25 @@ static inline void same_layer(struct suite *s, struct item *h)
     mem_free(now);
 }
 
+/* The layer on both sides. */
+static inline void hidden_eval(struct suite *s, struct item *x, struct item *w, struct item *bias,
+                               struct item *mask, struct item *h, struct item *gate,
+                               struct hidden shape)
+{
+    BOTH_SIDES(i)
+    {
+        struct hidden p = shape;
+        p.x = x->t[i];
+        p.w = w->t[i];
+        p.bias = bias->t[i];
+        p.mask = mask->t[i];
+        p.h = h->t[i];
+        if (gate != NULL)
+            p.gate = gate->t[i];
+        op_hidden(s->be[i], &p);
+    }
+}
+
 static inline void hidden_back(struct suite *s, const struct hidden_shape *g, struct item *h,
                                struct item *gate, struct item *mask, bool forward)
 {
@@ -140,19 +159,8 @@ static inline void hidden_one(struct suite *s, const struct hidden_shape *g)
     struct item *gate = hidden_gate(s, g->n, g->width);
     if (g->nan)
         suite_poke(s, x, g->n * g->d - 1, NAN);
-    BOTH_SIDES(i)
-    {
-        struct hidden p = {.x = x->t[i],
-                           .w = w->t[i],
-                           .bias = bias->t[i],
-                           .mask = mask->t[i],
-                           .h = h->t[i],
-                           .gate = gate->t[i],
-                           .w_stride = stride,
-                           .rows_per_mask = g->per,
-                           .mask_scale = 1.25};
-        op_hidden(s->be[i], &p);
-    }
+    struct hidden shape = {.w_stride = stride, .rows_per_mask = g->per, .mask_scale = 1.25};
+    hidden_eval(s, x, w, bias, mask, h, gate, shape);
     double *mag = product_magnitude(s, g, x, w, stride, true, bias, 1.25);
     suite_close(s, h, "h", mag, 1);
     mem_free(mag);
@@ -208,18 +216,8 @@ static inline void case_hidden_masks(struct suite *s)
         suite_poke(s, bias, k, k % 2 == 0 ? 1e6 : 1 + 0x1p-8 + 0x1p-9);
         suite_poke(s, mask, k % 4 < 2 ? k : WIDTH + k, 2);
     }
-    BOTH_SIDES(i)
-    {
-        struct hidden p = {.x = x->t[i],
-                           .w = w->t[i],
-                           .bias = bias->t[i],
-                           .mask = mask->t[i],
-                           .h = h->t[i],
-                           .w_stride = stride,
-                           .rows_per_mask = ROWS / 2,
-                           .mask_scale = 2};
-        op_hidden(s->be[i], &p);
-    }
+    struct hidden shape = {.w_stride = stride, .rows_per_mask = ROWS / 2, .mask_scale = 2};
+    hidden_eval(s, x, w, bias, mask, h, NULL, shape);
     double *now = suite_fetch(s, h, 0), unit = op_narrow(s->be[0]) == DTYPE_BF16 ? 0x1p-8 : s->eps;
     for (int n = 0; n < ROWS; n++)
         for (int k = 0; k < WIDTH; k++) {

@@ -117,18 +117,7 @@ static inline void att_tangent_compare(struct suite *s, struct item *it, const c
 static inline void attention_tangent_one(struct suite *s, const struct att_setup *c)
 {
     att_label(s, "tangent", c);
-    struct att_items x = att_make(s, c);
-    struct attention saved = att_call(&x, c, 1);
-    op_attention(s->be[1], &saved);
-    double *out = suite_fetch(s, x.out, 1), *lse = suite_fetch(s, x.lse, 1);
-    for (int64_t e = 0; e < x.out->count; e++)
-        x.out->value[e] = (float)out[e];
-    for (int64_t e = 0; e < x.lse->count; e++)
-        x.lse->value[e] = (float)lse[e];
-    mem_free(out);
-    mem_free(lse);
-    suite_send(s, x.out);
-    suite_send(s, x.lse);
+    struct att_items x = att_saved(s, c);
     int64_t b = c->batch, l = c->len, width = c->heads * c->head;
     struct item *qkv_t = real3(s, FILL_RANDOM, b, l, 3 * width);
     struct item *dout = real3(s, FILL_RANDOM, b, l, width),

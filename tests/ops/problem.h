@@ -83,6 +83,31 @@ static inline double dot(const struct tensor *a, const struct tensor *b)
     return sum;
 }
 
+enum { ATT_BATCH = 2, ATT_HEADS = 2, ATT_HEAD = 3, ATT_WIDTH = ATT_HEADS * ATT_HEAD };
+
+/* Arguments of attention over `len` random positions behind `mem` of memory. */
+static inline struct attention random_attention(struct problem *pr, int64_t len, int64_t mem,
+                                                int64_t span, bool masked)
+{
+    struct attention p = {.qkv = random_tensor(pr, ATT_BATCH, len, 3 * ATT_WIDTH),
+                          .rk = matrix(random_tensor(pr, 1, mem + len + 1, ATT_WIDTH)),
+                          .r_w = random_tensor(pr, 1, ATT_HEADS, ATT_HEAD),
+                          .r_r = random_tensor(pr, 1, ATT_HEADS, ATT_HEAD),
+                          .out = zero_tensor(pr, ATT_BATCH, len, ATT_WIDTH),
+                          .lse = zero_tensor(pr, ATT_BATCH, ATT_HEADS, len),
+                          .mask_scale = masked ? 1.25 : 1,
+                          .heads = ATT_HEADS,
+                          .span = span};
+    if (mem > 0)
+        p.mem = random_tensor(pr, ATT_BATCH, mem, 3 * ATT_WIDTH);
+    if (masked) {
+        p.mask = zero_tensor(pr, ATT_BATCH, ATT_HEADS, len * (mem + len)); /* room enough */
+        p.mask.dtype = DTYPE_U8;
+        op_dropout_mask(&pr->be, &p.mask, 0.2, pr->key, 0);
+    }
+    return p;
+}
+
 /* Of central differences: their truncation is of order step^2, their rounding 1e-16 / step. */
 static const double step = 1e-5;
 

@@ -119,8 +119,8 @@ static inline void suite_test(void **state)
                  (long long)s.compared, SUITE_SEED, s.first);
 }
 
-/* Runs every case on the backend that `open` opens; the group is called `name`. */
-static inline int suite_main(const char *name, open_fn *open)
+/* Runs every case on the backend that `open` opens, each by `test`; the group is called `name`. */
+static inline int suite_main_by(CMUnitTestFunction test, const char *name, open_fn *open)
 {
     struct suite_job jobs[] = {
 #define X(c) {open, case_##c},
@@ -128,13 +128,18 @@ static inline int suite_main(const char *name, open_fn *open)
 #undef X
     };
     struct CMUnitTest tests[] = {
-#define X(c) {"ops_" #c, suite_test, NULL, NULL, NULL},
+#define X(c) {"ops_" #c, test, NULL, NULL, NULL},
         SUITE_CASES(X)
 #undef X
     };
     for (size_t k = 0; k < sizeof jobs / sizeof *jobs; k++)
         tests[k].initial_state = &jobs[k];
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+static inline int suite_main(const char *name, open_fn *open)
+{
+    return suite_main_by(suite_test, name, open);
 }
 
 #endif

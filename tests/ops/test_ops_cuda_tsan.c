@@ -15,13 +15,13 @@ const char *__tsan_default_options(void)
 
 static void run_once(void **state)
 {
-    case_fn *run = *(case_fn **)*state;
+    const struct suite_job *job = *state;
     struct error err;
     struct backend test, ref;
-    if (cuda_open(&test, &err) != STATUS_OK || ref_open(&ref, &err) != STATUS_OK)
+    if (job->open(&test, &err) != STATUS_OK || ref_open(&ref, &err) != STATUS_OK)
         fail_msg("%s", err.text);
     struct suite s = {.be = {&test, &ref}, .key = {SUITE_SEED, 1}, .eps = FLT_EPSILON};
-    run(&s);
+    job->run(&s);
     backend_close(&test);
     backend_close(&ref);
     if (s.failures > 0)
@@ -30,18 +30,6 @@ static void run_once(void **state)
 
 int main(void)
 {
-    case_fn *cases[] = {
-#define X(c) case_##c,
-        SUITE_CASES(X)
-#undef X
-    };
-    struct CMUnitTest tests[] = {
-#define X(c) {"races_" #c, run_once, NULL, NULL, NULL},
-        SUITE_CASES(X)
-#undef X
-    };
-    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
-        tests[k].initial_state = &cases[k];
     emu_set_order(EMU_SHUFFLED, SUITE_SEED);
-    return cmocka_run_group_tests_name("races of ops on emulated cuda", tests, NULL, NULL);
+    return suite_main_by(run_once, "races of ops on emulated cuda", cuda_open);
 }

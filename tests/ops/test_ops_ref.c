@@ -1,6 +1,6 @@
-/* The suite over the reference backend. Results are compared with themselves here (what they
- * should be is checked by test_ref_formulas and test_ref_gradients); guard bands, unchanged inputs,
- * overwritten NaNs, permitted sharing, equal bits and books are checked as for any backend. */
+/* The suite over the reference backend. Results are compared with themselves here (what they should
+ * be is checked by the other test_ref_*); guard bands, unchanged inputs, overwritten NaNs,
+ * permitted sharing, equal bits and books are checked as for any backend. */
 #include "ops/suite_run.h"
 
 int main(void)

@@ -1,46 +1,6 @@
-/* The reference backend against formulas written another way: the matrix form of relative attention
- * with its shift, powers in closed form, optimality instead of elimination, numbers by hand. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "ref/ref.h"
-#include <math.h>
-#include <string.h>
-
-static void open_ref(struct backend *be)
-{
-    struct error err;
-    assert_int_equal(ref_open(be, &err), STATUS_OK);
-}
-
-/* The reference's memory is the host's, so that arrays can serve as tensors. */
-static struct tensor reals(double *x, int ndim, int64_t d0, int64_t d1, int64_t d2)
-{
-    return tensor_make(x, DTYPE_F64, ndim, d0, d1, d2, 1);
-}
-
-static struct tensor ints(int32_t *x, int64_t n)
-{
-    return tensor_make(x, DTYPE_I32, 1, n, 1, 1, 1);
-}
-
-static void randomise(double *x, int64_t n, uint64_t stream)
-{
-    struct rng_key key = {77, stream};
-    for (int64_t i = 0; i < n; i++)
-        x[i] = 2 * rng_uniform(key, (uint64_t)i) - 1;
-}
-
-static void near(double got, double want, double tol)
-{
-    if (!(fabs(got - want) <= tol))
-        fail_msg("got %.17g, want %.17g within %g", got, want, tol);
-}
+/* The reference backend against formulas written another way, and numbers by hand; attention, the
+ * optimiser and the solver's operations have files of their own. */
+#include "ops/by_hand.h"
 
 static void gemm_of_transposes(void **state)
 {
@@ -190,103 +150,6 @@ static void norms_by_moments(void **state)
     (void)state;
 }
 
-enum { B = 2, L = 4, P = 3, K = L + P, H = 2, HEAD = 3, D = H * HEAD };
-
-struct attention_arrays {
-    double qkv[B * L * 3 * D], mem[B * P * 3 * D], rk[K * D], r_w[D], r_r[D], out[B * L * D],
-        lse[B * H * L];
-    uint8_t mask[B * H * L * K];
-};
-
-/* Number e of head n in part 0..2 of key j. */
-static double key_part(const struct attention_arrays *x, int b, int n, int part, int j, int e)
-{
-    int column = part * D + n * HEAD + e;
-    return j < P ? x->mem[(b * P + j) * 3 * D + column] : x->qkv[(b * L + j - P) * 3 * D + column];
-}
-
-/* (q + r_r) Rk^T for all columns, shifted: a zero column is put in front of the [L,K] matrix, the
- * numbers are read as [K+1,L], the first row is dropped and the rest read as [L,K]. Column c of
- * Rk^T stands for the distance K - 1 - c. */
-static void shifted_positions(const struct attention_arrays *x, int b, int n, double *bd)
-{
-    double padded[L * (K + 1)];
-    for (int i = 0; i < L; i++) {
-        padded[i * (K + 1)] = 0;
-        for (int c = 0; c < K; c++) {
-            double dot = 0;
-            for (int e = 0; e < HEAD; e++)
-                dot += (key_part(x, b, n, 0, P + i, e) + x->r_r[n * HEAD + e]) *
-                       x->rk[(K - 1 - c) * D + n * HEAD + e];
-            padded[i * (K + 1) + 1 + c] = dot;
-        }
-    }
-    memcpy(bd, padded + L, sizeof(double) * L * K);
-}
-
-static void check_attention(const struct attention_arrays *x, int span, double scale)
-{
-    for (int b = 0; b < B; b++)
-        for (int n = 0; n < H; n++) {
-            double bd[L * K];
-            shifted_positions(x, b, n, bd);
-            for (int i = 0; i < L; i++) {
-                double weight[K], sum = 0;
-                for (int j = 0; j < K; j++) {
-                    double ac = 0;
-                    for (int e = 0; e < HEAD; e++)
-                        ac += (key_part(x, b, n, 0, P + i, e) + x->r_w[n * HEAD + e]) *
-                              key_part(x, b, n, 1, j, e);
-                    bool seen = j <= P + i && (span == 0 || P + i - j < span);
-                    weight[j] = seen ? exp((ac + bd[i * K + j]) / sqrt((double)HEAD)) : 0;
-                    sum += weight[j];
-                }
-                near(x->lse[(b * H + n) * L + i], log(sum), 1e-13);
-                for (int e = 0; e < HEAD; e++) {
-                    double want = 0;
-                    for (int j = 0; j < K; j++) {
-                        int keep = x->mask[((b * H + n) * L + i) * K + j];
-                        want += weight[j] / sum * keep * scale * key_part(x, b, n, 2, j, e);
-                    }
-                    near(x->out[(b * L + i) * D + n * HEAD + e], want, 1e-13);
-                }
-            }
-        }
-}
-
-static void attention_by_shift(void **state)
-{
-    struct backend be;
-    open_ref(&be);
-    struct attention_arrays x;
-    randomise(x.qkv, B * L * 3 * D, 1);
-    randomise(x.mem, B * P * 3 * D, 2);
-    randomise(x.rk, K * D, 3);
-    randomise(x.r_w, D, 4);
-    randomise(x.r_r, D, 5);
-    for (int span = 0; span <= K; span++)
-        for (int masked = 0; masked < 2; masked++) {
-            for (int e = 0; e < B * H * L * K; e++)
-                x.mask[e] = masked == 0 || e % 5 != 0;
-            struct attention p = {.qkv = reals(x.qkv, 3, B, L, 3 * D),
-                                  .mem = reals(x.mem, 3, B, P, 3 * D),
-                                  .rk = reals(x.rk, 2, K, D, 1),
-                                  .r_w = reals(x.r_w, 2, H, HEAD, 1),
-                                  .r_r = reals(x.r_r, 2, H, HEAD, 1),
-                                  .out = reals(x.out, 3, B, L, D),
-                                  .lse = reals(x.lse, 3, B, H, L),
-                                  .mask_scale = masked ? 1.25 : 1,
-                                  .heads = H,
-                                  .span = span};
-            if (masked)
-                p.mask = tensor_make(x.mask, DTYPE_U8, 4, B, H, L, K);
-            op_attention(&be, &p);
-            check_attention(&x, span, p.mask_scale);
-        }
-    backend_close(&be);
-    (void)state;
-}
-
 static void softmax_by_sums(void **state)
 {
     struct backend be;
@@ -376,111 +239,12 @@ static void weight_norm_by_length(void **state)
     (void)state;
 }
 
-/* Five steps with gradients scaled by the clip: the moments as sums in closed form. */
-static void adam_by_sums(void **state)
-{
-    enum { STEPS = 5 };
-    const double lr = 0.1, b1 = 0.5, b2 = 0.75, eps = 1e-3, decay = 0.25, clip = 1;
-    struct backend be;
-    open_ref(&be);
-    double w = 2, m = 0, v = 0, want = 2, grads[STEPS] = {3, -1, 0.5, 2, 0.25};
-    for (int t = 1; t <= STEPS; t++) {
-        double g = grads[t - 1], norm2 = g * g, mean = 0, square = 0;
-        struct adam p = {.w = reals(&w, 1, 1, 1, 1),
-                         .g = reals(&g, 1, 1, 1, 1),
-                         .m = reals(&m, 1, 1, 1, 1),
-                         .v = reals(&v, 1, 1, 1, 1),
-                         .norm2 = reals(&norm2, 1, 1, 1, 1),
-                         .lr = lr,
-                         .beta1 = b1,
-                         .beta2 = b2,
-                         .eps = eps,
-                         .decay = decay,
-                         .clip = clip,
-                         .step = t};
-        op_adam(&be, &p);
-        assert_true(g == grads[t - 1]);
-        for (int i = 1; i <= t; i++) {
-            double x = grads[i - 1], size = fabs(x) + 1e-6;
-            x = size > 1 ? x / size : x;
-            mean += (1 - b1) * pow(b1, t - i) * x;
-            square += (1 - b2) * pow(b2, t - i) * x * x;
-        }
-        want = want * (1 - lr * decay) -
-               lr * mean / (1 - pow(b1, t)) / (sqrt(square / (1 - pow(b2, t))) + eps);
-        near(w, want, 1e-14);
-    }
-    double norm2 = NAN, g = 1, before = w;
-    struct adam p = {.w = reals(&w, 1, 1, 1, 1),
-                     .g = reals(&g, 1, 1, 1, 1),
-                     .m = reals(&m, 1, 1, 1, 1),
-                     .v = reals(&v, 1, 1, 1, 1),
-                     .norm2 = reals(&norm2, 1, 1, 1, 1),
-                     .lr = lr,
-                     .beta1 = b1,
-                     .beta2 = b2,
-                     .eps = eps,
-                     .decay = decay,
-                     .step = 6};
-    op_adam(&be, &p);
-    assert_true(w == before);
-    backend_close(&be);
-    (void)state;
-}
-
-/* Coupled decay is a larger gradient; blocks without decay move as with decay 0. */
-static void adam_decays_by_block(void **state)
-{
-    enum { N = 2 * ADAM_BLOCK + 3 };
-    struct backend be;
-    open_ref(&be);
-    uint8_t decays[3] = {1, 0, 1};
-    for (int coupled = 0; coupled < 2; coupled++) {
-        double w[2][N], m[2][N], v[2][N], g[2][N], norm2 = 4;
-        for (int i = 0; i < N; i++) {
-            w[0][i] = w[1][i] = 1 + 0.25 * i;
-            m[0][i] = m[1][i] = 0.5;
-            v[0][i] = v[1][i] = 0.75;
-            g[0][i] = 2.0 / (i + 1);
-            double pull = decays[i / ADAM_BLOCK] ? 0.125 * w[0][i] : 0;
-            g[1][i] = coupled ? g[0][i] * (0.5 / (2 + 1e-6)) + pull : g[0][i];
-        }
-        for (int k = 0; k < 2; k++) {
-            struct adam p = {.w = reals(w[k], 1, N, 1, 1),
-                             .g = reals(g[k], 1, N, 1, 1),
-                             .m = reals(m[k], 1, N, 1, 1),
-                             .v = reals(v[k], 1, N, 1, 1),
-                             .norm2 = reals(&norm2, 1, 1, 1, 1),
-                             .lr = 0.1,
-                             .beta1 = 0.5,
-                             .beta2 = 0.75,
-                             .eps = 1e-3,
-                             .decay = k == 0 ? 0.125 : 0,
-                             .clip = k == 0 || !coupled ? 0.5 : 0,
-                             .step = 3,
-                             .decays = tensor_make(decays, DTYPE_U8, 1, 3, 1, 1, 1),
-                             .coupled = coupled};
-            op_adam(&be, &p);
-        }
-        for (int i = 0; i < N; i++) {
-            double pulled = coupled || !decays[i / ADAM_BLOCK] ? 0 : 0.1 * 0.125 * (1 + 0.25 * i);
-            near(w[0][i], w[1][i] - pulled, 1e-13);
-            near(m[0][i], m[1][i], 1e-13);
-            near(v[0][i], v[1][i], 1e-13);
-        }
-    }
-    backend_close(&be);
-    (void)state;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gemm_of_transposes),    cmocka_unit_test(elementwise_by_hand),
-        cmocka_unit_test(norms_by_moments),      cmocka_unit_test(attention_by_shift),
-        cmocka_unit_test(softmax_by_sums),       cmocka_unit_test(random_by_definition),
-        cmocka_unit_test(weight_norm_by_length), cmocka_unit_test(adam_by_sums),
-        cmocka_unit_test(adam_decays_by_block),
+        cmocka_unit_test(gemm_of_transposes),   cmocka_unit_test(elementwise_by_hand),
+        cmocka_unit_test(norms_by_moments),     cmocka_unit_test(softmax_by_sums),
+        cmocka_unit_test(random_by_definition), cmocka_unit_test(weight_norm_by_length),
     };
     return cmocka_run_group_tests_name("formulas of ref", tests, NULL, NULL);
 }

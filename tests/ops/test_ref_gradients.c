@@ -190,30 +190,14 @@ static double attention_loss(struct problem *pr)
 
 static void attention_gradient(int64_t len, int64_t mem, int64_t span, bool masked)
 {
-    enum { BATCH = 2, HEADS = 2, HEAD = 3, WIDTH = HEADS * HEAD };
     struct problem pr;
     problem_open(&pr, 13);
-    struct attention_call c = {.u = random_tensor(&pr, BATCH, len, WIDTH)};
-    c.p = (struct attention){.qkv = random_tensor(&pr, BATCH, len, 3 * WIDTH),
-                             .rk = matrix(random_tensor(&pr, 1, mem + len + 1, WIDTH)),
-                             .r_w = random_tensor(&pr, 1, HEADS, HEAD),
-                             .r_r = random_tensor(&pr, 1, HEADS, HEAD),
-                             .out = zero_tensor(&pr, BATCH, len, WIDTH),
-                             .lse = zero_tensor(&pr, BATCH, HEADS, len),
-                             .mask_scale = masked ? 1.25 : 1,
-                             .heads = HEADS,
-                             .span = span};
-    if (mem > 0)
-        c.p.mem = random_tensor(&pr, BATCH, mem, 3 * WIDTH);
-    if (masked) {
-        c.p.mask = zero_tensor(&pr, BATCH, HEADS, len * (mem + len)); /* more than enough bytes */
-        c.p.mask.dtype = DTYPE_U8;
-        op_dropout_mask(&pr.be, &c.p.mask, 0.2, pr.key, 0);
-    }
+    struct attention_call c = {.p = random_attention(&pr, len, mem, span, masked)};
+    c.u = random_tensor(&pr, ATT_BATCH, len, ATT_WIDTH);
     pr.call = &c;
     pr.loss = attention_loss;
     (void)attention_loss(&pr);
-    struct tensor rk = tensor_shape(&c.p.rk, 3, 1, c.p.rk.dim[0], WIDTH, 1);
+    struct tensor rk = tensor_shape(&c.p.rk, 3, 1, c.p.rk.dim[0], ATT_WIDTH, 1);
     struct attention_vjp v = {.fwd = c.p, .dout = c.u};
     v.dqkv = gradient_of(&pr, "qkv", c.p.qkv);
     v.drk = gradient_of(&pr, "rk", rk);

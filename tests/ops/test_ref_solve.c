@@ -1,38 +1,6 @@
 /* The solver's operations on the reference backend, against formulas written another way and
  * decisions worked out by hand. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "ref/ref.h"
-#include <math.h>
-#include <string.h>
-
-static void open_ref(struct backend *be)
-{
-    struct error err;
-    assert_int_equal(ref_open(be, &err), STATUS_OK);
-}
-
-static struct tensor reals(double *x, int ndim, int64_t d0, int64_t d1, int64_t d2)
-{
-    return tensor_make(x, DTYPE_F64, ndim, d0, d1, d2, 1);
-}
-
-static struct tensor ints(int32_t *x, int64_t n)
-{
-    return tensor_make(x, DTYPE_I32, 1, n, 1, 1, 1);
-}
-
-static void near(double got, double want, double tol)
-{
-    if (!(fabs(got - want) <= tol))
-        fail_msg("got %.17g, want %.17g within %g", got, want, tol);
-}
+#include "ops/by_hand.h"
 
 static void residual_and_dots(void **state)
 {

@@ -37,29 +37,14 @@ static void attention_outputs(struct problem *pr, const struct attention *p,
 
 static void attention_second(int64_t len, int64_t mem, int64_t span, bool masked)
 {
-    enum { BATCH = 2, HEADS = 2, HEAD = 3, WIDTH = HEADS * HEAD };
     static const char *const names[ATT_OUTPUTS] = {"out", "dqkv", "dmem", "drk", "dr_w", "dr_r"};
     struct problem pr;
     problem_open(&pr, 17);
-    struct attention p = {.qkv = random_tensor(&pr, BATCH, len, 3 * WIDTH),
-                          .mem = random_tensor(&pr, BATCH, mem, 3 * WIDTH),
-                          .rk = matrix(random_tensor(&pr, 1, mem + len + 1, WIDTH)),
-                          .r_w = random_tensor(&pr, 1, HEADS, HEAD),
-                          .r_r = random_tensor(&pr, 1, HEADS, HEAD),
-                          .out = zero_tensor(&pr, BATCH, len, WIDTH),
-                          .lse = zero_tensor(&pr, BATCH, HEADS, len),
-                          .mask_scale = masked ? 1.25 : 1,
-                          .heads = HEADS,
-                          .span = span};
-    struct tensor dout = random_tensor(&pr, BATCH, len, WIDTH);
-    struct tensor qkv_t = random_tensor(&pr, BATCH, len, 3 * WIDTH);
-    struct tensor dout_t = random_tensor(&pr, BATCH, len, WIDTH);
+    struct attention p = random_attention(&pr, len, mem, span, masked);
+    struct tensor dout = random_tensor(&pr, ATT_BATCH, len, ATT_WIDTH);
+    struct tensor qkv_t = random_tensor(&pr, ATT_BATCH, len, 3 * ATT_WIDTH);
+    struct tensor dout_t = random_tensor(&pr, ATT_BATCH, len, ATT_WIDTH);
     struct tensor side[3][ATT_OUTPUTS], got[ATT_OUTPUTS], plain, out_t;
-    if (masked) {
-        p.mask = zero_tensor(&pr, BATCH, HEADS, len * (mem + len)); /* more than enough bytes */
-        p.mask.dtype = DTYPE_U8;
-        op_dropout_mask(&pr.be, &p.mask, 0.2, pr.key, 0);
-    }
     for (int k = 0; k < 3; k++) { /* up, down, and back in the middle */
         double by = k == 0 ? step : k == 1 ? -2 * step : step;
         op_axpby(&pr.be, &p.qkv, by, &qkv_t, 1);
@@ -70,8 +55,8 @@ static void attention_second(int64_t len, int64_t mem, int64_t span, bool masked
         got[i] = zero_tensor(&pr, side[0][i].dim[0], side[0][i].dim[1], side[0][i].dim[2]);
         got[i].ndim = side[0][i].ndim;
     }
-    plain = zero_tensor(&pr, BATCH, len, 3 * WIDTH);
-    out_t = zero_tensor(&pr, BATCH, len, WIDTH);
+    plain = zero_tensor(&pr, ATT_BATCH, len, 3 * ATT_WIDTH);
+    out_t = zero_tensor(&pr, ATT_BATCH, len, ATT_WIDTH);
     struct attention_tangent t = {.fwd = p, .qkv_t = qkv_t, .out_t = out_t};
     op_attention_tangent(&pr.be, &t);
     t = (struct attention_tangent){p,      qkv_t,  got[0], dout,   dout_t, plain,

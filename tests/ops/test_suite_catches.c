@@ -26,7 +26,6 @@ static void bad_gemm(struct backend *be, const struct gemm *p)
         numbers(&p->c)[33 * 64 - 1] += 1e-4;
 }
 
-/* The last column of a block is forgotten. */
 /* Multiplies as in the real type whatever the precision. */
 static void bad_gemm_rounding(struct backend *be, const struct gemm *p)
 {
@@ -35,6 +34,7 @@ static void bad_gemm_rounding(struct backend *be, const struct gemm *p)
     good(be)->gemm(&exact, p);
 }
 
+/* Rows of the product behind each other, whatever lies between them. */
 static void bad_gemm_stride(struct backend *be, const struct gemm *p)
 {
     struct gemm q = *p;
