@@ -4,6 +4,7 @@
 #include "io/checkpoint_format.h"
 #include "io/checkpoint_impl.h"
 #include "io/deflate_memory.h"
+#include "io/read_file.h"
 #include "io/shuffle.h"
 
 #define XXH_INLINE_ALL
@@ -85,7 +86,7 @@ static enum status take(struct checkpoint *c, const struct stored_section *s, si
         d->begin = 0;
         size_t room = INPUT_BYTES - d->end;
         size_t more = d->left < room ? (size_t)d->left : room;
-        TRY(checkpoint_pread(c, d->input + d->end, more, d->offset, err));
+        TRY(read_file_at(c->fd, c->path, d->input + d->end, more, d->offset, err));
         d->end += more;
         d->offset += more;
         d->left -= more;
@@ -134,7 +135,7 @@ static enum status take_plane(struct checkpoint *c, const struct stored_section 
 static enum status take_plain(struct checkpoint *c, uint8_t *to, size_t bytes, struct error *err)
 {
     struct decoder *d = c->decoder;
-    TRY(checkpoint_pread(c, to, bytes, d->offset, err));
+    TRY(read_file_at(c->fd, c->path, to, bytes, d->offset, err));
     d->offset += bytes;
     d->left -= bytes;
     XXH3_64bits_update(d->sum, to, bytes);

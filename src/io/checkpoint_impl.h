@@ -23,10 +23,6 @@ struct checkpoint {
     struct decoder *decoder;                  /* owns */
 };
 
-/* Reads exactly size bytes at `offset`; STATUS_DATA if the file ends before. */
-enum status checkpoint_pread(const struct checkpoint *c, void *buf, size_t size, uint64_t offset,
-                             struct error *err);
-
 /* Scratch of decoding: buffers and a zlib stream. Freed with checkpoint_decoder_close. */
 enum status checkpoint_decoder_open(struct decoder **out, struct error *err);
 void checkpoint_decoder_close(struct decoder *d); /* NULL is allowed */

@@ -3,53 +3,14 @@
 #include "base/mem.h"
 #include "io/checkpoint_format.h"
 #include "io/checkpoint_impl.h"
+#include "io/read_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
-
-enum status checkpoint_pread(const struct checkpoint *c, void *buf, size_t size, uint64_t offset,
-                             struct error *err)
-{
-    uint8_t *to = buf;
-    while (size > 0) {
-        ssize_t n = pread(c->fd, to, size, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return error_set(err, STATUS_IO, "%s: cannot read at byte %llu: %s", c->path,
-                             (unsigned long long)offset, strerror(errno));
-        if (n == 0)
-            return error_set(err, STATUS_DATA, "%s: the file became shorter while it was read",
-                             c->path);
-        to += n;
-        size -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return STATUS_OK;
-}
-
-static enum status open_file(struct checkpoint *c, struct error *err)
-{
-    struct stat st;
-    /* Without O_NONBLOCK a pipe of that name would block here. */
-    c->fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (c->fd < 0)
-        return error_set(err, STATUS_NOINPUT, "%s: cannot open: %s", c->path, strerror(errno));
-    if (fstat(c->fd, &st) != 0)
-        return error_set(err, STATUS_IO, "%s: cannot read: %s", c->path, strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return error_set(err, STATUS_NOINPUT, "%s: not a file%s", c->path,
-                         S_ISDIR(st.st_mode) ? " but a folder; name a checkpoint in it" : "");
-    c->bytes = st.st_size;
-    return STATUS_OK;
-}
 
 static enum status check_header(const struct checkpoint *c, const struct checkpoint_header *h,
                                 size_t got, struct error *err)
@@ -175,11 +136,12 @@ static enum status read_directory(struct checkpoint *c, struct error *err)
     enum status status;
     void *p = NULL;
     size_t got = (uint64_t)c->bytes < sizeof h ? (size_t)c->bytes : sizeof h;
-    TRY(checkpoint_pread(c, &h, got, 0, err));
+    TRY(read_file_at(c->fd, c->path, &h, got, 0, err));
     TRY(check_header(c, &h, got, err));
     TRY(mem_alloc(&p, (size_t)h.count, sizeof *entries, err));
     entries = p;
-    TRY_OUT(checkpoint_pread(c, entries, (size_t)h.directory_size, h.directory_offset, err));
+    TRY_OUT(
+        read_file_at(c->fd, c->path, entries, (size_t)h.directory_size, h.directory_offset, err));
     if (XXH3_64bits(entries, (size_t)h.directory_size) != h.directory_sum) {
         status = error_set(err, STATUS_DATA,
                            "%s: damaged directory (checksum); copy it again or use another "
@@ -218,7 +180,7 @@ enum status checkpoint_open(struct checkpoint **out, const char *path, struct er
     struct checkpoint *c = p;
     c->fd = -1;
     TRY_OUT(mem_strdup(&c->path, path, err));
-    TRY_OUT(open_file(c, err));
+    TRY_OUT(read_file_open(&c->fd, &c->bytes, path, "a checkpoint", err));
     TRY_OUT(read_directory(c, err));
     TRY_OUT(checkpoint_decoder_open(&c->decoder, err));
     *out = c;

@@ -2,14 +2,12 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "io/read_file.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are copied as they lie in files");
@@ -61,42 +59,6 @@ const char *st_type_name(enum st_type type)
     return names[type];
 }
 
-static enum status read_at(const struct st_file *f, void *buf, size_t size, int64_t offset,
-                           struct error *err)
-{
-    uint8_t *to = buf;
-    while (size > 0) {
-        ssize_t n = pread(f->fd, to, size, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return error_set(err, STATUS_IO, "%s: cannot read at byte %lld: %s", f->path,
-                             (long long)offset, strerror(errno));
-        if (n == 0)
-            return error_set(err, STATUS_DATA, "%s: the file became shorter while it was read",
-                             f->path);
-        to += n;
-        size -= (size_t)n;
-        offset += n;
-    }
-    return STATUS_OK;
-}
-
-static enum status open_file(struct st_file *f, struct error *err)
-{
-    struct stat st;
-    /* Without O_NONBLOCK a pipe of that name would block here. */
-    f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (f->fd < 0)
-        return error_set(err, STATUS_NOINPUT, "%s: cannot open: %s", f->path, strerror(errno));
-    if (fstat(f->fd, &st) != 0)
-        return error_set(err, STATUS_IO, "%s: cannot read: %s", f->path, strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return error_set(err, STATUS_NOINPUT, "%s: not a file", f->path);
-    f->bytes = st.st_size;
-    return STATUS_OK;
-}
-
 static enum status read_header(struct st_file *f, struct error *err)
 {
     uint64_t length = 0;
@@ -104,7 +66,7 @@ static enum status read_header(struct st_file *f, struct error *err)
         return error_set(err, STATUS_DATA,
                          "%s: not a safetensors file: %lld bytes, a header's length takes 8",
                          f->path, (long long)f->bytes);
-    TRY(read_at(f, &length, sizeof length, 0, err));
+    TRY(read_file_at(f->fd, f->path, &length, sizeof length, 0, err));
     if (length > HEADER_MAX || length > (uint64_t)f->bytes - sizeof length)
         return error_set(err, STATUS_DATA,
                          "%s: truncated, or not a safetensors file: its header would be %llu bytes "
@@ -114,7 +76,7 @@ static enum status read_header(struct st_file *f, struct error *err)
     TRY(mem_alloc(&p, (size_t)length + 1, 1, err));
     char *text = p;
     enum status status;
-    TRY_OUT(read_at(f, text, (size_t)length, sizeof length, err));
+    TRY_OUT(read_file_at(f->fd, f->path, text, (size_t)length, sizeof length, err));
     if (text[0] != '{') {
         status =
             error_set(err, STATUS_DATA,
@@ -307,7 +269,7 @@ static enum status read_data(struct st_file *f, struct error *err)
     uint8_t *to = f->data;
     for (int64_t i = 0; i < f->count; i++) {
         struct st_tensor *t = &f->list[f->range[i].index];
-        TRY(read_at(f, to, t->bytes, f->data_at + f->range[i].begin, err));
+        TRY(read_file_at(f->fd, f->path, to, t->bytes, f->data_at + f->range[i].begin, err));
         t->data = to;
         to += (t->bytes + ALIGN - 1) / ALIGN * ALIGN;
     }
@@ -323,7 +285,7 @@ enum status st_open(struct st_file **out, const char *path, struct error *err)
     struct st_file *f = p;
     f->fd = -1;
     TRY_OUT(mem_strdup(&f->path, path, err));
-    TRY_OUT(open_file(f, err));
+    TRY_OUT(read_file_open(&f->fd, &f->bytes, path, "a safetensors file", err));
     TRY_OUT(read_header(f, err));
     TRY_OUT(parse_header(f, err));
     TRY_OUT(read_data(f, err));

@@ -1,6 +1,7 @@
 #include "io/shard.h"
 
 #include "base/mem.h"
+#include "io/read_file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -36,25 +37,8 @@ static enum status read_at(const struct shard_set *s, int64_t index, void *to, s
                            int64_t offset, struct error *err)
 {
     char path[PATH_ROOM];
-    char *at = to;
-    while (size > 0) {
-        ssize_t n = pread(s->list[index].fd, at, size, offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            path_of(s, index, path, sizeof path);
-            if (n < 0)
-                return error_set(err, STATUS_IO, "%s: cannot read at byte %lld: %s", path,
-                                 (long long)offset, strerror(errno));
-            return error_set(err, STATUS_DATA,
-                             "%s: ends at byte %lld, cut short; run deq tokenize again", path,
-                             (long long)offset);
-        }
-        at += n;
-        size -= (size_t)n;
-        offset += n;
-    }
-    return STATUS_OK;
+    path_of(s, index, path, sizeof path);
+    return read_file_at(s->list[index].fd, path, to, size, offset, err);
 }
 
 /* Whether the shard fits to the first one and to those before it. */

@@ -1,6 +1,7 @@
 #include "io/vocab.h"
 
 #include "base/mem.h"
+#include "io/read_file.h"
 #include "io/utf8.h"
 
 #include <assert.h>
@@ -212,20 +213,6 @@ out:
     return status;
 }
 
-static enum status read_all(int fd, char *to, size_t size, const char *path, struct error *err)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t n = read(fd, to + done, size - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return error_set(err, STATUS_IO, "%s: cannot read: %s", path,
-                             n < 0 ? strerror(errno) : "the file became shorter");
-        done += (size_t)n;
-    }
-    return STATUS_OK;
-}
-
 enum status vocab_load(struct vocab **out, const char *path, struct error *err)
 {
     struct vocab *v = NULL;
@@ -242,7 +229,7 @@ enum status vocab_load(struct vocab **out, const char *path, struct error *err)
         goto out;
     }
     TRY_OUT(make_empty(&v, (size_t)st.st_size, err));
-    TRY_OUT(read_all(fd, v->text, v->size, path, err));
+    TRY_OUT(read_file_at(fd, path, v->text, v->size, 0, err));
     TRY_OUT(finish(v, path, err));
     *out = v;
     v = NULL;

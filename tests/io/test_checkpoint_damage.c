@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "base/must.h"
 #include "io/checkpoint.h"
 #include "io/checkpoint_format.h"
 #include "scratch.h"
@@ -23,22 +24,6 @@
 #include <zlib.h>
 
 static struct error err;
-
-#define OK(call) assert_ok((call), #call)
-static void assert_ok(enum status status, const char *call)
-{
-    if (status != STATUS_OK)
-        fail_msg("%s: %s", call, err.text);
-}
-
-static void put(const char *path, const void *data, size_t size)
-{
-    unlink(path); /* a rewritten file is forced to disk by some file systems, which is slow */
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, size, f), size);
-    fclose(f);
-}
 
 /* A file of several sections, small enough to damage in every byte; *size is its length. */
 static uint8_t *small_file(size_t *size)
@@ -96,13 +81,13 @@ static void test_not_a_checkpoint(void **state)
     assert_non_null(strstr(err.text, "a folder"));
     assert_int_equal(mkfifo("pipe", 0666), 0);
     assert_int_equal(checkpoint_open(&c, "pipe", &err), STATUS_NOINPUT);
-    put("empty", "", 0);
+    scratch_write("empty", "", 0);
     assert_bad("empty", "the file is empty");
     char text[100];
     memset(text, 'x', sizeof text);
-    put("foreign", text, sizeof text);
+    scratch_write("foreign", text, sizeof text);
     assert_bad("foreign", "not a deq checkpoint");
-    put("foreign", text, 3);
+    scratch_write("foreign", text, 3);
     assert_bad("foreign", "not a deq checkpoint");
 }
 
@@ -113,7 +98,7 @@ static void test_every_length(void **state)
     uint8_t *file = small_file(&size);
     OK(judge("good"));
     for (size_t n = 1; n < size; n++) {
-        put("cut", file, n);
+        scratch_write("cut", file, n);
         assert_bad("cut", "truncated");
     }
     uint8_t *longer = NULL;
@@ -121,7 +106,7 @@ static void test_every_length(void **state)
     OK(mem_alloc(&p, size + 1, 1, &err));
     longer = p;
     memcpy(longer, file, size);
-    put("longer", longer, size + 1);
+    scratch_write("longer", longer, size + 1);
     assert_bad("longer", "too long");
     mem_free(longer);
     mem_free(file);
@@ -136,7 +121,7 @@ static void test_every_byte(void **state)
         for (int flip = 0; flip < 2; flip++) {
             uint8_t mask = flip ? 0xff : (uint8_t)(1u << i % 8);
             file[i] ^= mask;
-            put("flipped", file, size);
+            scratch_write("flipped", file, size);
             assert_bad("flipped", "");
             file[i] ^= mask;
         }
@@ -152,11 +137,11 @@ static void test_version_and_order(void **state)
     memcpy(&h, file, sizeof h);
     h.version = 2;
     memcpy(file, &h, sizeof h);
-    put("other", file, size);
+    scratch_write("other", file, size);
     assert_bad("other", "version 2 of the format, this program reads version 1");
     h.order = CHECKPOINT_ORDER_OTHER;
     memcpy(file, &h, sizeof h);
-    put("other", file, size);
+    scratch_write("other", file, size);
     assert_bad("other", "other byte order");
     mem_free(file);
 }
@@ -171,7 +156,7 @@ static void test_file_shrinks_while_open(void **state)
     OK(checkpoint_open(&c, "good", &err));
     assert_int_equal(truncate("good", 80), 0);
     assert_int_equal(checkpoint_read_section(c, "w:a", w, sizeof w, &err), STATUS_DATA);
-    assert_non_null(strstr(err.text, "good: the file became shorter"));
+    assert_non_null(strstr(err.text, "good: ends at byte"));
     checkpoint_close(c);
 }
 
@@ -237,7 +222,7 @@ static void put_forged(struct forged *f)
     memcpy(file, h, sizeof *h);
     memcpy(file + sizeof *h, f->content, f->size);
     memcpy(file + sizeof *h + f->size, f->entry, directory);
-    put("forged", file, (size_t)h->file_size);
+    scratch_write("forged", file, (size_t)h->file_size);
 }
 
 #define REFUSED(change, message)       \
