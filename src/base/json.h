@@ -95,7 +95,6 @@ void json_write_end(struct json_writer *w);
 void json_write_int(struct json_writer *w, const char *key, int64_t value);
 /* The shortest decimal that reads back as the same number; null if not finite. */
 void json_write_real(struct json_writer *w, const char *key, double value);
-void json_write_float(struct json_writer *w, const char *key, float value);
 void json_write_bool(struct json_writer *w, const char *key, bool value);
 /* Bytes that are not UTF-8 become U+FFFD; NULL becomes null. */
 void json_write_string(struct json_writer *w, const char *key, const char *value);

@@ -141,17 +141,6 @@ void json_write_real(struct json_writer *w, const char *key, double value)
     json_write_raw(w, key, text);
 }
 
-void json_write_float(struct json_writer *w, const char *key, float value)
-{
-    char text[40] = "null";
-    for (int digits = 6; isfinite(value) && digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)value);
-        if (strtof(text, NULL) == value)
-            break;
-    }
-    json_write_raw(w, key, text);
-}
-
 void json_write_bool(struct json_writer *w, const char *key, bool value)
 {
     json_write_raw(w, key, value ? "true" : "false");

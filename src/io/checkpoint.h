@@ -105,10 +105,6 @@ const struct checkpoint_section *checkpoint_find(const struct checkpoint *c, con
  * content is undefined. */
 enum status checkpoint_read_section(struct checkpoint *c, const char *name, void *buf, size_t size,
                                     struct error *err);
-/* The same for a tensor whose type and dims must be the ones given. */
-enum status checkpoint_read_tensor(struct checkpoint *c, const char *name,
-                                   enum checkpoint_type type, int ndim, const int64_t *dims,
-                                   void *buf, struct error *err);
 /* Reads a u8 section of at most `max` bytes as text: *out is NUL-terminated and freed by the caller
  * with mem_free; *len, if not NULL, is its length without the NUL. */
 enum status checkpoint_read_text(struct checkpoint *c, const char *name, size_t max, char **out,

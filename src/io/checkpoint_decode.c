@@ -206,38 +206,6 @@ enum status checkpoint_read_section(struct checkpoint *c, const char *name, void
     return decode(c, s, size == 0 ? &none : buf, NULL, NULL, err);
 }
 
-/* "f32 [3,4]" */
-static void describe(char *text, size_t room, enum checkpoint_type type, int ndim,
-                     const int64_t *dims)
-{
-    size_t n = (size_t)snprintf(text, room, "%s [", checkpoint_type_name(type));
-    for (int i = 0; i < ndim; i++)
-        n += (size_t)snprintf(text + n, room - n, "%s%lld", i > 0 ? "," : "", (long long)dims[i]);
-    snprintf(text + n, room - n, "]");
-}
-
-enum status checkpoint_read_tensor(struct checkpoint *c, const char *name,
-                                   enum checkpoint_type type, int ndim, const int64_t *dims,
-                                   void *buf, struct error *err)
-{
-    assert(ndim >= 0 && ndim <= CHECKPOINT_MAX_DIMS);
-    const struct checkpoint_section *s = NULL;
-    TRY(need(c, name, &s, err));
-    bool same = s->type == type && s->ndim == ndim;
-    for (int i = 0; same && i < ndim; i++)
-        same = s->dim[i] == dims[i];
-    if (!same) {
-        char got[128], want[128];
-        describe(got, sizeof got, s->type, s->ndim, s->dim);
-        describe(want, sizeof want, type, ndim, dims);
-        return error_set(err, STATUS_DATA,
-                         "%s: section \"%s\" is %s, want %s: the checkpoint is of another "
-                         "configuration",
-                         c->path, name, got, want);
-    }
-    return checkpoint_read_section(c, name, buf, s->size, err);
-}
-
 enum status checkpoint_read_text(struct checkpoint *c, const char *name, size_t max, char **out,
                                  size_t *len, struct error *err)
 {

@@ -43,7 +43,7 @@ const char *st_type_name(enum st_type type);
 enum status st_open(struct st_file **out, const char *path, struct error *err);
 void st_close(struct st_file *f); /* NULL is allowed */
 
-/* Tensors in the order of the header; valid until st_close. */
+/* Tensors in the order of the header, an array; valid until st_close. */
 int64_t st_count(const struct st_file *f);
 const struct st_tensor *st_tensor(const struct st_file *f, int64_t index);
 /* The tensor of that name, or NULL. */

@@ -371,19 +371,9 @@ int64_t stream_tokens_per_epoch(const struct stream *s)
     return s->whole * (s->records ? s->segments * s->L : s->n_step - 1);
 }
 
-int64_t stream_vocab_size(const struct stream *s)
-{
-    return shard_set_header(s->set)->vocab_size;
-}
-
 uint64_t stream_vocab_hash(const struct stream *s)
 {
     return shard_set_header(s->set)->vocab_hash;
-}
-
-bool stream_is_bytes(const struct stream *s)
-{
-    return shard_set_header(s->set)->bytes;
 }
 
 int64_t stream_text_bytes(const struct stream *s)

@@ -72,9 +72,7 @@ enum status stream_seek(struct stream *s, int64_t epoch, int64_t segment, struct
 int64_t stream_tokens(const struct stream *s);           /* of the split; of records, the targets */
 int64_t stream_segments(const struct stream *s);         /* in an epoch */
 int64_t stream_tokens_per_epoch(const struct stream *s); /* targets: B * (n_step - 1) */
-int64_t stream_vocab_size(const struct stream *s);
 uint64_t stream_vocab_hash(const struct stream *s);
-bool stream_is_bytes(const struct stream *s);      /* a byte-level split */
 int64_t stream_text_bytes(const struct stream *s); /* of the text of the split */
 int64_t stream_words(const struct stream *s);      /* tokens of the split without <eos> */
 

@@ -181,11 +181,6 @@ enum status word_count_merge(struct word_count *t, const struct word_count *from
     return STATUS_OK;
 }
 
-int64_t word_count_types(const struct word_count *t)
-{
-    return t->types;
-}
-
 int64_t word_count_words(const struct word_count *t)
 {
     return t->words;

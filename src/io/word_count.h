@@ -25,7 +25,6 @@ enum status word_count_text(struct word_count *t, const char *text, size_t size,
 enum status word_count_merge(struct word_count *t, const struct word_count *from,
                              struct error *err);
 
-int64_t word_count_types(const struct word_count *t); /* distinct words */
 int64_t word_count_words(const struct word_count *t); /* words counted */
 int64_t word_count_lines(const struct word_count *t); /* newlines counted */
 

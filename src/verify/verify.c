@@ -38,14 +38,10 @@ static enum status add_row(struct verify *v, const char *name, struct verify_row
 
 const struct st_tensor *verify_find(struct verify *v, const char *name)
 {
-    for (int64_t i = 0; i < st_count(v->file); i++) {
-        const struct st_tensor *t = st_tensor(v->file, i);
-        if (strcmp(t->name, name) == 0) {
-            v->seen[i] = true;
-            return t;
-        }
-    }
-    return NULL;
+    const struct st_tensor *t = st_find(v->file, name);
+    if (t != NULL)
+        v->seen[t - st_tensor(v->file, 0)] = true;
+    return t;
 }
 
 enum status verify_need(struct verify *v, const char *name, const struct st_tensor **out,

@@ -289,11 +289,8 @@ static void test_numbers_round_trip(void **state)
         x ^= x >> 7;
         x ^= x << 17;
         double real;
-        float single;
-        uint32_t low = (uint32_t)x;
         memcpy(&real, &x, sizeof real);
-        memcpy(&single, &low, sizeof single);
-        if (!isfinite(real) || !isfinite(single))
+        if (!isfinite(real))
             continue;
         struct json_writer w;
         struct json *doc;
@@ -302,16 +299,12 @@ static void test_numbers_round_trip(void **state)
         json_write_begin(&w, false);
         json_write_array(&w, NULL);
         json_write_real(&w, NULL, real);
-        json_write_float(&w, NULL, single);
         json_write_end(&w);
         assert_int_equal(json_write_finish(&w, &text, &err), STATUS_OK);
         assert_int_equal(parse(&doc, text, &err), STATUS_OK);
         const struct cJSON *item = json_first(json_root(doc));
         assert_int_equal(json_real(doc, item, &back, &err), STATUS_OK);
         assert_memory_equal(&back, &real, sizeof back);
-        assert_int_equal(json_real(doc, json_next(item), &back, &err), STATUS_OK);
-        float back_single = (float)back;
-        assert_memory_equal(&back_single, &single, sizeof single);
         json_free(doc);
         mem_free(text);
     }
