@@ -1,45 +1,8 @@
 /* Mixing weights of Anderson's method: one small linear system for every row, in float64. */
+#include "base/dense.h"
 #include "cpu/cpu_impl.h"
 
-#include <math.h>
-
 enum { MAX_SLOTS = 64 };
-
-/* Solves A x = b in place of b by elimination with row exchanges; a is [n,n]. False if a pivot is
- * zero or not a number. */
-static bool solve_dense(double *a, double *b, int64_t n)
-{
-    for (int64_t c = 0; c < n; c++) {
-        int64_t pivot = c;
-        for (int64_t r = c + 1; r < n; r++)
-            if (fabs(a[r * n + c]) > fabs(a[pivot * n + c]))
-                pivot = r;
-        if (!(fabs(a[pivot * n + c]) > 0))
-            return false;
-        if (pivot != c) {
-            for (int64_t k = c; k < n; k++) {
-                double swap = a[c * n + k];
-                a[c * n + k] = a[pivot * n + k];
-                a[pivot * n + k] = swap;
-            }
-            double swap = b[c];
-            b[c] = b[pivot];
-            b[pivot] = swap;
-        }
-        for (int64_t r = c + 1; r < n; r++) {
-            double factor = a[r * n + c] / a[c * n + c];
-            for (int64_t k = c; k < n; k++)
-                a[r * n + k] -= factor * a[c * n + k];
-            b[r] -= factor * b[c];
-        }
-    }
-    for (int64_t r = n - 1; r >= 0; r--) {
-        for (int64_t k = r + 1; k < n; k++)
-            b[r] -= a[r * n + k] * b[k];
-        b[r] /= a[r * n + r];
-    }
-    return true;
-}
 
 /* Weights of one row; alpha[i] belongs to the i-th newest slot. */
 static bool weights_of(const struct anderson_weights *p, const float *gram, int64_t len,
@@ -57,7 +20,7 @@ static bool weights_of(const struct anderson_weights *p, const float *gram, int6
     double ridge = p->relative ? p->ridge * trace / (double)len : p->ridge;
     for (int64_t i = 0; i < len; i++)
         system[i * len + i] += ridge;
-    if (!solve_dense(system, alpha, len))
+    if (!dense_solve(system, alpha, len))
         return false;
     for (int64_t i = 0; i < len; i++)
         sum += alpha[i];
