@@ -216,6 +216,20 @@ static void hidden_narrow(struct backend *be, const struct hidden *p)
     cuda_launched(be, OP_hidden);
 }
 
+/* c = a w, or a w^T, in float32. */
+static void multiply_whole(struct backend *be, const struct tensor *a, const struct tensor *w,
+                           int64_t w_stride, bool trans_w, const struct tensor *c)
+{
+    struct gemm product = {};
+    product.trans_b = trans_w;
+    product.alpha = 1;
+    product.a = *a;
+    product.b = *w;
+    product.c = *c;
+    product.b_stride = w_stride;
+    cuda_gemm(be, &product);
+}
+
 void cuda_hidden(struct backend *be, const struct hidden *p)
 {
     if (tensor_count(&p->h) == 0)
@@ -224,14 +238,7 @@ void cuda_hidden(struct backend *be, const struct hidden *p)
         hidden_narrow(be, p);
         return;
     }
-    struct gemm product = {};
-    product.trans_b = true;
-    product.alpha = 1;
-    product.a = p->x;
-    product.b = p->w;
-    product.c = p->h;
-    product.b_stride = p->w_stride;
-    cuda_gemm(be, &product);
+    multiply_whole(be, &p->x, &p->w, p->w_stride, true, &p->h);
     rectify<float>(be, p, cuda_of(be)->stream);
 }
 
@@ -265,13 +272,6 @@ void cuda_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
         hidden_vjp_narrow(be, p);
         return;
     }
-    struct gemm product = {};
-    product.trans_b = p->forward;
-    product.alpha = 1;
-    product.a = p->dy;
-    product.b = p->w;
-    product.c = p->dh;
-    product.b_stride = p->w_stride;
-    cuda_gemm(be, &product);
+    multiply_whole(be, &p->dy, &p->w, p->w_stride, p->forward, &p->dh);
     gate<float>(be, p, cuda_of(be)->stream);
 }
