@@ -226,7 +226,7 @@ static void resolve_unk(const struct tokenizer *t, int split, struct encoding *e
 static enum status encode_split(struct tokenizer *t, int split, struct error *err)
 {
     static const char *const what[SPLITS] = {"encode train", "encode valid", "encode test"};
-    struct encoder encoders[TOKENIZE_THREADS_MAX] = {{NULL}};
+    struct encoder encoders[TOKENIZE_THREADS_MAX] = {{0}};
     void *workers[TOKENIZE_THREADS_MAX], *p = NULL;
     struct encoding shared = {.vocab = t->vocab};
     int64_t bytes = 0, tokens;

@@ -13,7 +13,6 @@
 #include "io/checkpoint.h"
 #include "scratch.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -27,17 +26,6 @@
 enum { CHUNK = 65536, MOST = 3 * CHUNK + 7 };
 
 static struct error err;
-
-static int count_entries(const char *folder)
-{
-    DIR *d = opendir(folder);
-    assert_non_null(d);
-    int n = 0;
-    for (struct dirent *e; (e = readdir(d)) != NULL;)
-        n += e->d_name[0] != '.';
-    closedir(d);
-    return n;
-}
 
 static void *make(size_t bytes)
 {
@@ -368,7 +356,7 @@ static void test_abort_keeps_the_old_file(void **state)
     checkpoint_write_abort(&w);
     file_digest("a.bin", after);
     assert_string_equal(before, after);
-    assert_int_equal(count_entries("."), 1);
+    assert_int_equal(scratch_entries("."), 1);
     assert_int_equal(checkpoint_write_open(&w, "none/a.bin", &err), STATUS_CANTCREATE);
     assert_null(w);
 }
@@ -403,7 +391,7 @@ static void test_full_disk_keeps_the_old_file(void **state)
     checkpoint_write_abort(&w);
     file_digest("a.bin", after);
     assert_string_equal(before, after);
-    assert_int_equal(count_entries("."), 1);
+    assert_int_equal(scratch_entries("."), 1);
     mem_free(noise);
 }
 

@@ -13,7 +13,6 @@
 #include "io/safetensors.h"
 #include "scratch.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
@@ -43,17 +42,6 @@ static int enter_folder(void **state)
 {
     countdown = -1;
     return scratch_enter(state);
-}
-
-static int count_entries(void)
-{
-    DIR *d = opendir(".");
-    assert_non_null(d);
-    int n = 0;
-    for (struct dirent *e; (e = readdir(d)) != NULL;)
-        n += e->d_name[0] != '.';
-    closedir(d);
-    return n;
 }
 
 static enum status write_checkpoint(void)
@@ -134,7 +122,7 @@ static void starve(enum status (*call)(void), int entries)
             return;
         }
         assert_int_equal(status, STATUS_NOMEM);
-        assert_int_equal(count_entries(), entries);
+        assert_int_equal(scratch_entries("."), entries);
     }
     fail_msg("never works");
 }
