@@ -22,11 +22,13 @@ plant() {
 }
 
 @test "includes along the order pass" {
-    plant src/train/t.c io/shard.h && [ "$status" -eq 0 ]
-    plant src/io/t.c model/config.h && [ "$status" -eq 0 ]
-    plant src/model/t.c solve/solver.h && [ "$status" -eq 0 ]
-    plant src/nn/t.c nn/weight.h && [ "$status" -eq 0 ]
-    plant cmd/t.c cmd.h && [ "$status" -eq 0 ]
+    plant src/train/t.c io/shard.h
+    plant src/io/t.c model/config.h
+    plant src/model/t.c solve/solver.h
+    plant src/nn/t.c nn/weight.h
+    plant cmd/t.c cmd.h # all of them stay in the tree
+    echo "$output"
+    [ "$status" -eq 0 ]
 }
 
 @test "a backward include fails and is named with file and line" {
