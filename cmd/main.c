@@ -10,13 +10,11 @@
 #define DEQ_VERSION "0.1.0"
 #endif
 
-/* clang-format off */
 static const struct command *const commands[] = {
-    &command_tokenize, &command_train,  &command_eval,  &command_sample,
-    &command_info,     &command_verify, &command_bench,
-    &command_plan,     NULL,
+    &command_tokenize, &command_train, &command_eval,
+    &command_sample,   &command_info,  &command_verify,
+    &command_bench,    &command_plan,  NULL,
 };
-/* clang-format on */
 
 static bool is_help_option(const char *arg)
 {
