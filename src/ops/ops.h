@@ -331,12 +331,12 @@ struct adam {
 struct ops {
     const char *name;
     enum dtype real;
-    int64_t
-        chunk_numbers; /* size of a temporary that is worked through in pieces: enough to keep */
-                       /* the device busy, small beside a step */
-    int64_t
-        hidden_rows;  /* rows of a hidden layer that keep the device busy, so that no more need to */
-                      /* be there at once; 0: all of them, and hidden_vjp wants h */
+    /* Size of a temporary that is worked through in pieces: enough to keep the device busy, small
+     * beside a step. */
+    int64_t chunk_numbers;
+    /* Rows of a hidden layer that keep the device busy, so that no more need to be there at once;
+     * 0: all of them, and hidden_vjp wants h. */
+    int64_t hidden_rows;
     bool narrow_bf16; /* narrow tensors are BF16 while products are in bfloat16 */
 
     /* --- memory ---------------------------------------------------------------------------- */
