@@ -175,15 +175,13 @@ void cuda_weight_norm_vjp(struct backend *be, const struct tensor *dv, const str
 void cuda_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
                          const struct tensor *z, const struct tensor *norms,
                          const struct tensor *total, const struct tensor *reason);
-void cuda_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                   const struct tensor *hist, int64_t count, const struct tensor *reason);
+void cuda_row_dots(struct backend *be, const struct row_dots *p);
 void cuda_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
                     bool reverse);
 void cuda_solve_judge(struct backend *be, const struct solve_judge *p);
 void cuda_anderson_weights(struct backend *be, const struct anderson_weights *p);
+void cuda_broyden_weights(struct backend *be, const struct broyden_weights *p);
 void cuda_row_combine(struct backend *be, const struct row_combine *p);
-void cuda_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
-                     const struct tensor *restarts);
 void cuda_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x);
 void cuda_adam(struct backend *be, const struct adam *p);
 

@@ -73,11 +73,11 @@ void cuda_solve_residual(struct backend *be, const struct tensor *g, const struc
     cuda_launched(be, OP_solve_residual);
 }
 
-enum { SLOTS = 64, SLOTS_AT_ONCE = 8 };
+enum { SLOTS_AT_ONCE = 8 };
 
 struct dots_args {
     float *dots;
-    const float *x, *hist;
+    const float *x, *y, *hist;
     const int32_t *reason;
     int64_t rows, width, count, slots;
 };
@@ -104,89 +104,104 @@ __device__ __forceinline__ float warp_sum_eight(const float x[SLOTS_AT_ONCE])
     return one + __shfl_xor_sync(WARP_ALL, one, 1);
 }
 
-/* All inner products of a row: partial sums of every warp are left in shared memory, and one
- * barrier serves all slots. */
-template <int V> __global__ void k_row_dots(dots_args p)
+/* All inner products of a row, with x or (Q 2) with x and y: partial sums of every warp are left in
+ * shared memory, and one barrier serves all slots. */
+template <int V, int Q> __global__ void k_row_dots(dots_args p)
 {
-    SHARED(float, part, [MAX_THREADS / 32][SLOTS]);
+    SHARED(float, part, [MAX_THREADS / 32][Q * HISTORY_MOST]);
     int64_t row = blockIdx.x, slot_step = p.rows * p.width;
-    const float *x = p.x + row * p.width, *hist = p.hist + row * p.width;
+    const float *with[2] = {p.x + row * p.width, Q == 2 ? p.y + row * p.width : NULL};
+    const float *hist = p.hist + row * p.width;
+    float *dots = p.dots + row * Q * p.slots;
     int warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+    int64_t all = Q * p.count; /* number i: vector i / count, slot i % count */
     if (p.reason != NULL && p.reason[row] != SOLVE_ACTIVE) {
-        for (int64_t j = threadIdx.x; j < p.count; j += blockDim.x)
-            p.dots[row * p.slots + j] = 0;
+        for (int64_t i = threadIdx.x; i < all; i += blockDim.x)
+            dots[i / p.count * p.slots + i % p.count] = 0;
         return;
     }
     for (int64_t j = 0; j < p.count; j += SLOTS_AT_ONCE) {
-        float sum[SLOTS_AT_ONCE] = {0};
+        float sum[Q][SLOTS_AT_ONCE] = {};
         for (int64_t d = threadIdx.x * V; d < p.width; d += blockDim.x * V) {
-            pack<V> xv = load_pack<V>(x + d);
+            pack<V> x[Q];
+#pragma unroll
+            for (int q = 0; q < Q; q++)
+                x[q] = load_pack<V>(with[q] + d);
 #pragma unroll
             for (int s = 0; s < SLOTS_AT_ONCE; s++) {
                 if (j + s >= p.count)
                     continue;
                 pack<V> h = load_pack<V>(hist + (j + s) * slot_step + d);
 #pragma unroll
-                for (int k = 0; k < V; k++)
-                    sum[s] += xv.x[k] * h.x[k];
+                for (int q = 0; q < Q; q++)
+#pragma unroll
+                    for (int k = 0; k < V; k++)
+                        sum[q][s] += x[q].x[k] * h.x[k];
             }
         }
-        if (j + 1 == p.count) { /* one is left: five exchanges do */
-            float one = warp_sum(sum[0]);
-            if (threadIdx.x % 32 == 0)
-                part[warp][j] = one;
-            break;
+#pragma unroll
+        for (int q = 0; q < Q; q++) {
+            if (j + 1 == p.count) { /* one is left: five exchanges do */
+                float one = warp_sum(sum[q][0]);
+                if (threadIdx.x % 32 == 0)
+                    part[warp][q * p.count + j] = one;
+                continue;
+            }
+            float eighth = warp_sum_eight(sum[q]);
+            int64_t slot = j + threadIdx.x % 32 / 4;
+            if (threadIdx.x % 4 == 0 && slot < p.count)
+                part[warp][q * p.count + slot] = eighth;
         }
-        float all = warp_sum_eight(sum);
-        int64_t slot = j + threadIdx.x % 32 / 4;
-        if (threadIdx.x % 4 == 0 && slot < p.count)
-            part[warp][slot] = all;
     }
     __syncthreads();
-    for (int64_t j = threadIdx.x; j < p.count; j += blockDim.x) {
+    for (int64_t i = threadIdx.x; i < all; i += blockDim.x) {
         float sum = 0;
         for (int k = 0; k < warps; k++)
-            sum += part[k][j];
-        p.dots[row * p.slots + j] = sum;
+            sum += part[k][i];
+        dots[i / p.count * p.slots + i % p.count] = sum;
     }
 }
 
-void cuda_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                   const struct tensor *hist, int64_t count, const struct tensor *reason)
+void cuda_row_dots(struct backend *be, const struct row_dots *p)
 {
-    int64_t rows = x->dim[0], width = x->dim[1];
-    if (rows * count == 0)
+    int64_t rows = p->x.dim[0], width = p->x.dim[1];
+    if (rows * p->count == 0)
         return;
-    assert(count <= SLOTS);
-    dots_args a = {f32(dots), f32(x), f32(hist), reasons_of(reason),
-                   rows,      width,  count,     hist->dim[0]};
-    int vec = VEC_OF(width, a.x, a.hist), threads = row_threads(width, vec);
+    assert(p->count <= HISTORY_MOST);
+    dots_args a = {f32(&p->dots), f32(&p->x), f32(&p->y), f32(&p->hist), i32(&p->reason),
+                   rows,          width,      p->count,   p->hist.dim[0]};
+    int vec = VEC_OF(width, a.x, a.y, a.hist), threads = row_threads(width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_row_dots<4>, (unsigned)rows, threads, 0, stream, a);
+    if (a.y != NULL)
+        LAUNCH_PACKS((k_row_dots<4, 2>), (k_row_dots<1, 2>), vec, (unsigned)rows, threads, 0,
+                     stream, a);
     else
-        LAUNCH(k_row_dots<1>, (unsigned)rows, threads, 0, stream, a);
+        LAUNCH_PACKS((k_row_dots<4, 1>), (k_row_dots<1, 1>), vec, (unsigned)rows, threads, 0,
+                     stream, a);
     cuda_launched(be, OP_row_dots);
 }
 
 struct combine_args {
-    float *out;
+    float *out, *sum;
     const float *x, *y, *coef, *hist, *hist2;
     const int32_t *reason;
     int64_t rows, width, count, slots;
     float a, b, c, c2;
+    bool clear;
 };
 
 template <int V> __global__ void k_row_combine(combine_args p)
 {
     int64_t row = blockIdx.x, d = tile_column<V>(), at = row * p.width + d;
-    if (d >= p.width || (p.reason != NULL && p.reason[row] != SOLVE_ACTIVE))
+    if (d >= p.width)
         return;
-    pack<V> sum, v;
-#pragma unroll
-    for (int k = 0; k < V; k++)
-        sum.x[k] = 0;
-    if (p.a != 0) {
+    pack<V> sum = {}, v;
+    if (p.reason != NULL && p.reason[row] != SOLVE_ACTIVE) {
+        if (p.clear)
+            store_pack<V>(p.out + at, sum);
+        return;
+    }
+    if (p.x != NULL) {
         v = load_pack<V>(p.x + at);
 #pragma unroll
         for (int k = 0; k < V; k++)
@@ -213,6 +228,13 @@ template <int V> __global__ void k_row_combine(combine_args p)
             sum.x[k] += coef * p.c2 * v.x[k];
     }
     store_pack<V>(p.out + at, sum);
+    if (p.sum == NULL)
+        return;
+    v = load_pack<V>(p.sum + at);
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        v.x[k] += sum.x[k];
+    store_pack<V>(p.sum + at, v);
 }
 
 void cuda_row_combine(struct backend *be, const struct row_combine *p)
@@ -220,58 +242,27 @@ void cuda_row_combine(struct backend *be, const struct row_combine *p)
     int64_t rows = p->out.dim[0], width = p->out.dim[1];
     if (rows * width == 0)
         return;
-    combine_args a = {f32(&p->out),   f32(&p->x),      f32(&p->y),  f32(&p->coef), f32(&p->hist),
-                      f32(&p->hist2), i32(&p->reason), rows,        width,         p->count,
-                      p->hist.dim[0], (float)p->a,     (float)p->b, (float)p->c,   (float)p->c2};
-    int vec = VEC_OF(width, a.out, a.x, a.y, a.hist, a.hist2);
+    combine_args a = {};
+    a.out = f32(&p->out);
+    a.sum = f32(&p->sum);
+    a.x = f32(&p->x);
+    a.y = f32(&p->y);
+    a.coef = f32(&p->coef);
+    a.hist = f32(&p->hist);
+    a.hist2 = f32(&p->hist2);
+    a.reason = i32(&p->reason);
+    a.rows = rows;
+    a.width = width;
+    a.count = p->count;
+    a.slots = p->hist.dim[0];
+    a.a = (float)p->a;
+    a.b = (float)p->b;
+    a.c = (float)p->c;
+    a.c2 = (float)p->c2;
+    a.clear = p->clear;
+    int vec = VEC_OF(width, a.out, a.sum, a.x, a.y, a.hist, a.hist2);
     struct row_launch l = launch_tiles(rows, width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (vec == 4)
-        LAUNCH(k_row_combine<4>, l.grid, l.threads, 0, stream, a);
-    else
-        LAUNCH(k_row_combine<1>, l.grid, l.threads, 0, stream, a);
+    LAUNCH_VEC(k_row_combine, vec, l.grid, l.threads, 0, stream, a);
     cuda_launched(be, OP_row_combine);
-}
-
-/* x[row] /= denom[row], or zero and a restart counted: which, is known after the whole row. */
-__global__ void k_row_divide(float *x, const float *denom, int32_t *restarts, int64_t width)
-{
-    int64_t row = blockIdx.x;
-    float by = denom[row];
-    float *to = x + row * width;
-    int bad = by == 0 || !isfinite(by);
-    for (int64_t d = threadIdx.x; d < width; d += blockDim.x)
-        bad += !isfinite(to[d] / by);
-    bad = block_sum(bad != 0 ? 1 : 0);
-    for (int64_t d = threadIdx.x; d < width; d += blockDim.x)
-        to[d] = bad != 0 ? 0 : to[d] / by;
-    if (bad != 0 && threadIdx.x == 0)
-        restarts[row]++;
-}
-
-/* The same for rows of one number: a thread each. */
-__global__ void k_divide_numbers(float *x, const float *denom, int32_t *restarts, int64_t rows)
-{
-    for (int64_t n = flat_index(); n < rows; n += flat_stride()) {
-        float quotient = x[n] / denom[n];
-        bool good = denom[n] != 0 && isfinite(denom[n]) && isfinite(quotient);
-        x[n] = good ? quotient : 0;
-        restarts[n] += good ? 0 : 1;
-    }
-}
-
-void cuda_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
-                     const struct tensor *restarts)
-{
-    int64_t rows = x->dim[0], width = x->dim[1];
-    if (rows == 0)
-        return;
-    cudaStream_t stream = cuda_of(be)->stream;
-    if (width == 1)
-        LAUNCH(k_divide_numbers, flat_blocks(rows, 1), MAX_THREADS, 0, stream, f32(x), f32(denom),
-               i32(restarts), rows);
-    else
-        LAUNCH(k_row_divide, (unsigned)rows, row_threads(width, 1), 0, stream, f32(x), f32(denom),
-               i32(restarts), width);
-    cuda_launched(be, OP_row_divide);
 }

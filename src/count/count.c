@@ -214,11 +214,6 @@ static double seconds_of(struct backend *be, enum op_id id, double flops, double
     {                                                              \
         (void)be, (void)a, (void)b, (void)c, (void)d;              \
     }
-#define IDLE5(op, A, B, C, D, E)                                        \
-    static void count_##op(struct backend *be, A a, B b, C c, D d, E e) \
-    {                                                                   \
-        (void)be, (void)a, (void)b, (void)c, (void)d, (void)e;          \
-    }
 #define IDLE6(op, A, B, C, D, E, F)                                          \
     static void count_##op(struct backend *be, A a, B b, C c, D d, E e, F f) \
     {                                                                        \
@@ -253,12 +248,12 @@ IDLE4(fill_uniform, view, double, double, struct rng_key)
 IDLE4(weight_norm, view, view, view, view)
 IDLE6(weight_norm_vjp, view, view, view, view, view, view)
 IDLE6(solve_residual, view, view, view, view, view, view)
-IDLE5(row_dots, view, view, view, int64_t, view)
+IDLE1(row_dots, const struct row_dots *)
 IDLE4(scope_sum, view, enum scope, double, bool)
 IDLE1(solve_judge, const struct solve_judge *)
 IDLE1(anderson_weights, const struct anderson_weights *)
+IDLE1(broyden_weights, const struct broyden_weights *)
 IDLE1(row_combine, const struct row_combine *)
-IDLE3(row_divide, view, view, view)
 IDLE2(sum_squares, view, view)
 IDLE1(adam, const struct adam *)
 

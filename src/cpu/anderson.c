@@ -2,14 +2,12 @@
 #include "base/dense.h"
 #include "cpu/cpu_impl.h"
 
-enum { MAX_SLOTS = 64 };
-
 /* Weights of one row; alpha[i] belongs to the i-th newest slot. */
 static bool weights_of(const struct anderson_weights *p, const float *gram, int64_t len,
                        double *alpha)
 {
     int64_t m = p->alpha.dim[1];
-    double system[MAX_SLOTS * MAX_SLOTS], trace = 0, sum = 0;
+    double system[HISTORY_MOST * HISTORY_MOST], trace = 0, sum = 0;
     for (int64_t i = 0; i < len; i++) {
         int64_t row = (p->slot - i + p->count) % p->count;
         for (int64_t j = 0; j < len; j++)
@@ -38,7 +36,7 @@ static void row_weights(const struct anderson_weights *p, int64_t n)
     float *gram = cpu_f32(&p->gram) + n * m * m, *out = cpu_f32(&p->alpha) + n * m;
     const float *dots = cpu_f32(&p->dots) + n * m;
     int32_t *len = cpu_i32(&p->len) + n;
-    double alpha[MAX_SLOTS];
+    double alpha[HISTORY_MOST];
     for (int64_t j = 0; j < p->count; j++) {
         gram[p->slot * m + j] = dots[j];
         gram[j * m + p->slot] = dots[j];
@@ -59,7 +57,7 @@ static void row_weights(const struct anderson_weights *p, int64_t n)
 void cpu_anderson_weights(struct backend *be, const struct anderson_weights *p)
 {
     int64_t rows = p->alpha.dim[0];
-    assert(p->alpha.dim[1] <= MAX_SLOTS);
+    assert(p->alpha.dim[1] <= HISTORY_MOST);
 #pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * 128))
     for (int64_t n = 0; n < rows; n++)
         if (p->reason.data == NULL || cpu_i32(&p->reason)[n] == SOLVE_ACTIVE)

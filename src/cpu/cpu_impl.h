@@ -86,15 +86,13 @@ void cpu_weight_norm_vjp(struct backend *be, const struct tensor *dv, const stru
 void cpu_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
                         const struct tensor *z, const struct tensor *norms,
                         const struct tensor *total, const struct tensor *reason);
-void cpu_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                  const struct tensor *hist, int64_t count, const struct tensor *reason);
+void cpu_row_dots(struct backend *be, const struct row_dots *p);
 void cpu_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
                    bool reverse);
 void cpu_solve_judge(struct backend *be, const struct solve_judge *p);
 void cpu_anderson_weights(struct backend *be, const struct anderson_weights *p);
+void cpu_broyden_weights(struct backend *be, const struct broyden_weights *p);
 void cpu_row_combine(struct backend *be, const struct row_combine *p);
-void cpu_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
-                    const struct tensor *restarts);
 void cpu_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x);
 void cpu_adam(struct backend *be, const struct adam *p);
 

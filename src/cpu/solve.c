@@ -6,7 +6,7 @@
 
 static bool has_ended(const struct tensor *reason, int64_t n)
 {
-    return reason != NULL && cpu_i32(reason)[n] != SOLVE_ACTIVE;
+    return reason != NULL && reason->data != NULL && cpu_i32(reason)[n] != SOLVE_ACTIVE;
 }
 
 void cpu_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
@@ -41,26 +41,45 @@ void cpu_solve_residual(struct backend *be, const struct tensor *g, const struct
     memcpy(total->data, sums, sizeof sums);
 }
 
-void cpu_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                  const struct tensor *hist, int64_t count, const struct tensor *reason)
+/* Inner products of a row with one slot: of x, and of y unless that is NULL. */
+static void dot_slot(const float *x, const float *y, const float *slot, int64_t width, float *x_dot,
+                     float *y_dot)
 {
-    int64_t rows = x->dim[0], width = x->dim[1], slots = hist->dim[0];
+    float with_x = 0, with_y = 0;
+    if (y == NULL) {
+#pragma omp simd reduction(+ : with_x)
+        for (int64_t d = 0; d < width; d++)
+            with_x += x[d] * slot[d];
+        *x_dot = with_x;
+        return;
+    }
+#pragma omp simd reduction(+ : with_x, with_y)
+    for (int64_t d = 0; d < width; d++) {
+        with_x += x[d] * slot[d];
+        with_y += y[d] * slot[d];
+    }
+    *x_dot = with_x;
+    *y_dot = with_y;
+}
+
+void cpu_row_dots(struct backend *be, const struct row_dots *p)
+{
+    int64_t rows = p->x.dim[0], width = p->x.dim[1], slots = p->hist.dim[0], count = p->count;
+    bool two = p->y.data != NULL;
 #pragma omp parallel for schedule(static) \
     num_threads(be->threads) if (cpu_worth(rows * width * count))
     for (int64_t n = 0; n < rows; n++) {
-        const float *row = cpu_f32(x) + n * width;
-        if (has_ended(reason, n)) {
-            memset(cpu_f32(dots) + n * slots, 0, (size_t)count * sizeof(float));
+        const float *x = cpu_f32(&p->x) + n * width, *y = two ? cpu_f32(&p->y) + n * width : NULL;
+        float *x_dots = cpu_f32(&p->dots) + n * (two ? 2 : 1) * slots, *y_dots = x_dots + slots;
+        if (has_ended(&p->reason, n)) {
+            memset(x_dots, 0, (size_t)count * sizeof *x_dots);
+            if (two)
+                memset(y_dots, 0, (size_t)count * sizeof *y_dots);
             continue;
         }
-        for (int64_t j = 0; j < count; j++) {
-            const float *other = cpu_f32(hist) + (j * rows + n) * width;
-            float sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t d = 0; d < width; d++)
-                sum += row[d] * other[d];
-            cpu_f32(dots)[n * slots + j] = sum;
-        }
+        for (int64_t j = 0; j < count; j++)
+            dot_slot(x, y, cpu_f32(&p->hist) + (j * rows + n) * width, width, x_dots + j,
+                     y_dots + j);
     }
 }
 
@@ -162,10 +181,12 @@ static void combine_row(const struct row_combine *p, int64_t n)
     float a = (float)p->a, b = (float)p->b, c = (float)p->c, c2 = (float)p->c2;
     for (int64_t start = 0; start < width; start += BLOCK) {
         int64_t count = width - start < BLOCK ? width - start : BLOCK, at = n * width + start;
-        const float *x = cpu_f32(&p->x) + at;
-        float sum[BLOCK];
-        for (int64_t d = 0; d < count; d++)
-            sum[d] = p->a == 0 ? 0 : a * x[d];
+        float sum[BLOCK] = {0};
+        if (p->x.data != NULL) {
+            const float *x = cpu_f32(&p->x) + at;
+            for (int64_t d = 0; d < count; d++)
+                sum[d] = a * x[d];
+        }
         if (p->y.data != NULL) {
             const float *y = cpu_f32(&p->y) + at;
             for (int64_t d = 0; d < count; d++)
@@ -183,36 +204,23 @@ static void combine_row(const struct row_combine *p, int64_t n)
                 sum[d] += kc2 * h2[d];
         }
         memcpy(cpu_f32(&p->out) + at, sum, (size_t)count * sizeof *sum);
+        if (p->sum.data != NULL) {
+            float *to = cpu_f32(&p->sum) + at;
+            for (int64_t d = 0; d < count; d++)
+                to[d] += sum[d];
+        }
     }
 }
 
 void cpu_row_combine(struct backend *be, const struct row_combine *p)
 {
-    int64_t rows = p->out.dim[0];
+    int64_t rows = p->out.dim[0], width = p->out.dim[1];
 #pragma omp parallel for schedule(static) \
     num_threads(be->threads) if (cpu_worth(tensor_count(&p->out) * (p->count + 1)))
-    for (int64_t n = 0; n < rows; n++)
-        if (p->reason.data == NULL || cpu_i32(&p->reason)[n] == SOLVE_ACTIVE)
-            combine_row(p, n);
-}
-
-void cpu_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
-                    const struct tensor *restarts)
-{
-    int64_t rows = x->dim[0], width = x->dim[1];
-#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
     for (int64_t n = 0; n < rows; n++) {
-        float *row = cpu_f32(x) + n * width, by = cpu_f32(denom)[n];
-        bool usable = by != 0 && isfinite(by);
-        int bad = 0;
-#pragma omp simd reduction(+ : bad)
-        for (int64_t d = 0; d < width; d++) {
-            row[d] /= by;
-            bad += !(fabsf(row[d]) <= 3.402823466e+38f);
-        }
-        if (usable && bad == 0)
-            continue;
-        memset(row, 0, (size_t)width * sizeof *row);
-        cpu_i32(restarts)[n]++;
+        if (!has_ended(&p->reason, n))
+            combine_row(p, n);
+        else if (p->clear)
+            memset(cpu_f32(&p->out) + n * width, 0, (size_t)width * sizeof(float));
     }
 }

@@ -20,7 +20,8 @@ static void sequence_dots(struct power *p, const struct tensor *a, const struct 
     struct backend *be = p->cell->be;
     struct tensor rows = tensor_matrix(a);
     struct tensor hist = tensor_shape(b, 3, 1, p->batch * p->length, p->width, 1);
-    op_row_dots(be, &p->dots, &rows, &hist, 1, NULL);
+    struct row_dots with_b = {.dots = p->dots, .x = rows, .hist = hist, .count = 1};
+    op_row_dots(be, &with_b);
     op_download(be, p->host, DTYPE_F64, &p->dots);
     for (int64_t s = 0; s < p->batch; s++) {
         out[s] = 0;

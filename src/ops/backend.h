@@ -41,8 +41,8 @@
     X(scope_sum)         \
     X(solve_judge)       \
     X(anderson_weights)  \
+    X(broyden_weights)   \
     X(row_combine)       \
-    X(row_divide)        \
     X(sum_squares)       \
     X(adam)
 
@@ -220,15 +220,13 @@ void op_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struc
 void op_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
                        const struct tensor *z, const struct tensor *norms,
                        const struct tensor *total, const struct tensor *reason);
-void op_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                 const struct tensor *hist, int64_t count, const struct tensor *reason);
+void op_row_dots(struct backend *be, const struct row_dots *p);
 void op_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
                   bool reverse);
 void op_solve_judge(struct backend *be, const struct solve_judge *p);
 void op_anderson_weights(struct backend *be, const struct anderson_weights *p);
+void op_broyden_weights(struct backend *be, const struct broyden_weights *p);
 void op_row_combine(struct backend *be, const struct row_combine *p);
-void op_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
-                   const struct tensor *restarts);
 void op_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x);
 void op_adam(struct backend *be, const struct adam *p);
 

@@ -279,6 +279,20 @@ struct solve_judge {
     double tol, rel_floor, diverge;
 };
 
+/* Most slots of a history. */
+enum { HISTORY_MOST = 64 };
+
+/* Inner products of every row with a history: dots[n,0,j] = x[n] . hist[j,n] for j < count and,
+ * with y, dots[n,1,j] = y[n] . hist[j,n]: the history is read once for both. 0 in rows with a
+ * reason that is not 0, of which nothing is read. Other numbers of dots are unchanged. */
+struct row_dots {
+    struct tensor dots;   /* [N,m] or, with y, [N,2,m] out */
+    struct tensor x, y;   /* [N,D]; y or NULL */
+    struct tensor hist;   /* [m,N,D] */
+    struct tensor reason; /* I32 [N] or NULL: all rows */
+    int64_t count;
+};
+
 /* Anderson mixing weights of every row. dots [N,m]: inner products of the newest residual (slot
  * `slot`) with the residuals in slots 0..count-1, summed over the mixing scope; they become row
  * and column `slot` of the row's Gram matrix. Slots form a ring: before `slot` comes slot - 1, and
@@ -299,15 +313,44 @@ struct anderson_weights {
     struct tensor reason; /* I32 [N] or NULL: all rows */
 };
 
-/* out = a x + b y + sum_{j < count} coef[n,j] (c hist[j] + c2 hist2[j]) on rows with reason 0;
- * other rows of out are unchanged. NULL: y, hist2, reason (all rows). out may be x or y. */
+/* Most that Broyden's newest update may enlarge a residual: inner products in float32 do not tell
+ * how far 1 - rho_k below is from 0 when it is a matter of their rounding. */
+enum { BROYDEN_GAIN = 100000 };
+
+/* Broyden's next step of every row, as a combination of its residual g and of the steps kept, the
+ * newest of which is d_k, k = count - 1. dots: the inner products of g, then of d_k, with
+ * d_0 .. d_k, summed over the mixing scope; the latter become row k of the row's Gram matrix G.
+ * lengths[j] is the part of d_j that was taken. With rho_{-1} = 0, in double precision,
+ *   rho_j = rho_{j-1} + (g . d_j + sum_{i < j} c_i G_ji) / G_jj ;
+ *   c_j = rho_{j-1} - (1 - lengths[j]) rho_j ;  next step (g + sum_j c_j d_j) / (1 - rho_k)
+ * (solve/broyden.c has the derivation). coef gets what multiplies d_0 .. d_k, then g. A rho_j that
+ * is not finite is taken as 0: that update is left out. So is rho_k if it makes |1 / (1 - rho_k)|
+ * larger than BROYDEN_GAIN or a coefficient not finite; restarts counts updates left out as the
+ * newest, though not those where d_k is 0. Rows with a reason that is not 0 are left as they are.
+ */
+struct broyden_weights {
+    struct tensor coef;     /* [N,count+1] out */
+    struct tensor gram;     /* [N,m(m+1)/2] in place: lower triangles, row after row; count <= m */
+    struct tensor dots;     /* [N,2,count] */
+    struct tensor restarts; /* I32 [N] in place */
+    struct tensor reason;   /* I32 [N] or NULL: all rows */
+    int64_t count;          /* 1 .. HISTORY_MOST */
+    double lengths[HISTORY_MOST];
+};
+
+/* out = a x + b y + sum_{j < count} coef[n,j] (c hist[j] + c2 hist2[j]), and sum += out, on rows
+ * with reason 0; other rows of out are unchanged or, with `clear`, 0. out may be x, y or a slot of
+ * the histories. */
 struct row_combine {
-    struct tensor out, x, y;   /* [N,D] */
+    struct tensor out;         /* [N,D] */
+    struct tensor x, y;        /* [N,D] or NULL */
     struct tensor coef;        /* [N,m] */
-    struct tensor hist, hist2; /* [m,N,D] */
-    struct tensor reason;      /* I32 [N] or NULL */
+    struct tensor hist, hist2; /* [m,N,D]; hist2 or NULL */
+    struct tensor sum;         /* [N,D] in place, or NULL */
+    struct tensor reason;      /* I32 [N] or NULL: all rows */
     int64_t count;
     double a, b, c, c2;
+    bool clear;
 };
 
 /* Numbers in a row that decay alike, see struct adam. */
@@ -427,16 +470,13 @@ struct ops {
 
     /* --- fixed-point solvers: every row n = b*T + t carries its own numbers ----------------------
      */
-    /* In both, rows whose reason (I32 [N], or NULL) is not 0 have ended: nothing of them is read.
-     * g = f - z; norms[n] = (sum g^2, sum f^2), 0 in rows that have ended, whose g stays as it is;
-     * total[0..1] = the sums of norms over all rows (F64 [2]). */
+    /* g = f - z; norms[n] = (sum g^2, sum f^2), 0 in rows whose reason (I32 [N], or NULL) is not 0:
+     * nothing of them is read, and g stays as it is; total[0..1] = the sums of norms over all rows
+     * (F64 [2]). */
     void (*solve_residual)(struct backend *be, const struct tensor *g, const struct tensor *f,
                            const struct tensor *z, const struct tensor *norms,
                            const struct tensor *total, const struct tensor *reason);
-    /* dots[n,j] = x[n] . hist[j,n] for j < count, 0 in rows that have ended; dots [N,m], hist
-     * [m,N,D]. */
-    void (*row_dots)(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                     const struct tensor *hist, int64_t count, const struct tensor *reason);
+    void (*row_dots)(struct backend *be, const struct row_dots *p);
     /* val [B,T,C] in place: TOKEN as is; PREFIX val_t += decay * val_{t-1} along t (from the end,
      * val_{t+1}, if `reverse`); SEQUENCE every t gets the sum over t; BATCH the sum over b and t.
      */
@@ -444,11 +484,8 @@ struct ops {
                       bool reverse);
     void (*solve_judge)(struct backend *be, const struct solve_judge *p);
     void (*anderson_weights)(struct backend *be, const struct anderson_weights *p);
+    void (*broyden_weights)(struct backend *be, const struct broyden_weights *p);
     void (*row_combine)(struct backend *be, const struct row_combine *p);
-    /* x[n] /= denom[n] in place; a row whose denominator is 0 or not finite, or whose quotient is
-     * not finite, becomes 0 and restarts[n] (I32) is counted. denom [N]. */
-    void (*row_divide)(struct backend *be, const struct tensor *x, const struct tensor *denom,
-                       const struct tensor *restarts);
 
     /* --- optimiser ------------------------------------------------------------------------------
      */

@@ -38,28 +38,34 @@ void op_solve_residual(struct backend *be, const struct tensor *g, const struct 
          be->ops->solve_residual(be, g, f, z, norms, total, reason));
 }
 
-static void check_history(const struct backend *be, const struct tensor *coef,
+/* `each`: numbers of every row of coef for a slot of hist. */
+static void check_history(const struct backend *be, const struct tensor *coef, int64_t each,
                           const struct tensor *hist, const struct tensor *x, int64_t count)
 {
+    check_real(be, coef);
     check_real(be, hist);
     assert(x->ndim == 2 && hist->ndim == 3 && hist->dim[1] == x->dim[0] &&
            hist->dim[2] == x->dim[1]);
-    assert(coef->ndim == 2 && coef->dim[0] == x->dim[0] && coef->dim[1] == hist->dim[0]);
+    assert(coef->dim[0] == x->dim[0] && coef->dim[coef->ndim - 1] == hist->dim[0]);
+    assert(tensor_count(coef) == each * x->dim[0] * hist->dim[0]);
     assert(count >= 0 && count <= hist->dim[0]);
 }
 
-void op_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                 const struct tensor *hist, int64_t count, const struct tensor *reason)
+static void check_reason(const struct tensor *reason, int64_t rows)
 {
-    check_real(be, dots);
-    check_real(be, x);
-    check_history(be, dots, hist, x, count);
-    reason = present(reason);
-    if (reason != NULL)
-        check_index(reason, x->dim[0]);
-    double bytes = (double)(count + 1) * bytes_of(x);
-    BOOK(OP_row_dots, 2.0 * (double)(count * tensor_count(x)), bytes,
-         be->ops->row_dots(be, dots, x, hist, count, reason));
+    if (reason->data != NULL)
+        check_index(reason, rows);
+}
+
+void op_row_dots(struct backend *be, const struct row_dots *p)
+{
+    int64_t vectors = p->y.data != NULL ? 2 : 1, count = tensor_count(&p->x);
+    check_real(be, &p->x);
+    check_optional(be, &p->y, count);
+    check_history(be, &p->dots, vectors, &p->hist, &p->x, p->count);
+    check_reason(&p->reason, p->x.dim[0]);
+    BOOK(OP_row_dots, 2.0 * (double)(vectors * p->count * count),
+         (double)(p->count + vectors) * bytes_of(&p->x), be->ops->row_dots(be, p));
 }
 
 void op_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
@@ -99,39 +105,44 @@ void op_anderson_weights(struct backend *be, const struct anderson_weights *p)
     check_count(be, &p->dots, n * m);
     check_index(&p->len, n);
     check_index(&p->restarts, n);
-    if (p->reason.data != NULL)
-        check_index(&p->reason, n);
+    check_reason(&p->reason, n);
     assert(p->count >= 1 && p->count <= m && p->slot >= 0 && p->slot < p->count);
     BOOK(OP_anderson_weights, 0, 2 * bytes_of(&p->gram), be->ops->anderson_weights(be, p));
+}
+
+void op_broyden_weights(struct backend *be, const struct broyden_weights *p)
+{
+    assert(p->gram.ndim == 2 && p->count >= 1 && p->count <= HISTORY_MOST);
+    int64_t n = p->gram.dim[0], triangle = p->count * (p->count + 1) / 2;
+    assert(triangle <= p->gram.dim[1]);
+    check_real(be, &p->gram);
+    check_count(be, &p->coef, n * (p->count + 1));
+    check_count(be, &p->dots, n * 2 * p->count);
+    check_index(&p->restarts, n);
+    check_reason(&p->reason, n);
+    BOOK(OP_broyden_weights, 0,
+         (double)((size_t)(n * triangle) * dtype_size(be->ops->real)) + bytes_of(&p->dots) +
+             bytes_of(&p->coef),
+         be->ops->broyden_weights(be, p));
 }
 
 void op_row_combine(struct backend *be, const struct row_combine *p)
 {
     int64_t count = tensor_count(&p->out);
     check_count(be, &p->out, count);
-    check_count(be, &p->x, count);
+    check_optional(be, &p->x, count);
     check_optional(be, &p->y, count);
+    check_optional(be, &p->sum, count);
     if (p->count > 0) {
-        check_real(be, &p->coef);
-        check_history(be, &p->coef, &p->hist, &p->out, p->count);
+        check_history(be, &p->coef, 1, &p->hist, &p->out, p->count);
         check_optional(be, &p->hist2, tensor_count(&p->hist));
     }
-    if (p->reason.data != NULL)
-        check_index(&p->reason, p->out.dim[0]);
-    int64_t each = p->count * (p->hist2.data != NULL ? 2 : 1);
-    double streams = (double)(2 + (p->y.data != NULL ? 1 : 0) + each);
-    BOOK(OP_row_combine, 2.0 * (double)(p->count * count), streams * bytes_of(&p->out),
+    check_reason(&p->reason, p->out.dim[0]);
+    double slots = (double)(p->count * (p->hist2.data != NULL ? 2 : 1));
+    BOOK(OP_row_combine, 2.0 * (double)(p->count * count),
+         (1 + slots) * bytes_of(&p->out) + bytes_of(&p->x) + bytes_of(&p->y) +
+             2 * bytes_of(&p->sum),
          be->ops->row_combine(be, p));
-}
-
-void op_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
-                   const struct tensor *restarts)
-{
-    assert(x->ndim == 2);
-    check_real(be, x);
-    check_count(be, denom, x->dim[0]);
-    check_index(restarts, x->dim[0]);
-    BOOK(OP_row_divide, 0, 2 * bytes_of(x), be->ops->row_divide(be, x, denom, restarts));
 }
 
 void op_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x)

@@ -79,14 +79,14 @@ void ref_fill_uniform(struct backend *be, const struct tensor *t, double lo, dou
 void ref_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
                         const struct tensor *z, const struct tensor *norms,
                         const struct tensor *total, const struct tensor *reason);
-void ref_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                  const struct tensor *hist, int64_t count, const struct tensor *reason);
+void ref_row_dots(struct backend *be, const struct row_dots *p);
 void ref_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
                    bool reverse);
 void ref_solve_judge(struct backend *be, const struct solve_judge *p);
 void ref_row_combine(struct backend *be, const struct row_combine *p);
-void ref_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
-                    const struct tensor *restarts);
+
+/* ref_broyden.c */
+void ref_broyden_weights(struct backend *be, const struct broyden_weights *p);
 
 /* ref_anderson.c */
 void ref_anderson_weights(struct backend *be, const struct anderson_weights *p);

@@ -6,7 +6,7 @@
 
 static bool has_ended(const struct tensor *reason, int64_t n)
 {
-    return reason != NULL && ref_int(reason)[n] != SOLVE_ACTIVE;
+    return reason != NULL && reason->data != NULL && ref_int(reason)[n] != SOLVE_ACTIVE;
 }
 
 void ref_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
@@ -34,18 +34,20 @@ void ref_solve_residual(struct backend *be, const struct tensor *g, const struct
     memcpy(total->data, all, sizeof all);
 }
 
-void ref_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                  const struct tensor *hist, int64_t count, const struct tensor *reason)
+void ref_row_dots(struct backend *be, const struct row_dots *p)
 {
     (void)be;
-    int64_t rows = x->dim[0], width = x->dim[1];
+    int64_t rows = p->x.dim[0], width = p->x.dim[1], slots = p->hist.dim[0];
+    const double *with[] = {ref_real(&p->x), ref_real(&p->y)};
+    int vectors = with[1] != NULL ? 2 : 1;
     for (int64_t n = 0; n < rows; n++)
-        for (int64_t j = 0; j < count; j++) {
-            double sum = 0;
-            for (int64_t d = 0; d < width && !has_ended(reason, n); d++)
-                sum += ref_real(x)[n * width + d] * ref_real(hist)[(j * rows + n) * width + d];
-            ref_real(dots)[n * hist->dim[0] + j] = sum;
-        }
+        for (int v = 0; v < vectors; v++)
+            for (int64_t j = 0; j < p->count; j++) {
+                double sum = 0;
+                for (int64_t d = 0; d < width && !has_ended(&p->reason, n); d++)
+                    sum += with[v][n * width + d] * ref_real(&p->hist)[(j * rows + n) * width + d];
+                ref_real(&p->dots)[(n * vectors + v) * slots + j] = sum;
+            }
 }
 
 void ref_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
@@ -136,46 +138,39 @@ void ref_solve_judge(struct backend *be, const struct solve_judge *p)
     *ref_int(&p->active) = active;
 }
 
+/* Number `d` of row n of the combination. */
+static double combined(const struct row_combine *p, int64_t n, int64_t d)
+{
+    int64_t rows = p->out.dim[0], width = p->out.dim[1], slots = p->hist.dim[0];
+    int64_t at = n * width + d;
+    double sum = 0;
+    if (p->x.data != NULL)
+        sum += p->a * ref_real(&p->x)[at];
+    if (p->y.data != NULL)
+        sum += p->b * ref_real(&p->y)[at];
+    for (int64_t j = 0; j < p->count; j++) {
+        int64_t slot_at = j * rows * width + at;
+        double h = p->c * ref_real(&p->hist)[slot_at];
+        if (p->hist2.data != NULL)
+            h += p->c2 * ref_real(&p->hist2)[slot_at];
+        sum += ref_real(&p->coef)[n * slots + j] * h;
+    }
+    return sum;
+}
+
 void ref_row_combine(struct backend *be, const struct row_combine *p)
 {
     (void)be;
-    int64_t rows = p->out.dim[0], width = p->out.dim[1], slots = p->hist.dim[0];
-    const double *y = ref_real(&p->y), *hist = ref_real(&p->hist), *hist2 = ref_real(&p->hist2);
+    int64_t rows = p->out.dim[0], width = p->out.dim[1];
     for (int64_t n = 0; n < rows; n++) {
-        if (p->reason.data != NULL && ref_int(&p->reason)[n] != SOLVE_ACTIVE)
+        bool ended = has_ended(&p->reason, n);
+        if (ended && !p->clear)
             continue;
         for (int64_t d = 0; d < width; d++) {
-            int64_t at = n * width + d;
-            double sum = p->a * ref_real(&p->x)[at];
-            if (y != NULL)
-                sum += p->b * y[at];
-            for (int64_t j = 0; j < p->count; j++) {
-                int64_t slot_at = (j * rows + n) * width + d;
-                double h = p->c * hist[slot_at];
-                if (hist2 != NULL)
-                    h += p->c2 * hist2[slot_at];
-                sum += ref_real(&p->coef)[n * slots + j] * h;
-            }
-            ref_real(&p->out)[at] = sum;
+            double value = ended ? 0 : combined(p, n, d);
+            ref_real(&p->out)[n * width + d] = value;
+            if (p->sum.data != NULL && !ended)
+                ref_real(&p->sum)[n * width + d] += value;
         }
-    }
-}
-
-void ref_row_divide(struct backend *be, const struct tensor *x, const struct tensor *denom,
-                    const struct tensor *restarts)
-{
-    (void)be;
-    int64_t width = x->dim[1];
-    for (int64_t n = 0; n < x->dim[0]; n++) {
-        double *row = ref_real(x) + n * width, by = ref_real(denom)[n];
-        bool usable = by != 0 && isfinite(by);
-        for (int64_t d = 0; d < width; d++) {
-            row[d] /= by;
-            usable = usable && isfinite(row[d]);
-        }
-        if (usable)
-            continue;
-        memset(row, 0, (size_t)width * sizeof *row);
-        ref_int(restarts)[n]++;
     }
 }

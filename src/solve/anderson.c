@@ -20,10 +20,12 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
 {
     (void)err;
     int64_t count = k + 1 < s->history ? k + 1 : s->history;
-    struct tensor dots = solver_rows(s, &s->dots), alpha = solver_rows(s, &s->alpha);
+    struct tensor dots = solver_rows(s, &s->dots), alpha = solver_rows(s, &s->coef);
     struct tensor f_hist = solver_rows(s, &s->hist[0]), g_hist = solver_rows(s, &s->hist[1]);
     struct tensor ended = solver_ended(s);
-    op_row_dots(s->be, &dots, &s->g, &g_hist, count, &ended);
+    struct row_dots products = {
+        .dots = dots, .x = s->g, .hist = g_hist, .reason = ended, .count = count};
+    op_row_dots(s->be, &products);
     solver_mix(s, &dots);
     struct anderson_weights weights = {.alpha = alpha,
                                        .gram = solver_rows(s, &s->gram),
@@ -38,12 +40,10 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
     op_anderson_weights(s->be, &weights);
     double beta = s->config.damping;
     struct row_combine step = {.out = s->z,
-                               .x = s->z,
                                .coef = alpha,
                                .hist = f_hist,
                                .reason = solver_rows(s, &s->reason),
                                .count = count,
-                               .a = 0,
                                .c = 1};
     if (beta != 1.0) {
         step.hist2 = g_hist;

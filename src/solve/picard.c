@@ -15,8 +15,6 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
     struct row_combine step = {.out = s->z,
                                .x = s->z,
                                .y = s->g,
-                               .coef = solver_rows(s, &s->dots),
-                               .hist = {0},
                                .reason = solver_rows(s, &s->reason),
                                .a = 1,
                                .b = s->config.damping};

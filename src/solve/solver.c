@@ -67,9 +67,9 @@ static enum status check_config(const struct solver_config *c, struct error *err
     if (c->max_iter < 1)
         return error_set(err, STATUS_CONFIG, "solver: max_iter: want at least 1, got %lld",
                          (long long)c->max_iter);
-    if (c->history < 1 || c->history > SOLVER_MAX_HISTORY)
-        return error_set(err, STATUS_CONFIG, "solver: history: want 1..%d, got %lld",
-                         SOLVER_MAX_HISTORY, (long long)c->history);
+    if (c->history < 1 || c->history > HISTORY_MOST)
+        return error_set(err, STATUS_CONFIG, "solver: history: want 1..%d, got %lld", HISTORY_MOST,
+                         (long long)c->history);
     if (!(c->decay >= 0 && c->decay <= 1))
         return error_set(err, STATUS_CONFIG, "solver: decay: want 0..1, got %g", c->decay);
     if (!(c->damping > 0 && c->damping <= 2))
@@ -117,7 +117,7 @@ static enum status plan_small(struct solver *s, struct error *err)
     struct backend *be = s->be;
     enum dtype real = be->ops->real;
     int64_t n = s->batch * s->length, m = s->history;
-    struct tensor *const ints[] = {&s->best_at, &s->reason, &s->evals, &s->len, &s->restarts};
+    struct tensor *const ints[] = {&s->best_at, &s->reason, &s->evals, &s->restarts};
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
         TRY(op_alloc(be, ints[i], DTYPE_I32, 1, n, 1, 1, 1, err));
     TRY(op_alloc(be, &s->active, DTYPE_I32, 1, 1, 1, 1, 1, err));
@@ -129,14 +129,12 @@ static enum status plan_small(struct solver *s, struct error *err)
     TRY(op_alloc(be, &s->norms, real, 2, n, 2, 1, 1, err));
     if (s->config.method == SOLVE_PICARD)
         return STATUS_OK;
-    if (s->config.method == SOLVE_ANDERSON) {
-        TRY(op_alloc(be, &s->dots, real, 2, n, m, 1, 1, err));
-        TRY(op_alloc(be, &s->alpha, real, 2, n, m, 1, 1, err));
-        return op_alloc(be, &s->gram, real, 2, n, m * m, 1, 1, err);
-    }
-    TRY(op_alloc(be, &s->squares, real, 2, m + 1, n, 1, 1, err));
-    TRY(op_alloc(be, &s->ratio, real, 2, n, 1, 1, 1, err));
-    return op_alloc(be, &s->denom, real, 2, n, 1, 1, 1, err);
+    bool anderson = s->config.method == SOLVE_ANDERSON;
+    if (anderson)
+        TRY(op_alloc(be, &s->len, DTYPE_I32, 1, n, 1, 1, 1, err));
+    TRY(op_alloc(be, &s->dots, real, 2, n, anderson ? m : 2 * m, 1, 1, err));
+    TRY(op_alloc(be, &s->coef, real, 2, n, anderson ? m : m + 1, 1, 1, err));
+    return op_alloc(be, &s->gram, real, 2, n, anderson ? m * m : m * (m + 1) / 2, 1, 1, err);
 }
 
 /* The trace holds one entry an iterate: max_iter evaluations and a given first one. */
@@ -184,10 +182,9 @@ void solver_free(struct solver *s)
 {
     if (s == NULL)
         return;
-    struct tensor *const small[] = {&s->norms, &s->dots,   &s->squares, &s->ratio,    &s->denom,
-                                    &s->alpha, &s->gram,   &s->best,    &s->first,    &s->best_at,
-                                    &s->len,   &s->reason, &s->evals,   &s->restarts, &s->active,
-                                    &s->list,  &s->trace};
+    struct tensor *const small[] = {&s->norms,    &s->dots,    &s->coef, &s->gram,   &s->best,
+                                    &s->first,    &s->best_at, &s->len,  &s->reason, &s->evals,
+                                    &s->restarts, &s->active,  &s->list, &s->trace};
     for (size_t i = 0; i < sizeof small / sizeof *small; i++)
         op_release(s->be, small[i]);
     for (int i = 0; i < SOLVER_WORK; i++)
@@ -243,11 +240,12 @@ static void start_run(struct solver *s, const struct tensor *z)
 static void clear_rows(struct solver *s, const struct tensor *f_best)
 {
     struct backend *be = s->be;
-    struct tensor *const zeros[] = {&s->best_at, &s->reason, &s->evals,
-                                    &s->len,     &s->first,  &s->restarts};
+    struct tensor *const zeros[] = {&s->best_at,  &s->reason, &s->evals, &s->first,
+                                    &s->restarts, &s->len,    &s->gram};
     for (size_t i = 0; i < sizeof zeros / sizeof *zeros; i++) {
         struct tensor t = solver_rows(s, zeros[i]);
-        op_fill(be, &t, 0);
+        if (t.data != NULL)
+            op_fill(be, &t, 0);
     }
     struct tensor best = solver_rows(s, &s->best), best_z = solver_rows(s, &s->best_z);
     op_fill(be, &best, INFINITY);
@@ -257,8 +255,6 @@ static void clear_rows(struct solver *s, const struct tensor *f_best)
         struct tensor f = tensor_matrix(f_best);
         op_copy(be, &f, &s->z);
     }
-    if (s->gram.data != NULL)
-        op_fill(be, &s->gram, 0);
 }
 
 static void judge(struct solver *s, int64_t k, const struct tensor *f_best)

@@ -19,7 +19,7 @@ struct method {
 
 extern const struct method picard_method, anderson_method, broyden_method;
 
-enum { SOLVER_WORK = 4, SOLVER_HISTORIES = 2, SOLVER_MAX_HISTORY = 64 };
+enum { SOLVER_WORK = 4, SOLVER_HISTORIES = 2 };
 
 /* What a run counts on the host. */
 struct solver_counts {
@@ -39,14 +39,14 @@ struct solver {
     struct tensor hist[SOLVER_HISTORIES];  /* [m,N,D]; owns unless `lent` */
     struct tensor best_z;                  /* [N,D]; owns unless `lent` */
     bool lent_work[SOLVER_WORK], lent_hist[SOLVER_HISTORIES], lent_best;
-    struct tensor norms;             /* owns: [N,2] */
-    struct tensor dots, alpha, gram; /* owns: [N,m], [N,m], [N,m,m], Anderson */
-    struct tensor squares;           /* owns: [m+1,N], Broyden: squares of the steps */
-    struct tensor ratio, denom;      /* owns: [N,1], Broyden */
-    struct tensor best, first;       /* owns: [N] */
-    /* owns: I32 [N]; len: Anderson, and in Broyden a count that nobody reads */
-    struct tensor best_at, reason, evals, len, restarts;
-    struct tensor active; /* owns: I32 [1] */
+    struct tensor norms;       /* owns: [N,2] */
+    struct tensor dots;        /* owns: [N,m], Anderson; [N,2m], Broyden */
+    struct tensor coef;        /* owns: [N,m], Anderson; [N,m+1], Broyden */
+    struct tensor gram;        /* owns: [N,m,m], Anderson; [N,m(m+1)/2], Broyden */
+    struct tensor best, first; /* owns: [N] */
+    struct tensor best_at, reason, evals, restarts; /* owns: I32 [N] */
+    struct tensor len;                              /* owns: I32 [N], Anderson */
+    struct tensor active;                           /* owns: I32 [1] */
     struct tensor list;   /* owns: I32 [2 N]: the rows that are evaluated, if not all; solve_fn */
     int32_t *host_list;   /* owns: [2 N]: the same */
     int32_t *host_reason; /* owns: [N] */
@@ -64,7 +64,7 @@ struct solver {
     bool have_f; /* f at z is known already */
     bool given_f0;
     struct solver_counts count;
-    double step_length[SOLVER_MAX_HISTORY + 1]; /* Broyden: of each step in the history */
+    double step_length[HISTORY_MOST + 1]; /* Broyden: the part taken of each step kept */
 };
 
 /* The scope of mixing weights: with `batch` they are per sequence. */

@@ -38,36 +38,44 @@ static inline void case_solve_residual(struct suite *s)
         }
 }
 
+static inline void row_dots_one(struct suite *s, const int64_t *size, bool two, bool nan, bool ends)
+{
+    int64_t n = size[0], d = size[1], m = size[2], count = size[3], vectors = two ? 2 : 1;
+    suite_label(s, "N %lld D %lld m %lld count %lld y %d nan %d reasons %d", (long long)n,
+                (long long)d, (long long)m, (long long)count, two, nan, ends);
+    struct item *x = real2(s, FILL_RANDOM, n, d), *y = maybe2(s, two, FILL_RANDOM, n, d);
+    struct item *hist = real3(s, FILL_RANDOM, m, n, d);
+    struct item *dots = real3(s, FILL_RANDOM, n, vectors, m); /* from count on: unchanged */
+    struct item *reason = int1(s, n, 3);
+    if (nan && n > 1)
+        suite_poke(s, x, d, NAN);
+    double *mag = suite_memory((size_t)(n * vectors * m), sizeof *mag);
+    for (int64_t i = 0; i < n * vectors; i++)
+        for (int64_t j = 0; j < count; j++)
+            for (int64_t e = 0; e < d; e++)
+                mag[i * m + j] += fabs((i % vectors == 0 ? x : y)->value[i / vectors * d + e] *
+                                       hist->value[(j * n + i / vectors) * d + e]);
+    BOTH_SIDES(i)
+    {
+        struct row_dots p = {dots->t[i], x->t[i], y->t[i], hist->t[i], reason->t[i], count};
+        if (!two)
+            p.y.data = NULL;
+        if (!ends)
+            p.reason.data = NULL;
+        op_row_dots(s->be[i], &p);
+    }
+    suite_close(s, dots, "dots", mag, 0.5 * (double)d + 2);
+    mem_free(mag);
+    suite_sweep(s);
+}
+
 static inline void case_row_dots(struct suite *s)
 {
-    const int64_t sizes[][4] = {{0, 5, 3, 3},  {1, 1, 1, 1},   {6, 31, 6, 4},
-                                {5, 32, 5, 5}, {33, 33, 7, 0}, {3, 700, 12, 11}};
+    const int64_t sizes[][4] = {{0, 5, 3, 3},   {1, 1, 1, 1},     {6, 31, 6, 4},  {5, 32, 5, 5},
+                                {33, 33, 7, 0}, {3, 700, 12, 11}, {2, 36, 64, 64}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
-        for (int flags = 0; flags < 4; flags++) {
-            bool nan = flags & 1, ends = flags & 2;
-            int64_t n = sizes[k][0], d = sizes[k][1], m = sizes[k][2], count = sizes[k][3];
-            suite_label(s, "N %lld D %lld m %lld count %lld nan %d reasons %d", (long long)n,
-                        (long long)d, (long long)m, (long long)count, nan, ends);
-            struct item *x = real2(s, FILL_RANDOM, n, d), *hist = real3(s, FILL_RANDOM, m, n, d);
-            struct item *dots = real2(s, FILL_RANDOM, n, m); /* from count on: unchanged */
-            struct item *reason = int1(s, n, 3);
-            if (nan && n > 1)
-                suite_poke(s, x, d, NAN);
-            double *mag = suite_memory((size_t)(n * m), sizeof *mag);
-            for (int64_t r = 0; r < n; r++)
-                for (int64_t j = 0; j < count; j++)
-                    for (int64_t e = 0; e < d; e++)
-                        mag[r * m + j] +=
-                            fabs(x->value[r * d + e] * hist->value[(j * n + r) * d + e]);
-            BOTH_SIDES(i)
-            {
-                op_row_dots(s->be[i], &dots->t[i], &x->t[i], &hist->t[i], count,
-                            ends ? &reason->t[i] : NULL);
-            }
-            suite_close(s, dots, "dots", mag, 0.5 * (double)d + 2);
-            mem_free(mag);
-            suite_sweep(s);
-        }
+        for (int flags = 0; flags < 8; flags++)
+            row_dots_one(s, sizes[k], flags & 4, flags & 1, flags & 2);
 }
 
 static inline void case_scope_sum(struct suite *s)
@@ -189,100 +197,54 @@ static inline void case_solve_judge(struct suite *s)
             }
 }
 
-/* Residual histories whose Gram matrix is well conditioned: slot j is the unit vector j plus noise
- * of 1/4, so the eigenvalues lie within [1/4, 3] and double precision solves it to far below eps;
- * what remains are the Gram numbers as stored. The same inputs on both sides: compare closely. */
-static inline void anderson_one(struct suite *s, int64_t rows, int64_t m, double ridge,
-                                bool relative, int trouble, bool ends)
-{
-    suite_label(s, "N %lld m %lld ridge %g relative %d trouble %d reasons %d", (long long)rows,
-                (long long)m, ridge, relative, trouble, ends);
-    double *hist = suite_memory((size_t)(rows * m * m), sizeof *hist);
-    struct item *gram = real3(s, FILL_ZERO, rows, m, m), *dots = real2(s, FILL_ZERO, rows, m);
-    struct item *alpha = real2(s, FILL_NAN, rows, m);
-    struct item *len = int1(s, rows, 0), *restarts = int1(s, rows, 3);
-    struct item *reason = int1(s, rows, 3); /* alpha of rows that have ended stays NaN */
-    for (int64_t step = 0; step < m + 3; step++) {
-        int64_t slot = step % m, count = step < m ? step + 1 : m;
-        for (int64_t n = 0; n < rows; n++) {
-            double *h = hist + n * m * m;
-            for (int64_t e = 0; e < m; e++)
-                h[slot * m + e] = (e == slot ? 1 : 0) + 0.25 / (double)m * suite_random(s);
-            for (int64_t j = 0; j < count; j++) {
-                double dot = 0;
-                for (int64_t e = 0; e < m; e++)
-                    dot += h[slot * m + e] * h[j * m + e];
-                dots->value[n * m + j] = (float)dot;
-            }
-            /* row 0 meets a residual that is zero, or NaN, or equal to the one before */
-            if (n == 0 && step == 1 && trouble > 0)
-                for (int64_t j = 0; j < count; j++)
-                    dots->value[j] = trouble == 1 ? 0 : trouble == 2 ? NAN : (float)gram->value[0];
-        }
-        suite_send(s, dots);
-        double *was = suite_fetch(s, gram, 1); /* the Gram so far belongs to both: it is exact */
-        memcpy(gram->value, was, (size_t)gram->count * sizeof *was);
-        mem_free(was);
-        BOTH_SIDES(i)
-        {
-            struct anderson_weights p = {alpha->t[i],    gram->t[i],  dots->t[i], len->t[i],
-                                         restarts->t[i], slot,        count,      ridge,
-                                         relative,       reason->t[i]};
-            if (!ends)
-                p.reason.data = NULL;
-            op_anderson_weights(s->be[i], &p);
-        }
-        suite_equal(s, gram, "gram");
-        suite_equal(s, len, "len");
-        suite_equal(s, restarts, "restarts");
-        suite_close(s, alpha, "alpha", NULL, 4);
-        double *now = suite_fetch(s, gram, 1);
-        memcpy(gram->value, now, (size_t)gram->count * sizeof *now);
-        mem_free(now);
-    }
-    mem_free(hist);
-    suite_sweep(s);
-}
-
-static inline void case_anderson_weights(struct suite *s)
-{
-    const int64_t sizes[][2] = {{0, 3}, {1, 1}, {5, 2}, {33, 6}, {4, 12}};
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
-        for (int trouble = 0; trouble < 4; trouble++) {
-            anderson_one(s, sizes[k][0], sizes[k][1], 0, false, trouble, false);
-            anderson_one(s, sizes[k][0], sizes[k][1], 1e-4, false, trouble % 3, trouble % 2);
-            anderson_one(s, sizes[k][0], sizes[k][1], 1e-4, true, trouble % 3, false);
-        }
-}
+enum combine_out { OUT_APART, OUT_X, OUT_Y, OUT_SLOT };
 
 struct combine_setup {
     int64_t rows, width, m, count;
-    bool y, hist2, reason;
-    int in_place; /* 1: out is x, 2: out is y */
-    bool nan;
+    bool x, y, hist2, sum, reason, clear, nan;
+    enum combine_out out;
 };
 
 static inline void combine_one(struct suite *s, const struct combine_setup *c)
 {
     int64_t n = c->rows, d = c->width;
-    suite_label(s, "N %lld D %lld m %lld count %lld y %d hist2 %d reason %d in place %d nan %d",
-                (long long)n, (long long)d, (long long)c->m, (long long)c->count, c->y, c->hist2,
-                c->reason, c->in_place, c->nan);
-    struct item *x = real2(s, FILL_RANDOM, n, d), *y = maybe2(s, c->y, FILL_RANDOM, n, d);
-    struct item *out = c->in_place == 1 ? x : c->in_place == 2 ? y : real2(s, FILL_NAN, n, d);
-    struct item *coef = real2(s, FILL_RANDOM, n, c->m);
+    suite_label(
+        s,
+        "N %lld D %lld m %lld count %lld x %d y %d hist2 %d sum %d reason %d clear %d out %d "
+        "nan %d",
+        (long long)n, (long long)d, (long long)c->m, (long long)c->count, c->x, c->y, c->hist2,
+        c->sum, c->reason, c->clear, c->out, c->nan);
+    struct item *x = maybe2(s, c->x, FILL_RANDOM, n, d), *y = maybe2(s, c->y, FILL_RANDOM, n, d);
+    struct item *coef = real2(s, FILL_RANDOM, n, c->m), *sum = maybe2(s, c->sum, FILL_RANDOM, n, d);
     struct item *hist = real3(s, FILL_RANDOM, c->m, n, d);
     struct item *hist2 = real3(s, FILL_RANDOM, c->m, n, d);
     struct item *reason = int1(s, n, 3);
-    if (c->nan && n > 0) {
+    struct item *const outs[] = {NULL, x, y, hist};
+    struct item *out = c->out == OUT_APART ? real2(s, FILL_NAN, n, d) : outs[c->out];
+    if (c->nan && c->x && n > 0) {
         suite_poke(s, x, n * d / 2, NAN);
         suite_poke(s, reason, n / 2, 0);
     }
     BOTH_SIDES(i)
     {
-        struct row_combine p = {out->t[i],   x->t[i],      y->t[i],  coef->t[i], hist->t[i],
-                                hist2->t[i], reason->t[i], c->count, 0.5,        -1,
-                                2,           -0.25};
+        struct row_combine p = {.out = out->t[i],
+                                .x = x->t[i],
+                                .y = y->t[i],
+                                .coef = coef->t[i],
+                                .hist = hist->t[i],
+                                .hist2 = hist2->t[i],
+                                .sum = sum->t[i],
+                                .reason = reason->t[i],
+                                .count = c->count,
+                                .a = 0.5,
+                                .b = -1,
+                                .c = 2,
+                                .c2 = -0.25,
+                                .clear = c->clear};
+        if (c->out == OUT_SLOT) {
+            p.out = tensor_slice(&p.hist, c->m - 1, 1);
+            p.out = tensor_shape(&p.out, 2, n, d, 1, 1);
+        }
         if (!c->hist2)
             p.hist2.data = NULL;
         if (!c->reason)
@@ -291,8 +253,10 @@ static inline void combine_one(struct suite *s, const struct combine_setup *c)
             p.coef.data = p.hist.data = p.hist2.data = NULL;
         op_row_combine(s->be[i], &p);
     }
-    double terms = (double)c->count + 3; /* |out| <= 1.5 + 2.25 count */
+    double terms = (double)c->count + 4; /* |out| <= 1.5 + 2.25 count, |sum| one more */
     suite_close(s, out, "out", NULL, terms * (1.5 + 2.25 * (double)c->count));
+    if (c->sum)
+        suite_close(s, sum, "sum", NULL, terms * (2.5 + 2.25 * (double)c->count));
     suite_sweep(s);
 }
 
@@ -301,37 +265,23 @@ static inline void case_row_combine(struct suite *s)
     const int64_t sizes[][4] = {{0, 5, 3, 2},  {1, 1, 1, 1},   {6, 31, 6, 4},
                                 {5, 32, 5, 5}, {33, 33, 7, 0}, {3, 130, 12, 11}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
-        for (int flags = 0; flags < 48; flags++) {
-            struct combine_setup c = {sizes[k][0], sizes[k][1], sizes[k][2],
-                                      sizes[k][3], flags & 1,   flags & 2,
-                                      flags & 4,   flags / 16,  (flags & 8) != 0};
-            if (c.in_place == 2 && !c.y)
+        for (int flags = 0; flags < 256; flags++) {
+            struct combine_setup c = {.rows = sizes[k][0],
+                                      .width = sizes[k][1],
+                                      .m = sizes[k][2],
+                                      .count = sizes[k][3],
+                                      .x = flags & 1,
+                                      .y = flags & 2,
+                                      .hist2 = flags & 4,
+                                      .sum = flags & 8,
+                                      .reason = flags & 16,
+                                      .clear = flags & 32,
+                                      .nan = flags % 3 == 0,
+                                      .out = (enum combine_out)(flags / 64)};
+            if ((c.out == OUT_X && !c.x) || (c.out == OUT_Y && !c.y) || (c.clear && !c.reason))
                 continue;
             combine_one(s, &c);
         }
-}
-
-static inline void case_row_divide(struct suite *s)
-{
-    const int64_t sizes[][2] = {{0, 5}, {1, 1}, {8, 31}, {9, 32}, {33, 33}, {8, 700}};
-    const double by[] = {2, 0, NAN, INFINITY, -INFINITY, -0.5, 3, -0.0};
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-        int64_t n = sizes[k][0], d = sizes[k][1];
-        suite_label(s, "%lld x %lld", (long long)n, (long long)d);
-        struct item *x = real2(s, FILL_RANDOM, n, d), *denom = real1(s, FILL_ZERO, n);
-        struct item *restarts = int1(s, n, 5);
-        for (int64_t r = 0; r < n; r++)
-            denom->value[r] = by[r % 8];
-        suite_send(s, denom);
-        if (n > 6) { /* a quotient that is not finite, by its numerator alone */
-            suite_poke(s, x, 5 * d + d / 2, INFINITY);
-            suite_poke(s, x, 6 * d + d - 1, NAN);
-        }
-        BOTH_SIDES(i) op_row_divide(s->be[i], &x->t[i], &denom->t[i], &restarts->t[i]);
-        suite_close(s, x, "x", NULL, 4);
-        suite_equal(s, restarts, "restarts");
-        suite_sweep(s);
-    }
 }
 
 #endif

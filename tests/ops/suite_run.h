@@ -20,6 +20,7 @@
 #include "ops/cases_solve.h"
 #include "ops/cases_tangent.h"
 #include "ops/cases_vector.h"
+#include "ops/cases_weights.h"
 #include "ref/ref.h"
 
 /* X(name): case_<name>. */
@@ -60,8 +61,8 @@
     X(scope_sum)         \
     X(solve_judge)       \
     X(anderson_weights)  \
+    X(broyden_weights)   \
     X(row_combine)       \
-    X(row_divide)        \
     X(sum_squares)       \
     X(adam)
 

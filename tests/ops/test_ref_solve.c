@@ -16,9 +16,11 @@ static void residual_and_dots(void **state)
     assert_true(total[0] == 29 && total[1] == 27);
     /* slots of a history [2,2,2]; dots has room for 2 and takes 1, then 2 */
     struct tensor th = reals(hist, 3, 2, 2, 2), td = reals(dots, 2, 2, 2, 1);
-    op_row_dots(&be, &td, &tg, &th, 1, NULL);
+    struct row_dots p = {.dots = td, .x = tg, .hist = th, .count = 1};
+    op_row_dots(&be, &p);
     assert_true(dots[0] == 3 && dots[1] == 7 && dots[2] == 2 && dots[3] == 7);
-    op_row_dots(&be, &td, &tg, &th, 2, NULL);
+    p.count = 2;
+    op_row_dots(&be, &p);
     assert_true(dots[0] == 3 && dots[1] == 7 && dots[2] == 2 && dots[3] == 4);
     /* the first row has ended: it adds nothing */
     int32_t reason[2] = {SOLVE_CONVERGED_REL, 0};
@@ -28,8 +30,19 @@ static void residual_and_dots(void **state)
     op_solve_residual(&be, &tg, &tf, &tz, &tn, &tt, &tr);
     assert_true(g[0] == 3 && g[1] == 4 && g[3] == 3 && norms[0] == 0 && norms[2] == 9);
     assert_true(total[0] == 9 && total[1] == 5);
-    op_row_dots(&be, &td, &tg, &th, 1, &tr);
+    p.count = 1;
+    p.reason = tr;
+    op_row_dots(&be, &p);
     assert_true(dots[0] == 0 && dots[1] == 7 && dots[2] == 3 && dots[3] == 4);
+    /* and with f as well: (3,4) and (1,2), in which only the first of two slots counts */
+    double pairs[8] = {7, 7, 7, 7, 7, 7, 7, 7};
+    p.dots = reals(pairs, 3, 2, 2, 2);
+    p.y = tf;
+    p.reason.data = NULL;
+    f[0] = 3;
+    op_row_dots(&be, &p);
+    assert_true(pairs[0] == 3 && pairs[2] == 3 && pairs[4] == 3 && pairs[6] == 2);
+    assert_true(pairs[1] == 7 && pairs[3] == 7 && pairs[5] == 7 && pairs[7] == 7);
     backend_close(&be);
     (void)state;
 }
@@ -175,128 +188,41 @@ static void judge_decides(void **state)
     (void)state;
 }
 
-/* alpha minimises a^T (G + ridge I) a among the weights that sum to 1, so (G + ridge I) alpha is
- * the same number in every slot of the window, and zero outside of it. */
-static void anderson_is_optimal(void **state)
-{
-    enum { N = 3, M = 4, WIDTH = 6, STEPS = 9 };
-    struct backend be;
-    open_ref(&be);
-    double hist[M][N][WIDTH], alpha[N * M], gram[N * M * M] = {0}, dots[N * M] = {0};
-    int32_t len[N] = {0}, restarts[N] = {0};
-    struct rng_key key = {4, 4};
-    for (int step = 0; step < STEPS; step++) {
-        int slot = step % M, count = step < M ? step + 1 : M;
-        for (int n = 0; n < N; n++) {
-            for (int e = 0; e < WIDTH; e++)
-                hist[slot][n][e] = rng_normal(key, (uint64_t)((step * N + n) * WIDTH + e));
-            for (int j = 0; j < count; j++) {
-                dots[n * M + j] = 0;
-                for (int e = 0; e < WIDTH; e++)
-                    dots[n * M + j] += hist[slot][n][e] * hist[j][n][e];
-            }
-        }
-        bool relative = step % 2;
-        struct anderson_weights p = {reals(alpha, 2, N, M, 1),
-                                     reals(gram, 3, N, M, M),
-                                     reals(dots, 2, N, M, 1),
-                                     ints(len, N),
-                                     ints(restarts, N),
-                                     slot,
-                                     count,
-                                     0.125,
-                                     relative,
-                                     {0}};
-        op_anderson_weights(&be, &p);
-        for (int n = 0; n < N; n++) {
-            double sum = 0, trace = 0, level[M];
-            for (int i = 0; i < count; i++)
-                for (int e = 0; e < WIDTH; e++)
-                    trace += hist[i][n][e] * hist[i][n][e];
-            double ridge = relative ? 0.125 * trace / count : 0.125;
-            for (int i = 0; i < M; i++) {
-                sum += alpha[n * M + i];
-                level[i] = ridge * alpha[n * M + i];
-                for (int j = 0; i < count && j < count; j++)
-                    for (int e = 0; e < WIDTH; e++)
-                        level[i] += hist[i][n][e] * hist[j][n][e] * alpha[n * M + j];
-                if (i >= count)
-                    assert_true(alpha[n * M + i] == 0);
-                else
-                    near(level[i], level[0], 1e-12);
-            }
-            near(sum, 1, 1e-14);
-            assert_int_equal(len[n], count);
-            assert_int_equal(restarts[n], 0);
-        }
-    }
-    backend_close(&be);
-    (void)state;
-}
-
-/* Equal residuals without a ridge: singular. The window starts again with the newest slot, and the
- * next step uses two slots, across the end of the ring. */
-static void anderson_restarts(void **state)
-{
-    enum { M = 3 };
-    struct backend be;
-    open_ref(&be);
-    double alpha[M], dots[M] = {1, 1, 1}, gram[M * M] = {1, 1, 0, 1, 1, 0, 0, 0, 0};
-    int32_t len = 2, restarts = 5;
-    struct anderson_weights p = {reals(alpha, 2, 1, M, 1),
-                                 reals(gram, 3, 1, M, M),
-                                 reals(dots, 2, 1, M, 1),
-                                 ints(&len, 1),
-                                 ints(&restarts, 1),
-                                 2,
-                                 3,
-                                 0,
-                                 false,
-                                 {0}};
-    op_anderson_weights(&be, &p);
-    assert_true(alpha[0] == 0 && alpha[1] == 0 && alpha[2] == 1 && len == 1 && restarts == 6);
-    p.slot = 0;
-    dots[0] = 4;
-    dots[1] = 100; /* slot 1 is outside the window */
-    dots[2] = 0;
-    op_anderson_weights(&be, &p); /* G = diag(4, 1) on slots 0 and 2 */
-    near(alpha[0], 0.2, 1e-15);
-    near(alpha[2], 0.8, 1e-15);
-    assert_true(alpha[1] == 0 && len == 2 && restarts == 6);
-    dots[2] = NAN;
-    op_anderson_weights(&be, &p);
-    assert_true(alpha[0] == 1 && alpha[2] == 0 && len == 1 && restarts == 7);
-    backend_close(&be);
-    (void)state;
-}
-
-static void combine_and_divide(void **state)
+static void combines(void **state)
 {
     struct backend be;
     open_ref(&be);
-    double x[4] = {1, 2, 3, 4}, y[4] = {1, 1, 1, 1}, coef[4] = {1, 2, 9, 9};
+    double x[4] = {1, 2, 3, 4}, y[4] = {1, 1, 1, 1}, coef[4] = {1, 2, 9, 9}, z[4] = {5, 5, 5, 5};
     double hist[8] = {1, 0, 0, 0, 0, 1, 0, 0}, hist2[8] = {1, 1, 0, 0, 1, 1, 0, 0};
-    int32_t reason[2] = {0, SOLVE_STALLED}, restarts[2] = {0, 0};
-    struct row_combine p = {reals(x, 2, 2, 2, 1),
-                            reals(x, 2, 2, 2, 1),
-                            reals(y, 2, 2, 2, 1),
-                            reals(coef, 2, 2, 2, 1),
-                            reals(hist, 3, 2, 2, 2),
-                            reals(hist2, 3, 2, 2, 2),
-                            ints(reason, 2),
-                            2,
-                            2,
-                            3,
-                            10,
-                            100};
+    int32_t reason[2] = {0, SOLVE_STALLED};
+    struct row_combine p = {.out = reals(x, 2, 2, 2, 1),
+                            .x = reals(x, 2, 2, 2, 1),
+                            .y = reals(y, 2, 2, 2, 1),
+                            .coef = reals(coef, 2, 2, 2, 1),
+                            .hist = reals(hist, 3, 2, 2, 2),
+                            .hist2 = reals(hist2, 3, 2, 2, 2),
+                            .reason = ints(reason, 2),
+                            .count = 2,
+                            .a = 2,
+                            .b = 3,
+                            .c = 10,
+                            .c2 = 100};
     op_row_combine(&be, &p);
     /* 2 x + 3 y + 10 (1, 2) + 100 (3, 3), and the row that has ended stays */
     assert_true(x[0] == 2 + 3 + 10 + 300 && x[1] == 4 + 3 + 20 + 300 && x[2] == 3 && x[3] == 4);
-    double denom[2] = {2, 0};
-    struct tensor tx = reals(x, 2, 2, 2, 1), td = reals(denom, 1, 2, 1, 1);
-    struct tensor tr = ints(restarts, 2);
-    op_row_divide(&be, &tx, &td, &tr);
-    assert_true(x[0] == 157.5 && x[2] == 0 && x[3] == 0 && restarts[0] == 0 && restarts[1] == 1);
+    /* the history alone, into its second slot and onto z; the other row is cleared there */
+    p = (struct row_combine){.out = reals(hist + 4, 2, 2, 2, 1),
+                             .coef = p.coef,
+                             .hist = p.hist,
+                             .sum = reals(z, 2, 2, 2, 1),
+                             .reason = p.reason,
+                             .count = 2,
+                             .c = 10,
+                             .clear = true};
+    hist[6] = NAN;
+    op_row_combine(&be, &p);
+    assert_true(hist[4] == 10 && hist[5] == 20 && hist[6] == 0 && hist[7] == 0);
+    assert_true(z[0] == 15 && z[1] == 25 && z[2] == 5 && z[3] == 5);
     backend_close(&be);
     (void)state;
 }
@@ -304,9 +230,10 @@ static void combine_and_divide(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(residual_and_dots), cmocka_unit_test(scope_sums),
-        cmocka_unit_test(judge_decides),     cmocka_unit_test(anderson_is_optimal),
-        cmocka_unit_test(anderson_restarts), cmocka_unit_test(combine_and_divide),
+        cmocka_unit_test(residual_and_dots),
+        cmocka_unit_test(scope_sums),
+        cmocka_unit_test(judge_decides),
+        cmocka_unit_test(combines),
     };
     return cmocka_run_group_tests_name("solver operations of ref", tests, NULL, NULL);
 }

@@ -280,6 +280,24 @@ static void bad_anderson(struct backend *be, const struct anderson_weights *p)
         restarts[0] = before;
 }
 
+/* The line search is forgotten: every step counts as taken in full. */
+static void bad_broyden(struct backend *be, const struct broyden_weights *p)
+{
+    struct broyden_weights q = *p;
+    for (int64_t j = 0; j < p->count; j++)
+        q.lengths[j] = 1;
+    good(be)->broyden_weights(be, &q);
+}
+
+/* A step of 0 counts as a restart. */
+static void bad_broyden_restart(struct backend *be, const struct broyden_weights *p)
+{
+    good(be)->broyden_weights(be, p);
+    for (int64_t n = 0; n < p->gram.dim[0]; n++)
+        if (numbers(&p->dots)[(2 * n + 2) * p->count - 1] == 0)
+            ((int32_t *)p->restarts.data)[n]++;
+}
+
 /* Frozen rows are written too. */
 static void bad_row_combine(struct backend *be, const struct row_combine *p)
 {
@@ -288,11 +306,27 @@ static void bad_row_combine(struct backend *be, const struct row_combine *p)
     good(be)->row_combine(be, &q);
 }
 
-/* A device fault that nobody asked for. */
-static void bad_row_dots(struct backend *be, const struct tensor *dots, const struct tensor *x,
-                         const struct tensor *hist, int64_t count, const struct tensor *reason)
+/* Frozen rows stay where they should be cleared. */
+static void bad_row_combine_clear(struct backend *be, const struct row_combine *p)
 {
-    good(be)->row_dots(be, dots, x, hist, count, reason);
+    struct row_combine q = *p;
+    q.clear = false;
+    good(be)->row_combine(be, &q);
+}
+
+/* Both vectors are the first one. */
+static void bad_row_dots_pair(struct backend *be, const struct row_dots *p)
+{
+    struct row_dots q = *p;
+    if (p->y.data != NULL)
+        q.y = p->x;
+    good(be)->row_dots(be, &q);
+}
+
+/* A device fault that nobody asked for. */
+static void bad_row_dots(struct backend *be, const struct row_dots *p)
+{
+    good(be)->row_dots(be, p);
     backend_fault(be, OP_row_dots, "the device fell off the bus");
 }
 
@@ -327,7 +361,11 @@ static void bad_row_dots(struct backend *be, const struct tensor *dots, const st
     X(adam, bad_adam_decay, adam, "w[")                                       \
     X(solve_judge, bad_solve_judge, solve_judge, "reason[5 of 12]")           \
     X(anderson_weights, bad_anderson, anderson_weights, "restarts[0 of")      \
+    X(broyden_weights, bad_broyden, broyden_weights, "coef[")                 \
+    X(broyden_weights, bad_broyden_restart, broyden_weights, "restarts[0 of") \
     X(row_combine, bad_row_combine, row_combine, "out[")                      \
+    X(row_combine, bad_row_combine_clear, row_combine, "out[")                \
+    X(row_dots, bad_row_dots_pair, row_dots, "dots[")                         \
     X(row_dots, bad_row_dots, row_dots, "fell off the bus")
 
 /* Runs one case on the reference behind a table that `break_it` may have changed. */

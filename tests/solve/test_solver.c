@@ -4,6 +4,7 @@
 #include "ref/ref.h"
 #include "solve/solver.h"
 
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -288,6 +289,47 @@ CASE(shapes)
     assert_int_equal(r.reasons[SOLVE_CONVERGED_REL], 4);
 }
 
+/* Residual of the last iterate over the first one's, after many iterations of Broyden. */
+static double last_residual(struct map *m, int64_t iterations)
+{
+    struct solver_config c = settings(SOLVE_BROYDEN, SCOPE_SEQUENCE);
+    struct solver *s;
+    struct tensor z = {0};
+    struct solve_report r;
+    struct error err;
+    c.stop = STOP_FIXED;
+    c.max_iter = c.history = iterations;
+    must(op_alloc(m->be, &z, m->be->ops->real, 3, m->batch, m->length, WIDTH, 1, &err), &err);
+    must(solver_create(&s, m->be, &c, m->batch, m->length, WIDTH, NULL, &err), &err);
+    must(solver_run(s, map_eval, m, &z, NULL, NULL, &err), &err);
+    must(solver_report(s, &r, &err), &err);
+    double last = 0;
+    for (int64_t k = iterations / 2; k < iterations; k++)
+        last = fmax(last, r.trace_abs[k] / r.trace_abs[0]);
+    solver_free(s);
+    op_release(m->be, &z);
+    return last;
+}
+
+/* Once nothing but rounding is left of a residual, its direction says nothing, and yet iterates
+ * stay where they are: within BROYDEN_GAIN times rounding. */
+CASE(stays_converged)
+{
+    double eps = be->ops->real == DTYPE_F32 ? FLT_EPSILON : DBL_EPSILON;
+    for (int seed = 0; seed < 40; seed++) {
+        struct map m = make_map(be, 2, 6);
+        m.squash = true;
+        m.mix = 0.1;
+        for (int i = 0; i < MAX_ROWS * WIDTH; i++)
+            m.bias[i] = sin(1.0 + seed + 3 * i);
+        for (int d = 0; d < WIDTH; d++)
+            m.rate[d] = 0.6 * sin(3 * d + seed);
+        double last = last_residual(&m, 60);
+        if (!(last <= BROYDEN_GAIN * eps))
+            fail_msg("seed %d: %g", seed, last);
+    }
+}
+
 CASE(bad_settings)
 {
     struct solver *s;
@@ -304,11 +346,12 @@ CASE(bad_settings)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_spectrum), cmocka_unit_test(test_picard_rate),
-        cmocka_unit_test(test_limits),         cmocka_unit_test(test_negative_spectrum),
-        cmocka_unit_test(test_stall),          cmocka_unit_test(test_one_nan),
-        cmocka_unit_test(test_all_nan),        cmocka_unit_test(test_causality),
-        cmocka_unit_test(test_shapes),         cmocka_unit_test(test_bad_settings),
+        cmocka_unit_test(test_known_spectrum),  cmocka_unit_test(test_picard_rate),
+        cmocka_unit_test(test_limits),          cmocka_unit_test(test_negative_spectrum),
+        cmocka_unit_test(test_stall),           cmocka_unit_test(test_one_nan),
+        cmocka_unit_test(test_all_nan),         cmocka_unit_test(test_causality),
+        cmocka_unit_test(test_shapes),          cmocka_unit_test(test_bad_settings),
+        cmocka_unit_test(test_stays_converged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,117 @@
+/* Coefficients of Broyden's method: a recurrence over the steps kept, for every row, in float64, by
+ * one warp: a lane keeps the sums of its steps and adds to them as earlier coefficients get known.
+ */
+#include "cuda_impl.h"
+#include "kernel.h"
+
+#include <string.h>
+
+enum { LANES = 32, STEPS_A_LANE = HISTORY_MOST / LANES };
+
+struct broyden_args {
+    float *coef, *gram;
+    const float *dots;
+    int32_t *restarts;
+    const int32_t *reason;
+    int64_t triangle; /* numbers of a row's Gram matrix */
+    int count;
+    double lengths[HISTORY_MOST];
+};
+
+/* The recurrence of struct broyden_weights, on g . d_j in `sum` and the Gram matrix. Leaves the
+ * coefficients of a lane's steps, j = lane + 32 s, in `c`. Returns the scale of the sum; *good is
+ * false if the newest update is left out. */
+__device__ double recur(const broyden_args &p, const float *gram, double sum[STEPS_A_LANE],
+                        double c[STEPS_A_LANE], bool *good)
+{
+    int lane = (int)threadIdx.x, last = p.count - 1;
+    double rho = 0, before = 0;
+    for (int j = 0; j <= last; j++) {
+        const float *row = gram + j * (j + 1) / 2;
+        double mine = 0;
+#pragma unroll
+        for (int s = 0; s < STEPS_A_LANE; s++)
+            mine = j / LANES == s ? sum[s] : mine;
+        before = rho;
+        rho = before + __shfl_sync(WARP_ALL, mine, j % LANES) / (double)row[j];
+        bool finite = isfinite((float)rho);
+        *good = finite || row[j] == 0;
+        if (!finite)
+            rho = 0;
+        double now = before - (1 - p.lengths[j]) * rho;
+#pragma unroll
+        for (int s = 0; s < STEPS_A_LANE; s++) {
+            int i = lane + LANES * s;
+            if (i == j)
+                c[s] = now;
+            if (i > j && i <= last)
+                sum[s] += now * (double)gram[i * (i + 1) / 2 + j];
+        }
+    }
+    double scale = 1 / (1 - rho);
+    bool finite = fabs(scale) <= (double)BROYDEN_GAIN;
+#pragma unroll
+    for (int s = 0; s < STEPS_A_LANE; s++)
+        finite = finite && (lane + LANES * s > last || isfinite((float)(c[s] * scale)));
+    *good = __all_sync(WARP_ALL, finite) && *good;
+    if (*good)
+        return scale;
+#pragma unroll
+    for (int s = 0; s < STEPS_A_LANE; s++)
+        if (lane + LANES * s == last)
+            c[s] = before;
+    return 1;
+}
+
+/* A block (one warp) a row. Shared memory: the lower triangle of its Gram matrix. */
+__global__ void k_broyden_weights(broyden_args p)
+{
+    DYNAMIC_SHARED(float, gram);
+    int64_t row = blockIdx.x;
+    if (p.reason != NULL && p.reason[row] != SOLVE_ACTIVE)
+        return;
+    int lane = (int)threadIdx.x, known = (p.count - 1) * p.count / 2;
+    float *stored = p.gram + row * p.triangle, *coef = p.coef + row * (p.count + 1);
+    const float *dots = p.dots + row * 2 * p.count;
+    for (int i = lane; i < known; i += LANES)
+        gram[i] = stored[i];
+    double sum[STEPS_A_LANE], c[STEPS_A_LANE];
+#pragma unroll
+    for (int s = 0; s < STEPS_A_LANE; s++) {
+        int j = lane + LANES * s;
+        c[s] = 0;
+        sum[s] = j < p.count ? (double)dots[j] : 0;
+        if (j < p.count)
+            stored[known + j] = gram[known + j] = dots[p.count + j];
+    }
+    __syncthreads();
+    bool good;
+    double scale = recur(p, gram, sum, c, &good);
+#pragma unroll
+    for (int s = 0; s < STEPS_A_LANE; s++)
+        if (lane + LANES * s < p.count)
+            coef[lane + LANES * s] = (float)(c[s] * scale);
+    if (lane == 0) {
+        coef[p.count] = (float)scale;
+        p.restarts[row] += good ? 0 : 1;
+    }
+}
+
+void cuda_broyden_weights(struct backend *be, const struct broyden_weights *p)
+{
+    int64_t rows = p->gram.dim[0];
+    if (rows == 0)
+        return;
+    broyden_args a = {};
+    a.coef = f32(&p->coef);
+    a.gram = f32(&p->gram);
+    a.dots = f32(&p->dots);
+    a.restarts = i32(&p->restarts);
+    a.reason = i32(&p->reason);
+    a.triangle = p->gram.dim[1];
+    a.count = (int)p->count;
+    memcpy(a.lengths, p->lengths, sizeof a.lengths);
+    size_t bytes = (size_t)(p->count * (p->count + 1) / 2) * sizeof(float); /* 64: 8,320 */
+    LAUNCH(k_broyden_weights, (unsigned)rows, LANES, bytes, cuda_of(be)->stream, a);
+    cuda_launched(be, OP_broyden_weights);
+}
