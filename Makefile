@@ -46,8 +46,8 @@ endif
 DIST := $(if $(strip $(MPI_LIBS)),mpi,none)
 
 # ---- Files --------------------------------------------------------------------------------------
-LIB_SRC := $(filter-out $(filter-out %/dist_$(DIST).c,src/dist/dist_none.c src/dist/dist_mpi.c), \
-    $(wildcard src/*/*.c))
+LIB_SRC := $(filter-out $(filter-out src/dist/dist_$(DIST)%,$(wildcard src/dist/dist_none*.c \
+    src/dist/dist_mpi*.c)),$(wildcard src/*/*.c))
 CMD_SRC := $(wildcard cmd/*.c)
 TEST_SRC := $(filter-out %_emu.c %_tsan.c,$(wildcard tests/*/test_*.c))
 TOOL_SRC := $(filter-out tests/tools/test_%,$(wildcard tests/tools/*.c))
@@ -97,7 +97,8 @@ DEVICE_OBJ := $(BUILD)/obj/cuda/no_cuda.o
 CUDA_FOUND = $(if $(filter 0,$(CUDA)),left out (CUDA=0),none (looked $(CUDA_PLACES) for nvcc and cuBLAS): CPU only)
 else
 CUDA_SRC := $(wildcard cuda/*.cu)
-DEVICE_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(BUILD)/obj/cuda/cublas_load.o
+DEVICE_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(BUILD)/obj/cuda/cublas_load.o \
+    $(BUILD)/obj/cuda/nccl_load.o
 DEVICE_LIBS = -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) -lcudart_static -ldl -lrt -lstdc++
 $(BUILD)/obj/cuda/cublas_load.o: DEFINES = -isystem $(CUDA_ROOT)/include
 CUDA_FOUND = $(shell $(NVCC) --version | sed -n 's/.*release \([0-9.]*\).*/\1/p') in $(CUDA_ROOT), \
@@ -121,7 +122,7 @@ endif
 $(BUILD)/obj/cmd/%.o: DEFINES = -DDEQ_CONFIG_DIR='"$(PREFIX)/share/deq/configs"'
 $(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"'
 $(BUILD)/obj/src/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
-$(BUILD)/obj/src/dist/dist_mpi.o: DEFINES = $(MPI_CFLAGS)
+$(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_sums.o: DEFINES = $(MPI_CFLAGS)
 
 # Pretty lines, or with V=1 the commands.
 ifeq ($(V),0)

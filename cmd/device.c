@@ -8,12 +8,12 @@
 
 /* The GPU if there is one that can be used. A program built with CUDA says what it took and why:
  * whoever expects the GPU should not have to find out by the clock. */
-static enum status open_best(struct backend *be, int threads, struct error *err)
+static enum status open_best(struct backend *be, int threads, int nth, struct error *err)
 {
     struct error why;
     if (!cuda_built())
         return cpu_open(be, threads, err);
-    if (cuda_open(be, &why) == STATUS_OK) {
+    if (cuda_open_nth(be, nth, &why) == STATUS_OK) {
         fprintf(stderr, "device: cuda (%s)\n", be->device_name);
         return STATUS_OK;
     }
@@ -23,14 +23,20 @@ static enum status open_best(struct backend *be, int threads, struct error *err)
 
 enum status device_open(struct backend *be, const char *name, int threads, struct error *err)
 {
+    return device_open_nth(be, name, threads, 0, err);
+}
+
+enum status device_open_nth(struct backend *be, const char *name, int threads, int nth,
+                            struct error *err)
+{
     if (strcmp(name, "cpu") == 0)
         return cpu_open(be, threads, err);
     if (strcmp(name, "auto") == 0)
-        return open_best(be, threads, err);
+        return open_best(be, threads, nth, err);
     if (strcmp(name, "ref") == 0)
         return ref_open(be, err);
     if (strcmp(name, "cuda") == 0) {
-        enum status status = cuda_open(be, err);
+        enum status status = cuda_open_nth(be, nth, err);
         if (status != STATUS_OK)
             error_prefix(err, "--device cuda");
         return status;

@@ -9,5 +9,9 @@
  * reference, for checks. threads 0: all; for the processor. STATUS_USAGE for another name,
  * STATUS_DEVICE if it is not there. */
 enum status device_open(struct backend *be, const char *name, int threads, struct error *err);
+/* The same for one of several processes on this machine: the GPU number `nth` of those visible,
+ * counted around (each process may see one only, its own). */
+enum status device_open_nth(struct backend *be, const char *name, int threads, int nth,
+                            struct error *err);
 
 #endif

@@ -58,7 +58,8 @@ static void on_begin(void *ctx, const struct trainer *t)
     const struct config_train *c = &t->config.train;
     p->first_step = t->state.step;
     if (dist_size(t->dist) > 1)
-        fprintf(stderr, "%d processes over %s, each with:\n", dist_size(t->dist), dist_transport());
+        fprintf(stderr, "%d processes over %s; each with:\n", dist_size(t->dist),
+                dist_transport(t->dist));
     fprintf(stderr,
             "%lld parameters; %lld training tokens, %lld a step, %lld steps; %s, %d threads, "
             "%.1f MiB planned\n",

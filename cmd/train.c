@@ -143,10 +143,16 @@ static enum status train_in_group(const struct request *r, struct dist *dist, do
     TRY(load(r, &config, path, err));
     paths_config_name(path, name, sizeof name);
     snprintf(out, sizeof out, "runs/%s", name);
-    TRY(device_open(&be, r->device, (int)r->threads, err));
-    enum status status =
-        train(r, &be, dist, &config, r->out != NULL ? r->out : out, deadline, stop, err);
-    backend_close(&be);
+    enum status opened =
+        device_open_nth(&be, r->device, (int)r->threads, dist_local_rank(dist), err);
+    enum status status = dist_agree(dist, opened, err);
+    if (status == STATUS_OK)
+        status = dist_attach(dist, &be, err);
+    if (status == STATUS_OK)
+        status = train(r, &be, dist, &config, r->out != NULL ? r->out : out, deadline, stop, err);
+    dist_detach(dist);
+    if (opened == STATUS_OK)
+        backend_close(&be);
     return status;
 }
 

@@ -12,6 +12,9 @@ bool cuda_built(void);
  * if there is no driver, an old one, no device, or one that is too old. be->device_name and
  * be->device_free (bytes) describe it. */
 enum status cuda_open(struct backend *be, struct error *err);
+/* The same for device `nth` of these, from 0; beyond the last it counts on from the first. All
+ * calls must come from the thread that opened it. */
+enum status cuda_open_nth(struct backend *be, int nth, struct error *err);
 
 /* Whether operations that come again are launched as graphs (at first: yes). Off, every operation
  * starts by itself, as a profiler wants to see it; results are the same bits. */

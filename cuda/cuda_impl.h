@@ -34,6 +34,7 @@ struct cuda {
     struct stage stage[STAGE_SLOTS];
     int next_stage;
     struct queue *queue;                       /* owns */
+    struct group *group;                       /* owns (collectives.cu); NULL: alone */
     size_t shared_limit;                       /* bytes of shared memory that a block may ask for */
     bool recording;                            /* kernels go into a graph instead of running */
     bool attention_ready, attention_vjp_ready; /* their kernels may use more than 48 KiB */
@@ -71,6 +72,9 @@ static inline void cuda_launched(struct backend *be, enum op_id id)
 {
     cuda_note(be, id, cudaGetLastError());
 }
+
+/* be->device_free becomes what is free on the device now. */
+enum status cuda_ask_memory(struct backend *be, struct error *err);
 
 /* Pinned pieces of `bytes` each; for all of them. */
 enum status stage_open(struct stage stage[STAGE_SLOTS], size_t bytes, struct error *err);

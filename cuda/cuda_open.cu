@@ -5,6 +5,7 @@ extern "C" {
 #include "cuda/cublas_load.h"
 #include "cuda/cuda.h"
 }
+#include "collectives.h"
 #include "gemm.h"
 #include "memory.h"
 #include "queue.h"
@@ -29,6 +30,7 @@ static void cuda_close(struct backend *be)
     struct cuda *cuda = cuda_of(be);
     if (cuda->stream != NULL)
         cudaStreamSynchronize(cuda->stream);
+    cuda_collectives.leave(be);
     lt_close(cuda->lt);
     if (cuda->blas != NULL)
         cublasDestroy(cuda->blas);
@@ -64,6 +66,7 @@ static struct ops make_table(void)
     t.real = DTYPE_F32;
     t.chunk_numbers = LOGIT_NUMBERS;
     t.narrow_bf16 = true;
+    t.collectives = &cuda_collectives;
     t.alloc = cuda_alloc;
     t.release = cuda_release;
     t.close = cuda_close;
@@ -116,13 +119,26 @@ static enum status find_device(struct error *err)
     return STATUS_OK;
 }
 
-static enum status describe_device(struct backend *be, struct error *err)
+/* As nvidia-smi -L writes it. */
+static void write_id(const struct cudaDeviceProp *prop, char id[40])
+{
+    for (int i = 0, at = 0; i < 16; i++)
+        at += snprintf(id + at, (size_t)(40 - at), "%s%02x",
+                       i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+                       (unsigned char)prop->uuid.bytes[i]);
+}
+
+/* Device `nth`, counted around, which becomes that of this thread. */
+static enum status take_device(struct backend *be, int nth, struct error *err)
 {
     struct cudaDeviceProp prop;
-    int limit = 0;
-    cudaError_t error = cudaSetDevice(0);
+    int limit = 0, count = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    int device = count > 0 ? nth % count : 0;
     if (error == cudaSuccess)
-        error = cudaGetDeviceProperties(&prop, 0);
+        error = cudaSetDevice(device);
+    if (error == cudaSuccess)
+        error = cudaGetDeviceProperties(&prop, device);
     if (error == cudaSuccess && prop.major < OLDEST_MAJOR)
         return error_set(err, STATUS_DEVICE,
                          "%s has compute capability %d.%d, and 8.0 (A100 and later) is the oldest "
@@ -130,12 +146,13 @@ static enum status describe_device(struct backend *be, struct error *err)
                          "--device cpu",
                          prop.name, prop.major, prop.minor);
     if (error == cudaSuccess)
-        error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
+        error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     if (error != cudaSuccess)
         return error_set(err, STATUS_DEVICE, "the CUDA device cannot be used: %s (%s)",
                          cudaGetErrorString(error), cudaGetErrorName(error));
     cuda_of(be)->shared_limit = (size_t)limit;
     snprintf(be->device_name, sizeof be->device_name, "%.100s", prop.name);
+    write_id(&prop, be->device_id);
     return STATUS_OK;
 }
 
@@ -165,13 +182,13 @@ static enum status open_libraries(struct cuda *cuda, struct error *err)
     return queue_open(cuda, err);
 }
 
-/* What is left for a run, now that the libraries have taken theirs. */
-static enum status ask_memory(struct backend *be, struct error *err)
+enum status cuda_ask_memory(struct backend *be, struct error *err)
 {
     size_t all = 0;
     if (cudaMemGetInfo(&be->device_free, &all) != cudaSuccess)
         return error_set(err, STATUS_DEVICE, "the CUDA device does not tell its memory");
-    size_t used = strlen(be->device_name);
+    char *memory = strchr(be->device_name, ',');
+    size_t used = memory != NULL ? (size_t)(memory - be->device_name) : strlen(be->device_name);
     snprintf(be->device_name + used, sizeof be->device_name - used, ", %.1f of %.1f GiB free",
              (double)be->device_free / (1 << 30), (double)all / (1 << 30));
     return STATUS_OK;
@@ -199,6 +216,11 @@ extern "C" bool cuda_built(void)
 
 extern "C" enum status cuda_open(struct backend *be, struct error *err)
 {
+    return cuda_open_nth(be, 0, err);
+}
+
+extern "C" enum status cuda_open_nth(struct backend *be, int nth, struct error *err)
+{
     static const struct ops table = make_table();
     TRY(find_device(err));
     struct cuda *cuda = new (std::nothrow) struct cuda();
@@ -206,11 +228,11 @@ extern "C" enum status cuda_open(struct backend *be, struct error *err)
         return error_set(err, STATUS_NOMEM, "no memory for the state of the CUDA backend");
     enum status status = backend_init(be, &table, cuda, 1, err);
     if (status == STATUS_OK)
-        status = describe_device(be, err);
+        status = take_device(be, nth, err);
     if (status == STATUS_OK)
         status = open_libraries(cuda, err);
     if (status == STATUS_OK)
-        status = ask_memory(be, err);
+        status = cuda_ask_memory(be, err); /* now that the libraries have taken theirs */
     if (status == STATUS_OK)
         status = probe(be, err);
     if (status != STATUS_OK)

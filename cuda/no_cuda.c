@@ -14,7 +14,13 @@ void cuda_use_graphs(struct backend *be, bool use)
 
 enum status cuda_open(struct backend *be, struct error *err)
 {
+    return cuda_open_nth(be, 0, err);
+}
+
+enum status cuda_open_nth(struct backend *be, int nth, struct error *err)
+{
     (void)be;
+    (void)nth;
     return error_set(err, STATUS_DEVICE,
                      "this program was built without CUDA: build it with make CUDA=1 where the "
                      "CUDA Toolkit is installed, or use --device cpu");

@@ -1,14 +1,27 @@
 /* Processes that train one model together: data parallel.
  *
- * Every process ("rank") computes the gradient of its share of the batch; the shares are summed, in
- * the order of ranks, so that a run is reproducible bit for bit for a given number of ranks. One
- * implementation is linked, chosen by the Makefile: dist_none.c (one process) or dist_mpi.c.
+ * Every process ("rank") computes the gradient of its share of the batch; the shares are summed in
+ * an order that makes a run reproducible bit for bit for a given number of ranks. One
+ * implementation is linked, chosen by the Makefile: dist_none.c (one process) or dist_mpi*.c.
+ *
+ * Tensors in     travel by           and are summed in the order
+ *   the host     MPI                 of ranks, wherever they run
+ *   a device     its collectives     of the library (NCCL), which repeats on the same machines
+ *                                    under the same settings, unless NCCL_NVLS_ENABLE=1 lets
+ *                                    switches add; it differs from that of ranks by rounding
+ *   a device     MPI, where a rank   of ranks
+ *                lacks these
+ * Small messages always travel by MPI.
  *
  * A NULL group is a group of one, and with one rank every call below is a no-op or a copy.
  *
  * Calls marked "all" are collective: every rank makes the same ones in the same order, from one
  * thread. A process that dies, and dist_abort, end the whole group within seconds (MPI's launcher
- * sees to that); so nothing but dist_open reports errors of communication. */
+ * sees to that); so nothing but dist_open and dist_attach reports errors of communication.
+ *
+ * A rank whose device has failed (backend_check) exchanges no messages any more, since others may
+ * be waiting for something else of it: calls return at once, with nothing of use. It must find the
+ * fault before it uses what they gave, and end the group. */
 #ifndef DEQ_DIST_DIST_H
 #define DEQ_DIST_DIST_H
 
@@ -19,6 +32,7 @@
 #include <stdint.h>
 #include <stdnoreturn.h>
 
+struct backend;
 struct dist;
 
 /* Joins the group this process was launched into. `launched`: how many processes the launcher's
@@ -33,8 +47,19 @@ noreturn void dist_abort(struct dist *d, int code);
 
 int dist_rank(const struct dist *d); /* from 0 */
 int dist_size(const struct dist *d);
-/* What carries the messages, for humans: "one process", "Open MPI 4.1.4". */
-const char *dist_transport(void);
+/* Among the ranks on the same machine, from 0. */
+int dist_local_rank(const struct dist *d);
+
+/* All. From now on sums and shares are of tensors of this backend (before: of the host's memory),
+ * which must stay open until dist_detach. STATUS_DEVICE if ranks have different backends, if two
+ * have the same device, or if NCCL is there and does not start; where it is not there, the way
+ * leads through the host. dist_detach gives up what is under way; NULL is allowed. */
+enum status dist_attach(struct dist *d, struct backend *be, struct error *err);
+void dist_detach(struct dist *d);
+
+/* What carries messages and gradients, for humans: "one process", "Open MPI 4.1.4", "Open MPI 4.1.4
+ * and NCCL 2.28.9". */
+const char *dist_transport(const struct dist *d);
 
 /* --- small messages, all ---------------------------------------------------------------------- */
 
@@ -66,14 +91,11 @@ struct dist_part dist_part(const struct dist *d, int64_t total, int64_t bucket, 
 /* All. Starts to sum buckets [from, to) of the 1-D tensor `flat` over the ranks, in the background:
  * a bucket travels to its owners while the one before is added. Sums under way are waited for
  * first. Until dist_sum_wait these buckets belong to it, and no other call but dist_sum_begin may
- * be made. The memory must be the host's. */
+ * be made. */
 void dist_sum_begin(struct dist *d, const struct tensor *flat, int64_t from, int64_t to);
 /* All. Then each rank finds the sums in its own parts; its other parts are as they were. */
 void dist_sum_wait(struct dist *d);
 /* All. Every part <- that of its owner. */
 void dist_share(struct dist *d, const struct tensor *flat);
-
-/* Bytes the group holds for that. */
-size_t dist_memory(const struct dist *d);
 
 #endif

@@ -1,5 +1,5 @@
 /* How a flat array is divided among ranks: the same for all implementations. */
-#include "dist/dist.h"
+#include "dist/dist_impl.h"
 
 enum { PART_ALIGN = 16 }; /* numbers: parts begin on vector boundaries */
 
@@ -31,4 +31,13 @@ struct dist_part dist_part(const struct dist *d, int64_t total, int64_t bucket, 
     int64_t each = (all.count + unit - 1) / unit * PART_ALIGN;
     int64_t skip = at_most(rank * each, all.count);
     return (struct dist_part){all.first + skip, at_most(all.count - skip, each)};
+}
+
+const struct tensor *dist_cut(struct dist *d, const struct tensor *flat, int64_t bucket)
+{
+    for (int r = 0; r < d->size; r++) {
+        struct dist_part part = dist_part(d, tensor_count(flat), bucket, r);
+        d->parts[r] = tensor_slice(flat, part.first, part.count);
+    }
+    return d->parts;
 }

@@ -26,23 +26,6 @@ noreturn void dist_abort(struct dist *d, int code)
     exit(code);
 }
 
-int dist_rank(const struct dist *d)
-{
-    (void)d;
-    return 0;
-}
-
-int dist_size(const struct dist *d)
-{
-    (void)d;
-    return 1;
-}
-
-const char *dist_transport(void)
-{
-    return "one process";
-}
-
 int64_t dist_max(struct dist *d, int64_t mine)
 {
     (void)d;
@@ -72,29 +55,4 @@ enum status dist_agree(struct dist *d, enum status mine, struct error *err)
     (void)d;
     (void)err;
     return mine;
-}
-
-void dist_sum_begin(struct dist *d, const struct tensor *flat, int64_t from, int64_t to)
-{
-    (void)d;
-    (void)flat;
-    (void)from;
-    (void)to;
-}
-
-void dist_sum_wait(struct dist *d)
-{
-    (void)d;
-}
-
-void dist_share(struct dist *d, const struct tensor *flat)
-{
-    (void)d;
-    (void)flat;
-}
-
-size_t dist_memory(const struct dist *d)
-{
-    (void)d;
-    return 0;
 }

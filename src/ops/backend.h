@@ -84,6 +84,7 @@ struct backend {
     int threads;
     enum precision precision; /* of products: backend_set_precision */
     char device_name[128];    /* for people; empty: the processor */
+    char device_id[40];       /* that no other device has, on other machines either; empty: none */
     size_t device_free;       /* bytes of the device's own memory left at opening; 0: it has none */
     bool rows_alone;          /* the bits of a product's row in fp32 do not depend on the number of
                                  rows and its place among them, from 16 rows on */

@@ -27,6 +27,7 @@
 #include <stdbool.h>
 
 struct backend;
+struct collectives;
 
 /* What the factors of `gemm` are rounded to before they are multiplied; sums are in the real type,
  * everything else keeps it, and so may products too small to gain by it. TF32 has 10 bits of
@@ -381,6 +382,7 @@ struct ops {
      * 0: all of them, and hidden_vjp wants h. */
     int64_t hidden_rows;
     bool narrow_bf16; /* narrow tensors are BF16 while products are in bfloat16 */
+    const struct collectives *collectives; /* NULL: memory is the host's (ops/collectives.h) */
 
     /* --- memory ---------------------------------------------------------------------------- */
     /* 64-byte aligned, uninitialised as far as the caller may assume. */

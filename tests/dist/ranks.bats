@@ -1,26 +1,13 @@
 # Several processes that train one model, with the real program under mpirun.
 
+load ranks
+
 setup_file()
 {
-    export OMP_NUM_THREADS=1
-    # a rank more than cores is fine here, and root runs tests in containers
-    export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-    # no search for networks: all processes are here
-    export OMPI_MCA_btl=self,vader OMPI_MCA_pml=ob1 OMPI_MCA_btl_vader_single_copy_mechanism=none
-    why=
-    command -v mpirun >/dev/null || why="no mpirun: apt-get install openmpi-bin"
-    [ -n "$why" ] || OMPI_COMM_WORLD_SIZE=2 "$DEQ" train --config /nonexistent 2>&1 </dev/null |
-        grep -q "built without MPI" && why="the program was built without MPI"
-    export why
+    find_mpi
     [ -z "$why" ] || return 0
     data=$BATS_FILE_TMPDIR/data
-    awk 'BEGIN { srand(7); split("the a king son of said and went to city house then he she light", w, " ")
-         for (i = 0; i < 500; i++) { n = 3 + int(rand() * 8); line = ""
-             for (j = 0; j < n; j++) line = line " " w[1 + int(rand() * rand() * 15)]; print line } }' \
-        > "$BATS_FILE_TMPDIR/text"
-    head -400 "$BATS_FILE_TMPDIR/text" > "$BATS_FILE_TMPDIR/train"
-    tail -100 "$BATS_FILE_TMPDIR/text" > "$BATS_FILE_TMPDIR/valid"
-    "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" --out "$data"
+    make_data "$data"
     config=$BATS_FILE_TMPDIR/tiny.json
     export config
     cat > "$config" <<END
@@ -43,38 +30,6 @@ setup()
     [ -z "$why" ] || skip "$why"
 }
 
-# train RANKS DIR [OPTION]...
-train()
-{
-    local n=$1 dir=$2
-    shift 2
-    if [ "$n" -eq 1 ]; then
-        "$DEQ" train -q --config "$config" --out "$dir" "$@"
-    else
-        timeout 100 mpirun -np "$n" "$DEQ" train -q --config "$config" --out "$dir" "$@"
-    fi
-}
-
-digest()
-{
-    "$DEQ" info --json "$1" | sed 's/.*"weights_digest":"\([0-9a-f]*\)".*/\1/'
-}
-
-losses()
-{
-    sed -n 's/.*"event":"step".*"loss":\([-0-9.e]*\).*/\1/p; s/.*"event":"evaluation".*"nll":\([-0-9.e]*\).*/\1/p' \
-        "$1/log.jsonl"
-}
-
-# Whether the losses of two runs are as many and differ by at most $3.
-close()
-{
-    paste "$(losses "$1" > "$BATS_TEST_TMPDIR/a"; echo "$BATS_TEST_TMPDIR/a")" \
-        "$(losses "$2" > "$BATS_TEST_TMPDIR/b"; echo "$BATS_TEST_TMPDIR/b")" |
-        awk -v tol="$3" '{ d = $1 - $2; if (d < 0) d = -d; if (!(d <= tol)) bad++; n++; if (d > m) m = d }
-             END { print n " losses, largest difference " m; exit !(n == 14 && !bad) }'
-}
-
 # In float64 sums in another order differ by about 1e-16 of a gradient; 12 steps of Adam at a rate of
 # 5e-3, whose early steps divide a gradient by its own size, amplify that by less than 1e4. An error
 # of division (a stream read twice, another mask, a wrong scale) shows at 1e-3.
@@ -82,8 +37,8 @@ close()
     for n in 1 2 4; do
         train $n "$BATS_TEST_TMPDIR/$n" --device ref
     done
-    close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/2" 1e-12
-    close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/4" 1e-12
+    close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/2" 1e-12 14
+    close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/4" 1e-12 14
 }
 
 @test "and so with a loss at earlier iterates" {
@@ -91,8 +46,8 @@ close()
         train $n "$BATS_TEST_TMPDIR/$n" --device ref --set correction.weight=0.3 \
             --set correction.at=2,4
     done
-    close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/4" 1e-12
-    ! close "$BATS_TEST_TMPDIR/1" "$runs/one" 1e-3
+    close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/4" 1e-12 14
+    ! close "$BATS_TEST_TMPDIR/1" "$runs/one" 1e-3 14
 }
 
 # Each process draws directions of its own, so that the penalty and its gradient, which a weight of 100
@@ -116,14 +71,14 @@ close()
 
 # Float32 rounds 5e8 times as coarsely: 1e-12 becomes 5e-4.
 @test "and in float32 to 5e-4" {
-    close "$runs/one" "$runs/two" 5e-4
-    close "$runs/one" "$runs/four" 5e-4
+    close "$runs/one" "$runs/two" 5e-4 14
+    close "$runs/one" "$runs/four" 5e-4 14
 }
 
 @test "two runs of 2 processes are the same, bit for bit" {
     train 2 "$BATS_TEST_TMPDIR/again"
     [ "$(digest "$BATS_TEST_TMPDIR/again/last.bin")" = "$(digest "$runs/two/last.bin")" ]
-    close "$BATS_TEST_TMPDIR/again" "$runs/two" 0
+    close "$BATS_TEST_TMPDIR/again" "$runs/two" 0 14
 }
 
 @test "one process writes: files and log are those of a run of one" {
@@ -147,7 +102,7 @@ close()
     # the evaluation at step 4, the end of the first part, is one more
     for n in 4 1; do
         sed -i '/"event":"evaluation","step":4,/d' "$BATS_TEST_TMPDIR/$n/log.jsonl"
-        close "$BATS_TEST_TMPDIR/whole" "$BATS_TEST_TMPDIR/$n" 5e-4
+        close "$BATS_TEST_TMPDIR/whole" "$BATS_TEST_TMPDIR/$n" 5e-4 14
     done
 }
 
@@ -163,7 +118,7 @@ close()
         --set train.weight_decay=0.1
     train 2 "$BATS_TEST_TMPDIR/plain" --set train.optimizer=adamw --set train.weight_decay=0.1
     [ "$(digest "$BATS_TEST_TMPDIR/zero/last.bin")" = "$(digest "$BATS_TEST_TMPDIR/plain/last.bin")" ]
-    close "$BATS_TEST_TMPDIR/zero" "$BATS_TEST_TMPDIR/plain" 0
+    close "$BATS_TEST_TMPDIR/zero" "$BATS_TEST_TMPDIR/plain" 0 14
     for zero in true false; do
         for n in 4; do
             cp -r "$BATS_TEST_TMPDIR/zero" "$BATS_TEST_TMPDIR/$zero$n"
@@ -260,7 +215,7 @@ close()
     for n in 1 2 3 4; do
         run timeout 100 mpirun -np $n "$(dirname "$DEQ")/tests/tools/dist_sums"
         [ "$status" -eq 0 ]
-        [[ "$output" == "$n ranks, "*" 0 wrong" ]]
+        [[ "$output" == "$n ranks over "*" 0 wrong" ]]
     done
 }
 

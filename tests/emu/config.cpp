@@ -32,6 +32,22 @@ static emu_order order_from_environment()
     emu_die("DEQ_EMU_ORDER: want ascending, descending or shuffled, got \"%s\"", text);
 }
 
+/* As CUDA reads its own variable: numbers, of which consecutive ones are enough for us, until one
+ * that there is not. */
+static void see_devices(emu_config &c)
+{
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    if (visible == nullptr || *visible == 'G')
+        return;
+    int all = c.devices;
+    char *end;
+    c.visible = strtoll(visible, &end, 10);
+    c.devices = end != visible && c.visible < all ? 1 : 0;
+    while (c.devices > 0 && *end == ',' && strtoll(end + 1, &end, 10) == c.visible + c.devices &&
+           c.visible + c.devices < all)
+        c.devices++;
+}
+
 static emu_config read_environment()
 {
     emu_config c = {};
@@ -44,10 +60,12 @@ static emu_config read_environment()
     c.lt_refuses = number("DEQ_EMU_NO_LT", 0) != 0;
     c.quiet = number("DEQ_EMU_QUIET", 0) != 0;
     c.cublas = number("DEQ_EMU_CUBLAS", 1) != 0;
+    c.nccl = number("DEQ_EMU_NCCL", 1) != 0;
+    c.nccl_fail = number("DEQ_EMU_NCCL_FAIL", 0);
+    c.nccl_lose = number("DEQ_EMU_NCCL_LOSE", 0);
+    c.nccl_wait = static_cast<double>(number("DEQ_EMU_NCCL_WAIT", 60));
     c.devices = static_cast<int>(number("DEQ_EMU_DEVICES", 1));
-    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    if (visible != nullptr && (*visible < '0' || *visible > '9') && *visible != 'G')
-        c.devices = 0;
+    see_devices(c);
     const char *capability = getenv("DEQ_EMU_CC");
     if (sscanf(capability != nullptr ? capability : "9.0", "%d.%d", &c.major, &c.minor) != 2)
         emu_die("DEQ_EMU_CC: want a compute capability such as 9.0, got \"%s\"", capability);

@@ -4,7 +4,7 @@
  *   DEQ_EMU_ORDER     ascending (default), descending or shuffled: the order in which blocks and
  *                     threads run, and how eagerly streams do (see stream.cpp)
  *   DEQ_EMU_SEED      of the shuffled order, default 1
- *   DEQ_EMU_DEVICES   0: no device found, as with an empty CUDA_VISIBLE_DEVICES
+ *   DEQ_EMU_DEVICES   devices of this machine, default 1; CUDA_VISIBLE_DEVICES chooses among them
  *   DEQ_EMU_DRIVER    version the driver claims, such as 12040; 0: no driver
  *   DEQ_EMU_CUBLAS    0: cuBLAS is not found
  *   DEQ_EMU_CC        compute capability, default 9.0
@@ -12,6 +12,11 @@
  *   DEQ_EMU_FAIL_MALLOC  n: the n-th allocation of device memory fails
  *   DEQ_EMU_LOSE_AT   n: the device is lost while the n-th kernel runs
  *   DEQ_EMU_NO_LT     1: cuBLASLt has no kernel for any product
+ *   DEQ_EMU_NCCL      0: NCCL is not found
+ *   DEQ_EMU_NCCL_FAIL n: the n-th call of NCCL to other processes fails; joining them is the first
+ *   DEQ_EMU_NCCL_LOSE n: the n-th that runs does not end, and NCCL tells so when asked
+ *   DEQ_EMU_NCCL_DIR  folder of the file in which processes meet, default /dev/shm
+ *   DEQ_EMU_NCCL_WAIT seconds that a call waits for other processes, then it dies; default 60
  *   DEQ_EMU_QUIET     1: refused calls are not explained on stderr
  *
  * The emulator serves one host thread at a time. A fault that no correct program can cause

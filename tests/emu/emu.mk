@@ -15,7 +15,7 @@ EMU_TESTS := $(patsubst %.cpp,$(BUILD)/%,$(filter-out %_tsan.cpp,$(wildcard test
 TSAN_OBJ := $(EMU_SRC:%.cpp=$(BUILD)/tsan/%.o)
 TSAN_BACKEND := $(EMU_CU:%.cu=$(BUILD)/tsan/%.o)
 TSAN_TESTS := $(basename $(patsubst %,$(BUILD)/%,$(wildcard tests/*/test_*_tsan.c*)))
-EMU_DEQ := $(BUILD)/emu/deq
+EMU_DEQ := $(BUILD)/emu/deq $(BUILD)/emu/dist_sums
 # Two sanitizers do not go together; the program is tried without any.
 ifneq ($(findstring -fsanitize,$(CFLAGS)),)
 TSAN_TESTS :=
@@ -46,7 +46,7 @@ $(TSAN_BACKEND): $(BUILD)/tsan/%.o: %.cu $(BUILD)/flags.emu
 	$(call say,TSAN,$<)
 	$(Q)mkdir -p $(@D) && $(CXX) $(EMU_CXXFLAGS) $(TSAN) -MMD -MP -x c++ -c -o $@ $<
 $(BUILD)/emu/tests/%.o: tests/%.c $(BUILD)/flags.emu
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -I. -Itests -MMD -MP -c -o $@ $<
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -DDEQ_EMULATE -I. -Itests -MMD -MP -c -o $@ $<
 $(BUILD)/emu/tests/%.o: tests/%.cpp $(BUILD)/flags.emu
 	$(Q)mkdir -p $(@D) && $(CXX) $(EMU_CXXFLAGS) $(if $(findstring _tsan,$<),$(TSAN),$(CFLAGS)) \
 	    -MMD -MP -c -o $@ $<
@@ -62,6 +62,11 @@ $(TSAN_TESTS): $(BUILD)/%: $(BUILD)/emu/%.o $(TSAN_OBJ)
 	$(Q)mkdir -p $(@D) && $(CXX) $(TSAN) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(EMU_LDLIBS)
 # The program with the emulated device behind --device cuda.
 $(BUILD)/emu/deq: $(CMD_OBJ) $(EMU_OBJ) $(EMU_BACKEND) $(BUILD)/libdeq.a
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $(CFLAGS) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+# Sums over processes that have an emulated device each.
+$(BUILD)/emu/dist_sums: $(BUILD)/emu/tests/tools/dist_sums.o $(EMU_OBJ) $(EMU_BACKEND) \
+    $(BUILD)/libdeq.a
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $(CFLAGS) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
 $(BUILD)/flags.emu: $(BUILD)/flags FORCE

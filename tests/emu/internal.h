@@ -15,8 +15,11 @@ struct emu_config {
     uint64_t random; /* state of the generator */
     long fail_malloc, lose_at;
     int devices, driver, major, minor;
+    long long visible; /* of the machine's devices: the first that is seen */
     size_t memory;
-    bool quiet, cublas, lt_refuses;
+    bool quiet, cublas, lt_refuses, nccl;
+    long nccl_fail, nccl_lose;
+    double nccl_wait; /* seconds */
     struct emu_counts counts;
 };
 emu_config &emu_conf();
@@ -30,6 +33,8 @@ void emu_arrange(uint32_t *at, size_t n);
 /* Explains, latches the error for cudaGetLastError and returns it. */
 cudaError_t emu_refuse(cudaError_t error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Latches it without a word, and returns it. */
+cudaError_t emu_latch(cudaError_t error);
 /* The error that every call gives now: no device, or a lost one. */
 cudaError_t emu_health();
 void emu_lose();

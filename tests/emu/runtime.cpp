@@ -6,6 +6,7 @@
 
 static cudaError_t last_error;
 static bool lost;
+static int current; /* device */
 
 /* ---- Errors -----------------------------------------------------------------------------------
  */
@@ -32,9 +33,15 @@ void emu_restart(void)
     emu_memory_reset();
 }
 
-cudaError_t emu_refuse(cudaError_t error, const char *format, ...)
+cudaError_t emu_latch(cudaError_t error)
 {
     last_error = error;
+    return error;
+}
+
+cudaError_t emu_refuse(cudaError_t error, const char *format, ...)
+{
+    emu_latch(error);
     if (emu_conf().quiet)
         return error;
     va_list args;
@@ -138,12 +145,13 @@ cudaError_t cudaSetDevice(int device)
         return health;
     if (device < 0 || device >= emu_conf().devices)
         return emu_refuse(cudaErrorInvalidDevice, "device %d of %d", device, emu_conf().devices);
+    current = device;
     return cudaSuccess;
 }
 
 cudaError_t cudaGetDevice(int *device)
 {
-    *device = 0;
+    *device = current;
     return emu_health();
 }
 
@@ -204,9 +212,13 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
     *p = {};
-    cudaError_t status = cudaSetDevice(device);
+    cudaError_t status = emu_health();
     if (status != cudaSuccess)
         return status;
+    if (device < 0 || device >= emu_conf().devices)
+        return emu_refuse(cudaErrorInvalidDevice, "device %d of %d", device, emu_conf().devices);
+    memcpy(p->uuid.bytes, "emulated device", sizeof p->uuid.bytes);
+    p->uuid.bytes[15] = static_cast<char>(emu_conf().visible + device);
     auto get = [](cudaDeviceAttr attribute) {
         int value = 0;
         cudaDeviceGetAttribute(&value, attribute, 0);

@@ -270,7 +270,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
                                         : s->queue.back());
 }
 
-/* A question moves the stream on by one piece, so that asking in a loop comes to an end. */
+/* A question moves the stream on by one piece, so that asking in a loop comes to an end. "Not
+ * ready" is left for cudaGetLastError too, as on a device (PyTorch clears it, pull request 18584).
+ */
 cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
     CHECK_HEALTH();
@@ -280,7 +282,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
     if (s->queue.empty())
         return cudaSuccess;
     advance(s->queue.front());
-    return cudaErrorNotReady;
+    return emu_latch(cudaErrorNotReady);
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t fn, void *data)
@@ -364,7 +366,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     if (event->work == nullptr || event->work->done)
         return cudaSuccess;
     advance(event->work->stream->queue.front());
-    return cudaErrorNotReady;
+    return emu_latch(cudaErrorNotReady);
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)

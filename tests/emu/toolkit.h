@@ -29,7 +29,10 @@
  *            cublasGemmEx cublasGemmStridedBatchedEx
  *   Lt       cublasLtCreate cublasLtDestroy; cublasLtMatmulDesc and MatmulPreference: Create,
  * Destroy, SetAttribute; cublasLtMatrixLayout: Create, Destroy; cublasLtMatmulAlgoGetHeuristic
- *            cublasLtMatmul */
+ *            cublasLtMatmul
+ *
+ * NCCL is declared in cuda/nccl_load.h, and all that is declared there is implemented in nccl.cpp.
+ */
 #ifndef DEQ_TESTS_EMU_TOOLKIT_H
 #define DEQ_TESTS_EMU_TOOLKIT_H
 

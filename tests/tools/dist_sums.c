@@ -1,90 +1,153 @@
 /* dist_sums: run by mpirun on any number of ranks. Sums arrays that span several buckets, in ranges
- * as the trainer does, and compares with the sum in the order of ranks, bit for bit; then shares
- * the parts. Prints one line on rank 0; exit code 1 if a number is wrong. */
+ * as the trainer does, and compares with the sums that they should be; then shares the parts, which
+ * must give all ranks the same bits. Sums in the order of ranks must be those bit for bit. Prints
+ * one line on rank 0; exit code 1 if a number is wrong.
+ *
+ * The tensors are the processor's and the reference's; built for the emulator (emu.mk), the
+ * emulated device's, whose sums may be in another order. */
 #include "base/mem.h"
 #include "dist/dist.h"
+#include "ops/backend.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef DEQ_EMULATE
+#include "cuda/cuda.h"
+#else
+#include "cpu/cpu.h"
+#include "ref/ref.h"
+#endif
 
 enum { TOTAL = 3 * DIST_BUCKET + 12345 };
 
 /* What rank r has at place i: sums of these round, so that their order shows. */
 static double number(int r, int64_t i)
 {
-    return (double)((i * 2654435761u + (unsigned)r * 40503u) % 1000003) / 7919.0 - 50.0;
+    return (float)((double)((i * 2654435761u + (unsigned)r * 40503u) % 1000003) / 7919.0 - 50.0);
 }
 
-static double sum_at(const struct dist *d, enum dtype type, int64_t i)
+/* Whether x is the sum at place i: bit for bit in the order of ranks, or, in float32 and another
+ * order, within the bound for any (Higham 2002, 4.4: n - 1 roundings of the sum of magnitudes). */
+static bool is_sum(const struct dist *d, enum dtype type, bool ordered, int64_t i, double x)
 {
-    double sum = type == DTYPE_F32 ? (float)number(0, i) : number(0, i);
-    for (int r = 1; r < dist_size(d); r++)
+    double sum = number(0, i), size = fabs(sum), exact = sum;
+    for (int r = 1; r < dist_size(d); r++) {
         sum = type == DTYPE_F32 ? (float)sum + (float)number(r, i) : sum + number(r, i);
-    return sum;
+        exact += number(r, i);
+        size += fabs(number(r, i));
+    }
+    return ordered ? x == sum : fabs(x - exact) <= (dist_size(d) - 1) * ldexp(size, -24);
 }
 
-static double at(const struct tensor *t, int64_t i)
-{
-    return t->dtype == DTYPE_F32 ? ((const float *)t->data)[i] : ((const double *)t->data)[i];
-}
+struct check {
+    struct dist *d;
+    struct backend be;
+    struct tensor t; /* [TOTAL] of the backend */
+    double *host;    /* [TOTAL] */
+    bool ordered;
+};
 
-static void fill(const struct dist *d, const struct tensor *t)
+static void fill(struct check *c)
 {
     for (int64_t i = 0; i < TOTAL; i++)
-        if (t->dtype == DTYPE_F32)
-            ((float *)t->data)[i] = (float)number(dist_rank(d), i);
-        else
-            ((double *)t->data)[i] = number(dist_rank(d), i);
+        c->host[i] = number(dist_rank(c->d), i);
+    op_upload(&c->be, &c->t, c->host, DTYPE_F64);
 }
 
 /* Wrong numbers: parts that are not the sum, others that are not as they were. */
-static int64_t count_wrong(const struct dist *d, const struct tensor *t, bool shared)
+static int64_t count_wrong(struct check *c, bool shared)
 {
+    struct dist *d = c->d;
     int64_t wrong = 0, covered = 0;
+    op_download(&c->be, c->host, DTYPE_F64, &c->t);
     for (int64_t b = 0; b < dist_buckets(d, TOTAL); b++)
         for (int r = 0; r < dist_size(d); r++) {
             struct dist_part part = dist_part(d, TOTAL, b, r);
             covered += part.count;
-            for (int64_t i = part.first; i < part.first + part.count; i++) {
-                double mine = t->dtype == DTYPE_F32 ? (float)number(dist_rank(d), i)
-                                                    : number(dist_rank(d), i);
-                bool summed = shared || r == dist_rank(d);
-                wrong += at(t, i) != (summed ? sum_at(d, t->dtype, i) : mine);
-            }
+            for (int64_t i = part.first; i < part.first + part.count; i++)
+                wrong += shared || r == dist_rank(d)
+                             ? !is_sum(d, c->t.dtype, c->ordered, i, c->host[i])
+                             : c->host[i] != number(dist_rank(d), i);
         }
     return wrong + (covered != TOTAL);
 }
 
-static int64_t check(struct dist *d, enum dtype type, void *data)
+/* Ranks whose numbers are not all those of rank 0. */
+static int64_t count_different(const struct check *c)
 {
-    struct tensor t = tensor_make(data, type, 1, TOTAL, 1, 1, 1);
-    int64_t buckets = dist_buckets(d, TOTAL), wrong, first = buckets > 1 ? 1 : 0;
-    fill(d, &t);
-    dist_sum_begin(d, &t, first, buckets > 2 ? 2 : first);
-    dist_sum_begin(d, &t, 0, first);
-    dist_sum_begin(d, &t, buckets > 2 ? 2 : first, buckets);
-    dist_sum_wait(d);
-    wrong = count_wrong(d, &t, false);
-    dist_share(d, &t);
-    return wrong + count_wrong(d, &t, true);
+    uint64_t hash = UINT64_C(14695981039346656037), all[64]; /* FNV-1a, by words */
+    int64_t different = 0;
+    for (int64_t i = 0; i < TOTAL; i++) {
+        uint64_t bits;
+        memcpy(&bits, &c->host[i], sizeof bits);
+        hash = (hash ^ bits) * UINT64_C(1099511628211);
+    }
+    dist_gather_all(c->d, &hash, sizeof hash, all);
+    for (int r = 1; r < dist_size(c->d); r++)
+        different += all[r] != all[0];
+    return different;
+}
+
+static int64_t sum_and_share(struct check *c)
+{
+    int64_t buckets = dist_buckets(c->d, TOTAL), wrong, first = buckets > 1 ? 1 : 0;
+    fill(c);
+    dist_sum_begin(c->d, &c->t, first, buckets > 2 ? 2 : first);
+    dist_sum_begin(c->d, &c->t, 0, first);
+    dist_sum_begin(c->d, &c->t, buckets > 2 ? 2 : first, buckets);
+    dist_sum_wait(c->d);
+    wrong = count_wrong(c, false);
+    dist_share(c->d, &c->t);
+    wrong += count_wrong(c, true);
+    return wrong + count_different(c);
+}
+
+/* On the backend that is open. */
+static enum status check(struct check *c, int64_t *wrong, struct error *err)
+{
+    TRY(dist_attach(c->d, &c->be, err));
+    c->ordered = strstr(dist_transport(c->d), " and NCCL") == NULL;
+    TRY(op_alloc(&c->be, &c->t, c->be.ops->real, 1, TOTAL, 1, 1, 1, err));
+    *wrong += sum_and_share(c);
+    op_release(&c->be, &c->t);
+    dist_detach(c->d);
+    enum status status = backend_check(&c->be, err);
+    backend_close(&c->be);
+    return status;
+}
+
+static enum status check_all(struct check *c, int64_t *wrong, struct error *err)
+{
+    TRY(dist_open(&c->d, -1, err));
+    TRY(mem_alloc((void **)&c->host, TOTAL, sizeof *c->host, err));
+#ifdef DEQ_EMULATE
+    TRY(cuda_open_nth(&c->be, dist_local_rank(c->d), err));
+    return check(c, wrong, err);
+#else
+    TRY(cpu_open(&c->be, 1, err));
+    TRY(check(c, wrong, err));
+    TRY(ref_open(&c->be, err));
+    return check(c, wrong, err);
+#endif
 }
 
 int main(void)
 {
-    struct dist *d;
+    struct check c = {0};
     struct error err;
-    void *data = NULL;
-    if (dist_open(&d, -1, &err) != STATUS_OK || mem_alloc(&data, TOTAL, 8, &err) != STATUS_OK) {
+    int64_t wrong = 0;
+    if (check_all(&c, &wrong, &err) != STATUS_OK) {
         fprintf(stderr, "dist_sums: %s\n", err.text);
-        return 1;
+        dist_abort(c.d, 1);
     }
-    int64_t wrong = check(d, DTYPE_F32, data) + check(d, DTYPE_F64, data);
-    wrong = dist_max(d, wrong);
-    if (dist_rank(d) == 0)
-        printf("%d ranks, %lld buckets, %lld wrong\n", dist_size(d),
-               (long long)dist_buckets(d, TOTAL), (long long)wrong);
-    mem_free(data);
-    dist_close(d);
+    wrong = dist_max(c.d, wrong);
+    if (dist_rank(c.d) == 0)
+        printf("%d ranks over %s, %lld buckets, %lld wrong\n", dist_size(c.d), dist_transport(c.d),
+               (long long)dist_buckets(c.d, TOTAL), (long long)wrong);
+    mem_free(c.host);
+    dist_close(c.d);
     return wrong != 0;
 }

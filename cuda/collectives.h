@@ -1,0 +1,13 @@
+/* NCCL behind ops/collectives.h. */
+#ifndef DEQ_CUDA_COLLECTIVES_H
+#define DEQ_CUDA_COLLECTIVES_H
+
+#include "cuda_impl.h"
+
+extern "C" {
+#include "ops/collectives.h"
+}
+
+extern const struct collectives cuda_collectives;
+
+#endif
