@@ -7,7 +7,8 @@
 #   -b  build folder (build-gpu)
 #
 # Steps: build with CUDA=1; the operations' suite on the GPU (make test-cuda); deq verify on the
-# given reference files; 20 training steps whose losses must follow the processor's within 1e-4;
+# given reference files; 20 training steps whose losses must follow the processor's within 1e-4, on
+# one GPU and, where there are more and Open MPI, on two, twice with the same bits;
 # compute-sanitizer (memcheck, racecheck, initcheck) over two steps; deq bench train at the default
 # and the published setting, beside what deq plan expects. A step that cannot run here is reported
 # as skipped, with the reason. Exit 1 if one failed, 69 without a GPU or the CUDA Toolkit.
@@ -189,21 +190,26 @@ losses()
     grep '"event": *"step"' "$1" | sed 's/.*"loss": *\([-0-9.e+]*\).*/\1/'
 }
 
+# train DEVICE [OPTION]...: by $launch, if that is set
+launch=
 train()
 {
     device=$1
     shift
-    "$deq" train --config "$root/configs/demo.json" --set data.dir="$out/data" \
+    # A list of words.
+    # shellcheck disable=SC2086
+    $launch "$deq" train --config "$root/configs/demo.json" --set data.dir="$out/data" \
         --set train.batch=8 --set train.tgt_len=32 --set train.mem_len=32 \
         --set train.pretrain_steps=0 --set train.eval_every=0 --set train.checkpoint_every=0 \
         --set train.log_every=1 --set solver.backward.stop=fixed --device "$device" --resume never "$@"
 }
 
+# compare_losses RUN RUN [TRANSPORT]
 compare_losses()
 {
-    losses "$out/run-cpu/log.jsonl" >"$out/losses.cpu"
-    losses "$out/run-cuda/log.jsonl" >"$out/losses.cuda"
-    paste "$out/losses.cpu" "$out/losses.cuda" | awk '
+    losses "$out/$1/log.jsonl" >"$out/losses.one"
+    losses "$out/$2/log.jsonl" >"$out/losses.other"
+    paste "$out/losses.one" "$out/losses.other" | awk -v by="${3:-}" '
     {
         d = ($1 - $2) / $1
         d = d < 0 ? -d : d
@@ -212,9 +218,41 @@ compare_losses()
         n++
     }
     END {
-        printf "{\"steps\": %d, \"worst_relative_difference\": %g}\n", n, worst
+        printf "{\"steps\": %d, \"worst_relative_difference\": %g%s}\n", n, worst,
+            by == "" ? "" : ", \"transport\": " by
         exit !(n == 20 && worst <= 1e-4)
     }'
+}
+
+same_weights()
+{
+    for run; do
+        "$deq" info --json "$out/$run/last.bin" | sed 's/.*"weights_digest":"\([0-9a-f]*\)".*/\1/'
+    done >"$out/digests"
+    [ "$(wc -l <"$out/digests")" -eq $# ] && [ "$(sort -u "$out/digests" | wc -l)" -eq 1 ]
+}
+
+# Two processes with a GPU each, against the one of train-cuda.
+check_two()
+{
+    why=
+    [ "$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)" -gt 1 ] || why="one GPU here"
+    command -v mpirun >/dev/null || why="no mpirun"
+    if OMPI_COMM_WORLD_SIZE=2 "$deq" train --config /nonexistent 2>&1 | grep -q "without MPI"; then
+        why="built without MPI"
+    fi
+    if [ -n "$why" ]; then
+        entry train-two skipped 0 "$why"
+        return 0
+    fi
+    launch="env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -np 2"
+    if step train-two train cuda --set train.steps=20 --out "$out/run-two" &&
+        step train-two-again train cuda --set train.steps=20 --out "$out/run-two-again"; then
+        by=$(sed -n 's/^2 processes over \(.*\); each with:$/\1/p' "$out/train-two.log")
+        step losses-two compare_losses run-cuda run-two "$(quoted "$by")" || :
+        step repeats-two same_weights run-two run-two-again || :
+    fi
+    launch=
 }
 
 sanitizer=$(dirname "$nvcc")/compute-sanitizer
@@ -239,7 +277,8 @@ if step tokenize "$deq" tokenize --train "$out/train.txt" --valid "$out/valid.tx
     # Dropout masks are the same on both: the random numbers are counted, not drawn.
     if step train-cpu train cpu --set train.steps=20 --out "$out/run-cpu" &&
         step train-cuda train cuda --set train.steps=20 --out "$out/run-cuda"; then
-        step losses compare_losses || :
+        step losses compare_losses run-cpu run-cuda || :
+        check_two
     fi
     for tool in memcheck racecheck initcheck; do
         if [ -n "$sanitizer" ]; then

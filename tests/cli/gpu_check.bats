@@ -80,6 +80,7 @@ END
         grep -q "\"name\": \"$step\", \"result\": \"passed\"" report.json
     done
     grep -q '"name": "memcheck", "result": "skipped"' report.json
+    grep -q '"name": "train-two", "result": "skipped", .*"note": "one GPU here"' report.json
     grep -q '"gpu": "Fake A100-SXM4-40GB"' report.json
     grep -q '"toolkit": "13.0"' report.json
     grep -q '"passed": true' report.json
@@ -91,6 +92,25 @@ END
     sed 's/"result": "passed"/"result": "failed"/' report.json >damaged.json
     run "$report" damaged.json
     [ "$status" -eq 1 ]
+}
+
+@test "two GPUs: two processes, whose losses are compared, twice" {
+    command -v mpirun >/dev/null || skip "no mpirun: apt-get install openmpi-bin"
+    ! OMPI_COMM_WORLD_SIZE=2 "$deq" train --config /nonexistent 2>&1 | grep -q "without MPI" ||
+        skip "the program was built without MPI"
+    export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_btl=self,vader OMPI_MCA_pml=ob1 \
+        OMPI_MCA_btl_vader_single_copy_mechanism=none
+    fake_tree
+    printf '#!/bin/sh\nfor i in 0 1; do echo "Fake A100-SXM4-40GB, 1.2, 100 MiB"; done\n' >bin/nvidia-smi
+    run tree/scripts/gpu-check.sh -o report.json
+    echo "$output"
+    [ "$status" -eq 0 ]
+    for step in train-two train-two-again losses-two repeats-two; do
+        grep -q "\"name\": \"$step\", \"result\": \"passed\"" report.json
+    done
+    grep -q '"output": {"steps": 20, .*, "transport": "Open MPI' report.json
+    run "$report" report.json
+    [ "$status" -eq 0 ]
 }
 
 @test "a suite that finds no device, or losses that differ, fail" {
