@@ -62,12 +62,9 @@ void cuda_solve_residual(struct backend *be, const struct tensor *g, const struc
     int64_t rows = f->dim[0], width = f->dim[1];
     int vec = VEC_OF(width, g->data, f->data, z->data), threads = row_threads(width, vec);
     cudaStream_t stream = cuda_of(be)->stream;
-    if (rows > 0 && vec == 4)
-        LAUNCH(k_solve_residual<4>, (unsigned)rows, threads, 0, stream, f32(g), f32(f), f32(z),
-               f32(norms), reasons_of(reason), width);
-    else if (rows > 0)
-        LAUNCH(k_solve_residual<1>, (unsigned)rows, threads, 0, stream, f32(g), f32(f), f32(z),
-               f32(norms), reasons_of(reason), width);
+    if (rows > 0)
+        LAUNCH_VEC(k_solve_residual, vec, (unsigned)rows, threads, 0, stream, f32(g), f32(f),
+                   f32(z), f32(norms), reasons_of(reason), width);
     LAUNCH(k_total, 1, MAX_THREADS, 0, stream, static_cast<double *>(total->data), f32(norms),
            rows);
     cuda_launched(be, OP_solve_residual);

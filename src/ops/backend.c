@@ -124,16 +124,6 @@ enum memory_part op_part(struct backend *be, enum memory_part part)
     return before;
 }
 
-const char *solve_reason_text(enum solve_reason reason)
-{
-    static const char *const texts[SOLVE_REASON_COUNT] = {
-#define X(name, text) text,
-        SOLVE_REASON_LIST(X)
-#undef X
-    };
-    return reason < SOLVE_REASON_COUNT ? texts[reason] : "unknown";
-}
-
 static void latch(struct backend *be, enum op_id id, enum status status, const char *text)
 {
     if (be->fault[0] != '\0')

@@ -152,7 +152,6 @@ static inline int64_t narrow_up(int64_t count)
 void backend_plan(struct backend *be, bool planning);
 
 const char *op_name(enum op_id id);
-const char *solve_reason_text(enum solve_reason reason);
 
 /* Latches the first fault of a device; later ones are dropped. For backends. */
 void backend_fault(struct backend *be, enum op_id id, const char *text);

@@ -240,22 +240,16 @@ enum scope { SCOPE_TOKEN, SCOPE_PREFIX, SCOPE_SEQUENCE, SCOPE_BATCH };
 enum solve_stop { STOP_REL, STOP_ABS, STOP_FIXED };
 
 /* How an iteration ended; 0 while it runs. Running out of iterations is normal in training. */
-#define SOLVE_REASON_LIST(X)                                  \
-    X(ACTIVE, "still iterating")                              \
-    X(CONVERGED_ABS, "absolute residual below the tolerance") \
-    X(CONVERGED_REL, "relative residual below the tolerance") \
-    X(FIXED, "fixed number of iterations done")               \
-    X(MAX_ITER, "out of iterations")                          \
-    X(NONFINITE, "residual not finite")                       \
-    X(DIVERGED, "residual grew too far")                      \
-    X(STALLED, "no better residual for too many iterations")  \
-    X(BREAKDOWN, "no usable direction even after a restart")
-
 enum solve_reason {
-#define X(name, text) SOLVE_##name,
-    SOLVE_REASON_LIST(X)
-#undef X
-        SOLVE_REASON_COUNT
+    SOLVE_ACTIVE,        /* still iterating */
+    SOLVE_CONVERGED_ABS, /* absolute residual below the tolerance */
+    SOLVE_CONVERGED_REL, /* relative residual below the tolerance */
+    SOLVE_FIXED,         /* fixed number of iterations done */
+    SOLVE_MAX_ITER,      /* out of iterations */
+    SOLVE_NONFINITE,     /* residual not finite */
+    SOLVE_DIVERGED,      /* residual grew too far */
+    SOLVE_STALLED,       /* no better residual for too many iterations */
+    SOLVE_REASON_COUNT
 };
 
 /* Judges iterate number k of every row that is still active (reason 0). With r = sqrt(norms[n,0])
