@@ -1,16 +1,37 @@
-/* Vectors of 16 floats by the compiler's vector extension: AVX-512 registers where there are any,
- * pairs of AVX2 registers otherwise. */
+/* Vectors of floats, as wide as the processor's registers, by the compiler's vector extension;
+ * where it makes more of an expression than one instruction, that instruction. (Wider vectors than
+ * there are registers would cost far more than they hold: gcc 12 makes single numbers of them.) */
 #ifndef DEQ_CPU_VECMATH_H
 #define DEQ_CPU_VECMATH_H
 
 #include <stdint.h>
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
 
+/* VEC_EACH(F, s): F(s, k) of every lane k; VEC_HARDWARE: the name of an instruction. */
+#define VEC_EACH_4(F, s, k) F(s, k), F(s, (k) + 1), F(s, (k) + 2), F(s, (k) + 3)
+#define VEC_EACH_8(F, s, k) VEC_EACH_4(F, s, k), VEC_EACH_4(F, s, (k) + 4)
+#if defined(__AVX512F__)
 enum { VEC = 16 };
+#define VEC_EACH(F, s) VEC_EACH_8(F, s, 0), VEC_EACH_8(F, s, 8)
+#define VEC_HARDWARE(name) _mm512_##name##_ps
+#elif defined(__AVX2__)
+enum { VEC = 8 };
+#define VEC_EACH(F, s) VEC_EACH_8(F, s, 0)
+#define VEC_HARDWARE(name) _mm256_##name##_ps
+#else
+enum { VEC = 4 };
+#define VEC_EACH(F, s) VEC_EACH_4(F, s, 0)
+#ifdef __SSE2__
+#define VEC_HARDWARE(name) _mm_##name##_ps
+#endif
+#endif
 
-typedef float vec __attribute__((vector_size(64)));
-typedef int32_t vec_int __attribute__((vector_size(64)));
+typedef float vec __attribute__((vector_size(4 * VEC)));
+typedef int32_t vec_int __attribute__((vector_size(4 * VEC)));
 /* the same at any address */
-typedef float vec_any __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float vec_any __attribute__((vector_size(4 * VEC), aligned(4), may_alias));
 
 static inline vec vec_load(const float *p)
 {
@@ -27,12 +48,19 @@ static inline vec vec_set(float x)
     return x - (vec){0};
 }
 
+/* Lane k ^ s of v in every lane k; v itself where there is no such lane in any. */
+#define VEC_XOR(s, k) (((k) ^ (s)) % VEC)
+#define VEC_PARTNER(s, v) __builtin_shufflevector(v, v, VEC_EACH(VEC_XOR, s))
+
 static inline float vec_sum(vec v)
 {
-    float s[8];
-    for (int i = 0; i < 8; i++)
-        s[i] = v[i] + v[i + 8];
-    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+    if (VEC > 8)
+        v += VEC_PARTNER(8, v);
+    if (VEC > 4)
+        v += VEC_PARTNER(4, v);
+    v += VEC_PARTNER(1, v);
+    v += VEC_PARTNER(2, v);
+    return v[0];
 }
 
 /* yes where the mask is all ones, no where it is 0. */
@@ -41,28 +69,47 @@ static inline vec vec_select(vec_int mask, vec yes, vec no)
     return (vec)((mask & (vec_int)yes) | (~mask & (vec_int)no));
 }
 
+/* The mask of lanes start .. end - 1, which need not be lanes there are. */
+static inline vec_int vec_lanes(int64_t start, int64_t end)
+{
+    const vec_int lane = {VEC_EACH(VEC_XOR, 0)};
+    return (lane >= (int32_t)start) & (lane < (int32_t)end);
+}
+
 /* Larger of each pair; where `b` is a NaN, `a`. */
 static inline vec vec_max(vec a, vec b)
 {
+#ifdef VEC_HARDWARE
+    return VEC_HARDWARE(max)(b, a);
+#else
     return vec_select(b > a, b, a);
+#endif
 }
 
+/* Smaller of each pair; where `b` is a NaN, `a`. */
+static inline vec vec_min(vec a, vec b)
+{
+#ifdef VEC_HARDWARE
+    return VEC_HARDWARE(min)(b, a);
+#else
+    return vec_select(b < a, b, a);
+#endif
+}
+
+/* The largest number, if none is a NaN. */
 static inline float vec_max_of(vec v)
 {
-    float m = v[0];
-    for (int i = 1; i < VEC; i++)
-        m = v[i] > m ? v[i] : m;
-    return m;
+    v = vec_max(v, VEC_PARTNER(8, v)); /* or with itself */
+    v = vec_max(v, VEC_PARTNER(4, v));
+    v = vec_max(v, VEC_PARTNER(2, v));
+    v = vec_max(v, VEC_PARTNER(1, v));
+    return v[0];
 }
 
 /* Swaps the off-diagonal blocks of size s of all 2s x 2s blocks in rows that are s apart. */
 #define VEC_LOW(s, k) (((k) & (s)) != 0 ? VEC + (k) - (s) : (k))
 #define VEC_HIGH(s, k) (((k) & (s)) != 0 ? VEC + (k) : (k) + (s))
-#define VEC_MIX(which, s, a, b)                                                                    \
-    __builtin_shufflevector(a, b, which(s, 0), which(s, 1), which(s, 2), which(s, 3), which(s, 4), \
-                            which(s, 5), which(s, 6), which(s, 7), which(s, 8), which(s, 9),       \
-                            which(s, 10), which(s, 11), which(s, 12), which(s, 13), which(s, 14),  \
-                            which(s, 15))
+#define VEC_MIX(which, s, a, b) __builtin_shufflevector(a, b, VEC_EACH(which, s))
 #define VEC_SWAP(s)                                  \
     for (int i = 0; i < VEC; i++)                    \
         if ((i & (s)) == 0) {                        \
@@ -71,28 +118,43 @@ static inline float vec_max_of(vec v)
             x[i + (s)] = VEC_MIX(VEC_HIGH, s, a, b); \
         }
 
-/* The 16 x 16 numbers in x, transposed. */
+/* The VEC x VEC numbers in x, transposed. */
 static inline void vec_transpose(vec x[VEC])
 {
 #pragma GCC unroll 16
     VEC_SWAP(1)
 #pragma GCC unroll 16
     VEC_SWAP(2)
+#ifdef __AVX2__
 #pragma GCC unroll 16
     VEC_SWAP(4)
+#endif
+#ifdef __AVX512F__
 #pragma GCC unroll 16
     VEC_SWAP(8)
+#endif
+}
+
+/* p * 2^n, n a whole number in [-151, 129], rounded once. */
+static inline vec vec_scale(vec p, vec n)
+{
+#ifdef __AVX512F__
+    return _mm512_scalef_ps(p, n);
+#else
+    vec_int k = __builtin_convertvector(n, vec_int);
+    vec_int half = k >> 1; /* in two steps, since 2^n itself may be no number; the first is exact */
+    vec_int first = (half + 127) << 23, second = (k - half + 127) << 23;
+    return p * (vec)first * (vec)second;
+#endif
 }
 
 /* e^x to about 1 unit in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial for e^r
- * (coefficients as in Cephes), and two exact steps of scaling, so that results may be subnormal
- * or infinite. -inf gives 0; a NaN stays one. */
+ * (coefficients as in Cephes), and scaling, so that results may be subnormal or infinite. -inf
+ * gives 0; a NaN stays one. */
 static inline vec vec_exp(vec x)
 {
-    const vec low = vec_set(-105.0f), high = vec_set(89.5f);
     const vec magic = vec_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    x = vec_select(x < low, low, x);
-    x = vec_select(x > high, high, x);
+    x = vec_min(vec_max(x, vec_set(-105.0f)), vec_set(89.5f));
     vec t = x * 1.44269504088896341f + magic;
     vec n = t - magic;
     vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -102,11 +164,7 @@ static inline vec vec_exp(vec x)
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    vec_int k = __builtin_convertvector(n, vec_int);
-    vec_int half = k >> 1;
-    vec_int first = (half + 127) << 23, second = (k - half + 127) << 23;
-    return p * (vec)first * (vec)second;
+    return vec_scale(p * (r * r) + r + 1.0f, n);
 }
 
 /* 1 / (1 + e^-x). */
