@@ -130,8 +130,8 @@ void positions_pack(struct backend *be, const struct attention *p, const struct 
     }
 }
 
-void head_pack(const struct attention *p, const struct head_shape *s, const struct head_work *w,
-               int64_t b, int64_t n)
+void head_pack_keys(const struct attention *p, const struct head_shape *s,
+                    const struct head_work *w, int64_t b, int64_t n)
 {
     for (int64_t first = 0; first < s->keys_up; first += VEC) {
         const float *row[VEC];
@@ -139,8 +139,53 @@ void head_pack(const struct attention *p, const struct head_shape *s, const stru
             row[j] = first + j < s->keys ? head_row(p, s, b, n, 1, first + j) : NULL;
         head_put_columns(w->key_t + first, s->keys_up, row, s->head);
     }
+}
+
+void head_pack_values(const struct attention *p, const struct head_shape *s,
+                      const struct head_work *w, int64_t b, int64_t n)
+{
     for (int64_t j = 0; j < s->keys; j++)
         head_put_row(w->value + j * s->head_up, head_row(p, s, b, n, 2, j), s->head, s->head_up);
+}
+
+/* Asks for a few more keys of the next task, with their values and queries, to come towards the
+ * processor: of all of them no greater share than that of this task's queries, `done`. */
+static void fetch(const struct head_shape *s, struct head_fetch *next, int64_t done)
+{
+    enum { AT_ONCE = 3, LINE = 16 }; /* the processor forgets what is too much at once */
+    int64_t b = next->task / s->heads, n = next->task % s->heads, to = s->keys * done / s->len;
+    if (b >= s->batch)
+        return;
+    if (to > next->key + AT_ONCE)
+        to = next->key + AT_ONCE;
+    __asm__ volatile(""); /* or gcc drops the calls: it sees no effect in a prefetch */
+    for (; next->key < to; next->key++)
+        for (int part = next->key < s->mem ? 1 : 0; part < 3; part++)
+            for (int64_t e = 0; e < s->head; e += LINE)
+                __builtin_prefetch(head_row(next->p, s, b, n, part, next->key) + e);
+}
+
+struct key_range key_range_of(const struct attention *p, const struct head_shape *s, int64_t row)
+{
+    struct key_range r = {.end = s->mem + row + 1};
+    r.start = p->span > 0 && r.end > p->span ? r.end - p->span : 0;
+    r.from = r.start / VEC * VEC;
+    r.to = tile_round(r.end);
+    return r;
+}
+
+struct query_strip query_strip_of(const struct attention *p, const struct head_shape *s,
+                                  const struct query_block *q, int64_t at)
+{
+    struct query_strip strip = {.at = at, .keys = key_range_of(p, s, q->row[at])};
+    strip.count = q->count - at < TILE_ROWS ? q->count - at : TILE_ROWS;
+    int64_t last = q->row[at + strip.count - 1], column = s->len - 1 - last;
+    if (p->span > 0 && s->keys - p->span > column)
+        column = s->keys - p->span;
+    strip.keys.end = s->mem + last + 1;
+    strip.keys.to = tile_round(strip.keys.end);
+    strip.column = column / VEC * VEC;
+    return strip;
 }
 
 /* Queries of the block with the two biases added. */
@@ -152,79 +197,113 @@ static void pack_queries(const struct attention *p, const struct head_shape *s,
     for (int64_t i = 0; i < q->count; i++) {
         const float *query = head_row(p, s, b, n, 0, s->mem + q->row[i]);
         float *to_w = w->query_w + i * s->head_up, *to_r = w->query_r + i * s->head_up;
-        for (int64_t e = 0; e < s->head_up; e++) {
+        int64_t e = 0;
+        for (; e + VEC <= s->head; e += VEC) {
+            vec_store(to_w + e, vec_load(query + e) + vec_load(r_w + e));
+            vec_store(to_r + e, vec_load(query + e) + vec_load(r_r + e));
+        }
+        for (; e < s->head_up; e++) {
             to_w[e] = e < s->head ? query[e] + r_w[e] : 0;
             to_r[e] = e < s->head ? query[e] + r_r[e] : 0;
         }
     }
 }
 
-void head_scores(const struct attention *p, const struct head_shape *s, const struct head_work *w,
-                 const struct query_block *q, int64_t b, int64_t n)
+/* Columns [from, to) of out = query columns, for a strip's queries, by tiles. */
+static void strip_product(const struct head_shape *s, int64_t count, const float *query,
+                          const float *columns, float *out, int64_t ld, int64_t from, int64_t to,
+                          struct head_fetch *next, int64_t done)
 {
-    int64_t ld = s->keys_up, lds = s->keys_up + VEC;
-    pack_queries(p, s, w, q, b, n);
-    tile_product(q->count, q->reach_up, s->head, w->query_w, s->head_up, 1, w->key_t, ld, w->score,
-                 ld, false);
-    tile_product(q->count, ld - q->column, s->head, w->query_r, s->head_up, 1, w->rel_t + q->column,
-                 ld, w->shift + q->column, lds, false);
-    for (int64_t i = 0; i < q->count; i++) {
-        int64_t row = q->row[i], end = s->mem + row + 1;
-        float *score = w->score + i * ld;
-        const float *shift = w->shift + i * lds + s->len - 1 - row;
-        for (int64_t j = 0; j < q->reach_up; j += VEC)
-            vec_store(score + j, (vec_load(score + j) + vec_load(shift + j)) * s->scale);
-        for (int64_t j = end; j < q->reach_up; j++)
-            score[j] = -INFINITY;
-        for (int64_t j = 0; p->span > 0 && j < end - p->span; j++)
-            score[j] = -INFINITY;
+    enum { TILE = TILE_VECS * VEC };
+    for (int64_t j = from; j < to; j += TILE) {
+        tile_product(count, to - j < TILE ? to - j : TILE, s->head, query, s->head_up, 1,
+                     columns + j, s->keys_up, out + j, ld, false);
+        fetch(s, next, done);
     }
 }
 
-float softmax_row(float *score, int64_t count)
+void head_products(const struct attention *p, const struct head_shape *s, const struct head_work *w,
+                   const struct query_block *q, int64_t b, int64_t n, struct head_fetch *next)
 {
-    vec max = vec_set(-INFINITY), sum = vec_set(0);
-    for (int64_t j = 0; j < count; j += VEC)
-        max = vec_max(max, vec_load(score + j));
-    float top = vec_max_of(max);
-    for (int64_t j = 0; j < count; j += VEC) {
-        vec e = vec_exp(vec_load(score + j) - top);
+    int64_t ld = s->keys_up, lds = s->keys_up + VEC, hu = s->head_up;
+    pack_queries(p, s, w, q, b, n);
+    for (int64_t at = 0; at < q->count; at += TILE_ROWS) {
+        struct query_strip strip = query_strip_of(p, s, q, at);
+        int64_t done = q->row[at + strip.count - 1] + 1;
+        strip_product(s, strip.count, w->query_w + at * hu, w->key_t, w->score + at * ld, ld,
+                      strip.keys.from, strip.keys.to, next, done);
+        strip_product(s, strip.count, w->query_r + at * hu, w->rel_t, w->shift + at * lds, lds,
+                      strip.column, ld, next, done);
+    }
+}
+
+/* score <- the unscaled scores of query i; returns the largest, lane by lane. */
+static vec score_row(const struct head_shape *s, const struct head_work *w,
+                     const struct query_block *q, const struct key_range *r, int64_t i)
+{
+    float *score = w->score + i * s->keys_up;
+    vec max = vec_set(-INFINITY);
+    for (int64_t j = r->from; j < r->to; j += VEC) {
+        vec x = head_score(s, w, q, r, i, j);
+        vec_store(score + j, x);
+        max = vec_max(max, x);
+    }
+    return max;
+}
+
+/* score <- e m of a query, whose mask begins at `mask`, or NULL; e are the exponentials of its
+ * scores less the largest. Returns the sum of e, lane by lane. */
+static vec weigh_row(const struct head_shape *s, float *score, const struct key_range *r, float top,
+                     const uint8_t *mask)
+{
+    vec sum = vec_set(0);
+    for (int64_t j = r->from; j < r->to; j += VEC) {
+        vec e = vec_exp(vec_load(score + j) * s->scale - top);
         vec_store(score + j, e);
         sum += e;
     }
-    float total = vec_sum(sum), inverse = 1.0f / total;
-    for (int64_t j = 0; j < count; j += VEC)
-        vec_store(score + j, vec_load(score + j) * inverse);
-    return top + logf(total);
-}
-
-static void apply_mask(const struct attention *p, const struct head_shape *s, float *score,
-                       int64_t row, int64_t count)
-{
-    const uint8_t *mask = (const uint8_t *)p->mask.data + row * s->keys;
-    float keep = (float)p->mask_scale;
-    for (int64_t j = 0; j < count; j++)
-        score[j] *= mask[j] != 0 ? keep : 0.0f;
+    if (mask != NULL)
+        for (int64_t j = r->start; j < r->end; j++)
+            score[j] *= (float)mask[j];
+    return sum;
 }
 
 static void attend_block(const struct attention *p, const struct head_shape *s,
                          const struct head_work *w, const struct query_block *q, int64_t b,
-                         int64_t n)
+                         int64_t n, struct head_fetch *next)
 {
-    head_scores(p, s, w, q, b, n);
-    for (int64_t i = 0; i < q->count; i++) {
-        int64_t row = (b * s->heads + n) * s->len + q->row[i];
-        float lse = softmax_row(w->score + i * s->keys_up, q->reach_up);
-        if (p->lse.data != NULL)
-            cpu_f32(&p->lse)[row] = lse;
-        if (p->mask.data != NULL)
-            apply_mask(p, s, w->score + i * s->keys_up, row, q->reach);
+    int64_t ld = s->keys_up, hu = s->head_up, index = (b * s->heads + n) * s->len;
+    float keep = p->mask.data != NULL ? (float)p->mask_scale : 1;
+    head_products(p, s, w, q, b, n, next);
+    for (int64_t at = 0; at < q->count; at += TILE_ROWS) {
+        struct query_strip strip = query_strip_of(p, s, q, at);
+        int64_t from = strip.keys.from;
+        vec sum[TILE_ROWS];
+        float top[TILE_ROWS], total[TILE_ROWS];
+        for (int64_t i = 0; i < strip.count; i++) {
+            struct key_range r = key_range_of(p, s, q->row[at + i]);
+            sum[i] = score_row(s, w, q, &r, at + i);
+        }
+        for (int64_t i = 0; i < strip.count; i++)
+            top[i] = vec_max_of(sum[i]) * s->scale;
+        for (int64_t i = 0; i < strip.count; i++) {
+            struct key_range r = key_range_of(p, s, q->row[at + i]);
+            float *score = w->score + (at + i) * ld;
+            sum[i] = weigh_row(s, score, &r, top[i], head_mask_row(p, s, index + q->row[at + i]));
+            vec_fill(score, from, r.from, 0);
+            vec_fill(score, r.to, strip.keys.to, 0);
+        }
+        for (int64_t i = 0; i < strip.count; i++)
+            total[i] = vec_sum(sum[i]);
+        for (int64_t i = 0; p->lse.data != NULL && i < strip.count; i++)
+            cpu_f32(&p->lse)[index + q->row[at + i]] = top[i] + logf(total[i]);
+        tile_product(strip.count, hu, strip.keys.end - from, w->score + at * ld + from, ld, 1,
+                     w->value + from * hu, hu, w->out, hu, false);
+        for (int64_t i = 0; i < strip.count; i++)
+            head_scale_row(cpu_f32(&p->out) + (b * s->len + q->row[at + i]) * s->width +
+                               n * s->head,
+                           w->out + i * hu, keep / total[i], s->head);
     }
-    tile_product(q->count, s->head_up, q->reach, w->score, s->keys_up, 1, w->value, s->head_up,
-                 w->out, s->head_up, false);
-    for (int64_t i = 0; i < q->count; i++)
-        memcpy(cpu_f32(&p->out) + (b * s->len + q->row[i]) * s->width + n * s->head,
-               w->out + i * s->head_up, (size_t)s->head * sizeof(float));
 }
 
 /* The listed queries of sequence b: *rows points at the first; returns how many. */
@@ -245,20 +324,24 @@ static void attend(const struct attention *p, const struct head_shape *s, const 
                    int64_t b, int64_t n)
 {
     const int32_t *rows;
+    struct head_fetch next = {p, b * s->heads + n + 1, 0};
     if (p->rows.data == NULL) {
-        head_pack(p, s, w, b, n);
+        head_pack_keys(p, s, w, b, n);
+        head_pack_values(p, s, w, b, n);
         for (int64_t first = 0; first < s->len; first += QUERY_BLOCK) {
             struct query_block q = query_block_of(s, first);
-            attend_block(p, s, w, &q, b, n);
+            attend_block(p, s, w, &q, b, n, &next);
         }
         return;
     }
     int64_t count = listed_of(p, s, b, &rows);
-    if (count > 0)
-        head_pack(p, s, w, b, n);
+    if (count > 0) {
+        head_pack_keys(p, s, w, b, n);
+        head_pack_values(p, s, w, b, n);
+    }
     for (int64_t done = 0; done < count; done += QUERY_BLOCK) {
         struct query_block q = listed_block(s, rows + done, count - done, b);
-        attend_block(p, s, w, &q, b, n);
+        attend_block(p, s, w, &q, b, n, &next);
     }
 }
 

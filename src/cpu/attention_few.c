@@ -104,6 +104,25 @@ static void value_run(const struct attention *p, const struct head_shape *s,
     }
 }
 
+/* score[count] <- softmax(score), count a multiple of VEC; returns the log of the sum of
+ * exponentials. */
+static float softmax_row(float *score, int64_t count)
+{
+    vec max = vec_set(-INFINITY), sum = vec_set(0);
+    for (int64_t j = 0; j < count; j += VEC)
+        max = vec_max(max, vec_load(score + j));
+    float top = vec_max_of(max);
+    for (int64_t j = 0; j < count; j += VEC) {
+        vec e = vec_exp(vec_load(score + j) - top);
+        vec_store(score + j, e);
+        sum += e;
+    }
+    float total = vec_sum(sum), inverse = 1.0f / total;
+    for (int64_t j = 0; j < count; j += VEC)
+        vec_store(score + j, vec_load(score + j) * inverse);
+    return top + logf(total);
+}
+
 static void attend_one(const struct attention *p, const struct head_shape *s, struct few_query *q,
                        int64_t b, int64_t n, int64_t row)
 {

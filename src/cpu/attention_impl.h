@@ -1,8 +1,9 @@
-/* Shared by the two directions of attention: sizes, packed operands of a head, scores.
+/* Shared by the directions of attention: sizes, packed operands of a head, scores.
  *
  * A task is one head of one sequence. Its keys are packed so that the products run along
  * contiguous vectors; queries go by in blocks of QUERY_BLOCK rows, so that scores never exist
- * beyond one block, in the thread's scratch. Keys later than a block's last query are skipped.
+ * beyond one block, in the thread's scratch. Within a block every strip of TILE_ROWS queries has
+ * its own range of keys: what none of them sees is not computed.
  *
  * Positional scores come from a second product with the rows of rk in the order of columns
  * c = K-1-d: query i meets key j in column j + L-1-i, a shift per row. */
@@ -12,6 +13,7 @@
 #include "cpu/cpu_impl.h"
 #include "cpu/tile.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { QUERY_BLOCK = 32, FEW_QUERIES = 8 };
@@ -41,6 +43,18 @@ struct query_block {
     int64_t row[QUERY_BLOCK];
 };
 
+/* Keys [start, end) that a query may look at, and the vectors [from, to) that they lie in. */
+struct key_range {
+    int64_t start, end, from, to;
+};
+
+/* Queries [at, at + count) of a block, a tile's rows: keys that one of them may look at, and the
+ * positional scores' columns, from `column` (of a vector) to the end. */
+struct query_strip {
+    int64_t at, count, column;
+    struct key_range keys;
+};
+
 struct head_shape head_shape_of(const struct attention *p);
 /* Floats of a head_work; with `data`, lays it out there. */
 size_t head_work_layout(struct head_work *w, const struct head_shape *s, float *data);
@@ -56,6 +70,13 @@ static inline const float *head_row(const struct attention *p, const struct head
     return row + part * s->width + n * s->head;
 }
 
+/* The mask of query number `index` of [B,H,L], or NULL. */
+static inline const uint8_t *head_mask_row(const struct attention *p, const struct head_shape *s,
+                                           int64_t index)
+{
+    return p->mask.data == NULL ? NULL : (const uint8_t *)p->mask.data + index * s->keys;
+}
+
 /* The positions by column, c = K-1-d, are the same for all sequences: packed once an operation, for
  * every head as columns [h, keys_up] and, with `rows`, also as rows [keys_up, head_up]; distances
  * that rk does not reach are 0. So many floats: */
@@ -69,25 +90,70 @@ const float *positions_rows(const struct head_shape *s, const float *data, int64
 /* t[e, j] <- row_j[e] for VEC keys, t being the first one's column; a NULL row gives zeros. */
 void head_put_columns(float *t, int64_t ld, const float *const row[VEC], int64_t head);
 
-/* Packs keys and values of a head. */
-void head_pack(const struct attention *p, const struct head_shape *s, const struct head_work *w,
-               int64_t b, int64_t n);
-/* Packs a block's queries and computes its scaled scores, -inf where a query may not look. */
-void head_scores(const struct attention *p, const struct head_shape *s, const struct head_work *w,
-                 const struct query_block *q, int64_t b, int64_t n);
+/* The keys of a head by column, and its values. */
+void head_pack_keys(const struct attention *p, const struct head_shape *s,
+                    const struct head_work *w, int64_t b, int64_t n);
+void head_pack_values(const struct attention *p, const struct head_shape *s,
+                      const struct head_work *w, int64_t b, int64_t n);
+/* What a task asks for of the next one while it computes: a head's numbers lie as many short
+ * pieces, whose order the processor does not foresee. Keys before `key` have been asked for. */
+struct head_fetch {
+    const struct attention *p;
+    int64_t task, key;
+};
 
-/* score[count] <- softmax(score), count a multiple of VEC; returns the log of the sum of
- * exponentials. */
-float softmax_row(float *score, int64_t count);
+/* Of the query at position `row`. */
+struct key_range key_range_of(const struct attention *p, const struct head_shape *s, int64_t row);
+/* The strip that begins at query `at` of the block. */
+struct query_strip query_strip_of(const struct attention *p, const struct head_shape *s,
+                                  const struct query_block *q, int64_t at);
+/* Packs a block's queries and computes the two products behind its scores: in `score` by key and
+ * in `shift` by column, for every strip in its own range. */
+void head_products(const struct attention *p, const struct head_shape *s, const struct head_work *w,
+                   const struct query_block *q, int64_t b, int64_t n, struct head_fetch *next);
+
+/* The sum of both products for query i at the 16 keys from j on; -inf where it may not look. It is
+ * the score before it is divided by sqrt(h). */
+static inline vec head_score(const struct head_shape *s, const struct head_work *w,
+                             const struct query_block *q, const struct key_range *keys, int64_t i,
+                             int64_t j)
+{
+    vec x = vec_load(w->score + i * s->keys_up + j) +
+            vec_load(w->shift + i * (s->keys_up + VEC) + s->len - 1 - q->row[i] + j);
+    if (j >= keys->start && j + VEC <= keys->end)
+        return x;
+    return vec_select(vec_lanes(keys->start - j, keys->end - j), x, vec_set(-INFINITY));
+}
+
+/* x[from .. to) <- value, in whole vectors. */
+static inline void vec_fill(float *x, int64_t from, int64_t to, float value)
+{
+    for (int64_t j = from; j < to; j += VEC)
+        vec_store(x + j, vec_set(value));
+}
+
+/* to[count] <- from[count] * factor */
+static inline void head_scale_row(float *to, const float *from, float factor, int64_t count)
+{
+    int64_t e = 0;
+    for (; e + VEC <= count; e += VEC)
+        vec_store(to + e, vec_load(from + e) * factor);
+    for (; e < count; e++)
+        to[e] = from[e] * factor;
+}
 
 /* to[head_up] <- from[head] and zeros; all zeros if `from` is NULL. */
 static inline void head_put_row(float *to, const float *from, int64_t head, int64_t head_up)
 {
-    int64_t known = from == NULL ? 0 : head;
-    if (known > 0)
-        memcpy(to, from, (size_t)known * sizeof *to);
-    memset(to + known, 0, (size_t)(head_up - known) * sizeof *to);
+    int64_t known = from == NULL ? 0 : head, e = 0;
+    for (; e + VEC <= known; e += VEC)
+        vec_store(to + e, vec_load(from + e));
+    for (; e < known; e++)
+        to[e] = from[e];
+    for (; e < head_up; e++)
+        to[e] = 0;
 }
+
 /* Row i of a block's scores [QUERY_BLOCK, keys_up] by column into row i of `shift`: moved by
  * L-1-row, zero elsewhere. */
 void head_shift_row(const struct head_shape *s, const struct query_block *q, int64_t i,

@@ -76,7 +76,8 @@ static void pack(const struct attention_tangent *p, const struct head_shape *s,
 {
     const struct attention *f = &p->fwd;
     int64_t hu = s->head_up, ld = s->keys_up;
-    head_pack(f, s, &w->fwd, b, n);
+    head_pack_keys(f, s, &w->fwd, b, n);
+    head_pack_values(f, s, &w->fwd, b, n);
     for (int64_t first = 0; first < s->keys_up; first += VEC) {
         const float *value[VEC], *key_t[VEC], *value_t[VEC];
         for (int64_t i = 0; i < VEC; i++) {
@@ -114,12 +115,15 @@ static void weights_row(const struct attention *f, const struct head_shape *s,
     float *weight = w->weight + i * ld, *weight_t = w->weight_t + i * ld;
     const float *shift = w->shift_t + i * (ld + VEC) + s->len - 1 - row;
     float lse = cpu_f32(&f->lse)[index];
+    struct key_range r = key_range_of(f, s, row);
     vec mean = vec_set(0);
     for (int64_t j = 0; j < q->reach_up; j += VEC)
         vec_store(a_t + j, (vec_load(a_t + j) + vec_load(shift + j)) * s->scale);
     clear_unseen(f, s, q, row, a_t);
-    for (int64_t j = 0; j < q->reach_up; j += VEC) {
-        vec e = vec_exp(vec_load(a + j) - lse);
+    vec_fill(a, 0, r.from, 0);
+    vec_fill(a, r.to, q->reach_up, 0);
+    for (int64_t j = r.from; j < r.to; j += VEC) {
+        vec e = vec_exp(head_score(s, &w->fwd, q, &r, i, j) * s->scale - lse);
         vec_store(a + j, e);
         mean += e * vec_load(a_t + j);
     }
@@ -147,7 +151,8 @@ static void block_forward(const struct attention_tangent *p, const struct head_s
 {
     const struct attention *f = &p->fwd;
     int64_t ld = s->keys_up, lds = ld + VEC, hu = s->head_up, columns = ld - q->column;
-    head_scores(f, s, &w->fwd, q, b, n);
+    struct head_fetch next = {f, s->batch * s->heads, 0}; /* none */
+    head_products(f, s, &w->fwd, q, b, n, &next);
     for (int64_t i = 0; i < q->count; i++)
         head_put_row(w->query_t + i * hu, row_of(&p->qkv_t, s, b, n, 0, q->first + i), s->head, hu);
     tile_product(q->count, q->reach_up, s->head, w->query_t, hu, 1, w->fwd.key_t, ld, w->score_t,

@@ -39,7 +39,7 @@ static size_t layout(struct vjp_work *w, const struct head_shape *s, float *data
 static void pack(const struct attention *p, const struct head_shape *s, const struct vjp_work *w,
                  int64_t b, int64_t n)
 {
-    head_pack(p, s, &w->fwd, b, n);
+    head_pack_keys(p, s, &w->fwd, b, n);
     for (int64_t first = 0; first < s->keys_up; first += VEC) {
         const float *row[VEC];
         for (int64_t j = 0; j < VEC; j++) {
@@ -59,8 +59,13 @@ static void weights_row(const struct attention *p, const struct head_shape *s,
 {
     float *a = w->fwd.score + i * s->keys_up, *weight = w->weight + i * s->keys_up;
     float lse = cpu_f32(&p->lse)[row];
-    for (int64_t j = 0; j < q->reach_up; j += VEC) {
-        vec e = vec_exp(vec_load(a + j) - lse);
+    struct key_range r = key_range_of(p, s, q->row[i]);
+    vec_fill(a, 0, r.from, 0);
+    vec_fill(a, r.to, q->reach_up, 0);
+    vec_fill(weight, 0, r.from, 0);
+    vec_fill(weight, r.to, q->reach_up, 0);
+    for (int64_t j = r.from; j < r.to; j += VEC) {
+        vec e = vec_exp(head_score(s, &w->fwd, q, &r, i, j) * s->scale - lse);
         vec_store(a + j, e);
         vec_store(weight + j, e);
     }
@@ -125,7 +130,8 @@ static void block_vjp_cpu(const struct attention_vjp *p, const struct head_shape
     const struct attention *f = &p->fwd;
     int64_t ld = s->keys_up, lds = s->keys_up + VEC, hu = s->head_up;
     int64_t columns = s->keys - q->column;
-    head_scores(f, s, &w->fwd, q, b, n);
+    struct head_fetch next = {f, s->batch * s->heads, 0}; /* none */
+    head_products(f, s, &w->fwd, q, b, n, &next);
     for (int64_t i = 0; i < q->count; i++) {
         int64_t row = q->first + i;
         weights_row(f, s, w, q, i, (b * s->heads + n) * s->len + row);
