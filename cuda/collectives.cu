@@ -53,14 +53,26 @@ static bool available(char *text, size_t size)
     return true;
 }
 
+/* What NCCL says of an error, in general (with its own hint at NCCL_DEBUG) and of this one. */
+struct words {
+    char text[240];
+};
+
+static struct words words_of(ncclResult_t result, ncclComm_t comm)
+{
+    struct words w;
+    const char *last = ncclGetLastError(comm);
+    snprintf(w.text, sizeof w.text, "%.110s%s%.120s", ncclGetErrorString(result),
+             last[0] != '\0' ? ": " : "", last);
+    return w;
+}
+
 static enum status invite(unsigned char invitation[COLLECTIVES_INVITATION], struct error *err)
 {
     ncclUniqueId id;
     ncclResult_t result = ncclGetUniqueId(&id);
     if (result != ncclSuccess)
-        return error_set(err, STATUS_DEVICE,
-                         "NCCL cannot start: %s; NCCL_DEBUG=INFO in the environment tells more",
-                         ncclGetErrorString(result));
+        return error_set(err, STATUS_DEVICE, "NCCL cannot start: %s", words_of(result, NULL).text);
     memcpy(invitation, &id, sizeof id);
     return STATUS_OK;
 }
@@ -93,10 +105,8 @@ static enum status open_group(struct group *g, const unsigned char *invitation, 
     if (result == ncclSuccess)
         return STATUS_OK;
     g->comm = NULL;
-    return error_set(err, STATUS_DEVICE,
-                     "NCCL cannot connect %d processes: %s (%s); NCCL_DEBUG=INFO in the "
-                     "environment tells more",
-                     g->size, ncclGetErrorString(result), ncclGetLastError(NULL));
+    return error_set(err, STATUS_DEVICE, "NCCL cannot connect %d processes: %s", g->size,
+                     words_of(result, NULL).text);
 }
 
 static void leave(struct backend *be)
@@ -129,12 +139,12 @@ static enum status join(struct backend *be, const unsigned char invitation[COLLE
  * processes that no longer do the same. */
 static void note(struct backend *be, enum op_id id, ncclResult_t result)
 {
-    char text[200];
+    char text[256];
     struct group *g = cuda_of(be)->group;
     if (result == ncclSuccess || result == ncclInProgress)
         return;
-    snprintf(text, sizeof text, "NCCL: %s (%.90s); NCCL_DEBUG=INFO in the environment tells more",
-             ncclGetErrorString(result), ncclGetLastError(g->comm));
+    snprintf(text, sizeof text, "NCCL (checkpoints written before are good): %.200s",
+             words_of(result, g->comm).text);
     backend_fault(be, id, text);
     if (g->comm != NULL)
         ncclCommAbort(g->comm);

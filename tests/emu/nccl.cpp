@@ -264,7 +264,7 @@ const char *ncclGetErrorString(ncclResult_t result)
     case ncclRemoteError:
         return "remote process exited or there was a network error";
     case ncclSystemError:
-        return "unhandled system error";
+        return "unhandled system error (run with NCCL_DEBUG=INFO for details)";
     default:
         return "another error";
     }
@@ -272,7 +272,7 @@ const char *ncclGetErrorString(ncclResult_t result)
 
 const char *ncclGetLastError(ncclComm_t)
 {
-    return "";
+    return "told to";
 }
 
 ncclResult_t ncclReduceScatter(const void *send, void *recv, size_t recv_count, ncclDataType_t type,
