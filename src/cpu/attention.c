@@ -159,10 +159,15 @@ static void fetch(const struct head_shape *s, struct head_fetch *next, int64_t d
     if (to > next->key + AT_ONCE)
         to = next->key + AT_ONCE;
     __asm__ volatile(""); /* or gcc drops the calls: it sees no effect in a prefetch */
-    for (; next->key < to; next->key++)
-        for (int part = next->key < s->mem ? 1 : 0; part < 3; part++)
-            for (int64_t e = 0; e < s->head; e += LINE)
+    for (; next->key < to; next->key++) {
+        int64_t query = next->key - s->mem, at = (b * s->len + query) * s->width + n * s->head;
+        for (int64_t e = 0; e < s->head; e += LINE) {
+            for (int part = query < 0 ? 1 : 0; part < 3; part++)
                 __builtin_prefetch(head_row(next->p, s, b, n, part, next->key) + e);
+            for (int k = 0; k < 2 && query >= 0 && next->more[k] != NULL; k++)
+                __builtin_prefetch(next->more[k] + at + e);
+        }
+    }
 }
 
 struct key_range key_range_of(const struct attention *p, const struct head_shape *s, int64_t row)
@@ -175,10 +180,10 @@ struct key_range key_range_of(const struct attention *p, const struct head_shape
 }
 
 struct query_strip query_strip_of(const struct attention *p, const struct head_shape *s,
-                                  const struct query_block *q, int64_t at)
+                                  const struct query_block *q, int64_t at, int64_t most)
 {
     struct query_strip strip = {.at = at, .keys = key_range_of(p, s, q->row[at])};
-    strip.count = q->count - at < TILE_ROWS ? q->count - at : TILE_ROWS;
+    strip.count = q->count - at < most ? q->count - at : most;
     int64_t last = q->row[at + strip.count - 1], column = s->len - 1 - last;
     if (p->span > 0 && s->keys - p->span > column)
         column = s->keys - p->span;
@@ -228,7 +233,7 @@ void head_products(const struct attention *p, const struct head_shape *s, const 
     int64_t ld = s->keys_up, lds = s->keys_up + VEC, hu = s->head_up;
     pack_queries(p, s, w, q, b, n);
     for (int64_t at = 0; at < q->count; at += TILE_ROWS) {
-        struct query_strip strip = query_strip_of(p, s, q, at);
+        struct query_strip strip = query_strip_of(p, s, q, at, TILE_ROWS);
         int64_t done = q->row[at + strip.count - 1] + 1;
         strip_product(s, strip.count, w->query_w + at * hu, w->key_t, w->score + at * ld, ld,
                       strip.keys.from, strip.keys.to, next, done);
@@ -276,7 +281,7 @@ static void attend_block(const struct attention *p, const struct head_shape *s,
     float keep = p->mask.data != NULL ? (float)p->mask_scale : 1;
     head_products(p, s, w, q, b, n, next);
     for (int64_t at = 0; at < q->count; at += TILE_ROWS) {
-        struct query_strip strip = query_strip_of(p, s, q, at);
+        struct query_strip strip = query_strip_of(p, s, q, at, TILE_ROWS);
         int64_t from = strip.keys.from;
         vec sum[TILE_ROWS];
         float top[TILE_ROWS], total[TILE_ROWS];
@@ -324,7 +329,7 @@ static void attend(const struct attention *p, const struct head_shape *s, const 
                    int64_t b, int64_t n)
 {
     const int32_t *rows;
-    struct head_fetch next = {p, b * s->heads + n + 1, 0};
+    struct head_fetch next = {.p = p, .task = b * s->heads + n + 1};
     if (p->rows.data == NULL) {
         head_pack_keys(p, s, w, b, n);
         head_pack_values(p, s, w, b, n);

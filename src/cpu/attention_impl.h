@@ -48,7 +48,7 @@ struct key_range {
     int64_t start, end, from, to;
 };
 
-/* Queries [at, at + count) of a block, a tile's rows: keys that one of them may look at, and the
+/* Queries [at, at + count) of a block: keys that one of them may look at, and the
  * positional scores' columns, from `column` (of a vector) to the end. */
 struct query_strip {
     int64_t at, count, column;
@@ -100,13 +100,14 @@ void head_pack_values(const struct attention *p, const struct head_shape *s,
 struct head_fetch {
     const struct attention *p;
     int64_t task, key;
+    const float *more[2]; /* [B,L,D]: of the queries, or NULL */
 };
 
 /* Of the query at position `row`. */
 struct key_range key_range_of(const struct attention *p, const struct head_shape *s, int64_t row);
-/* The strip that begins at query `at` of the block. */
+/* The strip of at most `most` queries that begins at query `at` of the block. */
 struct query_strip query_strip_of(const struct attention *p, const struct head_shape *s,
-                                  const struct query_block *q, int64_t at);
+                                  const struct query_block *q, int64_t at, int64_t most);
 /* Packs a block's queries and computes the two products behind its scores: in `score` by key and
  * in `shift` by column, for every strip in its own range. */
 void head_products(const struct attention *p, const struct head_shape *s, const struct head_work *w,
@@ -154,10 +155,6 @@ static inline void head_put_row(float *to, const float *from, int64_t head, int6
         to[e] = 0;
 }
 
-/* Row i of a block's scores [QUERY_BLOCK, keys_up] by column into row i of `shift`: moved by
- * L-1-row, zero elsewhere. */
-void head_shift_row(const struct head_shape *s, const struct query_block *q, int64_t i,
-                    const float *score, float *shift);
 /* total += the threads' shares, `stride` numbers apart, in the order of threads. */
 void head_add_shares(const struct tensor *total, const float *shares, size_t stride, int threads);
 

@@ -151,7 +151,7 @@ static void block_forward(const struct attention_tangent *p, const struct head_s
 {
     const struct attention *f = &p->fwd;
     int64_t ld = s->keys_up, lds = ld + VEC, hu = s->head_up, columns = ld - q->column;
-    struct head_fetch next = {f, s->batch * s->heads, 0}; /* none */
+    struct head_fetch next = {.p = f, .task = s->batch * s->heads}; /* none */
     head_products(f, s, &w->fwd, q, b, n, &next);
     for (int64_t i = 0; i < q->count; i++)
         head_put_row(w->query_t + i * hu, row_of(&p->qkv_t, s, b, n, 0, q->first + i), s->head, hu);
@@ -171,6 +171,18 @@ static void block_forward(const struct attention_tangent *p, const struct head_s
     for (int64_t i = 0; i < q->count; i++)
         memcpy(cpu_f32(&p->out_t) + (b * s->len + q->first + i) * s->width + n * s->head,
                w->fwd.out + i * hu, (size_t)s->head * sizeof(float));
+}
+
+/* Row i of a block's scores [QUERY_BLOCK, keys_up] by column into row i of `shift`: moved by
+ * L-1-row, zero elsewhere. */
+static void shift_row(const struct head_shape *s, const struct query_block *q, int64_t i,
+                      const float *score, float *shift)
+{
+    float *to = shift + i * (s->keys_up + VEC);
+    int64_t by = s->len - 1 - q->first - i, seen = s->mem + q->first + i + 1;
+    memset(to, 0, (size_t)by * sizeof *to);
+    memcpy(to + by, score + i * s->keys_up, (size_t)seen * sizeof *to);
+    memset(to + by + seen, 0, (size_t)(s->keys_up - by - seen) * sizeof *to);
 }
 
 /* For row i: score <- gradient of the scaled score, score_t <- its derivative; both shifted. */
@@ -197,8 +209,8 @@ static void dscore_row(const struct attention *f, const struct head_shape *s,
                   (m_t * d + m * vec_load(da_t + j) - x_t * delta - x * delta_t) * s->scale);
         vec_store(a + j, (m * d - x * delta) * s->scale);
     }
-    head_shift_row(s, q, i, w->fwd.score, w->fwd.shift);
-    head_shift_row(s, q, i, w->score_t, w->shift_t);
+    shift_row(s, q, i, w->fwd.score, w->fwd.shift);
+    shift_row(s, q, i, w->score_t, w->shift_t);
 }
 
 static void write_queries(const struct attention_tangent *p, const struct head_shape *s,
