@@ -1,6 +1,6 @@
-/* Coefficients of Broyden's method: a recurrence over the steps kept, for every row, in float64, by
- * one warp: a lane keeps the sums of its steps and adds to them as earlier coefficients get known.
- */
+/* Coefficients of Broyden's method: a recurrence over the steps kept, for every group of rows, in
+ * float64, by one warp: a lane keeps the sums of its steps and adds to them as earlier coefficients
+ * get known. */
 #include "cuda_impl.h"
 #include "kernel.h"
 
@@ -12,8 +12,8 @@ struct broyden_args {
     float *coef, *gram;
     const float *dots;
     int32_t *restarts;
-    const int32_t *reason;
-    int64_t triangle; /* numbers of a row's Gram matrix */
+    int64_t rows;     /* of a group */
+    int64_t triangle; /* numbers of a Gram matrix */
     int count;
     double lengths[HISTORY_MOST];
 };
@@ -63,16 +63,14 @@ __device__ double recur(const broyden_args &p, const float *gram, double sum[STE
     return 1;
 }
 
-/* A block (one warp) a row. Shared memory: the lower triangle of its Gram matrix. */
+/* A block (one warp) a group. Shared memory: the lower triangle of its Gram matrix. */
 __global__ void k_broyden_weights(broyden_args p)
 {
     DYNAMIC_SHARED(float, gram);
-    int64_t row = blockIdx.x;
-    if (p.reason != NULL && p.reason[row] != SOLVE_ACTIVE)
-        return;
+    int64_t first = blockIdx.x * p.rows;
     int lane = (int)threadIdx.x, known = (p.count - 1) * p.count / 2;
-    float *stored = p.gram + row * p.triangle, *coef = p.coef + row * (p.count + 1);
-    const float *dots = p.dots + row * 2 * p.count;
+    float *stored = p.gram + blockIdx.x * p.triangle, *coef = p.coef + first * (p.count + 1);
+    const float *dots = p.dots + first * 2 * p.count;
     for (int i = lane; i < known; i += LANES)
         gram[i] = stored[i];
     double sum[STEPS_A_LANE], c[STEPS_A_LANE];
@@ -85,33 +83,35 @@ __global__ void k_broyden_weights(broyden_args p)
             stored[known + j] = gram[known + j] = dots[p.count + j];
     }
     __syncthreads();
-    bool good;
+    bool good = true;
     double scale = recur(p, gram, sum, c, &good);
+    for (int64_t n = 0; n < p.rows; n++) {
 #pragma unroll
-    for (int s = 0; s < STEPS_A_LANE; s++)
-        if (lane + LANES * s < p.count)
-            coef[lane + LANES * s] = (float)(c[s] * scale);
-    if (lane == 0) {
-        coef[p.count] = (float)scale;
-        p.restarts[row] += good ? 0 : 1;
+        for (int s = 0; s < STEPS_A_LANE; s++)
+            if (lane + LANES * s < p.count)
+                coef[n * (p.count + 1) + lane + LANES * s] = (float)(c[s] * scale);
+        if (lane == 0)
+            coef[n * (p.count + 1) + p.count] = (float)scale;
     }
+    for (int64_t n = lane; n < p.rows; n += LANES)
+        p.restarts[first + n] += good ? 0 : 1;
 }
 
 void cuda_broyden_weights(struct backend *be, const struct broyden_weights *p)
 {
-    int64_t rows = p->gram.dim[0];
-    if (rows == 0)
+    int64_t groups = p->gram.dim[0];
+    if (groups == 0)
         return;
     broyden_args a = {};
     a.coef = f32(&p->coef);
     a.gram = f32(&p->gram);
     a.dots = f32(&p->dots);
     a.restarts = i32(&p->restarts);
-    a.reason = i32(&p->reason);
+    a.rows = p->coef.dim[0] / groups;
     a.triangle = p->gram.dim[1];
     a.count = (int)p->count;
     memcpy(a.lengths, p->lengths, sizeof a.lengths);
     size_t bytes = (size_t)(p->count * (p->count + 1) / 2) * sizeof(float); /* 64: 8,320 */
-    LAUNCH(k_broyden_weights, (unsigned)rows, LANES, bytes, cuda_of(be)->stream, a);
+    LAUNCH(k_broyden_weights, (unsigned)groups, LANES, bytes, cuda_of(be)->stream, a);
     cuda_launched(be, OP_broyden_weights);
 }

@@ -1,4 +1,5 @@
-/* Coefficients of Broyden's method: a recurrence over the steps kept, for every row, in float64. */
+/* Coefficients of Broyden's method: a recurrence over the steps kept, for every group of rows, in
+ * float64. */
 #include "cpu/cpu_impl.h"
 
 #include <math.h>
@@ -34,29 +35,30 @@ static double recur(const struct broyden_weights *p, const float *gram, const fl
     return 1;
 }
 
-static void row_weights(const struct broyden_weights *p, int64_t n)
+static void group_weights(const struct broyden_weights *p, int64_t group, int64_t rows)
 {
-    int64_t count = p->count, last = count - 1;
-    float *gram = cpu_f32(&p->gram) + n * p->gram.dim[1];
-    float *coef = cpu_f32(&p->coef) + n * (count + 1);
-    const float *dots = cpu_f32(&p->dots) + n * 2 * count;
+    int64_t count = p->count, last = count - 1, first = group * rows;
+    float *gram = cpu_f32(&p->gram) + group * p->gram.dim[1];
+    float *coef = cpu_f32(&p->coef) + first * (count + 1);
+    const float *dots = cpu_f32(&p->dots) + first * 2 * count;
     double c[HISTORY_MOST];
     bool good = true;
     memcpy(gram + last * count / 2, dots + count, (size_t)count * sizeof *gram);
     double scale = recur(p, gram, dots, c, &good);
-    for (int64_t j = 0; j < count; j++)
-        coef[j] = (float)(c[j] * scale);
-    coef[count] = (float)scale;
-    if (!good)
-        cpu_i32(&p->restarts)[n]++;
+    for (int64_t n = 0; n < rows; n++) {
+        float *row = coef + n * (count + 1);
+        for (int64_t j = 0; j < count; j++)
+            row[j] = (float)(c[j] * scale);
+        row[count] = (float)scale;
+        cpu_i32(&p->restarts)[first + n] += !good;
+    }
 }
 
 void cpu_broyden_weights(struct backend *be, const struct broyden_weights *p)
 {
-    int64_t rows = p->gram.dim[0];
+    int64_t groups = p->gram.dim[0], rows = groups > 0 ? p->coef.dim[0] / groups : 0;
 #pragma omp parallel for schedule(static) \
-    num_threads(be->threads) if (cpu_worth(rows * p->count * p->count))
-    for (int64_t n = 0; n < rows; n++)
-        if (p->reason.data == NULL || cpu_i32(&p->reason)[n] == SOLVE_ACTIVE)
-            row_weights(p, n);
+    num_threads(be->threads) if (cpu_worth(groups * p->count * p->count))
+    for (int64_t group = 0; group < groups; group++)
+        group_weights(p, group, rows);
 }

@@ -314,21 +314,20 @@ enum { BROYDEN_GAIN = 100000 };
 
 /* Broyden's next step of every row, as a combination of its residual g and of the steps kept, the
  * newest of which is d_k, k = count - 1. dots: the inner products of g, then of d_k, with
- * d_0 .. d_k, summed over the mixing scope; the latter become row k of the row's Gram matrix G.
+ * d_0 .. d_k, summed over the mixing scope; the latter become row k of its Gram matrix G.
  * lengths[j] is the part of d_j that was taken. With rho_{-1} = 0, in double precision,
  *   rho_j = rho_{j-1} + (g . d_j + sum_{i < j} c_i G_ji) / G_jj ;
  *   c_j = rho_{j-1} - (1 - lengths[j]) rho_j ;  next step (g + sum_j c_j d_j) / (1 - rho_k)
  * (solve/broyden.c has the derivation). coef gets what multiplies d_0 .. d_k, then g. A rho_j that
  * is not finite is taken as 0: that update is left out. So is rho_k if it makes |1 / (1 - rho_k)|
  * larger than BROYDEN_GAIN or a coefficient not finite; restarts counts updates left out as the
- * newest, though not those where d_k is 0. Rows with a reason that is not 0 are left as they are.
- */
+ * newest, though not those where d_k is 0. Groups of N / G rows have the same sums, and a Gram
+ * matrix together: what a group gets is computed once, from the sums of its first row. */
 struct broyden_weights {
     struct tensor coef;     /* [N,count+1] out */
-    struct tensor gram;     /* [N,m(m+1)/2] in place: lower triangles, row after row; count <= m */
+    struct tensor gram;     /* [G,m(m+1)/2] in place: lower triangles, row after row; count <= m */
     struct tensor dots;     /* [N,2,count] */
     struct tensor restarts; /* I32 [N] in place */
-    struct tensor reason;   /* I32 [N] or NULL: all rows */
     int64_t count;          /* 1 .. HISTORY_MOST */
     double lengths[HISTORY_MOST];
 };

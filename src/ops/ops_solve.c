@@ -113,17 +113,14 @@ void op_anderson_weights(struct backend *be, const struct anderson_weights *p)
 void op_broyden_weights(struct backend *be, const struct broyden_weights *p)
 {
     assert(p->gram.ndim == 2 && p->count >= 1 && p->count <= HISTORY_MOST);
-    int64_t n = p->gram.dim[0], triangle = p->count * (p->count + 1) / 2;
-    assert(triangle <= p->gram.dim[1]);
+    int64_t n = p->coef.dim[0], groups = p->gram.dim[0], triangle = p->count * (p->count + 1) / 2;
+    assert(triangle <= p->gram.dim[1] && (n == 0 ? groups == 0 : groups > 0 && n % groups == 0));
     check_real(be, &p->gram);
     check_count(be, &p->coef, n * (p->count + 1));
     check_count(be, &p->dots, n * 2 * p->count);
     check_index(&p->restarts, n);
-    check_reason(&p->reason, n);
-    BOOK(OP_broyden_weights, 0,
-         (double)((size_t)(n * triangle) * dtype_size(be->ops->real)) + bytes_of(&p->dots) +
-             bytes_of(&p->coef),
-         be->ops->broyden_weights(be, p));
+    double read = (double)((size_t)(groups * (triangle + p->count)) * dtype_size(be->ops->real));
+    BOOK(OP_broyden_weights, 0, read + bytes_of(&p->coef), be->ops->broyden_weights(be, p));
 }
 
 void op_row_combine(struct backend *be, const struct row_combine *p)

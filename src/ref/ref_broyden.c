@@ -39,13 +39,12 @@ static bool row_weights(const struct broyden_weights *p, const double *gram, con
 void ref_broyden_weights(struct backend *be, const struct broyden_weights *p)
 {
     (void)be;
-    int64_t count = p->count, last = count - 1;
-    for (int64_t n = 0; n < p->gram.dim[0]; n++) {
-        if (p->reason.data != NULL && ref_int(&p->reason)[n] != SOLVE_ACTIVE)
-            continue;
-        double *gram = ref_real(&p->gram) + n * p->gram.dim[1];
+    int64_t count = p->count, last = count - 1, groups = p->gram.dim[0];
+    int64_t rows = groups > 0 ? p->coef.dim[0] / groups : 0; /* of a group */
+    for (int64_t n = 0; n < groups * rows; n++) {
+        double *gram = ref_real(&p->gram) + n / rows * p->gram.dim[1];
         double *coef = ref_real(&p->coef) + n * (count + 1);
-        const double *dots = ref_real(&p->dots) + n * 2 * count;
+        const double *dots = ref_real(&p->dots) + n / rows * rows * 2 * count;
         for (int64_t j = 0; j < count; j++)
             gram[last * count / 2 + j] = dots[count + j];
         if (!row_weights(p, gram, dots, coef))

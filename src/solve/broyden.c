@@ -52,6 +52,7 @@ static void place(struct solver *s, int64_t k)
 /* The coefficients of the steps kept and of the residual: [N,count + 1]. */
 static struct tensor weigh_steps(struct solver *s, int64_t count)
 {
+    int64_t groups = solver_mixing_scope(s) == SCOPE_SEQUENCE ? s->b : s->rows;
     struct tensor coef = tensor_prefix(&s->coef, 2, s->rows, count + 1, 1, 1);
     struct row_dots dots = {.dots = tensor_prefix(&s->dots, 3, s->rows, 2, count, 1),
                             .x = s->g,
@@ -62,10 +63,10 @@ static struct tensor weigh_steps(struct solver *s, int64_t count)
     struct tensor sums = tensor_shape(&dots.dots, 2, s->rows, 2 * count, 1, 1);
     solver_mix(s, &sums);
     struct broyden_weights weights = {.coef = coef,
-                                      .gram = solver_rows(s, &s->gram),
+                                      .gram =
+                                          tensor_prefix(&s->gram, 2, groups, s->gram.dim[1], 1, 1),
                                       .dots = dots.dots,
                                       .restarts = solver_rows(s, &s->restarts),
-                                      .reason = solver_rows(s, &s->reason),
                                       .count = count};
     memcpy(weights.lengths, s->step_length, (size_t)count * sizeof *s->step_length);
     op_broyden_weights(s->be, &weights);

@@ -129,12 +129,16 @@ static enum status plan_small(struct solver *s, struct error *err)
     TRY(op_alloc(be, &s->norms, real, 2, n, 2, 1, 1, err));
     if (s->config.method == SOLVE_PICARD)
         return STATUS_OK;
-    bool anderson = s->config.method == SOLVE_ANDERSON;
-    if (anderson)
+    if (s->config.method == SOLVE_ANDERSON) {
         TRY(op_alloc(be, &s->len, DTYPE_I32, 1, n, 1, 1, 1, err));
-    TRY(op_alloc(be, &s->dots, real, 2, n, anderson ? m : 2 * m, 1, 1, err));
-    TRY(op_alloc(be, &s->coef, real, 2, n, anderson ? m : m + 1, 1, 1, err));
-    return op_alloc(be, &s->gram, real, 2, n, anderson ? m * m : m * (m + 1) / 2, 1, 1, err);
+        TRY(op_alloc(be, &s->dots, real, 2, n, m, 1, 1, err));
+        TRY(op_alloc(be, &s->coef, real, 2, n, m, 1, 1, err));
+        return op_alloc(be, &s->gram, real, 2, n, m * m, 1, 1, err);
+    }
+    int64_t groups = solver_mixing_scope(s) == SCOPE_SEQUENCE ? s->batch : n;
+    TRY(op_alloc(be, &s->dots, real, 2, n, 2 * m, 1, 1, err));
+    TRY(op_alloc(be, &s->coef, real, 2, n, m + 1, 1, 1, err));
+    return op_alloc(be, &s->gram, real, 2, groups, m * (m + 1) / 2, 1, 1, err);
 }
 
 /* The trace holds one entry an iterate: max_iter evaluations and a given first one. */
@@ -229,7 +233,7 @@ static void start_run(struct solver *s, const struct tensor *z)
     s->b = z->dim[0];
     s->t = z->dim[1];
     s->rows = s->b * s->t;
-    assert(z->dim[2] == s->width && s->rows <= s->batch * s->length);
+    assert(z->dim[2] == s->width && s->b <= s->batch && s->rows <= s->batch * s->length);
     s->z = tensor_matrix(z);
     s->have_f = false;
     s->listed = s->failed = 0;
@@ -240,13 +244,15 @@ static void start_run(struct solver *s, const struct tensor *z)
 static void clear_rows(struct solver *s, const struct tensor *f_best)
 {
     struct backend *be = s->be;
-    struct tensor *const zeros[] = {&s->best_at,  &s->reason, &s->evals, &s->first,
-                                    &s->restarts, &s->len,    &s->gram};
+    struct tensor *const zeros[] = {&s->best_at, &s->reason,   &s->evals,
+                                    &s->first,   &s->restarts, &s->len};
     for (size_t i = 0; i < sizeof zeros / sizeof *zeros; i++) {
         struct tensor t = solver_rows(s, zeros[i]);
         if (t.data != NULL)
             op_fill(be, &t, 0);
     }
+    if (s->config.method == SOLVE_ANDERSON)
+        op_fill(be, &s->gram, 0);
     struct tensor best = solver_rows(s, &s->best), best_z = solver_rows(s, &s->best_z);
     op_fill(be, &best, INFINITY);
     /* should no residual be finite, the start is what is returned */

@@ -80,7 +80,7 @@ enum status solver_create(struct solver **out, struct backend *be,
                           int64_t width, struct solver *lender, struct error *err);
 void solver_free(struct solver *s);
 
-/* Solves from *z, [B,T,D] with B*T rows at most those planned; *z ends as the best measured
+/* Solves from *z, [B,T,D] with B and B*T at most those planned; *z ends as the best measured
  * iterate of every row. f0, if not NULL, is f at the start, known beforehand: it saves one
  * evaluation. f_best, if not NULL, receives f at the returned iterate as it was measured.
  * With STOP_FIXED there is no synchronisation inside; otherwise one per iteration. */

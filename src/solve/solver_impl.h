@@ -42,7 +42,7 @@ struct solver {
     struct tensor norms;       /* owns: [N,2] */
     struct tensor dots;        /* owns: [N,m], Anderson; [N,2m], Broyden */
     struct tensor coef;        /* owns: [N,m], Anderson; [N,m+1], Broyden */
-    struct tensor gram;        /* owns: [N,m,m], Anderson; [N,m(m+1)/2], Broyden */
+    struct tensor gram;        /* owns: [N,m,m], Anderson; [N or B,m(m+1)/2], Broyden */
     struct tensor best, first; /* owns: [N] */
     struct tensor best_at, reason, evals, restarts; /* owns: I32 [N] */
     struct tensor len;                              /* owns: I32 [N], Anderson */

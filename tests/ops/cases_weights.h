@@ -124,15 +124,15 @@ static inline void broyden_spoil(double *dots, int64_t count, enum broyden_troub
     }
 }
 
-static inline void broyden_one(struct suite *s, int64_t rows, int64_t m, bool line,
-                               enum broyden_trouble trouble, bool ends)
+static inline void broyden_one(struct suite *s, int64_t groups, int64_t each, int64_t m, bool line,
+                               enum broyden_trouble trouble)
 {
-    suite_label(s, "N %lld m %lld line %d trouble %d reasons %d", (long long)rows, (long long)m,
-                line, trouble, ends);
+    int64_t rows = groups * each;
+    suite_label(s, "G %lld N %lld m %lld line %d trouble %d", (long long)groups, (long long)rows,
+                (long long)m, line, trouble);
     double *steps = suite_memory((size_t)(rows * m * m), sizeof *steps);
     struct item *coef = real2(s, FILL_NAN, rows, m + 1), *dots = real3(s, FILL_ZERO, rows, 2, m);
-    struct item *gram = real2(s, FILL_NAN, rows, m * (m + 1) / 2), *restarts = int1(s, rows, 3);
-    struct item *reason = int1(s, rows, 3); /* coef of rows that have ended stays NaN */
+    struct item *gram = real2(s, FILL_NAN, groups, m * (m + 1) / 2), *restarts = int1(s, rows, 3);
     struct broyden_weights p = {.count = 1};
     for (; p.count <= m; p.count++) {
         broyden_dots(s, dots, steps, rows, m, p.count);
@@ -146,9 +146,6 @@ static inline void broyden_one(struct suite *s, int64_t rows, int64_t m, bool li
             p.gram = gram->t[i];
             p.dots = tensor_prefix(&dots->t[i], 3, rows, 2, p.count, 1);
             p.restarts = restarts->t[i];
-            p.reason = reason->t[i];
-            if (!ends)
-                p.reason.data = NULL;
             op_broyden_weights(s->be[i], &p);
         }
         double *mag = suite_fetch(s, coef, 1);
@@ -170,9 +167,9 @@ static inline void case_broyden_weights(struct suite *s)
         for (int trouble = BROYDEN_FINE; trouble <= BROYDEN_GENTLE; trouble++) {
             if (sizes[k][1] == HISTORY_MOST && trouble > BROYDEN_FINE)
                 continue;
-            broyden_one(s, sizes[k][0], sizes[k][1], false, (enum broyden_trouble)trouble, false);
-            broyden_one(s, sizes[k][0], sizes[k][1], true, (enum broyden_trouble)trouble,
-                        trouble % 2);
+            broyden_one(s, sizes[k][0], 1, sizes[k][1], false, (enum broyden_trouble)trouble);
+            broyden_one(s, sizes[k][0], 1 + 35 * (trouble % 2), sizes[k][1], true,
+                        (enum broyden_trouble)trouble);
         }
 }
 

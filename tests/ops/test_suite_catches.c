@@ -293,7 +293,7 @@ static void bad_broyden(struct backend *be, const struct broyden_weights *p)
 static void bad_broyden_restart(struct backend *be, const struct broyden_weights *p)
 {
     good(be)->broyden_weights(be, p);
-    for (int64_t n = 0; n < p->gram.dim[0]; n++)
+    for (int64_t n = 0; n < p->coef.dim[0]; n++)
         if (numbers(&p->dots)[(2 * n + 2) * p->count - 1] == 0)
             ((int32_t *)p->restarts.data)[n]++;
 }
