@@ -3,7 +3,8 @@
  * new cell is one file that fills it and a struct cell_kind, and one line in cell.c.
  *
  * Life of a segment:
- *   begin -> eval (any number) -> [vjp, vjp_tangent (any number) -> end_backward] -> remember
+ *   begin -> eval (any number) -> [end_evals -> vjp, vjp_tangent (any number) -> end_backward]
+ *   -> remember
  * Life of a step: refresh -> segments -> [finish_gradients].
  */
 #ifndef DEQ_MODEL_CELL_H
@@ -30,11 +31,16 @@ struct cell_plan {
     int memories;     /* memories side by side, one in use at a time; at least 1 */
     int tapes;        /* evaluations of f that can be differentiated at once; at least 1 */
     bool one_vjp;     /* at most one full vjp a segment */
+    bool evals_end;   /* none of the evals of a segment follows its end_evals, and only remember (or
+                         forgetting all memory) follows its vjps: what evals read may be lost */
+    bool keep_all;    /* tapes hold all that a full vjp wants, else what is cheap is made again */
+    bool rows;        /* eval_rows may be called, if the cell has it */
     bool train;       /* gradients will be asked for */
     bool vjp;         /* products with J^T will be; implied by train */
     bool tangents;    /* second derivatives will be: jvp and vjp_tangent */
     bool keep_states; /* memory holds states and injections, as training needs; else it holds what
                          follows from them under constant weights (keys and values) */
+    struct idle *idle; /* or NULL: lends memory that nobody needs while no solve runs */
 };
 
 /* What the model's other layers must know of a cell. */
@@ -63,6 +69,8 @@ struct cell_ops {
      * are; the tape then serves no vjp. Called only if selects_rows. */
     void (*eval_rows)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
                       const struct tensor *rows);
+    /* No eval follows in this segment. NULL in a cell to which that is nothing. */
+    void (*end_evals)(struct cell *c);
     /* dz <- J^T df for the evaluation in `tape`, with its z and f unchanged since. `full`: also
      * accumulates the gradients of parameters and injection. */
     void (*vjp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,

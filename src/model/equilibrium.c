@@ -60,9 +60,15 @@ bool equilibrium_one_vjp(const struct config *config, bool train)
     return most_layers(config, train) == 1;
 }
 
-struct tensor equilibrium_idle(const struct equilibrium *eq)
+bool equilibrium_evals_end(const struct config *config)
 {
-    return eq->forward != NULL ? solver_scratch(eq->forward) : (struct tensor){0};
+    return recomputed(config) == 0;
+}
+
+bool equilibrium_keeps_all(const struct config *config)
+{
+    return config->model.layers > 0 || config->gradient.method == GRADIENT_PHANTOM ||
+           config->gradient.method == GRADIENT_UNROLL;
 }
 
 void equilibrium_free(struct equilibrium *eq)
@@ -84,51 +90,63 @@ static bool wants_rows(const struct config *config, const struct backend *be)
 }
 
 static enum status create_solvers(struct equilibrium *eq, const struct config *config,
-                                  int64_t batch, int64_t length, bool train, struct error *err)
+                                  const struct equilibrium_plan *p, struct error *err)
 {
-    struct cell *cell = eq->cell;
     struct solver_config forward = equilibrium_solver_config(&config->solver.forward, false);
-    TRY(solver_create(&eq->forward, cell->be, &forward, batch, length, cell->width, NULL, err));
-    solver_select_rows(eq->forward, cell->selects_rows && wants_rows(config, cell->be));
-    if (!train || eq->method != GRADIENT_IMPLICIT)
-        return STATUS_OK;
-    struct solver_config backward = equilibrium_solver_config(&config->solver.backward, true);
-    return solver_create(&eq->backward, cell->be, &backward, batch, length, cell->width,
-                         eq->forward, err);
+    TRY(solver_create(&eq->forward, eq->be, &forward, p->batch, p->length, p->width, NULL, err));
+    if (p->train && eq->method == GRADIENT_IMPLICIT) {
+        struct solver_config backward = equilibrium_solver_config(&config->solver.backward, true);
+        TRY(solver_create(&eq->backward, eq->be, &backward, p->batch, p->length, p->width,
+                          eq->forward, err));
+    }
+    solver_lend(eq->forward, eq->backward, &eq->idle);
+    return STATUS_OK;
 }
 
-enum status equilibrium_create(struct equilibrium **out, struct cell *cell,
-                               const struct config *config, int64_t batch, int64_t length,
-                               bool train, struct error *err)
+enum status equilibrium_create(struct equilibrium **out, struct backend *be,
+                               const struct config *config, const struct equilibrium_plan *p,
+                               struct error *err)
 {
     enum status status = STATUS_OK;
     struct equilibrium *eq = NULL;
-    struct explicit_plan plan = {.batch = batch,
-                                 .length = length,
-                                 .layers = most_layers(config, train),
-                                 .recompute = recomputed(config),
-                                 .untied = config_is_layered(&config->model),
-                                 .train = train,
-                                 .damped = train && is_damped(config)};
     *out = NULL;
     TRY(mem_alloc((void **)&eq, 1, sizeof *eq, err));
-    eq->cell = cell;
+    eq->be = be;
     eq->layers = config->model.layers;
     eq->method = config->gradient.method;
     eq->steps = config->gradient.steps;
     eq->damping = config->gradient.damping;
     eq->return_z = config->model.compat;
-    size_t before = cell->be->bytes;
+    size_t before = be->bytes;
     if (eq->layers == 0)
-        TRY_OUT(create_solvers(eq, config, batch, length, train, err));
-    eq->solver_bytes = cell->be->bytes - before;
-    plan.idle = equilibrium_idle(eq); /* gradients come when no solve runs */
-    TRY_OUT(explicit_create(&eq->net, cell, &plan, err));
+        TRY_OUT(create_solvers(eq, config, p, err));
+    eq->solver_bytes = be->bytes - before;
     *out = eq;
     return STATUS_OK;
 out:
     equilibrium_free(eq);
     return status;
+}
+
+enum status equilibrium_plan_states(struct equilibrium *eq, const struct config *config,
+                                    const struct equilibrium_plan *p, struct error *err)
+{
+    struct explicit_plan plan = {.batch = p->batch,
+                                 .length = p->length,
+                                 .layers = most_layers(config, p->train),
+                                 .recompute = recomputed(config),
+                                 .untied = config_is_layered(&config->model),
+                                 .train = p->train,
+                                 .damped = p->train && is_damped(config),
+                                 .idle = &eq->idle};
+    return explicit_create(&eq->net, eq->be, p->width, &plan, err);
+}
+
+void equilibrium_attach(struct equilibrium *eq, struct cell *cell, const struct config *config)
+{
+    eq->cell = eq->net.cell = cell;
+    if (eq->forward != NULL)
+        solver_select_rows(eq->forward, cell->selects_rows && wants_rows(config, cell->be));
 }
 
 static enum status apply_cell(void *ctx, const struct tensor *z, const struct tensor *f,
@@ -243,6 +261,8 @@ enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh
 {
     assert(also == NULL || eq->unrolled == 0);
     struct backend *be = eq->cell->be;
+    if (eq->cell->ops->end_evals != NULL)
+        eq->cell->ops->end_evals(eq->cell);
     if (eq->unrolled > 0) {
         struct tensor dz = explicit_gradient(&eq->net, dh); /* of 0: nobody's, or of e */
         if (eq->net.plan.untied)

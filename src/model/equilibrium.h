@@ -18,7 +18,8 @@
 #include "solve/solver.h"
 
 struct equilibrium {
-    struct cell *cell;                 /* borrows */
+    struct backend *be;                /* borrows */
+    struct cell *cell;                 /* borrows: of equilibrium_attach */
     struct solver *forward, *backward; /* owns; NULL in an explicit network */
     int64_t layers;                    /* > 0: an explicit network */
     int64_t method;                    /* enum config_gradient */
@@ -27,6 +28,7 @@ struct equilibrium {
     bool return_z;                     /* evaluation returns z*, as published */
     struct explicit_net net;           /* states, and all that is not solved */
     size_t solver_bytes;               /* memory of both solvers */
+    struct idle idle;                  /* of it, idle while no solve runs, and not taken yet */
     /* of the current segment */
     struct tensor z, h; /* views [B,L,W]: what was solved for; the output */
     int64_t unrolled;   /* applications to differentiate plainly; 0: implicit */
@@ -49,16 +51,25 @@ struct equilibrium_point {
 int equilibrium_tapes(const struct config *config, bool train);
 /* Whether a segment's gradient takes one full vjp of the cell. */
 bool equilibrium_one_vjp(const struct config *config, bool train);
+/* Whether the cell is evaluated no more in a segment once its gradient begins. */
+bool equilibrium_evals_end(const struct config *config);
+/* Whether most evaluations get a full vjp, so that it pays to keep for it whatever it wants. */
+bool equilibrium_keeps_all(const struct config *config);
 
-/* Plans for batches of up to B = batch, L = length. */
-enum status equilibrium_create(struct equilibrium **out, struct cell *cell,
-                               const struct config *config, int64_t batch, int64_t length,
-                               bool train, struct error *err);
+struct equilibrium_plan {
+    int64_t batch, length, width; /* the largest B and L; W */
+    bool train;
+};
+
+/* In this order: the solvers, whose memory (eq->idle) may be lent to what comes later; states and
+ * their gradients; once it is there, the cell. */
+enum status equilibrium_create(struct equilibrium **out, struct backend *be,
+                               const struct config *config, const struct equilibrium_plan *plan,
+                               struct error *err);
+enum status equilibrium_plan_states(struct equilibrium *eq, const struct config *config,
+                                    const struct equilibrium_plan *plan, struct error *err);
+void equilibrium_attach(struct equilibrium *eq, struct cell *cell, const struct config *config);
 void equilibrium_free(struct equilibrium *eq);
-
-/* Memory that nobody needs but while a solve runs, as one flat tensor (solver_scratch); data NULL
- * if nothing is solved. */
-struct tensor equilibrium_idle(const struct equilibrium *eq);
 
 /* Finds the output of the segment the cell has begun with embedded tokens e: eq->h, valid until the
  * next call. A solve starts from `start` [B,L,W], data NULL: zero. `layers` > 0: that many plain

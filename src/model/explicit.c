@@ -48,24 +48,22 @@ static struct tensor state_of(const struct explicit_net *net, int64_t l)
     return explicit_state(net, slot, net->batch, net->length);
 }
 
-static enum status plan_states(struct explicit_net *net, struct error *err)
+static enum status plan_states(struct explicit_net *net, int64_t w, struct error *err)
 {
-    struct backend *be = net->cell->be;
+    struct backend *be = net->be;
     enum dtype real = be->ops->real;
     const struct explicit_plan *p = &net->plan;
-    int64_t w = net->cell->width;
     TRY(mem_alloc((void **)&net->state, (size_t)net->states, sizeof *net->state, err));
     enum memory_part before = op_part(be, PART_TAPES);
     for (int64_t i = 0; i < net->states; i++)
         TRY(op_alloc(be, &net->state[i], real, 3, p->batch, p->length, w, 1, err));
     op_part(be, before);
-    if (p->train)
-        TRY(op_alloc(be, &net->dstate[0], real, 3, p->batch, p->length, w, 1, err));
-    net->dstate_borrowed = p->train && p->idle.data != NULL;
-    if (net->dstate_borrowed)
-        net->dstate[1] = tensor_prefix(&p->idle, 3, p->batch, p->length, w, 1);
-    else if (p->train)
-        TRY(op_alloc(be, &net->dstate[1], real, 3, p->batch, p->length, w, 1, err));
+    for (int i = 0; i < 2 && p->train; i++) {
+        net->dstate[i] = tensor_make(NULL, real, 3, p->batch, p->length, w, 1);
+        net->dstate_lent[i] = idle_take(p->idle, &net->dstate[i], i == 0);
+        if (!net->dstate_lent[i])
+            TRY(op_alloc(be, &net->dstate[i], real, 3, p->batch, p->length, w, 1, err));
+    }
     if (!p->damped)
         return STATUS_OK;
     TRY(mem_alloc((void **)&net->applied, (size_t)p->layers, sizeof *net->applied, err));
@@ -76,14 +74,13 @@ static enum status plan_states(struct explicit_net *net, struct error *err)
     return STATUS_OK;
 }
 
-enum status explicit_create(struct explicit_net *net, struct cell *cell,
+enum status explicit_create(struct explicit_net *net, struct backend *be, int64_t w,
                             const struct explicit_plan *plan, struct error *err)
 {
     assert(plan->layers >= 1 && (!plan->damped || plan->recompute == 0));
-    assert(!plan->untied || cell->ops->eval_layer != NULL);
-    *net = (struct explicit_net){.cell = cell, .plan = *plan};
+    *net = (struct explicit_net){.be = be, .plan = *plan};
     net->states = count_states(net);
-    enum status status = plan_states(net, err);
+    enum status status = plan_states(net, w, err);
     if (status != STATUS_OK)
         explicit_free(net);
     return status;
@@ -91,16 +88,16 @@ enum status explicit_create(struct explicit_net *net, struct cell *cell,
 
 void explicit_free(struct explicit_net *net)
 {
-    if (net->cell == NULL)
+    if (net->be == NULL)
         return;
-    struct backend *be = net->cell->be;
+    struct backend *be = net->be;
     for (int64_t i = 0; i < net->states && net->state != NULL; i++)
         op_release(be, &net->state[i]);
     for (int64_t i = 0; i < net->plan.layers && net->applied != NULL; i++)
         op_release(be, &net->applied[i]);
-    op_release(be, &net->dstate[0]);
-    if (!net->dstate_borrowed)
-        op_release(be, &net->dstate[1]);
+    for (int i = 0; i < 2; i++)
+        if (!net->dstate_lent[i])
+            op_release(be, &net->dstate[i]);
     mem_free(net->state);
     mem_free(net->applied);
     *net = (struct explicit_net){0};
@@ -145,6 +142,7 @@ void explicit_run(struct explicit_net *net, int64_t batch, int64_t length, int64
 {
     assert(layers >= 1 && (layers <= net->plan.layers || !(train || net->plan.untied)));
     assert(!train || net->plan.train);
+    assert(!net->plan.untied || net->cell->ops->eval_layer != NULL);
     net->batch = batch;
     net->length = length;
     net->layers = layers;

@@ -14,25 +14,27 @@
 #define DEQ_MODEL_EXPLICIT_H
 
 #include "model/cell.h"
+#include "ops/idle.h"
 
 struct explicit_plan {
     int64_t batch, length; /* the largest B and L */
     int64_t layers;        /* the most layers of a run; 1 at least */
     int64_t recompute;     /* k; 0: keep everything */
     bool untied;
-    bool train;         /* gradients will be asked for */
-    bool damped;        /* runs with t < 1 will be asked for; not with recompute */
-    struct tensor idle; /* 1-D: memory that a gradient may overwrite, borrowed; or data NULL */
+    bool train;        /* gradients will be asked for */
+    bool damped;       /* runs with t < 1 will be asked for; not with recompute */
+    struct idle *idle; /* lends memory for gradients, of which the first lasts through a solve */
 };
 
 struct explicit_net {
-    struct cell *cell; /* borrows */
+    struct backend *be; /* borrows */
+    struct cell *cell;  /* borrows: set before the first run */
     struct explicit_plan plan;
     int64_t states;
     struct tensor *state;    /* owns: [states] of [B,L,W] */
     struct tensor *applied;  /* owns: [layers] f of each state, damped only; else the next state */
-    struct tensor dstate[2]; /* [B,L,W], train: gradients; owns the second unless of plan.idle */
-    bool dstate_borrowed;
+    struct tensor dstate[2]; /* [B,L,W], train: gradients; owns those that are not lent */
+    bool dstate_lent[2];
     /* of the last run */
     int64_t batch, length, layers;
     bool taped; /* a gradient may follow */
@@ -43,7 +45,8 @@ struct explicit_net {
 /* How many tapes the cell must hold for runs of so many layers. */
 int64_t explicit_tapes(int64_t layers, int64_t recompute, bool train);
 
-enum status explicit_create(struct explicit_net *net, struct cell *cell,
+/* For states of W numbers. */
+enum status explicit_create(struct explicit_net *net, struct backend *be, int64_t w,
                             const struct explicit_plan *plan, struct error *err);
 void explicit_free(struct explicit_net *net);
 

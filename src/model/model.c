@@ -107,6 +107,15 @@ static void draw_masks(struct model *m)
     gather_by_token(m, &word, &token);
 }
 
+/* The segment's tokens, embedded, into m->e. */
+static void embed(struct model *m)
+{
+    struct tensor e = segment(m, &m->e), rows = tensor_matrix(&e);
+    embedding_eval(&m->vocab.embedding, m->be, &m->vocab.input, &rows);
+    mask_embedding(m, &e);
+    m->e_lost = false;
+}
+
 void model_begin(struct model *m, const int32_t *input, int64_t length, const struct masks *masks)
 {
     assert(length >= 1 && length <= m->plan.length);
@@ -118,10 +127,9 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
     m->penalty_weight = 0;
     penalty_skip(&m->penalty);
     cluster_index_set(&m->vocab.input, m->be, &clusters, input, n);
-    struct tensor e = segment(m, &m->e), rows = tensor_matrix(&e);
-    embedding_eval(&m->vocab.embedding, m->be, &m->vocab.input, &rows);
     draw_masks(m);
-    mask_embedding(m, &e);
+    embed(m);
+    struct tensor e = segment(m, &m->e);
     m->cell->ops->begin(m->cell, &e, masks);
 }
 
@@ -159,6 +167,7 @@ enum status model_solve(struct model *m, int64_t layers, bool gradient, struct e
     if (layers == 0)
         start = start_eval(&m->start, m->be, &e);
     TRY(equilibrium_solve(m->eq, &e, &start, layers, gradient, err));
+    m->e_lost = m->e_lent;
     take_output(m, &m->eq->h);
     return STATUS_OK;
 }
@@ -238,6 +247,8 @@ enum status model_backward(struct model *m, struct error *err)
     TRY(equilibrium_gradient(m->eq, &dh, &de, also.data != NULL ? &also : NULL, err));
     if (m->correction.wanted)
         correction_apply(&m->correction, m, m->scale);
+    if (m->e_lost)
+        embed(m);
     if (m->eq->applied == 0) { /* solved */
         struct tensor e = segment(m, &m->e);
         start_fit(&m->start, m->be, &e, &m->eq->z);
@@ -251,6 +262,8 @@ enum status model_backward(struct model *m, struct error *err)
 void model_remember(struct model *m)
 {
     struct tensor e = segment(m, &m->e);
+    if (m->e_lost)
+        embed(m);
     equilibrium_remember(m->eq);
     start_remember(&m->start, m->be, &e);
 }

@@ -19,6 +19,7 @@ struct model_plan {
     bool train;                     /* gradients and dropout */
     bool vjp;         /* products with J^T without the rest of training: see struct cell_plan */
     bool keep_states; /* see struct cell_plan; implied by train, wanted alone only by tests */
+    bool replay;      /* segments may begin again after model_backward, without model_remember */
 };
 
 /* What a model's memory is for, in bytes of the backend. */
@@ -43,12 +44,14 @@ struct model {
     struct cell *cell;      /* owns */
     struct equilibrium *eq; /* owns */
     bool sees_all;          /* the softmax sees the whole state, not some of its columns */
-    struct tensor e;        /* owns: [B,L,E] embedded tokens */
+    struct tensor e;        /* [B,L,E] embedded tokens; owns unless lent */
+    bool e_lent, e_lost;    /* by the solver, which overwrites them: then they are made again */
     struct tensor out;      /* owns: [B,L,O] what the softmax sees, where it is not the state */
     struct tensor nll;      /* owns: [B*L] */
-    /* train, owned: gradients of what the softmax sees [B,L,O], of the state [B,L,W] and of e
-     * [B,L,E]; where the sizes agree, one buffer in turn (no data: dq) */
+    /* train, owned unless lent: gradients of what the softmax sees [B,L,O], of the state [B,L,W]
+     * and of e [B,L,E]; where the sizes agree, one buffer in turn (no data: dq) */
     struct tensor dq, dstate, de;
+    bool dq_lent;
     struct tensor mask_in;    /* owns: [B,1,E] */
     struct tensor mask_out;   /* owns: [B,1,O]; [B,L,1] where positions are dropped */
     struct tensor mask_word;  /* owns: [V,1], emb_dropout */

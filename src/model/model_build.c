@@ -43,6 +43,11 @@ static enum status create_cell(struct model *m, struct error *err)
         .memories = m->plan.memories > 0 ? m->plan.memories : 1,
         .tapes = equilibrium_tapes(&m->config, m->plan.train) + spare_tapes(m),
         .one_vjp = equilibrium_one_vjp(&m->config, m->plan.train) && !has_added_losses(m),
+        .evals_end = m->plan.train && equilibrium_evals_end(&m->config) && !has_added_losses(m) &&
+                     !m->plan.replay,
+        .keep_all = equilibrium_keeps_all(&m->config),
+        .rows = !m->plan.train || m->config.solver.forward.stop != CONFIG_STOP_FIXED,
+        .idle = &m->eq->idle,
         .train = m->plan.train,
         .vjp = m->plan.train || m->plan.vjp,
         .tangents =
@@ -50,6 +55,26 @@ static enum status create_cell(struct model *m, struct error *err)
         .keep_states = m->plan.train || m->plan.keep_states,
     };
     return cell_kind_of(c)->create(&m->cell, m->params, c, &plan, err);
+}
+
+/* Gradients of what the softmax sees, of the state, of embedded tokens. They live through the
+ * backward solve: planned before others take what idle memory lasts as long. */
+static enum status plan_gradients(struct model *m, const struct cell_ends *ends, struct error *err)
+{
+    struct backend *be = m->be;
+    enum dtype real = be->ops->real;
+    int64_t b = m->plan.batch, l = m->plan.length;
+    if (!m->plan.train)
+        return STATUS_OK;
+    m->dq = tensor_make(NULL, real, 3, b, l, ends->output, 1);
+    m->dq_lent = idle_take(&m->eq->idle, &m->dq, true);
+    if (!m->dq_lent)
+        TRY(op_alloc(be, &m->dq, real, 3, b, l, ends->output, 1, err));
+    if (ends->output != ends->state)
+        TRY(op_alloc(be, &m->dstate, real, 3, b, l, ends->state, 1, err));
+    if (ends->input != ends->output)
+        TRY(op_alloc(be, &m->de, real, 3, b, l, ends->input, 1, err));
+    return STATUS_OK;
 }
 
 static enum status plan_masks(struct model *m, struct error *err)
@@ -77,20 +102,16 @@ static enum status plan_tensors(struct model *m, struct error *err)
     struct backend *be = m->be;
     enum dtype real = be->ops->real;
     const struct cell_ends *ends = &m->cell->ends;
-    int64_t b = m->plan.batch, l = m->plan.length, w = m->cell->width;
-    TRY(op_alloc(be, &m->e, real, 3, b, l, ends->input, 1, err));
+    int64_t b = m->plan.batch, l = m->plan.length;
+    m->e = tensor_make(NULL, real, 3, b, l, ends->input, 1);
+    m->e_lent = m->plan.train && idle_take(&m->eq->idle, &m->e, false);
+    if (!m->e_lent)
+        TRY(op_alloc(be, &m->e, real, 3, b, l, ends->input, 1, err));
     TRY(op_alloc(be, &m->nll, real, 1, b * l, 1, 1, 1, err));
     if (m->plan.train)
         TRY(plan_masks(m, err));
     if (!m->sees_all || m->mask_out.data != NULL)
         TRY(op_alloc(be, &m->out, real, 3, b, l, ends->output, 1, err));
-    if (!m->plan.train)
-        return STATUS_OK;
-    TRY(op_alloc(be, &m->dq, real, 3, b, l, ends->output, 1, err));
-    if (!m->sees_all)
-        TRY(op_alloc(be, &m->dstate, real, 3, b, l, w, 1, err));
-    if (ends->input != ends->output)
-        TRY(op_alloc(be, &m->de, real, 3, b, l, ends->input, 1, err));
     return STATUS_OK;
 }
 
@@ -141,18 +162,25 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     if (shared == NULL)
         TRY_OUT(declare_params(m, err));
     bytes->parameters = since(be, &mark);
+    struct cell_ends ends = cell_kind_of(&config->model)->ends(&config->model);
+    struct equilibrium_plan solve = {plan->batch, plan->length, ends.state, plan->train};
+    TRY_OUT(equilibrium_create(&m->eq, be, config, &solve, err));
+    bytes->solver = m->eq->solver_bytes;
+    mark = be->bytes;
+    TRY_OUT(plan_gradients(m, &ends, err));
+    bytes->ends = since(be, &mark);
+    /* all else that is lent may lie there too: losses come between solves and their gradients */
+    struct tensor logits = idle_largest(&m->eq->idle, be->ops->real);
+    TRY_OUT(equilibrium_plan_states(m->eq, config, &solve, err));
+    bytes->states = since(be, &mark);
     TRY_OUT(create_cell(m, err));
-    m->sees_all = m->cell->ends.output == m->cell->width;
+    equilibrium_attach(m->eq, m->cell, config);
+    m->sees_all = ends.output == ends.state;
     bytes->parameters += effective_bytes(m);
     bytes->cell = since(be, &mark) - effective_bytes(m);
     bytes->remembered = remembered_bytes(m);
-    TRY_OUT(
-        equilibrium_create(&m->eq, m->cell, config, plan->batch, plan->length, plan->train, err));
-    bytes->solver = m->eq->solver_bytes;
-    bytes->states = since(be, &mark) - bytes->solver;
-    struct tensor idle = equilibrium_idle(m->eq); /* losses come between solves */
     TRY_OUT(vocabulary_layers_create(&m->vocab, m->params, &config->model,
-                                     plan->batch * plan->length, &idle, err));
+                                     plan->batch * plan->length, &logits, err));
     bytes->vocabulary = since(be, &mark);
     TRY_OUT(plan_tensors(m, err));
     TRY_OUT(start_create(&m->start, m->params, &config->model, plan->batch, plan->length,
@@ -163,7 +191,7 @@ enum status model_create(struct model **out, struct backend *be, const struct co
                                err));
         TRY_OUT(correction_create(&m->correction, m, spare, err));
     }
-    bytes->ends = since(be, &mark);
+    bytes->ends += since(be, &mark);
     *out = m;
     return STATUS_OK;
 out:
@@ -175,11 +203,15 @@ void model_free(struct model *m)
 {
     if (m == NULL)
         return;
-    struct tensor *const owned[] = {&m->e,         &m->out,        &m->nll,     &m->dq,
-                                    &m->dstate,    &m->de,         &m->mask_in, &m->mask_out,
+    struct tensor *const owned[] = {&m->out,       &m->nll,        &m->dstate,
+                                    &m->de,        &m->mask_in,    &m->mask_out,
                                     &m->mask_word, &m->mask_token, &m->found};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(m->be, owned[i]);
+    if (!m->e_lent)
+        op_release(m->be, &m->e);
+    if (!m->dq_lent)
+        op_release(m->be, &m->dq);
     start_free(&m->start, m->be);
     penalty_free(&m->penalty, m->be);
     correction_free(&m->correction, m);

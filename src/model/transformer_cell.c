@@ -117,7 +117,7 @@ static void inject(struct transformer_cell *c, struct transformer_cell_block *b,
     struct residual_norm add_bias = {
         .a = u, .bias = b->inject_bias.w, .sum = u, .rows_per_mask = 1, .kind = NORM_NONE};
     op_residual_norm(be, &add_bias);
-    if (c->plan.train)
+    if (c->plan.train && !b->du_lent)
         op_fill(be, &b->du, 0.0);
 }
 
@@ -131,7 +131,7 @@ static void begin_block(struct transformer_cell *c, int64_t j, const struct tens
     }
     b->input.rk = tensor_slice(&b->rk, 0, rows);
     b->input.masks = masks_view(c, b, e->dim[0], keys);
-    if (c->plan.train)
+    if (c->plan.train && !b->drk_lent)
         op_fill(c->base.be, &b->drk, 0.0);
 }
 
@@ -139,6 +139,8 @@ static void begin(struct cell *base, const struct tensor *e, const struct masks 
 {
     struct transformer_cell *c = self(base);
     assert(e->dim[0] <= c->plan.batch && e->dim[1] <= c->plan.length);
+    assert(!c->injected || transformer_cell_memory_length(base) == 0);
+    c->injected = false;
     c->e = *e;
     c->length = e->dim[1];
     c->masked = masks->source != MASKS_NONE;
@@ -205,6 +207,8 @@ static void vjp_one(struct transformer_cell *c, int64_t j, int tape, const struc
     struct block_grads grads = {0};
     if (full)
         grads = transformer_cell_grads(c, j, in);
+    if (full && b->drk_lent)
+        op_fill(c->base.be, &b->drk, 0.0);
     block_vjp(c->base.be, &c->shape, &b->w, &b->input, transformer_cell_tape(c, j, tape),
               &c->scratch, in, out, df, dz, full ? &grads : NULL);
     transformer_cell_gain_gradient(c, j, tape, &grads.dmem);
@@ -227,6 +231,14 @@ static void eval_rows(struct cell *base, int tape, const struct tensor *z, const
     assert(c->blocks == 1);
     block_eval_rows(base->be, &c->shape, &c->block[0].w, &c->block[0].input,
                     transformer_cell_tape(c, 0, tape), &c->scratch, z, f, rows);
+}
+
+/* Injections go to their memories, so that gradients may take their place. */
+static void end_evals(struct cell *base)
+{
+    struct transformer_cell *c = self(base);
+    if (c->plan.evals_end)
+        transformer_cell_remember_injections(c);
 }
 
 static void vjp(struct cell *base, int tape, const struct tensor *z, const struct tensor *f,
@@ -282,6 +294,8 @@ static void end_backward(struct cell *base, const struct tensor *de)
 static void remember(struct cell *base, int tape, const struct tensor *h)
 {
     struct transformer_cell *c = self(base);
+    transformer_cell_remember_injections(c);
+    c->injected = false;
     for (int64_t j = 0; j < c->blocks; j++) {
         struct tensor state = transformer_cell_block_in(c, j, tape, h);
         transformer_cell_remember(c, j, tape, &state);
@@ -304,6 +318,7 @@ const struct cell_ops transformer_cell_ops = {
     .begin = begin,
     .eval = eval,
     .eval_rows = eval_rows,
+    .end_evals = end_evals,
     .vjp = vjp,
     .jvp = transformer_cell_jvp,
     .vjp_tangent = transformer_cell_vjp_tangent,

@@ -23,11 +23,13 @@ struct transformer_cell_block {
     struct normed_weight normed[NORMED_WEIGHTS]; /* with wnorm; owns w of those in `w` */
     struct weight inject, inject_bias;           /* [3D,D], [3D] */
     struct tensor u;                             /* owns: [B,L,3D] */
-    struct tensor du;                            /* owns unless of the cell's scratch: [N,3D] */
-    bool du_borrowed;
+    struct tensor du;                            /* owns unless lent by the scratch: [N,3D] */
+    bool du_lent;
     struct memory *mem_z, *mem_u; /* owns: [memories], keep_states: states and injections */
     struct memory *mem_kv;        /* owns: [memories], else: W_qkv z + u */
-    struct tensor rk, drk;        /* owns: [R,D] */
+    struct tensor rk;             /* owns: [R,D] */
+    struct tensor drk;            /* owns unless lent: [R,D] */
+    bool drk_lent;                /* then it begins at zero in the only full vjp */
     struct tensor mask_attention; /* owns: U8 [B,H,L,K] */
     struct tensor mask_attn_out, mask_ff1, mask_ff2; /* owns: [B,D], [B,I], [B,D] */
     struct tensor *outputs; /* owns: [plan.tapes] output of this block; the last one has none */
@@ -48,21 +50,22 @@ struct transformer_cell {
     /* owns: of block j in tape t number t * blocks + j, and number j; in layers number t */
     struct block_tape *tapes;
     struct memory_tape *memory_tapes;
-    struct tensor dmem;    /* gradient of memory_tape.qkv [B*P,3D]; owns unless of `scratch` */
+    struct tensor dmem;    /* gradient of memory_tape.qkv [B*P,3D]; owns unless lent */
     struct tensor dmem_in; /* owns: of memory_tape.normed [B*P,D] */
-    bool dmem_borrowed;
+    bool dmem_lent;
     struct block_scratch scratch;
     struct tangent_scratch more;        /* plan.tangents, as the next ones */
     struct tensor pair_d[2], pair_t[2]; /* owns: [B,L,D] gradients between blocks, and theirs */
     struct tensor positions;            /* owns: [R,D], row d for distance d */
     struct tensor positions_in;         /* owns: the same under the segment's mask */
     struct tensor mask_pos;             /* owns: [D] */
-    struct tensor kept; /* owns unless of `scratch`: for memory_push, B*mem_len*3D numbers */
-    bool kept_borrowed;
+    struct tensor kept; /* owns unless lent: for memory_push, B*mem_len*3D numbers */
+    bool kept_lent;
     struct tensor dstack; /* owns: [B,L,D], stacked blocks: gradient between blocks */
     struct tensor e;      /* borrows: of the current segment */
     int64_t length;       /* L of the current segment */
     int now;              /* memory in use */
+    bool injected;        /* this segment's injections are in their memory already */
     bool masked;
 };
 

@@ -61,7 +61,26 @@ static enum status plan_memory_tape(struct transformer_cell *c, struct memory_ta
     return op_alloc(be, &t->rstd, be->ops->real, 1, rows, 1, 1, 1, err);
 }
 
-static enum status plan_tapes(struct transformer_cell *c, struct error *err)
+/* Gradients of the memory come when those of the feed-forward half are done with: behind [N,D] in
+ * their place, where there is room, or in idle memory. */
+static enum status plan_dmem(struct transformer_cell *c, struct error *err)
+{
+    struct backend *be = c->base.be;
+    const struct cell_plan *p = &c->plan;
+    const struct tensor *work = &c->scratch.work;
+    int64_t d = c->shape.d_model, rows = p->batch * p->mem_len, before = p->batch * p->length * d;
+    c->dmem = tensor_make(NULL, be->ops->real, 2, rows, 3 * d, 1, 1);
+    c->dmem_lent = true;
+    if (before + rows * 3 * d <= tensor_count(work))
+        c->dmem.data = tensor_slice(work, before, rows * 3 * d).data;
+    else
+        c->dmem_lent = idle_take(p->idle, &c->dmem, false);
+    return c->dmem_lent ? STATUS_OK
+                        : op_alloc(be, &c->dmem, be->ops->real, 2, rows, 3 * d, 1, 1, err);
+}
+
+static enum status plan_tapes(struct transformer_cell *c, const struct block_plan *plan,
+                              struct error *err)
 {
     struct backend *be = c->base.be;
     const struct cell_plan *p = &c->plan;
@@ -69,7 +88,7 @@ static enum status plan_tapes(struct transformer_cell *c, struct error *err)
     enum memory_part before = op_part(be, PART_TAPES);
     TRY(mem_alloc((void **)&c->tapes, (size_t)count, sizeof *c->tapes, err));
     for (int64_t i = 0; i < count; i++)
-        TRY(block_tape_create(&c->tapes[i], be, &c->shape, p->batch, p->length, p->vjp, err));
+        TRY(block_tape_create(&c->tapes[i], be, &c->shape, plan, err));
     op_part(be, before);
     if (!p->keep_states || p->mem_len == 0)
         return STATUS_OK;
@@ -81,13 +100,7 @@ static enum status plan_tapes(struct transformer_cell *c, struct error *err)
     op_part(be, before);
     if (!p->train)
         return STATUS_OK;
-    /* it comes when the gradient of the feed-forward half is done with */
-    struct tensor dmem = tensor_make(c->scratch.dh.data, be->ops->real, 2, rows, 3 * d, 1, 1);
-    c->dmem_borrowed = tensor_bytes(&c->scratch.dh) >= tensor_bytes(&dmem);
-    if (c->dmem_borrowed)
-        c->dmem = dmem;
-    else
-        TRY(op_alloc(be, &c->dmem, be->ops->real, 2, rows, 3 * d, 1, 1, err));
+    TRY(plan_dmem(c, err));
     if (!gains_memory(c))
         return STATUS_OK;
     return op_alloc(be, &c->dmem_in, be->ops->real, 2, rows, d, 1, 1, err);
@@ -106,7 +119,7 @@ static void free_tapes(struct transformer_cell *c)
     }
     mem_free(c->tapes);
     mem_free(c->memory_tapes);
-    if (!c->dmem_borrowed)
+    if (!c->dmem_lent)
         op_release(be, &c->dmem);
     op_release(be, &c->dmem_in);
 }
@@ -159,14 +172,19 @@ static enum status plan_block(struct transformer_cell *c, int64_t j, struct erro
     int64_t d = c->shape.d_model, n = p->batch * p->length, r = c->positions.dim[0];
     if (!c->layered)
         TRY(op_alloc(be, &b->u, real, 3, p->batch, p->length, 3 * d, 1, err));
+    if (j == 0 && p->vjp && c->scratch.dqkv.data == NULL)
+        c->scratch.dqkv = tensor_matrix(&b->u);
     TRY(op_alloc(be, &b->rk, real, 2, r, d, 1, 1, err));
     if (p->train) {
-        b->du_borrowed = p->one_vjp && c->blocks == 1; /* where the product leaves it anyway */
-        if (b->du_borrowed)
+        b->du_lent = p->one_vjp && c->blocks == 1; /* where the product leaves it anyway */
+        if (b->du_lent)
             b->du = c->scratch.dqkv;
         else if (!c->layered)
             TRY(op_alloc(be, &b->du, real, 2, n, 3 * d, 1, 1, err));
-        TRY(op_alloc(be, &b->drk, real, 2, r, d, 1, 1, err));
+        b->drk = tensor_make(NULL, real, 2, r, d, 1, 1);
+        b->drk_lent = p->one_vjp && c->blocks == 1 && idle_take(p->idle, &b->drk, false);
+        if (!b->drk_lent)
+            TRY(op_alloc(be, &b->drk, real, 2, r, d, 1, 1, err));
         TRY(plan_masks(c, b, err));
     }
     TRY(plan_memory(c, b, err));
@@ -209,21 +227,18 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
     struct backend *be = c->base.be;
     struct weight *const matrix[NORMED_WEIGHTS] = {&b->w.qkv, &b->w.r, &b->w.o, &b->w.ff1,
                                                    &b->w.ff2};
-    struct tensor *const owned[] = {&b->u,
-                                    &b->rk,
-                                    &b->drk,
-                                    &b->mask_ff1,
-                                    &b->mask_attention,
-                                    &b->mask_ff2,
-                                    &b->mask_attn_out,
-                                    &b->output_t};
+    struct tensor *const owned[] = {
+        &b->u,       &b->rk, &b->mask_ff1, &b->mask_attention, &b->mask_ff2, &b->mask_attn_out,
+        &b->output_t};
     for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++)
         normed_weight_free(&b->normed[i], matrix[i], be);
     for (int i = 0; i < NORMED_WEIGHTS; i++)
         op_release(be, &matrix[i]->narrow);
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(be, owned[i]);
-    if (!b->du_borrowed)
+    if (!b->drk_lent)
+        op_release(be, &b->drk);
+    if (!b->du_lent)
         op_release(be, &b->du);
     free_memories(c, b->mem_z);
     free_memories(c, b->mem_u);
@@ -252,22 +267,23 @@ void transformer_cell_free(struct cell *base)
     op_release(be, &c->positions_in);
     op_release(be, &c->mask_pos);
     op_release(be, &c->dstack);
-    if (!c->kept_borrowed)
+    if (!c->kept_lent)
         op_release(be, &c->kept);
     mem_free(c);
 }
 
-/* Room for rows that a memory keeps: a gradient's scratch, which is idle then, if it is large
+/* Room for rows that a memory keeps: that of a gradient, which is idle then, if it is large
  * enough. */
 static enum status plan_kept(struct transformer_cell *c, struct error *err)
 {
     const struct cell_plan *p = &c->plan;
+    const struct tensor *room = c->dmem.data != NULL ? &c->dmem : &c->scratch.dqkv;
     int64_t numbers = p->batch * p->mem_len * 3 * c->shape.d_model;
     if (p->batch == 1 || p->mem_len == 0)
         return STATUS_OK;
-    c->kept_borrowed = c->scratch.dqkv.data != NULL && tensor_count(&c->scratch.dqkv) >= numbers;
-    if (c->kept_borrowed) {
-        c->kept = c->scratch.dqkv;
+    c->kept_lent = room->data != NULL && tensor_count(room) >= numbers;
+    if (c->kept_lent) {
+        c->kept = tensor_prefix(room, 1, numbers, 1, 1, 1);
         return STATUS_OK;
     }
     return op_alloc(c->base.be, &c->kept, c->base.be->ops->real, 1, numbers, 1, 1, 1, err);
@@ -301,6 +317,20 @@ static struct cell_ends ends(const struct config_model *m)
                               .drops_positions = m->compat};
 }
 
+static struct block_plan block_plan_of(const struct transformer_cell *c)
+{
+    const struct cell_plan *p = &c->plan;
+    return (struct block_plan){.batch = p->batch,
+                               .length = p->length,
+                               .vjp = p->vjp,
+                               .train = p->train,
+                               .tangents = p->tangents,
+                               .masked = p->train && c->dropout > 0,
+                               .rows = c->base.selects_rows,
+                               .keep_hidden = p->keep_all,
+                               .dqkv_lent = p->evals_end && !c->layered};
+}
+
 static enum status create(struct cell **out, const struct params *params,
                           const struct config_model *model, const struct cell_plan *plan,
                           struct error *err)
@@ -309,15 +339,16 @@ static enum status create(struct cell **out, const struct params *params,
     enum status status = STATUS_OK;
     *out = NULL;
     TRY(mem_alloc((void **)&c, 1, sizeof *c, err));
-    c->base = (struct cell){.ops = &transformer_cell_ops,
-                            .be = params->be,
-                            .ends = ends(model),
-                            .width = model->d_model,
-                            /* keys of a stacked block move while its own input stands still;
-                             * a narrow hidden layer takes few masks (op_hidden_room) */
-                            .selects_rows = model->blocks == 1 && model->layers == 0 &&
-                                            op_narrow(params->be) == params->be->ops->real,
-                            .tape_remembers = model->blocks > 1};
+    c->base =
+        (struct cell){.ops = &transformer_cell_ops,
+                      .be = params->be,
+                      .ends = ends(model),
+                      .width = model->d_model,
+                      /* keys of a stacked block move while its own input stands still;
+                       * a narrow hidden layer takes few masks (op_hidden_room) */
+                      .selects_rows = plan->rows && model->blocks == 1 && model->layers == 0 &&
+                                      op_narrow(params->be) == params->be->ops->real,
+                      .tape_remembers = model->blocks > 1};
     c->plan = *plan;
     assert(plan->vjp || !plan->train);
     c->dropout = model->dropout;
@@ -328,10 +359,10 @@ static enum status create(struct cell **out, const struct params *params,
     c->layered = config_is_layered(model);
     TRY_OUT(mem_alloc((void **)&c->block, (size_t)c->blocks, sizeof *c->block, err));
     TRY_OUT(plan_positions(c, err));
-    TRY_OUT(block_scratch_create(&c->scratch, params->be, &c->shape, plan->batch, plan->length,
-                                 plan->vjp, c->dropout > 0, c->base.selects_rows, err));
+    struct block_plan blocks = block_plan_of(c);
+    TRY_OUT(block_scratch_create(&c->scratch, params->be, &c->shape, &blocks, plan->idle, err));
+    TRY_OUT(plan_tapes(c, &blocks, err));
     TRY_OUT(plan_kept(c, err));
-    TRY_OUT(plan_tapes(c, err));
     if (plan->vjp && model->blocks > 1)
         TRY_OUT(op_alloc(params->be, &c->dstack, params->be->ops->real, 3, plan->batch,
                          plan->length, model->d_model, 1, err));

@@ -38,6 +38,8 @@ void transformer_cell_begin_memory(struct transformer_cell *c, struct transforme
  * the memory's queries, keys and values (data NULL: none). */
 void transformer_cell_gain_gradient(struct transformer_cell *c, int64_t j, int tape,
                                     const struct tensor *dmem);
+/* Appends the segment's injections to their memories, where that has not been done. */
+void transformer_cell_remember_injections(struct transformer_cell *c);
 void transformer_cell_remember(struct transformer_cell *c, int64_t j, int tape,
                                const struct tensor *state);
 int64_t transformer_cell_memory_length(const struct cell *base);

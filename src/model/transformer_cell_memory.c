@@ -75,6 +75,15 @@ void transformer_cell_begin_memory(struct transformer_cell *c, struct transforme
     map_qkv(c, b, &b->input.mem_z, &u, &b->input.mem_qkv);
 }
 
+void transformer_cell_remember_injections(struct transformer_cell *c)
+{
+    if (c->injected || c->layered || !c->plan.keep_states)
+        return;
+    for (int64_t j = 0; j < c->blocks; j++)
+        memory_push(&c->block[j].mem_u[c->now], c->base.be, &c->block[j].input.u, &c->kept);
+    c->injected = true;
+}
+
 /* Appends a block's input states to its memory; `tape` is free once the segment is done. */
 void transformer_cell_remember(struct transformer_cell *c, int64_t j, int tape,
                                const struct tensor *state)
@@ -84,8 +93,6 @@ void transformer_cell_remember(struct transformer_cell *c, int64_t j, int tape,
     struct block_tape *t = transformer_cell_tape(c, j, tape);
     if (c->plan.keep_states) {
         memory_push(&b->mem_z[c->now], be, state, &c->kept);
-        if (!c->layered)
-            memory_push(&b->mem_u[c->now], be, &b->input.u, &c->kept);
         return;
     }
     struct tensor kv =

@@ -1,73 +1,5 @@
 #include "nn/transformer_block_impl.h"
 
-enum status block_tape_create(struct block_tape *t, struct backend *be,
-                              const struct block_shape *shape, int64_t batch, int64_t length,
-                              bool vjp, struct error *err)
-{
-    enum dtype real = be->ops->real;
-    int64_t n = batch * length, d = shape->d_model;
-    bool gain = shape->norm == NORM_RMS;
-    *t = (struct block_tape){0};
-    TRY(op_alloc(be, &t->qkv, real, 3, batch, length, 3 * d, 1, err));
-    TRY(op_alloc(be, &t->attn, real, 3, batch, length, d, 1, err));
-    TRY(op_alloc(be, &t->lse, real, 3, batch, shape->n_head, length, 1, err));
-    TRY(op_alloc(be, &t->y, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &t->rstd1, real, 1, n, 1, 1, 1, err));
-    TRY(op_alloc(be, &t->h, op_narrow(be), 2, n, shape->d_inner, 1, 1, err));
-    int64_t gates = op_gate_width(be, shape->d_inner);
-    if (vjp && gates > 0)
-        TRY(op_alloc(be, &t->gate, DTYPE_U8, 2, n, gates, 1, 1, err));
-    if (gain)
-        TRY(op_alloc(be, &t->xhat1, real, 2, n, d, 1, 1, err));
-    if (shape->pre_norm) {
-        TRY(op_alloc(be, &t->norm_in, real, 2, n, d, 1, 1, err));
-        TRY(op_alloc(be, &t->rstd_in, real, 1, n, 1, 1, 1, err));
-        TRY(op_alloc(be, &t->mid, real, 2, n, d, 1, 1, err));
-        if (gain)
-            TRY(op_alloc(be, &t->xhat_in, real, 2, n, d, 1, 1, err));
-    } else {
-        TRY(op_alloc(be, &t->rstd2, real, 1, n, 1, 1, 1, err));
-        if (gain)
-            TRY(op_alloc(be, &t->xhat2, real, 2, n, d, 1, 1, err));
-    }
-    return STATUS_OK;
-}
-
-void block_tape_free(struct block_tape *t, struct backend *be)
-{
-    struct tensor *all[] = {&t->qkv,   &t->attn,  &t->lse,     &t->norm_in, &t->rstd_in,
-                            &t->y,     &t->xhat1, &t->rstd1,   &t->mid,     &t->h,
-                            &t->xhat2, &t->rstd2, &t->xhat_in, &t->gate};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        op_release(be, all[i]);
-}
-
-enum status block_scratch_create(struct block_scratch *s, struct backend *be,
-                                 const struct block_shape *shape, int64_t batch, int64_t length,
-                                 bool train, bool masked, bool rows, struct error *err)
-{
-    enum dtype real = be->ops->real;
-    int64_t n = batch * length, d = shape->d_model;
-    *s = (struct block_scratch){0};
-    TRY(op_alloc(be, &s->a, real, 2, n, d, 1, 1, err));
-    if (!train && !rows)
-        return STATUS_OK;
-    TRY(op_alloc(be, &s->c, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &s->dqkv, real, 2, n, 3 * d, 1, 1, err));
-    if (!train)
-        return STATUS_OK;
-    if (masked)
-        TRY(op_alloc(be, &s->b, real, 2, n, d, 1, 1, err));
-    return op_alloc(be, &s->dh, op_narrow(be), 2, n, shape->d_inner, 1, 1, err);
-}
-
-void block_scratch_free(struct block_scratch *s, struct backend *be)
-{
-    struct tensor *all[] = {&s->a, &s->b, &s->c, &s->dqkv, &s->dh};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        op_release(be, all[i]);
-}
-
 /* The planned buffer cut to `rows` rows; NULL stays NULL. */
 static struct tensor rows_of(const struct tensor *t, int64_t rows)
 {
@@ -75,6 +7,12 @@ static struct tensor rows_of(const struct tensor *t, int64_t rows)
         return *t;
     return t->ndim == 1 ? tensor_prefix(t, 1, rows, 1, 1, 1)
                         : tensor_prefix(t, 2, rows, t->dim[t->ndim - 1], 1, 1);
+}
+
+/* Rows [first, first + count) of it; NULL stays NULL. */
+static struct tensor part_of(const struct tensor *t, int64_t first, int64_t count)
+{
+    return t->data == NULL ? *t : tensor_slice(t, first, count);
 }
 
 struct attention block_attention(const struct block_shape *shape, const struct block_weights *w,
@@ -98,15 +36,15 @@ struct attention block_attention(const struct block_shape *shape, const struct b
 }
 
 struct hidden_vjp block_hidden_vjp(const struct block_weights *w, const struct block_input *in,
-                                   const struct block_tape *t, int64_t length,
+                                   const struct block_tape *t, int64_t length, int64_t first,
                                    const struct tensor *dy, const struct tensor *dh)
 {
     int64_t n = dy->dim[0];
     return (struct hidden_vjp){.dy = *dy,
                                .w = weight_factor(&w->ff2),
-                               .mask = in->masks.ff1,
-                               .h = rows_of(&t->h, n),
-                               .gate = rows_of(&t->gate, n),
+                               .mask = part_of(&in->masks.ff1, first / length, n / length),
+                               .h = part_of(&t->h, first, n),
+                               .gate = part_of(&t->gate, first, n),
                                .dh = *dh,
                                .w_stride = w->ff2.stride,
                                .rows_per_mask = length,
@@ -135,6 +73,61 @@ void block_project(struct backend *be, const struct block_shape *shape,
         weight_apply_to(be, &w->qkv, &input, u, qkv);
 }
 
+/* Rows of the hidden layer to work through at once: whole sequences of `length` rows. */
+static int64_t rows_at_once(const struct block_scratch *s, int64_t n, int64_t length)
+{
+    int64_t whole = s->rows / length * length;
+    return whole < n ? whole : n;
+}
+
+/* h <- the hidden layer of rows [first, first + count) of `mid`; bits to `gate` unless NULL. */
+static void make_hidden(struct backend *be, const struct block_weights *w,
+                        const struct block_input *in, int64_t length, const struct block_scratch *s,
+                        const struct tensor *mid, int64_t first, const struct tensor *h,
+                        const struct tensor *gate)
+{
+    int64_t count = h->dim[0];
+    struct tensor mask = in->masks.ff1;
+    if (mask.data != NULL && in->sequence.data != NULL) {
+        struct tensor list = tensor_slice(&in->sequence, first, count);
+        struct tensor spread = tensor_prefix(&s->row_mask, 2, count, mask.dim[1], 1, 1);
+        op_gather_rows(be, &spread, &mask, &list, 1.0);
+        mask = spread;
+    } else {
+        mask = part_of(&mask, first / length, count / length);
+    }
+    struct hidden hidden = {.x = tensor_slice(mid, first, count),
+                            .w = weight_factor(&w->ff1),
+                            .bias = w->ff1_bias.w,
+                            .mask = mask,
+                            .h = *h,
+                            .w_stride = w->ff1.stride,
+                            .rows_per_mask = length,
+                            .mask_scale = in->masks.ff1_scale};
+    if (gate != NULL)
+        hidden.gate = *gate;
+    op_hidden(be, &hidden);
+}
+
+/* out <- W_2 h(mid), both [n,D]. */
+static void feed_forward(struct backend *be, const struct block_weights *w,
+                         const struct block_input *in, int64_t length, const struct block_tape *t,
+                         const struct block_scratch *s, const struct tensor *mid,
+                         const struct tensor *out)
+{
+    int64_t n = mid->dim[0], inner = w->ff1.w.dim[0];
+    bool kept = t->h.data != NULL;
+    int64_t step = kept ? n : rows_at_once(s, n, length);
+    for (int64_t first = 0; first < n; first += step) {
+        int64_t count = n - first < step ? n - first : step;
+        struct tensor h = kept ? rows_of(&t->h, n) : block_work(s, op_narrow(be), count, inner);
+        struct tensor gate = part_of(&t->gate, first, count);
+        struct tensor to = tensor_slice(out, first, count);
+        make_hidden(be, w, in, length, s, mid, first, &h, &gate);
+        weight_apply(be, &w->ff2, &h, 0.0, &to);
+    }
+}
+
 void block_finish(struct backend *be, const struct block_shape *shape,
                   const struct block_weights *w, const struct block_input *in, int64_t l,
                   const struct block_tape *t, const struct block_scratch *s,
@@ -142,13 +135,12 @@ void block_finish(struct backend *be, const struct block_shape *shape,
 {
     struct tensor zm = *z, fm = *f;
     int64_t n = zm.dim[0];
-    struct tensor a = rows_of(&s->a, n), y = rows_of(&t->y, n);
-    struct tensor h = rows_of(&t->h, n), mid = rows_of(&t->mid, n);
+    struct tensor y = rows_of(&t->y, n), mid = rows_of(&t->mid, n);
     struct residual_norm common = {.rows_per_mask = l, .eps = shape->norm_eps, .kind = shape->norm};
-    weight_apply(be, &w->o, attn, 0.0, &a);
+    weight_apply(be, &w->o, attn, 0.0, &y);
 
     struct residual_norm half = common;
-    half.a = a;
+    half.a = y;
     half.bias = w->o_bias.w;
     half.mask = in->masks.attn_out;
     half.res = zm;
@@ -163,21 +155,10 @@ void block_finish(struct backend *be, const struct block_shape *shape,
         half.y = mid = y;
     }
     op_residual_norm(be, &half);
-
-    struct hidden hidden = {.x = mid,
-                            .w = weight_factor(&w->ff1),
-                            .bias = w->ff1_bias.w,
-                            .mask = in->masks.ff1,
-                            .h = h,
-                            .gate = rows_of(&t->gate, n),
-                            .w_stride = w->ff1.stride,
-                            .rows_per_mask = l,
-                            .mask_scale = in->masks.ff1_scale};
-    op_hidden(be, &hidden);
-    weight_apply(be, &w->ff2, &h, 0.0, &a);
+    feed_forward(be, w, in, l, t, s, &mid, &fm);
 
     struct residual_norm out = common;
-    out.a = a;
+    out.a = fm;
     out.bias = w->ff2_bias.w;
     out.mask = in->masks.ff2;
     if (shape->pre_norm) {
@@ -216,6 +197,36 @@ static void linear_gradient(struct backend *be, const struct weight *w, const st
         op_col_sum(be, &bias->dw, dy);
 }
 
+/* dx <- W_1^T dh + beta dx from the gradient `da` at the hidden layer's product, `x` its input, all
+ * [n,D]; da may be dx. */
+static void feed_forward_vjp(struct backend *be, const struct block_weights *w,
+                             const struct block_input *in, int64_t length,
+                             const struct block_tape *t, const struct block_scratch *s,
+                             const struct tensor *x, const struct tensor *da, double beta,
+                             const struct tensor *dx, bool full)
+{
+    int64_t n = da->dim[0], inner = w->ff1.w.dim[0], step = rows_at_once(s, n, length);
+    for (int64_t first = 0; first < n; first += step) {
+        int64_t count = n - first < step ? n - first : step;
+        struct tensor dy = tensor_slice(da, first, count), to = tensor_slice(dx, first, count);
+        struct tensor dh = block_work(s, op_narrow(be), count, inner), h = t->h;
+        struct hidden_vjp hidden = block_hidden_vjp(w, in, t, length, first, &dy, &dh);
+        op_hidden_vjp(be, &hidden);
+        if (full) {
+            struct tensor from = tensor_slice(x, first, count);
+            if (h.data != NULL) {
+                h = tensor_slice(&h, first, count);
+            } else {
+                h = tensor_prefix(&s->again, 2, count, inner, 1, 1);
+                make_hidden(be, w, in, length, s, x, first, &h, NULL);
+            }
+            linear_gradient(be, &w->ff2, &w->ff2_bias, &dy, &h);
+            linear_gradient(be, &w->ff1, &w->ff1_bias, &dh, &from);
+        }
+        weight_vjp(be, &w->ff1, &dh, beta, &to);
+    }
+}
+
 /* The feed-forward half: from df to the gradient of y, left in `dy` [N,D]. */
 static void ff_vjp(struct backend *be, const struct block_shape *shape,
                    const struct block_weights *w, const struct block_input *in,
@@ -223,8 +234,8 @@ static void ff_vjp(struct backend *be, const struct block_shape *shape,
                    const struct tensor *f, const struct tensor *df, const struct tensor *dy,
                    int64_t length, bool full)
 {
-    int64_t n = df->dim[0];
-    struct tensor h = rows_of(&t->h, n), dh = rows_of(&s->dh, n), da = rows_of(&s->b, n);
+    int64_t n = df->dim[0], d = df->dim[1];
+    struct tensor da = rows_of(&s->b, n);
     struct tensor mid = shape->pre_norm ? rows_of(&t->mid, n) : rows_of(&t->y, n);
     bool masked = in->masks.ff2.data != NULL;
     struct residual_norm_vjp out = {.mask = in->masks.ff2, .rows_per_mask = length};
@@ -246,24 +257,16 @@ static void ff_vjp(struct backend *be, const struct block_shape *shape,
     else
         da = *dy;
     op_residual_norm_vjp(be, &out); /* dy = gradient of the residual, da of the linear map */
-
-    struct hidden_vjp hidden = block_hidden_vjp(w, in, t, length, &da, &dh);
-    op_hidden_vjp(be, &hidden);
-    if (full) {
-        linear_gradient(be, &w->ff2, &w->ff2_bias, &da, &h);
-        linear_gradient(be, &w->ff1, &w->ff1_bias, &dh, &mid);
-    }
-
     if (!shape->pre_norm) {
-        weight_vjp(be, &w->ff1, &dh, 1.0, dy);
+        feed_forward_vjp(be, w, in, length, t, s, &mid, &da, 1.0, dy, full);
         return;
     }
     /* pre-LN: the map's input is norm(y); the residual is y, or norm(y) as published */
-    struct tensor dmid = rows_of(&s->c, n);
+    struct tensor dmid = tensor_prefix(&s->dqkv, 2, n, d, 1, 1); /* not in use yet */
     bool published = shape->published_residual;
     if (published)
         op_copy(be, &dmid, dy);
-    weight_vjp(be, &w->ff1, &dh, published ? 1.0 : 0.0, &dmid);
+    feed_forward_vjp(be, w, in, length, t, s, &mid, &da, published ? 1.0 : 0.0, &dmid, full);
     struct residual_norm_vjp norm = {
         .kind = shape->norm,
         .dy = dmid,
@@ -302,18 +305,18 @@ void block_vjp(struct backend *be, const struct block_shape *shape, const struct
     int64_t b = z->dim[0], l = z->dim[1], n = b * l, d = shape->d_model;
     bool full = grads != NULL;
     struct tensor zm = tensor_matrix(z), fm = tensor_matrix(f), dfm = tensor_matrix(df);
-    struct tensor dzm = tensor_matrix(dz), dy = rows_of(&s->a, n), attn = rows_of(&t->attn, n);
-    ff_vjp(be, shape, w, in, t, s, &fm, &dfm, &dy, l, full);
+    struct tensor dzm = tensor_matrix(dz), attn = rows_of(&t->attn, n);
+    ff_vjp(be, shape, w, in, t, s, &fm, &dfm, &dzm, l, full);
 
     /* the attention half: s = attn + z, then the norm (post-LN) */
     struct tensor da = rows_of(&s->b, n);
     struct residual_norm_vjp half = {.mask = in->masks.attn_out, .rows_per_mask = l, .ds = dzm};
     if (shape->pre_norm) {
         half.kind = NORM_NONE;
-        half.dsum = dy;
+        half.dsum = dzm;
     } else {
         half.kind = shape->norm;
-        half.dy = dy;
+        half.dy = dzm;
         half.xhat = t->xhat1.data != NULL ? rows_of(&t->xhat1, n) : rows_of(&t->y, n);
         half.rstd = rows_of(&t->rstd1, n);
         half.gain = w->attn_gain.w;
@@ -326,7 +329,7 @@ void block_vjp(struct backend *be, const struct block_shape *shape, const struct
         da = dzm;
     op_residual_norm_vjp(be, &half);
 
-    struct tensor dattn = rows_of(&s->c, n);
+    struct tensor dattn = block_work(s, be->ops->real, n, d);
     weight_vjp(be, &w->o, &da, 0.0, &dattn);
     if (full)
         linear_gradient(be, &w->o, &w->o_bias, &da, &attn);
@@ -352,7 +355,7 @@ void block_vjp(struct backend *be, const struct block_shape *shape, const struct
         weight_vjp(be, &w->qkv, &dqkv, 1.0, &dzm);
         return;
     }
-    struct tensor dnorm = rows_of(&s->c, n);
+    struct tensor dnorm = block_work(s, be->ops->real, n, d);
     weight_vjp(be, &w->qkv, &dqkv, 0.0, &dnorm);
     struct residual_norm_vjp norm = {
         .kind = shape->norm,

@@ -11,6 +11,7 @@
 #define DEQ_NN_TRANSFORMER_BLOCK_H
 
 #include "nn/weight.h"
+#include "ops/idle.h"
 
 struct block_shape {
     int64_t d_model, n_head, d_inner;
@@ -44,6 +45,7 @@ struct block_input {
     struct tensor mem_qkv; /* [B,P,3D] W_qkv mem_z + injection of the memory; NULL when P = 0 */
     struct tensor rk;      /* [R,D] W_r R, row d for distance d */
     struct block_masks masks;
+    struct tensor sequence; /* I32 [n] or NULL: of chosen rows, the row of masks.ff1 of each */
 };
 
 /* Saved by block_eval for block_vjp; planned for the largest B and L. owns all tensors. */
@@ -53,19 +55,34 @@ struct block_tape {
     struct tensor y;                /* output of the attention half [N,D] */
     struct tensor mid;              /* input of the feed-forward half: post-LN y, pre-LN norm(y) */
     struct tensor xhat1, rstd1;     /* that norm: before the gain [N,D] (NULL without one), [N] */
-    struct tensor h;                /* narrow [N,I] after relu and mask */
+    struct tensor h;                /* narrow [N,I] after relu and mask, or NULL: not kept */
     struct tensor gate;             /* of h, for vjps: U8 [N, op_gate_width], or NULL */
     struct tensor xhat2, rstd2;     /* post-LN: the output norm, as xhat1 */
     struct tensor xhat_in;          /* pre-LN with gain: norm(z) before the gain [N,D] */
 };
 
-/* Scratch of evaluations and vjps, shared by all blocks. owns. */
+/* What the tapes and the scratch of a cell's blocks are planned for. */
+struct block_plan {
+    int64_t batch, length; /* the largest B and L */
+    bool vjp;              /* evaluations will be differentiated */
+    bool train;            /* by weights too */
+    bool tangents;         /* and twice (transformer_tangent.h) */
+    bool masked;
+    bool rows;        /* block_eval_rows will be called */
+    bool keep_hidden; /* tapes keep the hidden layer, which a full vjp would else compute again */
+    bool dqkv_lent;   /* the caller puts scratch->dqkv there, unless `rows` */
+};
+
+/* Scratch of evaluations and vjps, shared by all blocks. owns what is not said to be lent. */
 struct block_scratch {
-    struct tensor a;    /* [N,D] */
-    struct tensor b;    /* [N,D], only under masks */
-    struct tensor c;    /* [N,D], for vjps and some rows, as the next */
-    struct tensor dqkv; /* [N,3D] */
-    struct tensor dh;   /* narrow [N,I], only for vjps */
+    /* rows of the hidden layer, then of its gradient; behind them in a vjp, gradients [N,D] */
+    struct tensor work;
+    struct tensor b;     /* [N,D], only under masks */
+    struct tensor dqkv;  /* [N,3D], for vjps, and some rows; may be lent */
+    struct tensor again; /* narrow [rows,I], for full vjps where tapes keep none; may be lent */
+    struct tensor row_z, row_mask; /* [N,D], [rows,I]: for some rows */
+    int64_t rows;                  /* of the hidden layer that exist at once */
+    bool owns_dqkv, again_lent;
 };
 
 /* Where a full vjp leaves gradients that are not weights'; data NULL: not wanted. */
@@ -75,26 +92,30 @@ struct block_grads {
     struct tensor drk;  /* [R,D] accumulated */
 };
 
-/* `vjp`: its evaluations will be differentiated. */
+/* Whether tapes hold the hidden layer: if the plan wants it, or the backend cannot do without. */
+bool block_keeps_hidden(const struct backend *be, const struct block_plan *plan);
 enum status block_tape_create(struct block_tape *tape, struct backend *be,
-                              const struct block_shape *shape, int64_t batch, int64_t length,
-                              bool vjp, struct error *err);
+                              const struct block_shape *shape, const struct block_plan *plan,
+                              struct error *err);
 void block_tape_free(struct block_tape *tape, struct backend *be);
-/* train: vjps will be asked for; rows: block_eval_rows will be. */
+/* `idle`, or NULL, lends what is needed in full vjps only. */
 enum status block_scratch_create(struct block_scratch *s, struct backend *be,
-                                 const struct block_shape *shape, int64_t batch, int64_t length,
-                                 bool train, bool masked, bool rows, struct error *err);
+                                 const struct block_shape *shape, const struct block_plan *plan,
+                                 struct idle *idle, struct error *err);
 void block_scratch_free(struct block_scratch *s, struct backend *be);
+/* scratch->work as a matrix. */
+struct tensor block_work(const struct block_scratch *s, enum dtype dtype, int64_t rows,
+                         int64_t width);
 
 /* The attention of a block evaluated at z [B,L,D] into `tape`: its inputs and outputs there. */
 struct attention block_attention(const struct block_shape *shape, const struct block_weights *w,
                                  const struct block_input *in, const struct block_tape *tape,
                                  const struct tensor *z);
 
-/* The call that takes `dy` [N,D] back through the hidden layer of the block evaluated at b = z's
- * sequences into `tape`, to `dh`. */
+/* The call that takes `dy` [n,D] back through rows [first, first + n) of the hidden layer of the
+ * block evaluated into `tape`, whole sequences, to `dh`. */
 struct hidden_vjp block_hidden_vjp(const struct block_weights *w, const struct block_input *in,
-                                   const struct block_tape *tape, int64_t length,
+                                   const struct block_tape *tape, int64_t length, int64_t first,
                                    const struct tensor *dy, const struct tensor *dh);
 
 /* f <- block(z), both [B,L,D]; f must not be z. tape->y then holds the output of the attention

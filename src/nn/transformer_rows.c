@@ -10,7 +10,7 @@ static struct tensor third_of(const struct tensor *t, int64_t i, int64_t n)
     return tensor_shape(&part, 2, n, d, 1, 1);
 }
 
-/* to <- the masks of the rows' sequences; NULL stays NULL. */
+/* to <- a mask of the rows' sequences; NULL stays NULL. */
 static struct tensor spread_mask(struct backend *be, const struct tensor *mask,
                                  const struct tensor *to, const struct tensor *sequence)
 {
@@ -31,7 +31,7 @@ void block_eval_rows(struct backend *be, const struct block_shape *shape,
     list = tensor_shape(&list, 1, n, 1, 1, 1);
     sequence = tensor_shape(&sequence, 1, n, 1, 1, 1);
     struct tensor zm = tensor_matrix(z), fm = tensor_matrix(f), um = tensor_matrix(&in->u);
-    struct tensor zr = tensor_prefix(&s->c, 2, n, d, 1, 1);
+    struct tensor zr = tensor_prefix(&s->row_z, 2, n, d, 1, 1);
     struct tensor qkv = tensor_prefix(&s->dqkv, 2, n, 3 * d, 1, 1), u = {0};
     op_gather_rows(be, &zr, &zm, &list, 1.0);
     if (in->u.data != NULL) {
@@ -49,9 +49,8 @@ void block_eval_rows(struct backend *be, const struct block_shape *shape,
     /* qkv has done its service: its place takes what is left */
     struct tensor attn = third_of(&s->dqkv, 0, n), out = third_of(&s->dqkv, 1, n);
     struct tensor third = third_of(&s->dqkv, 2, n);
-    struct block_input own = {.masks = in->masks};
+    struct block_input own = {.masks = in->masks, .sequence = sequence};
     own.masks.attn_out = spread_mask(be, &in->masks.attn_out, &s->b, &sequence);
-    own.masks.ff1 = spread_mask(be, &in->masks.ff1, &s->dh, &sequence);
     own.masks.ff2 = spread_mask(be, &in->masks.ff2, &third, &sequence);
     op_gather_rows(be, &attn, &attn_all, &list, 1.0);
     block_finish(be, shape, w, &own, 1, t, s, &attn, &zr, &out);

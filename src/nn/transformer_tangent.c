@@ -31,6 +31,8 @@ enum status tangent_scratch_create(struct tangent_scratch *s, struct backend *be
     enum dtype real = be->ops->real;
     int64_t n = batch * length, d = shape->d_model;
     *s = (struct tangent_scratch){0};
+    TRY(op_alloc(be, &s->dy, real, 2, n, d, 1, 1, err));
+    TRY(op_alloc(be, &s->dattn, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->dy_t, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->da_t, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->dattn_t, real, 2, n, d, 1, 1, err));
@@ -40,7 +42,8 @@ enum status tangent_scratch_create(struct tangent_scratch *s, struct backend *be
 
 void tangent_scratch_free(struct tangent_scratch *s, struct backend *be)
 {
-    struct tensor *all[] = {&s->dy_t, &s->da_t, &s->dattn_t, &s->dqkv_t, &s->dh_t};
+    struct tensor *all[] = {&s->dy,      &s->dattn,  &s->dy_t, &s->da_t,
+                            &s->dattn_t, &s->dqkv_t, &s->dh_t};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         op_release(be, all[i]);
 }
@@ -145,7 +148,7 @@ void block_jvp(const struct tangent_call *c, const struct tensor *f_t)
     weight_apply(c->be, &c->w->o, &attn_t, 0.0, &a_t);
     add_residual(c, &a_t, &c->in->masks.attn_out, &z_t, &s1_t);
     norm_jvp(c, NORM_MIDDLE, &s1_t, &mid_t);
-    struct hidden_vjp hidden = block_hidden_vjp(c->w, c->in, c->tape, l, &mid_t, &h_t);
+    struct hidden_vjp hidden = block_hidden_vjp(c->w, c->in, c->tape, l, 0, &mid_t, &h_t);
     hidden.forward = true;
     hidden.w = weight_factor(&c->w->ff1);
     hidden.w_stride = c->w->ff1.stride;
@@ -208,7 +211,7 @@ static void ff_tangent(const struct tangent_call *c, const struct tensor *df,
     bool pre = c->shape->pre_norm, published = c->shape->published_residual;
     struct tensor h = rows(c, &c->tape->h), mid = rows(c, pre ? &c->tape->mid : &c->tape->y);
     struct tensor h_t = rows(c, &c->tangent->h_t), mid_t = rows(c, &c->tangent->mid_t);
-    struct pair dh = {rows(c, &s->dh), rows(c, &c->more->dh_t)};
+    struct pair dh = {block_work(s, h.dtype, h.dim[0], h.dim[1]), rows(c, &c->more->dh_t)};
     struct pair da = {rows(c, &s->b), rows(c, &c->more->da_t)};
     struct norm_vjp_tangent out = {.vjp = {.kind = NORM_NONE, .dsum = *df}, .dsum_t = *df_t};
     if (!pre) {
@@ -217,8 +220,10 @@ static void ff_tangent(const struct tangent_call *c, const struct tensor *df,
         out.s_t = rows(c, &c->tangent->s2_t);
     }
     struct pair at_a = split(c, &out, &c->in->masks.ff2, dy, &da);
-    struct hidden_vjp back = block_hidden_vjp(c->w, c->in, c->tape, length_of(c), &at_a.d, &dh.d);
-    struct hidden_vjp back_t = block_hidden_vjp(c->w, c->in, c->tape, length_of(c), &at_a.t, &dh.t);
+    struct hidden_vjp back =
+        block_hidden_vjp(c->w, c->in, c->tape, length_of(c), 0, &at_a.d, &dh.d);
+    struct hidden_vjp back_t =
+        block_hidden_vjp(c->w, c->in, c->tape, length_of(c), 0, &at_a.t, &dh.t);
     op_hidden_vjp(c->be, &back);
     op_hidden_vjp(c->be, &back_t);
     linear_tangent(c, &c->w->ff2, &c->w->ff2_bias, &at_a, &h, &h_t);
@@ -227,7 +232,7 @@ static void ff_tangent(const struct tangent_call *c, const struct tensor *df,
         linear_vjp(c, &c->w->ff1, &dh, 1.0, dy);
         return;
     }
-    struct pair dmid = {rows(c, &s->c), rows(c, &c->more->dattn_t)};
+    struct pair dmid = {rows(c, &c->more->dattn), rows(c, &c->more->dattn_t)};
     if (published) {
         op_copy(c->be, &dmid.d, &dy->d);
         op_copy(c->be, &dmid.t, &dy->t);
@@ -284,10 +289,10 @@ void block_vjp_tangent(const struct tangent_call *c, const struct tensor *df,
     struct tensor dfm = tensor_matrix(df), df_tm = *df_t;
     if (df_t->data != NULL)
         df_tm = tensor_matrix(df_t);
-    struct pair dy = {rows(c, &s->a), rows(c, &c->more->dy_t)};
+    struct pair dy = {rows(c, &c->more->dy), rows(c, &c->more->dy_t)};
     struct pair to = {tensor_matrix(dz), tensor_matrix(dz_t)};
     struct pair da = {rows(c, &s->b), rows(c, &c->more->da_t)};
-    struct pair dattn = {rows(c, &s->c), rows(c, &c->more->dattn_t)};
+    struct pair dattn = {rows(c, &c->more->dattn), rows(c, &c->more->dattn_t)};
     struct tensor attn = rows(c, &c->tape->attn), attn_t = rows(c, &c->tangent->attn_t);
     ff_tangent(c, &dfm, &df_tm, &dy);
 

@@ -21,6 +21,7 @@ struct block_tangent {
 
 /* Scratch of both functions, shared by all blocks, beside that of the block. owns. */
 struct tangent_scratch {
+    struct tensor dy, dattn;           /* [N,D] */
     struct tensor dy_t, da_t, dattn_t; /* [N,D] */
     struct tensor dqkv_t;              /* [N,3D] */
     struct tensor dh_t;                /* narrow [N,I] */

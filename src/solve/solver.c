@@ -219,13 +219,18 @@ enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, en
     return STATUS_OK;
 }
 
-struct tensor solver_scratch(const struct solver *s)
+void solver_lend(const struct solver *s, const struct solver *borrower, struct idle *to)
 {
-    const struct tensor *largest = &s->best_z;
-    for (int i = 0; i < s->method->history_tensors; i++)
-        if (tensor_count(&s->hist[i]) > tensor_count(largest))
-            largest = &s->hist[i];
-    return tensor_shape(largest, 1, tensor_count(largest), 1, 1, 1);
+    for (int i = 0; i < s->method->history_tensors; i++) {
+        bool busy = borrower != NULL && borrower->lent_hist[i];
+        idle_add(to, &s->hist[i], busy ? tensor_count(&borrower->hist[i]) : 0);
+    }
+    for (int i = 0; i < SOLVER_WORK; i++) {
+        bool busy = borrower != NULL && borrower->lent_work[i];
+        idle_add(to, &s->work[i], busy ? tensor_count(&s->work[i]) : 0);
+    }
+    bool busy = borrower != NULL && borrower->lent_best;
+    idle_add(to, &s->best_z, busy ? tensor_count(&s->best_z) : 0);
 }
 
 static void start_run(struct solver *s, const struct tensor *z)

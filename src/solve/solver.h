@@ -24,6 +24,7 @@
 #define DEQ_SOLVE_SOLVER_H
 
 #include "ops/backend.h"
+#include "ops/idle.h"
 
 enum solve_method { SOLVE_PICARD, SOLVE_ANDERSON, SOLVE_BROYDEN };
 
@@ -99,9 +100,10 @@ void solver_select_rows(struct solver *s, bool can);
 enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, enum solve_stop stop,
                               struct error *err);
 
-/* Memory that a solve overwrites and nobody needs between solves, as one flat tensor: room for what
- * else a step needs for a moment. Borrowed. */
-struct tensor solver_scratch(const struct solver *s);
+/* Adds the memory that a solve overwrites and nobody needs between solves: room for what else a
+ * step needs for a moment. What `borrower` (of which s is the lender, or NULL) uses is busy while
+ * it runs. */
+void solver_lend(const struct solver *s, const struct solver *borrower, struct idle *to);
 
 /* Reads the last run's figures back: a few small downloads. STATUS_NOMEM. */
 enum status solver_report(struct solver *s, struct solve_report *report, struct error *err);

@@ -90,7 +90,8 @@ static enum status make_model(struct comparison *c, const struct config *config,
     struct model_plan plan = {.batch = t->batch / t->accumulate,
                               .length = t->tgt_len,
                               .mem_len = t->mem_len,
-                              .train = true};
+                              .train = true,
+                              .replay = true};
     return model_create(out, c->be, config, shared, &plan, err);
 }
 

@@ -60,7 +60,8 @@ struct fixture {
 static inline void set_up(struct fixture *f, const struct config *config, bool dropout)
 {
     struct error err;
-    struct model_plan plan = {.batch = BATCH, .length = LENGTH, .mem_len = MEMORY, .train = true};
+    struct model_plan plan = {
+        .batch = BATCH, .length = LENGTH, .mem_len = MEMORY, .train = true, .replay = true};
     memset(f, 0, sizeof *f);
     must(ref_open(&f->be, &err), &err);
     must(model_create(&f->model, &f->be, config, NULL, &plan, &err), &err);
