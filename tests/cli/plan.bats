@@ -60,8 +60,8 @@ number() {
     shares=$(grep -o '"name": *"[a-z]* solve"[^}]*' out | sed 's/.*bound_peak_share": *\([0-9.]*\).*"peak_share": *\([0-9.]*\).*/\1 \2/')
     echo "$shares"
     [ "$(wc -l <<<"$shares")" -eq 2 ]
-    awk 'NR == 1 { good += $1 > 0.70 && $1 < 0.72 && $2 > 0.48 && $2 < 0.50 }
-         NR == 2 { good += $1 > 0.63 && $1 < 0.65 && $2 > 0.44 && $2 < 0.46 }
+    awk 'NR == 1 { good += $1 > 0.74 && $1 < 0.75 && $2 > 0.52 && $2 < 0.53 }
+         NR == 2 { good += $1 > 0.67 && $1 < 0.68 && $2 > 0.47 && $2 < 0.48 }
          END { exit good != 2 }' <<<"$shares"
     # 13 products with 700 numbers and 60 columns (56 masks, bias, its rest, 2 to fill up); x is read
     # in 4 bytes and written in 2, masks are read, columns are written
