@@ -104,7 +104,10 @@ static enum status plan_tensors(struct model *m, struct error *err)
     const struct cell_ends *ends = &m->cell->ends;
     int64_t b = m->plan.batch, l = m->plan.length;
     m->e = tensor_make(NULL, real, 3, b, l, ends->input, 1);
-    m->e_lent = m->plan.train && idle_take(&m->eq->idle, &m->e, false);
+    /* from several tables it is not looked up again: how many rows each has differs by the batch,
+     * and ends what a device runs at once */
+    bool again = m->plan.train && embedding_index_clusters(&m->vocab.embedding).count == 1;
+    m->e_lent = again && idle_take(&m->eq->idle, &m->e, false);
     if (!m->e_lent)
         TRY(op_alloc(be, &m->e, real, 3, b, l, ends->input, 1, err));
     TRY(op_alloc(be, &m->nll, real, 1, b * l, 1, 1, 1, err));
