@@ -144,8 +144,8 @@ static void test_clusters(void **state)
     compare(SET("model.cutoffs=[8,20]", "model.div_val=2", "train.optimizer=adam",
                 "train.weight_decay=0.1", "model.compat=true", "model.tie_projs=[false,true,true]"),
             &r);
-    /* clusters of embeddings, looked up twice, and of losses, as many as a batch has words in */
-    assert_true(r.steady.graphs >= 3 && r.steady.graphs <= 6);
+    /* clusters of embeddings and of losses, as many as a batch has words in */
+    assert_true(r.steady.graphs >= 3 && r.steady.graphs <= 5);
 }
 
 /* One read-back an iteration, and a graph in front of each. */
