@@ -299,19 +299,19 @@ END
     fake_probe
     printf 'int one(void);\nint one(void)\n{\n    return 1;\n}\n' >t/src/base/one.c
     cd t
-    run make
+    run make build/libdeq.a
     [ "$status" -eq 0 ]
     [[ "$output" == *"CC        src/base/one.c"* ]]
-    run make
+    run make build/libdeq.a
     [[ "$output" != *"CC  "* ]]
-    run make CFLAGS=-O0
+    run make build/libdeq.a CFLAGS=-O0
     [[ "$output" == *"CC        src/base/one.c"* ]]
     # A removed source leaves the library.
     printf 'int two(void);\nint two(void)\n{\n    return 2;\n}\n' >src/base/two.c
-    make CFLAGS=-O0
+    make build/libdeq.a CFLAGS=-O0
     ar t build/libdeq.a | grep -q two.o
     rm src/base/two.c
-    make CFLAGS=-O0
+    make build/libdeq.a CFLAGS=-O0
     ! ar t build/libdeq.a | grep -q two.o
 }
 
