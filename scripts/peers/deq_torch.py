@@ -130,7 +130,11 @@ class Model(nn.Module):
 
     def implicit(self, f, e):
         if self.a.peer == "torchdeq":
-            return self.deq(f, torch.zeros_like(e))[0][-1]
+            def rounded(z):  # TorchDEQ's solvers leave autocast
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.a.precision == "bf16"):
+                    return f(z)
+
+            return self.deq(rounded, torch.zeros_like(e))[0][-1]
         with torch.no_grad():
             z = broyden(f, torch.zeros_like(e), None, self.a.forward)
         if not torch.is_grad_enabled():
