@@ -236,9 +236,11 @@ same_weights()
 check_two()
 {
     why=
-    [ "$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)" -gt 1 ] || why="one GPU here"
-    command -v mpirun >/dev/null || why="no mpirun"
-    if OMPI_COMM_WORLD_SIZE=2 "$deq" train --config /nonexistent 2>&1 | grep -q "without MPI"; then
+    if [ "$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)" -le 1 ]; then
+        why="one GPU here"
+    elif ! command -v mpirun >/dev/null; then
+        why="no mpirun"
+    elif OMPI_COMM_WORLD_SIZE=2 "$deq" train --config /nonexistent 2>&1 | grep -q "without MPI"; then
         why="built without MPI"
     fi
     if [ -n "$why" ]; then

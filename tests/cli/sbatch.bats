@@ -66,6 +66,11 @@ END
     [ ! -e requeued ]
 }
 
+# children_of PID: a line each.
+children_of() {
+    grep -ls "^PPid:[[:blank:]]$1\$" /proc/[0-9]*/status | cut -d/ -f3
+}
+
 @test "a signal to the shell around the program does not end it" {
     cat > "$bin/deq" <<'END'
 #!/bin/sh
@@ -77,8 +82,11 @@ END
     pid=$!
     for i in $(seq 200); do [ -e ready ] || sleep 0.05; done
     # Slurm signals the whole group of a task; here: the shell that became of srun, and the program
-    shell=$(pgrep -P "$pid" -x sh)
-    kill -USR1 "$shell" $(pgrep -P "$shell")
+    shell=$(children_of "$pid" | while read -r child; do
+        [ "$(cat "/proc/$child/comm")" != sh ] || echo "$child"
+    done)
+    [ -n "$shell" ]
+    kill -USR1 "$shell" $(children_of "$shell")
     status=0
     wait "$pid" || status=$?
     [ "$status" -eq 75 ]
