@@ -223,3 +223,17 @@ END
     [ "$status" -eq 1 ]
     [ "$last" = "2 passed, 2 failed, 0 skipped" ]
 }
+
+@test "the emulated tests run with sanitizers in CI only" {
+    mkdir -p tests/emu build/tests/emu
+    touch tests/emu/test_a.cpp
+    fake build/tests/emu/test_a <<'END'
+printf '1..1\nok 1 - a\n'
+END
+    CI='' runner
+    [ "$status" -eq 0 ]
+    [ "$last" = "1 passed, 0 failed, 0 skipped" ]
+    CI=true runner
+    [ "$status" -eq 1 ]
+    [ "$last" = "1 passed, 1 failed, 0 skipped" ]
+}
