@@ -46,7 +46,7 @@ def main():
     for i in range(a.rounds):
         one = {"deq": run(ours, env)}
         for name in peers:
-            one[name] = run([a.python, os.path.join(here, "deq_torch.py"), "--peer", name, "--mode",
+            one[name] = run([a.python, os.path.join(here, "bench_torch.py"), "--peer", name, "--mode",
                              a.mode, "--precision", a.precision] + common, env)
         rounds.append(one)
         print("round %d: %s tokens/s" % (i + 1, ", ".join(

@@ -1,44 +1,54 @@
-#!/usr/bin/env python3
 """The DEQ-Transformer in PyTorch, written for speed: what deq is compared with.
 
-The same model, batch and optimiser as `deq bench train`: one Transformer-XL block with injection,
-weight norm, post-LN, tied full softmax, segment memory, Adam, clipping by the global norm; implicit
+The same model as deq's: one Transformer-XL block with injection, weight norm, post-LN, tied full
+softmax, segment memory, dropout masks that are constant over time and over a solve; implicit
 gradient, by our own Broyden or by TorchDEQ's. What is constant in a solve (keys and values of the
-memory, positions) is computed once, as deq does. Prints one JSON object.
-
-    deq_torch.py --peer torch|torchdeq --mode train|unroll|eval [--steps N] [--threads N]
+memory, positions) is computed once, as deq does.
 """
-import argparse
-import json
 import os
 import resource
-import statistics
-import time
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 
+def autocast(precision):
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+
+
+def rss(peak):
+    """Bytes of memory this process has, or has had at most."""
+    if peak:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def masked(x, mask):
+    return x if mask is None else x * mask
+
+
 class Block(nn.Module):
     """f(z; u): relative attention and feed-forward, each with a residual and a norm."""
 
-    def __init__(self, width, heads, inner):
+    def __init__(self, width, heads, inner, dropout, std):
         super().__init__()
-        self.width, self.heads, self.head = width, heads, width // heads
+        self.width, self.heads, self.head, self.inner = width, heads, width // heads, inner
+        self.dropout = dropout
         sizes = {"qkv": (3 * width, width), "r": (width, width), "o": (width, width),
                  "ff1": (inner, width), "ff2": (width, inner)}
         for name, size in sizes.items():
-            v = nn.Parameter(0.05 * torch.randn(size))
+            v = nn.Parameter(std * torch.randn(size))
             self.register_parameter(name + "_v", v)
             self.register_parameter(name + "_g", nn.Parameter(v.detach().norm(dim=1, keepdim=True)))
         self.o_bias = nn.Parameter(torch.zeros(width))
         self.ff1_bias = nn.Parameter(torch.zeros(inner))
         self.ff2_bias = nn.Parameter(torch.zeros(width))
-        self.r_w = nn.Parameter(0.05 * torch.randn(heads, 1, self.head))
-        self.r_r = nn.Parameter(0.05 * torch.randn(heads, 1, self.head))
+        self.r_w = nn.Parameter(std * torch.randn(heads, 1, self.head))
+        self.r_r = nn.Parameter(std * torch.randn(heads, 1, self.head))
         self.inject = nn.Linear(width, 3 * width)
-        nn.init.normal_(self.inject.weight, std=0.05)
+        nn.init.normal_(self.inject.weight, std=std)
         nn.init.zeros_(self.inject.bias)
 
     def weight(self, name):
@@ -50,11 +60,17 @@ class Block(nn.Module):
         b, t, _ = x.shape
         return x.view(b, t, self.heads, self.head).transpose(1, 2)
 
+    def mask(self, *shape):
+        """A dropout mask, or None where nothing is dropped."""
+        if not self.training or self.dropout == 0:
+            return None
+        return torch.empty(shape).bernoulli_(1 - self.dropout).div_(1 - self.dropout)
+
     def begin(self, e, memory):
         """Everything that is constant in a solve, as a closure over it."""
         w = {name: self.weight(name) for name in ("qkv", "r", "o", "ff1", "ff2")}
         u = self.inject(e)
-        length, keys = e.shape[1], e.shape[1]
+        batch, length, keys = e.shape[0], e.shape[1], e.shape[1]
         mem_k = mem_v = None
         if memory is not None:
             mem_z, mem_u = memory
@@ -63,8 +79,11 @@ class Block(nn.Module):
             keys += mem_z.shape[1]
         distance = torch.arange(keys - 1, -1, -1.0)
         angle = distance[:, None] * 10000 ** (-torch.arange(0, self.width, 2.0) / self.width)
-        rk = self.split(F.linear(torch.cat([angle.sin(), angle.cos()], 1), w["r"])[None])
+        place_in = masked(torch.cat([angle.sin(), angle.cos()], 1), self.mask(1, self.width))
+        rk = self.split(F.linear(place_in, w["r"])[None])
         future = torch.ones(length, keys, dtype=torch.bool).triu(1 + keys - length)
+        drop_a, drop_f = self.mask(batch, 1, self.width), self.mask(batch, 1, self.width)
+        drop_h = self.mask(batch, 1, self.inner)
 
         def f(z):
             q, k, v = (F.linear(z, w["qkv"]) + u).chunk(3, dim=-1)
@@ -77,9 +96,10 @@ class Block(nn.Module):
             score = torch.matmul(q + self.r_w, k.transpose(2, 3)) + place
             score = score.mul(self.head ** -0.5).masked_fill(future, float("-inf"))
             a = torch.matmul(score.softmax(-1), v).transpose(1, 2).flatten(2)
-            y = F.layer_norm(F.linear(a, w["o"], self.o_bias) + z, (self.width,))
-            h = F.relu(F.linear(y, w["ff1"], self.ff1_bias))
-            return F.layer_norm(F.linear(h, w["ff2"], self.ff2_bias) + y, (self.width,))
+            y = F.layer_norm(masked(F.linear(a, w["o"], self.o_bias), drop_a) + z, (self.width,))
+            h = masked(F.relu(F.linear(y, w["ff1"], self.ff1_bias)), drop_h)
+            h = masked(F.linear(h, w["ff2"], self.ff2_bias), drop_f)
+            return F.layer_norm(h + y, (self.width,))
 
         return f, u
 
@@ -116,27 +136,38 @@ def broyden(f, z, first, evaluations):
 
 
 class Model(nn.Module):
+    """A language model; the attributes of `a` are
+
+        peer               torch: our Broyden; torchdeq: TorchDEQ's
+        vocab, width, heads, inner, memory (positions), dropout, std (of first weights)
+        forward, backward  evaluations of f, and of its vector-Jacobian product; eval_forward: of f
+                           in the mode eval()
+        precision          fp32 or bf16, in which autocast was entered
+    """
+
     def __init__(self, a):
         super().__init__()
         self.a = a
-        self.table = nn.Parameter(0.05 * torch.randn(a.vocab, a.width))
+        self.table = nn.Parameter(a.std * torch.randn(a.vocab, a.width))
         self.bias = nn.Parameter(torch.zeros(a.vocab))
-        self.block = Block(a.width, a.heads, a.inner)
+        self.block = Block(a.width, a.heads, a.inner, a.dropout, a.std)
         self.memory = None
         if a.peer == "torchdeq":
             from torchdeq import get_deq
             self.deq = get_deq(ift=True, f_solver="broyden", b_solver="broyden", f_tol=0.0,
-                               b_tol=0.0, f_max_iter=a.forward - 1, b_max_iter=a.backward)
+                               b_tol=0.0, f_max_iter=a.forward - 1, b_max_iter=a.backward,
+                               eval_f_max_iter=a.eval_forward - 1)
 
     def implicit(self, f, e):
         if self.a.peer == "torchdeq":
             def rounded(z):  # TorchDEQ's solvers leave autocast
-                with torch.autocast("cpu", torch.bfloat16, enabled=self.a.precision == "bf16"):
+                with autocast(self.a.precision):
                     return f(z)
 
             return self.deq(rounded, torch.zeros_like(e))[0][-1]
+        evaluations = self.a.forward if self.training else self.a.eval_forward
         with torch.no_grad():
-            z = broyden(f, torch.zeros_like(e), None, self.a.forward)
+            z = broyden(f, torch.zeros_like(e), None, evaluations)
         if not torch.is_grad_enabled():
             return z
         z = z.requires_grad_()
@@ -150,63 +181,25 @@ class Model(nn.Module):
         handle = out.register_hook(adjoint)
         return out
 
-    def forward(self, tokens, target):
+    def remember(self, z, u):
+        """The last positions of each stream, for the segment that comes next."""
+        now = z.detach(), u.detach()
+        if self.memory is not None and z.shape[1] < self.a.memory:
+            now = [torch.cat(pair, 1) for pair in zip(self.memory, now)]
+        first = max(now[0].shape[1] - self.a.memory, 0)
+        self.memory = [x[:, first:] for x in now] if self.a.memory > 0 else None
+
+    def forward(self, tokens, target, layers=0):
+        """Mean loss of a segment, with f unrolled so many times, or (0) at its equilibrium."""
         e = F.embedding(tokens, self.table) * self.a.width ** 0.5
+        e = masked(e, self.block.mask(e.shape[0], 1, self.a.width))
         f, u = self.block.begin(e, self.memory)
-        if self.a.mode == "unroll":
+        if layers > 0:
             z = torch.zeros_like(e)
-            for _ in range(self.a.layers):
+            for _ in range(layers):
                 z = f(z)
         else:
             z = self.implicit(f, e)
-        self.memory = z.detach(), u.detach()
+        self.remember(z, u)
+        z = masked(z, self.block.mask(e.shape[0], 1, self.a.width))
         return F.cross_entropy(F.linear(z, self.table, self.bias).flatten(0, 1), target.flatten())
-
-
-def rss(peak):
-    if peak:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    with open("/proc/self/statm") as f:
-        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--peer", choices=["torch", "torchdeq"], default="torch")
-    p.add_argument("--mode", choices=["train", "unroll", "eval"], default="train")
-    p.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    for name, value in {"steps": 10, "warm": 3, "threads": 0, "width": 256, "heads": 8,
-                        "inner": 1024, "vocab": 10000, "batch": 8, "length": 64, "forward": 13,
-                        "backward": 12, "layers": 12}.items():
-        p.add_argument("--" + name, type=int, default=value)
-    a = p.parse_args()
-    if a.threads > 0:
-        torch.set_num_threads(a.threads)
-    torch.manual_seed(1)
-    model = Model(a)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    before, times = rss(False), []
-    for i in range(a.warm + a.steps):
-        # frequencies fall like 1 / rank
-        draw = (a.vocab ** torch.rand(2, a.batch, a.length)).long().clamp_(max=a.vocab) - 1
-        start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=a.precision == "bf16"), \
-                torch.set_grad_enabled(a.mode != "eval"):
-            loss = model(draw[0], draw[1])
-        if a.mode != "eval":
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 0.25)
-            optimizer.step()
-        loss.item()
-        if i >= a.warm:
-            times.append(time.perf_counter() - start)
-    print(json.dumps({"peer": a.peer, "mode": a.mode, "torch": torch.__version__,
-                      "threads": torch.get_num_threads(), "loss": float(loss.detach()),
-                      "step_seconds": statistics.median(times),
-                      "tokens_per_s": a.batch * a.length / statistics.median(times),
-                      "peak_bytes": rss(True) - before}))
-
-
-if __name__ == "__main__":
-    main()
