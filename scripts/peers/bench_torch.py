@@ -30,7 +30,7 @@ def main():
     if a.threads > 0:
         torch.set_num_threads(a.threads)
     torch.manual_seed(1)
-    model = Model(a)
+    model = Model(a).train(a.mode != "eval")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     before, times = rss(False), []
     for i in range(a.warm + a.steps):
