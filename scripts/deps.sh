@@ -3,7 +3,7 @@
 # nothing when all are there.
 #
 #   scripts/deps.sh [GROUP]...       groups: build test mpi slurm demo plot fuzz sanitize
-#                                  (default: build)
+#                                  peers (default: build)
 #
 # Without root it names what is missing and the command that installs it, and exits 69.
 # Runs on a bare system: nothing but sh, dpkg and apt-get is used.
@@ -25,6 +25,7 @@ packages_of()
     plot) echo gnuplot-nox ;;
     fuzz) echo clang libclang-rt-14-dev libomp-dev xz-utils ;;
     sanitize) echo clang libclang-rt-14-dev libomp-dev valgrind ;;
+    peers) echo python3-torch ;;
     *) return 1 ;;
     esac
 }
@@ -46,8 +47,8 @@ fi
 wanted=
 for group; do
     if ! list=$(packages_of "$group"); then
-        echo "deps.sh: unknown group $group (want build, test, mpi, slurm, demo, plot, fuzz or" \
-            "sanitize)" >&2
+        echo "deps.sh: unknown group $group (want build, test, mpi, slurm, demo, plot, fuzz," \
+            "sanitize or peers)" >&2
         exit 64
     fi
     wanted="$wanted $list"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # The programs of the comparison with PyTorch (scripts/peers): what of them does without torch, and,
-# where PEERS_PYTHON (default: python3) has torch, that the peers compute what deq computes.
+# where PEERS_PYTHON (default: python3, or the system's) has torch, that the peers compute what deq
+# computes.
 
 setup() {
     root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
@@ -152,10 +153,12 @@ fake_training() {
     [[ "$output" == *"cannot be compared"* ]]
 }
 
-# Skips where the modules named are not there.
+# A Python that has the modules named, or skips.
 need() {
-    python=${PEERS_PYTHON:-python3}
-    "$python" -c "import $1" 2>/dev/null || skip "$python has no $1"
+    for python in ${PEERS_PYTHON:-python3 /usr/bin/python3}; do
+        ! "$python" -c "import $1" 2>/dev/null || return 0
+    done
+    skip "$python has no $1 (torch: scripts/deps.sh peers; torchdeq: pip)"
 }
 
 @test "the peer of our own in PyTorch computes losses, gradients and updates as deq does" {
