@@ -104,8 +104,9 @@ class Block(nn.Module):
         return f, u
 
 
-def broyden(f, z, first, evaluations):
-    """Good Broyden for f(z) = z, rank-one terms per sequence; `first`: f(z) if it is known."""
+def broyden(f, z, first, evaluations, history=None):
+    """Good Broyden for f(z) = z, rank-one terms per sequence; `first`: f(z) if it is known. The
+    list `history` gets u and v [B,m,n] of the last inverse of I - J, which is I - sum u v^T."""
     shape, batch = z.shape, z.shape[0]
     x = z.reshape(batch, -1)
 
@@ -123,6 +124,8 @@ def broyden(f, z, first, evaluations):
         if g_new.norm() < lowest:
             best, lowest = x, g_new.norm()
         if k + 1 == count:
+            if history is not None:
+                history.extend((u[:, :k], v[:, :k]))
             break
         dg, g = g_new - g, g_new
         us, vs = u[:, :k], v[:, :k]
