@@ -15,8 +15,9 @@
 static const char usage[] =
     "usage: deq bench train|solve [--config FILE] [--set KEY=VALUE]... [--steps N] [--threads N] "
     "[--device NAME] [--json]\n"
-    "       deq bench memory [--set KEY=VALUE]... [--plot FILE] [--threads N] [--json]\n"
-    "       deq bench runtime [--checkpoint FILE]... [OPTION]...\n"
+    "       deq bench memory [--config FILE] [--set KEY=VALUE]... [--plot FILE] [--threads N] "
+    "[--json]\n"
+    "       deq bench runtime [--config FILE | --checkpoint FILE...] [OPTION]...\n"
     "       deq bench growth [OPTION]...\n"
     "       deq bench gradient --checkpoint FILE [OPTION]...\n"
     "\n"
@@ -47,8 +48,11 @@ static const char usage[] =
     "and without recomputation. Prints the memory of each by what it is for, and the process's\n"
     "own peak.\n"
     "\n"
-    "      --set KEY=VALUE  change a key of the common setting (width 128, inner width 512,\n"
-    "                       trellis 192 + 64, 8 streams of 64 positions and 64 of memory)\n"
+    "      --config FILE    the common setting (default: width 128, inner width 512, trellis 192 "
+    "+\n"
+    "                       64, 8 streams of 64 positions and 64 of memory, 2,000 words); cell,\n"
+    "                       depth and forward method are each row's own\n"
+    "      --set KEY=VALUE  change a key of it\n"
     "      --plot FILE      also draw it, FILE.png or FILE.svg (needs gnuplot)\n"
     "      --threads N      processor threads (default: all)\n"
     "      --json           one JSON object: rows[], reduction_vs_trellis70,\n"
@@ -88,13 +92,8 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
 static enum status load(const struct request *r, struct config *config, struct error *err)
 {
     enum { WORDS = 10000 };
-    char path[PATHS_MAX];
-    if (r->config != NULL) {
-        TRY(load_config(r->config, &r->set, path, config, err));
-    } else {
-        TRY(bench_train_setting(config, err));
-        TRY(load_config_set(config, &r->set, err));
-    }
+    TRY(load_config_or(r->config, bench_train_setting, config, err));
+    TRY(load_config_set(config, &r->set, err));
     return config_resolve(config, config->model.vocab_size > 0 ? config->model.vocab_size : WORDS,
                           err);
 }

@@ -18,8 +18,9 @@
 enum { MAX_ROWS = 96, STEPS = 2, WORDS = 2000, MOST_PAIRS = 64 };
 
 struct request {
+    const char *config, *plot;
     struct option_list set;
-    const char *plot;
+    struct config base; /* the common setting */
     int64_t threads;
     bool json;
 };
@@ -31,6 +32,14 @@ struct method {
     const char *settings[4]; /* NULL: none */
     int64_t depth[9];        /* ends with 0 */
 };
+
+/* A network of every row, whatever the common setting has. */
+static const char *const neutral[] = {
+    "model.cell=transformer",         "model.layers=0",
+    "model.tie_layers=true",          "gradient.recompute=0",
+    "solver.forward.method=anderson",
+};
+enum { NEUTRAL = sizeof neutral / sizeof *neutral };
 
 #define TRELLIS "model.cell=trellis"
 #define EVALUATIONS                      \
@@ -72,8 +81,9 @@ struct table {
 static enum status setting(const struct request *r, const struct method *m, int64_t depth,
                            struct config *c, struct error *err)
 {
-    TRY(bench_width_setting(c, err));
-    TRY(load_config_set(c, &r->set, err));
+    *c = r->base;
+    for (int i = 0; i < NEUTRAL; i++)
+        TRY(config_set(c, neutral[i], err));
     for (int i = 0; i < 4 && m->settings[i] != NULL; i++) {
         char text[80];
         size_t n = strcspn(m->settings[i], "%@");
@@ -285,6 +295,7 @@ static enum status draw(const struct table *t, const char *path, struct error *e
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
     const struct option_rule rules[] = {
+        OPTION("config", TEXT, &r->config),
         OPTION("set", LIST, &r->set),
         OPTION("plot", TEXT, &r->plot),
         OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
@@ -292,7 +303,10 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
         {0},
     };
     TRY(options_read_all(rules, argc, argv, err));
-    return r->plot != NULL ? plot_check(r->plot, err) : STATUS_OK;
+    if (r->plot != NULL)
+        TRY(plot_check(r->plot, err));
+    TRY(load_config_or(r->config, bench_width_setting, &r->base, err));
+    return load_config_set(&r->base, &r->set, err);
 }
 
 enum status bench_memory(int argc, char **argv, struct error *err)

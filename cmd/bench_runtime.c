@@ -16,7 +16,8 @@ enum { MAX_ROWS = 16, MAX_STEPS = 100000 };
 
 struct request {
     struct option_list checkpoints, set;
-    const char *device;
+    const char *config, *device;
+    struct config base; /* the common setting */
     struct runtime_options how;
     int64_t threads;
     bool json;
@@ -37,6 +38,11 @@ struct line {
 #define TRELLIS "model.cell=trellis"
 #define UNTIED "model.tie_layers=false", "model.wnorm=false"
 
+/* A network of every row, whatever the common setting has. */
+static const char *const neutral[] = {"model.cell=transformer", "model.layers=0",
+                                      "model.tie_layers=true"};
+enum { NEUTRAL = sizeof neutral / sizeof *neutral };
+
 static const struct line lines[] = {
     {"transformer, 18 layers", true, {"model.layers=18", UNTIED}},
     {"transformer, 16 layers", false, {"model.layers=16", UNTIED}},
@@ -53,6 +59,7 @@ enum { LINES = sizeof lines / sizeof *lines };
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
     const struct option_rule rules[] = {
+        OPTION("config", TEXT, &r->config),
         OPTION("checkpoint", LIST, &r->checkpoints),
         OPTION("split", CHOICE, &r->how.split, .choices = OPTION_SPLITS),
         OPTION("set", LIST, &r->set),
@@ -65,14 +72,19 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
     TRY(options_read_all(rules, argc, argv, err));
     if (r->checkpoints.count > MAX_ROWS)
         return error_set(err, STATUS_USAGE, "--checkpoint: at most %d times", MAX_ROWS);
-    return STATUS_OK;
+    if (r->config != NULL && r->checkpoints.count > 0)
+        return error_set(err, STATUS_USAGE,
+                         "--config and --checkpoint: a checkpoint has its own configuration");
+    return load_config_or(r->config, bench_width_setting, &r->base, err);
 }
 
 static enum status setting(const struct request *r, const struct line *line, struct config *c,
                            struct error *err)
 {
     enum { WORDS = 2000 };
-    TRY(bench_width_setting(c, err));
+    *c = r->base;
+    for (int i = 0; i < NEUTRAL; i++)
+        TRY(config_set(c, neutral[i], err));
     for (int i = 0; line->settings[i] != NULL; i++)
         TRY(config_set(c, line->settings[i], err));
     TRY(load_config_set(c, &r->set, err));

@@ -14,10 +14,10 @@
     "checkpoints: those networks as they were trained, on their data, and their perplexity, to\n" \
     "compare at equal quality.\n"                                                                 \
     "\n"                                                                                          \
+    "      --config FILE      the common setting (default: that of bench memory, memory full)\n"  \
     "      --checkpoint FILE  a checkpoint of deq train; repeat it, the first is the measure\n"   \
     "      --split NAME       of their data: valid (default), test or train\n"                    \
-    "      --set KEY=VALUE    change a key of the common setting (that of bench memory, memory\n" \
-    "                         full), or of all checkpoints\n"                                     \
+    "      --set KEY=VALUE    change a key of the common setting, or of all checkpoints\n"        \
     "      --steps N          timed steps of each (default: 20)\n"                                \
     "      --threads N        processor threads (default: all)\n"                                 \
     "      --device NAME      cpu (default), cuda or auto\n"                                      \

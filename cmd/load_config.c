@@ -38,6 +38,15 @@ enum status load_config(const char *name, const struct option_list *set, char pa
     return load_config_set(config, set, err);
 }
 
+enum status load_config_or(const char *name,
+                           enum status (*otherwise)(struct config *config, struct error *err),
+                           struct config *config, struct error *err)
+{
+    static const struct option_list none;
+    char path[PATHS_MAX];
+    return name != NULL ? load_config(name, &none, path, config, err) : otherwise(config, err);
+}
+
 enum status load_config_resolved(const char *name, const struct option_list *set,
                                  char path[PATHS_MAX], struct config *config, struct error *err)
 {

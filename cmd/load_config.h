@@ -12,8 +12,12 @@ enum status load_config_set(struct config *config, const struct option_list *set
 /* Finds, reads and changes it; its file's name into path. Not resolved. */
 enum status load_config(const char *name, const struct option_list *set, char path[PATHS_MAX],
                         struct config *config, struct error *err);
-/* The same, resolved. The vocabulary, unless model.vocab_size says it, is that of the data's first
- * shard; 0 if there is none yet. */
+/* The configuration of that name, or what `otherwise` makes where name is NULL. No --set yet. */
+enum status load_config_or(const char *name,
+                           enum status (*otherwise)(struct config *config, struct error *err),
+                           struct config *config, struct error *err);
+/* As load_config, resolved. The vocabulary, unless model.vocab_size says it, is that of the data's
+ * first shard; 0 if there is none yet. */
 enum status load_config_resolved(const char *name, const struct option_list *set,
                                  char path[PATHS_MAX], struct config *config, struct error *err);
 

@@ -75,6 +75,20 @@ END
     [[ "$output" == *"transformer, 18 layers"*"deq-trellis"* ]]
 }
 
+@test "bench runtime --config: the common setting, whatever kind of network it has" {
+    cat > "$BATS_TEST_TMPDIR/c.json" <<'END'
+{ "model": { "cell": "trellis", "layers": 3, "d_model": 16, "n_head": 2, "d_inner": 32, "nhid": 16,
+             "nout": 8, "vocab_size": 50 },
+  "train": { "batch": 2, "tgt_len": 8, "mem_len": 8, "pretrain_steps": 0 } }
+END
+    names() { grep -o '"name":"[^"]*"\|"parameters":[0-9]*\|"layers":[0-9]*'; }
+    plain=$("$DEQ" bench runtime $small --set model.nhid=16 --set model.nout=8 --steps 1 --json |
+        names)
+    [ "$("$DEQ" bench runtime --config "$BATS_TEST_TMPDIR/c.json" --steps 1 --json | names)" = "$plain" ]
+    run "$DEQ" bench runtime --config "$BATS_TEST_TMPDIR/c.json" --checkpoint x
+    [ "$status" -eq 64 ]
+}
+
 @test "bench runtime: trained networks on their data, with their perplexities" {
     tiny_run "$BATS_TEST_TMPDIR/deq"
     tiny_run "$BATS_TEST_TMPDIR/layers" --set model.layers=3

@@ -56,3 +56,19 @@ row()
     grep -q "<svg" "$BATS_TEST_TMPDIR/m.svg"
     grep -q "variation from 10 to 200" "$BATS_TEST_TMPDIR/text"
 }
+
+@test "--config is the common setting, whatever kind of network it has" {
+    cat >"$BATS_TEST_TMPDIR/c.json" <<'END'
+{ "model": { "cell": "trellis", "layers": 3, "d_model": 12, "n_head": 2, "d_inner": 32, "nhid": 10,
+             "nout": 6, "vocab_size": 40 },
+  "solver": { "forward": { "method": "broyden" } },
+  "train": { "batch": 2, "tgt_len": 8, "mem_len": 8, "pretrain_steps": 0 } }
+END
+    "$DEQ" bench memory --config "$BATS_TEST_TMPDIR/c.json" --set model.d_model=16 \
+        --set model.vocab_size=50 --json >"$BATS_TEST_TMPDIR/out"
+    rows() { grep -o '"method":"[^"]*","depth":[0-9]*,"parameters":[0-9]*' "$1"; }
+    [ "$(rows "$BATS_TEST_TMPDIR/out")" = "$(rows "$json")" ]
+    run "$DEQ" bench memory --config "$BATS_TEST_TMPDIR/none.json"
+    [ "$status" -eq 66 ]
+    [[ "$output" == "deq bench: "*"none.json: no such configuration file" ]]
+}
