@@ -61,6 +61,17 @@ static const char usage[] =
 
 enum { MAX_STEPS = 100000 };
 
+static const struct {
+    const char *name;
+    enum status (*run)(int argc, char **argv, struct error *err);
+} others[] = {
+    {"memory", bench_memory},
+    {"runtime", bench_runtime},
+    {"growth", bench_growth},
+    {"gradient", bench_gradient_run},
+};
+enum { OTHERS = sizeof others / sizeof *others };
+
 struct request {
     const char *what, *config, *device;
     struct option_list set;
@@ -82,6 +93,10 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
     int operand;
     TRY(options_read(rules, argc, argv, &operand, err));
     r->what = operand < argc ? argv[operand] : "";
+    for (int i = 0; i < OTHERS; i++)
+        if (strcmp(r->what, others[i].name) == 0)
+            return error_set(err, STATUS_USAGE, "%s goes before its options: deq bench %s ...",
+                             r->what, r->what);
     if (operand + 1 != argc || (strcmp(r->what, "train") != 0 && strcmp(r->what, "solve") != 0))
         return error_set(err, STATUS_USAGE,
                          "want what to measure: deq bench train, solve, memory, runtime, growth "
@@ -122,19 +137,9 @@ out:
     return status;
 }
 
-static const struct {
-    const char *name;
-    enum status (*run)(int argc, char **argv, struct error *err);
-} others[] = {
-    {"memory", bench_memory},
-    {"runtime", bench_runtime},
-    {"growth", bench_growth},
-    {"gradient", bench_gradient_run},
-};
-
 static enum status run_command(int argc, char **argv, struct error *err)
 {
-    for (size_t i = 0; argc > 1 && i < sizeof others / sizeof *others; i++)
+    for (int i = 0; argc > 1 && i < OTHERS; i++)
         if (strcmp(argv[1], others[i].name) == 0)
             return others[i].run(argc - 1, argv + 1, err);
     struct request r = {.device = "cpu", .steps = 20};

@@ -131,6 +131,9 @@ END
     run "$DEQ" bench gradient
     [ "$status" -eq 64 ]
     [[ "$output" == *"--checkpoint"* ]]
+    run "$DEQ" bench --json memory
+    [ "$status" -eq 64 ]
+    [ "$output" = "deq bench: memory goes before its options: deq bench memory ..." ]
     run "$DEQ" bench gradient --checkpoint /nonexistent
     [ "$status" -eq 66 ]
 }
