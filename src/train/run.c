@@ -26,7 +26,14 @@ static bool time_is_up(const struct run *run)
 {
     double deadline = run->options->deadline;
     return deadline > 0 &&
-           clock_seconds() + run->slowest_step + 2 * run->slowest_save + 1 > deadline;
+           clock_seconds() + run->slowest_step + 2 * run->slowest_save + run->reserve > deadline;
+}
+
+/* A second, but half of a shorter time: a limit of a second would else end every call before its
+ * first step, and a script that repeats the command would never end. */
+static double reserve(const struct run *run)
+{
+    return fmax(0, fmin(1, 0.5 * (run->options->deadline - clock_seconds())));
 }
 
 bool run_must_stop(struct run *run)
@@ -206,6 +213,7 @@ enum status run_train(struct backend *be, const struct config *config,
 {
     enum status status = STATUS_OK;
     struct run run = {.options = options, .observer = observer, .lock = -1, .saved = -1};
+    run.reserve = reserve(&run);
     TRY_OUT(open_run(&run, be, config, err));
     if (run.trainer.state.step >= run.trainer.config.train.steps && !run_evaluation_due(&run))
         run_tell(&run, "nothing left to do: all %lld steps are done (raise train.steps for more)",

@@ -32,6 +32,7 @@ struct run {
     int64_t saved;                     /* step of the newest checkpoint; -1: none */
     const char *stopping;              /* why; NULL while it goes on */
     double slowest_step, slowest_save; /* seconds */
+    double reserve;                    /* seconds kept in hand before the deadline */
     int64_t skipped_in_a_row;
 };
 

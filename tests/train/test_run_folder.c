@@ -144,7 +144,7 @@ static void the_deadline_is_kept(void **state)
     prepare();
     config_change(&c, SET("train.steps=100000000"));
     watch_init(&w, "cut");
-    w.options.deadline = clock_seconds() + 1.2; /* a second is kept in hand */
+    w.options.deadline = clock_seconds() + 1.2; /* half of it is kept in hand */
     assert_int_equal(go(&w, &c, &err), STATUS_STOPPED);
     assert_non_null(strstr(err.text, "time limit reached"));
     assert_true(w.steps > 0 && clock_seconds() < w.options.deadline);
