@@ -106,6 +106,8 @@ static enum status take(const struct option_rule *rule, const char *text, struct
                              text);
         break;
     case OPTION_TEXT:
+        if (text[0] == '\0' && !rule->empty)
+            return error_set(err, STATUS_USAGE, "%s: the value is empty", name);
         break;
     }
     *(const char **)rule->to = text;

@@ -3,11 +3,12 @@
 #define DEQ_CMD_OPTIONS_H
 
 #include "base/status.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 enum option_kind {
     OPTION_FLAG,   /* to: bool, set to true */
-    OPTION_TEXT,   /* to: const char * */
+    OPTION_TEXT,   /* to: const char *; not empty unless `empty` says so */
     OPTION_LIST,   /* to: struct option_list; may be repeated */
     OPTION_INT,    /* to: int64_t, in decimal, min..max */
     OPTION_REAL,   /* to: double, finite, in decimal, low..high */
@@ -31,6 +32,7 @@ struct option_rule {
     enum option_kind kind;
     void *to;
     char letter; /* "-x" means the same; 0: none */
+    bool empty;  /* TEXT: an empty value has a meaning */
     int64_t min, max;
     double low, high;
     const char *choices; /* "valid, test or train" */

@@ -61,7 +61,7 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
 {
     int operand;
     const struct option_rule rules[] = {
-        OPTION("prompt", TEXT, &r->prompt),
+        OPTION("prompt", TEXT, &r->prompt, .empty = true),
         OPTION("checkpoint", TEXT, &r->checkpoint),
         OPTION("tokens", INT, &r->tokens, .min = 0, .max = INT64_C(1) << 40),
         OPTION("temperature", REAL, &r->how.temperature, .low = 0, .high = 1e6),
@@ -78,8 +78,9 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
     };
     TRY(options_read(rules, argc, argv, &operand, err));
     if (operand < argc)
-        return error_set(err, STATUS_USAGE,
-                         "unexpected \"%s\" (a prompt is one argument: quote it)", argv[operand]);
+        return error_set(err, STATUS_USAGE, "unexpected \"%s\" (%s)", argv[operand],
+                         access(argv[operand], F_OK) == 0 ? "a checkpoint is named by --checkpoint"
+                                                          : "a prompt is one argument: quote it");
     if (r->prompt == NULL)
         return error_set(err, STATUS_USAGE, "want --prompt TEXT (try deq help sample)");
     return STATUS_OK;

@@ -86,7 +86,7 @@ static enum status check_request(const struct request *r, struct error *err)
         wrong = "--delay and --seed are those of --task copy-memory";
     else if (!r->task && c->text[SPLIT_TRAIN] == NULL)
         wrong = "--train FILE is missing";
-    else if (c->out == NULL || c->out[0] == '\0')
+    else if (c->out == NULL)
         wrong = "--out DIR is missing";
     else if (r->words && c->bytes)
         wrong = "--words and --bytes exclude each other";

@@ -2,8 +2,10 @@
 #include "train/run_impl.h"
 
 #include "base/mem.h"
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* STATUS_CONFIG if `then`, of the checkpoint `path`, is about another model than `now`. How long,
  * how fast or how exactly it is trained may change under a run. */
@@ -83,6 +85,10 @@ enum status run_find_checkpoint(const struct run *run, char path[RUN_PATH], stru
     if (run->options->resume == RESUME_FILE) {
         if (snprintf(path, RUN_PATH, "%s", run->options->resume_file) >= RUN_PATH)
             return error_set(err, STATUS_NOINPUT, "--resume: path too long");
+        if (access(path, F_OK) != 0)
+            return error_set(err, STATUS_NOINPUT,
+                             "--resume: want auto, never or a checkpoint; %s: %s", path,
+                             strerror(errno));
         return STATUS_OK;
     }
     if (take_if_whole(run, "last.bin", path, &status, err))

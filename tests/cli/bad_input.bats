@@ -87,6 +87,24 @@ copy_data()
     sed 's|"dir": "[^"]*"|"dir": "data"|' "$home/tiny.json" > conf.json
 }
 
+# --- command line ----------------------------------------------------------------------------------
+
+@test "an empty value, as an unset variable of a script leaves it" {
+    refused 64 "--out: the value is empty" train -q --config "$home/tiny.json" --out ""
+    refused 64 "--resume: the value is empty" train -q --config "$home/tiny.json" --resume ""
+    refused 64 "--config: the value is empty" train --config ""
+    refused 64 "--data: the value is empty" eval "$home/run/best.bin" --data ""
+    refused 64 "--train: the value is empty" tokenize --train "" --out out
+    refused 64 "--checkpoint: the value is empty" sample --prompt the --checkpoint ""
+}
+
+@test "a checkpoint where none is expected, and a word where one is" {
+    refused 64 "a checkpoint is named by --checkpoint" sample "$home/run/best.bin" --prompt the
+    refused 64 "a prompt is one argument: quote it" sample --prompt the king
+    refused 66 "--resume: want auto, never or a checkpoint; Auto: No such file" \
+        train -q --config "$home/tiny.json" --resume Auto --out run
+}
+
 # --- configuration ---------------------------------------------------------------------------------
 
 @test "configuration: missing, empty, cut, foreign, a folder" {
