@@ -25,8 +25,6 @@ static bool try_path(char out[PATHS_MAX], const char *folder, const char *name, 
 enum status paths_find_config(const char *name, char out[PATHS_MAX], struct error *err)
 {
     static const char *const folder[] = {"configs", DEQ_CONFIG_DIR};
-    if (name[0] == '\0')
-        return error_set(err, STATUS_USAGE, "the name of the configuration is empty");
     if (strlen(name) >= PATHS_MAX)
         return error_set(err, STATUS_NOINPUT, "%.100s...: name too long", name);
     strcpy(out, name);
@@ -34,6 +32,8 @@ enum status paths_find_config(const char *name, char out[PATHS_MAX], struct erro
         return STATUS_OK;
     if (strchr(name, '/') != NULL)
         return error_set(err, STATUS_NOINPUT, "%s: no such configuration file", name);
+    if (try_path(out, ".", name, ".json"))
+        return STATUS_OK;
     for (size_t i = 0; i < sizeof folder / sizeof *folder; i++)
         if (try_path(out, folder[i], name, "") || try_path(out, folder[i], name, ".json"))
             return STATUS_OK;

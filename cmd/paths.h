@@ -8,8 +8,8 @@
 enum { PATHS_MAX = 4096 };
 
 /* The file of a configuration into out[PATHS_MAX]: `name` itself if it is a file; if it has no
- * folder, also NAME and NAME.json in ./configs and in the installed presets. STATUS_NOINPUT lists
- * the places that were looked at. */
+ * folder, also NAME.json here, and NAME and NAME.json in ./configs and in the installed presets.
+ * STATUS_NOINPUT lists the places that were looked at. */
 enum status paths_find_config(const char *name, char out[PATHS_MAX], struct error *err);
 
 /* The bare name of a configuration, for runs/<name>: no folder, no ".json". `size` bytes at `out`,

@@ -70,7 +70,7 @@ setup() {
     [[ "$output" == *'"vocab_size": 5,'* ]]
 }
 
-@test "a bare name is looked for in ./configs, with and without .json" {
+@test "a bare name is looked for here and in ./configs, with and without .json" {
     mkdir configs
     echo '{"train": {"seed": 77}}' > configs/mine.json
     for name in mine mine.json configs/mine.json; do
@@ -79,8 +79,10 @@ setup() {
         [[ "$output" == *'"seed": 77'* ]]
     done
     echo '{"train": {"seed": 78}}' > mine.json
-    run "$DEQ" info --config mine.json
-    [[ "$output" == *'"seed": 78'* ]]
+    for name in mine mine.json; do # nearest first
+        run "$DEQ" info --config $name
+        [[ "$output" == *'"seed": 78'* ]]
+    done
 }
 
 @test "a missing configuration: exit 66, the places named" {
