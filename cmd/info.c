@@ -22,7 +22,8 @@ static const char usage[] =
     "                        A bare name is also looked for in ./configs and in the presets\n"
     "      --set KEY=VALUE   change a key of the configuration; may be repeated\n"
     "      --check           verify every checksum; exit 1 if something is damaged\n"
-    "      --json            one JSON object, for scripts\n"
+    "      --json            one JSON object, for scripts; with --check it has \"check\", true or\n"
+    "                        false\n"
     "  -h, --help            this help\n";
 
 void info_json_begin(struct json_writer *w, const struct info_request *request, const char *kind)
@@ -96,6 +97,24 @@ static enum status info_file(const struct info_request *request, struct error *e
                      start[0] == '{' ? "; for a configuration: deq info --config FILE" : "");
 }
 
+/* A file that is not whole is what --check asks about, not a failure to ask. */
+static enum status answer_damaged(const struct info_request *request, struct error *err)
+{
+    err->status = STATUS_CHECK;
+    if (!request->json)
+        return STATUS_CHECK;
+    struct json_writer w;
+    struct error lost;
+    report_json_begin(&w);
+    json_write_string(&w, "file", request->path);
+    json_write_bool(&w, "check", false);
+    json_write_string(&w, "error", err->text);
+    enum status status = report_json_print(&w, &lost);
+    if (status != STATUS_OK)
+        *err = lost;
+    return status != STATUS_OK ? status : STATUS_CHECK;
+}
+
 static enum status run(int argc, char **argv, struct error *err)
 {
     struct info_request request = {0};
@@ -121,10 +140,7 @@ static enum status run(int argc, char **argv, struct error *err)
     if (config != NULL)
         return info_config(&request, &set, err);
     enum status status = info_file(&request, err);
-    /* a file that is not whole is what --check asks about, not a failure to ask */
-    if (request.check && status == STATUS_DATA)
-        status = err->status = STATUS_CHECK;
-    return status;
+    return request.check && status == STATUS_DATA ? answer_damaged(&request, err) : status;
 }
 
 const struct command command_info = {

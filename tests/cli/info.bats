@@ -104,6 +104,7 @@ flip() {
         [[ "$output" == "deq info: bad.bin: "* ]]
         run "$DEQ" info --check --json bad.bin
         [ "$status" -eq 1 ]
+        [ "$(grep -c '^{"file":"bad.bin","check":false,"error":"bad.bin: .*"}$' <<< "$output")" -eq 1 ]
         [[ "$output" != *'"check":true'* ]]
     done
 }
