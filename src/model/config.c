@@ -214,9 +214,12 @@ static enum status read_value(const struct reader *r, const struct cJSON *value,
 
 static enum status refuse_key(const struct reader *r, const struct cJSON *value, const char *path)
 {
-    char what[256];
+    char what[256], section[CONFIG_SECTION_MAX];
+    bool whole = json_kind(value) == JSON_OBJECT;
+    if (whole)
+        config_nearest_section(path, section);
     snprintf(what, sizeof what, "unknown key; the nearest known one is %s",
-             config_nearest_key(path));
+             whole ? section : config_nearest_key(path));
     return refuse(r, value, path, what);
 }
 
@@ -273,7 +276,8 @@ enum status config_load(struct config *config, const char *path, struct error *e
     return status;
 }
 
-/* The text behind "=" as JSON: bare strings get their quotes, bare lists their brackets. */
+/* The text behind "=" as JSON: bare strings get their quotes, bare lists their brackets, a bare
+ * point its 0. */
 static enum status set_text(const struct config_key *key, const char *value, char **out,
                             struct error *err)
 {
@@ -285,10 +289,10 @@ static enum status set_text(const struct config_key *key, const char *value, cha
         json_write_string(&w, NULL, value);
         return json_write_finish(&w, out, err);
     }
-    bool bare = list && value[0] != '[';
+    bool bare = list && value[0] != '[', point = key->type == CONFIG_REAL && value[0] == '.';
     size_t size = strlen(value) + 3;
     TRY(mem_alloc((void **)out, size, 1, err));
-    snprintf(*out, size, "%s%s%s", bare ? "[" : "", value, bare ? "]" : "");
+    snprintf(*out, size, "%s%s%s", bare ? "[" : point ? "0" : "", value, bare ? "]" : "");
     return STATUS_OK;
 }
 

@@ -4,6 +4,7 @@
 #include "ops/ops.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -242,6 +243,21 @@ const char *config_nearest_key(const char *path)
         }
     }
     return best;
+}
+
+void config_nearest_section(const char *path, char out[CONFIG_SECTION_MAX])
+{
+    int least = INT_MAX;
+    for (size_t i = 0; i < config_key_count; i++) {
+        char section[CONFIG_SECTION_MAX];
+        const char *known = config_keys[i].path;
+        snprintf(section, sizeof section, "%.*s", (int)(strrchr(known, '.') - known), known);
+        int distance = strdist(path, section);
+        if (distance < least) {
+            least = distance;
+            memcpy(out, section, sizeof section);
+        }
+    }
 }
 
 bool config_is_section(const char *path)

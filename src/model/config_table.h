@@ -39,6 +39,9 @@ const struct config_key *config_find_key(const char *path);
 /* The known path nearest to a wrong one: by its last part first, then by its section. Never NULL.
  */
 const char *config_nearest_key(const char *path);
+enum { CONFIG_SECTION_MAX = 64 };
+/* The known section ("solver.forward") nearest to a wrong one. */
+void config_nearest_section(const char *path, char out[CONFIG_SECTION_MAX]);
 /* Does any key lie below this path ("solver.forward")? */
 bool config_is_section(const char *path);
 

@@ -106,6 +106,10 @@ static void test_unknown_keys(void **state)
             "a.json:1: train.D_MODEL: unknown key; the nearest known one is model.d_model");
     refused("{\"eval\": {\"bacth\": 3}}",
             "a.json:1: eval.bacth: unknown key; the nearest known one is eval.batch");
+    refused("{\"Train\": {\"lr\": 1}}",
+            "a.json:1: Train: unknown key; the nearest known one is train");
+    refused("{\"solver\": {\"forwards\": {}}}",
+            "a.json:1: solver.forwards: unknown key; the nearest known one is solver.forward");
     refused("{\"solver\": {\"method\": \"picard\"}}",
             "a.json:1: solver.method: unknown key; the nearest known one is gradient.method");
     refused("{\"model\": 3}", "a.json:1: model: want an object, got a number");
@@ -154,7 +158,7 @@ static void test_set(void **state)
     struct error err;
     config_defaults(&c);
     assert_int_equal(config_set(&c, "model.d_model=512", &err), STATUS_OK);
-    assert_int_equal(config_set(&c, "train.lr=1e-4", &err), STATUS_OK);
+    assert_int_equal(config_set(&c, "train.lr=.0001", &err), STATUS_OK);
     assert_int_equal(config_set(&c, "data.dir=a=b c", &err), STATUS_OK);
     assert_int_equal(config_set(&c, "model.cutoffs=20,40", &err), STATUS_OK);
     assert_int_equal(config_set(&c, "model.tie_projs=[false,true,true]", &err), STATUS_OK);
