@@ -24,6 +24,24 @@ static int peek(const struct json_scan *s)
     return s->at < s->len ? (unsigned char)s->text[s->at] : -1;
 }
 
+/* What stands where `want` was wanted, if it is one of the things that other languages allow. */
+static const char *habit(const struct json_scan *s, const char *want)
+{
+    int c = peek(s);
+    size_t before = s->at;
+    while (before > 0 && strchr(" \t\r\n", s->text[before - 1]) != NULL)
+        before--;
+    if ((c == '}' || c == ']') && before > 0 && s->text[before - 1] == ',')
+        return "a comma before the end of an object or array: remove it";
+    if (c == '/' || c == '#')
+        return "a comment: JSON has none, remove it";
+    if (c == '\'')
+        return "strings and keys need double quotes, not single ones";
+    if (c == '+' || c == '.')
+        return "want a number as 5, 0.5 or 1e-3";
+    return want;
+}
+
 static bool take(struct json_scan *s, int c)
 {
     if (peek(s) != c)
@@ -179,7 +197,7 @@ static enum status scan_word(struct json_scan *s, const char *word)
 {
     size_t n = strlen(word);
     if (s->len - s->at < n || memcmp(s->text + s->at, word, n) != 0)
-        return fault(s, s->at, "want a value (strings and keys need double quotes)");
+        return fault(s, s->at, habit(s, "want a value (strings and keys need double quotes)"));
     s->at += n;
     return STATUS_OK;
 }
@@ -197,7 +215,7 @@ static enum status scan_array(struct json_scan *s, struct error *err)
         if (take(s, ']'))
             return STATUS_OK;
         if (!take(s, ','))
-            return fault(s, s->at, "want ',' or ']' in an array");
+            return fault(s, s->at, habit(s, "want ',' or ']' in an array"));
     }
 }
 
@@ -211,7 +229,7 @@ static enum status scan_object(struct json_scan *s, struct error *err)
         skip_space(s);
         size_t key = s->at;
         if (peek(s) != '"')
-            return fault(s, s->at, "want a key in double quotes");
+            return fault(s, s->at, habit(s, "want a key in double quotes"));
         TRY(scan_string(s));
         skip_space(s);
         if (!take(s, ':'))
@@ -222,7 +240,7 @@ static enum status scan_object(struct json_scan *s, struct error *err)
         if (take(s, '}'))
             return STATUS_OK;
         if (!take(s, ','))
-            return fault(s, s->at, "want ',' or '}' in an object");
+            return fault(s, s->at, habit(s, "want ',' or '}' in an object"));
     }
 }
 
@@ -256,7 +274,7 @@ enum status json_scan_text(struct json_scan *scan, const char *text, size_t len,
     TRY(scan_value(scan, scan->at, err));
     skip_space(scan);
     if (scan->at != len)
-        return fault(scan, scan->at, "something follows the end of the value");
+        return fault(scan, scan->at, habit(scan, "something follows the end of the value"));
     return STATUS_OK;
 }
 
