@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -123,11 +124,22 @@ static enum status check_block(const struct text_pass *pass, const struct text_b
                      "convert the text to UTF-8 (iconv) or read it with --bytes");
 }
 
+/* A byte order mark would be an invisible part of the first word. */
+static void blank_mark(const struct text_block *block)
+{
+    static const char mark[] = "\xEF\xBB\xBF";
+    size_t n = sizeof mark - 1;
+    if (block->size >= n && memcmp(block->text, mark, n) == 0)
+        memset(block->text, ' ', n);
+}
+
 static enum status work_on(const struct hand *hand, const struct text_block *block,
                            struct error *err)
 {
     const struct text_pass *pass = hand->run->pass;
     TRY(check_block(pass, block, err));
+    if (pass->words && block->offset == 0)
+        blank_mark(block);
     if (pass->lower)
         for (size_t i = 0; i < block->size; i++)
             block->text[i] |= (char)((block->text[i] >= 'A' && block->text[i] <= 'Z') << 5);

@@ -44,6 +44,7 @@ struct text_pass {
  * one after the other in order; both with the worker that read the block. *bytes: the size of the
  * file. In word mode
  *   - a last line without a newline gets one;
+ *   - a byte order mark at the start is taken for white space;
  *   - NUL and invalid UTF-8 are STATUS_DATA errors that name line and byte;
  *   - a word that fills a block alone is a STATUS_DATA error.
  * Of several errors the one nearest the start of the text is reported. STATUS_NOINPUT if the file

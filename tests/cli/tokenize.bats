@@ -88,6 +88,16 @@ field() {
     [ "$status" -eq 0 ]
 }
 
+@test "a byte order mark and line ends of CR LF are no part of a word" {
+    printf 'the king\nthe son\n' > plain
+    printf '\xef\xbb\xbfthe king\r\nthe son\r\n' > marked
+    "$DEQ" tokenize --train plain --out out
+    "$DEQ" tokenize --train marked --out out2
+    cmp out/vocab.txt out2/vocab.txt
+    same() { tail -c +129 "$1/train-00000.bin" | cksum; } # the ids after the header
+    [ "$(same out)" = "$(same out2)" ]
+}
+
 @test "missing files: exit 66; nothing made" {
     run "$DEQ" tokenize --train none.txt --out out
     [ "$status" -eq 66 ]
