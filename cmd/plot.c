@@ -1,8 +1,13 @@
 #include "plot.h"
 
 #include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 static const char *terminal_of(const char *path)
 {
@@ -12,16 +17,31 @@ static const char *terminal_of(const char *path)
     return n > 4 && strcmp(path + n - 4, ".svg") == 0 ? "svg" : NULL;
 }
 
+/* Whether a file can be written there; else errno. */
+static bool can_create(const char *path)
+{
+    char copy[PATH_MAX];
+    if (access(path, F_OK) == 0)
+        return access(path, W_OK) == 0;
+    snprintf(copy, sizeof copy, "%s", path);
+    return access(dirname(copy), W_OK) == 0;
+}
+
 enum status plot_check(const char *path, struct error *err)
 {
     if (terminal_of(path) == NULL)
         return error_set(err, STATUS_USAGE, "--plot: want FILE.png or FILE.svg, got \"%s\"", path);
+    if (!can_create(path))
+        return error_set(err, STATUS_CANTCREATE, "--plot: %s: cannot create: %s", path,
+                         strerror(errno));
+    if (system("command -v gnuplot >/dev/null 2>&1") != 0)
+        return error_set(err, STATUS_DEVICE,
+                         "--plot: gnuplot is not installed: scripts/deps.sh plot");
     return STATUS_OK;
 }
 
 enum status plot_begin(FILE **gnuplot, const char *path, int width, int height, struct error *err)
 {
-    TRY(plot_check(path, err));
     *gnuplot = popen("gnuplot", "w");
     if (*gnuplot == NULL)
         return error_set(err, STATUS_DEVICE, "cannot start gnuplot: %s", strerror(errno));
@@ -36,9 +56,7 @@ enum status plot_end(FILE *gnuplot, const char *path, struct error *err)
 {
     int code = pclose(gnuplot);
     if (code != 0)
-        return error_set(err, STATUS_DEVICE,
-                         "%s: gnuplot did not draw it (exit %d): is it installed? "
-                         "scripts/deps.sh plot",
-                         path, WIFEXITED(code) ? WEXITSTATUS(code) : -1);
+        return error_set(err, STATUS_DEVICE, "%s: gnuplot did not draw it (exit %d)", path,
+                         WIFEXITED(code) ? WEXITSTATUS(code) : -1);
     return STATUS_OK;
 }

@@ -5,7 +5,8 @@
 #include "base/status.h"
 #include <stdio.h>
 
-/* STATUS_USAGE unless the name ends with .png or .svg. For the command line, before any work. */
+/* For the command line, before any work: STATUS_USAGE unless the name ends with .png or .svg,
+ * STATUS_CANTCREATE where nothing can be written, STATUS_DEVICE without gnuplot. */
 enum status plot_check(const char *path, struct error *err);
 /* A running gnuplot that draws to `path`, to write commands to. */
 enum status plot_begin(FILE **gnuplot, const char *path, int width, int height, struct error *err);

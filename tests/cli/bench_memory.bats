@@ -50,6 +50,14 @@ row()
 @test "--plot draws, or says what is missing" {
     run "$DEQ" bench memory --plot out.pdf
     [ "$status" -eq 64 ]
+    # before anything is measured
+    run "$DEQ" bench memory --plot "$BATS_TEST_TMPDIR/none/m.svg"
+    [ "$status" -eq 73 ]
+    [[ "$output" == "deq bench: --plot: $BATS_TEST_TMPDIR/none/m.svg: cannot create: No such file"* ]]
+    mkdir "$BATS_TEST_TMPDIR/bin"
+    PATH=$BATS_TEST_TMPDIR/bin run "$DEQ" bench memory --plot "$BATS_TEST_TMPDIR/m.svg"
+    [ "$status" -eq 69 ]
+    [ "$output" = "deq bench: --plot: gnuplot is not installed: scripts/deps.sh plot" ]
     command -v gnuplot >/dev/null || skip "no gnuplot (scripts/deps.sh plot)"
     # shellcheck disable=SC2086
     "$DEQ" bench memory $small --plot "$BATS_TEST_TMPDIR/m.svg" >"$BATS_TEST_TMPDIR/text"
