@@ -3,6 +3,7 @@
 #include "commands.h"
 #include "device.h"
 #include "options.h"
+#include "progress.h"
 #include "report_json.h"
 #include "train/evaluation.h"
 #include "train/generation.h"
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char usage[] =
     "usage: deq eval CHECKPOINT [OPTION]...\n"
@@ -219,7 +219,7 @@ static void close_all(struct evaluation *e)
 static bool show_progress(void *ctx, int64_t tokens, double nll)
 {
     const struct evaluation *e = ctx;
-    if (isatty(STDERR_FILENO) == 1)
+    if (progress_live())
         fprintf(stderr, "\r\033[K%lld of %lld tokens, ppl %.2f", (long long)tokens,
                 (long long)stream_tokens_per_epoch(e->stream), exp(nll));
     return true;
@@ -235,7 +235,7 @@ static enum status evaluate(struct evaluation *e, const struct request *r, int64
         .leak_segments = r->check_causality ? stream_segments(e->stream) : LEAK_SEGMENTS,
     };
     enum status status = evaluation_run(e->model, e->stream, &how, result, show_progress, e, err);
-    if (isatty(STDERR_FILENO) == 1)
+    if (progress_live())
         fputs("\r\033[K", stderr);
     return status;
 }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -138,9 +139,15 @@ static void on_evaluation(void *ctx, const struct trainer *t, const struct evalu
     fprintf(stderr, ", %.0f tok/s\n", r->tokens_per_s);
 }
 
+bool progress_live(void)
+{
+    const char *plain = getenv("NO_COLOR");
+    return isatty(STDERR_FILENO) == 1 && (plain == NULL || plain[0] == '\0');
+}
+
 void progress_start(struct progress *p, struct run_observer *observer)
 {
-    *p = (struct progress){.live = isatty(STDERR_FILENO) == 1};
+    *p = (struct progress){.live = progress_live()};
     *observer = (struct run_observer){.ctx = p,
                                       .begin = on_begin,
                                       .step = on_step,

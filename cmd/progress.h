@@ -6,13 +6,17 @@
 #include "train/run.h"
 
 struct progress {
-    bool live;          /* stderr is a terminal */
+    bool live;          /* progress_live() */
     bool line_open;     /* a live line stands there unfinished */
     double loss;        /* running mean */
     double step_time;   /* running mean, seconds */
     double last_shown;  /* clock */
     int64_t first_step; /* of this call */
 };
+
+/* Whether lines that are rewritten may be shown: stderr is a terminal, and no NO_COLOR in the
+ * environment asks for plain text. */
+bool progress_live(void);
 
 /* Fills *observer with functions that print; both must outlive the run. */
 void progress_start(struct progress *p, struct run_observer *observer);

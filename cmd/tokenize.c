@@ -1,6 +1,7 @@
 /* deq tokenize: text to vocabulary and shards. */
 #include "commands.h"
 #include "options.h"
+#include "progress.h"
 
 #include "io/copy_memory.h"
 #include "io/tokenize.h"
@@ -10,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 static const char usage[] =
     "usage: deq tokenize --train FILE [--valid FILE] [--test FILE] --out DIR [OPTION]...\n"
@@ -138,7 +138,7 @@ static enum status parse(int argc, char **argv, struct request *r, struct error 
 }
 
 /* When the progress line was last written, for a line a fifth of a second at most. */
-struct progress {
+struct text_progress {
     double last;
     bool shown;
 };
@@ -152,7 +152,7 @@ static double now(void)
 
 static void show_progress(void *context, const char *what, int64_t done, int64_t total)
 {
-    struct progress *p = context;
+    struct text_progress *p = context;
     double time = now();
     if (time - p->last < 0.2)
         return;
@@ -210,9 +210,9 @@ static enum status run(int argc, char **argv, struct error *err)
 {
     struct request r = {.delay = -1, .seed = -1};
     struct tokenize_result result;
-    struct progress progress = {0};
+    struct text_progress progress = {0};
     TRY(parse(argc, argv, &r, err));
-    if (isatty(STDERR_FILENO)) {
+    if (progress_live()) {
         r.config.progress = show_progress;
         r.config.progress_context = &progress;
     }

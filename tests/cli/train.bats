@@ -223,6 +223,21 @@ stop_run()
     done
 }
 
+@test "a line is rewritten on a terminal only, and never with NO_COLOR" {
+    command -v script >/dev/null || skip "no script (util-linux)"
+    rewrites() # deq-arguments: whether a line is cleared
+    {
+        script -qec "'$DEQ' $*" /dev/null </dev/null >"$BATS_TEST_TMPDIR/screen"
+        grep -q $'\e\\[K' "$BATS_TEST_TMPDIR/screen"
+    }
+    for command in "train --config $config --out $BATS_TEST_TMPDIR/run" "eval $whole/best.bin"; do
+        rm -rf "$BATS_TEST_TMPDIR/run"
+        NO_COLOR='' rewrites "$command"
+        rm -rf "$BATS_TEST_TMPDIR/run"
+        ! NO_COLOR=1 rewrites "$command" || return 1
+    done
+}
+
 @test "--set reaches any key, and a wrong one names the nearest" {
     run "$DEQ" train --config "$config" --set train.stesp=3 --out "$BATS_TEST_TMPDIR/x"
     [ "$status" -eq 78 ]
