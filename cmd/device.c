@@ -2,7 +2,9 @@
 
 #include "cpu/cpu.h"
 #include "cuda/cuda.h"
+#include "options.h"
 #include "ref/ref.h"
+#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,6 +31,9 @@ enum status device_open(struct backend *be, const char *name, int threads, struc
 enum status device_open_nth(struct backend *be, const char *name, int threads, int nth,
                             struct error *err)
 {
+    if (threads == 0 && omp_get_max_threads() > OPTION_THREADS_MAX)
+        return error_set(err, STATUS_USAGE, "OMP_NUM_THREADS: want at most %d threads, got %d",
+                         OPTION_THREADS_MAX, omp_get_max_threads());
     if (strcmp(name, "cpu") == 0)
         return cpu_open(be, threads, err);
     if (strcmp(name, "auto") == 0)

@@ -98,6 +98,12 @@ copy_data()
     refused 64 "--checkpoint: the value is empty" sample --prompt the --checkpoint ""
 }
 
+@test "more threads than can be" {
+    refused 64 "--threads: want an integer in 1..4096" eval "$home/run/best.bin" --threads 1000000
+    OMP_NUM_THREADS=1000000 refused 64 "OMP_NUM_THREADS: want at most 4096 threads, got 1000000" \
+        eval "$home/run/best.bin"
+}
+
 @test "a checkpoint where none is expected, and a word where one is" {
     refused 64 "a checkpoint is named by --checkpoint" sample "$home/run/best.bin" --prompt the
     refused 64 "a prompt is one argument: quote it" sample --prompt the king
