@@ -13,14 +13,25 @@
 
 enum { OPTIONS_MAX = 32, OPTION_NAME_MAX = 64, FIRST = 256 };
 
+/* The complaint about an unknown letter. "-json" is a row of letters, of which 'j' is the first:
+ * the scan still stands at it, unless the letter was its last. */
+static enum status refuse_letter(char **argv, const struct option *known, struct error *err)
+{
+    const char *arg = argv[optind] != NULL ? argv[optind] : "";
+    for (; arg[0] == '-' && known->name != NULL; known++)
+        if (strncmp(arg + 1, known->name, strlen(known->name)) == 0)
+            return error_set(err, STATUS_USAGE, "%s: unknown option; did you mean --%s?", arg,
+                             known->name);
+    return error_set(err, STATUS_USAGE, "-%c: unknown option; see --help", optopt);
+}
+
 /* The complaint about what getopt_long just returned: '?' or ':'. */
 static enum status refuse(int returned, char **argv, const struct option *known, struct error *err)
 {
     const char *arg = argv[optind - 1];
-    if (strncmp(arg, "--", 2) != 0) {
-        const char *what = returned == ':' ? "wants a value" : "unknown option; see --help";
-        return error_set(err, STATUS_USAGE, "-%c: %s", optopt, what);
-    }
+    /* of long options it gives their value; '?' is that of --help */
+    if ((optopt != 0 && optopt < FIRST && optopt != '?') || strncmp(arg, "--", 2) != 0)
+        return refuse_letter(argv, known, err);
     char name[128];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(arg, "="), arg);
     if (returned == ':')

@@ -98,6 +98,17 @@ copy_data()
     refused 64 "--checkpoint: the value is empty" sample --prompt the --checkpoint ""
 }
 
+@test "a long option with one dash" {
+    refused 64 "-json: unknown option; did you mean --json?" tokenize --train x --force -json
+    refused 64 "-config: unknown option; did you mean --config?" train -config tiny.json
+    refused 64 "-set=train.steps=3: unknown option; did you mean --set?" train -q -set=train.steps=3
+    refused 64 "-x: unknown option; see --help" train -q -x
+    refused 64 "-j: unknown option; see --help" train --dry-run -j 2
+    refused 64 "-?: unknown option; see --help" train --dry-run -\?
+    refused 64 "--dry-run: takes no value" train --dry-run=yes
+    refused 64 "--config: wants a value" train --dry-run --config
+}
+
 @test "more threads than can be" {
     refused 64 "--threads: want an integer in 1..4096" eval "$home/run/best.bin" --threads 1000000
     OMP_NUM_THREADS=1000000 refused 64 "OMP_NUM_THREADS: want at most 4096 threads, got 1000000" \
