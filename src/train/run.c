@@ -99,9 +99,11 @@ static enum status stop(struct run *run, struct error *err)
     if (run->saved != t->state.step)
         TRY(run_save(run, SAVE_LAST, err));
     TRY(run_wait_saved(run, err));
-    return error_set(err, STATUS_STOPPED,
-                     "%s: saved at step %lld of %lld; run the same command to continue",
-                     run->stopping, (long long)t->state.step, (long long)t->config.train.steps);
+    const char *how =
+        run->options->resume == RESUME_NEVER ? "run it with --resume auto" : "run the same command";
+    return error_set(err, STATUS_STOPPED, "%s: saved at step %lld of %lld; %s to continue",
+                     run->stopping, (long long)t->state.step, (long long)t->config.train.steps,
+                     how);
 }
 
 /* A resumed run may have stopped before what belongs to its last step was done, so that comes
@@ -135,9 +137,10 @@ static enum status open_log(struct run *run, struct error *err)
 {
     char path[RUN_PATH];
     struct train_state *state = &run->trainer.state;
-    bool own = run->options->resume != RESUME_FILE; /* else the log is another one */
-    struct metrics_position at = {
-        .step = state->step, .evaluation = state->evaluated, .lines = own ? state->logged : 0};
+    struct metrics_position at = {.step = state->step,
+                                  .evaluation = state->evaluated,
+                                  .lines = run->own ? state->logged
+                                                    : 0}; /* else the log is another one */
     if (!run_writes(run))
         return STATUS_OK;
     TRY(run_make_folder(run, err));

@@ -29,6 +29,7 @@ struct run {
     struct snapshot_image image;
     struct save_job job;
     struct worker *writer;             /* owns */
+    bool own;                          /* goes on with this folder's checkpoint, or from none */
     int64_t saved;                     /* step of the newest checkpoint; -1: none */
     const char *stopping;              /* why; NULL while it goes on */
     double slowest_step, slowest_save; /* seconds */
@@ -67,7 +68,8 @@ enum status run_write_config(const struct run *run, struct error *err);
 
 /* run_resume.c: the checkpoint of the folder to continue from, into `path`: last.bin; if it is
  * damaged or missing, the newest numbered one that is whole; then best.bin. path[0] 0 if the folder
- * has none at all; an error if it has, but none is whole. With RESUME_FILE that file. */
+ * has none at all; an error if it has, but none is whole. With RESUME_FILE that file,
+ * or last.bin if it belongs to a run that began from that file. */
 enum status run_find_checkpoint(const struct run *run, char path[RUN_PATH], struct error *err);
 /* The trainer, from the checkpoint at `path` or from the seed. */
 enum status run_open_trainer(struct run *run, struct backend *be, const struct config *config,

@@ -76,6 +76,27 @@ static bool take_if_whole(const struct run *run, const char *name, char path[RUN
     return false;
 }
 
+/* Whether a checkpoint of this folder belongs to a run that began from the file of --resume: the
+ * same command, stopped in between, goes on. */
+static bool began_so(const struct run *run, const struct train_state *state)
+{
+    char origin[SNAPSHOT_ORIGIN_MAX];
+    snprintf(origin, sizeof origin, "%s", run->options->resume_file);
+    return strcmp(origin, state->origin) == 0;
+}
+
+static bool find_begun(const struct run *run, char path[RUN_PATH])
+{
+    struct snapshot last;
+    struct error ignored;
+    if (run_path(run, path, "last.bin", &ignored) != STATUS_OK || !run_is_file(path) ||
+        snapshot_open(&last, path, &ignored) != STATUS_OK)
+        return false;
+    bool begun = began_so(run, &last.state) && checkpoint_verify(last.file, &ignored) == STATUS_OK;
+    snapshot_close(&last);
+    return begun;
+}
+
 enum status run_find_checkpoint(const struct run *run, char path[RUN_PATH], struct error *err)
 {
     enum status status = STATUS_OK;
@@ -83,6 +104,8 @@ enum status run_find_checkpoint(const struct run *run, char path[RUN_PATH], stru
     int64_t *steps = NULL;
     size_t count = 0;
     if (run->options->resume == RESUME_FILE) {
+        if (find_begun(run, path))
+            return STATUS_OK;
         if (snprintf(path, RUN_PATH, "%s", run->options->resume_file) >= RUN_PATH)
             return error_set(err, STATUS_NOINPUT, "--resume: path too long");
         if (access(path, F_OK) != 0)
@@ -126,11 +149,19 @@ static void tell_ranks(const struct run *run)
                  now, before, before);
 }
 
+static bool is_last(const struct run *run, const char *path)
+{
+    char last[RUN_PATH];
+    struct error ignored;
+    return run_path(run, last, "last.bin", &ignored) == STATUS_OK && strcmp(path, last) == 0;
+}
+
 enum status run_open_trainer(struct run *run, struct backend *be, const struct config *config,
                              const char *path, struct error *err)
 {
     struct snapshot from;
     struct dist *dist = run->options->dist;
+    run->own = run->options->resume != RESUME_FILE;
     if (path[0] == '\0')
         return trainer_create(&run->trainer, be, dist, config, NULL, err);
     TRY(snapshot_open(&from, path, err));
@@ -138,12 +169,15 @@ enum status run_open_trainer(struct run *run, struct backend *be, const struct c
     if (status == STATUS_OK)
         status = trainer_create(&run->trainer, be, dist, config, &from, err);
     if (status == STATUS_OK) {
+        run->own = run->own || (is_last(run, path) && began_so(run, &from.state));
+        if (!run->own)
+            snprintf(run->trainer.state.origin, SNAPSHOT_ORIGIN_MAX, "%s",
+                     run->options->resume_file);
         run_tell(run, "continuing from %s at step %lld", path, (long long)from.state.step);
         tell_ranks(run);
     }
     snapshot_close(&from);
-    const char *name = strrchr(path, '/');
-    if (run->options->resume != RESUME_FILE && name != NULL && strcmp(name, "/last.bin") == 0)
+    if (run->own && is_last(run, path))
         run->saved = run->trainer.state.step;
     return status;
 }

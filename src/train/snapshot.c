@@ -37,6 +37,12 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
     t->logged = 0;
     if (json_get(root, "logged") != NULL)
         TRY(json_get_int(doc, root, "logged", &t->logged, err));
+    t->origin[0] = '\0';
+    if (json_get(root, "origin") != NULL) {
+        const char *origin;
+        TRY(json_string(doc, json_get(root, "origin"), &origin, err));
+        snprintf(t->origin, sizeof t->origin, "%s", origin);
+    }
     t->best_nll = INFINITY;
     if (json_kind(json_get(root, "best_nll")) != JSON_NULL)
         TRY(json_get_real(doc, root, "best_nll", &t->best_nll, err));

@@ -11,6 +11,8 @@
 
 /* Where a training stands. Random numbers are functions of seed and step, so that these say
  * everything about them too. */
+enum { SNAPSHOT_ORIGIN_MAX = 512 };
+
 struct train_state {
     int64_t step;           /* optimiser steps done, skipped ones included */
     int64_t tokens;         /* targets trained on */
@@ -24,6 +26,7 @@ struct train_state {
     int64_t ranks;     /* processes of the last step */
     int64_t logged;    /* lines of the log; 0: not known */
     double seconds;    /* spent in training so far */
+    char origin[SNAPSHOT_ORIGIN_MAX]; /* the file that --resume named, cut if longer; "": none */
 };
 
 enum { SNAPSHOT_STATE_FORMAT = 1 };

@@ -109,6 +109,8 @@ static enum status state_text(const struct snapshot_source *s, char **out, struc
     json_write_int(&w, "ranks", t->ranks);
     json_write_int(&w, "logged", t->logged);
     json_write_real(&w, "seconds", t->seconds);
+    if (t->origin[0] != '\0')
+        json_write_string(&w, "origin", t->origin);
     json_write_string(&w, "rng", "philox4x32-10");
     json_write_int(&w, "seed", s->config->train.seed);
     json_write_end(&w);

@@ -176,6 +176,36 @@ stop_run()
     [ "$(digest "$BATS_TEST_TMPDIR/from/last.bin")" = "$(digest "$whole/last.bin")" ]
 }
 
+@test "--resume FILE, stopped and run again, goes on; from another file it begins anew" {
+    from() # FILE STEPS [OPTION]...
+    {
+        run "$DEQ" train --config "$config" --set train.steps="$2" --out "$BATS_TEST_TMPDIR/run" \
+            --resume "$1" "${@:3}"
+    }
+    from "$whole/step-00000016.bin" 1000000 --time-limit 1s
+    [ "$status" -eq 75 ]
+    step=$(sed 's/.*saved at step \([0-9]*\) .*/\1/' <<< "${lines[-1]}")
+    [ "$step" -gt 16 ]
+    from "$whole/step-00000016.bin" 1000000 --time-limit 1s
+    [ "$status" -eq 75 ]
+    [[ "$output" == *"continuing from $BATS_TEST_TMPDIR/run/last.bin at step $step"* ]]
+    [ "$(head -1 "$BATS_TEST_TMPDIR/run/log.jsonl" | cut -d, -f2)" = '"step":17' ]
+    from "$whole/last.bin" 25
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"continuing from $whole/last.bin at step 24"* ]]
+    # the end is that of a run that was not stopped
+    from "$whole/step-00000016.bin" 24
+    [[ "$output" == *"continuing from $whole/step-00000016.bin at step 16"* ]]
+    [ "$(digest "$BATS_TEST_TMPDIR/run/last.bin")" = "$(digest "$whole/last.bin")" ]
+}
+
+@test "--resume never, stopped, names what goes on" {
+    run "$DEQ" train --config "$config" --set train.steps=1000000 --out "$BATS_TEST_TMPDIR/run" \
+        --resume never --time-limit 1s
+    [ "$status" -eq 75 ]
+    [[ "$output" == *"; run it with --resume auto to continue" ]]
+}
+
 @test "--resume never refuses a folder that holds a run" {
     run "$DEQ" train --config "$config" --out "$whole" --resume never
     [ "$status" -eq 73 ]
