@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CONFIG_MAX_BYTES = 1 << 20, KEY_MAX = 128 };
+enum { CONFIG_MAX_BYTES = 1 << 20, KEY_MAX = 128, KEYS_MAX = 256 };
 
 static void *field(struct config *config, const struct config_key *key)
 {
@@ -48,6 +48,7 @@ void config_defaults(struct config *config)
 struct reader {
     const struct json *doc;
     bool lines; /* a file: complaints name the line; --set has none */
+    bool *seen; /* borrows; [KEYS_MAX], by number of the key; of a file */
     struct error *err;
 };
 
@@ -234,6 +235,10 @@ static enum status read_section(const struct reader *r, const struct cJSON *obje
             return refuse_key(r, item, path);
         const struct config_key *key = config_find_key(path);
         if (key != NULL) {
+            /* "train.steps" beside "train": the reader of JSON sees two keys */
+            if (r->seen[key - config_keys])
+                return refuse(r, item, path, "given twice");
+            r->seen[key - config_keys] = true;
             TRY(read_value(r, item, key, config));
         } else if (!config_is_section(path)) {
             return refuse_key(r, item, path);
@@ -250,7 +255,9 @@ static enum status read_section(const struct reader *r, const struct cJSON *obje
 
 static enum status read_document(struct config *config, const struct json *doc, struct error *err)
 {
-    struct reader r = {.doc = doc, .lines = true, .err = err};
+    bool seen[KEYS_MAX] = {false};
+    struct reader r = {.doc = doc, .lines = true, .seen = seen, .err = err};
+    assert(config_key_count <= KEYS_MAX);
     const struct cJSON *root = json_root(doc);
     if (json_kind(root) != JSON_OBJECT)
         return json_complain(doc, root, err, "want an object {...}, got %s", json_kind_name(root));

@@ -115,6 +115,7 @@ static void test_unknown_keys(void **state)
     refused("{\"model\": 3}", "a.json:1: model: want an object, got a number");
     refused("[]", "a.json:1:1: want an object {...}, got an array");
     refused("{\"train\": {\"lr\": 1,\n\"lr\": 2}}", "a.json:2:1: lr: given twice, first on line 1");
+    refused("{\"train.lr\": 1,\n\"train\": {\"lr\": 2}}", "a.json:2: train.lr: given twice");
     refused("{} {}", "a.json:1:4: something follows the end of the value");
 }
 
