@@ -18,6 +18,13 @@ lines()
     [[ "$output" =~ "tokens/s of a processor"\ +940.0\ +640.0\ +-31.91\ % ]]
 }
 
+@test "endurance: -w leaves out a faster start, and a line with an evaluation does not count" {
+    lines 0 0 0 | awk 'NR > 1 && NR < 9 { $8 = 2000 } NR == 38 { $8 = 1 } { print }' >"$BATS_TEST_TMPDIR/slow"
+    run "$endurance" -w 240 -r "$BATS_TEST_TMPDIR/slow"
+    [ "$status" -eq 0 ]
+    [[ "$output" =~ "tokens/s of a processor"\ +1000.0\ +1000.0\ +\+0.00\ % ]]
+}
+
 @test "endurance: growing memory and files that stay open are told" {
     lines 80 0 0 >"$BATS_TEST_TMPDIR/memory"
     run "$endurance" -r "$BATS_TEST_TMPDIR/memory"

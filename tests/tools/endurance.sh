@@ -1,15 +1,17 @@
 #!/bin/sh
 # Watches a training for as long as it runs: memory, open files, threads, tokens/s.
 #
-#   tests/tools/endurance.sh [-e SECONDS] [-o FILE] -- TRAIN_OPTION...
-#   tests/tools/endurance.sh -r FILE
+#   tests/tools/endurance.sh [-e SECONDS] [-o FILE] [-w SECONDS] -- TRAIN_OPTION...
+#   tests/tools/endurance.sh [-w SECONDS] -r FILE
 #
 # Starts `deq train TRAIN_OPTION...` (DEQ names the program, else build/deq) and writes a line to FILE
 # (default: endurance.tsv) every SECONDS (default 30): seconds since the start, resident memory in
 # KiB, open files, threads, processor seconds, steps done, and tokens a second and a processor second
 # since the line before. When the training is done, prints the first and the last quarter of the
-# lines beside each other, the first minute left out; -r prints that of an earlier FILE. Processor seconds tell a drift of the program
-# from one of a machine that others use too.
+# lines beside each other, what came before -w SECONDS (default 60; the end of steps with f unrolled,
+# which are faster) left out; -r prints that of an earlier FILE. Of tokens/s it is the median, which
+# evaluations do not move. Processor seconds tell a drift of the program from one of a machine that
+# others use too.
 #
 # Exit 1 if all of the last quarter has more open files or threads than any of the first, or if it
 # has 2 % more memory on average; else that of deq train.
@@ -18,11 +20,13 @@ export LC_ALL=C
 every=30
 out=endurance.tsv
 report=
-while getopts e:o:r:h option; do
+warm=60
+while getopts e:o:r:w:h option; do
     case $option in
     e) every=$OPTARG ;;
     o) out=$OPTARG ;;
     r) report=$OPTARG ;;
+    w) warm=$OPTARG ;;
     h)
         sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
         exit 0
@@ -32,9 +36,9 @@ while getopts e:o:r:h option; do
 done
 report()
 {
-awk '
-NR > 1 && ($1 >= 60 || warm == 0) {
-    if ($1 >= 60 && warm == 0) { warm = 1; n = 0 }
+awk -v warm="$warm" '
+NR > 1 && ($1 >= warm || !late) {
+    if ($1 >= warm && !late) { late = 1; n = 0 }
     for (i = 1; i <= NF; i++) value[n, i] = $i
     n++
 }
@@ -47,6 +51,14 @@ function mean(from, to, column,    i, sum) {
     for (i = from; i < to; i++) sum += value[i, column]
     return sum / (to - from)
 }
+function median(from, to, column,    i, j, x, sorted, m) {
+    for (i = from; i < to; i++) {
+        x = value[i, column]
+        for (j = m++; j > 0 && sorted[j - 1] > x; j--) sorted[j] = sorted[j - 1]
+        sorted[j] = x
+    }
+    return (sorted[int((m - 1) / 2)] + sorted[int(m / 2)]) / 2
+}
 END {
     if (n < 4) { print "endurance.sh: fewer than 4 lines: too short" > "/dev/stderr"; exit 1 }
     quarter = int(n / 4)
@@ -55,8 +67,8 @@ END {
     printf "%d lines over %d s and %d steps\n%-28s %14s %14s %9s\n", n, value[n - 1, 1],
         value[n - 1, 6], "", "first quarter", "last quarter", "change"
     for (i = 1; i <= 5; i++) {
-        a = mean(0, quarter, column[i])
-        b = mean(n - quarter, n, column[i])
+        a = i > 3 ? median(0, quarter, column[i]) : mean(0, quarter, column[i])
+        b = i > 3 ? median(n - quarter, n, column[i]) : mean(n - quarter, n, column[i])
         printf("%-28s %14.1f %14.1f %+8.2f %%\n", name[i], a, b, (a > 0 ? 100 * (b / a - 1) : 0))
         if (i == 1 && b > 1.02 * a) bad = 1
         if ((i == 2 || i == 3) &&
