@@ -60,14 +60,16 @@ static enum status run(int argc, char **argv, const char **name, struct error *e
     return command->run(argc - 1, argv + 1, err);
 }
 
-/* Memory is planned once; what libraries take and give back in a step should go back at once. Left
- * to itself, glibc raises this limit with every large block that is freed: 2 MiB more in a small
- * run. */
-enum { TRIM_BYTES = 128 << 10 };
+/* Blocks up to this size that are freed stay with the process. oneDNN's product asks for some MiB
+ * to pack its factors in, anew in every call; given back each time, their pages are cleared again
+ * by the system, which was a tenth of an evaluation. Left to itself, glibc raises both limits to as
+ * much as 32 and 64 MiB, with every larger block that is freed. */
+enum { KEPT_BYTES = 4 << 20 };
 
 int main(int argc, char **argv)
 {
-    mallopt(M_TRIM_THRESHOLD, TRIM_BYTES);
+    mallopt(M_MMAP_THRESHOLD, KEPT_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
     signal(SIGXFSZ, SIG_IGN); /* beyond ulimit -f a write fails, as on a full disk */
     const char *name = NULL;
     struct error err = {.status = STATUS_OK, .text = ""};
