@@ -37,6 +37,12 @@ enum status deflate_memory_open(struct z_stream_s *zip, struct error *err)
     return opened(deflateInit2(zip, 1, Z_DEFLATED, MAX_WBITS, DEFAULT_MEMORY, Z_RLE), err);
 }
 
+void deflate_memory_restart(struct z_stream_s *zip, bool runs)
+{
+    deflateReset(zip);
+    deflateParams(zip, 1, runs ? Z_RLE : Z_HUFFMAN_ONLY); /* of an empty stream: cannot fail */
+}
+
 enum status inflate_memory_open(struct z_stream_s *zip, struct error *err)
 {
     zip->zalloc = zip_alloc;
