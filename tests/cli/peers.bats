@@ -186,11 +186,11 @@ need() {
     [ "$status" -eq 0 ]
     [[ "$output" =~ "torch / deq" ]]
     [ -s out/torch/best.pt ]
-    run "$python" "$peers/shine.py" out/torch --segments 2 --threads 1
+    run "$python" "$peers/backward_starts.py" out/torch --segments 2 --fit 2 --threads 1
     echo "$output"
     [ "$status" -eq 0 ]
-    [ "${#lines[@]}" -eq 15 ]
+    [ "${#lines[@]}" -eq 22 ]
     # six products are nearer to the tight gradient than none, and no cosine is beyond 1
-    awk '/^one-step/ { none = $2 } /^anderson 6  / { six = $3 } NR > 1 && $(NF - 1) > 1.0001 { bad = 1 }
+    awk '/^g, 0 / { none = $4 } /^g, 6 / { six = $4 } NR > 1 && $(NF - 1) > 1.0001 { bad = 1 }
         END { exit bad || !(six > none && six > 0.9) }' <<<"$output"
 }

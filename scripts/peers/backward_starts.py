@@ -1,14 +1,22 @@
 #!/usr/bin/env python3
-"""What the forward solve's history is worth to the backward one (SHINE, Ramzi et al. 2022).
+"""What a start of the backward solve is worth: from the forward solve's history (SHINE, Ramzi et al.
+2022), or by a linear map fitted to the solutions of the segments before.
 
-    scripts/peers/shine.py RUN [--segments N] [--threads N]
+    scripts/peers/backward_starts.py RUN [--segments N] [--fit N] [--threads N]
 
 RUN is a folder that learn.py left for a PyTorch peer (runs/peers/torch). On segments of its
 validation text Broyden's method solves z = f(z), from zero, with 13 evaluations of f and once more
-with 30; its approximate inverse of I - J, transposed, is then applied to the loss's gradient: as
-the whole backward solve (SHINE), or as the start of Anderson's method, a position at a time, which
-else starts from the gradient. Prints cosine and relative error of the parameters' gradient against
-that of a tight backward solve at the same z.
+with 30. The backward solve then looks for y = J^T y + g, g being the loss's gradient. Starts of it:
+
+    g        as deq does
+    SHINE    Broyden's approximate inverse of I - J, transposed, applied to g
+    fitted   a linear map of g at this and the next position, the least-squares fit to tight
+             solutions y of all segments before, at least --fit of them, under the same weights:
+             more than a training could know, whose weights change from step to step
+
+Each is taken as the whole backward solve, and as the start of Anderson's method, a position at a
+time. Prints cosine and relative error of the parameters' gradient against that of a tight backward
+solve at the same z.
 """
 import argparse
 import json
@@ -23,7 +31,6 @@ from learn_torch import Text
 
 FORWARD = (13, 30)  # evaluations of f
 TIGHT = 60  # products of the backward solve that the others are compared with
-WARM = 2  # segments that fill the memory
 
 
 def anderson(g, start, products, history, ridge=1e-6):
@@ -66,17 +73,37 @@ class Gradient:
         return self.direct + self.flat(self.out, y)
 
 
-def ways(gradient, history):
-    """(name, y) of each way of going back."""
-    plain = gradient.of_out
+class Fit:
+    """y as a linear map of g at its position and the next, over all that was added so far."""
+
+    def __init__(self, width):
+        self.xx, self.xy = torch.zeros(2 * width, 2 * width), torch.zeros(2 * width, width)
+
+    @staticmethod
+    def inputs(g):
+        return torch.cat([g, F.pad(g[:, 1:], (0, 0, 0, 1))], 2)
+
+    def add(self, g, y):
+        x = self.inputs(g).flatten(0, 1)
+        self.xx += x.T @ x
+        self.xy += x.T @ y.flatten(0, 1)
+
+    def map(self, g):
+        ridge = 1e-4 * self.xx.diagonal().mean() * torch.eye(len(self.xx))
+        return self.inputs(g) @ torch.linalg.solve(self.xx + ridge, self.xy)
+
+
+def shine(g, history):
     u, v = history
-    flat = plain.flatten(1)[:, None]
-    shine = (flat - flat @ u.transpose(1, 2) @ v).view_as(plain)
-    yield "one-step", plain
-    yield "SHINE", shine
-    for n in range(1, 7):
-        yield "anderson %d" % n, anderson(gradient.map, plain, n, 3)
-        yield "anderson %d from SHINE" % n, anderson(gradient.map, shine, n, 3)
+    flat = g.flatten(1)[:, None]
+    return (flat - flat @ u.transpose(1, 2) @ v).view_as(g)
+
+
+def ways(gradient, starts):
+    """(name, y) of each way of going back."""
+    for name, start in starts.items():
+        for n in range(7):
+            yield "%s, %d products" % (name, n), anderson(gradient.map, start, n, 3)
 
 
 def main():
@@ -84,6 +111,7 @@ def main():
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("run")
     p.add_argument("--segments", type=int, default=4)
+    p.add_argument("--fit", type=int, default=16)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     a = p.parse_args()
     torch.set_num_threads(a.threads)
@@ -96,8 +124,8 @@ def main():
         memory=train["mem_len"], dropout=0.0, std=m["init_std"], forward=13, backward=12,
         eval_forward=13, precision="fp32"))
     model.load_state_dict(torch.load(os.path.join(a.run, "best.pt")))
-    sums = {}
-    for k in range(WARM + a.segments):
+    sums, fit = {}, {n: Fit(m["d_model"]) for n in FORWARD}
+    for k in range(a.fit + a.segments):
         inputs, targets = text.batch(k)
         e = F.embedding(inputs, model.table) * model.a.width ** 0.5
         f, u = model.block.begin(e, model.memory)
@@ -105,15 +133,18 @@ def main():
             history = []
             with torch.no_grad():
                 z = broyden(f, torch.zeros_like(e), None, evaluations, history)
-            if k < WARM:
-                continue
             g = Gradient(model, f, z, targets)
-            exact = g.of_parameters(anderson(g.map, g.of_out, TIGHT, 5))
-            for name, y in ways(g, history):
-                x = g.of_parameters(y)
-                cosine = x @ exact / (x.norm() * exact.norm())
-                sums.setdefault(name, {}).setdefault(evaluations, []).append(
-                    (cosine.item(), ((x - exact).norm() / exact.norm()).item()))
+            tight = anderson(g.map, g.of_out, TIGHT, 5)
+            if k >= a.fit:
+                exact = g.of_parameters(tight).double()
+                starts = {"g": g.of_out, "SHINE": shine(g.of_out, history),
+                          "fitted": fit[evaluations].map(g.of_out)}
+                for name, y in ways(g, starts):
+                    x = g.of_parameters(y).double()
+                    cosine = x @ exact / (x.norm() * exact.norm())
+                    sums.setdefault(name, {}).setdefault(evaluations, []).append(
+                        (cosine.item(), ((x - exact).norm() / exact.norm()).item()))
+            fit[evaluations].add(g.of_out, tight)
         with torch.no_grad():
             model.remember(f(z), u)
     print("%-24s" % "evaluations of f" + "".join("%16d" % n for n in FORWARD))
