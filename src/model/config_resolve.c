@@ -38,7 +38,7 @@ static enum status check_shape(struct config_model *m, struct error *err)
 
 static enum status check_layers(struct config *config, struct error *err)
 {
-    const struct config_model *m = &config->model;
+    struct config_model *m = &config->model;
     if (m->layers == 0 && !m->tie_layers)
         return error_set(err, STATUS_CONFIG,
                          "model.tie_layers: false has no meaning without model.layers");
@@ -54,14 +54,10 @@ static enum status check_layers(struct config *config, struct error *err)
         return error_set(err, STATUS_CONFIG,
                          "gradient.recompute: not with stacked blocks, whose memory needs what the "
                          "last evaluation kept; set model.blocks to 1");
-    if (m->layers > 0 && m->start != START_ZERO)
-        return error_set(
-            err, STATUS_CONFIG,
-            "model.start: an explicit network (model.layers %lld) has no solve; set it "
-            "to zero",
-            (long long)m->layers);
-    if (m->layers > 0)
+    if (m->layers > 0) {
         config->train.pretrain_steps = 0; /* it is unrolled from the start */
+        m->start = START_ZERO;            /* as moot as solver.*: nothing is solved */
+    }
     return STATUS_OK;
 }
 

@@ -118,7 +118,7 @@ const struct config_key config_keys[] = {
         "size of the vocabulary; 0: taken from the data"),
     ENUM("model.start", model.start, START_ZERO, "zero|linear",
          "where solves start: at zero, or at a linear map of a token's embedding and the one before "
-         "it, learned on the way"),
+         "it, learned on the way; zero with model.layers, which solve nothing"),
     BOOL("model.compat", model.compat, false, "repeat the published code's quirks exactly"),
 
     SOLVER(forward, METHOD_ANDERSON, CONFIG_PREFIX, 10, 1e-3, CONFIG_STOP_FIXED, 5),

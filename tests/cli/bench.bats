@@ -85,6 +85,7 @@ END
     plain=$("$DEQ" bench runtime $small --set model.nhid=16 --set model.nout=8 --steps 1 --json |
         names)
     [ "$("$DEQ" bench runtime --config "$BATS_TEST_TMPDIR/c.json" --steps 1 --json | names)" = "$plain" ]
+    "$DEQ" bench runtime --config "$BATS_TEST_TMPDIR/c.json" --set model.start=linear --steps 1
     run "$DEQ" bench runtime --config "$BATS_TEST_TMPDIR/c.json" --checkpoint x
     [ "$status" -eq 64 ]
 }

@@ -220,6 +220,22 @@ static void test_resolve_refusals(void **state)
                  "train.accumulate: 3 does not divide train.batch 16");
 }
 
+/* A preset's equilibrium becomes an explicit network by model.layers alone. */
+static void test_layers_alone(void **state)
+{
+    (void)state;
+    struct config c;
+    struct error err = {0};
+    config_defaults(&c);
+    assert_int_equal(config_set(&c, "model.start=linear", &err), STATUS_OK);
+    assert_int_equal(config_resolve(&c, 100, &err), STATUS_OK);
+    assert_int_equal(c.model.start, START_LINEAR);
+    assert_int_equal(config_set(&c, "model.layers=16", &err), STATUS_OK);
+    assert_int_equal(config_resolve(&c, 100, &err), STATUS_OK);
+    assert_int_equal(c.model.start, START_ZERO);
+    assert_int_equal(c.train.pretrain_steps, 0);
+}
+
 static void round_trip(const struct config *config)
 {
     for (int pretty = 0; pretty < 2; pretty++) {
@@ -367,9 +383,9 @@ int main(void)
         cmocka_unit_test(test_defaults),     cmocka_unit_test(test_table),
         cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_types_and_ranges),
         cmocka_unit_test(test_set),          cmocka_unit_test(test_resolve_refusals),
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_every_key),
-        cmocka_unit_test(test_damaged),      cmocka_unit_test(test_reference),
-        cmocka_unit_test(test_load),
+        cmocka_unit_test(test_layers_alone), cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_every_key),    cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_reference),    cmocka_unit_test(test_load),
     };
     return cmocka_run_group_tests_name("model/config", tests, NULL, NULL);
 }
