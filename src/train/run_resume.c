@@ -40,6 +40,19 @@ static enum status check_same(const struct config *now, const struct config *the
     return status;
 }
 
+/* Another seed is another run: weights drawn from one and masks from the other are neither's.
+ * STATUS_CONFIG unless a checkpoint was named to start from. */
+static enum status check_seed(const struct run *run, const struct config *now,
+                              const struct config *then, const char *path, struct error *err)
+{
+    if (run->options->resume == RESUME_FILE || now->train.seed == then->train.seed)
+        return STATUS_OK;
+    return error_set(err, STATUS_CONFIG,
+                     "%s: was trained with train.seed %lld, not %lld: choose another --out for "
+                     "another seed",
+                     path, (long long)then->train.seed, (long long)now->train.seed);
+}
+
 /* Reads and checks the whole file: damage must show before the trainer is half restored. */
 static enum status check_whole(const char *path, struct error *err)
 {
@@ -166,6 +179,8 @@ enum status run_open_trainer(struct run *run, struct backend *be, const struct c
         return trainer_create(&run->trainer, be, dist, config, NULL, err);
     TRY(snapshot_open(&from, path, err));
     enum status status = check_same(config, &from.config, path, err);
+    if (status == STATUS_OK)
+        status = check_seed(run, config, &from.config, path, err);
     if (status == STATUS_OK)
         status = trainer_create(&run->trainer, be, dist, config, &from, err);
     if (status == STATUS_OK) {
