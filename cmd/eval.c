@@ -312,12 +312,17 @@ static void print_report(const struct evaluation *e, const struct request *r,
            (long long)m->tokens, (long long)stream_tokens(e->stream),
            (long long)e->config.eval.batch, (long long)e->config.eval.tgt_len,
            (long long)e->config.eval.mem_len);
-    printf("  evaluations    %.2f a position (%lld at most; %.2f computed), residual %.2e (%.2e at "
-           "most)\n",
-           m->nfe_mean, (long long)m->nfe_max, m->nfe_paid, m->rel_mean, m->rel_max);
+    printf("  evaluations    %.2f a position (%lld at most; %.2f computed)", m->nfe_mean,
+           (long long)m->nfe_max, m->nfe_paid);
+    if (isfinite(m->rel_mean))
+        printf(", residual %.2e (%.2e at most)", m->rel_mean, m->rel_max);
+    putchar('\n');
     printf("  operations     %.3g MFLOP a position\n", 1e-6 * m->flops);
-    printf("  leak           %.3g nats at most (mean %.3g, %lld positions tested)\n", m->leak_max,
-           m->leak_mean, (long long)m->leak_positions);
+    if (m->leak_positions > 0)
+        printf("  leak           %.3g nats at most (mean %.3g, %lld positions tested)\n",
+               m->leak_max, m->leak_mean, (long long)m->leak_positions);
+    else
+        printf("  leak           nothing to test: a segment of one position has no later tokens\n");
     if (m->radius_sequences > 0)
         printf(
             "  spectral radius  %.3f on average, %.3f at most (%lld sequences; Rayleigh quotient "
@@ -328,8 +333,13 @@ static void print_report(const struct evaluation *e, const struct request *r,
 
 static void print_row(int64_t nfe, const struct evaluation_result *m)
 {
-    printf("%11lld  %10.3f  %9.5f  %8.2e  %8.2e  %8.3g  %9.3g  %8.0f\n", (long long)nfe, m->ppl,
-           m->nll, m->rel_mean, m->rel_max, m->leak_max, m->leak_mean, m->tokens_per_s);
+    printf("%11lld  %10.3f  %9.5f  %8.2e  %8.2e", (long long)nfe, m->ppl, m->nll, m->rel_mean,
+           m->rel_max);
+    if (m->leak_positions > 0)
+        printf("  %8.3g  %9.3g", m->leak_max, m->leak_mean);
+    else
+        printf("  %8s  %9s", "-", "-");
+    printf("  %8.0f\n", m->tokens_per_s);
 }
 
 static enum status report(struct evaluation *e, const struct request *r, struct error *err)

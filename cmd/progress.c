@@ -133,7 +133,9 @@ static void on_evaluation(void *ctx, const struct trainer *t, const struct evalu
     else
         fprintf(stderr, "step %lld: validation ppl %.2f (nll %.4f)%s", (long long)t->state.step,
                 r->ppl, r->nll, best ? ", best so far" : "");
-    fprintf(stderr, ", %.1f evaluations, res %.1e", r->nfe_mean, r->rel_mean);
+    fprintf(stderr, ", %.1f evaluations", r->nfe_mean);
+    if (isfinite(r->rel_mean)) /* layers have none */
+        fprintf(stderr, ", res %.1e", r->rel_mean);
     if (isfinite(r->leak_max))
         fprintf(stderr, ", leak %.1e", r->leak_max);
     fprintf(stderr, ", %.0f tok/s\n", r->tokens_per_s);

@@ -324,6 +324,11 @@ stop_run()
     usual=$("$DEQ" eval "$whole/best.bin" --json --decode | tail -1 | field nfe_mean)
     tight=$("$DEQ" eval "$whole/best.bin" --json --decode --tol 1e-3 | tail -1 | field nfe_mean)
     awk "BEGIN { exit !($loose < $usual && $usual < $tight && $tight < 30) }"
+    for how in "--tol 1e-1" "--nfe 4"; do
+        # shellcheck disable=SC2086
+        run "$DEQ" eval "$whole/best.bin" --decode $how
+        [[ "$status" -eq 0 && "$output" != *nan* ]]
+    done
     run "$DEQ" eval "$whole/best.bin" --tol 1e-2 --nfe 4
     [ "$status" -eq 64 ]
     run "$DEQ" eval "$whole/best.bin" --decode --tgt-len 4
@@ -455,8 +460,13 @@ END
     done
 }
 
-@test "an explicit network has no table of evaluations" {
-    "$DEQ" train -q --config "$config" --set model.layers=2 --set train.steps=2 --out "$BATS_TEST_TMPDIR/x"
+@test "an explicit network has no table of evaluations, and no residual" {
+    run "$DEQ" train --config "$config" --set model.layers=2 --set model.start=linear \
+        --set train.steps=2 --out "$BATS_TEST_TMPDIR/x"
+    [[ "$status" -eq 0 && "$output" == *"2.0 evaluations, leak 0.0e+00"* ]]
+    grep -q '"start": "zero"' "$BATS_TEST_TMPDIR/x/config.json"
+    run "$DEQ" eval "$BATS_TEST_TMPDIR/x/last.bin"
+    [[ "$status" -eq 0 && "$output" == *"2.00 computed)"* && "$output" != *residual* ]]
     run "$DEQ" eval "$BATS_TEST_TMPDIR/x/last.bin" --nfe 2,4
     [ "$status" -eq 64 ]
     [[ "$output" == *"explicit network of 2 layers"* ]]
