@@ -10,3 +10,11 @@
         grep -q "deq $name" "$BATS_TEST_DIRNAME/../../README.md"
     done
 }
+
+@test "data/README.md says how to make what the presets read" {
+    cd "$BATS_TEST_DIRNAME/../.."
+    for config in configs/*.json; do
+        dir=$(sed -n 's/.*"dir": *"\([^"]*\)".*/\1/p' "$config")
+        grep -q "[\` ]$dir\`" data/README.md || { echo "$config: $dir"; false; }
+    done
+}
