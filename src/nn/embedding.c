@@ -31,6 +31,14 @@ static int table_count(const struct embedding *e)
     return e->div_val == 1 ? 1 : e->clusters.count;
 }
 
+/* Rows to give to the product of n: from ROWS_ALONE on, where there is room, a token's numbers do
+ * not depend on how many others share its table, among them those that come later. What is computed
+ * of the rows beyond n, left by an earlier batch, is not used. */
+static int64_t rows_to_map(const struct embedding *e, int64_t n)
+{
+    return n < ROWS_ALONE && e->rows.dim[0] >= ROWS_ALONE ? ROWS_ALONE : n;
+}
+
 void embedding_eval(const struct embedding *e, struct backend *be,
                     const struct cluster_index *index, const struct tensor *out)
 {
@@ -44,15 +52,16 @@ void embedding_eval(const struct embedding *e, struct backend *be,
     op_fill(be, out, 0.0);
     op_end_run(be); /* how many rows each table gives is another number in every batch */
     for (int i = 0; i < tables; i++) {
-        int64_t n = cluster_size(index, i);
+        int64_t n = cluster_size(index, i), up = rows_to_map(e, n);
         if (n == 0)
             continue;
         struct tensor pos = cluster_pos(index, i), local = cluster_local(index, i);
-        struct tensor rows = tensor_prefix(&e->rows, 2, n, e->table[i].w.dim[1], 1, 1);
-        struct tensor mapped = tensor_prefix(&e->mapped, 2, n, e->d_model, 1, 1);
-        op_gather_rows(be, &rows, &e->table[i].w, &local, 1.0);
+        struct tensor rows = tensor_prefix(&e->rows, 2, up, e->table[i].w.dim[1], 1, 1);
+        struct tensor mapped = tensor_prefix(&e->mapped, 2, up, e->d_model, 1, 1);
+        struct tensor known = tensor_slice(&rows, 0, n), out_rows = tensor_slice(&mapped, 0, n);
+        op_gather_rows(be, &known, &e->table[i].w, &local, 1.0);
         weight_apply(be, &e->proj[i], &rows, 0.0, &mapped);
-        op_scatter_add_rows(be, out, &mapped, &pos, scale);
+        op_scatter_add_rows(be, out, &out_rows, &pos, scale);
     }
     op_end_run(be);
 }

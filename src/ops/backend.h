@@ -78,6 +78,8 @@ enum memory_part {
         PART_COUNT
 };
 
+enum { ROWS_ALONE = 16 };
+
 struct backend {
     const struct ops *ops; /* borrows: a const table */
     void *impl;            /* owns: the backend's private state, freed by ops->close */
@@ -87,7 +89,7 @@ struct backend {
     char device_id[40];       /* that no other device has, on other machines either; empty: none */
     size_t device_free;       /* bytes of the device's own memory left at opening; 0: it has none */
     bool rows_alone;          /* the bits of a product's row in fp32 do not depend on the number of
-                                 rows and its place among them, from 16 rows on */
+                                 rows and its place among them, from ROWS_ALONE rows on */
     bool planning;            /* see backend_plan */
     size_t dry_bytes;         /* addresses given out while planning */
     size_t operand_bytes; /* real ones of the largest product so far: rounding may need scratch */
