@@ -2,9 +2,8 @@
 #include "cpu/cpu.h"
 #include "base/mem.h"
 #include "cpu/cpu_impl.h"
-#include "cpu/gemm_bf16.h"
+#include "cpu/matmul.h"
 
-#include <oneapi/dnnl/dnnl.h>
 #include <string.h>
 
 /* Large enough for an efficient product; the logits of a chunk then lie in the caches. */
@@ -116,7 +115,7 @@ float *cpu_scratch(struct backend *be, size_t count, bool shared, enum op_id id)
 static void cpu_close(struct backend *be)
 {
     struct cpu *cpu = be->impl;
-    bf16_free(cpu->bf16);
+    matmul_free(cpu->matmul);
     for (int i = 0; i <= cpu->threads; i++)
         mem_free(cpu->scratch[i].data);
     mem_free(cpu->scratch);
@@ -126,17 +125,15 @@ static void cpu_close(struct backend *be)
 static enum status cpu_set_precision(struct backend *be, enum precision precision,
                                      struct error *err)
 {
-    struct cpu *cpu = be->impl;
+    (void)be;
     if (precision == PRECISION_TF32)
         return error_set(err, STATUS_DEVICE,
                          "tf32 products: no processor has them, only graphics cards; use fp32, or "
                          "bf16 where it is there");
-    if (precision == PRECISION_BF16 && !bf16_supported())
+    if (precision == PRECISION_BF16 && !matmul_for_bf16())
         return error_set(err, STATUS_DEVICE,
                          "bf16 products: this processor has neither AVX512_BF16 nor AMX, or the "
                          "program was built with an oneDNN that is not version 2; use fp32");
-    if (precision == PRECISION_BF16 && cpu->bf16 == NULL)
-        return bf16_create(&cpu->bf16, err);
     return STATUS_OK;
 }
 
@@ -187,15 +184,17 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
     cpu->threads = threads;
     enum status status =
         mem_alloc((void **)&cpu->scratch, (size_t)threads + 1, sizeof *cpu->scratch, err);
+    if (status == STATUS_OK)
+        status = matmul_create(&cpu->matmul, err);
     if (status == STATUS_OK) {
         omp_set_dynamic(0);
         omp_set_num_threads(threads); /* the product library asks for this many */
         status = backend_init(be, &table, cpu, threads, err);
     }
-    if (status == STATUS_OK) /* so the library's kernels there; those for AVX2 differ at edges */
-        be->rows_alone =
-            (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+    if (status == STATUS_OK)
+        be->rows_alone = matmul_for_fp32();
     if (status != STATUS_OK) {
+        matmul_free(cpu->matmul);
         mem_free(cpu->scratch);
         mem_free(cpu);
     }

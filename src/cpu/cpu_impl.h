@@ -12,11 +12,11 @@ struct cpu_scratch {
     char pad[48]; /* one cache line each */
 };
 
-struct bf16; /* gemm_bf16.h */
+struct matmul; /* matmul.h */
 
 struct cpu {
     int threads;
-    struct bf16 *bf16;           /* owns: NULL until products are in bfloat16 */
+    struct matmul *matmul;       /* owns */
     struct cpu_scratch *scratch; /* owns: [threads + 1], the last one shared within an operation */
 };
 

@@ -1,11 +1,6 @@
-/* Products in float32: oneDNN's SGEMM.
- *
- * Why it, and why unpacked: on two cores of a Sapphire Rapids, at the products of a model of width
- * 256 (512 x 768 x 256 and the like), oneDNN 2.6's plain SGEMM runs 220 to 260 GFLOP/s in all of
- * NN, NT and TN; its matmul with packed weights 256 to 287, within the run-to-run noise; OpenBLAS
- * 0.3.21 at most 210. Packing pays only where the weights do not fit the caches, with few rows, as
- * in decoding; there a product is a pass over the weights, and dot_rows below is as fast. */
-#include "cpu/gemm_bf16.h"
+/* Products: for few rows our own, a pass over the weights; otherwise oneDNN's matmul where that is
+ * the faster (matmul.c), and its SGEMM. */
+#include "cpu/matmul.h"
 #include "cpu/vecmath.h"
 
 #include <oneapi/dnnl/dnnl.h>
@@ -82,8 +77,8 @@ void cpu_gemm(struct backend *be, const struct gemm *p)
         return;
     }
     struct cpu *cpu = be->impl;
-    if (be->precision == PRECISION_BF16 &&
-        bf16_product(be, cpu->bf16, p, inner, a_stride, b_stride, c_stride))
+    const struct matmul_sizes sizes = {inner, a_stride, b_stride, c_stride};
+    if (matmul_run(be, cpu->matmul, p, &sizes))
         return;
     dnnl_status_t status = dnnl_sgemm(p->trans_a ? 'T' : 'N', p->trans_b ? 'T' : 'N', m, n, inner,
                                       (float)p->alpha, cpu_f32(&p->a), a_stride, cpu_f32(&p->b),
