@@ -179,12 +179,22 @@ struct tensor transformer_cell_block_out(const struct transformer_cell *c, int64
     return tensor_prefix(&c->block[j].outputs[tape], 3, f->dim[0], f->dim[1], f->dim[2], 1);
 }
 
+struct block_call transformer_cell_call(const struct transformer_cell *c, int64_t j, int tape)
+{
+    const struct transformer_cell_block *b = &c->block[j];
+    return (struct block_call){.be = c->base.be,
+                               .shape = &c->shape,
+                               .w = &b->w,
+                               .in = &b->input,
+                               .tape = transformer_cell_tape(c, j, tape),
+                               .scratch = &c->scratch};
+}
+
 static void eval_one(struct transformer_cell *c, int64_t j, int tape, const struct tensor *in,
                      const struct tensor *out)
 {
-    struct transformer_cell_block *b = &c->block[j];
-    block_eval(c->base.be, &c->shape, &b->w, &b->input, transformer_cell_tape(c, j, tape),
-               &c->scratch, in, out);
+    struct block_call call = transformer_cell_call(c, j, tape);
+    block_eval(&call, in, out);
 }
 
 struct block_grads transformer_cell_grads(const struct transformer_cell *c, int64_t j,
@@ -204,13 +214,13 @@ static void vjp_one(struct transformer_cell *c, int64_t j, int tape, const struc
                     bool full)
 {
     struct transformer_cell_block *b = &c->block[j];
+    struct block_call call = transformer_cell_call(c, j, tape);
     struct block_grads grads = {0};
     if (full)
         grads = transformer_cell_grads(c, j, in);
     if (full && b->drk_lent)
         op_fill(c->base.be, &b->drk, 0.0);
-    block_vjp(c->base.be, &c->shape, &b->w, &b->input, transformer_cell_tape(c, j, tape),
-              &c->scratch, in, out, df, dz, full ? &grads : NULL);
+    block_vjp(&call, in, out, df, dz, full ? &grads : NULL);
     transformer_cell_gain_gradient(c, j, tape, &grads.dmem);
 }
 
@@ -229,8 +239,8 @@ static void eval_rows(struct cell *base, int tape, const struct tensor *z, const
 {
     struct transformer_cell *c = self(base);
     assert(c->blocks == 1);
-    block_eval_rows(base->be, &c->shape, &c->block[0].w, &c->block[0].input,
-                    transformer_cell_tape(c, 0, tape), &c->scratch, z, f, rows);
+    struct block_call call = transformer_cell_call(c, 0, tape);
+    block_eval_rows(&call, z, f, rows);
 }
 
 /* Injections go to their memories, so that gradients may take their place. */

@@ -11,6 +11,8 @@ struct tensor transformer_cell_block_in(const struct transformer_cell *c, int64_
                                         const struct tensor *z);
 struct tensor transformer_cell_block_out(const struct transformer_cell *c, int64_t j, int tape,
                                          const struct tensor *f);
+/* Block j in the current segment, with its part of tape `tape`. */
+struct block_call transformer_cell_call(const struct transformer_cell *c, int64_t j, int tape);
 /* Where a full vjp of block j for rows of shape z [B,L,D] leaves the gradients of its inputs. */
 struct block_grads transformer_cell_grads(const struct transformer_cell *c, int64_t j,
                                           const struct tensor *z);

@@ -12,15 +12,9 @@ static struct tangent_call call_of(const struct transformer_cell *c, int64_t j, 
                                    const struct tensor *z, const struct tensor *f,
                                    const struct tensor *z_t)
 {
-    const struct transformer_cell_block *b = &c->block[j];
     return (struct tangent_call){
-        .be = c->base.be,
-        .shape = &c->shape,
-        .w = &b->w,
-        .in = &b->input,
-        .tape = transformer_cell_tape(c, j, tape),
-        .scratch = &c->scratch,
-        .tangent = &b->tangent,
+        .block = transformer_cell_call(c, j, tape),
+        .tangent = &c->block[j].tangent,
         .more = &c->more,
         .z = transformer_cell_block_in(c, j, tape, z),
         .f = transformer_cell_block_out(c, j, tape, f),

@@ -107,37 +107,38 @@ void block_scratch_free(struct block_scratch *s, struct backend *be);
 struct tensor block_work(const struct block_scratch *s, enum dtype dtype, int64_t rows,
                          int64_t width);
 
-/* The attention of a block evaluated at z [B,L,D] into `tape`: its inputs and outputs there. */
-struct attention block_attention(const struct block_shape *shape, const struct block_weights *w,
-                                 const struct block_input *in, const struct block_tape *tape,
-                                 const struct tensor *z);
+/* A block of given weights in a segment, and where its evaluations leave what a vjp needs. */
+struct block_call {
+    struct backend *be;
+    const struct block_shape *shape;
+    const struct block_weights *w;
+    const struct block_input *in;
+    const struct block_tape *tape;
+    const struct block_scratch *scratch;
+};
 
-/* The call that takes `dy` [n,D] back through rows [first, first + n) of the hidden layer of the
- * block evaluated into `tape`, whole sequences, to `dh`. */
-struct hidden_vjp block_hidden_vjp(const struct block_weights *w, const struct block_input *in,
-                                   const struct block_tape *tape, int64_t length, int64_t first,
+/* The attention of the block evaluated at z [B,L,D]: its inputs and outputs in the tape. */
+struct attention block_attention(const struct block_call *c, const struct tensor *z);
+
+/* The call that takes `dy` [n,D] back through rows [first, first + n) of the evaluated block's
+ * hidden layer, whole sequences of `length`, to `dh` [n,I]. */
+struct hidden_vjp block_hidden_vjp(const struct block_call *c, int64_t length, int64_t first,
                                    const struct tensor *dy, const struct tensor *dh);
 
 /* f <- block(z), both [B,L,D]; f must not be z. tape->y then holds the output of the attention
  * half. */
-void block_eval(struct backend *be, const struct block_shape *shape, const struct block_weights *w,
-                const struct block_input *in, const struct block_tape *tape,
-                const struct block_scratch *s, const struct tensor *z, const struct tensor *f);
+void block_eval(const struct block_call *c, const struct tensor *z, const struct tensor *f);
 
-/* The same in some rows, after a block_eval with `tape` at a z that differs in these at most: rows
- * I32 [2,n] holds their rising numbers b*L + t, then their b. Other rows of f stay as they are. The
- * tape then serves no vjp. */
-void block_eval_rows(struct backend *be, const struct block_shape *shape,
-                     const struct block_weights *w, const struct block_input *in,
-                     const struct block_tape *tape, const struct block_scratch *s,
-                     const struct tensor *z, const struct tensor *f, const struct tensor *rows);
+/* The same in some rows, after a block_eval with the tape at a z that differs in these at most:
+ * rows I32 [2,n] holds their rising numbers b*L + t, then their b. Other rows of f stay as they
+ * are. The tape then serves no vjp. */
+void block_eval_rows(const struct block_call *c, const struct tensor *z, const struct tensor *f,
+                     const struct tensor *rows);
 
-/* dz <- J^T df at the z last evaluated with `tape` (post-LN: f must still hold its output).
+/* dz <- J^T df at the z last evaluated with the tape (post-LN: f must still hold its output).
  * z, f, df, dz are [B,L,D]; dz may not be df. With `grads`, the gradients of all weights are
  * accumulated into w->*.dw too and grads is filled; NULL: only dz, as a solve needs it. */
-void block_vjp(struct backend *be, const struct block_shape *shape, const struct block_weights *w,
-               const struct block_input *in, const struct block_tape *tape,
-               const struct block_scratch *s, const struct tensor *z, const struct tensor *f,
+void block_vjp(const struct block_call *c, const struct tensor *z, const struct tensor *f,
                const struct tensor *df, const struct tensor *dz, const struct block_grads *grads);
 
 #endif

@@ -21,25 +21,26 @@ static struct tensor spread_mask(struct backend *be, const struct tensor *mask,
     return rows;
 }
 
-void block_eval_rows(struct backend *be, const struct block_shape *shape,
-                     const struct block_weights *w, const struct block_input *in,
-                     const struct block_tape *t, const struct block_scratch *s,
-                     const struct tensor *z, const struct tensor *f, const struct tensor *rows)
+void block_eval_rows(const struct block_call *c, const struct tensor *z, const struct tensor *f,
+                     const struct tensor *rows)
 {
-    int64_t n = rows->dim[1], d = shape->d_model;
+    struct backend *be = c->be;
+    const struct block_scratch *s = c->scratch;
+    const struct block_masks *masks = &c->in->masks;
+    int64_t n = rows->dim[1], d = c->shape->d_model;
     struct tensor list = tensor_slice(rows, 0, 1), sequence = tensor_slice(rows, 1, 1);
     list = tensor_shape(&list, 1, n, 1, 1, 1);
     sequence = tensor_shape(&sequence, 1, n, 1, 1, 1);
-    struct tensor zm = tensor_matrix(z), fm = tensor_matrix(f), um = tensor_matrix(&in->u);
+    struct tensor zm = tensor_matrix(z), fm = tensor_matrix(f), um = tensor_matrix(&c->in->u);
     struct tensor zr = tensor_prefix(&s->row_z, 2, n, d, 1, 1);
     struct tensor qkv = tensor_prefix(&s->dqkv, 2, n, 3 * d, 1, 1), u = {0};
     op_gather_rows(be, &zr, &zm, &list, 1.0);
-    if (in->u.data != NULL) {
+    if (c->in->u.data != NULL) {
         op_gather_rows(be, &qkv, &um, &list, 1.0);
         u = qkv;
     }
-    block_project(be, shape, w, t, &u, &zr, &qkv);
-    struct attention att = block_attention(shape, w, in, t, z);
+    block_project(c, &u, &zr, &qkv);
+    struct attention att = block_attention(c, z);
     struct tensor qkv_all = tensor_matrix(&att.qkv), attn_all = tensor_matrix(&att.out);
     op_scatter_rows(be, &qkv_all, &qkv, &list);
     att.rows = list;
@@ -49,10 +50,12 @@ void block_eval_rows(struct backend *be, const struct block_shape *shape,
     /* qkv has done its service: its place takes what is left */
     struct tensor attn = third_of(&s->dqkv, 0, n), out = third_of(&s->dqkv, 1, n);
     struct tensor third = third_of(&s->dqkv, 2, n);
-    struct block_input own = {.masks = in->masks, .sequence = sequence};
-    own.masks.attn_out = spread_mask(be, &in->masks.attn_out, &s->b, &sequence);
-    own.masks.ff2 = spread_mask(be, &in->masks.ff2, &third, &sequence);
+    struct block_input own = {.masks = *masks, .sequence = sequence};
+    struct block_call chosen = *c;
+    chosen.in = &own;
+    own.masks.attn_out = spread_mask(be, &masks->attn_out, &s->b, &sequence);
+    own.masks.ff2 = spread_mask(be, &masks->ff2, &third, &sequence);
     op_gather_rows(be, &attn, &attn_all, &list, 1.0);
-    block_finish(be, shape, w, &own, 1, t, s, &attn, &zr, &out);
+    block_finish(&chosen, 1, &attn, &zr, &out);
     op_scatter_rows(be, &fm, &out, &list);
 }

@@ -36,14 +36,9 @@ enum status tangent_scratch_create(struct tangent_scratch *s, struct backend *be
                                    struct error *err);
 void tangent_scratch_free(struct tangent_scratch *s, struct backend *be);
 
-/* Everything the two functions share: a block, evaluated at z with `tape`. */
+/* Everything the two functions share: a block, evaluated at z. */
 struct tangent_call {
-    struct backend *be;
-    const struct block_shape *shape;
-    const struct block_weights *w;
-    const struct block_input *in;
-    const struct block_tape *tape;
-    const struct block_scratch *scratch;
+    struct block_call block;
     const struct block_tangent *tangent;
     const struct tangent_scratch *more;
     struct tensor z, f; /* [B,L,D] as given to block_eval, unchanged */

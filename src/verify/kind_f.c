@@ -193,14 +193,25 @@ static void finish_gradients(struct verify *v, struct f_case *c, const struct te
     model_finish_gradients(v->model);
 }
 
+/* The model's block with the input of the dump. */
+static struct block_call call_of(const struct verify *v, const struct f_case *c)
+{
+    return (struct block_call){.be = v->be,
+                               .shape = &c->cell->shape,
+                               .w = &c->block->w,
+                               .in = &c->in,
+                               .tape = &c->cell->tapes[0],
+                               .scratch = &c->cell->scratch};
+}
+
 static enum status compare_vjp(struct verify *v, struct f_case *c, struct error *err)
 {
     struct backend *be = v->be;
     struct tensor drk = {0};
     TRY(op_alloc(be, &drk, be->ops->real, 2, c->keys, c->width, 1, 1, err));
     struct block_grads grads = {.du = c->du, .dmem = c->dmem, .drk = drk};
-    block_vjp(be, &c->cell->shape, &c->block->w, &c->in, &c->cell->tapes[0], &c->cell->scratch,
-              &c->z, &c->f, &c->cotangent, &c->dz, &grads);
+    struct block_call call = call_of(v, c);
+    block_vjp(&call, &c->z, &c->f, &c->cotangent, &c->dz, &grads);
     finish_gradients(v, c, &drk);
     op_release(be, &drk);
     TRY(verify_tensor(v, "dz", &c->dz, LAYOUT_BCT, TOL_GRADIENT, err));
@@ -229,17 +240,12 @@ static enum status compare_penalty_gradient(struct verify *v, struct f_case *c, 
     struct backend *be = v->be;
     struct tensor drk = {0}, jac_dz = {0}, none = {0};
     enum status status = STATUS_OK;
-    struct tangent_call call = {be,
-                                &c->cell->shape,
-                                &c->block->w,
-                                &c->in,
-                                &c->cell->tapes[0],
-                                &c->cell->scratch,
-                                &c->block->tangent,
-                                &c->cell->more,
-                                c->z,
-                                c->f,
-                                c->dz};
+    struct tangent_call call = {.block = call_of(v, c),
+                                .tangent = &c->block->tangent,
+                                .more = &c->cell->more,
+                                .z = c->z,
+                                .f = c->f,
+                                .z_t = c->dz};
     TRY_OUT(op_alloc(be, &drk, be->ops->real, 2, c->keys, c->width, 1, 1, err));
     TRY_OUT(op_alloc(be, &jac_dz, be->ops->real, 3, c->batch, c->length, c->width, 1, err));
     model_refresh(v->model); /* gradients start at zero */
@@ -259,12 +265,11 @@ out:
 /* v^T J for the given v, and the Jacobian's penalty of this one sample. */
 static enum status compare_jacobian(struct verify *v, struct f_case *c, struct error *err)
 {
-    struct backend *be = v->be;
+    struct block_call call = call_of(v, c);
     if (verify_find(v, "jac_v") == NULL)
         return STATUS_OK;
     TRY(load_tensor(v, "jac_v", LAYOUT_BCT, &c->jac_v, err));
-    block_vjp(be, &c->cell->shape, &c->block->w, &c->in, &c->cell->tapes[0], &c->cell->scratch,
-              &c->z, &c->f, &c->jac_v, &c->dz, NULL);
+    block_vjp(&call, &c->z, &c->f, &c->jac_v, &c->dz, NULL);
     TRY(verify_jacobian_product(v, &c->dz, err));
     return compare_penalty_gradient(v, c, err);
 }
@@ -280,8 +285,8 @@ static enum status run(struct verify *v, struct f_case *c, struct error *err)
     c->block = &c->cell->block[0];
     TRY(prepare(v, c, err));
     TRY(compare_positions(v, c, err));
-    block_eval(v->be, &c->cell->shape, &c->block->w, &c->in, &c->cell->tapes[0], &c->cell->scratch,
-               &c->z, &c->f);
+    struct block_call call = call_of(v, c);
+    block_eval(&call, &c->z, &c->f);
     struct tensor y = tensor_prefix(&c->cell->tapes[0].y, 3, c->batch, c->length, c->width, 1);
     TRY(verify_tensor(v, "attn_out", &y, LAYOUT_BCT, TOL_FORWARD, err));
     TRY(verify_tensor(v, "out", &c->f, LAYOUT_BCT, TOL_FORWARD, err));
