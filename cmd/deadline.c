@@ -44,7 +44,8 @@ double deadline_earlier(double a, double b)
     return a < b ? a : b;
 }
 
-double deadline_slurm_seconds(const char *text)
+/* Seconds in Slurm's [[days-]hours:]minutes:seconds, or -1 (UNLIMITED, NOT_SET, ...). */
+static double slurm_seconds(const char *text)
 {
     static const double unit[] = {1, 60, 3600};
     double part[3] = {0}, days = 0, total = 0;
@@ -133,6 +134,6 @@ double deadline_of_job(void)
             left = fmax(at - (double)time(NULL), 1);
     }
     if (left < 0 && job != NULL && ask_squeue(job, text, sizeof text))
-        left = deadline_slurm_seconds(text);
+        left = slurm_seconds(text);
     return left < 0 ? 0 : clock_seconds() + left;
 }

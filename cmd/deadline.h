@@ -15,7 +15,4 @@ double deadline_of_job(void);
 /* The earlier of two, where 0 is none. */
 double deadline_earlier(double a, double b);
 
-/* Seconds in Slurm's [[days-]hours:]minutes:seconds, or -1 (UNLIMITED, NOT_SET, ...). */
-double deadline_slurm_seconds(const char *text);
-
 #endif

@@ -12,7 +12,8 @@ static const double PLAIN_EVERY = 10, LIVE_EVERY = 0.1;
 /* Weight of the newest step in running means. */
 static const double NEWEST = 0.05;
 
-void progress_duration(double seconds, char out[16])
+/* "1:02:03", "4:05". */
+static void format_duration(double seconds, char out[16])
 {
     long s = isfinite(seconds) && seconds > 0 ? lround(fmin(seconds, 3.6e6)) : 0;
     if (s >= 3600)
@@ -100,7 +101,7 @@ static void on_step(void *ctx, const struct trainer *t, const struct step_report
         return;
     p->last_shown = now;
     char left[16];
-    progress_duration((double)(c->steps - r->step) * p->step_time, left);
+    format_duration((double)(c->steps - r->step) * p->step_time, left);
     begin_line(p);
     fprintf(stderr, "step %lld/%lld  loss %#.4g  ppl %.1f  lr %.2e  |g| %.3f", (long long)r->step,
             (long long)c->steps, p->loss, exp(p->loss), r->lr, r->grad_norm);

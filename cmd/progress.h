@@ -23,7 +23,4 @@ void progress_start(struct progress *p, struct run_observer *observer);
 /* Ends an unfinished live line, so that other messages start on their own. */
 void progress_break(struct progress *p);
 
-/* "1:02:03", "4:05"; at most 16 bytes. */
-void progress_duration(double seconds, char out[16]);
-
 #endif

@@ -7,7 +7,8 @@ _Static_assert((int)METHOD_BROYDEN == (int)SOLVE_BROYDEN, "methods are listed al
 _Static_assert((int)CONFIG_BATCH == (int)SCOPE_BATCH, "scopes are listed alike");
 _Static_assert((int)CONFIG_STOP_FIXED == (int)STOP_FIXED, "stop rules are listed alike");
 
-struct solver_config equilibrium_solver_config(const struct config_solver *c, bool reverse)
+/* The solver's settings as the configuration says them. */
+static struct solver_config solver_config_of(const struct config_solver *c, bool reverse)
 {
     return (struct solver_config){
         .method = (enum solve_method)c->method,
@@ -92,10 +93,10 @@ static bool wants_rows(const struct config *config, const struct backend *be)
 static enum status create_solvers(struct equilibrium *eq, const struct config *config,
                                   const struct equilibrium_plan *p, struct error *err)
 {
-    struct solver_config forward = equilibrium_solver_config(&config->solver.forward, false);
+    struct solver_config forward = solver_config_of(&config->solver.forward, false);
     TRY(solver_create(&eq->forward, eq->be, &forward, p->batch, p->length, p->width, NULL, err));
     if (p->train && eq->method == GRADIENT_IMPLICIT) {
-        struct solver_config backward = equilibrium_solver_config(&config->solver.backward, true);
+        struct solver_config backward = solver_config_of(&config->solver.backward, true);
         TRY(solver_create(&eq->backward, eq->be, &backward, p->batch, p->length, p->width,
                           eq->forward, err));
     }

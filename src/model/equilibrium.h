@@ -100,7 +100,4 @@ enum status equilibrium_report(struct equilibrium *eq, struct solve_report *forw
 enum status equilibrium_set_limits(struct equilibrium *eq, int64_t max_iter, double tol,
                                    enum solve_stop stop, struct error *err);
 
-/* The solver's settings as the configuration says them. */
-struct solver_config equilibrium_solver_config(const struct config_solver *c, bool reverse);
-
 #endif

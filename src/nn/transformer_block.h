@@ -92,8 +92,6 @@ struct block_grads {
     struct tensor drk;  /* [R,D] accumulated */
 };
 
-/* Whether tapes hold the hidden layer: if the plan wants it, or the backend cannot do without. */
-bool block_keeps_hidden(const struct backend *be, const struct block_plan *plan);
 enum status block_tape_create(struct block_tape *tape, struct backend *be,
                               const struct block_shape *shape, const struct block_plan *plan,
                               struct error *err);

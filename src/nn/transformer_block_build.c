@@ -1,7 +1,8 @@
 /* What a block keeps of an evaluation, and its scratch: sizes, and where they lie. */
 #include "nn/transformer_block.h"
 
-bool block_keeps_hidden(const struct backend *be, const struct block_plan *p)
+/* Whether tapes hold the hidden layer: if the plan wants it, or the backend cannot do without. */
+static bool keeps_hidden(const struct backend *be, const struct block_plan *p)
 {
     return p->vjp && (p->keep_hidden || p->tangents || be->ops->hidden_rows == 0);
 }
@@ -12,7 +13,7 @@ enum status block_tape_create(struct block_tape *t, struct backend *be,
 {
     enum dtype real = be->ops->real;
     int64_t n = p->batch * p->length, d = shape->d_model;
-    bool gain = shape->norm == NORM_RMS, keeps = block_keeps_hidden(be, p);
+    bool gain = shape->norm == NORM_RMS, keeps = keeps_hidden(be, p);
     *t = (struct block_tape){0};
     TRY(op_alloc(be, &t->qkv, real, 3, p->batch, p->length, 3 * d, 1, err));
     TRY(op_alloc(be, &t->attn, real, 3, p->batch, p->length, d, 1, err));
@@ -93,7 +94,7 @@ enum status block_scratch_create(struct block_scratch *s, struct backend *be,
         return STATUS_OK;
     if (p->masked)
         TRY(op_alloc(be, &s->b, real, 2, n, d, 1, 1, err));
-    if (!p->train || block_keeps_hidden(be, p))
+    if (!p->train || keeps_hidden(be, p))
         return STATUS_OK;
     s->again = tensor_make(NULL, op_narrow(be), 2, s->rows, inner, 1, 1);
     s->again_lent = idle_take(idle, &s->again, false);

@@ -104,7 +104,8 @@ void run_step_name(char out[64], int64_t step)
     snprintf(out, 64, "step-%08lld.bin", (long long)step);
 }
 
-int64_t run_step_of_name(const char *name)
+/* The step of a file named step-NNNNNNNN.bin, or -1. */
+static int64_t step_of_name(const char *name)
 {
     long long step;
     int end = 0;
@@ -133,7 +134,7 @@ enum status run_list_steps(const struct run *run, int64_t **steps, size_t *count
         return error_set(err, STATUS_IO, "%s: cannot read the folder: %s", run->options->dir,
                          strerror(errno));
     for (struct dirent *entry; (entry = readdir(dir)) != NULL && status == STATUS_OK;) {
-        int64_t step = run_step_of_name(entry->d_name);
+        int64_t step = step_of_name(entry->d_name);
         if (step < 0)
             continue;
         if (*count == room) {

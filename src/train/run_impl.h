@@ -50,8 +50,6 @@ void run_tell(const struct run *run, const char *format, ...) __attribute__((for
 enum status run_path(const struct run *run, char out[RUN_PATH], const char *name,
                      struct error *err);
 bool run_is_file(const char *path);
-/* The step of a file named step-NNNNNNNN.bin, or -1. */
-int64_t run_step_of_name(const char *name);
 /* Steps of the folder's numbered checkpoints, newest first; freed by the caller with mem_free. */
 enum status run_list_steps(const struct run *run, int64_t **steps, size_t *count,
                            struct error *err);
