@@ -58,14 +58,6 @@ enum status checkpoint_write_section(struct checkpoint_writer *w, const char *na
 enum status checkpoint_write_text(struct checkpoint_writer *w, const char *name, const char *text,
                                   struct error *err);
 
-/* The same in pieces, for data that does not lie in one host buffer: begin, then parts of any size
- * which together are exactly the section. The next _begin, or _close, ends it. */
-enum status checkpoint_write_begin(struct checkpoint_writer *w, const char *name,
-                                   enum checkpoint_type type, int ndim, const int64_t *dims,
-                                   struct error *err);
-enum status checkpoint_write_part(struct checkpoint_writer *w, const void *data, size_t size,
-                                  struct error *err);
-
 /* Writes directory and header, forces the file to disk and gives it its name. On success *w is
  * freed and NULL. On error, and always after the error of an earlier call (which it repeats), the
  * old file is untouched and *w is left for checkpoint_write_abort. */
@@ -124,21 +116,12 @@ enum status checkpoint_verify(struct checkpoint *c, struct error *err);
 
 /* --- digest of the weights -------------------------------------------------------------------- */
 
-/* One number for names and values of all parameters, whatever their order in a file and whatever
- * else the file holds: two runs agree in it exactly when they agree in every bit of every weight
- * (up to a chance of 2^-64). */
-struct weights_digest {
-    uint64_t sum;
-    int64_t count;
-};
-
 enum { WEIGHTS_DIGEST_TEXT = 17 }; /* 16 hex digits and a NUL */
 
-/* Adds parameter `name` (without "w:") with `size` bytes of values; start from {0}. */
-void weights_digest_add(struct weights_digest *d, const char *name, const void *data, size_t size);
-void weights_digest_text(const struct weights_digest *d, char out[WEIGHTS_DIGEST_TEXT]);
-
-/* The digest over the "w:" sections, which are read and checked for it. */
+/* One number for names and values of all parameters (sections "w:", which are read and checked for
+ * it), whatever their order in a file and whatever else the file holds: two runs agree in it
+ * exactly when they agree in every bit of every weight (up to a chance of 2^-64). STATUS_DATA for a
+ * file without weights. */
 enum status checkpoint_weights_digest(struct checkpoint *c, char out[WEIGHTS_DIGEST_TEXT],
                                       struct error *err);
 

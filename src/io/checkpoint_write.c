@@ -17,9 +17,6 @@ struct checkpoint_writer {
     bool plain;                       /* numbers of several bytes are stored as they are */
     struct checkpoint_entry *entries; /* owns */
     int64_t count, capacity;
-    uint64_t left;     /* bytes still to come of the last section */
-    size_t held;       /* bytes waiting in `chunk` */
-    uint8_t *chunk;    /* owns: [CHUNK_MAX] parts too small to encode alone */
     uint8_t *planes;   /* owns: [CHUNK_MAX] */
     uint8_t *packed;   /* owns: [CHUNK_ELEMENTS] */
     XXH3_state_t *sum; /* owns: over the stored bytes of the last section */
@@ -39,7 +36,6 @@ static void free_writer(struct checkpoint_writer *w)
     if (w->zip_ready)
         deflateEnd(&w->zip);
     mem_free(w->entries);
-    mem_free(w->chunk);
     mem_free(w->planes);
     mem_free(w->packed);
     mem_free(w->sum);
@@ -54,8 +50,6 @@ enum status checkpoint_write_open(struct checkpoint_writer **out, const char *pa
     void *p = NULL;
     TRY(mem_alloc(&p, 1, sizeof(struct checkpoint_writer), err));
     struct checkpoint_writer *w = p;
-    TRY_OUT(mem_alloc(&p, CHUNK_MAX, 1, err));
-    w->chunk = p;
     TRY_OUT(mem_alloc(&p, CHUNK_MAX, 1, err));
     w->planes = p;
     TRY_OUT(mem_alloc(&p, CHUNK_ELEMENTS, 1, err));
@@ -133,16 +127,13 @@ static enum status put_plane(struct checkpoint_writer *w, uint8_t *plane, size_t
     return put(w, stored, head & ~BLOCK_DEFLATED, err);
 }
 
-/* Encodes one chunk of `bytes`. */
-static enum status put_chunk(struct checkpoint_writer *w, const uint8_t *data, size_t bytes,
-                             struct error *err)
+/* Encodes one chunk of n elements of `size` bytes. */
+static enum status put_chunk(struct checkpoint_writer *w, const uint8_t *data, size_t n,
+                             size_t size, struct error *err)
 {
-    size_t size = checkpoint_type_size((enum checkpoint_type)w->entries[w->count - 1].type);
-    size_t n = bytes / size;
     shuffle_split(w->planes, data, n, size);
     for (size_t p = 0; p < size; p++)
         TRY(put_plane(w, w->planes + p * n, n, err));
-    w->left -= bytes;
     return STATUS_OK;
 }
 
@@ -151,21 +142,11 @@ void checkpoint_write_plain(struct checkpoint_writer *w)
     w->plain = true;
 }
 
-static void end_section(struct checkpoint_writer *w)
+/* Appends the directory's entry of a section that begins here. */
+static enum status add_entry(struct checkpoint_writer *w, const char *name,
+                             enum checkpoint_type type, int ndim, const int64_t *dims,
+                             struct error *err)
 {
-    if (w->count == 0)
-        return;
-    assert(w->left == 0 && "a section got fewer bytes than its dims say");
-    w->entries[w->count - 1].sum = XXH3_64bits_digest(w->sum);
-}
-
-enum status checkpoint_write_begin(struct checkpoint_writer *w, const char *name,
-                                   enum checkpoint_type type, int ndim, const int64_t *dims,
-                                   struct error *err)
-{
-    if (w->failure.status != STATUS_OK)
-        return error_set(err, w->failure.status, "%s", w->failure.text);
-    end_section(w);
     struct checkpoint_entry e = {.dim = {1, 1, 1, 1}};
     assert(strlen(name) < sizeof e.name && "a section's name is too long");
     strcpy(e.name, name);
@@ -181,23 +162,17 @@ enum status checkpoint_write_begin(struct checkpoint_writer *w, const char *name
     e.encoding = w->plain && checkpoint_type_size(type) > 1 ? ENCODING_PLAIN : ENCODING_PLANES;
     e.size = (uint64_t)elements * checkpoint_type_size(type);
     e.offset = (uint64_t)atomic_file_size(w->file);
-    if (w->count == CHECKPOINT_MAX_SECTIONS) {
-        error_set(err, STATUS_CANTCREATE, "%s: more than %d sections", atomic_file_path(w->file),
-                  CHECKPOINT_MAX_SECTIONS);
-        return fail(w, err);
-    }
+    if (w->count == CHECKPOINT_MAX_SECTIONS)
+        return error_set(err, STATUS_CANTCREATE, "%s: more than %d sections",
+                         atomic_file_path(w->file), CHECKPOINT_MAX_SECTIONS);
     if (w->count == w->capacity) {
         int64_t capacity = w->capacity == 0 ? 64 : 2 * w->capacity;
         void *p = w->entries;
-        if (mem_grow(&p, (size_t)w->count, (size_t)capacity, sizeof e, err) != STATUS_OK)
-            return fail(w, err);
+        TRY(mem_grow(&p, (size_t)w->count, (size_t)capacity, sizeof e, err));
         w->entries = p;
         w->capacity = capacity;
     }
     w->entries[w->count++] = e;
-    w->left = e.size;
-    w->held = 0;
-    XXH3_64bits_reset(w->sum);
     return STATUS_OK;
 }
 
@@ -205,59 +180,47 @@ enum status checkpoint_write_begin(struct checkpoint_writer *w, const char *name
 static enum status put_plain(struct checkpoint_writer *w, const uint8_t *from, size_t size,
                              struct error *err)
 {
-    while (size > 0) {
-        size_t n = size < CHUNK_MAX ? size : CHUNK_MAX;
+    for (size_t n; size > 0; from += n, size -= n) {
+        n = size < CHUNK_MAX ? size : CHUNK_MAX;
         TRY(put(w, from, n, err));
-        w->left -= n;
-        from += n;
-        size -= n;
     }
     return STATUS_OK;
 }
 
-/* Chunks, of the section that is written, from `from` and what is held. */
 static enum status put_planes(struct checkpoint_writer *w, const uint8_t *from, size_t size,
-                              struct error *err)
+                              size_t element, struct error *err)
 {
-    const struct checkpoint_entry *e = &w->entries[w->count - 1];
-    size_t whole = CHUNK_ELEMENTS * checkpoint_type_size((enum checkpoint_type)e->type);
-    while (size > 0) {
-        size_t chunk = w->left < whole ? (size_t)w->left : whole;
-        size_t take = chunk - w->held < size ? chunk - w->held : size;
-        const uint8_t *encode = from;
-        if (take < chunk) {
-            memcpy(w->chunk + w->held, from, take);
-            encode = w->chunk;
-        }
-        w->held += take;
-        from += take;
-        size -= take;
-        if (w->held == chunk) {
-            TRY(put_chunk(w, encode, chunk, err));
-            w->held = 0;
-        }
+    size_t chunk = CHUNK_ELEMENTS * element;
+    for (size_t n; size > 0; from += n, size -= n) {
+        n = size < chunk ? size : chunk;
+        TRY(put_chunk(w, from, n / element, element, err));
     }
     return STATUS_OK;
 }
 
-enum status checkpoint_write_part(struct checkpoint_writer *w, const void *data, size_t size,
-                                  struct error *err)
+static enum status write_section(struct checkpoint_writer *w, const char *name,
+                                 enum checkpoint_type type, int ndim, const int64_t *dims,
+                                 const void *data, struct error *err)
 {
-    if (w->failure.status != STATUS_OK)
-        return error_set(err, w->failure.status, "%s", w->failure.text);
-    assert(w->count > 0 && size <= w->left - w->held &&
-           "a section got more bytes than its dims say");
-    bool plain = w->entries[w->count - 1].encoding == ENCODING_PLAIN;
-    enum status status = plain ? put_plain(w, data, size, err) : put_planes(w, data, size, err);
-    return status == STATUS_OK ? STATUS_OK : fail(w, err);
+    TRY(add_entry(w, name, type, ndim, dims, err));
+    struct checkpoint_entry *e = &w->entries[w->count - 1];
+    XXH3_64bits_reset(w->sum);
+    if (e->encoding == ENCODING_PLAIN)
+        TRY(put_plain(w, data, (size_t)e->size, err));
+    else
+        TRY(put_planes(w, data, (size_t)e->size, checkpoint_type_size(type), err));
+    e->sum = XXH3_64bits_digest(w->sum);
+    return STATUS_OK;
 }
 
 enum status checkpoint_write_section(struct checkpoint_writer *w, const char *name,
                                      enum checkpoint_type type, int ndim, const int64_t *dims,
                                      const void *data, struct error *err)
 {
-    TRY(checkpoint_write_begin(w, name, type, ndim, dims, err));
-    return checkpoint_write_part(w, data, (size_t)w->left, err);
+    if (w->failure.status != STATUS_OK)
+        return error_set(err, w->failure.status, "%s", w->failure.text);
+    enum status status = write_section(w, name, type, ndim, dims, data, err);
+    return status == STATUS_OK ? STATUS_OK : fail(w, err);
 }
 
 enum status checkpoint_write_text(struct checkpoint_writer *w, const char *name, const char *text,
@@ -291,7 +254,6 @@ enum status checkpoint_write_close(struct checkpoint_writer **writer, struct err
     struct checkpoint_writer *w = *writer;
     if (w->failure.status != STATUS_OK)
         return error_set(err, w->failure.status, "%s", w->failure.text);
-    end_section(w);
     if (finish(w, err) != STATUS_OK)
         return fail(w, err);
     free_writer(w);
