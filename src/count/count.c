@@ -283,3 +283,20 @@ enum status count_open(struct backend *be, const struct count_device *device, st
         mem_free(c);
     return status;
 }
+
+enum status count_open_like(struct backend *be, const struct backend *like, struct error *err)
+{
+    const struct count_device device = {
+        .product_rate = INFINITY,
+        .plain_rate = INFINITY,
+        .bandwidth = INFINITY,
+        .rounds = like->ops->narrow_bf16 && like->precision == PRECISION_BF16,
+        .chunk_numbers = like->ops->chunk_numbers,
+        .hidden_rows = like->ops->hidden_rows,
+    };
+    TRY(count_open(be, &device, err));
+    count_of(be)->table.real = like->ops->real;
+    be->precision = like->precision;
+    be->rows_alone = like->rows_alone;
+    return STATUS_OK;
+}

@@ -26,6 +26,9 @@ struct count_device {
 
 /* float32 as on a device. */
 enum status count_open(struct backend *be, const struct count_device *device, struct error *err);
+/* In the number formats, pieces and precision of an open backend, in no time: for the memory that
+ * something would take there. */
+enum status count_open_like(struct backend *be, const struct backend *like, struct error *err);
 
 /* The most scratch memory of its own that a call so far would have taken: rounded operands. */
 size_t count_scratch(const struct backend *be);

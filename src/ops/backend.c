@@ -79,22 +79,12 @@ int64_t op_gate_width(const struct backend *be, int64_t width)
 
 void op_end_run(struct backend *be)
 {
-    if (!be->planning)
-        be->ops->end_run(be);
+    be->ops->end_run(be);
 }
 
 void end_no_run(struct backend *be)
 {
     (void)be;
-}
-
-void backend_plan(struct backend *be, bool planning)
-{
-    be->planning = planning;
-    if (!planning)
-        return;
-    be->peak_bytes = be->bytes;
-    be->operand_bytes = 0;
 }
 
 const char *op_name(enum op_id id)

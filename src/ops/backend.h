@@ -90,12 +90,9 @@ struct backend {
     size_t device_free;       /* bytes of the device's own memory left at opening; 0: it has none */
     bool rows_alone;          /* the bits of a product's row in fp32 do not depend on the number of
                                  rows and its place among them, from ROWS_ALONE rows on */
-    bool planning;            /* see backend_plan */
-    size_t dry_bytes;         /* addresses given out while planning */
-    size_t operand_bytes; /* real ones of the largest product so far: rounding may need scratch */
-    size_t bytes, peak_bytes;   /* memory given out by op_alloc now, and at most */
-    int64_t syncs;              /* downloads so far */
-    enum memory_part part;      /* what is being allocated for, see op_part */
+    size_t bytes, peak_bytes; /* memory given out by op_alloc now, and at most */
+    int64_t syncs;            /* downloads so far */
+    enum memory_part part;    /* what is being allocated for, see op_part */
     size_t planned[PART_COUNT]; /* bytes asked of op_alloc so far, given back or not */
     /* In place of the clock, where not NULL: the seconds that a call takes. For a backend that
      * counts and computes nothing (count/count.h). */
@@ -146,12 +143,6 @@ static inline int64_t narrow_up(int64_t count)
 {
     return (count + HIDDEN_ALIGN - 1) / HIDDEN_ALIGN * HIDDEN_ALIGN;
 }
-
-/* While planning, memory is counted but not allocated and operations are booked but not run
- * (downloads give zeros), so that what a configuration would take is known beforehand, by the code
- * that would take it. What is allocated in one state must be released in it. Turning it on clears
- * peak_bytes and operand_bytes. */
-void backend_plan(struct backend *be, bool planning);
 
 const char *op_name(enum op_id id);
 

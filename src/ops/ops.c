@@ -1,10 +1,6 @@
 /* The doors to the table: memory, products, elementwise operations. */
 #include "ops/doors.h"
 
-#include <string.h>
-
-enum { PLANNED_ALIGN = 256, PLANNED_START = 1 << 20 };
-
 enum status op_alloc(struct backend *be, struct tensor *t, enum dtype dtype, int ndim, int64_t d0,
                      int64_t d1, int64_t d2, int64_t d3, struct error *err)
 {
@@ -12,13 +8,7 @@ enum status op_alloc(struct backend *be, struct tensor *t, enum dtype dtype, int
     assert(d0 >= 0 && d1 >= 0 && d2 >= 0 && d3 >= 0);
     *t = made;
     size_t bytes = tensor_bytes(&made);
-    if (be->planning) {
-        /* an address that nobody looks at, different from all others */
-        made.data = (void *)(uintptr_t)(PLANNED_START + be->dry_bytes);
-        be->dry_bytes += (bytes / PLANNED_ALIGN + 1) * PLANNED_ALIGN;
-    } else {
-        TRY(be->ops->alloc(be, &made.data, bytes, err));
-    }
+    TRY(be->ops->alloc(be, &made.data, bytes, err));
     *t = made;
     be->planned[be->part] += bytes;
     be->bytes += bytes;
@@ -34,8 +24,7 @@ void op_release(struct backend *be, struct tensor *t)
     if (t->data == NULL)
         return;
     be->bytes -= tensor_bytes(t);
-    if (!be->planning)
-        be->ops->release(be, t->data);
+    be->ops->release(be, t->data);
     t->data = NULL;
 }
 
@@ -51,8 +40,6 @@ void op_download(struct backend *be, void *dst, enum dtype dst_type, const struc
     assert(dst_type == src->dtype || ((src->dtype == DTYPE_F32 || src->dtype == DTYPE_F64) &&
                                       (dst_type == DTYPE_F32 || dst_type == DTYPE_F64)));
     be->syncs++;
-    if (be->planning)
-        memset(dst, 0, (size_t)tensor_count(src) * dtype_size(dst_type));
     BOOK(OP_download, 0, bytes_of(src), be->ops->download(be, dst, dst_type, src));
 }
 
@@ -65,12 +52,6 @@ void op_copy(struct backend *be, const struct tensor *dst, const struct tensor *
 void op_fill(struct backend *be, const struct tensor *t, double value)
 {
     BOOK(OP_fill, 0, bytes_of(t), be->ops->fill(be, t, value));
-}
-
-static void note_operands(struct backend *be, size_t bytes)
-{
-    if (bytes > be->operand_bytes)
-        be->operand_bytes = bytes;
 }
 
 void op_gemm_block(struct backend *be, const struct gemm *p)
@@ -90,8 +71,6 @@ void op_gemm_block(struct backend *be, const struct gemm *p)
     check_optional(be, &p->add, tensor_count(&p->c));
     assert(p->add.data == NULL || p->add.data != p->c.data);
     const struct tensor *add = p->add.data != NULL ? &p->add : &p->c;
-    note_operands(be, (p->a.dtype == be->ops->real ? tensor_bytes(&p->a) : 0) +
-                          (p->b.dtype == be->ops->real ? tensor_bytes(&p->b) : 0));
     double bytes =
         bytes_of(&p->a) + bytes_of(&p->b) + bytes_of(&p->c) + (p->beta != 0 ? bytes_of(add) : 0);
     BOOK(OP_gemm, 2.0 * (double)m * (double)n * (double)k, bytes, be->ops->gemm(be, p));
@@ -136,7 +115,6 @@ void op_hidden(struct backend *be, const struct hidden *p)
     if (op_narrow(be) == DTYPE_BF16) {
         int64_t rows = p->mask.data != NULL ? n / p->rows_per_mask : 0;
         assert(p->w_stride >= d + op_hidden_room(be, rows));
-        note_operands(be, (size_t)(n * p->w_stride) * dtype_size(be->ops->real));
     }
     double bytes = bytes_of(&p->x) + bytes_of(&p->w) + bytes_of(&p->h) + bytes_of(&p->gate);
     BOOK(OP_hidden, 2.0 * (double)n * (double)d * (double)width, bytes, be->ops->hidden(be, p));
@@ -155,8 +133,6 @@ void op_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
     assert(p->w.ndim == 2 && p->w.dim[p->forward ? 0 : 1] == width);
     assert(p->w.dim[p->forward ? 1 : 0] == d && (p->w_stride == 0 || p->w_stride >= p->w.dim[1]));
     assert(p->mask.data == NULL || p->mask_scale > 0);
-    if (op_narrow(be) == DTYPE_BF16)
-        note_operands(be, tensor_bytes(&p->dy));
     const struct tensor *gate = p->gate.data != NULL ? &p->gate : &p->h;
     double bytes = bytes_of(&p->dy) + bytes_of(&p->w) + bytes_of(&p->dh) + bytes_of(gate);
     BOOK(OP_hidden_vjp, 2.0 * (double)n * (double)d * (double)width, bytes,

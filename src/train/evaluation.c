@@ -67,18 +67,17 @@ out:
     return status;
 }
 
-enum status evaluation_check_memory(struct backend *be, const struct config *config, bool vjp,
+enum status evaluation_check_memory(const struct backend *be, const struct config *config, bool vjp,
                                     struct error *err)
 {
     size_t wanted = 0, bytes, limit = fit_limit(be);
-    enum precision precision = (enum precision)config->train.precision;
     struct planned_evaluation p = {*config, vjp};
     if (limit == 0)
         return STATUS_OK;
-    TRY(fit_measure(be, plan_evaluation, &p, precision, &wanted, err));
+    TRY(fit_measure(be, plan_evaluation, &p, &wanted, err));
     for (bytes = wanted; bytes > limit && p.config.eval.batch > 1;) {
         p.config.eval.batch--;
-        TRY(fit_measure(be, plan_evaluation, &p, precision, &bytes, err));
+        TRY(fit_measure(be, plan_evaluation, &p, &bytes, err));
     }
     if (wanted <= limit)
         return STATUS_OK;

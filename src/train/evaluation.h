@@ -56,10 +56,10 @@ enum status evaluation_run(struct model *m, struct stream *stream,
 enum status evaluation_model(struct model **out, struct backend *be, const struct config *config,
                              struct params *shared, bool vjp, struct error *err);
 
-/* STATUS_DEVICE if such a model of its own (config resolved, vocab_size known) does not fit into
- * the device, with the largest eval.batch that would; STATUS_OK on backends without memory of their
- * own. */
-enum status evaluation_check_memory(struct backend *be, const struct config *config, bool vjp,
+/* STATUS_DEVICE if such a model of its own (config resolved, vocab_size known), at the precision
+ * that the backend has, does not fit into the device, with the largest eval.batch that would;
+ * STATUS_OK on backends without memory of their own. */
+enum status evaluation_check_memory(const struct backend *be, const struct config *config, bool vjp,
                                     struct error *err);
 
 #endif

@@ -1,21 +1,17 @@
 #include "train/fit.h"
 
+#include "count/count.h"
+
 enum { RESERVE_PART = 32 }; /* one in so many bytes */
 
-enum status fit_measure(struct backend *be, fit_fn make, const void *what, enum precision precision,
-                        size_t *bytes, struct error *err)
+enum status fit_measure(const struct backend *be, fit_fn make, const void *what, size_t *bytes,
+                        struct error *err)
 {
-    size_t before = be->bytes, peak = be->peak_bytes;
-    int64_t syncs = be->syncs;
-    backend_plan(be, true);
-    enum status status = make(what, be, err);
-    *bytes = be->peak_bytes - before;
-    if (precision == PRECISION_BF16)
-        *bytes += be->operand_bytes / 2;
-    backend_plan(be, false);
-    backend_reset_stats(be);
-    be->peak_bytes = peak;
-    be->syncs = syncs;
+    struct backend counted;
+    TRY(count_open_like(&counted, be, err));
+    enum status status = make(what, &counted, err);
+    *bytes = counted.peak_bytes + count_scratch(&counted);
+    backend_close(&counted);
     return status;
 }
 

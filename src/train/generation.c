@@ -23,13 +23,13 @@ static enum status plan_model(const void *what, struct backend *be, struct error
     return STATUS_OK;
 }
 
-enum status generation_check_memory(struct backend *be, const struct config *config,
+enum status generation_check_memory(const struct backend *be, const struct config *config,
                                     struct error *err)
 {
     size_t wanted = 0, limit = fit_limit(be);
     if (limit == 0)
         return STATUS_OK;
-    TRY(fit_measure(be, plan_model, config, PRECISION_FP32, &wanted, err));
+    TRY(fit_measure(be, plan_model, config, &wanted, err));
     if (wanted <= limit)
         return STATUS_OK;
     return error_set(err, STATUS_DEVICE,

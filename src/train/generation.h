@@ -37,7 +37,7 @@ enum status generation_model(struct model **out, struct backend *be, const struc
 
 /* STATUS_DEVICE if such a model of its own does not fit into the device; STATUS_OK on backends
  * without memory of their own. */
-enum status generation_check_memory(struct backend *be, const struct config *config,
+enum status generation_check_memory(const struct backend *be, const struct config *config,
                                     struct error *err);
 
 /* A generator over a refreshed model of generation_model; the model's memory is emptied. The same

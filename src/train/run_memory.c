@@ -61,7 +61,7 @@ enum status run_memory(struct backend *be, const struct config *config, int rank
 {
     const struct planned_run run = {config, ranks};
     TRY(trainer_set_precision(be, &config->train, err)); /* it decides what is stored narrow */
-    return fit_measure(be, plan_models, &run, (enum precision)config->train.precision, bytes, err);
+    return fit_measure(be, plan_models, &run, bytes, err);
 }
 
 /* The smallest accumulate that fits, and its bytes; 0 if none does. */

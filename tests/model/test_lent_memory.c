@@ -1,5 +1,6 @@
 /* Memory that several things use in turn: what one overwrites, no other may miss; and how much it
  * is, against explicit networks. */
+#include "count/count.h"
 #include "cpu/cpu.h"
 #include "model/model.h"
 #include "model/settings.h"
@@ -195,7 +196,7 @@ static void hidden_layer_in_pieces_on_the_processor(void **state)
 /* What activations and solver take at the setting of `deq bench memory`, without computing. */
 static double own_bytes(const char *const *settings, struct model_bytes *bytes)
 {
-    struct backend be;
+    struct backend cpu, be;
     struct config c;
     struct model *m;
     struct error err;
@@ -206,8 +207,8 @@ static double own_bytes(const char *const *settings, struct model_bytes *bytes)
                               .length = c.train.tgt_len,
                               .mem_len = c.train.mem_len,
                               .train = true};
-    must(cpu_open(&be, 1, &err), &err);
-    backend_plan(&be, true);
+    must(cpu_open(&cpu, 1, &err), &err);
+    must(count_open_like(&be, &cpu, &err), &err);
     must(model_create(&m, &be, &c, NULL, &plan, &err), &err);
     *bytes = m->bytes;
     size_t sum = bytes->parameters + bytes->vocabulary + bytes->cell + bytes->states +
@@ -215,6 +216,7 @@ static double own_bytes(const char *const *settings, struct model_bytes *bytes)
     assert_int_equal(sum, be.bytes);
     model_free(m);
     backend_close(&be);
+    backend_close(&cpu);
     return (double)(bytes->cell - bytes->remembered + bytes->states + bytes->ends + bytes->solver);
 }
 
