@@ -3,6 +3,7 @@
 #include "options.h"
 #include "progress.h"
 
+#include "base/clock.h"
 #include "io/copy_memory.h"
 #include "io/tokenize.h"
 
@@ -10,7 +11,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 static const char usage[] =
     "usage: deq tokenize --train FILE [--valid FILE] [--test FILE] --out DIR [OPTION]...\n"
@@ -143,17 +143,10 @@ struct text_progress {
     bool shown;
 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void show_progress(void *context, const char *what, int64_t done, int64_t total)
 {
     struct text_progress *p = context;
-    double time = now();
+    double time = clock_seconds();
     if (time - p->last < 0.2)
         return;
     p->last = time;
@@ -216,12 +209,12 @@ static enum status run(int argc, char **argv, struct error *err)
         r.config.progress = show_progress;
         r.config.progress_context = &progress;
     }
-    double start = now();
+    double start = clock_seconds();
     r.delay = r.delay < 0 ? DELAY : r.delay;
     r.seed = r.seed < 0 ? SEED : r.seed;
     enum status status =
         r.task ? make_task(&r, &result, err) : tokenize_run(&r.config, &result, err);
-    double seconds = now() - start;
+    double seconds = clock_seconds() - start;
     if (progress.shown)
         fprintf(stderr, "\r%60s\r", "");
     if (status != STATUS_OK)

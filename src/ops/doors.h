@@ -2,22 +2,14 @@
 #ifndef DEQ_OPS_DOORS_H
 #define DEQ_OPS_DOORS_H
 
+#include "base/clock.h"
 #include "ops/backend.h"
-
-#include <time.h>
-
-static inline double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static inline void book(struct backend *be, enum op_id id, double start, double flops, double bytes)
 {
     struct op_stat *stat = &be->stat[id];
     stat->seconds +=
-        be->seconds_of != NULL ? be->seconds_of(be, id, flops, bytes) : seconds_now() - start;
+        be->seconds_of != NULL ? be->seconds_of(be, id, flops, bytes) : clock_seconds() - start;
     stat->calls++;
     stat->flops += flops;
     stat->bytes += bytes;
@@ -26,7 +18,7 @@ static inline void book(struct backend *be, enum op_id id, double start, double 
 /* Runs one entry of the table and books it. */
 #define BOOK(id, flop, byte, call)            \
     do {                                      \
-        double start_ = seconds_now();        \
+        double start_ = clock_seconds();      \
         call;                                 \
         book(be, id, start_, (flop), (byte)); \
     } while (0)
