@@ -13,53 +13,33 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: deq bench train|solve [--config FILE] [--set KEY=VALUE]... [--steps N] [--threads N] "
-    "[--device NAME] [--json]\n"
-    "       deq bench memory [--config FILE] [--set KEY=VALUE]... [--plot FILE] [--threads N] "
-    "[--json]\n"
+    "usage: deq bench train|solve [OPTION]...\n"
+    "       deq bench memory [OPTION]...\n"
     "       deq bench runtime [--config FILE | --checkpoint FILE...] [OPTION]...\n"
     "       deq bench growth [OPTION]...\n"
     "       deq bench gradient --checkpoint FILE [OPTION]...\n"
     "\n"
-    "Times training steps (train) or segments of evaluation (solve) on random tokens and sets "
-    "them\n"
-    "beside the machine's own speed, measured between the steps of the same run: OpenBLAS's\n"
-    "cblas_sgemm, 1024 x 2048 x 512 on all threads, and a copy from memory to memory. Prints\n"
-    "tokens/s; per operation calls, time, floating-point operations, bytes, the fractions of the\n"
-    "machine's two rates, and the time at these rates; and the peak of memory above the program's\n"
-    "start.\n"
+    "Times training steps (train) or segments of evaluation (solve) on random tokens and sets\n"
+    "them beside the machine's own speed, measured between the steps of the same run:\n"
+    "OpenBLAS's cblas_sgemm, 1024 x 2048 x 512 on all threads, and a copy from memory to\n"
+    "memory. Prints tokens/s; per operation calls, time, floating-point operations, bytes, the\n"
+    "fractions of the machine's two rates, and the time at these rates; and the peak of memory\n"
+    "above the program's start.\n"
     "\n"
-    "      --config FILE    default: width 256, 8 heads, inner width 1024, 64 positions and 64 of\n"
-    "                       memory, 8 streams, 10,000 words, Broyden with the published limits 12\n"
-    "                       and 12 (13 evaluations of f, 12 products with its Jacobian)\n"
+    "      --config FILE    default: width 256, 8 heads, inner width 1024, 64 positions and 64\n"
+    "                       of memory, 8 streams, 10,000 words, Broyden with the published\n"
+    "                       limits 12 and 12 (13 evaluations of f, 12 products with its\n"
+    "                       Jacobian)\n"
     "      --set KEY=VALUE  change a key of it\n"
     "      --steps N        timed steps (default: 20)\n"
     "      --threads N      processor threads (default: all)\n"
     "      --device NAME    cpu (default), cuda or auto; SGEMM is the processor's all the same\n"
     "                       (on a GPU operations start together: their seconds are download's)\n"
-    "      --json           one JSON object: tokens_per_s, sgemm_gflops, gemm_fraction, "
-    "peak_bytes,\n"
-    "                       ops[], ...\n"
+    "      --json           one JSON object: tokens_per_s, sgemm_gflops, gemm_fraction,\n"
+    "                       peak_bytes, ops[], ...\n"
     "  -h, --help           this help\n"
-    "\n"
-    "memory\n"
-    "Trains a few steps of each method at the same width, batch and length, each in a process of\n"
-    "its own: equilibria at 1 to 200 evaluations of f, explicit networks of 1 to 70 layers, with\n"
-    "and without recomputation. Prints the memory of each by what it is for, and the process's\n"
-    "own peak.\n"
-    "\n"
-    "      --config FILE    the common setting (default: width 128, inner width 512, trellis 192 "
-    "+\n"
-    "                       64, 8 streams of 64 positions and 64 of memory, 2,000 words); cell,\n"
-    "                       depth and forward method are each row's own\n"
-    "      --set KEY=VALUE  change a key of it\n"
-    "      --plot FILE      also draw it, FILE.png or FILE.svg (needs gnuplot)\n"
-    "      --threads N      processor threads (default: all)\n"
-    "      --json           one JSON object: rows[], reduction_vs_trellis70,\n"
-    "                       reduction_vs_transformer16 and 18, variation_10_to_200\n"
-    "\n" BENCH_RUNTIME_USAGE "\n" BENCH_GROWTH_USAGE "\n" BENCH_GRADIENT_USAGE;
-
-enum { MAX_STEPS = 100000 };
+    "\n" BENCH_MEMORY_USAGE "\n" BENCH_RUNTIME_USAGE "\n" BENCH_GROWTH_USAGE
+    "\n" BENCH_GRADIENT_USAGE;
 
 static const struct {
     const char *name;
@@ -68,7 +48,7 @@ static const struct {
     {"memory", bench_memory},
     {"runtime", bench_runtime},
     {"growth", bench_growth},
-    {"gradient", bench_gradient_run},
+    {"gradient", bench_gradient},
 };
 enum { OTHERS = sizeof others / sizeof *others };
 
@@ -84,7 +64,7 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
     const struct option_rule rules[] = {
         OPTION("config", TEXT, &r->config),
         OPTION("set", LIST, &r->set),
-        OPTION("steps", INT, &r->steps, .min = 1, .max = MAX_STEPS),
+        OPTION("steps", INT, &r->steps, .min = 1, .max = OPTION_STEPS_MAX),
         OPTION("device", TEXT, &r->device),
         OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
         OPTION("json", FLAG, &r->json),
@@ -109,8 +89,7 @@ static enum status load(const struct request *r, struct config *config, struct e
     enum { WORDS = 10000 };
     TRY(load_config_or(r->config, bench_train_setting, config, err));
     TRY(load_config_set(config, &r->set, err));
-    return config_resolve(config, config->model.vocab_size > 0 ? config->model.vocab_size : WORDS,
-                          err);
+    return load_config_resolve(config, WORDS, err);
 }
 
 static enum status bench(const struct request *r, const struct config *config, double start_bytes,

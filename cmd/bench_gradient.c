@@ -1,6 +1,7 @@
 #include "bench_gradient.h"
 
 #include "device.h"
+#include "load_config.h"
 #include "options.h"
 #include "report_json.h"
 #include "train/gradient_bench.h"
@@ -45,11 +46,7 @@ static enum status apply(const struct request *r, struct config *config, struct 
                              r->set.text[i]);
         TRY(config_set(config, r->set.text[i], err));
     }
-    if (r->data != NULL) {
-        if (strlen(r->data) >= sizeof config->data.dir)
-            return error_set(err, STATUS_USAGE, "--data: path too long");
-        strcpy(config->data.dir, r->data);
-    }
+    TRY(load_config_data(config, r->data, err));
     return config_resolve(config, config->model.vocab_size, err);
 }
 
@@ -92,7 +89,7 @@ static enum status print_json(const struct gradient_bench *b, struct error *err)
     return report_json_print(&w, err);
 }
 
-enum status bench_gradient_run(int argc, char **argv, struct error *err)
+enum status bench_gradient(int argc, char **argv, struct error *err)
 {
     struct request r = {.how = {.split = "train", .segments = 2}};
     struct backend be = {0};

@@ -10,8 +10,6 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { MAX_STEPS = 100000 };
-
 struct request {
     struct option_list set;
     const char *plot;
@@ -61,7 +59,7 @@ static enum status setting(const struct request *r, const struct axis *axis, int
                  (long long)(value * axis->keys[i].times / axis->keys[i].over));
         TRY(config_set(c, text, err));
     }
-    return config_resolve(c, c->model.vocab_size > 0 ? c->model.vocab_size : WORDS, err);
+    return load_config_resolve(c, WORDS, err);
 }
 
 static enum status measure(const struct request *r, const struct axis *axis, int64_t value,
@@ -195,7 +193,7 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
 {
     const struct option_rule rules[] = {
         OPTION("set", LIST, &r->set),
-        OPTION("steps", INT, &r->steps, .min = 1, .max = MAX_STEPS),
+        OPTION("steps", INT, &r->steps, .min = 1, .max = OPTION_STEPS_MAX),
         OPTION("plot", TEXT, &r->plot),
         OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
         OPTION("json", FLAG, &r->json),

@@ -93,7 +93,7 @@ static enum status setting(const struct request *r, const struct method *m, int6
             snprintf(text + n, sizeof text - n, "%lld", (long long)(capped ? MOST_PAIRS : depth));
         TRY(config_set(c, text, err));
     }
-    return config_resolve(c, c->model.vocab_size > 0 ? c->model.vocab_size : WORDS, err);
+    return load_config_resolve(c, WORDS, err);
 }
 
 /* What the child sends: the result, or why there is none. */

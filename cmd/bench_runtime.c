@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_ROWS = 16, MAX_STEPS = 100000 };
+enum { MAX_ROWS = 16 };
 
 struct request {
     struct option_list checkpoints, set;
@@ -63,7 +63,7 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
         OPTION("checkpoint", LIST, &r->checkpoints),
         OPTION("split", CHOICE, &r->how.split, .choices = OPTION_SPLITS),
         OPTION("set", LIST, &r->set),
-        OPTION("steps", INT, &r->how.steps, .min = 1, .max = MAX_STEPS),
+        OPTION("steps", INT, &r->how.steps, .min = 1, .max = OPTION_STEPS_MAX),
         OPTION("device", TEXT, &r->device),
         OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
         OPTION("json", FLAG, &r->json),
@@ -88,7 +88,7 @@ static enum status setting(const struct request *r, const struct line *line, str
     for (int i = 0; line->settings[i] != NULL; i++)
         TRY(config_set(c, line->settings[i], err));
     TRY(load_config_set(c, &r->set, err));
-    return config_resolve(c, c->model.vocab_size > 0 ? c->model.vocab_size : WORDS, err);
+    return load_config_resolve(c, WORDS, err);
 }
 
 static enum status untrained(struct backend *be, const struct request *r, struct runtime_row *rows,

@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "commands.h"
 #include "device.h"
+#include "load_config.h"
 #include "options.h"
 #include "progress.h"
 #include "report_json.h"
@@ -21,24 +22,25 @@ static const char usage[] =
     "\n"
     "Perplexity of a checkpoint over a split: streams side by side, segment after segment with\n"
     "memory, every position but the first of each stream scored once. Reports also how far the\n"
-    "solver came, and the leak: the largest change of a log-probability when later tokens of its\n"
-    "segment are replaced. It must be 0; solvers that mix positions have one.\n"
+    "solver came, and the leak: the largest change of a log-probability when later tokens of\n"
+    "its segment are replaced. It must be 0; solvers that mix positions have one.\n"
     "\n"
     "      --data DIR          folder of shards (default: the one trained on)\n"
     "      --split NAME        valid, test or train (default: valid)\n"
     "      --batch N           streams (default, as for the next two: the checkpoint's eval.*)\n"
     "      --tgt-len N         positions of a segment\n"
     "      --mem-len N         positions of memory\n"
-    "      --nfe LIST          a table against exactly so many evaluations of f: 1,2,4,8,12,16,30\n"
+    "      --nfe LIST          a table against exactly so many evaluations of f:\n"
+    "                          1,2,4,8,12,16,30\n"
     "      --tol X             positions stop by themselves at a relative residual of X, after\n"
     "                          eval.max_iter evaluations at most\n"
-    "      --decode            token by token, as deq sample does: segments of one position, with\n"
-    "                          a memory of eval.mem_len + eval.tgt_len - 1 (and, unless the\n"
-    "                          configuration or --nfe say how positions stop, the tolerance "
-    "there)\n"
-    "      --set KEY=VALUE     change a key of solver.* or eval.*, or train.precision (products "
-    "are\n"
-    "                          in fp32 otherwise, however they were in training); may be repeated\n"
+    "      --decode            token by token, as deq sample does: segments of one position,\n"
+    "                          with a memory of eval.mem_len + eval.tgt_len - 1 (and, unless\n"
+    "                          the configuration or --nfe say how positions stop, the tolerance\n"
+    "                          there)\n"
+    "      --set KEY=VALUE     change a key of solver.* or eval.*, or train.precision (products\n"
+    "                          are in fp32 otherwise, however they were in training); may be\n"
+    "                          repeated\n"
     "      --check-causality   test for leaks in every segment, not just in a few\n"
     "      --spectral-radius   how fast plain iteration contracts: the spectral radius of f's\n"
     "                          Jacobian at the equilibrium, in four segments (power method)\n"
@@ -161,11 +163,7 @@ static enum status apply(const struct request *r, struct config *config, struct 
     if (r->mem_len >= 0)
         config->eval.mem_len = r->mem_len;
     apply_stops(r, config);
-    if (r->data != NULL) {
-        if (strlen(r->data) >= sizeof config->data.dir)
-            return error_set(err, STATUS_USAGE, "--data: path too long");
-        strcpy(config->data.dir, r->data);
-    }
+    TRY(load_config_data(config, r->data, err));
     return config_resolve(config, config->model.vocab_size, err);
 }
 

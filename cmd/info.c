@@ -115,7 +115,7 @@ static enum status answer_damaged(const struct info_request *request, struct err
     return status != STATUS_OK ? status : STATUS_CHECK;
 }
 
-static enum status run(int argc, char **argv, struct error *err)
+static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct info_request request = {0};
     const char *config = NULL;
@@ -147,5 +147,5 @@ const struct command command_info = {
     .name = "info",
     .summary = "what a checkpoint, a shard or a configuration holds; is it whole?",
     .usage = usage,
-    .run = run,
+    .run = run_command,
 };

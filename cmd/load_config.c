@@ -3,6 +3,7 @@
 #include "io/shard.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* The vocabulary of the data's first shard; 0 if there is no usable one (yet). */
 static int64_t vocabulary_of(const char *dir)
@@ -45,6 +46,22 @@ enum status load_config_or(const char *name,
     static const struct option_list none;
     char path[PATHS_MAX];
     return name != NULL ? load_config(name, &none, path, config, err) : otherwise(config, err);
+}
+
+enum status load_config_data(struct config *config, const char *dir, struct error *err)
+{
+    if (dir == NULL)
+        return STATUS_OK;
+    if (strlen(dir) >= sizeof config->data.dir)
+        return error_set(err, STATUS_USAGE, "--data: path too long");
+    strcpy(config->data.dir, dir);
+    return STATUS_OK;
+}
+
+enum status load_config_resolve(struct config *config, int64_t words, struct error *err)
+{
+    int64_t named = config->model.vocab_size;
+    return config_resolve(config, named > 0 ? named : words, err);
 }
 
 enum status load_config_resolved(const char *name, const struct option_list *set,

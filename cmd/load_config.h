@@ -16,6 +16,12 @@ enum status load_config(const char *name, const struct option_list *set, char pa
 enum status load_config_or(const char *name,
                            enum status (*otherwise)(struct config *config, struct error *err),
                            struct config *config, struct error *err);
+/* Puts the folder of --data, unless it is NULL, in place of data.dir. Not resolved. STATUS_USAGE if
+ * it is too long. */
+enum status load_config_data(struct config *config, const char *dir, struct error *err);
+/* Resolves a configuration without data: the vocabulary, unless model.vocab_size says it, is one of
+ * `words`. */
+enum status load_config_resolve(struct config *config, int64_t words, struct error *err);
 /* As load_config, resolved. The vocabulary, unless model.vocab_size says it, is that of the data's
  * first shard; 0 if there is none yet. */
 enum status load_config_resolved(const char *name, const struct option_list *set,

@@ -15,7 +15,8 @@ enum option_kind {
     OPTION_CHOICE, /* to: const char *, one of `choices` */
 };
 
-enum { OPTION_LIST_MAX = 256, OPTION_THREADS_MAX = 4096 };
+/* The most values of an option that may be repeated, of --threads and of --steps. */
+enum { OPTION_LIST_MAX = 256, OPTION_THREADS_MAX = 4096, OPTION_STEPS_MAX = 100000 };
 
 /* The choices of --split. */
 #define OPTION_SPLITS "valid, test or train"

@@ -13,15 +13,13 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "usage: deq plan [--config FILE] [--set KEY=VALUE]... [--device NAME] [--threads N] [--json]\n"
+    "usage: deq plan [--config FILE] [--device NAME] [OPTION]...\n"
     "\n"
-    "Counts one training step without computing it: calls, floating-point operations and bytes of\n"
-    "every operation, the time they need at least by the device's peaks and the time to expect, "
-    "the\n"
-    "share of the peak in each phase, tokens/s, and memory by part. The device need not be here.\n"
-    "A solve that stops by a tolerance is taken to need all its iterations. Exit 1 if the "
-    "training\n"
-    "does not fit the device's memory, with what would.\n"
+    "Counts one training step without computing it: calls, floating-point operations and bytes\n"
+    "of every operation, the time they need at least by the device's peaks and the time to\n"
+    "expect, the share of the peak in each phase, tokens/s, and memory by part. The device need\n"
+    "not be here. A solve that stops by a tolerance is taken to need all its iterations. Exit 1\n"
+    "if the training does not fit the device's memory, with what would.\n"
     "\n"
     "      --config FILE    default: the setting of deq bench train\n"
     "      --set KEY=VALUE  change a key of it\n"
@@ -62,8 +60,7 @@ static enum status load(const struct request *r, struct config *config, struct e
     if (r->config == NULL) {
         TRY(bench_train_setting(config, err));
         TRY(load_config_set(config, &r->set, err));
-        return config_resolve(config,
-                              config->model.vocab_size > 0 ? config->model.vocab_size : WORDS, err);
+        return load_config_resolve(config, WORDS, err);
     }
     TRY(load_config_resolved(r->config, &r->set, path, config, err));
     if (config->model.vocab_size > 0)

@@ -5,6 +5,7 @@
 #include "device.h"
 #include "io/prompt.h"
 #include "options.h"
+#include "paths.h"
 #include "report_json.h"
 #include "train/generation.h"
 #include "train/snapshot.h"
@@ -20,21 +21,20 @@
 static const char usage[] =
     "usage: deq sample --prompt TEXT [OPTION]...\n"
     "\n"
-    "Continues a text, printing words as they come. Only the new position is solved for, against\n"
-    "keys and values of the earlier ones.\n"
+    "Continues a text, printing words as they come. Only the new position is solved for,\n"
+    "against keys and values of the earlier ones.\n"
     "\n"
     "      --prompt TEXT       words of the vocabulary, separated by blanks (a byte model takes\n"
     "                          any text); empty: the beginning of a line\n"
     "      --checkpoint FILE   default: the newest runs/*/best.bin, named on stderr\n"
     "      --tokens N          tokens to add (default: 100)\n"
-    "      --temperature X     below 1 surer, above 1 wilder, 0: always the likeliest (default: "
-    "1)\n"
+    "      --temperature X     below 1 surer, above 1 wilder, 0: always the likeliest\n"
+    "                          (default: 1)\n"
     "      --top-k N           only the N likeliest tokens (default: 0, all)\n"
     "      --top-p X           only the likeliest tokens that make up X together (default: 1)\n"
-    "      --tol X             a position stops at a relative residual of X (default: as "
-    "configured,\n"
-    "                          or 0.03 where that is a fixed number of evaluations; what it costs\n"
-    "                          in perplexity: deq eval --decode --tol X)\n"
+    "      --tol X             a position stops at a relative residual of X (default: as\n"
+    "                          configured, or 0.03 where that is a fixed number of evaluations;\n"
+    "                          what it costs in perplexity: deq eval --decode --tol X)\n"
     "      --seed N            of the random numbers: the same seed, the same text (default: 1)\n"
     "      --unk               let <unk> be drawn too\n"
     "      --device NAME       auto, cpu, cuda, or ref (default: auto)\n"
@@ -46,11 +46,9 @@ static const char usage[] =
     "Example:\n"
     "  deq sample --prompt \"And God said\" --tokens 60 --top-p 0.9\n";
 
-enum { PATH = 4096 };
-
 struct request {
     const char *prompt, *checkpoint, *device;
-    char found[PATH]; /* the checkpoint, when none was named */
+    char found[PATHS_MAX]; /* the checkpoint, when none was named */
     struct sampling how;
     int64_t tokens, seed, threads;
     double tol; /* 0: as configured */

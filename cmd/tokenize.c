@@ -2,12 +2,12 @@
 #include "commands.h"
 #include "options.h"
 #include "progress.h"
+#include "report_json.h"
 
 #include "base/clock.h"
 #include "io/copy_memory.h"
 #include "io/tokenize.h"
 
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,48 +16,48 @@ static const char usage[] =
     "usage: deq tokenize --train FILE [--valid FILE] [--test FILE] --out DIR [OPTION]...\n"
     "       deq tokenize --task copy-memory [--delay N] --out DIR [OPTION]...\n"
     "\n"
-    "Turns text into DIR/vocab.txt (one word a line, in the order of ids) and shards of token ids\n"
-    "(DIR/train-00000.bin, ...), which the other subcommands read.\n"
+    "Turns text into DIR/vocab.txt (one word a line, in the order of ids) and shards of token\n"
+    "ids (DIR/train-00000.bin, ...), which the other subcommands read.\n"
     "\n"
     "Texts:\n"
-    "  --train FILE        training text; the vocabulary is counted on it\n"
-    "  --valid FILE        validation text\n"
-    "  --test FILE         test text\n"
-    "  --out DIR           output folder, made if missing\n"
-    "  --force             replace vocab.txt and the shards in a folder that is not empty\n"
+    "      --train FILE        training text; the vocabulary is counted on it\n"
+    "      --valid FILE        validation text\n"
+    "      --test FILE         test text\n"
+    "      --out DIR           output folder, made if missing\n"
+    "      --force             replace vocab.txt and the shards in a folder that is not empty\n"
     "\n"
     "Tokens:\n"
-    "  --words             words between white space (space, tab, line ends; no other character),\n"
-    "                      and <eos> at the end of every line; text is UTF-8, a byte order mark\n"
-    "                      at its start is left out (default)\n"
-    "  --bytes             256 byte tokens, any file\n"
-    "  --lower             turn the letters A-Z to a-z first; letters outside ASCII stay as they "
-    "are\n"
+    "      --words             words between white space (space, tab, line ends; no other\n"
+    "                          character), and <eos> at the end of every line; text is UTF-8, a\n"
+    "                          byte order mark at its start is left out (default)\n"
+    "      --bytes             256 byte tokens, any file\n"
+    "      --lower             turn the letters A-Z to a-z first; letters outside ASCII stay as\n"
+    "                          they are\n"
     "\n"
     "Vocabulary (words only): <eos>, then words by falling count.\n"
-    "  --min-count N       words seen fewer times in the training text become <unk> (default 1)\n"
-    "  --max-vocab N       at most N words, <eos> and <unk> among them; the rest become <unk>\n"
-    "  --vocab FILE        use this vocabulary (a vocab.txt) instead of counting\n"
-    "  --unk map|error     words outside the vocabulary: make them <unk>, or stop at the first\n"
-    "                      (default: map if the vocabulary has <unk>)\n"
+    "      --min-count N       words seen fewer times in the training text become <unk>\n"
+    "                          (default: 1)\n"
+    "      --max-vocab N       at most N words, <eos> and <unk> among them; the rest become\n"
+    "                          <unk>\n"
+    "      --vocab FILE        use this vocabulary (a vocab.txt) instead of counting\n"
+    "      --unk map|error     words outside the vocabulary: make them <unk>, or stop at the\n"
+    "                          first (default: map if the vocabulary has <unk>)\n"
     "\n"
     "Tasks, made instead of read:\n"
-    "  --task copy-memory  ten symbols of 1..8, zeros, a 9, and the symbols are to be given "
-    "again:\n"
-    "                      20,000 sequences of N + 20 to train on, 400 to validate, 2,000 to test\n"
-    "  --delay N           steps from a symbol to its recall (default 400)\n"
-    "  --seed N            of the symbols (default 1111)\n"
+    "      --task copy-memory  ten symbols of 1..8, zeros, a 9, and the symbols are to be given\n"
+    "                          again: 20,000 sequences of N + 20 to train on, 400 to validate,\n"
+    "                          2,000 to test\n"
+    "      --delay N           steps from a symbol to its recall (default: 400)\n"
+    "      --seed N            of the symbols (default: 1111)\n"
     "\n"
     "Output:\n"
-    "  --shard-tokens N    tokens in a shard (default 16777216)\n"
-    "  --json              print the result as one JSON object: vocab, train_tokens, "
-    "valid_tokens,\n"
-    "                      test_tokens, bytes, seconds, mb_per_s, shards\n"
-    "  -h, --help          print this text\n"
+    "      --shard-tokens N    tokens in a shard (default: 16777216)\n"
+    "      --json              print the result as one JSON object: vocab, train_tokens,\n"
+    "                          valid_tokens, test_tokens, bytes, seconds, mb_per_s, shards\n"
+    "  -h, --help              this help\n"
     "\n"
     "Example:\n"
-    "  deq tokenize --train train.txt --valid valid.txt --test test.txt --min-count 3 --out "
-    "data/x\n";
+    "  deq tokenize --train train.txt --valid valid.txt --min-count 3 --out data/x\n";
 
 struct request {
     struct tokenize_config config;
@@ -96,11 +96,11 @@ static enum status check_request(const struct request *r, struct error *err)
     else if (c->vocab != NULL && (c->min_count > 0 || c->max_vocab > 0))
         wrong = "--min-count and --max-vocab choose a vocabulary, --vocab gives one: leave one out";
     if (wrong != NULL)
-        return error_set(err, STATUS_USAGE, "%s; see deq tokenize --help", wrong);
+        return error_set(err, STATUS_USAGE, "%s (try deq help tokenize)", wrong);
     return STATUS_OK;
 }
 
-static enum status parse(int argc, char **argv, struct request *r, struct error *err)
+static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
     struct tokenize_config *c = &r->config;
     const char *task = NULL, *unk = NULL;
@@ -160,29 +160,35 @@ static void show_progress(void *context, const char *what, int64_t done, int64_t
 
 static void print_text(const struct request *r, const struct tokenize_result *x, double seconds)
 {
-    printf("vocabulary  %" PRId64 " %s\n", x->vocab, r->config.bytes ? "bytes" : "words");
+    printf("vocabulary  %lld %s\n", (long long)x->vocab, r->config.bytes ? "bytes" : "words");
     if (r->task)
-        printf("sequences   of %" PRId64 " positions\n", copy_memory_length(r->delay));
+        printf("sequences   of %lld positions\n", (long long)copy_memory_length(r->delay));
     for (int i = 0; i < SPLITS; i++) {
         if (r->config.text[i] == NULL && !r->task)
             continue;
-        printf("%-11s %" PRId64 " tokens", split_name(i), x->tokens[i]);
+        printf("%-11s %lld tokens", split_name(i), (long long)x->tokens[i]);
         if (x->unknown[i] > 0)
-            printf(", %" PRId64 " (%.2f %%) made <unk>", x->unknown[i],
+            printf(", %lld (%.2f %%) made <unk>", (long long)x->unknown[i],
                    100.0 * (double)x->unknown[i] / (double)x->tokens[i]);
         printf("\n");
     }
-    printf("written     %" PRId64 " shards in %s, %.1f s, %.1f MB/s\n", x->shards, r->config.out,
-           seconds, (double)x->bytes * 1e-6 / seconds);
+    printf("written     %lld shards in %s, %.1f s, %.1f MB/s\n", (long long)x->shards,
+           r->config.out, seconds, (double)x->bytes * 1e-6 / seconds);
 }
 
-static void print_json(const struct tokenize_result *x, double seconds)
+static enum status print_json(const struct tokenize_result *x, double seconds, struct error *err)
 {
-    printf("{\"vocab\":%" PRId64 ",\"train_tokens\":%" PRId64 ",\"valid_tokens\":%" PRId64
-           ",\"test_tokens\":%" PRId64 ",\"bytes\":%" PRId64
-           ",\"seconds\":%.6f,\"mb_per_s\":%.3f,\"shards\":%" PRId64 "}\n",
-           x->vocab, x->tokens[SPLIT_TRAIN], x->tokens[SPLIT_VALID], x->tokens[SPLIT_TEST],
-           x->bytes, seconds, (double)x->bytes * 1e-6 / seconds, x->shards);
+    struct json_writer w;
+    report_json_begin(&w);
+    json_write_int(&w, "vocab", x->vocab);
+    json_write_int(&w, "train_tokens", x->tokens[SPLIT_TRAIN]);
+    json_write_int(&w, "valid_tokens", x->tokens[SPLIT_VALID]);
+    json_write_int(&w, "test_tokens", x->tokens[SPLIT_TEST]);
+    json_write_int(&w, "bytes", x->bytes);
+    json_write_real(&w, "seconds", seconds);
+    json_write_real(&w, "mb_per_s", (double)x->bytes * 1e-6 / seconds);
+    json_write_int(&w, "shards", x->shards);
+    return report_json_print(&w, err);
 }
 
 static enum status make_task(const struct request *r, struct tokenize_result *result,
@@ -199,12 +205,12 @@ static enum status make_task(const struct request *r, struct tokenize_result *re
     return copy_memory_run(&c, result, err);
 }
 
-static enum status run(int argc, char **argv, struct error *err)
+static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {.delay = -1, .seed = -1};
     struct tokenize_result result;
     struct text_progress progress = {0};
-    TRY(parse(argc, argv, &r, err));
+    TRY(parse(&r, argc, argv, err));
     if (progress_live()) {
         r.config.progress = show_progress;
         r.config.progress_context = &progress;
@@ -220,9 +226,8 @@ static enum status run(int argc, char **argv, struct error *err)
     if (status != STATUS_OK)
         return status;
     if (r.json)
-        print_json(&result, seconds);
-    else
-        print_text(&r, &result, seconds);
+        return print_json(&result, seconds, err);
+    print_text(&r, &result, seconds);
     return STATUS_OK;
 }
 
@@ -230,5 +235,5 @@ const struct command command_tokenize = {
     .name = "tokenize",
     .summary = "turn text into a vocabulary and shards of token ids",
     .usage = usage,
-    .run = run,
+    .run = run_command,
 };

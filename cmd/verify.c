@@ -11,10 +11,9 @@
 static const char usage[] =
     "usage: deq verify FILE.safetensors... [--tol X] [--device NAME] [--json]\n"
     "\n"
-    "Runs the computation a reference dump describes and compares every tensor in it: the largest\n"
-    "absolute difference, and that relative to the tensor's largest value. Exit 1 if one is "
-    "beyond\n"
-    "its tolerance, unknown, or of a kind that cannot be run.\n"
+    "Runs the computation a reference dump describes and compares every tensor in it: the\n"
+    "largest absolute difference, and that relative to the tensor's largest value. Exit 1 if\n"
+    "one is beyond its tolerance, unknown, or of a kind that cannot be run.\n"
     "\n"
     "      --tol X         one relative tolerance for all (default: a table, see the README)\n"
     "      --device NAME   auto, cpu, cuda, or ref: float64, much tighter tolerances\n"
