@@ -91,17 +91,16 @@ template <int COLS>
 __device__ __forceinline__ void write_output(const att &p, const att_place &at,
                                              const running<COLS> &run)
 {
-    int64_t start = (int64_t)blockIdx.y * p.chunk;
-    int64_t count = p.head - start < p.chunk ? p.head - start : p.chunk;
+    att_columns cols = block_columns(p);
 #pragma unroll
     for (int a = 0; a < EACH; a++) {
         int64_t i = at.first + at.ty + LANES_Y * a;
         if (i >= p.length)
             continue;
-        float *to = p.out + (at.b * p.length + i) * p.width + at.n * p.head + start;
+        float *to = p.out + (at.b * p.length + i) * p.width + at.n * p.head + cols.start;
 #pragma unroll
         for (int c = 0; c < COLS; c++)
-            if (at.tx + LANES_X * c < count)
+            if (at.tx + LANES_X * c < cols.count)
                 to[at.tx + LANES_X * c] = run.out[a][c] / run.sum[a];
         if (p.lse != NULL && at.tx == 0 && blockIdx.y == 0)
             p.lse[(at.b * p.heads + at.n) * p.length + i] = run.top[a] + logf(run.sum[a]);
@@ -149,17 +148,16 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
     float *qw = shared, *qr = qw + QUERIES * p.stride, *key = qr + QUERIES * p.stride;
     float *rel = key + key_room(p.stride);
     int64_t rows = at_most(p.length - at.first, QUERIES);
-    int64_t begin = p.mem_len + at.first - p.span + 1, end = p.mem_len + at.first + rows;
-    begin = begin > 0 ? begin : 0;
+    att_keys keys = keys_seen(p, at, rows);
     running<COLS> run = {};
 #pragma unroll
     for (int a = 0; a < EACH; a++)
         run.top[a] = -INFINITY;
-    for (int64_t j0 = begin; j0 < end; j0 += KEYS) {
+    for (int64_t j0 = keys.begin; j0 < keys.end; j0 += KEYS) {
         float s[EACH][EACH] = {};
         int64_t nearest = p.mem_len + at.first - j0 - (KEYS - 1); /* distance of rel's row 0 */
         for (int c = 0; c < p.chunks; c++) {
-            if (p.chunks > 1 || j0 == begin) {
+            if (p.chunks > 1 || j0 == keys.begin) {
                 load_queries<COLS>(p, at, qw, c, at.first, p.r_w);
                 load_queries<COLS>(p, at, qr, c, at.first, p.r_r);
             }

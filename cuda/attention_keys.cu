@@ -48,8 +48,7 @@ __device__ __forceinline__ void write_key_gradients(const att_vjp &p, const att_
                                                     const float dv[KEYS_EACH][COLS])
 {
     const att &f = p.f;
-    int64_t start = (int64_t)blockIdx.y * f.chunk;
-    int64_t count = f.head - start < f.chunk ? f.head - start : f.chunk;
+    att_columns cols = block_columns(f);
 #pragma unroll
     for (int r = 0; r < KEYS_EACH; r++) {
         int64_t j = at.first + at.ty * KEYS_EACH + r;
@@ -57,12 +56,12 @@ __device__ __forceinline__ void write_key_gradients(const att_vjp &p, const att_
 #pragma unroll
         for (int c = 0; c < COLS; c++) {
             int e = at.tx + LANES_X * c;
-            if (to == NULL || e >= count)
+            if (to == NULL || e >= cols.count)
                 continue;
             if (j < f.mem_len)
-                to[start + e] = 0; /* the q part of a memory row has no gradient */
-            to[f.width + start + e] = dk[r][c];
-            to[2 * f.width + start + e] = dv[r][c];
+                to[cols.start + e] = 0; /* the q part of a memory row has no gradient */
+            to[f.width + cols.start + e] = dk[r][c];
+            to[2 * f.width + cols.start + e] = dv[r][c];
         }
     }
 }
@@ -148,16 +147,15 @@ __device__ __forceinline__ void write_distance_gradients(const att_vjp &p, const
                                                          const float drk[KEYS_EACH][COLS])
 {
     const att &f = p.f;
-    int64_t start = (int64_t)blockIdx.y * f.chunk;
-    int64_t count = f.head - start < f.chunk ? f.head - start : f.chunk;
+    att_columns cols = block_columns(f);
 #pragma unroll
     for (int r = 0; r < KEYS_EACH; r++) {
         int64_t d = at.first + at.ty * KEYS_EACH + r;
 #pragma unroll
         for (int c = 0; c < COLS; c++) {
             int e = at.tx + LANES_X * c;
-            if (d < p.reach && e < count)
-                p.drk[(group * p.reach + d) * f.width + at.n * f.head + start + e] = drk[r][c];
+            if (d < p.reach && e < cols.count)
+                p.drk[(group * p.reach + d) * f.width + at.n * f.head + cols.start + e] = drk[r][c];
         }
     }
 }

@@ -61,6 +61,34 @@ __device__ __forceinline__ att_place place_of(const att &p, int64_t tiles, int64
     return at;
 }
 
+/* Columns [start, start + count) of a head: chunk c; those that this block writes. */
+struct att_columns {
+    int64_t start;
+    int count;
+};
+
+__device__ __forceinline__ att_columns columns_of(const att &p, int64_t c)
+{
+    int64_t start = c * p.chunk;
+    return {start, (int)at_most(p.head - start, p.chunk)};
+}
+
+__device__ __forceinline__ att_columns block_columns(const att &p)
+{
+    return columns_of(p, blockIdx.y);
+}
+
+/* Keys [begin, end) that `rows` queries from at.first on may see. */
+struct att_keys {
+    int64_t begin, end;
+};
+
+__device__ __forceinline__ att_keys keys_seen(const att &p, const att_place &at, int64_t rows)
+{
+    int64_t begin = p.mem_len + at.first - p.span + 1;
+    return {begin > 0 ? begin : 0, p.mem_len + at.first + rows};
+}
+
 enum att_part { PART_Q, PART_K, PART_V };
 
 /* Head n's numbers of a part of key row j, memory first; NULL if there is no such key. */
@@ -99,16 +127,15 @@ template <int COLS, class F>
 __device__ __forceinline__ void load_rows(const att &p, const att_place &at, float *to, int rows,
                                           int c, F row_of, const float *add)
 {
-    int64_t start = (int64_t)c * p.chunk;
-    int count = (int)(p.head - start < p.chunk ? p.head - start : p.chunk);
+    att_columns cols = columns_of(p, c);
     for (int r = at.ty; r < rows; r += LANES_Y) {
         const float *from = row_of(r);
 #pragma unroll
         for (int k = 0; k < COLS; k++) {
             int e = at.tx + LANES_X * k;
             float x = 0;
-            if (from != NULL && e < count)
-                x = from[start + e] + (add != NULL ? add[at.n * p.head + start + e] : 0);
+            if (from != NULL && e < cols.count)
+                x = from[cols.start + e] + (add != NULL ? add[at.n * p.head + cols.start + e] : 0);
             to[r * p.stride + e] = x;
         }
     }

@@ -70,19 +70,18 @@ __device__ __forceinline__ void write_bias_part(const att &f, const att_place &a
                                                 const float rows[EACH][COLS], float *part,
                                                 float *shared)
 {
-    int64_t start = (int64_t)blockIdx.y * f.chunk;
+    att_columns cols = block_columns(f);
     __syncthreads();
 #pragma unroll
     for (int c = 0; c < COLS; c++)
         shared[at.ty * f.stride + at.tx + LANES_X * c] =
             (rows[0][c] + rows[1][c]) + (rows[2][c] + rows[3][c]);
     __syncthreads();
-    int64_t count = f.head - start < f.chunk ? f.head - start : f.chunk;
-    for (int e = (int)threadIdx.x; e < count; e += ATT_THREADS) {
+    for (int e = (int)threadIdx.x; e < cols.count; e += ATT_THREADS) {
         float sum = 0;
         for (int y = 0; y < LANES_Y; y++)
             sum += shared[y * f.stride + e];
-        part[at.n * f.head + start + e] = sum;
+        part[at.n * f.head + cols.start + e] = sum;
     }
 }
 
@@ -93,15 +92,14 @@ __device__ __forceinline__ void write_query_gradients(const att_vjp &p, const at
                                                       const float place[EACH][COLS])
 {
     const att &f = p.f;
-    int64_t start = (int64_t)blockIdx.y * f.chunk;
-    int64_t count = f.head - start < f.chunk ? f.head - start : f.chunk;
+    att_columns cols = block_columns(f);
 #pragma unroll
     for (int a = 0; a < EACH; a++) {
         int64_t i = at.first + at.ty + LANES_Y * a;
 #pragma unroll
         for (int c = 0; c < COLS; c++)
-            if (i < f.length && at.tx + LANES_X * c < count)
-                p.dqkv[(at.b * f.length + i) * 3 * f.width + at.n * f.head + start + at.tx +
+            if (i < f.length && at.tx + LANES_X * c < cols.count)
+                p.dqkv[(at.b * f.length + i) * 3 * f.width + at.n * f.head + cols.start + at.tx +
                        LANES_X * c] = content[a][c] + place[a][c];
     }
 }
@@ -119,14 +117,13 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
     float *key = dout + QUERIES * f.stride, *rel = key + KEYS * f.stride;
     float *ds = rel + DIAGONALS * f.stride;
     int64_t rows = at_most(f.length - at.first, QUERIES);
-    int64_t begin = f.mem_len + at.first - f.span + 1, end = f.mem_len + at.first + rows;
-    begin = begin > 0 ? begin : 0;
+    att_keys keys = keys_seen(f, at, rows);
     float content[EACH][COLS] = {}, place[EACH][COLS] = {};
-    for (int64_t j0 = begin; j0 < end; j0 += KEYS) {
+    for (int64_t j0 = keys.begin; j0 < keys.end; j0 += KEYS) {
         float s[EACH][EACH] = {}, da[EACH][EACH] = {};
         int64_t nearest = f.mem_len + at.first - j0 - (KEYS - 1);
         for (int c = 0; c < f.chunks; c++) {
-            if (f.chunks > 1 || j0 == begin) {
+            if (f.chunks > 1 || j0 == keys.begin) {
                 load_queries<COLS>(f, at, qw, c, at.first, f.r_w);
                 load_queries<COLS>(f, at, qr, c, at.first, f.r_r);
                 load_plain<COLS>(f, at, dout, c, at.first, p.dout);
