@@ -120,32 +120,38 @@ static void count_gemm(struct backend *be, const struct gemm *p)
     need_scratch(c, a + take_factor(c, &c->product, &p->b));
 }
 
-/* Product [n,d] with a weight to the layer [n,width], and the passes around it, as cuda/hidden.cu
- * makes them: with the columns of hidden_columns, in the product; without, behind it. */
-static void count_layer(struct count *c, const struct tensor *x, const struct tensor *w,
-                        const struct tensor *h, const struct tensor *mask, int64_t inner,
-                        int64_t columns, bool fused, bool reads_h)
+/* A hidden layer [n,width] from x [n,d], or the gradient of the one from that of the other, as
+ * cuda/hidden.cu makes them. */
+struct layer {
+    const struct tensor *x, *w, *h, *mask;
+    int64_t inner;   /* numbers that the product sums over: d, and the columns of bias and mask */
+    int64_t columns; /* of them; 0: bias and mask come in a pass behind the product */
+    bool fused;      /* there is no such pass */
+    bool reads_h;    /* it reads the layer too */
+};
+
+static void count_layer(struct count *c, const struct layer *l)
 {
-    int64_t n = h->dim[0], width = h->dim[1];
+    int64_t n = l->h->dim[0], width = l->h->dim[1];
     struct product *p = &c->product;
-    *p = (struct product){.flops = 2.0 * (double)n * (double)width * (double)inner,
-                          .bytes = (double)tensor_bytes(h),
+    *p = (struct product){.flops = 2.0 * (double)n * (double)width * (double)l->inner,
+                          .bytes = (double)tensor_bytes(l->h),
                           .launches = 1};
-    double extra = mask->data != NULL ? (double)tensor_bytes(mask) : 0;
+    double extra = l->mask->data != NULL ? (double)tensor_bytes(l->mask) : 0;
     if (!c->device.rounds) {
-        p->bytes += (double)tensor_bytes(x) + (double)tensor_bytes(w);
+        p->bytes += (double)tensor_bytes(l->x) + (double)tensor_bytes(l->w);
     } else {
-        need_scratch(c, round_factor(p, n, x->dim[1], inner));
-        p->bytes += (double)w->dim[0] * (double)w->dim[1] * NARROW_BYTES;
+        need_scratch(c, round_factor(p, n, l->x->dim[1], l->inner));
+        p->bytes += (double)l->w->dim[0] * (double)l->w->dim[1] * NARROW_BYTES;
     }
-    if (columns > 0) { /* written behind the rows of the weight, which are `width` */
-        p->pass_bytes += extra + (double)(width * columns) * NARROW_BYTES;
-        p->bytes += (double)(width * columns) * NARROW_BYTES;
+    if (l->columns > 0) { /* written behind the rows of the weight, which are `width` */
+        p->pass_bytes += extra + (double)(width * l->columns) * NARROW_BYTES;
+        p->bytes += (double)(width * l->columns) * NARROW_BYTES;
         p->launches++;
     }
-    if (fused || !c->device.rectifier_passes)
+    if (l->fused || !c->device.rectifier_passes)
         return;
-    p->pass_bytes += extra + (reads_h ? 3 : 2) * (double)tensor_bytes(h);
+    p->pass_bytes += extra + (l->reads_h ? 3 : 2) * (double)tensor_bytes(l->h);
     p->launches++;
 }
 
@@ -159,9 +165,13 @@ static void count_hidden(struct backend *be, const struct hidden *p)
     struct count *c = count_of(be);
     int64_t d = p->x.dim[1], rows = mask_rows(&p->mask, p->x.dim[0], p->rows_per_mask);
     int64_t columns = c->device.rounds ? hidden_columns(p->h.dim[1], rows) : 0;
-    int64_t inner = columns > 0 ? narrow_up(d + columns) : d;
-    count_layer(c, &p->x, &p->w, &p->h, &p->mask, inner, columns > 0 ? inner - d : 0, columns > 0,
-                false);
+    struct layer layer = {.x = &p->x, .w = &p->w, .h = &p->h, .mask = &p->mask, .inner = d};
+    if (columns > 0) {
+        layer.inner = narrow_up(d + columns);
+        layer.columns = layer.inner - d;
+        layer.fused = true;
+    }
+    count_layer(c, &layer);
     c->product.bytes += p->gate.data != NULL ? (double)tensor_bytes(&p->gate) : 0;
 }
 
@@ -171,7 +181,14 @@ static void count_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
     int64_t rows = mask_rows(&p->mask, p->dy.dim[0], p->rows_per_mask);
     bool fused = c->device.rounds && p->gate.data != NULL && !p->forward &&
                  hidden_columns(p->dh.dim[1], rows) > 0;
-    count_layer(c, &p->dy, &p->w, &p->dh, &p->mask, p->dy.dim[1], 0, fused, true);
+    struct layer layer = {.x = &p->dy,
+                          .w = &p->w,
+                          .h = &p->dh,
+                          .mask = &p->mask,
+                          .inner = p->dy.dim[1],
+                          .fused = fused,
+                          .reads_h = true};
+    count_layer(c, &layer);
     c->product.bytes += fused ? (double)tensor_bytes(&p->gate) : 0;
 }
 
