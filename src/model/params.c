@@ -49,7 +49,9 @@ enum status params_add(struct params *p, const char *name, const char *part, int
     snprintf(q->name, sizeof q->name, "%s", name);
     snprintf(q->part, sizeof q->part, "%s", part);
     p->total += (param_count(q) + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
-    *index = p->count++;
+    if (index != NULL)
+        *index = p->count;
+    p->count++;
     return STATUS_OK;
 }
 

@@ -38,7 +38,7 @@ struct params {
 void params_init(struct params *p, struct backend *be);
 void params_free(struct params *p);
 
-/* Declares a parameter before params_commit; d1 1 with ndim 1. Returns its index in *index. */
+/* Declares a parameter before params_commit; d1 1 with ndim 1. *index, unless NULL: its index. */
 enum status params_add(struct params *p, const char *name, const char *part, int ndim, int64_t d0,
                        int64_t d1, enum param_init init, double scale, int *index,
                        struct error *err);

@@ -8,12 +8,11 @@ static const double WEIGHT = 1e-5;
 enum status start_declare(struct params *params, const struct config_model *m, int64_t w, int64_t e,
                           struct error *err)
 {
-    int index;
     if (m->start == START_ZERO)
         return STATUS_OK;
-    TRY(params_add(params, "start.current", "start", 2, w, e, INIT_ZERO, 0, &index, err));
-    TRY(params_add(params, "start.previous", "start", 2, w, e, INIT_ZERO, 0, &index, err));
-    return params_add(params, "start.bias", "start", 1, w, 1, INIT_ZERO, 0, &index, err);
+    TRY(params_add(params, "start.current", "start", 2, w, e, INIT_ZERO, 0, NULL, err));
+    TRY(params_add(params, "start.previous", "start", 2, w, e, INIT_ZERO, 0, NULL, err));
+    return params_add(params, "start.bias", "start", 1, w, 1, INIT_ZERO, 0, NULL, err);
 }
 
 enum status start_create(struct start *s, const struct params *params, const struct config_model *m,

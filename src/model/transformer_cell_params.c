@@ -51,7 +51,7 @@ static enum status declare_matrix(struct params *p, const struct config_model *m
     matrix_sizes(m, which, size);
     if (!m->wnorm) {
         block_name(name, m, j, matrix_names[which], "");
-        return params_add(p, name, "f", 2, size[0], size[1], INIT_NORMAL, m->init_std, &v, err);
+        return params_add(p, name, "f", 2, size[0], size[1], INIT_NORMAL, m->init_std, NULL, err);
     }
     /* Published quirk: normalised matrices keep the framework's default. */
     enum param_init init = m->compat ? INIT_UNIFORM : INIT_NORMAL;
@@ -102,7 +102,6 @@ enum status transformer_cell_declare(struct params *p, const struct config_model
 {
     struct vector_spec spec[VECTORS];
     char name[PARAM_NAME_MAX];
-    int index;
     vector_specs(m, spec);
     for (int64_t j = 0; j < transformer_cell_blocks(m); j++) {
         for (int i = 0; i < NORMED_WEIGHTS; i++)
@@ -112,15 +111,15 @@ enum status transformer_cell_declare(struct params *p, const struct config_model
                 continue;
             block_name(name, m, j, spec[i].name, "");
             TRY(params_add(p, name, "f", spec[i].d1 == 1 ? 1 : 2, spec[i].d0, spec[i].d1,
-                           spec[i].init, m->init_std, &index, err));
+                           spec[i].init, m->init_std, NULL, err));
         }
         if (config_is_layered(m))
             continue; /* the first layer's input is the embedding itself */
         inject_name(name, m, j, "weight");
         TRY(params_add(p, name, "injection", 2, 3 * m->d_model, m->d_model, INIT_NORMAL,
-                       m->init_std, &index, err));
+                       m->init_std, NULL, err));
         inject_name(name, m, j, "bias");
-        TRY(params_add(p, name, "injection", 1, 3 * m->d_model, 1, INIT_ZERO, 0, &index, err));
+        TRY(params_add(p, name, "injection", 1, 3 * m->d_model, 1, INIT_ZERO, 0, NULL, err));
     }
     return STATUS_OK;
 }

@@ -20,17 +20,17 @@ static enum status declare_conv(struct params *p, const struct config_model *m, 
 {
     char name[PARAM_NAME_MAX];
     int64_t out = 4 * half_of(m);
-    int v, index;
+    int v, g;
     snprintf(name, sizeof name, "%s.weight%s", prefix, m->wnorm ? "_v" : "");
     TRY(params_add(p, name, part, 2, out, m->ksize * in, init, scale, &v, err));
     p->list[v].taps = m->ksize;
     if (m->wnorm) {
         snprintf(name, sizeof name, "%s.weight_g", prefix);
-        TRY(params_add(p, name, part, 1, out, 1, INIT_ROW_NORM, 0, &index, err));
-        p->list[index].norm_of = v;
+        TRY(params_add(p, name, part, 1, out, 1, INIT_ROW_NORM, 0, &g, err));
+        p->list[g].norm_of = v;
     }
     snprintf(name, sizeof name, "%s.bias", prefix);
-    return params_add(p, name, part, 1, out, 1, init, scale, &index, err);
+    return params_add(p, name, part, 1, out, 1, init, scale, NULL, err);
 }
 
 static enum status declare(struct params *p, const struct config_model *m, struct error *err)

@@ -153,20 +153,20 @@ enum status vocabulary_layers_declare(struct params *p, const struct config_mode
     struct clusters c = clusters_of(m);
     const struct names *names = names_of(m);
     double rows_std = m->cell == CELL_TRELLIS ? 0 : m->init_std; /* as published */
-    int projection[CLUSTERS_MAX] = {0}, index;
+    int projection[CLUSTERS_MAX] = {0};
     TRY(declare_embedding(p, m, &c, projection, err));
     for (int i = 0; i < table_count(m, &c); i++) {
         if (!m->tie_weights)
             TRY(add_table(p, m, names->out_table, i, "softmax", table_rows(m, &c, i), c.width[i],
                           err));
-        TRY(add(p, names->out_bias, i, "softmax", table_rows(m, &c, i), 0, 0, &index, err));
+        TRY(add(p, names->out_bias, i, "softmax", table_rows(m, &c, i), 0, 0, NULL, err));
     }
     if (projects_out(m))
         TRY(declare_out_projections(p, m, &c, projection, err));
     if (c.count == 1)
         return STATUS_OK;
-    TRY(add(p, names->cluster_rows, 0, "softmax", c.count - 1, c.width[0], rows_std, &index, err));
-    return add(p, names->cluster_bias, 0, "softmax", c.count - 1, 0, 0, &index, err);
+    TRY(add(p, names->cluster_rows, 0, "softmax", c.count - 1, c.width[0], rows_std, NULL, err));
+    return add(p, names->cluster_bias, 0, "softmax", c.count - 1, 0, 0, NULL, err);
 }
 
 static struct weight find(const struct params *p, const char *format, int i)

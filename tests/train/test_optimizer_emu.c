@@ -21,11 +21,10 @@ static void declare(struct params *p)
     static const int64_t size[PARAMS][2] = {{3, 7}, {5, 0}, {4, 9}, {40, 0}, {3, 7}};
     struct error err;
     for (int i = 0; i < PARAMS; i++) {
-        int index;
         char name[2] = {(char)('a' + i), 0};
         int64_t cols = size[i][1];
         must(params_add(p, name, "f", cols == 0 ? 1 : 2, size[i][0], cols == 0 ? 1 : cols,
-                        INIT_NORMAL, 1, &index, &err),
+                        INIT_NORMAL, 1, NULL, &err),
              &err);
     }
     p->list[PARAMS - 1].alias_of = 0;
