@@ -21,8 +21,8 @@ struct rng_key {
 /* What the program draws numbers for. */
 enum rng_purpose { RNG_INIT = 1, RNG_DROPOUT, RNG_SAMPLE, RNG_PENALTY, RNG_LIMIT };
 
-/* A stream id from a purpose, a step and a sub-index. Distinct
- * triples give distinct streams while purpose < 2^16, step < 2^32 and sub < 2^16. */
+/* A stream id from a purpose, a step and a sub-index. Distinct triples give distinct streams while
+ * purpose < 2^16, step < 2^32 and sub < 2^16. */
 static inline uint64_t rng_stream(uint64_t purpose, uint64_t step, uint64_t sub)
 {
     return purpose << 48 | (step & 0xffffffffu) << 16 | (sub & 0xffffu);

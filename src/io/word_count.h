@@ -8,8 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A table of distinct words; 50 to 100 bytes a word, and the bytes of
- * those longer than eight. */
+/* A table of distinct words; 50 to 100 bytes a word, and the bytes of those longer than eight. */
 struct word_count;
 
 enum status word_count_new(struct word_count **out, struct error *err);

@@ -1,8 +1,8 @@
 /* Where a solve starts: at 0, or at a linear map of the embeddings of the position's token and of
- * the one before it,  z_0 = A e_t + B e_{t-1} + c. The map is fitted
- * to the equilibria as training goes: its three parameters follow the gradient of |z_0 - z*|^2 in
- * the same optimiser step as all others, and take part in nothing else. A position's start depends
- * on its own and earlier tokens only, so that f stays causal at every iterate. */
+ * the one before it, z_0 = A e_t + B e_{t-1} + c. The map is fitted to the equilibria as training
+ * goes: its three parameters follow the gradient of |z_0 - z*|^2 in the same optimiser step as all
+ * others, and take part in nothing else. A position's start depends on its own and earlier tokens
+ * only, so that f stays causal at every iterate. */
 #ifndef DEQ_MODEL_START_H
 #define DEQ_MODEL_START_H
 

@@ -36,10 +36,10 @@ bool optimizer_piece(const struct optimizer *o, int64_t index, struct dist_part 
                      int64_t *at);
 
 /* All ranks. One update with the gradients in params->g, where each rank's own parts are the sums
- * over the ranks. *norm receives their global norm before clipping; if
- * it is not finite no weight is changed and the update does not count. One operation for the norm
- * and one for the update, for each piece of the flat arrays; reads back once, at the end (with
- * several ranks, or coupled decay of aliased parameters, after the norm). */
+ * over the ranks. *norm receives their global norm before clipping; if it is not finite no weight
+ * is changed and the update does not count. One operation for the norm and one for the update, for
+ * each piece of the flat arrays; reads back once, at the end (with several ranks, or coupled decay
+ * of aliased parameters, after the norm). */
 void optimizer_step(struct optimizer *o, double lr, double *norm);
 
 #endif

@@ -60,8 +60,7 @@ enum status run_check_memory(struct backend *be, const struct config *config, in
  *
  * Trains until train.steps are done. STATUS_STOPPED, with everything saved, if `stop` or the
  * deadline ended it sooner. STATUS_CANTCREATE for a folder that holds another run or in which
- * another process trains, STATUS_CHECK if
- * nothing but non-finite gradients came for too long. */
+ * another process trains, STATUS_CHECK if nothing but non-finite gradients came for too long. */
 enum status run_train(struct backend *be, const struct config *config,
                       const struct run_options *options, const struct run_observer *observer,
                       struct error *err);

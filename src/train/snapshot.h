@@ -9,10 +9,10 @@
 #include "model/model.h"
 #include "train/optimizer.h"
 
+enum { SNAPSHOT_ORIGIN_MAX = 512, SNAPSHOT_STATE_FORMAT = 1 };
+
 /* Where a training stands. Random numbers are functions of seed and step, so that these say
  * everything about them too. */
-enum { SNAPSHOT_ORIGIN_MAX = 512 };
-
 struct train_state {
     int64_t step;           /* optimiser steps done, skipped ones included */
     int64_t tokens;         /* targets trained on */
@@ -28,8 +28,6 @@ struct train_state {
     double seconds;    /* spent in training so far */
     char origin[SNAPSHOT_ORIGIN_MAX]; /* the file that --resume named, cut if longer; "": none */
 };
-
-enum { SNAPSHOT_STATE_FORMAT = 1 };
 
 struct snapshot_source {
     const struct config *config;
