@@ -27,6 +27,22 @@ make_data()
     "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" --out "$1"
 }
 
+# make_config: shards, and a configuration of a small model on them, whose other sections come from
+# standard input. Sets and exports config, and runs, the folder for runs that several tests look at.
+make_config()
+{
+    export config=$BATS_FILE_TMPDIR/tiny.json runs=$BATS_FILE_TMPDIR
+    make_data "$BATS_FILE_TMPDIR/data"
+    {
+        cat <<END
+{ "data": { "dir": "$BATS_FILE_TMPDIR/data" },
+  "model": { "d_model": 16, "n_head": 2, "d_inner": 32, "dropout": 0.1, "dropatt": 0.1,
+             "init_std": 0.2, "tie_weights": false },
+END
+        cat
+    } > "$config"
+}
+
 # train RANKS DIR [OPTION]...
 train()
 {
@@ -37,6 +53,34 @@ train()
     else
         timeout 100 mpirun -np "$n" "${PROGRAM:-$DEQ}" train -q --config "$config" --out "$dir" "$@"
     fi
+}
+
+# start_two OPTION...: training in two processes, beside the test. Their numbers go to the files
+# pid.0 and pid.1, what they say to `said`; $pid is that of both.
+start_two()
+{
+    timeout 100 mpirun -np 2 sh -c 'echo $$ > "$0.$OMPI_COMM_WORLD_RANK"; exec "$@"' \
+        "$BATS_TEST_TMPDIR/pid" "${PROGRAM:-$DEQ}" train --config "$config" "$@" \
+        > "$BATS_TEST_TMPDIR/said" 2>&1 &
+    pid=$!
+}
+
+# end_of_two: waits for them; $status is how they ended.
+end_of_two()
+{
+    status=0
+    wait "$pid" || status=$?
+    cat "$BATS_TEST_TMPDIR/said"
+}
+
+# wait_for COMMAND...: until it succeeds, for half a minute at most.
+wait_for()
+{
+    for _ in $(seq 1500); do
+        ! "$@" || return 0
+        sleep 0.02
+    done
+    return 1
 }
 
 digest()

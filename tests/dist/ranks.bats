@@ -6,20 +6,11 @@ setup_file()
 {
     find_mpi
     [ -z "$why" ] || return 0
-    data=$BATS_FILE_TMPDIR/data
-    make_data "$data"
-    config=$BATS_FILE_TMPDIR/tiny.json
-    export config
-    cat > "$config" <<END
-{ "data": { "dir": "$data" },
-  "model": { "d_model": 16, "n_head": 2, "d_inner": 32, "dropout": 0.1, "dropatt": 0.1,
-             "init_std": 0.2, "tie_weights": false },
+    make_config <<END
   "train": { "steps": 12, "batch": 8, "tgt_len": 12, "mem_len": 8, "warmup_steps": 4, "lr": 5e-3,
              "accumulate": 2, "pretrain_steps": 0, "eval_every": 6, "checkpoint_every": 4 },
   "eval": { "batch": 4, "tgt_len": 12, "mem_len": 8, "max_iter": 12 } }
 END
-    runs=$BATS_FILE_TMPDIR
-    export runs
     train 1 "$runs/one"
     train 2 "$runs/two"
     train 4 "$runs/four"
@@ -130,19 +121,11 @@ setup()
 }
 
 @test "a signal to one process stops all, saved, with exit code 75" {
-    timeout 100 mpirun -np 2 sh -c 'echo $$ > '"$BATS_TEST_TMPDIR"'/pid.$OMPI_COMM_WORLD_RANK
-        exec "$0" "$@"' "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/run" \
-        --set train.steps=1000000 --set train.eval_every=0 --set train.checkpoint_every=0 \
-        2> "$BATS_TEST_TMPDIR/said" &
-    pid=$!
-    for i in $(seq 500); do
-        ! grep -q "^step" "$BATS_TEST_TMPDIR/said" || break
-        sleep 0.02
-    done
+    start_two --out "$BATS_TEST_TMPDIR/run" --set train.steps=1000000 --set train.eval_every=0 \
+        --set train.checkpoint_every=0
+    wait_for grep -q "^step" "$BATS_TEST_TMPDIR/said"
     kill -USR1 "$(cat "$BATS_TEST_TMPDIR/pid.1")" # not the one that writes
-    status=0
-    wait "$pid" || status=$?
-    cat "$BATS_TEST_TMPDIR/said"
+    end_of_two
     [ "$status" -eq 75 ]
     [ "$(grep -c "asked to stop: saved at step" "$BATS_TEST_TMPDIR/said")" -eq 1 ]
     "$DEQ" info --check "$BATS_TEST_TMPDIR/run/last.bin"
@@ -150,20 +133,13 @@ setup()
 
 @test "a process that dies ends the job within seconds; the run goes on from its checkpoint" {
     for victim in 0 1; do
-        timeout 100 mpirun -np 2 sh -c 'echo $$ > '"$BATS_TEST_TMPDIR"'/pid.$OMPI_COMM_WORLD_RANK
-            exec "$0" "$@"' "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/run" \
-            --set train.steps=1000000 --set train.eval_every=0 --set train.checkpoint_every=2 \
-            > "$BATS_TEST_TMPDIR/said" 2>&1 &
-        pid=$!
-        for i in $(seq 500); do
-            ! grep -q "^step" "$BATS_TEST_TMPDIR/said" || [ ! -s "$BATS_TEST_TMPDIR/run/last.bin" ] || break
-            sleep 0.02
-        done
+        start_two --out "$BATS_TEST_TMPDIR/run" --set train.steps=1000000 \
+            --set train.eval_every=0 --set train.checkpoint_every=2
+        wait_for grep -q "^step" "$BATS_TEST_TMPDIR/said"
+        wait_for [ -s "$BATS_TEST_TMPDIR/run/last.bin" ]
         kill -KILL "$(cat "$BATS_TEST_TMPDIR/pid.$victim")"
         start=$(date +%s)
-        status=0
-        wait "$pid" || status=$?
-        cat "$BATS_TEST_TMPDIR/said"
+        end_of_two
         [ "$status" -ne 0 ]
         [ $(($(date +%s) - start)) -le 10 ]
         grep -q "rank $victim.*signal 9" "$BATS_TEST_TMPDIR/said"
@@ -192,20 +168,11 @@ setup()
 @test "a full disk ends the job with one message and leaves the checkpoint before" {
     train 2 "$BATS_TEST_TMPDIR/run" --set train.steps=4
     before=$(digest "$BATS_TEST_TMPDIR/run/last.bin")
-    # with SIGXFSZ ignored a write that goes too far is an error
-    timeout 100 mpirun -np 2 sh -c 'trap "" XFSZ; echo $$ > '"$BATS_TEST_TMPDIR"'/pid.$OMPI_COMM_WORLD_RANK
-        exec "$0" "$@"' "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/run" \
-        --set train.steps=100000 --set train.eval_every=0 --set train.log_every=1000 \
-        --set train.checkpoint_every=500 > "$BATS_TEST_TMPDIR/said" 2>&1 &
-    pid=$!
-    for i in $(seq 500); do
-        ! grep -q "^step" "$BATS_TEST_TMPDIR/said" || break
-        sleep 0.02
-    done
+    start_two --out "$BATS_TEST_TMPDIR/run" --set train.steps=100000 --set train.eval_every=0 \
+        --set train.log_every=1000 --set train.checkpoint_every=500
+    wait_for grep -q "^step" "$BATS_TEST_TMPDIR/said"
     prlimit --pid "$(cat "$BATS_TEST_TMPDIR/pid.0")" --fsize=20000
-    status=0
-    wait "$pid" || status=$?
-    cat "$BATS_TEST_TMPDIR/said"
+    end_of_two
     [ "$status" -eq 74 ]
     [ "$(grep -c "file size limit reached" "$BATS_TEST_TMPDIR/said")" -eq 1 ]
     [ "$(digest "$BATS_TEST_TMPDIR/run/last.bin")" = "$before" ]

@@ -12,21 +12,13 @@ setup_file()
     export DEQ_EMU_QUIET=1 # refused calls are the program's to explain
     export DEQ_EMU_DEVICES=4 DEQ_EMU_NCCL_DIR=$BATS_FILE_TMPDIR
     unset NCCL_NVLS_ENABLE
-    data=$BATS_FILE_TMPDIR/data
-    make_data "$data"
-    config=$BATS_FILE_TMPDIR/tiny.json
-    export config
-    cat > "$config" <<END
-{ "data": { "dir": "$data" },
-  "model": { "d_model": 16, "n_head": 2, "d_inner": 32, "dropout": 0.1, "dropatt": 0.1,
-             "init_std": 0.2, "tie_weights": false },
+    make_config <<END
   "train": { "steps": 4, "batch": 8, "tgt_len": 6, "mem_len": 4, "warmup_steps": 2, "lr": 5e-3,
              "accumulate": 2, "pretrain_steps": 0, "eval_every": 0, "checkpoint_every": 2,
              "schedule": "constant" },
   "solver": { "forward": { "max_iter": 4 }, "backward": { "max_iter": 4 } },
   "eval": { "batch": 32, "tgt_len": 6, "mem_len": 4, "max_iter": 4 } }
 END
-    export runs=$BATS_FILE_TMPDIR
     on_gpu 1 "$runs/one"
     on_gpu 2 "$runs/two"
     on_gpu 4 "$runs/four"
@@ -172,18 +164,10 @@ one_differs()
 }
 
 @test "a process that dies ends the job; the run goes on from its checkpoint" {
-    timeout 100 mpirun -np 2 sh -c 'echo $$ > '"$BATS_TEST_TMPDIR"'/pid.$OMPI_COMM_WORLD_RANK
-        exec "$0" "$@"' "$PROGRAM" train --device cuda --config "$config" \
-        --out "$BATS_TEST_TMPDIR/run" --set train.steps=1000000 > "$BATS_TEST_TMPDIR/said" 2>&1 &
-    pid=$!
-    for i in $(seq 500); do
-        [ ! -s "$BATS_TEST_TMPDIR/run/last.bin" ] || break
-        sleep 0.02
-    done
+    start_two --device cuda --out "$BATS_TEST_TMPDIR/run" --set train.steps=1000000
+    wait_for [ -s "$BATS_TEST_TMPDIR/run/last.bin" ]
     kill -KILL "$(cat "$BATS_TEST_TMPDIR/pid.1")"
-    status=0
-    wait "$pid" || status=$?
-    cat "$BATS_TEST_TMPDIR/said"
+    end_of_two
     [ "$status" -ne 0 ]
     grep -q "rank 1.*signal 9" "$BATS_TEST_TMPDIR/said"
     steps=$("$DEQ" info --json "$BATS_TEST_TMPDIR/run/last.bin" | grep -o '"step":[0-9]*' | sed 1q)
