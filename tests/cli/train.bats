@@ -5,10 +5,7 @@ setup_file()
     export OMP_NUM_THREADS=1
     data=$BATS_FILE_TMPDIR/data
     export data
-    awk 'BEGIN { srand(7); split("the a king son of said and went to city house then he she light", w, " ")
-         for (i = 0; i < 1500; i++) { n = 3 + int(rand() * 8); line = ""
-             for (j = 0; j < n; j++) line = line " " w[1 + int(rand() * rand() * 15)]; print line } }' \
-        > "$BATS_FILE_TMPDIR/text"
+    "$BATS_TEST_DIRNAME/../tools/sentences.sh" 1500 > "$BATS_FILE_TMPDIR/text"
     head -1200 "$BATS_FILE_TMPDIR/text" > "$BATS_FILE_TMPDIR/train"
     tail -300 "$BATS_FILE_TMPDIR/text" > "$BATS_FILE_TMPDIR/valid"
     "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" \

@@ -18,10 +18,7 @@ find_mpi()
 # make_data DIR: shards of a small text.
 make_data()
 {
-    awk 'BEGIN { srand(7); split("the a king son of said and went to city house then he she light", w, " ")
-         for (i = 0; i < 500; i++) { n = 3 + int(rand() * 8); line = ""
-             for (j = 0; j < n; j++) line = line " " w[1 + int(rand() * rand() * 15)]; print line } }' \
-        > "$BATS_FILE_TMPDIR/text"
+    "$BATS_TEST_DIRNAME/../tools/sentences.sh" 500 > "$BATS_FILE_TMPDIR/text"
     head -400 "$BATS_FILE_TMPDIR/text" > "$BATS_FILE_TMPDIR/train"
     tail -100 "$BATS_FILE_TMPDIR/text" > "$BATS_FILE_TMPDIR/valid"
     "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" --out "$1"

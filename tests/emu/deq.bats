@@ -9,10 +9,7 @@ setup_file()
     export SHARED=${DEQ_SHARED:-../shared}/reference
     export GOLDEN=$BATS_TEST_DIRNAME/../golden
     data=$BATS_FILE_TMPDIR/data
-    awk 'BEGIN { srand(7); split("the a king son of said and went to city house then he she light", w, " ")
-         for (i = 0; i < 600; i++) { n = 3 + int(rand() * 8); line = ""
-             for (j = 0; j < n; j++) line = line " " w[1 + int(rand() * rand() * 15)]; print line } }' \
-        > "$BATS_FILE_TMPDIR/text"
+    "$BATS_TEST_DIRNAME/../tools/sentences.sh" 600 > "$BATS_FILE_TMPDIR/text"
     "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/text" --valid "$BATS_FILE_TMPDIR/text" --out "$data"
     export config=$BATS_FILE_TMPDIR/tiny.json
     cat > "$config" <<END

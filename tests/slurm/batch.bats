@@ -70,10 +70,7 @@ END
 
 make_data()
 {
-    awk 'BEGIN { srand(3); split("the a king son of said and went to city house", w, " ")
-         for (i = 0; i < 400; i++) { line = ""
-             for (j = 0; j < 6; j++) line = line " " w[1 + int(rand() * 11)]; print line } }' \
-        > "$BATS_FILE_TMPDIR/text"
+    "$BATS_TEST_DIRNAME/../tools/sentences.sh" 400 > "$BATS_FILE_TMPDIR/text"
     "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/text" --out "$BATS_FILE_TMPDIR/data"
 }
 

@@ -66,9 +66,7 @@ train()
     "$deq" train -q --config tiny.json --threads 1 --out "$1"
 }
 
-awk 'BEGIN { srand(7); split("the a king son of said and went to city house then he she light", w, " ")
-     for (i = 0; i < 600; i++) { n = 3 + int(rand() * 8); line = ""
-         for (j = 0; j < n; j++) line = line " " w[1 + int(rand() * rand() * 15)]; print line } }' >text
+"$root/tests/tools/sentences.sh" 600 >text
 head -n 60 text >valid
 "$deq" tokenize --train text --valid valid --out data >tokenize.log
 cat >tiny.json <<END
