@@ -2,7 +2,7 @@
  *
  * A model, solver or trainer is written once against this table; where memory lives and how a
  * product is computed is the backend's business. Every slot must be filled: memory may be on a
- * device, so nothing could stand in for a missing operation; backend_open refuses a NULL slot.
+ * device, so nothing could stand in for a missing operation; backend_init refuses a NULL slot.
  *
  * Common rules, unless an entry says otherwise:
  *  - `real` tensors have the backend's own floating type (F32; F64 in `ref`); indices are I32.
@@ -37,13 +37,14 @@ enum precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16, PRECISION_COUNT
 /* c = alpha * op(a) * op(b) + beta * c, all 2-D; op transposes where the flag is set. a and b may
  * be narrow. beta 0 overwrites c whatever it held, NaN included; an empty inner dimension leaves
  * beta * c. A stride other than 0 is the distance between rows of a, b or c as stored: the tensor
- * is then a block of columns of a wider matrix, the one exception to contiguity. */
+ * is then a block of columns of a wider matrix, the one exception to contiguity. With `add`, beta
+ * multiplies that in place of c. */
 struct gemm {
     bool trans_a, trans_b;
     double alpha, beta;
     struct tensor a, b, c;
     int64_t a_stride, b_stride, c_stride;
-    struct tensor add;
+    struct tensor add; /* of c's count, not c itself; NULL: c */
 };
 
 /* The hidden layer of a feed-forward network:  h = relu(x w^T + bias) * mask.
