@@ -43,12 +43,12 @@ static void take_rows(struct backend *be, const struct tensor *out, const struct
 static enum status load_case(struct verify *v, struct f_case *c, struct error *err)
 {
     const struct st_tensor *z0 = verify_find(v, "z0");
-    TRY(load_tensor(v, "z", LAYOUT_BCT, &c->z, err));
-    TRY(load_tensor(v, "u", LAYOUT_BCT, &c->u, err));
-    TRY(load_tensor(v, "pos_emb", LAYOUT_BCT, &c->positions, err));
-    TRY(load_tensor(v, "cotangent", LAYOUT_BCT, &c->cotangent, err));
+    TRY(verify_load_tensor(v, "z", LAYOUT_BCT, &c->z, err));
+    TRY(verify_load_tensor(v, "u", LAYOUT_BCT, &c->u, err));
+    TRY(verify_load_tensor(v, "pos_emb", LAYOUT_BCT, &c->positions, err));
+    TRY(verify_load_tensor(v, "cotangent", LAYOUT_BCT, &c->cotangent, err));
     if (z0 != NULL && z0->count > 0)
-        TRY(load_tensor(v, "z0", LAYOUT_BCT, &c->z0, err));
+        TRY(verify_load_tensor(v, "z0", LAYOUT_BCT, &c->z0, err));
     c->batch = c->z.dim[0];
     c->length = c->z.dim[1];
     c->width = c->z.dim[2];
@@ -217,7 +217,7 @@ static enum status compare_vjp(struct verify *v, struct f_case *c, struct error 
     TRY(verify_tensor(v, "dz", &c->dz, LAYOUT_BCT, TOL_GRADIENT, err));
     TRY(compare_du(v, c, err));
     TRY(compare_dz0(v, c, err));
-    return compare_gradients(v, "g:", TOL_GRADIENT, err);
+    return verify_compare_gradients(v, "g:", TOL_GRADIENT, err);
 }
 
 enum status verify_jacobian_product(struct verify *v, const struct tensor *vj, struct error *err)
@@ -255,7 +255,7 @@ static enum status compare_penalty_gradient(struct verify *v, struct f_case *c, 
     block_vjp_tangent(&call, &c->jac_v, &none, &c->cotangent, &jac_dz, &grads);
     finish_gradients(v, c, &drk);
     TRY_OUT(verify_tensor(v, "jac_dz", &jac_dz, LAYOUT_BCT, TOL_SECOND, err));
-    TRY_OUT(compare_gradients(v, "jg:", TOL_SECOND, err));
+    TRY_OUT(verify_compare_gradients(v, "jg:", TOL_SECOND, err));
 out:
     op_release(be, &drk);
     op_release(be, &jac_dz);
@@ -268,7 +268,7 @@ static enum status compare_jacobian(struct verify *v, struct f_case *c, struct e
     struct block_call call = call_of(v, c);
     if (verify_find(v, "jac_v") == NULL)
         return STATUS_OK;
-    TRY(load_tensor(v, "jac_v", LAYOUT_BCT, &c->jac_v, err));
+    TRY(verify_load_tensor(v, "jac_v", LAYOUT_BCT, &c->jac_v, err));
     block_vjp(&call, &c->z, &c->f, &c->jac_v, &c->dz, NULL);
     TRY(verify_jacobian_product(v, &c->dz, err));
     return compare_penalty_gradient(v, c, err);
@@ -280,7 +280,7 @@ static enum status run(struct verify *v, struct f_case *c, struct error *err)
     if (v->config.model.blocks != 1)
         return verify_fail(v, "(config)", "blocks: the convention knows one block", err);
     v->config.jacobian.weight = 1; /* plans second derivatives */
-    TRY(setup_model(v, c->batch, "w", true, err));
+    TRY(verify_setup_model(v, c->batch, "w", true, err));
     c->cell = (struct transformer_cell *)v->model->cell;
     c->block = &c->cell->block[0];
     TRY(prepare(v, c, err));

@@ -59,8 +59,8 @@ static enum status start_segment(struct verify *v, struct segment *s, int index,
     TRY(mem_alloc((void **)&s->input, n, sizeof *s->input, err));
     TRY(mem_alloc((void **)&s->target, n, sizeof *s->target, err));
     TRY(mem_alloc((void **)&s->ordered, n, sizeof *s->ordered, err));
-    TRY(take_tokens(v, start, length, s->input, err));
-    return take_tokens(v, start + 1, length, s->target, err);
+    TRY(verify_take_tokens(v, start, length, s->input, err));
+    return verify_take_tokens(v, start + 1, length, s->target, err);
 }
 
 /* nll in position order, and in the order the published code returns it: cluster by cluster. */
@@ -174,7 +174,7 @@ static enum status deq_segment(struct verify *v, struct segment *s, struct error
     model_finish_gradients(m);
     struct tensor y = tensor_prefix(&m->eq->net.dstate[0], 3, s->batch, s->length, dh.dim[2], 1);
     TRY(verify_tensor(v, named(s, "y_star", name), &y, LAYOUT_BCT, TOL_ADJOINT, err));
-    TRY(compare_gradients(v, named(s, "g:", name), TOL_ADJOINT, err));
+    TRY(verify_compare_gradients(v, named(s, "g:", name), TOL_ADJOINT, err));
     model_remember(m);
     TRY(compare_memory(v, s, true, "new_mem_z", "new_mem_u", err));
     TRY(compare_radius(v, s, err));
@@ -191,7 +191,7 @@ static enum status unrolled_segment(struct verify *v, struct segment *s, struct 
     TRY(compare_nll(v, s, TOL_FORWARD, err));
     TRY(model_backward(v->model, err));
     model_finish_gradients(v->model);
-    TRY(compare_gradients(v, named(s, "g:", name), TOL_ADJOINT, err));
+    TRY(verify_compare_gradients(v, named(s, "g:", name), TOL_ADJOINT, err));
     model_remember(v->model);
     return compare_memory(v, s, true, "mem_z", "mem_u", err);
 }
@@ -207,7 +207,7 @@ static enum status each_segment(struct verify *v,
     TRY(stream_batch(v, &batch, &targets, err));
     if (v->config.model.cell == CELL_TRELLIS)
         TRY(verify_trellis_cutoffs(v, err));
-    TRY(setup_model(v, batch, "w", true, err));
+    TRY(verify_setup_model(v, batch, "w", true, err));
     for (int64_t start = 0, index = 0; start < targets && status == STATUS_OK; index++) {
         int64_t l = targets - start < length ? targets - start : length;
         struct segment s;
@@ -257,7 +257,7 @@ enum status verify_kind_eval(struct verify *v, struct error *err)
     double total = 0;
     enum status status = STATUS_OK;
     TRY(stream_batch(v, &batch, &targets, err));
-    TRY(setup_model(v, batch, "w", false, err));
+    TRY(verify_setup_model(v, batch, "w", false, err));
     for (int64_t start = 0; start < targets && status == STATUS_OK; index++) {
         struct segment s = {.index = (int)index};
         if (verify_find(v, named(&s, "loss", name)) == NULL)
@@ -315,12 +315,12 @@ static enum status fill_masks(struct verify *v, int64_t batch, int64_t length, s
     if (m->mask_in.data == NULL)
         return STATUS_OK;
     struct tensor out = tensor_prefix(&m->mask_out, 3, batch, length, 1, 1);
-    TRY(fill_tensor(v, "mask_in_emb", &m->mask_in, err));
-    TRY(fill_tensor(v, "mask_out", &out, err));
-    TRY(fill_tensor(v, "mask_pos", &cell->mask_pos, err));
-    TRY(fill_tensor(v, "mask_attn_out", &b->mask_attn_out, err));
-    TRY(fill_tensor(v, "mask_ff1", &b->mask_ff1, err));
-    return fill_tensor(v, "mask_ff2", &b->mask_ff2, err);
+    TRY(verify_fill_tensor(v, "mask_in_emb", &m->mask_in, err));
+    TRY(verify_fill_tensor(v, "mask_out", &out, err));
+    TRY(verify_fill_tensor(v, "mask_pos", &cell->mask_pos, err));
+    TRY(verify_fill_tensor(v, "mask_attn_out", &b->mask_attn_out, err));
+    TRY(verify_fill_tensor(v, "mask_ff1", &b->mask_ff1, err));
+    return verify_fill_tensor(v, "mask_ff2", &b->mask_ff2, err);
 }
 
 static enum status dropout_segment(struct verify *v, struct segment *s, struct error *err)
@@ -331,7 +331,7 @@ static enum status dropout_segment(struct verify *v, struct segment *s, struct e
     TRY(compare_nll(v, s, TOL_SOLVED, err));
     TRY(model_backward(v->model, err));
     model_finish_gradients(v->model);
-    TRY(compare_gradients(v, "g:", TOL_ADJOINT, err));
+    TRY(verify_compare_gradients(v, "g:", TOL_ADJOINT, err));
     model_remember(v->model);
     return compare_memory(v, s, true, "mem_z", "mem_u", err);
 }
@@ -347,7 +347,7 @@ static enum status single_segment(struct verify *v,
     TRY(stream_batch(v, &batch, &targets, err));
     if (targets > v->config.train.tgt_len)
         v->config.train.tgt_len = targets;
-    TRY(setup_model(v, batch, "w", true, err));
+    TRY(verify_setup_model(v, batch, "w", true, err));
     enum status status = start_segment(v, &s, -1, batch, 0, targets, err);
     if (status == STATUS_OK)
         status = one(v, &s, err);
@@ -364,7 +364,7 @@ static enum status jacreg_segment(struct verify *v, struct segment *s, struct er
 {
     struct model *m = v->model;
     struct tensor direction = {0};
-    TRY(load_tensor(v, "v", LAYOUT_BCT, &direction, err));
+    TRY(verify_load_tensor(v, "v", LAYOUT_BCT, &direction, err));
     bool fits = tensor_count(&direction) == s->batch * s->length * m->cell->width;
     if (fits) {
         struct tensor to = tensor_prefix(&m->penalty.v, 3, s->batch, s->length, m->cell->width, 1);
@@ -379,7 +379,7 @@ static enum status jacreg_segment(struct verify *v, struct segment *s, struct er
     TRY(model_backward(m, err));
     model_finish_gradients(m);
     TRY(verify_number(v, "jac_loss", penalty_read(&m->penalty, v->be), TOL_ADJOINT, err));
-    return compare_gradients(v, "g:", TOL_ADJOINT, err);
+    return verify_compare_gradients(v, "g:", TOL_ADJOINT, err);
 }
 
 enum status verify_kind_jacreg(struct verify *v, struct error *err)

@@ -206,9 +206,9 @@ enum status verify_kind_solver(struct verify *v, struct error *err)
     int64_t batch = stream->dim[1], length = stream->dim[0] - 1;
     if (length > v->config.train.tgt_len)
         v->config.train.tgt_len = length;
-    TRY(setup_model(v, batch, "w", true, err));
+    TRY(verify_setup_model(v, batch, "w", true, err));
     TRY(mem_alloc((void **)&input, (size_t)(batch * length), sizeof *input, err));
-    TRY_OUT(take_tokens(v, 0, length, input, err));
+    TRY_OUT(verify_take_tokens(v, 0, length, input, err));
     model_begin(v->model, input, length, &none);
     struct transformer_cell *cell = (struct transformer_cell *)v->model->cell;
     TRY_OUT(verify_tensor(v, "u", &cell->block[0].input.u, LAYOUT_BCT, TOL_FORWARD, err));
@@ -233,8 +233,8 @@ static enum status load_toy(struct verify *v, struct toy *t, int64_t *batch, int
     TRY(op_alloc(v->be, &t->w, v->be->ops->real, 2, *n, *n, 1, 1, err));
     TRY(op_alloc(v->be, &t->bias, v->be->ops->real, 2, *batch, *n, 1, 1, err));
     TRY(mem_alloc((void **)&t->host, (size_t)bias->count, sizeof *t->host, err));
-    TRY(fill_tensor(v, "W", &t->w, err));
-    return fill_tensor(v, "bias", &t->bias, err);
+    TRY(verify_fill_tensor(v, "W", &t->w, err));
+    return verify_fill_tensor(v, "bias", &t->bias, err);
 }
 
 enum status verify_kind_solver_map(struct verify *v, struct error *err)

@@ -50,8 +50,8 @@ static enum status step(struct verify *v, struct optimizer *o, struct history *h
     const struct masks none = {.source = MASKS_NONE};
     struct model *m = v->model;
     int64_t length = c->tgt_len;
-    TRY(take_tokens(v, n * length, length, input, err));
-    TRY(take_tokens(v, n * length + 1, length, target, err));
+    TRY(verify_take_tokens(v, n * length, length, input, err));
+    TRY(verify_take_tokens(v, n * length + 1, length, target, err));
     model_refresh(m);
     model_begin(m, input, length, &none);
     TRY(model_solve(m, 0, true, err));
@@ -115,7 +115,7 @@ enum status verify_kind_train(struct verify *v, struct error *err)
         return error_set(err, STATUS_DATA, "%s: want a stream and 1 to %d losses", v->path,
                          MAX_STEPS);
     TRY(read_settings(v, err));
-    TRY(setup_model(v, stream->dim[1], "w0", true, err));
+    TRY(verify_setup_model(v, stream->dim[1], "w0", true, err));
     TRY(mem_alloc((void **)&h, 1, sizeof *h, err));
     h->steps = losses->count;
     TRY_OUT(train(v, h, stream->dim[1], err));

@@ -65,7 +65,7 @@ static void solve_tightly(struct config *c, bool f64)
     }
 }
 
-enum status setup_config(struct verify *v, bool *known, struct error *err)
+enum status verify_setup_config(struct verify *v, bool *known, struct error *err)
 {
     enum status status = STATUS_OK;
     const char *text = st_meta(v->file, "config");
@@ -101,8 +101,18 @@ out:
     return status;
 }
 
-enum status fill_tensor(struct verify *v, const char *name, const struct tensor *to,
-                        struct error *err)
+/* Where number i of a parameter, as it lies here, lies in a dump: only convolutions differ. */
+static int64_t dump_index(const struct param *q, int64_t i)
+{
+    if (q->taps == 1)
+        return i;
+    int64_t in = q->dim[1] / q->taps, row = i / q->dim[1], j = i % q->dim[1] / in, d = i % in;
+    return (row * in + d) * q->taps + j;
+}
+
+/* The dump's tensor `name` into `to`, as numbers of the parameter q lie or, NULL, as they are. */
+static enum status fill(struct verify *v, const char *name, const struct param *q,
+                        const struct tensor *to, struct error *err)
 {
     const struct st_tensor *t;
     double *host = NULL;
@@ -113,19 +123,16 @@ enum status fill_tensor(struct verify *v, const char *name, const struct tensor 
                          (long long)t->count, (long long)tensor_count(to));
     TRY(mem_alloc((void **)&host, (size_t)t->count, sizeof *host, err));
     for (int64_t i = 0; i < t->count; i++)
-        host[i] = st_value(t, i);
+        host[i] = st_value(t, q != NULL ? dump_index(q, i) : i);
     op_upload(v->be, to, host, DTYPE_F64);
     mem_free(host);
     return STATUS_OK;
 }
 
-/* Where number i of a parameter, as it lies here, lies in a dump: only convolutions differ. */
-static int64_t dump_index(const struct param *q, int64_t i)
+enum status verify_fill_tensor(struct verify *v, const char *name, const struct tensor *to,
+                               struct error *err)
 {
-    if (q->taps == 1)
-        return i;
-    int64_t in = q->dim[1] / q->taps, row = i / q->dim[1], j = i % q->dim[1] / in, d = i % in;
-    return (row * in + d) * q->taps + j;
+    return fill(v, name, NULL, to, err);
 }
 
 /* The dump's value of parameter `index` into ours. */
@@ -133,28 +140,16 @@ static enum status fill_param(struct verify *v, const char *prefix, int index, s
 {
     const struct param *q = &v->model->params->list[index];
     struct tensor w = params_weight(v->model->params, index).w;
-    const struct st_tensor *t;
     char name[PARAM_NAME_MAX + 16];
-    double *host = NULL;
     snprintf(name, sizeof name, "%s:%s", prefix, q->name);
     /* those of the split softmax are no part of the published model: no prefix */
     if (strncmp(q->name, "tail_", 5) == 0 && verify_find(v, name) == NULL)
         snprintf(name, sizeof name, "%s", q->name);
-    TRY(verify_need(v, name, &t, err));
-    if (t->count != param_count(q))
-        return error_set(err, STATUS_DATA,
-                         "%s: %s: has %lld numbers, the configuration asks for %lld", v->path, name,
-                         (long long)t->count, (long long)param_count(q));
-    TRY(mem_alloc((void **)&host, (size_t)t->count, sizeof *host, err));
-    for (int64_t i = 0; i < t->count; i++)
-        host[i] = st_value(t, dump_index(q, i));
-    op_upload(v->be, &w, host, DTYPE_F64);
-    mem_free(host);
-    return STATUS_OK;
+    return fill(v, name, q, &w, err);
 }
 
-enum status setup_model(struct verify *v, int64_t batch, const char *prefix, bool train,
-                        struct error *err)
+enum status verify_setup_model(struct verify *v, int64_t batch, const char *prefix, bool train,
+                               struct error *err)
 {
     const struct config_train *c = &v->config.train;
     struct model_plan plan = {.batch = batch,
@@ -187,8 +182,8 @@ static double passes_in_dump(struct verify *v, const struct param *q, const char
     return off[1] < off[0] ? 2 : 1;
 }
 
-enum status compare_gradients(struct verify *v, const char *prefix, enum tolerance tol,
-                              struct error *err)
+enum status verify_compare_gradients(struct verify *v, const char *prefix, enum tolerance tol,
+                                     struct error *err)
 {
     char name[PARAM_NAME_MAX + 16];
     for (int i = 0; i < v->model->params->count; i++) {
@@ -212,8 +207,8 @@ enum status compare_gradients(struct verify *v, const char *prefix, enum toleran
     return STATUS_OK;
 }
 
-enum status load_tensor(struct verify *v, const char *name, enum layout layout, struct tensor *out,
-                        struct error *err)
+enum status verify_load_tensor(struct verify *v, const char *name, enum layout layout,
+                               struct tensor *out, struct error *err)
 {
     const struct st_tensor *t;
     double *host = NULL;
@@ -239,8 +234,8 @@ enum status load_tensor(struct verify *v, const char *name, enum layout layout, 
     return STATUS_OK;
 }
 
-enum status take_tokens(struct verify *v, int64_t start, int64_t length, int32_t *out,
-                        struct error *err)
+enum status verify_take_tokens(struct verify *v, int64_t start, int64_t length, int32_t *out,
+                               struct error *err)
 {
     const struct st_tensor *t;
     TRY(verify_need(v, "stream", &t, err));

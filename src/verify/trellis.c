@@ -158,7 +158,7 @@ static enum status load_search(struct verify *v, struct search *s, struct error 
     TRY(mem_alloc((void **)&s->sums, n * (words + 1), sizeof *s->sums, err));
     TRY(mem_alloc((void **)&s->tails, 2 * n, sizeof *s->tails, err));
     TRY(mem_alloc((void **)&s->target, n, sizeof *s->target, err));
-    TRY(take_tokens(v, 1, length, s->target, err));
+    TRY(verify_take_tokens(v, 1, length, s->target, err));
     TRY(mem_alloc((void **)&q, n * (size_t)m->nout, sizeof *q, err));
     for (int64_t i = 0; i < s->rows; i++)
         for (int64_t d = 0; d < m->nout; d++)
@@ -242,10 +242,10 @@ static enum status load_case(struct verify *v, struct f_case *c, struct error *e
 {
     const struct config_model *m = &v->config.model;
     int64_t hsize = m->nhid + m->nout;
-    TRY(load_tensor(v, "z", LAYOUT_BCT, &c->z, err));
-    TRY(load_tensor(v, "z0", LAYOUT_BCT, &c->z0, err));
-    TRY(load_tensor(v, "u", LAYOUT_BCT, &c->u, err));
-    TRY(load_tensor(v, "cotangent", LAYOUT_BCT, &c->cotangent, err));
+    TRY(verify_load_tensor(v, "z", LAYOUT_BCT, &c->z, err));
+    TRY(verify_load_tensor(v, "z0", LAYOUT_BCT, &c->z0, err));
+    TRY(verify_load_tensor(v, "u", LAYOUT_BCT, &c->u, err));
+    TRY(verify_load_tensor(v, "cotangent", LAYOUT_BCT, &c->cotangent, err));
     c->batch = c->z.dim[0];
     c->length = c->z.dim[1];
     if (c->z.dim[2] != 2 * hsize || c->u.dim[2] != 4 * hsize || c->u.dim[1] != c->length ||
@@ -330,7 +330,7 @@ static enum status compare_jacobian(struct verify *v, struct f_case *c, struct e
     struct cell *cell = v->model->cell;
     if (verify_find(v, "jac_v") == NULL)
         return STATUS_OK;
-    TRY(load_tensor(v, "jac_v", LAYOUT_BCT, &c->jac_v, err));
+    TRY(verify_load_tensor(v, "jac_v", LAYOUT_BCT, &c->jac_v, err));
     if (tensor_count(&c->jac_v) != tensor_count(&c->z))
         return error_set(err, STATUS_DATA, "%s: jac_v does not fit z", v->path);
     cell->ops->vjp(cell, 0, &c->z, &c->f, &c->jac_v, &c->dz, false);
@@ -341,7 +341,7 @@ static enum status run(struct verify *v, struct f_case *c, struct error *err)
 {
     static const char second[] = "second derivative: not computed";
     TRY(load_case(v, c, err));
-    TRY(setup_model(v, c->batch, "w", true, err));
+    TRY(verify_setup_model(v, c->batch, "w", true, err));
     TRY(begin_case(v, c, err));
     struct cell *cell = v->model->cell;
     cell->ops->eval(cell, 0, &c->z, &c->f);
@@ -351,7 +351,7 @@ static enum status run(struct verify *v, struct f_case *c, struct error *err)
     TRY(verify_tensor(v, "dz", &c->dz, LAYOUT_BCT, TOL_GRADIENT, err));
     TRY(compare_padded(v, "du", &cell_of(v)->du, c->batch, c->length, TOL_GRADIENT, err));
     TRY(compare_dz0(v, c, err));
-    TRY(compare_gradients(v, "g:", TOL_GRADIENT, err));
+    TRY(verify_compare_gradients(v, "g:", TOL_GRADIENT, err));
     TRY(compare_jacobian(v, c, err));
     TRY(verify_skip(v, "jac_dz", second, err));
     return verify_skip_prefix(v, "jg:", second, err);

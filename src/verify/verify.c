@@ -173,7 +173,7 @@ static enum status run_kind(struct verify *v, const char *kind, bool *ran, struc
         if (strcmp(kinds[i].name, kind) != 0)
             continue;
         if (kinds[i].has_model) {
-            TRY(setup_config(v, ran, err));
+            TRY(verify_setup_config(v, ran, err));
             if (!*ran)
                 return STATUS_OK;
         }

@@ -64,23 +64,23 @@ enum status verify_fail(struct verify *v, const char *name, const char *why, str
 /* --- setup.c --- */
 /* Fills v->config from the file's metadata. *known is false, and a failure is reported, if this
  * program has no such model. */
-enum status setup_config(struct verify *v, bool *known, struct error *err);
+enum status verify_setup_config(struct verify *v, bool *known, struct error *err);
 /* Builds v->model for B streams with weights "PREFIX:name". */
-enum status setup_model(struct verify *v, int64_t batch, const char *prefix, bool train,
-                        struct error *err);
+enum status verify_setup_model(struct verify *v, int64_t batch, const char *prefix, bool train,
+                               struct error *err);
 /* Compares all weight gradients with "PREFIXname", as far as the file has them. */
-enum status compare_gradients(struct verify *v, const char *prefix, enum tolerance tol,
-                              struct error *err);
+enum status verify_compare_gradients(struct verify *v, const char *prefix, enum tolerance tol,
+                                     struct error *err);
 /* A tensor of the dump into a new one of `be` as [B,T,C]; freed with op_release. */
-enum status load_tensor(struct verify *v, const char *name, enum layout layout, struct tensor *out,
-                        struct error *err);
+enum status verify_load_tensor(struct verify *v, const char *name, enum layout layout,
+                               struct tensor *out, struct error *err);
 /* A tensor of the dump into an existing one with as many numbers, in the order they lie. */
-enum status fill_tensor(struct verify *v, const char *name, const struct tensor *to,
-                        struct error *err);
+enum status verify_fill_tensor(struct verify *v, const char *name, const struct tensor *to,
+                               struct error *err);
 /* Tokens of stream [time, B], positions [start, start + length], as ids [B][length]. STATUS_DATA if
  * they are outside the vocabulary or the stream. */
-enum status take_tokens(struct verify *v, int64_t start, int64_t length, int32_t *out,
-                        struct error *err);
+enum status verify_take_tokens(struct verify *v, int64_t start, int64_t length, int32_t *out,
+                               struct error *err);
 
 /* --- kind_f.c: v^T J as computed, and the Jacobian's penalty of this one sample */
 enum status verify_jacobian_product(struct verify *v, const struct tensor *vj, struct error *err);
