@@ -7,6 +7,7 @@
 #include "io/word_count.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -276,8 +277,8 @@ static enum status check_texts(const struct tokenize_config *c, struct error *er
 {
     for (int i = 0; i < SPLITS; i++)
         if (c->text[i] != NULL && access(c->text[i], R_OK) != 0)
-            return error_set(err, STATUS_NOINPUT, "%s: cannot read the text of the split %s: %m",
-                             c->text[i], split_name(i));
+            return error_set(err, STATUS_NOINPUT, "%s: cannot read the text of the split %s: %s",
+                             c->text[i], split_name(i), strerror(errno));
     return STATUS_OK;
 }
 
