@@ -312,7 +312,7 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
 enum status bench_memory(int argc, char **argv, struct error *err)
 {
     struct request r = {0};
-    static struct table t;
+    struct table t = {0};
     TRY(parse(&r, argc, argv, err));
     if (!r.json)
         printf("%-30s %5s  %10s %9s %11s %7s %8s %10s  %7s  %8s\n", "MiB", "depth", "parameters",
