@@ -40,13 +40,11 @@ void correction_apply(struct correction *c, struct model *m, double scale)
 {
     const struct equilibrium *eq = m->eq;
     struct cell *cell = m->cell;
-    int64_t b = m->plan.batch, l = m->length, w = cell->width;
-    struct tensor h = tensor_prefix(&c->h, 3, b, l, w, 1);
-    struct tensor dz = tensor_prefix(&c->dz, 3, b, l, w, 1);
+    struct tensor h = tensor_cut(&c->h, &eq->z), dz = tensor_cut(&c->dz, &eq->z);
     double by = scale * m->config.correction.weight / (double)c->at.count;
     /* none in pre-training, which has no solve, and fewer if the solve was shorter */
     for (int64_t i = 0; i < eq->kept_count; i++) {
-        struct tensor z = tensor_prefix(&c->states[i], 3, b, l, w, 1);
+        struct tensor z = tensor_cut(&c->states[i], &eq->z);
         cell->ops->eval(cell, c->tape, &z, &h);
         model_output_loss(m, &h, &c->nll, by, true);
         struct tensor dh = model_state_gradient(m); /* the segment's own has been used */

@@ -156,8 +156,7 @@ static enum status apply_cell(void *ctx, const struct tensor *z, const struct te
     struct equilibrium *eq = ctx;
     const struct config_list *at = eq->keep_at;
     if (at != NULL && eq->kept_count < at->count && eq->calls == at->value[eq->kept_count]) {
-        struct tensor to =
-            tensor_prefix(&eq->kept[eq->kept_count++], 3, z->dim[0], z->dim[1], z->dim[2], 1);
+        struct tensor to = tensor_cut(&eq->kept[eq->kept_count++], z);
         op_copy(eq->cell->be, &to, z);
     }
     eq->calls++;
@@ -252,7 +251,7 @@ struct equilibrium_point equilibrium_last(const struct equilibrium *eq)
     int last = eq->unrolled > 0 ? (int)eq->unrolled - 1 : 0;
     struct equilibrium_point p = {last, eq->z, eq->h};
     if (eq->unrolled > 0 && eq->net.damping != 1.0)
-        p.f = tensor_prefix(&eq->net.applied[last], 3, p.z.dim[0], p.z.dim[1], p.z.dim[2], 1);
+        p.f = tensor_cut(&eq->net.applied[last], &p.z);
     return p;
 }
 
@@ -271,8 +270,8 @@ enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh
         return backend_check(be, err);
     }
     eq->dh = *dh;
-    struct tensor y = tensor_prefix(&eq->net.dstate[0], 3, dh->dim[0], dh->dim[1], dh->dim[2], 1);
-    struct tensor dz = tensor_prefix(&eq->net.dstate[1], 3, dh->dim[0], dh->dim[1], dh->dim[2], 1);
+    struct tensor y = tensor_cut(&eq->net.dstate[0], dh);
+    struct tensor dz = tensor_cut(&eq->net.dstate[1], dh);
     if (eq->method == GRADIENT_ONE_STEP) {
         op_copy(be, &y, dh);
     } else {

@@ -65,7 +65,7 @@ static void apply_difference(struct penalty *p, struct cell *cell,
     op_axpby(be, v, -1.0, &at->f, 1.0);
     op_sum_squares(be, &p->sum, v);
     op_axpby(be, v, 0.0, v, 2 * scale / h2);
-    struct tensor dz = tensor_prefix(&p->dz, 3, v->dim[0], v->dim[1], v->dim[2], 1);
+    struct tensor dz = tensor_cut(&p->dz, v);
     cell->ops->vjp(cell, p->tape, w, r, v, &dz, true);
     op_axpby(be, r, -1.0, v, 0.0);
     p->pending = !unrolled;
@@ -78,11 +78,10 @@ void penalty_apply(struct penalty *p, const struct equilibrium *eq, double weigh
 {
     struct cell *cell = eq->cell;
     struct equilibrium_point at = equilibrium_last(eq);
-    int64_t b = at.z.dim[0], l = at.z.dim[1], d = at.z.dim[2];
-    struct tensor v = tensor_prefix(&p->v, 3, b, l, d, 1), w = tensor_prefix(&p->w, 3, b, l, d, 1);
-    struct tensor r = tensor_prefix(&p->r, 3, b, l, d, 1);
+    struct tensor v = tensor_cut(&p->v, &at.z), w = tensor_cut(&p->w, &at.z);
+    struct tensor r = tensor_cut(&p->r, &at.z);
     assert(p->wanted);
-    p->numbers = b * l * d;
+    p->numbers = tensor_count(&at.z);
     double scale = weight / (double)p->numbers;
     if (key != NULL)
         op_fill_normal(cell->be, &v, 1.0, *key);

@@ -39,12 +39,6 @@ void start_free(struct start *s, struct backend *be)
     op_release(be, &s->last);
 }
 
-/* The planned tensor cut to the sizes of e. */
-static struct tensor cut(const struct tensor *t, const struct tensor *e)
-{
-    return tensor_prefix(t, 3, e->dim[0], e->dim[1], t->dim[2], 1);
-}
-
 /* to[b, first + t] <- from[b, skip + t] for `count` positions. */
 static void copy_positions(struct backend *be, const struct tensor *to, int64_t first,
                            const struct tensor *from, int64_t skip, int64_t count)
@@ -90,7 +84,7 @@ struct tensor start_eval(struct start *s, struct backend *be, const struct tenso
 {
     if (!s->linear)
         return (struct tensor){0};
-    struct tensor before = cut(&s->before, e), z0 = cut(&s->z0, e);
+    struct tensor before = tensor_cut(&s->before, e), z0 = tensor_cut(&s->z0, e);
     struct tensor rows = tensor_matrix(&z0), em = tensor_matrix(e), bm = tensor_matrix(&before);
     shift(s, be, &before, e);
     weight_apply(be, &s->current, &em, 0.0, &rows);
@@ -105,7 +99,7 @@ void start_fit(struct start *s, struct backend *be, const struct tensor *e, cons
 {
     if (!s->linear)
         return;
-    struct tensor before = cut(&s->before, e), z0 = cut(&s->z0, e);
+    struct tensor before = tensor_cut(&s->before, e), z0 = tensor_cut(&s->z0, e);
     struct tensor off = tensor_matrix(&z0), em = tensor_matrix(e), bm = tensor_matrix(&before);
     double scale = WEIGHT / (double)(e->dim[0] * e->dim[1]);
     op_axpby(be, &z0, -scale, z, scale); /* the gradient of |z0 - z|^2 / 2 per position */

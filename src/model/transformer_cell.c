@@ -111,7 +111,7 @@ static void inject(struct transformer_cell *c, struct transformer_cell_block *b,
 {
     struct backend *be = c->base.be;
     struct tensor em = tensor_matrix(e);
-    b->input.u = tensor_prefix(&b->u, 3, e->dim[0], e->dim[1], b->u.dim[2], 1);
+    b->input.u = tensor_cut(&b->u, e);
     struct tensor u = tensor_matrix(&b->input.u);
     weight_apply(be, &b->inject, &em, 0.0, &u);
     struct residual_norm add_bias = {
@@ -168,7 +168,7 @@ struct tensor transformer_cell_block_in(const struct transformer_cell *c, int64_
 {
     if (j == 0)
         return *z;
-    return tensor_prefix(&c->block[j - 1].outputs[tape], 3, z->dim[0], z->dim[1], z->dim[2], 1);
+    return tensor_cut(&c->block[j - 1].outputs[tape], z);
 }
 
 struct tensor transformer_cell_block_out(const struct transformer_cell *c, int64_t j, int tape,
@@ -176,7 +176,7 @@ struct tensor transformer_cell_block_out(const struct transformer_cell *c, int64
 {
     if (j == c->blocks - 1)
         return *f;
-    return tensor_prefix(&c->block[j].outputs[tape], 3, f->dim[0], f->dim[1], f->dim[2], 1);
+    return tensor_cut(&c->block[j].outputs[tape], f);
 }
 
 struct block_call transformer_cell_call(const struct transformer_cell *c, int64_t j, int tape)
@@ -261,7 +261,7 @@ static void vjp(struct cell *base, int tape, const struct tensor *z, const struc
                       out = transformer_cell_block_out(c, j, tape, f);
         struct tensor to = *dz; /* alternate, so that the first block's gradient lands in dz */
         if (j % 2 == 1)
-            to = tensor_prefix(&c->dstack, 3, dz->dim[0], dz->dim[1], dz->dim[2], 1);
+            to = tensor_cut(&c->dstack, dz);
         vjp_one(c, j, tape, &in, &out, &from, &to, full);
         from = to;
     }

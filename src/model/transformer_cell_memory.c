@@ -68,10 +68,10 @@ void transformer_cell_begin_memory(struct transformer_cell *c, struct transforme
     if (!c->layered)
         u = memory_view(&b->mem_u[c->now]);
     if (c->shape.pre_norm) {
-        b->input.mem_z = tensor_prefix(&t->normed, 3, z.dim[0], z.dim[1], z.dim[2], 1);
+        b->input.mem_z = tensor_cut(&t->normed, &z);
         normalise(c, b, t, &z, &b->input.mem_z);
     }
-    b->input.mem_qkv = tensor_prefix(&t->qkv, 3, z.dim[0], z.dim[1], 3 * z.dim[2], 1);
+    b->input.mem_qkv = tensor_cut(&t->qkv, &z);
     map_qkv(c, b, &b->input.mem_z, &u, &b->input.mem_qkv);
 }
 
@@ -95,9 +95,7 @@ void transformer_cell_remember(struct transformer_cell *c, int64_t j, int tape,
         memory_push(&b->mem_z[c->now], be, state, &c->kept);
         return;
     }
-    struct tensor kv =
-        tensor_prefix(&t->qkv, 3, state->dim[0], state->dim[1], 3 * state->dim[2], 1);
-    struct tensor in = tensor_matrix(state);
+    struct tensor kv = tensor_cut(&t->qkv, state), in = tensor_matrix(state);
     if (c->shape.pre_norm) {
         struct tensor normed = tensor_prefix(&t->norm_in, 2, in.dim[0], in.dim[1], 1, 1);
         normalise(c, b, NULL, &in, &normed);

@@ -2,11 +2,6 @@
  * and its derivative. */
 #include "model/transformer_cell_impl.h"
 
-static struct tensor cut(const struct tensor *t, const struct tensor *like)
-{
-    return tensor_prefix(t, 3, like->dim[0], like->dim[1], like->dim[2], 1);
-}
-
 /* Block j along z_t, the direction of the cell's own input. */
 static struct tangent_call call_of(const struct transformer_cell *c, int64_t j, int tape,
                                    const struct tensor *z, const struct tensor *f,
@@ -18,7 +13,7 @@ static struct tangent_call call_of(const struct transformer_cell *c, int64_t j, 
         .more = &c->more,
         .z = transformer_cell_block_in(c, j, tape, z),
         .f = transformer_cell_block_out(c, j, tape, f),
-        .z_t = j == 0 ? *z_t : cut(&c->block[j - 1].output_t, z),
+        .z_t = j == 0 ? *z_t : tensor_cut(&c->block[j - 1].output_t, z),
     };
 }
 
@@ -30,7 +25,7 @@ void transformer_cell_jvp(struct cell *base, int tape, const struct tensor *z,
     assert(c->plan.tangents);
     for (int64_t j = 0; j < c->blocks; j++) {
         struct tangent_call call = call_of(c, j, tape, z, f, z_t);
-        struct tensor to = j == c->blocks - 1 ? *f_t : cut(&c->block[j].output_t, z);
+        struct tensor to = j == c->blocks - 1 ? *f_t : tensor_cut(&c->block[j].output_t, z);
         block_jvp(&call, &to);
     }
 }
@@ -44,7 +39,8 @@ void transformer_cell_vjp_tangent(struct cell *base, int tape, const struct tens
     assert(c->plan.tangents && c->plan.train);
     for (int64_t j = c->blocks - 1; j >= 0; j--) {
         struct tangent_call call = call_of(c, j, tape, z, f, z_t);
-        struct tensor to = cut(&c->pair_d[j % 2], z), to_t = cut(&c->pair_t[j % 2], z);
+        struct tensor to = tensor_cut(&c->pair_d[j % 2], z),
+                      to_t = tensor_cut(&c->pair_t[j % 2], z);
         struct block_grads grads = transformer_cell_grads(c, j, z);
         block_vjp_tangent(&call, &from, &from_t, &to, &to_t, &grads);
         transformer_cell_gain_gradient(c, j, tape, &grads.dmem);

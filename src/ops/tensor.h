@@ -84,6 +84,13 @@ static inline struct tensor tensor_prefix(const struct tensor *t, int ndim, int6
     return r;
 }
 
+/* A tensor planned for [B,L,W] as [b,l,W], where b and l are those of `like` [b,l,...]. */
+static inline struct tensor tensor_cut(const struct tensor *t, const struct tensor *like)
+{
+    assert(t->ndim == 3);
+    return tensor_prefix(t, 3, like->dim[0], like->dim[1], t->dim[2], 1);
+}
+
 /* Entries [start, start + count) of the first dimension. */
 static inline struct tensor tensor_slice(const struct tensor *t, int64_t start, int64_t count)
 {
