@@ -20,8 +20,8 @@
 #if DNNL_VERSION_MAJOR == 2
 
 enum { SHAPES = 256, ROW_STEP = 64, INNER_STEP = 32 };
-/* Of products in float32: rows to gain anything, and columns that are not yet words. */
-enum { FEWEST_ROWS = 16, MOST_COLUMNS = 4096 };
+/* Of products in float32: columns that are not yet words. */
+enum { MOST_COLUMNS = 4096 };
 /* Multiplications below which rounding and the call cost more than they save. */
 static const double SMALLEST_ROUNDED = 1 << 16;
 
@@ -296,7 +296,8 @@ bool matmul_run(struct backend *be, struct matmul *g, const struct gemm *p,
         run_rounded(be, g, p, s, sizes);
         return true;
     }
-    if (!matmul_for_fp32() || s.trans_a || !s.trans_b || s.m < FEWEST_ROWS || s.n > MOST_COLUMNS)
+    /* fewer rows gain nothing, and more must all go one way: see rows_alone */
+    if (!matmul_for_fp32() || s.trans_a || !s.trans_b || s.m < ROWS_ALONE || s.n > MOST_COLUMNS)
         return false;
     s.type = dnnl_f32;
     run_pieces(be, g, s, sizeof(float), cpu_f32(&p->a), cpu_f32(&p->b), cpu_f32(&p->c));

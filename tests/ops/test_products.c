@@ -42,15 +42,20 @@ static void tear_down(struct fixture *f)
     backend_close(&f->be);
 }
 
-/* From ROWS_ALONE rows on, the bits of a row depend neither on how many there are nor on its place,
- * where the backend says so. */
+/* From ROWS_ALONE rows on, the bits of a row depend neither on how many there are nor on its place.
+ * A processor whose products do not promise it skips the test. */
 static void rows_alone(int threads, int64_t inner, int64_t width, bool back)
 {
     struct fixture f;
     struct error err;
     set_up(&f, threads, inner, width, back);
+    if (!f.be.rows_alone) {
+        tear_down(&f);
+        print_message("# this processor's products do not promise it\n");
+        skip();
+    }
     op_gemm(&f.be, false, !back, 1.0, &f.a, &f.w, 0.0, &f.all);
-    for (int64_t count = ROWS_ALONE; f.be.rows_alone && count < MOST_ROWS; count++) {
+    for (int64_t count = ROWS_ALONE; count < MOST_ROWS; count++) {
         int64_t first = (MOST_ROWS - count) / 2;
         struct tensor a = tensor_slice(&f.a, first, count);
         struct tensor want = tensor_slice(&f.all, first, count);
