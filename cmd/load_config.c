@@ -60,7 +60,13 @@ enum status load_config_data(struct config *config, const char *dir, struct erro
 
 enum status load_config_resolve(struct config *config, int64_t words, struct error *err)
 {
+    const struct config_list *cutoffs = &config->model.cutoffs;
     int64_t named = config->model.vocab_size;
+    if (named == 0 && cutoffs->count > 0 && cutoffs->value[cutoffs->count - 1] >= words)
+        return error_set(err, STATUS_CONFIG,
+                         "model.vocab_size: no data is read here, and the %lld words that stand in "
+                         "for it are fewer than model.cutoffs has: --set model.vocab_size=N",
+                         (long long)words);
     return config_resolve(config, named > 0 ? named : words, err);
 }
 

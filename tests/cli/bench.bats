@@ -26,6 +26,14 @@ END
     "$DEQ" train -q --config "$BATS_TEST_TMPDIR/tiny.json" --out "$@"
 }
 
+@test "bench: a model of more words than are assumed without data says how to name them" {
+    for what in train runtime; do
+        run "$DEQ" bench $what --config wikitext103
+        [ "$status" -eq 78 ]
+        [[ "$output" == *"model.vocab_size: no data is read here"*"--set model.vocab_size=N" ]]
+    done
+}
+
 @test "bench train: one JSON object with the machine's rates and every operation" {
     line=$("$DEQ" bench train $small --steps 2 --json | tail -1)
     for key in tokens_per_s sgemm_gflops bandwidth_gbytes_per_s gemm_fraction peak_bytes \

@@ -8,9 +8,10 @@
  * time is what checkpoints cost on a machine whose cores are all busy, and others on the machine
  * disturb it less (set OMP_WAIT_POLICY=passive).
  *
- * Then, ROUNDS times (default 0), as a whole: runs of 30 steps of the real program's loop, in turn
- * with a checkpoint every 10 steps and with none. Timed are the last 20 steps of each, in which two
- * checkpoints are copied and written.
+ * Then as a whole (ROUNDS above 0): one run of the real program's loop, with ROUNDS checkpoints 20
+ * steps apart. The ten steps after each, in which it is copied and written, are compared with the
+ * mean of the ten before and the ten after those, so that a machine that slowly changes its speed
+ * does not count; the median is shown, and the range.
  *
  * DIR must not exist; it receives random shards and the run (about 3.7 GB) and is left there. The
  * model has 102 million parameters unless keys say otherwise. */
@@ -25,12 +26,11 @@
 
 enum {
     PARTS = 5,
-    EVERY = 10,
-    STEPS = 30,
-    FIRST = 10,
+    EVERY = 10, /* steps of a block; every second block begins with a checkpoint */
     VOCAB = 75000,
     TOKENS = 400000,
-    MAX_ROUNDS = 100
+    MAX_ROUNDS = 100,
+    MAX_BLOCKS = 2 * MAX_ROUNDS + 1
 };
 
 static const char *const settings[] = {
@@ -39,14 +39,19 @@ static const char *const settings[] = {
     "train.keep_last=2",      "train.eval_every=0",
 };
 
+struct moment {
+    double clock, processors; /* seconds */
+};
+
 struct bench {
     struct run_options options;
     atomic_bool stop;
-    int64_t done;               /* steps of this run */
-    double start, last;         /* of the timed steps */
-    double cpu_start, cpu_last; /* the same in processor time */
-    double longest;             /* time between two steps */
-    double bytes;               /* of parameters and moments */
+    int blocks;                         /* to be measured, after one of warming up */
+    int64_t done;                       /* steps of this run */
+    struct moment ends[MAX_BLOCKS + 1]; /* of the warming up, and of the blocks */
+    struct timespec saved;              /* when last.bin was written, at the last block's end */
+    int late;                           /* checkpoints not written within their block */
+    double bytes;                       /* of parameters and moments */
 };
 
 static double processor_seconds(void)
@@ -63,22 +68,30 @@ static void on_begin(void *ctx, const struct trainer *t)
     b->bytes = 12.0 * (double)t->model->params->total;
 }
 
+/* Whether last.bin is another file than when this was last asked. */
+static bool was_saved(struct bench *b)
+{
+    char path[4096];
+    struct stat info;
+    snprintf(path, sizeof path, "%s/last.bin", b->options.dir);
+    if (stat(path, &info) != 0 ||
+        (info.st_mtim.tv_sec == b->saved.tv_sec && info.st_mtim.tv_nsec == b->saved.tv_nsec))
+        return false;
+    b->saved = info.st_mtim;
+    return true;
+}
+
 static void on_step(void *ctx, const struct trainer *t, const struct step_report *r)
 {
     struct bench *b = ctx;
-    double now = clock_seconds();
     (void)t;
     (void)r;
-    b->done++;
-    b->cpu_last = processor_seconds();
-    if (b->done == FIRST) {
-        b->start = now;
-        b->cpu_start = b->cpu_last;
-    }
-    if (b->done > FIRST && now - b->last > b->longest)
-        b->longest = now - b->last;
-    b->last = now;
-    b->stop = b->done == STEPS;
+    if (++b->done % EVERY != 0)
+        return;
+    int block = (int)(b->done / EVERY) - 1; /* that ends; 0 warms up, even ones save */
+    b->ends[block] = (struct moment){clock_seconds(), processor_seconds()};
+    b->late += block > 0 && block % 2 == 0 && !was_saved(b);
+    b->stop = block == b->blocks;
 }
 
 static enum status set(struct config *c, const char *const *texts, int count, struct error *err)
@@ -86,24 +99,6 @@ static enum status set(struct config *c, const char *const *texts, int count, st
     for (int i = 0; i < count; i++)
         TRY(config_set(c, texts[i], err));
     return STATUS_OK;
-}
-
-/* Seconds of a timed step, seconds[0] of the clock and seconds[1] of the processors. */
-static enum status measure(const struct config *config, const char *dir, bool checkpoints,
-                           struct bench *b, double *seconds, struct error *err)
-{
-    struct config c = *config;
-    struct backend be;
-    struct run_observer observer = {.ctx = b, .begin = on_begin, .step = on_step};
-    *b = (struct bench){.options = {.dir = dir, .stop = &b->stop}};
-    TRY(config_set(&c, checkpoints ? "train.checkpoint_every=10" : "train.checkpoint_every=0",
-                   err));
-    TRY(cpu_open(&be, 0, err));
-    enum status status = run_train(&be, &c, &b->options, &observer, err);
-    backend_close(&be);
-    seconds[0] = (b->last - b->start) / (STEPS - FIRST);
-    seconds[1] = (b->cpu_last - b->cpu_start) / (STEPS - FIRST);
-    return status == STATUS_STOPPED ? STATUS_OK : status;
 }
 
 static void least(double *best, double value)
@@ -169,25 +164,61 @@ out:
     return status;
 }
 
+static int ascending(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* What a checkpoint costs by one of two measures: blocks 2, 4, ... have one. */
+static void show_cost(const double *seconds, int rounds, const char *measure)
+{
+    double cost[MAX_ROUNDS], share[MAX_ROUNDS];
+    for (int i = 0; i < rounds; i++) {
+        const double *with = seconds + 2 * i + 1;
+        double without = 0.5 * (with[-1] + with[1]);
+        cost[i] = with[0] - without;
+        share[i] = 100 * cost[i] / without;
+    }
+    qsort(cost, (size_t)rounds, sizeof *cost, ascending);
+    qsort(share, (size_t)rounds, sizeof *share, ascending);
+    printf("%s: a checkpoint costs %.2f s, %.2f %% of %d steps (%d of them; %.2f to %.2f %%)\n",
+           measure, cost[rounds / 2], share[rounds / 2], EVERY, rounds, share[0],
+           share[rounds - 1]);
+}
+
+static void show(const struct bench *b)
+{
+    double clock[MAX_BLOCKS], processors[MAX_BLOCKS];
+    for (int i = 0; i < b->blocks; i++) {
+        clock[i] = b->ends[i + 1].clock - b->ends[i].clock;
+        processors[i] = b->ends[i + 1].processors - b->ends[i].processors;
+        printf("%s %.3f s a step, %.3f s of processors\n",
+               i % 2 == 1 ? "saving:" : "none:  ", clock[i] / EVERY, processors[i] / EVERY);
+    }
+    printf("%.2f GB of state\n", b->bytes * 1e-9);
+    show_cost(clock, b->blocks / 2, "by the clock");
+    show_cost(processors, b->blocks / 2, "of processors");
+    if (b->late > 0)
+        printf("%d not written within %d steps: the cost is more\n", b->late, EVERY);
+}
+
 static enum status bench(const char *dir, int rounds, const struct config *config,
                          struct error *err)
 {
-    double sum[2][2] = {0}, seconds[2];
-    struct bench b;
-    for (int i = 0; i < 2 * rounds; i++) {
-        bool checkpoints = i % 2 == 1;
-        TRY(measure(config, dir, checkpoints, &b, seconds, err));
-        sum[checkpoints][0] += seconds[0];
-        sum[checkpoints][1] += seconds[1];
-        printf("%-22s %.3f s a step, %.3f s of processors, longest step %.3f s\n",
-               checkpoints ? "checkpoint every 10:" : "none:", seconds[0], seconds[1], b.longest);
-        fflush(stdout);
-    }
+    struct config c = *config;
+    struct backend be;
+    struct bench b = {.options = {.dir = dir, .stop = &b.stop}, .blocks = 2 * rounds + 1};
+    struct run_observer observer = {.ctx = &b, .begin = on_begin, .step = on_step};
     if (rounds == 0)
         return STATUS_OK;
-    printf(
-        "%.2f GB of state; checkpoints cost %.2f %% of the time, %.2f %% of the processor time\n",
-        b.bytes * 1e-9, 100 * (sum[1][0] / sum[0][0] - 1), 100 * (sum[1][1] / sum[0][1] - 1));
+    TRY(config_set(&c, "train.checkpoint_every=20", err));
+    TRY(cpu_open(&be, 0, err));
+    enum status status = run_train(&be, &c, &b.options, &observer, err);
+    backend_close(&be);
+    if (status != STATUS_STOPPED)
+        return status;
+    show(&b);
     return STATUS_OK;
 }
 
