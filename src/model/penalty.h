@@ -4,7 +4,10 @@
  *   exact       |v^T J|^2 / n, v of n standard normal numbers: the published estimator of
  *               |J|^2 / n, with its exact gradient (forward-over-reverse); some six evaluations
  *   difference  |f(z + h v) - f(z)|^2 / (h^2 n): the same expectation for small h, since
- *               E |J v|^2 = |J|^2; first derivatives only, some three evaluations of f
+ *               E |J v|^2 = |J|^2; first derivatives only, some three evaluations of f. Hidden
+ *               units whose rectifier switches between z and z + h v come into the gradient with
+ *               a weight of 1 / h: they are what the exact form leaves out (it takes J to be
+ *               smooth), and their noise grows as 1 / sqrt(h)
  *
  * Both take z* for a constant, as published: the gradient reaches the parameters of f and, through
  * the injection, those of the embedding. */
