@@ -14,6 +14,8 @@ extern const struct command command_bench;
 extern const struct command command_plan;
 extern const struct command command_info;
 extern const struct command command_verify;
+extern const struct command command_export;
+extern const struct command command_import;
 
 /* `table` is that of main.c, ended by NULL. The command of that name, or NULL. */
 const struct command *command_find(const struct command *const *table, const char *name);

@@ -12,9 +12,9 @@
 #endif
 
 static const struct command *const commands[] = {
-    &command_tokenize, &command_train, &command_eval,
-    &command_sample,   &command_info,  &command_verify,
-    &command_bench,    &command_plan,  NULL,
+    &command_tokenize, &command_train,  &command_eval,  &command_sample,
+    &command_info,     &command_verify, &command_bench, &command_plan,
+    &command_export,   &command_import, NULL,
 };
 
 static bool is_help_option(const char *arg)

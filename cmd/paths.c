@@ -1,6 +1,5 @@
 #include "paths.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -51,4 +50,12 @@ void paths_config_name(const char *path, char *out, size_t size)
     if (n > 5 && strcmp(base + n - 5, ".json") == 0)
         n -= 5;
     snprintf(out, size, "%.*s", (int)n, base);
+}
+
+enum status paths_check_new(const char *path, bool force, struct error *err)
+{
+    struct stat info;
+    if (force || lstat(path, &info) != 0)
+        return STATUS_OK;
+    return error_set(err, STATUS_CANTCREATE, "%s: is there already; --force replaces it", path);
 }

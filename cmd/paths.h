@@ -3,6 +3,7 @@
 #define DEQ_CMD_PATHS_H
 
 #include "base/status.h"
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { PATHS_MAX = 4096 };
@@ -15,5 +16,8 @@ enum status paths_find_config(const char *name, char out[PATHS_MAX], struct erro
 /* The bare name of a configuration, for runs/<name>: no folder, no ".json". `size` bytes at `out`,
  * cut if longer. */
 void paths_config_name(const char *path, char *out, size_t size);
+
+/* Refuses (STATUS_CANTCREATE) to write a file where something is, unless `force`. */
+enum status paths_check_new(const char *path, bool force, struct error *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include "io/read_file.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,9 @@ size_t st_type_size(enum st_type type)
     case ST_F32:
     case ST_I32:
         return 4;
+    case ST_F16:
+    case ST_BF16:
+        return 2;
     case ST_U8:
     case ST_BOOL:
         return 1;
@@ -55,7 +59,7 @@ size_t st_type_size(enum st_type type)
 
 const char *st_type_name(enum st_type type)
 {
-    static const char *const names[] = {"F64", "F32", "I64", "I32", "U8", "BOOL"};
+    static const char *const names[] = {"F64", "F32", "F16", "BF16", "I64", "I32", "U8", "BOOL"};
     return names[type];
 }
 
@@ -113,7 +117,7 @@ static enum status parse_type(const struct st_file *f, const struct cJSON *entry
             return STATUS_OK;
         }
     return json_complain(f->doc, json_get(entry, "dtype"), err,
-                         "dtype: want F64, F32, I64, I32, U8 or BOOL, got %.20s", text);
+                         "dtype: want F64, F32, F16, BF16, I64, I32, U8 or BOOL, got %.20s", text);
 }
 
 /* The member of that name, which must be an array. */
@@ -348,6 +352,25 @@ const char *st_meta(const struct st_file *f, const char *key)
     return value != NULL && json_string(f->doc, value, &text, &none) == STATUS_OK ? text : NULL;
 }
 
+/* The upper half of a float32. */
+static double bfloat(uint16_t bits)
+{
+    uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
+/* IEEE 754 binary16: 1 sign, 5 exponent and 10 fraction bits. */
+static double half(uint16_t bits)
+{
+    int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double size = exponent == 0    ? ldexp(fraction, -24)
+                  : exponent == 31 ? (fraction == 0 ? INFINITY : NAN)
+                                   : ldexp(1024 + fraction, exponent - 25);
+    return (bits & 0x8000) != 0 ? -size : size;
+}
+
 double st_value(const struct st_tensor *t, int64_t index)
 {
     assert(index >= 0 && index < t->count);
@@ -356,6 +379,10 @@ double st_value(const struct st_tensor *t, int64_t index)
         return ((const double *)t->data)[index];
     case ST_F32:
         return ((const float *)t->data)[index];
+    case ST_F16:
+        return half(((const uint16_t *)t->data)[index]);
+    case ST_BF16:
+        return bfloat(((const uint16_t *)t->data)[index]);
     case ST_I64:
         return (double)((const int64_t *)t->data)[index];
     case ST_I32:

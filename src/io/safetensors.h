@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum st_type { ST_F64, ST_F32, ST_I64, ST_I32, ST_U8, ST_BOOL };
+enum st_type { ST_F64, ST_F32, ST_F16, ST_BF16, ST_I64, ST_I32, ST_U8, ST_BOOL };
 
 enum { ST_MAX_DIMS = 8 };
 

@@ -78,7 +78,8 @@ static void describe(struct json_writer *w, const struct st_tensor *t, int64_t b
 
 /* Sizes of elements in the order in which their tensors are laid down: behind a header of a
  * multiple of 8 bytes all are aligned. */
-static const size_t sizes[] = {8, 4, 1};
+static const size_t sizes[] = {8, 4, 2, 1};
+enum { SIZES = sizeof sizes / sizeof *sizes };
 
 static enum status make_header(const struct st_tensor *list, int64_t count,
                                const struct st_meta *meta, int64_t meta_count, char **out,
@@ -94,7 +95,7 @@ static enum status make_header(const struct st_tensor *list, int64_t count,
             json_write_string(&w, meta[i].key, meta[i].value);
         json_write_end(&w);
     }
-    for (int s = 0; s < 3; s++)
+    for (int s = 0; s < SIZES; s++)
         for (int64_t i = 0; i < count; i++)
             if (st_type_size(list[i].type) == sizes[s]) {
                 describe(&w, &list[i], at);
@@ -118,7 +119,7 @@ enum status st_write(const char *path, const struct st_tensor *list, int64_t cou
     TRY_OUT(atomic_file_write(file, &padded, sizeof padded, err));
     TRY_OUT(atomic_file_write(file, header, length, err));
     TRY_OUT(atomic_file_write(file, "        ", pad, err));
-    for (int s = 0; s < 3; s++)
+    for (int s = 0; s < SIZES; s++)
         for (int64_t i = 0; i < count; i++)
             if (st_type_size(list[i].type) == sizes[s])
                 TRY_OUT(atomic_file_write(file, list[i].data, (size_t)tensor_bytes(&list[i]), err));

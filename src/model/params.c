@@ -27,6 +27,29 @@ int64_t param_count(const struct param *q)
     return q->dim[0] * q->dim[1];
 }
 
+int params_published_dims(const struct params *p, int index, int64_t dim[3])
+{
+    const struct param *q = &p->list[index];
+    if (q->norm_of >= 0) { /* [out, 1] or [out, 1, 1], as its matrix is */
+        int ndim = params_published_dims(p, q->norm_of, dim);
+        for (int i = 1; i < ndim; i++)
+            dim[i] = 1;
+        return ndim;
+    }
+    dim[0] = q->dim[0];
+    dim[1] = q->taps > 0 ? q->dim[1] / q->taps : q->dim[1];
+    dim[2] = q->taps;
+    return q->taps > 0 ? 3 : q->ndim;
+}
+
+int64_t param_published_index(const struct param *q, int64_t i)
+{
+    if (q->taps <= 1)
+        return i;
+    int64_t in = q->dim[1] / q->taps, row = i / q->dim[1], j = i % q->dim[1] / in, d = i % in;
+    return (row * in + d) * q->taps + j;
+}
+
 enum status params_add(struct params *p, const char *name, const char *part, int ndim, int64_t d0,
                        int64_t d1, enum param_init init, double scale, int *index,
                        struct error *err)
@@ -43,7 +66,6 @@ enum status params_add(struct params *p, const char *name, const char *part, int
                         .offset = p->total,
                         .init = init,
                         .scale = scale,
-                        .taps = 1,
                         .norm_of = -1,
                         .alias_of = -1};
     snprintf(q->name, sizeof q->name, "%s", name);

@@ -20,8 +20,8 @@ struct param {
     int64_t offset; /* first number in the flat arrays */
     enum param_init init;
     double scale; /* standard deviation, or half width of the uniform interval */
-    int64_t taps; /* > 1: a convolution; its columns lie tap by tap, the oldest first, where the
-                     published code has [out, in, taps] */
+    int64_t taps; /* > 0: the published code has a convolution [out, in, taps] here; our columns
+                     lie tap by tap, the oldest first */
     int norm_of;  /* INIT_ROW_NORM: index of the parameter whose row norms it takes */
     int alias_of; /* >= 0: shares its storage with that parameter (a quirk of the published
                      code): own gradient and moments, kept equal by params_join_aliases */
@@ -52,6 +52,10 @@ struct weight params_weight(const struct params *p, int index);
 /* Index by name, or -1. */
 int params_find(const struct params *p, const char *name);
 int64_t param_count(const struct param *q);
+/* The sizes of parameter `index` in the published code, into dim[3]; returns how many. */
+int params_published_dims(const struct params *p, int index, int64_t dim[3]);
+/* Where number i of a parameter, as it lies here, lies there: only convolutions differ. */
+int64_t param_published_index(const struct param *q, int64_t i);
 
 /* Sum of distinct numbers (aliases not counted), of one part or of all (part NULL). */
 int64_t params_distinct(const struct params *p, const char *part);

@@ -9,6 +9,8 @@ static const char *const matrix_names[NORMED_WEIGHTS] = {
     "dec_attn.qkv_net.weight", "dec_attn.r_net.weight", "dec_attn.o_net.weight",
     "pos_ff.ff1_net.weight",   "pos_ff.ff2_net.weight",
 };
+/* Those in front of it are convolutions of one tap in the published code. */
+enum { FIRST_LINEAR = 3 };
 
 int64_t transformer_cell_blocks(const struct config_model *m)
 {
@@ -46,18 +48,21 @@ static enum status declare_matrix(struct params *p, const struct config_model *m
                                   int which, struct error *err)
 {
     char name[PARAM_NAME_MAX];
-    int64_t size[2];
+    int64_t size[2], taps = which < FIRST_LINEAR ? 1 : 0;
     int v, g;
     matrix_sizes(m, which, size);
     if (!m->wnorm) {
         block_name(name, m, j, matrix_names[which], "");
-        return params_add(p, name, "f", 2, size[0], size[1], INIT_NORMAL, m->init_std, NULL, err);
+        TRY(params_add(p, name, "f", 2, size[0], size[1], INIT_NORMAL, m->init_std, &v, err));
+        p->list[v].taps = taps;
+        return STATUS_OK;
     }
     /* Published quirk: normalised matrices keep the framework's default. */
     enum param_init init = m->compat ? INIT_UNIFORM : INIT_NORMAL;
     double scale = m->compat ? 1.0 / sqrt((double)size[1]) : m->init_std;
     block_name(name, m, j, matrix_names[which], "_v");
     TRY(params_add(p, name, "f", 2, size[0], size[1], init, scale, &v, err));
+    p->list[v].taps = taps;
     block_name(name, m, j, matrix_names[which], "_g");
     TRY(params_add(p, name, "f", 1, size[0], 1, INIT_ROW_NORM, 0, &g, err));
     p->list[g].norm_of = v;
@@ -102,6 +107,7 @@ enum status transformer_cell_declare(struct params *p, const struct config_model
 {
     struct vector_spec spec[VECTORS];
     char name[PARAM_NAME_MAX];
+    int injection;
     vector_specs(m, spec);
     for (int64_t j = 0; j < transformer_cell_blocks(m); j++) {
         for (int i = 0; i < NORMED_WEIGHTS; i++)
@@ -117,7 +123,8 @@ enum status transformer_cell_declare(struct params *p, const struct config_model
             continue; /* the first layer's input is the embedding itself */
         inject_name(name, m, j, "weight");
         TRY(params_add(p, name, "injection", 2, 3 * m->d_model, m->d_model, INIT_NORMAL,
-                       m->init_std, NULL, err));
+                       m->init_std, &injection, err));
+        p->list[injection].taps = 1;
         inject_name(name, m, j, "bias");
         TRY(params_add(p, name, "injection", 1, 3 * m->d_model, 1, INIT_ZERO, 0, NULL, err));
     }

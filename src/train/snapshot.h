@@ -60,6 +60,11 @@ struct image_memory {
 /* Plans the buffers. */
 enum status snapshot_image_create(struct snapshot_image *image, const struct snapshot_source *s,
                                   struct error *err);
+/* The same for a training of step 0 with the declared parameters, moments of zero and no segment
+ * memory; image->w is left to the caller to fill. */
+enum status snapshot_image_of_weights(struct snapshot_image *image, const struct config *config,
+                                      const struct vocab *vocab, const struct params *declared,
+                                      struct error *err);
 void snapshot_image_free(struct snapshot_image *image);
 size_t snapshot_image_bytes(const struct snapshot_image *image);
 

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -125,6 +126,25 @@ static enum status take_texts(struct snapshot_image *image, const struct snapsho
     image->config = image->state = NULL;
     TRY(config_to_json(s->config, false, &image->config, err));
     return state_text(s, &image->state, err);
+}
+
+enum status snapshot_image_of_weights(struct snapshot_image *image, const struct config *config,
+                                      const struct vocab *vocab, const struct params *declared,
+                                      struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct train_state state = {.best_nll = INFINITY, .ranks = 1};
+    struct snapshot_source source = {.config = config, .vocab = vocab, .state = &state};
+    *image = (struct snapshot_image){
+        .params = declared, .vocab = vocab, .compress = config->train.compress};
+    TRY_OUT(plan_numbers(&image->w, declared->total, err));
+    TRY_OUT(plan_numbers(&image->m, declared->total, err));
+    TRY_OUT(plan_numbers(&image->v, declared->total, err));
+    TRY_OUT(take_texts(image, &source, err));
+    return STATUS_OK;
+out:
+    snapshot_image_free(image);
+    return status;
 }
 
 /* The streams of a memory are divided among the ranks in their order. */

@@ -101,15 +101,6 @@ out:
     return status;
 }
 
-/* Where number i of a parameter, as it lies here, lies in a dump: only convolutions differ. */
-static int64_t dump_index(const struct param *q, int64_t i)
-{
-    if (q->taps == 1)
-        return i;
-    int64_t in = q->dim[1] / q->taps, row = i / q->dim[1], j = i % q->dim[1] / in, d = i % in;
-    return (row * in + d) * q->taps + j;
-}
-
 /* The dump's tensor `name` into `to`, as numbers of the parameter q lie or, NULL, as they are. */
 static enum status fill(struct verify *v, const char *name, const struct param *q,
                         const struct tensor *to, struct error *err)
@@ -123,7 +114,7 @@ static enum status fill(struct verify *v, const char *name, const struct param *
                          (long long)t->count, (long long)tensor_count(to));
     TRY(mem_alloc((void **)&host, (size_t)t->count, sizeof *host, err));
     for (int64_t i = 0; i < t->count; i++)
-        host[i] = st_value(t, q != NULL ? dump_index(q, i) : i);
+        host[i] = st_value(t, q != NULL ? param_published_index(q, i) : i);
     op_upload(v->be, to, host, DTYPE_F64);
     mem_free(host);
     return STATUS_OK;
@@ -196,7 +187,7 @@ enum status verify_compare_gradients(struct verify *v, const char *prefix, enum 
         ordered = host + count;
         op_download(v->be, host, DTYPE_F64, &dw);
         for (int64_t k = 0; k < count; k++)
-            ordered[dump_index(q, k)] = host[k];
+            ordered[param_published_index(q, k)] = host[k];
         double passes = passes_in_dump(v, q, name, ordered);
         for (int64_t k = 0; k < count; k++)
             ordered[k] *= passes;

@@ -105,6 +105,34 @@ static void test_round_trip(void **state)
     st_close(f);
 }
 
+static void test_halves(void **state)
+{
+    static const uint16_t f16[8] = {0x3c00, 0xc000, 0x0001, 0x83ff, 0x7bff, 0x3555, 0x7c00, 0x7e00};
+    static const double values[6] = {1, -2, 0x1p-24, -1023 * 0x1p-24, 65504, 0.333251953125};
+    static const uint16_t bf16[3] = {0x3f80, 0xc2f7, 0x7f7f};
+    const struct st_tensor list[] = {
+        {.name = "byte", .type = ST_U8, .ndim = 0, .data = "x"},
+        {.name = "half", .type = ST_F16, .ndim = 1, .dim = {8}, .data = f16},
+        {.name = "brain", .type = ST_BF16, .ndim = 1, .dim = {3}, .data = bf16},
+    };
+    struct st_file *f = NULL;
+    (void)state;
+    OK(st_write("h.st", list, 3, NULL, 0, &err));
+    OK(st_open(&f, "h.st", &err));
+    assert_string_equal(st_tensor(f, 2)->name, "byte");
+    const struct st_tensor *half = st_find(f, "half"), *brain = st_find(f, "brain");
+    assert_int_equal(half->bytes, 16);
+    assert_string_equal(st_type_name(brain->type), "BF16");
+    for (int i = 0; i < 6; i++)
+        assert_true(st_value(half, i) == values[i]);
+    assert_true(st_value(half, 6) == INFINITY);
+    assert_true(isnan(st_value(half, 7)));
+    assert_true(st_value(brain, 0) == 1);
+    assert_true(st_value(brain, 1) == -123.5);
+    assert_true(st_value(brain, 2) == 0x1.fep127);
+    st_close(f);
+}
+
 static void test_writer_refuses_names(void **state)
 {
     (void)state;
@@ -163,7 +191,8 @@ static void test_headers_that_lie(void **state)
         {"{", 0, "bad:1:"},
         {"{} x", 0, "bad:1:"},
         {"{}", 1, "1 bytes after the last tensor"},
-        {ENTRY("F16", "[1]", "[0,2]"), 2, "want F64, F32, I64, I32, U8 or BOOL, got F16"},
+        {ENTRY("I16", "[1]", "[0,2]"), 2,
+         "want F64, F32, F16, BF16, I64, I32, U8 or BOOL, got I16"},
         {ENTRY("f32", "[1]", "[0,4]"), 4, "got f32"},
         {ENTRY("F32", "[1.5]", "[0,6]"), 6, "bad:1:"},
         {ENTRY("F32", "[\"1\"]", "[0,4]"), 4, "bad:1:"},
@@ -302,9 +331,13 @@ int main(void)
         return 1;
 #define CASE(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
     const struct CMUnitTest tests[] = {
-        CASE(test_round_trip),           CASE(test_writer_refuses_names),
-        CASE(test_empty_and_misaligned), CASE(test_headers_that_lie),
-        CASE(test_not_a_file),           CASE(test_every_length_and_byte),
+        CASE(test_round_trip),
+        CASE(test_halves),
+        CASE(test_writer_refuses_names),
+        CASE(test_empty_and_misaligned),
+        CASE(test_headers_that_lie),
+        CASE(test_not_a_file),
+        CASE(test_every_length_and_byte),
         CASE(test_reference_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,7 @@ struct scenario {
     const char *words[WORDS];
     const char *insist; /* added to go on from what a killed one left; NULL: nothing */
     const char *mark;   /* the file without which its others count as unfinished; NULL: none */
+    bool single;        /* writes one file, and leaves alone what a killed one left beside it */
 };
 
 /* What is shared with the processes. */

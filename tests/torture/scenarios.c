@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* In folders made by scenarios_prepare: text, data, tiny.json, run1 (one step done), run (all
- * three). */
+ * three), weights.safetensors of that. */
 const struct scenario scenarios[] = {
     {.name = "tokenize",
      .out = "out",
@@ -29,6 +29,16 @@ const struct scenario scenarios[] = {
                "4", "--threads", "1"}},
     {.name = "info", .words = {"deq", "info", "--check", "run/last.bin"}},
     {.name = "info-shard", .words = {"deq", "info", "--check", "data/train-00000.bin"}},
+    {.name = "export",
+     .prepared = "run",
+     .out = "out",
+     .words = {"deq", "export", "out/last.bin", "--out", "out/weights.safetensors", "--force"},
+     .single = true},
+    {.name = "import",
+     .prepared = "run",
+     .out = "out",
+     .words = {"deq", "import", "weights.safetensors", "--out", "out/imported.bin", "--force"},
+     .single = true},
 };
 const int scenario_count = sizeof scenarios / sizeof *scenarios;
 
@@ -72,4 +82,6 @@ void scenarios_prepare(const struct program *p)
                                  "--set", "train.steps=1", "--out", "run1", NULL});
     prepared(p, (const char *[]){"deq", "train", "-q", "--threads", "1", "--config", "tiny.json",
                                  "--out", "run", NULL});
+    prepared(
+        p, (const char *[]){"deq", "export", "run/last.bin", "--out", "weights.safetensors", NULL});
 }

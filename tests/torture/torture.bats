@@ -43,12 +43,16 @@ torture() {
     torture "$build" 6 eval sample info info-shard
 }
 
+@test "export, import" {
+    torture "$build" 6 export import
+}
+
 @test "with sanitizers: tokenize and train" {
     torture "$build-asan" 2 tokenize train
 }
 
-@test "with sanitizers: eval and sample" {
-    torture "$build-asan" 2 eval sample
+@test "with sanitizers: eval, sample, export, import" {
+    torture "$build-asan" 2 eval sample export import
 }
 
 @test "it sees a broken rule" {

@@ -1,0 +1,92 @@
+/* deq export: a checkpoint's weights for programs in Python. */
+#include "commands.h"
+#include "options.h"
+#include "paths.h"
+#include "report_json.h"
+
+#include "io/atomic_file.h"
+#include "train/exchange.h"
+
+#include <stdio.h>
+
+static const char usage[] =
+    "usage: deq export CHECKPOINT --out FILE.safetensors [OPTION]...\n"
+    "\n"
+    "Writes the weights of a checkpoint as safetensors: float32, under the names and in the\n"
+    "layouts of the published PyTorch code, with the configuration in the metadata. `deq import`\n"
+    "reads it back.\n"
+    "\n"
+    "      --out FILE      the file to write\n"
+    "      --vocab FILE    write the vocabulary too: one word a line, in the order of the ids\n"
+    "      --force         replace files that are there\n"
+    "      --json          one JSON object: file, tensors, numbers\n"
+    "  -h, --help          this help\n"
+    "\n"
+    "Example:\n"
+    "  deq export runs/kjv/best.bin --out kjv.safetensors\n"
+    "  python3 -c 'import safetensors.torch as s; "
+    "print(s.load_file(\"kjv.safetensors\").keys())'\n";
+
+struct request {
+    const char *checkpoint, *out, *vocab;
+    bool force, json;
+};
+
+static enum status parse(struct request *r, int argc, char **argv, struct error *err)
+{
+    const struct option_rule rules[] = {
+        OPTION("out", TEXT, &r->out),
+        OPTION("vocab", TEXT, &r->vocab),
+        OPTION("force", FLAG, &r->force),
+        OPTION("json", FLAG, &r->json),
+        {0},
+    };
+    int operand;
+    TRY(options_read(rules, argc, argv, &operand, err));
+    if (operand + 1 != argc || r->out == NULL)
+        return error_set(err, STATUS_USAGE,
+                         "want one checkpoint and --out FILE.safetensors (try deq help export)");
+    r->checkpoint = argv[operand];
+    TRY(paths_check_new(r->out, r->force, err));
+    return r->vocab == NULL ? STATUS_OK : paths_check_new(r->vocab, r->force, err);
+}
+
+static enum status print(const struct request *r, const struct exchange_report *report,
+                         struct error *err)
+{
+    struct json_writer w;
+    if (!r->json) {
+        printf("%s: %lld tensors, %lld numbers\n", r->out, (long long)report->tensors,
+               (long long)report->numbers);
+        return STATUS_OK;
+    }
+    report_json_begin(&w);
+    json_write_string(&w, "file", r->out);
+    json_write_int(&w, "tensors", report->tensors);
+    json_write_int(&w, "numbers", report->numbers);
+    return report_json_print(&w, err);
+}
+
+static enum status run_command(int argc, char **argv, struct error *err)
+{
+    struct request r = {0};
+    struct snapshot from;
+    struct exchange_report report;
+    TRY(parse(&r, argc, argv, err));
+    TRY(snapshot_open(&from, r.checkpoint, err));
+    enum status status = exchange_export(&from, r.out, &report, err);
+    if (status == STATUS_OK && r.vocab != NULL) {
+        size_t size;
+        const char *text = vocab_text(from.vocab, &size);
+        status = atomic_file_put(r.vocab, text, size, err);
+    }
+    snapshot_close(&from);
+    return status == STATUS_OK ? print(&r, &report, err) : status;
+}
+
+const struct command command_export = {
+    .name = "export",
+    .summary = "a checkpoint's weights as safetensors, for programs in Python",
+    .usage = usage,
+    .run = run_command,
+};
