@@ -6,7 +6,6 @@
 #include "base/library.h"
 #include <cublasLt.h>
 #include <cublas_v2.h>
-#include <dlfcn.h>
 
 #define TEXT(x) #x
 #define TEXT_OF(x) TEXT(x)
@@ -19,44 +18,24 @@
 #endif
 
 /* Names alone are looked for in the Toolkit's folder at the time of the build and where the loader
- * looks. The functions below are the same in versions 12 and 13. */
-static void *library(char *tried, size_t size)
-{
-    static const char *const names[] = {CUBLAS OWN,
+ * looks. The functions below are the same in versions 12 and 13; those of cuBLASLt are found too,
+ * since cuBLAS brings it. */
+static const char *const libraries[] = {CUBLAS OWN,
                                         "/usr/local/cuda/lib64/" CUBLAS OWN,
                                         "/usr/local/cuda-" OWN "/lib64/" CUBLAS OWN,
                                         CUBLAS OTHER,
                                         "/usr/local/cuda/lib64/" CUBLAS OTHER,
                                         "/usr/local/cuda-" OTHER "/lib64/" CUBLAS OTHER,
                                         NULL};
-    return library_open(names, tried, size);
-}
 
 bool cublas_load(char *tried, size_t size)
 {
-    return library(tried, size) != NULL;
+    return library_open(libraries, tried, size) != NULL;
 }
 
-/* The function of that name, NULL if there is none. The loader counts and keeps the library; that
- * of cuBLAS brings cuBLASLt, whose functions are searched there too. */
-static void *find(const char *name)
-{
-    char tried[64];
-    void *cublas = library(tried, sizeof tried);
-    return cublas == NULL ? NULL : dlsym(cublas, name);
-}
-
-/* Defines a function that calls its namesake in the library. */
-#define FORWARD(name, parameters, arguments)                           \
-    cublasStatus_t name parameters                                     \
-    {                                                                  \
-        static cublasStatus_t(*real) parameters;                       \
-        if (real == NULL)                                              \
-            *(void **)&real = find(#name); /* as POSIX's dlsym page */ \
-        if (real == NULL)                                              \
-            return CUBLAS_STATUS_NOT_INITIALIZED;                      \
-        return real arguments;                                         \
-    }
+#define FORWARD(name, parameters, arguments)                                \
+    LIBRARY_FORWARD(libraries, cublasStatus_t, name, parameters, arguments, \
+                    CUBLAS_STATUS_NOT_INITIALIZED)
 
 FORWARD(cublasCreate_v2, (cublasHandle_t * handle), (handle))
 FORWARD(cublasDestroy_v2, (cublasHandle_t handle), (handle))

@@ -3,37 +3,17 @@
 #include "cuda/nccl_load.h"
 
 #include "base/library.h"
-#include <dlfcn.h>
 
-static void *library(char *tried, size_t size)
-{
-    static const char *const names[] = {"libnccl.so.2", "/usr/local/cuda/lib64/libnccl.so.2",
+static const char *const libraries[] = {"libnccl.so.2", "/usr/local/cuda/lib64/libnccl.so.2",
                                         "/usr/local/cuda/lib/libnccl.so.2", NULL};
-    return library_open(names, tried, size);
-}
 
 bool nccl_load(char *tried, size_t size)
 {
-    return library(tried, size) != NULL;
+    return library_open(libraries, tried, size) != NULL;
 }
 
-/* The function of that name, NULL if there is none. The loader counts and keeps the library. */
-static void *find(const char *name)
-{
-    char tried[64];
-    void *nccl = library(tried, sizeof tried);
-    return nccl == NULL ? NULL : dlsym(nccl, name);
-}
-
-/* Defines a function that calls its namesake in the library, or gives `otherwise`. */
-#define FORWARD(type, name, parameters, arguments, otherwise)          \
-    type name parameters                                               \
-    {                                                                  \
-        static type(*real) parameters;                                 \
-        if (real == NULL)                                              \
-            *(void **)&real = find(#name); /* as POSIX's dlsym page */ \
-        return real == NULL ? (otherwise) : real arguments;            \
-    }
+#define FORWARD(type, name, parameters, arguments, otherwise) \
+    LIBRARY_FORWARD(libraries, type, name, parameters, arguments, otherwise)
 #define FORWARD_CALL(name, parameters, arguments) \
     FORWARD(ncclResult_t, name, parameters, arguments, ncclSystemError)
 

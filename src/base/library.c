@@ -19,3 +19,10 @@ void *library_open(const char *const *names, char *tried, size_t size)
     }
     return NULL;
 }
+
+void *library_function(const char *const *names, const char *function)
+{
+    char unwanted[8];
+    void *library = library_open(names, unwanted, sizeof unwanted);
+    return library == NULL ? NULL : dlsym(library, function);
+}

@@ -10,4 +10,19 @@
  * for each, why. */
 void *library_open(const char *const *names, char *tried, size_t size);
 
+/* The function of that name in the first of these libraries that can be opened; NULL if there is
+ * none. */
+void *library_function(const char *const *names, const char *function);
+
+/* Defines the function `name`, of result `type`: it calls its namesake in a library of `names`, or
+ * gives `otherwise` where there is none. Parameters and arguments stand in parentheses. */
+#define LIBRARY_FORWARD(names, type, name, parameters, arguments, otherwise)         \
+    type name parameters                                                             \
+    {                                                                                \
+        static type(*real) parameters;                                               \
+        if (real == NULL)                                                            \
+            *(void **)&real = library_function(names, #name); /* as POSIX's dlsym */ \
+        return real == NULL ? (otherwise) : real arguments;                          \
+    }
+
 #endif

@@ -31,11 +31,34 @@ static void test_says_what_was_tried(void **state)
     assert_true(strlen(narrow) < sizeof narrow);
 }
 
+static const char *const maths[] = {"libdeq-is-not-here.so.1", "libm.so.6", NULL};
+static const char *const nowhere[] = {"libdeq-is-not-here.so.1", NULL};
+
+double cbrt(double x);
+int deq_has_no_such_function(int x);
+double deq_sqrt_of_nowhere(double x);
+LIBRARY_FORWARD(maths, double, cbrt, (double x), (x), -1)
+LIBRARY_FORWARD(maths, int, deq_has_no_such_function, (int x), (x), x + 1)
+LIBRARY_FORWARD(nowhere, double, deq_sqrt_of_nowhere, (double x), (x), -1)
+
+static void test_passes_calls_on(void **state)
+{
+    volatile double eight = 8; /* else the compiler knows the answer */
+    (void)state;
+    assert_ptr_equal(library_function(maths, "erf"), library_function(maths + 1, "erf"));
+    assert_true(cbrt(eight) == 2);
+    assert_null(library_function(maths, "deq_has_no_such_function"));
+    assert_int_equal(deq_has_no_such_function(4), 5);
+    assert_null(library_function(nowhere, "sqrt"));
+    assert_true(deq_sqrt_of_nowhere(4) == -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_takes_the_first_there_is),
         cmocka_unit_test(test_says_what_was_tried),
+        cmocka_unit_test(test_passes_calls_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
