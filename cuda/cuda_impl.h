@@ -132,61 +132,11 @@ void cuda_columns_in(struct backend *be, float *part, float *acc, const float *x
                      int64_t rows, int64_t width);
 int64_t columns_room(int64_t rows, int64_t width);
 
-/* One function for every slot of the table; contracts in ops/ops.h. Those that note their calls
- * themselves, since they bring changing numbers or synchronise: upload, download, dropout_mask,
- * fill_normal, fill_uniform, adam. All others start at once, and are noted by what fills the table.
- */
-void cuda_upload(struct backend *be, const struct tensor *dst, const void *src,
-                 enum dtype src_type);
-void cuda_download(struct backend *be, void *dst, enum dtype dst_type, const struct tensor *src);
-void cuda_copy(struct backend *be, const struct tensor *dst, const struct tensor *src);
-void cuda_fill(struct backend *be, const struct tensor *t, double value);
-void cuda_gemm(struct backend *be, const struct gemm *p);
-void cuda_hidden(struct backend *be, const struct hidden *p);
-void cuda_hidden_vjp(struct backend *be, const struct hidden_vjp *p);
-void cuda_axpby(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
-                double b);
-void cuda_mul_bcast(struct backend *be, const struct tensor *out, const struct tensor *x,
-                    const struct tensor *mask);
-void cuda_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x);
-void cuda_residual_norm(struct backend *be, const struct residual_norm *p);
-void cuda_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p);
-void cuda_copy_block(struct backend *be, const struct copy_block *p);
-void cuda_lstm_gate(struct backend *be, const struct lstm_gate *p);
-void cuda_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p);
-void cuda_attention(struct backend *be, const struct attention *p);
-void cuda_attention_vjp(struct backend *be, const struct attention_vjp *p);
-void cuda_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *t);
-void cuda_attention_tangent(struct backend *be, const struct attention_tangent *t);
-void cuda_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
-                      const struct tensor *idx, double scale);
-void cuda_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
-                           const struct tensor *idx, double scale);
-void cuda_scatter_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
-                       const struct tensor *idx);
-void cuda_softmax_xent(struct backend *be, const struct softmax_xent *p);
-void cuda_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias);
-void cuda_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
-                       uint64_t first);
-void cuda_fill_normal(struct backend *be, const struct tensor *t, double std, struct rng_key key);
-void cuda_fill_uniform(struct backend *be, const struct tensor *t, double lo, double hi,
-                       struct rng_key key);
-void cuda_weight_norm(struct backend *be, const struct tensor *w, const struct tensor *inv,
-                      const struct tensor *v, const struct tensor *g);
-void cuda_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struct tensor *dg,
-                          const struct tensor *dw, const struct tensor *v, const struct tensor *g,
-                          const struct tensor *inv);
-void cuda_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
-                         const struct tensor *z, const struct tensor *norms,
-                         const struct tensor *total, const struct tensor *reason);
-void cuda_row_dots(struct backend *be, const struct row_dots *p);
-void cuda_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
-                    bool reverse);
-void cuda_solve_judge(struct backend *be, const struct solve_judge *p);
-void cuda_anderson_weights(struct backend *be, const struct anderson_weights *p);
-void cuda_broyden_weights(struct backend *be, const struct broyden_weights *p);
-void cuda_row_combine(struct backend *be, const struct row_combine *p);
-void cuda_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x);
-void cuda_adam(struct backend *be, const struct adam *p);
+/* cuda_copy, cuda_fill, ...: the operations. Those that note their calls themselves, since they
+ * bring changing numbers or synchronise: upload, download, dropout_mask, fill_normal, fill_uniform,
+ * adam. All others start at once, and are noted by what fills the table. */
+#define X(op) OP_DECLARE(cuda, op);
+OP_LIST(X)
+#undef X
 
 #endif

@@ -41,15 +41,13 @@ static void convert(void *dst, enum dtype dst_type, const void *src, enum dtype 
     }
 }
 
-static void cpu_upload(struct backend *be, const struct tensor *dst, const void *src,
-                       enum dtype src_type)
+void cpu_upload(struct backend *be, const struct tensor *dst, const void *src, enum dtype src_type)
 {
     (void)be;
     convert(dst->data, dst->dtype, src, src_type, tensor_count(dst));
 }
 
-static void cpu_download(struct backend *be, void *dst, enum dtype dst_type,
-                         const struct tensor *src)
+void cpu_download(struct backend *be, void *dst, enum dtype dst_type, const struct tensor *src)
 {
     (void)be;
     convert(dst, dst_type, src->data, src->dtype, tensor_count(src));
@@ -66,7 +64,7 @@ void cpu_copy(struct backend *be, const struct tensor *dst, const struct tensor 
     }
 }
 
-static void cpu_fill(struct backend *be, const struct tensor *t, double value)
+void cpu_fill(struct backend *be, const struct tensor *t, double value)
 {
     int64_t count = tensor_count(t);
     switch (t->dtype) {

@@ -53,6 +53,10 @@ enum op_id {
         OP_COUNT
 };
 
+/* Declares the function of a backend for an operation, with the type of its slot in the table: for
+ * OP_DECLARE(cpu, gemm), void cpu_gemm(struct backend *be, const struct gemm *p). */
+#define OP_DECLARE(backend, op) __typeof__(*((struct ops *)0)->op) backend##_##op
+
 struct op_stat {
     int64_t calls;
     double seconds;

@@ -73,27 +73,25 @@ static void convert(void *dst, enum dtype dst_type, const void *src, enum dtype 
         number_set(dst, dst_type, i, number_get(src, src_type, i));
 }
 
-static void ref_upload(struct backend *be, const struct tensor *dst, const void *src,
-                       enum dtype src_type)
+void ref_upload(struct backend *be, const struct tensor *dst, const void *src, enum dtype src_type)
 {
     (void)be;
     convert(dst->data, dst->dtype, src, src_type, tensor_count(dst));
 }
 
-static void ref_download(struct backend *be, void *dst, enum dtype dst_type,
-                         const struct tensor *src)
+void ref_download(struct backend *be, void *dst, enum dtype dst_type, const struct tensor *src)
 {
     (void)be;
     convert(dst, dst_type, src->data, src->dtype, tensor_count(src));
 }
 
-static void ref_copy(struct backend *be, const struct tensor *dst, const struct tensor *src)
+void ref_copy(struct backend *be, const struct tensor *dst, const struct tensor *src)
 {
     (void)be;
     convert(dst->data, dst->dtype, src->data, src->dtype, tensor_count(src));
 }
 
-static void ref_fill(struct backend *be, const struct tensor *t, double value)
+void ref_fill(struct backend *be, const struct tensor *t, double value)
 {
     (void)be;
     int64_t count = tensor_count(t);
