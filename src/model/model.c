@@ -192,14 +192,18 @@ static void give_output(struct model *m)
 /* The loss of m->q. */
 static void loss(struct model *m, const struct tensor *nll, double scale, bool gradient)
 {
-    struct tensor q = tensor_matrix(&m->q), dq = {0};
-    struct tensor each = tensor_prefix(nll, 1, m->plan.batch * m->length, 1, 1, 1);
+    struct softmax_loss p = {
+        .q = tensor_matrix(&m->q),
+        .targets = m->target,
+        .index = &m->vocab.target,
+        .nll = tensor_prefix(nll, 1, m->plan.batch * m->length, 1, 1, 1),
+        .scale = scale,
+    };
     if (gradient) {
-        dq = segment(m, &m->dq);
-        dq = tensor_matrix(&dq);
+        struct tensor dq = segment(m, &m->dq);
+        p.dq = tensor_matrix(&dq);
     }
-    adaptive_softmax_nll(&m->vocab.softmax, m->be, &q, m->target, &m->vocab.target, scale, &each,
-                         gradient ? &dq : NULL);
+    adaptive_softmax_nll(&m->vocab.softmax, m->be, &p);
     if (gradient)
         give_output(m);
 }

@@ -128,37 +128,42 @@ static void cluster_logits_vjp(const struct adaptive_softmax *s, struct backend 
     }
 }
 
-/* Loss of one cluster over its projected rows, chunk by chunk. target, pos I32 [n]; pos NULL for
- * the head. dlow NULL: no gradient. */
-static void cluster_nll(const struct adaptive_softmax *s, struct backend *be, int i,
-                        const struct tensor *low, const struct tensor *target,
-                        const struct tensor *pos, double scale, const struct tensor *nll,
-                        const struct tensor *dlow)
+/* The rows of a loss that one cluster is about. */
+struct cluster_part {
+    int i;
+    struct tensor low, dlow; /* [n,E_i] projected, and the gradient; dlow data NULL: not wanted */
+    struct tensor target;    /* I32 [n] ids inside the cluster */
+    struct tensor pos;       /* I32 [n] places in the loss; data NULL: all of them, in order */
+};
+
+/* The loss of one cluster, chunk by chunk. */
+static void cluster_nll(const struct adaptive_softmax *s, struct backend *be,
+                        const struct softmax_loss *loss, const struct cluster_part *c)
 {
-    int64_t n = low->dim[0];
-    int64_t classes = class_count(s, i);
+    bool gradient = c->dlow.data != NULL, placed = c->pos.data != NULL;
+    int64_t n = c->low.dim[0], classes = class_count(s, c->i);
     int64_t chunk = tensor_count(&s->logits) / classes;
     for (int64_t at = 0; at < n; at += chunk) {
         int64_t rows = n - at < chunk ? n - at : chunk;
         struct tensor logits = tensor_prefix(&s->logits, 2, rows, classes, 1, 1);
-        struct tensor part = tensor_slice(low, at, rows);
-        cluster_logits(s, be, i, &part, &logits);
+        struct tensor low = tensor_slice(&c->low, at, rows);
+        cluster_logits(s, be, c->i, &low, &logits);
         struct softmax_xent xent = {
             .logits = logits,
-            .bias = i == 0 ? s->head_bias : s->bias[i].w,
-            .target = tensor_slice(target, at, rows),
-            .nll = pos != NULL ? *nll : tensor_slice(nll, at, rows),
-            .gradient = dlow != NULL,
-            .scale = scale,
+            .bias = c->i == 0 ? s->head_bias : s->bias[c->i].w,
+            .target = tensor_slice(&c->target, at, rows),
+            .nll = placed ? loss->nll : tensor_slice(&loss->nll, at, rows),
+            .gradient = gradient,
+            .scale = loss->scale,
         };
-        if (pos != NULL)
-            xent.pos = tensor_slice(pos, at, rows);
+        if (placed)
+            xent.pos = tensor_slice(&c->pos, at, rows);
         op_softmax_xent(be, &xent);
-        if (dlow == NULL)
+        if (!gradient)
             continue;
-        op_col_sum(be, i == 0 ? &s->head_dbias : &s->bias[i].dw, &logits);
-        struct tensor dpart = tensor_slice(dlow, at, rows);
-        cluster_logits_vjp(s, be, i, &part, &logits, &dpart);
+        op_col_sum(be, c->i == 0 ? &s->head_dbias : &s->bias[c->i].dw, &logits);
+        struct tensor dlow = tensor_slice(&c->dlow, at, rows);
+        cluster_logits_vjp(s, be, c->i, &low, &logits, &dlow);
     }
 }
 
@@ -194,67 +199,68 @@ static void project_vjp(const struct adaptive_softmax *s, struct backend *be, in
     op_gemm(be, true, false, 1.0, q, dlow, 1.0, &s->proj[i].dw);
 }
 
-static void head_nll(const struct adaptive_softmax *s, struct backend *be, const struct tensor *q,
-                     const int32_t *targets, double scale, const struct tensor *nll,
-                     const struct tensor *dq)
+/* Where the gradient of rows dx [n,D] behind cluster i's projection is gathered. */
+static struct tensor projected_gradient(const struct adaptive_softmax *s, int i,
+                                        const struct tensor *dx)
 {
-    int64_t n = q->dim[0];
+    if (dx->data == NULL || s->proj[i].w.data == NULL)
+        return *dx;
+    return tensor_prefix(&s->dlow, 2, dx->dim[0], s->proj[i].w.dim[1], 1, 1);
+}
+
+static void head_nll(const struct adaptive_softmax *s, struct backend *be,
+                     const struct softmax_loss *loss)
+{
+    int64_t n = loss->q.dim[0];
     for (int64_t i = 0; i < n; i++) {
-        int k = clusters_find(&s->clusters, targets[i]);
-        s->host_target[i] = (int32_t)(k == 0 ? targets[i] : head_size(s) - k);
+        int k = clusters_find(&s->clusters, loss->targets[i]);
+        s->host_target[i] = (int32_t)(k == 0 ? loss->targets[i] : head_size(s) - k);
     }
-    struct tensor target = tensor_prefix(&s->target, 1, n, 1, 1, 1);
-    op_upload(be, &target, s->host_target, DTYPE_I32);
+    struct cluster_part head = {.target = tensor_prefix(&s->target, 1, n, 1, 1, 1),
+                                .low = project(s, be, 0, &loss->q),
+                                .dlow = projected_gradient(s, 0, &loss->dq)};
+    op_upload(be, &head.target, s->host_target, DTYPE_I32);
     refresh_head_bias(s, be);
-    struct tensor low = project(s, be, 0, q);
-    if (dq == NULL) {
-        cluster_nll(s, be, 0, &low, &target, NULL, scale, nll, NULL);
+    if (loss->dq.data != NULL)
+        op_fill(be, &s->head_dbias, 0.0);
+    cluster_nll(s, be, loss, &head);
+    if (loss->dq.data == NULL)
         return;
-    }
-    struct tensor dlow = *dq;
-    if (s->proj[0].w.data != NULL)
-        dlow = tensor_prefix(&s->dlow, 2, n, low.dim[1], 1, 1);
-    op_fill(be, &s->head_dbias, 0.0);
-    cluster_nll(s, be, 0, &low, &target, NULL, scale, nll, &dlow);
     add_head_bias_gradient(s, be);
-    project_vjp(s, be, 0, q, &dlow, dq);
+    project_vjp(s, be, 0, &loss->q, &head.dlow, &loss->dq);
 }
 
 static void tail_nll(const struct adaptive_softmax *s, struct backend *be, int i,
-                     const struct tensor *q, const struct cluster_index *index, double scale,
-                     const struct tensor *nll, const struct tensor *dq)
+                     const struct softmax_loss *loss)
 {
-    int64_t n = cluster_size(index, i);
+    int64_t n = cluster_size(loss->index, i);
     if (n == 0)
         return;
-    struct tensor pos = cluster_pos(index, i), target = cluster_local(index, i);
-    struct tensor hidden = tensor_prefix(&s->hidden, 2, n, s->d_model, 1, 1);
-    op_gather_rows(be, &hidden, q, &pos, 1.0);
-    struct tensor low = project(s, be, i, &hidden);
-    if (dq == NULL) {
-        cluster_nll(s, be, i, &low, &target, &pos, scale, nll, NULL);
+    struct tensor hidden = tensor_prefix(&s->hidden, 2, n, s->d_model, 1, 1), dhidden = {0};
+    if (loss->dq.data != NULL)
+        dhidden = tensor_prefix(&s->dhidden, 2, n, s->d_model, 1, 1);
+    struct cluster_part tail = {
+        .i = i, .target = cluster_local(loss->index, i), .pos = cluster_pos(loss->index, i)};
+    op_gather_rows(be, &hidden, &loss->q, &tail.pos, 1.0);
+    tail.low = project(s, be, i, &hidden);
+    tail.dlow = projected_gradient(s, i, &dhidden);
+    cluster_nll(s, be, loss, &tail);
+    if (loss->dq.data == NULL)
         return;
-    }
-    struct tensor dhidden = tensor_prefix(&s->dhidden, 2, n, s->d_model, 1, 1), dlow = dhidden;
-    if (s->proj[i].w.data != NULL)
-        dlow = tensor_prefix(&s->dlow, 2, n, low.dim[1], 1, 1);
-    cluster_nll(s, be, i, &low, &target, &pos, scale, nll, &dlow);
-    project_vjp(s, be, i, &hidden, &dlow, &dhidden);
-    op_scatter_add_rows(be, dq, &dhidden, &pos, 1.0);
+    project_vjp(s, be, i, &hidden, &tail.dlow, &dhidden);
+    op_scatter_add_rows(be, &loss->dq, &dhidden, &tail.pos, 1.0);
 }
 
 void adaptive_softmax_nll(const struct adaptive_softmax *s, struct backend *be,
-                          const struct tensor *q, const int32_t *targets,
-                          const struct cluster_index *index, double scale, const struct tensor *nll,
-                          const struct tensor *dq)
+                          const struct softmax_loss *loss)
 {
-    op_fill(be, nll, 0.0);
-    head_nll(s, be, q, targets, scale, nll, dq);
+    op_fill(be, &loss->nll, 0.0);
+    head_nll(s, be, loss);
     if (s->clusters.count == 1)
         return;
     op_end_run(be); /* how many rows each cluster has is another number in every batch */
     for (int i = 1; i < s->clusters.count; i++)
-        tail_nll(s, be, i, q, index, scale, nll, dq);
+        tail_nll(s, be, i, loss);
     op_end_run(be);
 }
 

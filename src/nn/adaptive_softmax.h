@@ -36,13 +36,19 @@ enum status adaptive_softmax_create(struct adaptive_softmax *s, struct backend *
                                     struct error *err);
 void adaptive_softmax_free(struct adaptive_softmax *s, struct backend *be);
 
-/* nll[n] <- -log p(target | q) for q [n,D] and the n host targets, which `index` (s->clusters) has
- * sorted. With dq not NULL: dq [n,D] <- scale * d(sum nll)/dq, and weight gradients are
- * accumulated. */
+/* The loss of n rows, n <= capacity. */
+struct softmax_loss {
+    struct tensor q;                   /* [n,D] */
+    const int32_t *targets;            /* borrows: [n], on the host */
+    const struct cluster_index *index; /* borrows: it has sorted them by s->clusters */
+    struct tensor nll;                 /* [n] <- -log p(target | q) */
+    struct tensor dq; /* [n,D] <- scale * d(sum nll)/dq; data NULL: no gradients are wanted */
+    double scale;
+};
+
+/* Computes nll and, if dq is wanted, dq; weight gradients are then accumulated. */
 void adaptive_softmax_nll(const struct adaptive_softmax *s, struct backend *be,
-                          const struct tensor *q, const int32_t *targets,
-                          const struct cluster_index *index, double scale, const struct tensor *nll,
-                          const struct tensor *dq);
+                          const struct softmax_loss *loss);
 
 /* Host logp[n*V] <- log p(every token | q), n <= capacity rows, for sampling and tests.
  * Synchronises once a cluster and chunk. */
