@@ -94,11 +94,12 @@ static enum status create_solvers(struct equilibrium *eq, const struct config *c
                                   const struct equilibrium_plan *p, struct error *err)
 {
     struct solver_config forward = solver_config_of(&config->solver.forward, false);
-    TRY(solver_create(&eq->forward, eq->be, &forward, p->batch, p->length, p->width, NULL, err));
+    struct solver_plan plan = {.batch = p->batch, .length = p->length, .width = p->width};
+    TRY(solver_create(&eq->forward, eq->be, &forward, &plan, err));
     if (p->train && eq->method == GRADIENT_IMPLICIT) {
         struct solver_config backward = solver_config_of(&config->solver.backward, true);
-        TRY(solver_create(&eq->backward, eq->be, &backward, p->batch, p->length, p->width,
-                          eq->forward, err));
+        plan.lender = eq->forward;
+        TRY(solver_create(&eq->backward, eq->be, &backward, &plan, err));
     }
     solver_lend(eq->forward, eq->backward, &eq->idle);
     return STATUS_OK;

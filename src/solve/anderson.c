@@ -3,6 +3,21 @@
  * ||sum_j alpha_j g_j||^2 under sum_j alpha_j = 1. Slots of the history are used in turn. */
 #include "solve/solver_impl.h"
 
+static enum status plan(struct solver *s, struct error *err)
+{
+    enum dtype real = s->be->ops->real;
+    int64_t n = s->batch * s->length, m = s->history;
+    TRY(op_alloc(s->be, &s->len, DTYPE_I32, 1, n, 1, 1, 1, err));
+    TRY(op_alloc(s->be, &s->dots, real, 2, n, m, 1, 1, err));
+    TRY(op_alloc(s->be, &s->coef, real, 2, n, m, 1, 1, err));
+    return op_alloc(s->be, &s->gram, real, 2, n, m * m, 1, 1, err);
+}
+
+static void begin(struct solver *s)
+{
+    op_fill(s->be, &s->gram, 0);
+}
+
 static struct tensor slot_of(const struct solver *s, int which, int64_t slot)
 {
     struct tensor hist = solver_rows(s, &s->hist[which]);
@@ -54,4 +69,11 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
 }
 
 const struct method anderson_method = {
-    .history_tensors = 2, .leaves_ended = true, .place = place, .advance = advance};
+    .history_tensors = 2,
+    .leaves_ended = true,
+    .floor = 1e-5,
+    .plan = plan,
+    .begin = begin,
+    .place = place,
+    .advance = advance,
+};

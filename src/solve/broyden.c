@@ -23,6 +23,21 @@
 
 enum { WORK_F, WORK_START, WORK_TRIAL }; /* the last two for the line search */
 
+/* Rows with the same sums share a Gram matrix: those of a sequence, or each has its own. */
+static int64_t gram_groups(const struct solver *s, int64_t batch, int64_t rows)
+{
+    return solver_mixing_scope(s) == SCOPE_SEQUENCE ? batch : rows;
+}
+
+static enum status plan(struct solver *s, struct error *err)
+{
+    enum dtype real = s->be->ops->real;
+    int64_t n = s->batch * s->length, m = s->history, groups = gram_groups(s, s->batch, n);
+    TRY(op_alloc(s->be, &s->dots, real, 2, n, 2 * m, 1, 1, err));
+    TRY(op_alloc(s->be, &s->coef, real, 2, n, m + 1, 1, 1, err));
+    return op_alloc(s->be, &s->gram, real, 2, groups, m * (m + 1) / 2, 1, 1, err);
+}
+
 static bool is_full(const struct solver *s)
 {
     return s->count.steps > s->history;
@@ -52,7 +67,7 @@ static void place(struct solver *s, int64_t k)
 /* The coefficients of the steps kept and of the residual: [N,count + 1]. */
 static struct tensor weigh_steps(struct solver *s, int64_t count)
 {
-    int64_t groups = solver_mixing_scope(s) == SCOPE_SEQUENCE ? s->b : s->rows;
+    int64_t groups = gram_groups(s, s->b, s->rows);
     struct tensor coef = tensor_prefix(&s->coef, 2, s->rows, count + 1, 1, 1);
     struct row_dots dots = {.dots = tensor_prefix(&s->dots, 3, s->rows, 2, count, 1),
                             .x = s->g,
@@ -165,9 +180,13 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
     return search_line(s, sums[0], &s->step_length[s->count.steps - 1], err);
 }
 
-const struct method broyden_method = {.work_tensors = 1,
-                                      .search_tensors = 2,
-                                      .history_tensors = 1,
-                                      .history_extra = 1,
-                                      .place = place,
-                                      .advance = advance};
+const struct method broyden_method = {
+    .work_tensors = 1,
+    .search_tensors = 2,
+    .history_tensors = 1,
+    .history_extra = 1,
+    .floor = 1e-9,
+    .plan = plan,
+    .place = place,
+    .advance = advance,
+};

@@ -23,4 +23,9 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
 }
 
 const struct method picard_method = {
-    .work_tensors = 2, .leaves_ended = true, .place = place, .advance = advance};
+    .work_tensors = 2,
+    .leaves_ended = true,
+    .floor = 1e-9,
+    .place = place,
+    .advance = advance,
+};

@@ -4,8 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Added to ||f|| in a relative residual, as the published solvers do. */
-static const double FLOOR_ANDERSON = 1e-5, FLOOR_OTHERS = 1e-9;
 /* Published protective break: residual beyond the first one times the length times this. */
 static const double DIVERGE_ABS = 1e6, DIVERGE_REL = 1e3;
 /* Published stagnation rule: below STAGNANT_BAND tolerances, and flat for so many iterations. */
@@ -96,7 +94,7 @@ static enum status take(struct solver *s, struct tensor *t, bool *lent, const st
     return op_alloc(s->be, t, s->be->ops->real, ndim, d0, d1, d2, 1, err);
 }
 
-static enum status plan_large(struct solver *s, struct solver *lender, struct error *err)
+static enum status plan_large(struct solver *s, const struct solver *lender, struct error *err)
 {
     int64_t n = s->batch * s->length;
     int work = s->method->work_tensors;
@@ -116,7 +114,7 @@ static enum status plan_small(struct solver *s, struct error *err)
 {
     struct backend *be = s->be;
     enum dtype real = be->ops->real;
-    int64_t n = s->batch * s->length, m = s->history;
+    int64_t n = s->batch * s->length;
     struct tensor *const ints[] = {&s->best_at, &s->reason, &s->evals, &s->restarts};
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
         TRY(op_alloc(be, ints[i], DTYPE_I32, 1, n, 1, 1, 1, err));
@@ -127,18 +125,7 @@ static enum status plan_small(struct solver *s, struct error *err)
     TRY(op_alloc(be, &s->best, real, 1, n, 1, 1, 1, err));
     TRY(op_alloc(be, &s->first, real, 1, n, 1, 1, 1, err));
     TRY(op_alloc(be, &s->norms, real, 2, n, 2, 1, 1, err));
-    if (s->config.method == SOLVE_PICARD)
-        return STATUS_OK;
-    if (s->config.method == SOLVE_ANDERSON) {
-        TRY(op_alloc(be, &s->len, DTYPE_I32, 1, n, 1, 1, 1, err));
-        TRY(op_alloc(be, &s->dots, real, 2, n, m, 1, 1, err));
-        TRY(op_alloc(be, &s->coef, real, 2, n, m, 1, 1, err));
-        return op_alloc(be, &s->gram, real, 2, n, m * m, 1, 1, err);
-    }
-    int64_t groups = solver_mixing_scope(s) == SCOPE_SEQUENCE ? s->batch : n;
-    TRY(op_alloc(be, &s->dots, real, 2, n, 2 * m, 1, 1, err));
-    TRY(op_alloc(be, &s->coef, real, 2, n, m + 1, 1, 1, err));
-    return op_alloc(be, &s->gram, real, 2, groups, m * (m + 1) / 2, 1, 1, err);
+    return s->method->plan != NULL ? s->method->plan(s, err) : STATUS_OK;
 }
 
 /* The trace holds one entry an iterate: max_iter evaluations and a given first one. */
@@ -155,8 +142,8 @@ static enum status plan_trace(struct solver *s, int64_t capacity, struct error *
 }
 
 enum status solver_create(struct solver **out, struct backend *be,
-                          const struct solver_config *config, int64_t batch, int64_t length,
-                          int64_t width, struct solver *lender, struct error *err)
+                          const struct solver_config *config, const struct solver_plan *plan,
+                          struct error *err)
 {
     enum status status = STATUS_OK;
     struct solver *s = NULL;
@@ -166,12 +153,12 @@ enum status solver_create(struct solver **out, struct backend *be,
     s->be = be;
     s->config = *config;
     s->method = method_of(config->method);
-    s->batch = batch;
-    s->length = length;
-    s->width = width;
+    s->batch = plan->batch;
+    s->length = plan->length;
+    s->width = plan->width;
     s->history = config->history;
     enum memory_part before = op_part(be, PART_SOLVER);
-    TRY_OUT(plan_large(s, lender, err));
+    TRY_OUT(plan_large(s, plan->lender, err));
     TRY_OUT(plan_small(s, err));
     TRY_OUT(plan_trace(s, config->max_iter + 1, err));
     op_part(be, before);
@@ -256,8 +243,8 @@ static void clear_rows(struct solver *s, const struct tensor *f_best)
         if (t.data != NULL)
             op_fill(be, &t, 0);
     }
-    if (s->config.method == SOLVE_ANDERSON)
-        op_fill(be, &s->gram, 0);
+    if (s->method->begin != NULL)
+        s->method->begin(s);
     struct tensor best = solver_rows(s, &s->best), best_z = solver_rows(s, &s->best_z);
     op_fill(be, &best, INFINITY);
     /* should no residual be finite, the start is what is returned */
@@ -290,7 +277,7 @@ static void judge(struct solver *s, int64_t k, const struct tensor *f_best)
         .stall = s->config.stall > 0 ? s->config.stall : INT64_MAX,
         .stop = s->config.stop,
         .tol = s->config.tol,
-        .rel_floor = s->config.method == SOLVE_ANDERSON ? FLOOR_ANDERSON : FLOOR_OTHERS,
+        .rel_floor = s->method->floor,
         .diverge = (double)s->t * (absolute ? DIVERGE_ABS : DIVERGE_REL),
     };
     if (f_best != NULL)
@@ -300,9 +287,8 @@ static void judge(struct solver *s, int64_t k, const struct tensor *f_best)
 
 double solver_batch_residual(const struct solver *s, const double squares[2], bool absolute)
 {
-    double floor = s->config.method == SOLVE_ANDERSON ? FLOOR_ANDERSON : FLOOR_OTHERS;
     double g = sqrt(squares[0]);
-    return absolute ? g : g / (sqrt(squares[1]) + floor);
+    return absolute ? g : g / (sqrt(squares[1]) + s->method->floor);
 }
 
 /* The published rule for the whole batch: nearly converged, and flat for 30 iterations. */

@@ -72,13 +72,19 @@ typedef enum status (*solve_fn)(void *ctx, const struct tensor *z, const struct 
 
 struct solver;
 
-/* Checks the config (STATUS_CONFIG) and allocates all workspace for up to batch * length rows of
- * width D. The backend is borrowed and must outlive the solver. `lender`, if not NULL, is a solver
- * of the same sizes that never runs at the same time: its histories are borrowed where they are
- * large enough, and it must be freed later. */
+/* What a solver is for: at most batch * length rows of width D at once. */
+struct solver_plan {
+    int64_t batch, length, width;
+    /* NULL, or a solver of the same sizes that never runs at the same time: its histories are
+     * borrowed where they are large enough, and it must be freed later. */
+    struct solver *lender;
+};
+
+/* Checks the config (STATUS_CONFIG) and allocates all workspace. The backend is borrowed and must
+ * outlive the solver. */
 enum status solver_create(struct solver **out, struct backend *be,
-                          const struct solver_config *config, int64_t batch, int64_t length,
-                          int64_t width, struct solver *lender, struct error *err);
+                          const struct solver_config *config, const struct solver_plan *plan,
+                          struct error *err);
 void solver_free(struct solver *s);
 
 /* Solves from *z, [B,T,D] with B and B*T at most those planned; *z ends as the best measured

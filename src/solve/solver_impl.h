@@ -1,4 +1,6 @@
-/* Shared by the solver's loop and its methods. */
+/* Shared by the solver's loop and its methods. A new method is a file that fills a struct method,
+ * an entry in enum solve_method and in method_of (solver.c); and to be chosen, one in enum
+ * config_method (model/config.h) and in the choices of solver.*.method (model/config_table.c). */
 #ifndef DEQ_SOLVE_SOLVER_IMPL_H
 #define DEQ_SOLVE_SOLVER_IMPL_H
 
@@ -11,6 +13,11 @@ struct method {
     int history_tensors;   /* [m + history_extra,N,D] */
     int64_t history_extra; /* slots beyond solver_config.history */
     bool leaves_ended;     /* nothing is read of rows that have stopped */
+    double floor;          /* added to ||f|| in a relative residual, as published */
+    /* Allocates what it wants of s->dots, coef, gram and len; NULL: nothing. */
+    enum status (*plan)(struct solver *s, struct error *err);
+    /* A run begins; NULL: nothing to do. */
+    void (*begin)(struct solver *s);
     /* Chooses where evaluation k leaves f and its residual: s->f and s->g. */
     void (*place)(struct solver *s, int64_t k);
     /* From iterate k, evaluated and judged, to the next one: s->z of rows still active. */

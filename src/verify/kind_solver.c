@@ -159,6 +159,7 @@ static enum status run_case(struct verify *v, const char *name, const struct pro
                             struct error *err)
 {
     struct solver_config c;
+    struct solver_plan plan = {.batch = p->batch, .length = p->length, .width = p->width};
     struct solver *s = NULL;
     struct tensor z = {0};
     struct solve_report report;
@@ -168,7 +169,7 @@ static enum status run_case(struct verify *v, const char *name, const struct pro
         return STATUS_OK; /* its tensors end as unknown */
     c.tol = case_eps(v, name);
     TRY_OUT(op_alloc(v->be, &z, v->be->ops->real, 3, p->batch, p->length, p->width, 1, err));
-    TRY_OUT(solver_create(&s, v->be, &c, p->batch, p->length, p->width, NULL, err));
+    TRY_OUT(solver_create(&s, v->be, &c, &plan, err));
     TRY_OUT(solver_run(s, p->fn, p->ctx, &z, NULL, NULL, err));
     TRY_OUT(solver_report(s, &report, err));
     snprintf(full, sizeof full, "%s:result", name);

@@ -88,6 +88,7 @@ struct outcome {
 
 static void solve(struct map *m, const struct solver_config *c, bool select, struct outcome *o)
 {
+    struct solver_plan plan = {.batch = B, .length = T, .width = W};
     struct solver *s;
     struct error err;
     struct tensor z = {0}, f = {0};
@@ -95,7 +96,7 @@ static void solve(struct map *m, const struct solver_config *c, bool select, str
     m->shortest = ROWS;
     must(op_alloc(m->be, &z, m->be->ops->real, 3, B, T, W, 1, &err), &err);
     must(op_alloc(m->be, &f, m->be->ops->real, 3, B, T, W, 1, &err), &err);
-    must(solver_create(&s, m->be, c, B, T, W, NULL, &err), &err);
+    must(solver_create(&s, m->be, c, &plan, &err), &err);
     solver_select_rows(s, select);
     must(solver_run(s, map_eval, m, &z, NULL, &f, &err), &err);
     must(solver_report(s, &o->report, &err), &err);

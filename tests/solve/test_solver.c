@@ -77,13 +77,14 @@ static struct solver_config settings(enum solve_method method, enum scope scope)
 /* Solves from 0 and leaves the iterate in z. */
 static struct solve_report solve(struct map *m, const struct solver_config *c, double *z)
 {
+    struct solver_plan plan = {.batch = m->batch, .length = m->length, .width = WIDTH};
     struct solver *s;
     struct tensor zt = {0};
     struct solve_report r;
     struct error err;
     m->calls = 0;
     must(op_alloc(m->be, &zt, m->be->ops->real, 3, m->batch, m->length, WIDTH, 1, &err), &err);
-    must(solver_create(&s, m->be, c, m->batch, m->length, WIDTH, NULL, &err), &err);
+    must(solver_create(&s, m->be, c, &plan, &err), &err);
     size_t held = m->be->bytes;
     must(solver_run(s, map_eval, m, &zt, NULL, NULL, &err), &err);
     assert_int_equal(m->be->bytes, held); /* a solve allocates nothing */
@@ -293,6 +294,7 @@ CASE(shapes)
 static double last_residual(struct map *m, int64_t iterations)
 {
     struct solver_config c = settings(SOLVE_BROYDEN, SCOPE_SEQUENCE);
+    struct solver_plan plan = {.batch = m->batch, .length = m->length, .width = WIDTH};
     struct solver *s;
     struct tensor z = {0};
     struct solve_report r;
@@ -300,7 +302,7 @@ static double last_residual(struct map *m, int64_t iterations)
     c.stop = STOP_FIXED;
     c.max_iter = c.history = iterations;
     must(op_alloc(m->be, &z, m->be->ops->real, 3, m->batch, m->length, WIDTH, 1, &err), &err);
-    must(solver_create(&s, m->be, &c, m->batch, m->length, WIDTH, NULL, &err), &err);
+    must(solver_create(&s, m->be, &c, &plan, &err), &err);
     must(solver_run(s, map_eval, m, &z, NULL, NULL, &err), &err);
     must(solver_report(s, &r, &err), &err);
     double last = 0;
@@ -334,12 +336,13 @@ CASE(bad_settings)
 {
     struct solver *s;
     struct error err;
+    struct solver_plan plan = {.batch = 1, .length = 1, .width = WIDTH};
     struct solver_config c = settings(SOLVE_ANDERSON, SCOPE_TOKEN);
     c.history = 0;
-    assert_int_equal(solver_create(&s, be, &c, 1, 1, WIDTH, NULL, &err), STATUS_CONFIG);
+    assert_int_equal(solver_create(&s, be, &c, &plan, &err), STATUS_CONFIG);
     c = settings(SOLVE_ANDERSON, SCOPE_TOKEN);
     c.line_search = true;
-    assert_int_equal(solver_create(&s, be, &c, 1, 1, WIDTH, NULL, &err), STATUS_CONFIG);
+    assert_int_equal(solver_create(&s, be, &c, &plan, &err), STATUS_CONFIG);
     assert_int_equal(be->bytes, 0);
 }
 

@@ -60,11 +60,12 @@ static void measure(enum solve_method method, int64_t count, int64_t *each)
                               .damping = 1,
                               .ridge = 1e-4,
                               .ridge_relative = true};
+    struct solver_plan plan = {.batch = BATCH, .length = LENGTH, .width = WIDTH};
     must(cuda_open(&be, &err), &err);
     must(op_alloc(&be, &z, DTYPE_F32, 3, BATCH, LENGTH, WIDTH, 1, &err), &err);
     must(op_alloc(&be, &m.c, DTYPE_F32, 3, BATCH, LENGTH, WIDTH, 1, &err), &err);
     op_fill_normal(&be, &m.c, 1, (struct rng_key){1, 2});
-    must(solver_create(&s, &be, &c, BATCH, LENGTH, WIDTH, NULL, &err), &err);
+    must(solver_create(&s, &be, &c, &plan, &err), &err);
     op_fill(&be, &z, 0);
     must(solver_run(s, halve, &m, &z, NULL, NULL, &err), &err);
     int64_t last = 0;
