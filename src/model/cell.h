@@ -1,6 +1,10 @@
 /* A cell: the function f of the equilibrium z = f(z; x), its memory of earlier segments and its
- * parameters. The equilibrium, the model and the trainer know cells only through this table; a
- * new cell is one file that fills it and a struct cell_kind, and one line in cell.c.
+ * parameters. The equilibrium, the model and the trainer know cells only through this table.
+ *
+ * A new cell is a file that fills it and a struct cell_kind. Then it needs a name: in enum
+ * config_cell (config.h), in the choices of model.cell (config_table.c) and in cell.c; a check of
+ * the sizes it takes (check_shape in config_resolve.c); and the names of the tables around it
+ * (vocabulary_layers.c).
  *
  * Life of a segment:
  *   begin -> eval (any number) -> [end_evals -> vjp, vjp_tangent (any number) -> end_backward]
@@ -116,9 +120,8 @@ struct cell {
     bool tape_remembers; /* remember needs a tape evaluated at the state it is given */
 };
 
-/* A kind of cell, as a configuration names it. */
+/* A kind of cell, that of model.cell. */
 struct cell_kind {
-    const char *name;
     struct cell_ends (*ends)(const struct config_model *model);
     /* Declares the parameters of f and the injection. */
     enum status (*declare)(struct params *params, const struct config_model *model,

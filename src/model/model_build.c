@@ -187,7 +187,7 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     bytes->vocabulary = since(be, &mark);
     TRY_OUT(plan_tensors(m, err));
     TRY_OUT(start_create(&m->start, m->params, &config->model, plan->batch, plan->length,
-                         m->cell->width, m->cell->ends.input, plan->train, err));
+                         plan->train, err));
     if (plan->train) {
         int spare = equilibrium_tapes(config, true);
         TRY_OUT(penalty_create(&m->penalty, m->cell, &m->config, plan->batch, plan->length, spare,

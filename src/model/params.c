@@ -50,26 +50,27 @@ int64_t param_published_index(const struct param *q, int64_t i)
     return (row * in + d) * q->taps + j;
 }
 
-enum status params_add(struct params *p, const char *name, const char *part, int ndim, int64_t d0,
-                       int64_t d1, enum param_init init, double scale, int *index,
+enum status params_add(struct params *p, const struct param_spec *spec, int *index,
                        struct error *err)
 {
-    assert(p->w.data == NULL && params_find(p, name) < 0);
+    bool vector = spec->cols == 0;
+    assert(p->w.data == NULL && params_find(p, spec->name) < 0);
     if (p->count == p->capacity) {
         int grown = p->capacity == 0 ? 32 : 2 * p->capacity;
         TRY(mem_grow((void **)&p->list, (size_t)p->count, (size_t)grown, sizeof *p->list, err));
         p->capacity = grown;
     }
     struct param *q = &p->list[p->count];
-    *q = (struct param){.ndim = ndim,
-                        .dim = {d0, d1},
+    *q = (struct param){.ndim = vector ? 1 : 2,
+                        .dim = {spec->rows, vector ? 1 : spec->cols},
                         .offset = p->total,
-                        .init = init,
-                        .scale = scale,
+                        .init = spec->init,
+                        .scale = spec->scale,
+                        .taps = spec->taps,
                         .norm_of = -1,
                         .alias_of = -1};
-    snprintf(q->name, sizeof q->name, "%s", name);
-    snprintf(q->part, sizeof q->part, "%s", part);
+    snprintf(q->name, sizeof q->name, "%s", spec->name);
+    snprintf(q->part, sizeof q->part, "%s", spec->part);
     p->total += (param_count(q) + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
     if (index != NULL)
         *index = p->count;

@@ -38,9 +38,17 @@ struct params {
 void params_init(struct params *p, struct backend *be);
 void params_free(struct params *p);
 
-/* Declares a parameter before params_commit; d1 1 with ndim 1. *index, unless NULL: its index. */
-enum status params_add(struct params *p, const char *name, const char *part, int ndim, int64_t d0,
-                       int64_t d1, enum param_init init, double scale, int *index,
+/* What a parameter is declared by: see struct param. */
+struct param_spec {
+    const char *name, *part; /* copied */
+    int64_t rows, cols;      /* cols 0: a vector of `rows` numbers */
+    enum param_init init;
+    double scale;
+    int64_t taps;
+};
+
+/* Declares a parameter before params_commit. *index, unless NULL: its index. */
+enum status params_add(struct params *p, const struct param_spec *spec, int *index,
                        struct error *err);
 /* Allocates the flat arrays; gradients only if `train`. No params_add afterwards. */
 enum status params_commit(struct params *p, bool train, struct error *err);

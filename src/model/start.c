@@ -10,14 +10,18 @@ enum status start_declare(struct params *params, const struct config_model *m, i
 {
     if (m->start == START_ZERO)
         return STATUS_OK;
-    TRY(params_add(params, "start.current", "start", 2, w, e, INIT_ZERO, 0, NULL, err));
-    TRY(params_add(params, "start.previous", "start", 2, w, e, INIT_ZERO, 0, NULL, err));
-    return params_add(params, "start.bias", "start", 1, w, 1, INIT_ZERO, 0, NULL, err);
+    const struct param_spec specs[] = {
+        {.name = "start.current", .part = "start", .rows = w, .cols = e, .init = INIT_ZERO},
+        {.name = "start.previous", .part = "start", .rows = w, .cols = e, .init = INIT_ZERO},
+        {.name = "start.bias", .part = "start", .rows = w, .init = INIT_ZERO},
+    };
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++)
+        TRY(params_add(params, &specs[i], NULL, err));
+    return STATUS_OK;
 }
 
 enum status start_create(struct start *s, const struct params *params, const struct config_model *m,
-                         int64_t batch, int64_t length, int64_t w, int64_t e, bool train,
-                         struct error *err)
+                         int64_t batch, int64_t length, bool train, struct error *err)
 {
     struct backend *be = params->be;
     *s = (struct start){.linear = m->start == START_LINEAR};
@@ -26,6 +30,7 @@ enum status start_create(struct start *s, const struct params *params, const str
     s->current = params_weight(params, params_find(params, "start.current"));
     s->previous = params_weight(params, params_find(params, "start.previous"));
     s->bias = params_weight(params, params_find(params, "start.bias"));
+    int64_t w = s->current.w.dim[0], e = s->current.w.dim[1];
     if (!train)
         TRY(op_alloc(be, &s->last, be->ops->real, 3, batch, 1, e, 1, err));
     TRY(op_alloc(be, &s->before, be->ops->real, 3, batch, length, e, 1, err));

@@ -24,8 +24,8 @@ enum status start_declare(struct params *params, const struct config_model *mode
                           int64_t e, struct error *err);
 /* Binds declared and committed parameters and plans for B x L positions. */
 enum status start_create(struct start *s, const struct params *params,
-                         const struct config_model *model, int64_t batch, int64_t length, int64_t w,
-                         int64_t e, bool train, struct error *err);
+                         const struct config_model *model, int64_t batch, int64_t length,
+                         bool train, struct error *err);
 void start_free(struct start *s, struct backend *be);
 
 /* z_0 [B,L,W] of the embeddings e [B,L,E], valid until the next call; data NULL: zero. */

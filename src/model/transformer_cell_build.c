@@ -379,4 +379,4 @@ out:
 }
 
 const struct cell_kind transformer_cell_kind = {
-    .name = "transformer", .ends = ends, .declare = transformer_cell_declare, .create = create};
+    .ends = ends, .declare = transformer_cell_declare, .create = create};

@@ -48,31 +48,35 @@ static enum status declare_matrix(struct params *p, const struct config_model *m
                                   int which, struct error *err)
 {
     char name[PARAM_NAME_MAX];
-    int64_t size[2], taps = which < FIRST_LINEAR ? 1 : 0;
+    int64_t size[2];
     int v, g;
     matrix_sizes(m, which, size);
-    if (!m->wnorm) {
-        block_name(name, m, j, matrix_names[which], "");
-        TRY(params_add(p, name, "f", 2, size[0], size[1], INIT_NORMAL, m->init_std, &v, err));
-        p->list[v].taps = taps;
-        return STATUS_OK;
+    struct param_spec matrix = {.name = name,
+                                .part = "f",
+                                .rows = size[0],
+                                .cols = size[1],
+                                .init = INIT_NORMAL,
+                                .scale = m->init_std,
+                                .taps = which < FIRST_LINEAR ? 1 : 0};
+    struct param_spec gain = {.name = name, .part = "f", .rows = size[0], .init = INIT_ROW_NORM};
+    block_name(name, m, j, matrix_names[which], m->wnorm ? "_v" : "");
+    if (!m->wnorm)
+        return params_add(p, &matrix, NULL, err);
+    if (m->compat) { /* published quirk: normalised matrices keep the framework's default */
+        matrix.init = INIT_UNIFORM;
+        matrix.scale = 1.0 / sqrt((double)size[1]);
     }
-    /* Published quirk: normalised matrices keep the framework's default. */
-    enum param_init init = m->compat ? INIT_UNIFORM : INIT_NORMAL;
-    double scale = m->compat ? 1.0 / sqrt((double)size[1]) : m->init_std;
-    block_name(name, m, j, matrix_names[which], "_v");
-    TRY(params_add(p, name, "f", 2, size[0], size[1], init, scale, &v, err));
-    p->list[v].taps = taps;
+    TRY(params_add(p, &matrix, &v, err));
     block_name(name, m, j, matrix_names[which], "_g");
-    TRY(params_add(p, name, "f", 1, size[0], 1, INIT_ROW_NORM, 0, &g, err));
+    TRY(params_add(p, &gain, &g, err));
     p->list[g].norm_of = v;
     return STATUS_OK;
 }
 
-/* The vectors of a block: name, sizes (in units of d_model, d_inner or heads), first values. */
+/* The small parameters of a block: name, sizes, first values. */
 struct vector_spec {
     const char *name;
-    int64_t d0, d1;
+    int64_t rows, cols; /* cols 0: a vector */
     enum param_init init;
     bool only_rms;
 };
@@ -91,15 +95,34 @@ enum {
 static void vector_specs(const struct config_model *m, struct vector_spec spec[VECTORS])
 {
     const struct vector_spec all[VECTORS] = {
-        {"dec_attn.o_net.bias", m->d_model, 1, INIT_ZERO, false},
-        {"pos_ff.ff1_net.bias", m->d_inner, 1, INIT_ZERO, false},
-        {"pos_ff.ff2_net.bias", m->d_model, 1, INIT_ZERO, false},
+        {"dec_attn.o_net.bias", m->d_model, 0, INIT_ZERO, false},
+        {"pos_ff.ff1_net.bias", m->d_inner, 0, INIT_ZERO, false},
+        {"pos_ff.ff2_net.bias", m->d_model, 0, INIT_ZERO, false},
         {"dec_attn.r_w_bias", m->n_head, m->d_head, INIT_NORMAL, false},
         {"dec_attn.r_r_bias", m->n_head, m->d_head, INIT_NORMAL, false},
-        {"dec_attn.norm.gain", m->d_model, 1, INIT_ONE, true},
-        {"pos_ff.norm.gain", m->d_model, 1, INIT_ONE, true},
+        {"dec_attn.norm.gain", m->d_model, 0, INIT_ONE, true},
+        {"pos_ff.norm.gain", m->d_model, 0, INIT_ONE, true},
     };
     memcpy(spec, all, sizeof all);
+}
+
+static enum status declare_injection(struct params *p, const struct config_model *m, int64_t j,
+                                     struct error *err)
+{
+    char name[PARAM_NAME_MAX];
+    struct param_spec weight = {.name = name,
+                                .part = "injection",
+                                .rows = 3 * m->d_model,
+                                .cols = m->d_model,
+                                .init = INIT_NORMAL,
+                                .scale = m->init_std,
+                                .taps = 1};
+    struct param_spec bias = {
+        .name = name, .part = "injection", .rows = 3 * m->d_model, .init = INIT_ZERO};
+    inject_name(name, m, j, "weight");
+    TRY(params_add(p, &weight, NULL, err));
+    inject_name(name, m, j, "bias");
+    return params_add(p, &bias, NULL, err);
 }
 
 enum status transformer_cell_declare(struct params *p, const struct config_model *m,
@@ -107,7 +130,6 @@ enum status transformer_cell_declare(struct params *p, const struct config_model
 {
     struct vector_spec spec[VECTORS];
     char name[PARAM_NAME_MAX];
-    int injection;
     vector_specs(m, spec);
     for (int64_t j = 0; j < transformer_cell_blocks(m); j++) {
         for (int i = 0; i < NORMED_WEIGHTS; i++)
@@ -116,17 +138,16 @@ enum status transformer_cell_declare(struct params *p, const struct config_model
             if (spec[i].only_rms && m->norm != CONFIG_NORM_RMS)
                 continue;
             block_name(name, m, j, spec[i].name, "");
-            TRY(params_add(p, name, "f", spec[i].d1 == 1 ? 1 : 2, spec[i].d0, spec[i].d1,
-                           spec[i].init, m->init_std, NULL, err));
+            const struct param_spec vector = {.name = name,
+                                              .part = "f",
+                                              .rows = spec[i].rows,
+                                              .cols = spec[i].cols,
+                                              .init = spec[i].init,
+                                              .scale = m->init_std};
+            TRY(params_add(p, &vector, NULL, err));
         }
-        if (config_is_layered(m))
-            continue; /* the first layer's input is the embedding itself */
-        inject_name(name, m, j, "weight");
-        TRY(params_add(p, name, "injection", 2, 3 * m->d_model, m->d_model, INIT_NORMAL,
-                       m->init_std, &injection, err));
-        p->list[injection].taps = 1;
-        inject_name(name, m, j, "bias");
-        TRY(params_add(p, name, "injection", 1, 3 * m->d_model, 1, INIT_ZERO, 0, NULL, err));
+        if (!config_is_layered(m)) /* else the first layer's input is the embedding itself */
+            TRY(declare_injection(p, m, j, err));
     }
     return STATUS_OK;
 }

@@ -13,32 +13,39 @@ static int64_t half_of(const struct config_model *m)
     return m->nhid + m->nout;
 }
 
-/* Weight (or v and g) and bias of one convolution [4H, taps * in]. */
+/* Weight (or v and g) and bias of one convolution [4H, taps * in], whose first values are as in
+ * `like`. */
 static enum status declare_conv(struct params *p, const struct config_model *m, const char *prefix,
-                                const char *part, int64_t in, enum param_init init, double scale,
-                                struct error *err)
+                                int64_t in, const struct param_spec *like, struct error *err)
 {
     char name[PARAM_NAME_MAX];
-    int64_t out = 4 * half_of(m);
+    struct param_spec weight = *like, gain = *like, bias = *like;
     int v, g;
+    weight.name = gain.name = bias.name = name;
+    weight.rows = gain.rows = bias.rows = 4 * half_of(m);
+    weight.cols = m->ksize * in;
+    weight.taps = m->ksize;
+    gain.init = INIT_ROW_NORM;
     snprintf(name, sizeof name, "%s.weight%s", prefix, m->wnorm ? "_v" : "");
-    TRY(params_add(p, name, part, 2, out, m->ksize * in, init, scale, &v, err));
-    p->list[v].taps = m->ksize;
+    TRY(params_add(p, &weight, &v, err));
     if (m->wnorm) {
         snprintf(name, sizeof name, "%s.weight_g", prefix);
-        TRY(params_add(p, name, part, 1, out, 1, INIT_ROW_NORM, 0, &g, err));
+        TRY(params_add(p, &gain, &g, err));
         p->list[g].norm_of = v;
     }
     snprintf(name, sizeof name, "%s.bias", prefix);
-    return params_add(p, name, part, 1, out, 1, init, scale, NULL, err);
+    return params_add(p, &bias, NULL, err);
 }
 
 static enum status declare(struct params *p, const struct config_model *m, struct error *err)
 {
     /* as published: the injection keeps its framework's default */
-    double width = 1.0 / sqrt((double)(m->d_embed * m->ksize));
-    TRY(declare_conv(p, m, STATE, "f", half_of(m), INIT_NORMAL, m->init_std, err));
-    return declare_conv(p, m, INJECT, "injection", m->d_embed, INIT_UNIFORM, width, err);
+    const struct param_spec f = {.part = "f", .init = INIT_NORMAL, .scale = m->init_std};
+    const struct param_spec injection = {.part = "injection",
+                                         .init = INIT_UNIFORM,
+                                         .scale = 1.0 / sqrt((double)(m->d_embed * m->ksize))};
+    TRY(declare_conv(p, m, STATE, half_of(m), &f, err));
+    return declare_conv(p, m, INJECT, m->d_embed, &injection, err);
 }
 
 static struct cell_ends ends(const struct config_model *m)
@@ -213,5 +220,4 @@ out:
     return status;
 }
 
-const struct cell_kind trellis_cell_kind = {
-    .name = "trellis", .ends = ends, .declare = declare, .create = create};
+const struct cell_kind trellis_cell_kind = {.ends = ends, .declare = declare, .create = create};

@@ -82,26 +82,15 @@ static int partner(const struct config_model *m, int i)
     return m->div_val > 1 ? i : 0;
 }
 
-static enum status add(struct params *p, const char *format, int i, const char *part, int64_t d0,
-                       int64_t d1, double std, int *index, struct error *err)
+/* Parameter number i of the format in spec->name. */
+static enum status add(struct params *p, int i, const struct param_spec *spec, int *index,
+                       struct error *err)
 {
     char name[PARAM_NAME_MAX];
-    snprintf(name, sizeof name, format, i);
-    enum param_init init = std > 0 ? INIT_NORMAL : INIT_ZERO;
-    return params_add(p, name, part, d1 == 0 ? 1 : 2, d0, d1 == 0 ? 1 : d1, init, std, index, err);
-}
-
-static enum status add_table(struct params *p, const struct config_model *m, const char *format,
-                             int i, const char *part, int64_t rows, int64_t width,
-                             struct error *err)
-{
-    int index;
-    TRY(add(p, format, i, part, rows, width, m->init_std, &index, err));
-    if (table_range(m) > 0) {
-        p->list[index].init = INIT_UNIFORM;
-        p->list[index].scale = table_range(m);
-    }
-    return STATUS_OK;
+    struct param_spec numbered = *spec;
+    snprintf(name, sizeof name, spec->name, i);
+    numbered.name = name;
+    return params_add(p, &numbered, index, err);
 }
 
 /* With div_val 1 the tables of all clusters are one, likewise the biases. */
@@ -115,17 +104,35 @@ static int64_t table_rows(const struct config_model *m, const struct clusters *c
     return m->div_val > 1 ? c->end[i + 1] - c->end[i] : m->vocab_size;
 }
 
+/* Table number i of an embedding or an output layer. */
+static struct param_spec table_spec(const struct config_model *m, const struct clusters *c, int i)
+{
+    double range = table_range(m);
+    return (struct param_spec){.rows = table_rows(m, c, i),
+                               .cols = c->width[i],
+                               .init = range > 0 ? INIT_UNIFORM : INIT_NORMAL,
+                               .scale = range > 0 ? range : m->init_std};
+}
+
 static enum status declare_embedding(struct params *p, const struct config_model *m,
                                      const struct clusters *c, int projection[CLUSTERS_MAX],
                                      struct error *err)
 {
-    const struct names *names = names_of(m);
-    int64_t input = cell_kind_of(m)->ends(m).input;
-    for (int i = 0; i < table_count(m, c); i++)
-        TRY(add_table(p, m, names->table, i, "embedding", table_rows(m, c, i), c->width[i], err));
-    for (int i = 0; i < table_count(m, c) && projects_in(m); i++)
-        TRY(add(p, names->projection, i, "embedding", input, c->width[i], m->proj_init_std,
-                &projection[i], err));
+    struct param_spec projecting = {.name = names_of(m)->projection,
+                                    .part = "embedding",
+                                    .rows = cell_kind_of(m)->ends(m).input,
+                                    .init = INIT_NORMAL,
+                                    .scale = m->proj_init_std};
+    for (int i = 0; i < table_count(m, c); i++) {
+        struct param_spec table = table_spec(m, c, i);
+        table.name = names_of(m)->table;
+        table.part = "embedding";
+        TRY(add(p, i, &table, NULL, err));
+    }
+    for (int i = 0; i < table_count(m, c) && projects_in(m); i++) {
+        projecting.cols = c->width[i];
+        TRY(add(p, i, &projecting, &projection[i], err));
+    }
     return STATUS_OK;
 }
 
@@ -133,40 +140,64 @@ static enum status declare_out_projections(struct params *p, const struct config
                                            const struct clusters *c,
                                            const int projection[CLUSTERS_MAX], struct error *err)
 {
-    int64_t output = cell_kind_of(m)->ends(m).output;
+    struct param_spec projecting = {.name = names_of(m)->out_projection,
+                                    .part = "softmax",
+                                    .rows = cell_kind_of(m)->ends(m).output,
+                                    .init = INIT_NORMAL,
+                                    .scale = m->proj_init_std};
     int index;
     for (int i = 0; i < c->count; i++) {
         bool tied = projection_tied(m, i);
         if (tied && !m->compat)
             continue;
-        TRY(add(p, names_of(m)->out_projection, i, "softmax", output, c->width[i], m->proj_init_std,
-                &index, err));
+        projecting.cols = c->width[i];
+        TRY(add(p, i, &projecting, &index, err));
         if (tied)
             p->list[index].alias_of = projection[partner(m, i)];
     }
     return STATUS_OK;
 }
 
+/* What stands for the clusters behind the first in the head: a row and a bias each. */
+static enum status declare_cluster_rows(struct params *p, const struct config_model *m,
+                                        const struct clusters *c, struct error *err)
+{
+    bool zero = m->cell == CELL_TRELLIS; /* as published */
+    struct param_spec rows = {.name = names_of(m)->cluster_rows,
+                              .part = "softmax",
+                              .rows = c->count - 1,
+                              .cols = c->width[0],
+                              .init = zero ? INIT_ZERO : INIT_NORMAL,
+                              .scale = m->init_std};
+    struct param_spec bias = {.name = names_of(m)->cluster_bias,
+                              .part = "softmax",
+                              .rows = c->count - 1,
+                              .init = INIT_ZERO};
+    TRY(params_add(p, &rows, NULL, err));
+    return params_add(p, &bias, NULL, err);
+}
+
 enum status vocabulary_layers_declare(struct params *p, const struct config_model *m,
                                       struct error *err)
 {
     struct clusters c = clusters_of(m);
-    const struct names *names = names_of(m);
-    double rows_std = m->cell == CELL_TRELLIS ? 0 : m->init_std; /* as published */
     int projection[CLUSTERS_MAX] = {0};
     TRY(declare_embedding(p, m, &c, projection, err));
     for (int i = 0; i < table_count(m, &c); i++) {
+        struct param_spec table = table_spec(m, &c, i);
+        struct param_spec bias = {.name = names_of(m)->out_bias,
+                                  .part = "softmax",
+                                  .rows = table.rows,
+                                  .init = INIT_ZERO};
+        table.name = names_of(m)->out_table;
+        table.part = "softmax";
         if (!m->tie_weights)
-            TRY(add_table(p, m, names->out_table, i, "softmax", table_rows(m, &c, i), c.width[i],
-                          err));
-        TRY(add(p, names->out_bias, i, "softmax", table_rows(m, &c, i), 0, 0, NULL, err));
+            TRY(add(p, i, &table, NULL, err));
+        TRY(add(p, i, &bias, NULL, err));
     }
     if (projects_out(m))
         TRY(declare_out_projections(p, m, &c, projection, err));
-    if (c.count == 1)
-        return STATUS_OK;
-    TRY(add(p, names->cluster_rows, 0, "softmax", c.count - 1, c.width[0], rows_std, NULL, err));
-    return add(p, names->cluster_bias, 0, "softmax", c.count - 1, 0, 0, NULL, err);
+    return c.count > 1 ? declare_cluster_rows(p, m, &c, err) : STATUS_OK;
 }
 
 static struct weight find(const struct params *p, const char *format, int i)

@@ -17,6 +17,10 @@
  *    reported by backend_check.
  * Call the op_* functions (ops*.c), not the table: they check shapes with assert and keep the
  * counts of calls, seconds, floating-point operations and bytes.
+ *
+ * A new operation is a slot here with its contract, an entry in OP_LIST and an op_* function
+ * (backend.h), a function of its name in each of ref, cpu, count and cuda, and cases of the suite
+ * (tests/ops).
  */
 #ifndef DEQ_OPS_OPS_H
 #define DEQ_OPS_OPS_H

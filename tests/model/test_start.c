@@ -28,7 +28,7 @@ static void set_up(struct fixture *f, bool train)
     params_init(&f->params, &f->be);
     must(start_declare(&f->params, &model, W, E, &err), &err);
     must(params_commit(&f->params, true, &err), &err);
-    must(start_create(&f->start, &f->params, &model, B, L, W, E, train, &err), &err);
+    must(start_create(&f->start, &f->params, &model, B, L, train, &err), &err);
     must(op_alloc(&f->be, &f->e, DTYPE_F64, 3, B, L, E, 1, &err), &err);
     must(op_alloc(&f->be, &f->z, DTYPE_F64, 3, B, L, W, 1, &err), &err);
     op_fill_normal(&f->be, &f->e, 1, (struct rng_key){1, 1});
@@ -151,7 +151,7 @@ static void nothing_without_it(void **state)
     params_init(&f.params, &f.be);
     must(start_declare(&f.params, &model, W, E, &err), &err);
     assert_int_equal(f.params.count, 0);
-    must(start_create(&f.start, &f.params, &model, B, L, W, E, true, &err), &err);
+    must(start_create(&f.start, &f.params, &model, B, L, true, &err), &err);
     assert_null(start_eval(&f.start, &f.be, &f.e).data);
     assert_int_equal(f.be.bytes, 0);
     backend_close(&f.be);

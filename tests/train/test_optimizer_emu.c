@@ -22,10 +22,13 @@ static void declare(struct params *p)
     struct error err;
     for (int i = 0; i < PARAMS; i++) {
         char name[2] = {(char)('a' + i), 0};
-        int64_t cols = size[i][1];
-        must(params_add(p, name, "f", cols == 0 ? 1 : 2, size[i][0], cols == 0 ? 1 : cols,
-                        INIT_NORMAL, 1, NULL, &err),
-             &err);
+        struct param_spec spec = {.name = name,
+                                  .part = "f",
+                                  .rows = size[i][0],
+                                  .cols = size[i][1],
+                                  .init = INIT_NORMAL,
+                                  .scale = 1};
+        must(params_add(p, &spec, NULL, &err), &err);
     }
     p->list[PARAMS - 1].alias_of = 0;
     must(params_commit(p, true, &err), &err);
