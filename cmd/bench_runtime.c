@@ -75,6 +75,8 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
     if (r->config != NULL && r->checkpoints.count > 0)
         return error_set(err, STATUS_USAGE,
                          "--config and --checkpoint: a checkpoint has its own configuration");
+    r->how.settings = r->set.text;
+    r->how.setting_count = r->set.count;
     return load_config_or(r->config, bench_width_setting, &r->base, err);
 }
 
@@ -199,10 +201,10 @@ enum status bench_runtime(int argc, char **argv, struct error *err)
     struct backend be = {0};
     TRY(parse(&r, argc, argv, err));
     TRY(device_open(&be, r.device, (int)r.threads, err));
-    enum status status = r.checkpoints.count > 0
-                             ? runtime_trained(&be, r.checkpoints.text, r.checkpoints.count,
-                                               r.set.text, r.set.count, &r.how, rows, err)
-                             : untrained(&be, &r, rows, err);
+    enum status status =
+        r.checkpoints.count > 0
+            ? runtime_trained(&be, r.checkpoints.text, r.checkpoints.count, &r.how, rows, err)
+            : untrained(&be, &r, rows, err);
     backend_close(&be);
     if (status != STATUS_OK)
         return status;

@@ -90,13 +90,12 @@ struct trained {
 };
 
 static enum status open_trained(struct trained *t, struct backend *be, const char *path,
-                                const char *const *settings, int setting_count,
                                 const struct runtime_options *o, struct error *err)
 {
     TRY(snapshot_open(&t->from, path, err));
     struct config *c = &t->from.config;
-    for (int i = 0; i < setting_count; i++)
-        TRY(config_set(c, settings[i], err));
+    for (int i = 0; i < o->setting_count; i++)
+        TRY(config_set(c, o->settings[i], err));
     TRY(config_resolve(c, c->model.vocab_size, err));
     TRY(trainer_create(&t->trainer, be, NULL, c, &t->from, err));
     struct stream_config data = {
@@ -144,7 +143,6 @@ static enum status train(struct trained *t, int64_t round, struct runtime_row *r
 }
 
 enum status runtime_trained(struct backend *be, const char *const *checkpoints, int64_t count,
-                            const char *const *settings, int setting_count,
                             const struct runtime_options *o, struct runtime_row *rows,
                             struct error *err)
 {
@@ -153,7 +151,7 @@ enum status runtime_trained(struct backend *be, const char *const *checkpoints, 
     struct trained *t = NULL;
     TRY(mem_alloc((void **)&t, (size_t)count, sizeof *t, err));
     for (int64_t i = 0; i < count; i++) {
-        TRY_OUT(open_trained(&t[i], be, checkpoints[i], settings, setting_count, o, err));
+        TRY_OUT(open_trained(&t[i], be, checkpoints[i], o, err));
         rows[i] =
             (struct runtime_row){.parameters = params_distinct(t[i].trainer.model->params, NULL),
                                  .layers = t[i].from.config.model.layers,

@@ -21,8 +21,11 @@ struct runtime_row {
 };
 
 struct runtime_options {
-    int64_t steps;     /* timed steps and segments each; of trained networks, rounds of a step */
-    const char *split; /* of trained networks */
+    int64_t steps; /* timed steps and segments each; of trained networks, rounds of a step */
+    /* of trained networks: */
+    const char *split;
+    const char *const *settings; /* [setting_count] KEY=VALUE, for each of the configurations */
+    int setting_count;
 };
 
 /* Untrained networks of resolved configurations, on random tokens: `rows` [count]. Evaluation runs
@@ -32,10 +35,8 @@ enum status runtime_untrained(struct backend *be, const struct config *configs, 
                               struct error *err);
 
 /* Trained ones, from their checkpoints: training steps on their own data, as the run would go on,
- * and the evaluation of the whole split, which gives the perplexity at which they are compared.
- * `settings` [setting_count] are KEY=VALUE for each of the configurations. */
+ * and the evaluation of the whole split, which gives the perplexity at which they are compared. */
 enum status runtime_trained(struct backend *be, const char *const *checkpoints, int64_t count,
-                            const char *const *settings, int setting_count,
                             const struct runtime_options *o, struct runtime_row *rows,
                             struct error *err);
 
