@@ -126,6 +126,28 @@ static void fill_row(struct row *row, const struct message *m, size_t process_pe
     row->seconds = m->result.seconds;
 }
 
+/* In the child: measures and sends. */
+static void send_result(const struct config *c, int64_t threads, int to)
+{
+    struct message message;
+    memset(&message, 0, sizeof message);
+    measure(c, threads, &message);
+    bool sent = write(to, &message, sizeof message) == (ssize_t)sizeof message;
+    _exit(sent ? 0 : 1);
+}
+
+/* Whether all of it came. */
+static bool receive(int from, struct message *message)
+{
+    size_t got = 0;
+    for (ssize_t n; got < sizeof *message; got += (size_t)n) {
+        n = read(from, (char *)message + got, sizeof *message - got);
+        if (n <= 0)
+            return false;
+    }
+    return true;
+}
+
 static enum status measure_apart(const struct request *r, struct row *row, struct error *err)
 {
     struct config config;
@@ -136,28 +158,18 @@ static enum status measure_apart(const struct request *r, struct row *row, struc
     if (pipe(ends) != 0)
         return error_set(err, STATUS_IO, "cannot make a pipe: %s", strerror(errno));
     pid_t child = fork();
-    if (child < 0) {
-        close(ends[0]);
-        close(ends[1]);
-        return error_set(err, STATUS_IO, "cannot start a process: %s", strerror(errno));
-    }
     if (child == 0) {
         close(ends[0]);
-        memset(&message, 0, sizeof message);
-        measure(&config, r->threads, &message);
-        bool sent = write(ends[1], &message, sizeof message) == (ssize_t)sizeof message;
-        _exit(sent ? 0 : 1);
+        send_result(&config, r->threads, ends[1]);
     }
+    int why = errno;
     close(ends[1]);
-    size_t got = 0;
-    for (ssize_t n; got < sizeof message; got += (size_t)n) {
-        n = read(ends[0], (char *)&message + got, sizeof message - got);
-        if (n <= 0)
-            break;
-    }
+    bool whole = child > 0 && receive(ends[0], &message);
     close(ends[0]);
+    if (child < 0)
+        return error_set(err, STATUS_IO, "cannot start a process: %s", strerror(why));
     wait4(child, &code, 0, &usage);
-    if (got < sizeof message)
+    if (!whole)
         return error_set(err, STATUS_NOMEM, "%s at depth %lld: the process was ended",
                          row->method->name, (long long)row->depth);
     if (message.status != STATUS_OK) {

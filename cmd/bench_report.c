@@ -10,7 +10,7 @@
 struct figures {
     double tokens_per_s, gemm_rate, limit; /* limit: seconds of a step at the machine's rates */
     double steps;
-    int order[OP_COUNT]; /* operations by falling time */
+    enum op_id order[OP_COUNT]; /* operations by falling time */
 };
 
 /* Seconds that all calls of an operation would take at the machine's rates: of products or of
@@ -33,23 +33,16 @@ static void derive(const struct bench_report *r, struct figures *f)
     f->gemm_rate = seconds > 0 ? flops / seconds / 1e9 : 0;
     f->steps = (double)r->result->steps;
     f->limit = 0;
-    for (int i = 0; i < OP_COUNT; i++) {
-        f->order[i] = i;
+    for (int i = 0; i < OP_COUNT; i++)
         f->limit += limit_of(r, &stat[i]) / f->steps;
-    }
-    for (int i = 1; i < OP_COUNT; i++)
-        for (int j = i; j > 0 && stat[f->order[j]].seconds > stat[f->order[j - 1]].seconds; j--) {
-            int swap = f->order[j];
-            f->order[j] = f->order[j - 1];
-            f->order[j - 1] = swap;
-        }
+    bench_order(stat, f->order);
 }
 
-static void write_op(struct json_writer *w, const struct bench_report *r, int id)
+static void write_op(struct json_writer *w, const struct bench_report *r, enum op_id id)
 {
     const struct op_stat *s = &r->result->stat[id];
     json_write_object(w, NULL);
-    json_write_string(w, "name", op_name((enum op_id)id));
+    json_write_string(w, "name", op_name(id));
     json_write_int(w, "calls", s->calls);
     json_write_real(w, "seconds", s->seconds);
     json_write_real(w, "share", s->seconds / r->result->total_seconds);
@@ -95,12 +88,12 @@ static enum status print_json(const struct bench_report *r, const struct figures
     return report_json_print(&w, err);
 }
 
-static void print_op(const struct bench_report *r, const struct figures *f, int id)
+static void print_op(const struct bench_report *r, const struct figures *f, enum op_id id)
 {
     const struct op_stat *s = &r->result->stat[id];
     double rate = s->flops / s->seconds / 1e9, bytes = s->bytes / s->seconds / 1e9;
-    printf("%-18s %8.1f %9.3f %6.1f%% %9.3f %8.2f %9.1f %6.2f %8.1f %6.2f %9.3f\n",
-           op_name((enum op_id)id), (double)s->calls / f->steps, 1e3 * s->seconds / f->steps,
+    printf("%-18s %8.1f %9.3f %6.1f%% %9.3f %8.2f %9.1f %6.2f %8.1f %6.2f %9.3f\n", op_name(id),
+           (double)s->calls / f->steps, 1e3 * s->seconds / f->steps,
            100 * s->seconds / r->result->total_seconds, s->flops / f->steps / 1e9,
            s->bytes / f->steps / 1e6, rate, rate / r->sgemm, bytes, bytes / r->bandwidth,
            1e3 * limit_of(r, s) / f->steps);

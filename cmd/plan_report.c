@@ -7,33 +7,20 @@
 
 static const char *precision_text(const struct config *c)
 {
-    static const char *const names[] = {"fp32", "tf32", "bf16"};
-    return names[c->train.precision];
-}
-
-/* Operations by falling expected time. */
-static void order_ops(const struct plan *p, int order[OP_COUNT])
-{
-    const struct op_stat *stat = p->counts.stat;
-    for (int i = 0; i < OP_COUNT; i++) {
-        int j = i;
-        for (; j > 0 && stat[i].seconds > stat[order[j - 1]].seconds; j--)
-            order[j] = order[j - 1];
-        order[j] = i;
-    }
+    return precision_name((enum precision)c->train.precision);
 }
 
 static void write_ops(struct json_writer *w, const struct plan *p)
 {
-    int order[OP_COUNT];
-    order_ops(p, order);
+    enum op_id order[OP_COUNT];
+    bench_order(p->counts.stat, order);
     json_write_array(w, "ops");
     for (int i = 0; i < OP_COUNT; i++) {
         const struct op_stat *s = &p->counts.stat[order[i]];
         if (s->calls == 0)
             continue;
         json_write_object(w, NULL);
-        json_write_string(w, "name", op_name((enum op_id)order[i]));
+        json_write_string(w, "name", op_name(order[i]));
         json_write_int(w, "calls", s->calls);
         json_write_real(w, "flops", s->flops);
         json_write_real(w, "bytes", s->bytes);
@@ -134,16 +121,16 @@ static void print_head(const struct plan_report *r)
 
 static void print_ops(const struct plan *p)
 {
-    int order[OP_COUNT];
-    order_ops(p, order);
+    enum op_id order[OP_COUNT];
+    bench_order(p->counts.stat, order);
     printf("\n%-24s %8s %11s %11s %10s %12s %7s\n", "operation, a step", "calls", "GFLOP", "MB",
            "bound ms", "expected ms", "share");
     for (int i = 0; i < OP_COUNT; i++) {
         const struct op_stat *s = &p->counts.stat[order[i]];
         if (s->calls > 0)
-            printf("%-24s %8lld %11.3f %11.2f %10.3f %12.3f %6.1f%%\n",
-                   op_name((enum op_id)order[i]), (long long)s->calls, s->flops / 1e9,
-                   s->bytes / 1e6, 1e3 * p->bound[order[i]].seconds, 1e3 * s->seconds,
+            printf("%-24s %8lld %11.3f %11.2f %10.3f %12.3f %6.1f%%\n", op_name(order[i]),
+                   (long long)s->calls, s->flops / 1e9, s->bytes / 1e6,
+                   1e3 * p->bound[order[i]].seconds, 1e3 * s->seconds,
                    100 * s->seconds / p->seconds);
     }
 }

@@ -88,6 +88,16 @@ const char *bench_phase_text(enum bench_phase phase)
     return phase < PHASE_COUNT ? texts[phase] : "unknown";
 }
 
+void bench_order(const struct op_stat stat[OP_COUNT], enum op_id order[OP_COUNT])
+{
+    for (int i = 0; i < OP_COUNT; i++) {
+        int j = i;
+        for (; j > 0 && stat[i].seconds > stat[order[j - 1]].seconds; j--)
+            order[j] = order[j - 1];
+        order[j] = (enum op_id)i;
+    }
+}
+
 /* What has been booked since the last call belongs to that phase. */
 static void end_phase(struct bench *b, enum bench_phase phase)
 {

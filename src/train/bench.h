@@ -68,6 +68,9 @@ enum status bench_train_setting(struct config *config, struct error *err);
  * trellis 192 + 64, 8 streams of 64 positions and 64 of memory, fixed numbers of evaluations. */
 enum status bench_width_setting(struct config *config, struct error *err);
 
+/* The operations by falling seconds. */
+void bench_order(const struct op_stat stat[OP_COUNT], enum op_id order[OP_COUNT]);
+
 const char *bench_phase_text(enum bench_phase phase);
 
 #endif
