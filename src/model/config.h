@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CONFIG_MAX_CUTOFFS = 16, CONFIG_MAX_PATH = 512 };
+enum { CONFIG_MAX_CUTOFFS = 16, CONFIG_MAX_PATH = 512, CONFIG_SHOWN = 80 };
 
 enum config_cell { CELL_TRANSFORMER, CELL_TRELLIS };
 enum config_norm { CONFIG_NORM_LAYER, CONFIG_NORM_RMS };
@@ -136,6 +136,16 @@ static inline bool config_is_layered(const struct config_model *m)
 /* The configuration as JSON, every key, two spaces of indentation if `pretty`, else one line;
  * config_parse of it gives the same struct. The caller frees *out with mem_free. */
 enum status config_to_json(const struct config *config, bool pretty, char **out, struct error *err);
+/* The first key in which two configurations differ, in the order of the table. */
+struct config_difference {
+    const char *path;                      /* NULL: there is none */
+    char a[CONFIG_SHOWN], b[CONFIG_SHOWN]; /* its values as JSON, cut if longer */
+};
+/* Looks among the keys that `counts` accepts. */
+enum status config_compare(const struct config *a, const struct config *b,
+                           bool (*counts)(const char *path), struct config_difference *out,
+                           struct error *err);
+
 /* The reference of all keys, as plain text or as a Markdown table; freed by mem_free. */
 enum status config_reference(bool markdown, char **out, struct error *err);
 

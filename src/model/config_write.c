@@ -1,5 +1,6 @@
 /* The configuration as JSON, key by key from the table. */
 #include "base/json.h"
+#include "base/mem.h"
 #include "model/config.h"
 #include "model/config_table.h"
 
@@ -88,4 +89,38 @@ enum status config_to_json(const struct config *config, bool pretty, char **out,
             json_write_end(&w);
     json_write_end(&w);
     return json_write_finish(&w, out, err);
+}
+
+static enum status value_text(const struct config *config, const struct config_key *key, char **out,
+                              struct error *err)
+{
+    struct json_writer w;
+    json_write_begin(&w, false);
+    write_value(&w, NULL, key, config);
+    return json_write_finish(&w, out, err);
+}
+
+enum status config_compare(const struct config *a, const struct config *b,
+                           bool (*counts)(const char *path), struct config_difference *out,
+                           struct error *err)
+{
+    enum status status = STATUS_OK;
+    *out = (struct config_difference){0};
+    for (size_t i = 0; i < config_key_count && out->path == NULL && status == STATUS_OK; i++) {
+        const struct config_key *key = &config_keys[i];
+        char *left = NULL, *right = NULL;
+        if (!counts(key->path))
+            continue;
+        status = value_text(a, key, &left, err);
+        if (status == STATUS_OK)
+            status = value_text(b, key, &right, err);
+        if (status == STATUS_OK && strcmp(left, right) != 0) {
+            out->path = key->path;
+            snprintf(out->a, sizeof out->a, "%s", left);
+            snprintf(out->b, sizeof out->b, "%s", right);
+        }
+        mem_free(left);
+        mem_free(right);
+    }
+    return status;
 }

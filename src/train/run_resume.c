@@ -7,37 +7,38 @@
 #include <string.h>
 #include <unistd.h>
 
-/* STATUS_CONFIG if `then`, of the checkpoint `path`, is about another model than `now`. How long,
- * how fast or how exactly it is trained may change under a run. */
+/* Whether a key may not change under a run: what the network is. How long, how fast, how exactly
+ * and with what added losses it is trained may, and where its data lie. */
+static bool is_fixed(const char *path)
+{
+    /* a name that ends with a dot stands for all keys below it */
+    static const char *const changeable[] = {
+        "data.",         "solver.",          "gradient.",      "jacobian.",
+        "correction.",   "train.",           "eval.",          "model.dropout",
+        "model.dropatt", "model.dropouti",   "model.dropouth", "model.emb_dropout",
+        "model.wdrop",   "model.vocab_size",
+    };
+    for (size_t i = 0; i < sizeof changeable / sizeof *changeable; i++) {
+        const char *name = changeable[i];
+        size_t n = strlen(name);
+        if (name[n - 1] == '.' ? strncmp(path, name, n) == 0 : strcmp(path, name) == 0)
+            return false;
+    }
+    return true;
+}
+
+/* STATUS_CONFIG if `then`, of the checkpoint `path`, is about another model than `now`. */
 static enum status check_same(const struct config *now, const struct config *then, const char *path,
                               struct error *err)
 {
-    struct config a = *now, b = *then;
-    char *left = NULL, *right = NULL;
-    a.train = b.train;
-    a.eval = b.eval;
-    a.model.vocab_size = b.model.vocab_size;
-    memcpy(a.data.dir, b.data.dir, sizeof a.data.dir);
-    a.solver.forward = b.solver.forward;
-    a.solver.backward = b.solver.backward;
-    a.gradient = b.gradient;
-    a.model.dropout = b.model.dropout;
-    a.model.dropatt = b.model.dropatt;
-    a.model.dropouti = b.model.dropouti;
-    a.model.dropouth = b.model.dropouth;
-    a.model.wdrop = b.model.wdrop;
-    a.model.emb_dropout = b.model.emb_dropout;
-    enum status status = config_to_json(&a, false, &left, err);
-    if (status == STATUS_OK)
-        status = config_to_json(&b, false, &right, err);
-    if (status == STATUS_OK && strcmp(left, right) != 0)
-        status = error_set(err, STATUS_CONFIG,
-                           "%s: its model section differs from the configuration given: choose "
-                           "another --out, or the configuration it was made with (deq info %s)",
-                           path, path);
-    mem_free(left);
-    mem_free(right);
-    return status;
+    struct config_difference d;
+    TRY(config_compare(then, now, is_fixed, &d, err));
+    if (d.path == NULL)
+        return STATUS_OK;
+    return error_set(err, STATUS_CONFIG,
+                     "%s: was made with %s %s, not %s: choose another --out, or the configuration "
+                     "it was made with (deq info %s)",
+                     path, d.path, d.a, d.b, path);
 }
 
 /* Another seed is another run: weights drawn from one and masks from the other are neither's.

@@ -340,7 +340,7 @@ checkpoint_refused()
 }
 
 @test "checkpoint: of another model" {
-    refused 78 "its model section differs" train -q --config "$home/tiny.json" \
+    refused 78 "was made with model.d_inner 16, not 32" train -q --config "$home/tiny.json" \
         --set model.d_inner=32 --resume "$home/run/last.bin" --out run
 }
 

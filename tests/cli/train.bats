@@ -229,7 +229,18 @@ stop_run()
 @test "another model in the same folder is refused" {
     run "$DEQ" train --config "$config" --set model.d_inner=48 --out "$whole"
     [ "$status" -eq 78 ]
-    [[ "$output" == *"model section differs"* ]]
+    [[ "$output" == *"/last.bin: was made with model.d_inner 32, not 48: choose another --out"* ]]
+    run "$DEQ" train --config "$config" --set model.norm=rms --set model.layers=2 --out "$whole"
+    [ "$status" -eq 78 ]
+    [[ "$output" == *"was made with model.layers 0, not 2"* ]]
+}
+
+@test "what is not the model may change under a run" {
+    cp -r "$whole" "$BATS_TEST_TMPDIR/run"
+    "$DEQ" train -q --config "$config" --set train.steps=26 --set train.lr=1e-3 \
+        --set model.dropout=0 --set jacobian.weight=0.1 --set solver.forward.rows=all \
+        --set correction.weight=0.5 --set correction.at=2 --out "$BATS_TEST_TMPDIR/run"
+    [ "$("$DEQ" info --json "$BATS_TEST_TMPDIR/run/last.bin" | grep -o '"step":[0-9]*' | head -1)" = '"step":26' ]
 }
 
 @test "parts of a batch give the gradient of the whole" {
