@@ -195,8 +195,8 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
     if (stream_vocab_hash(e->stream) != vocab_hash(e->from.vocab))
         return error_set(err, STATUS_DATA,
                          "%s: trained on another vocabulary than that of the shards in %s: "
-                         "tokenize the text with --vocab (its vocabulary: deq info)",
-                         r->checkpoint, e->config.data.dir);
+                         "tokenize the text with --vocab FILE, which deq info --vocab %s prints",
+                         r->checkpoint, e->config.data.dir, r->checkpoint);
     TRY(trainer_set_precision(&e->be, &e->config.train, err));
     TRY(evaluation_check_memory(&e->be, &e->config, r->spectrum, err));
     TRY(evaluation_model(&e->model, &e->be, &e->config, NULL, r->spectrum, err));

@@ -14,6 +14,7 @@
 
 static const char usage[] =
     "usage: deq info FILE [--check] [--json]\n"
+    "       deq info CHECKPOINT --vocab\n"
     "       deq info --config FILE [--set KEY=VALUE]... [--json]\n"
     "\n"
     "Prints what a file holds. FILE is a checkpoint, a shard of tokens or a safetensors file.\n"
@@ -22,6 +23,8 @@ static const char usage[] =
     "                        A bare name is also looked for in ./configs and in the presets\n"
     "      --set KEY=VALUE   change a key of the configuration; may be repeated\n"
     "      --check           verify every checksum; exit 1 if something is damaged\n"
+    "      --vocab           the vocabulary in a checkpoint instead, one word a line: what deq\n"
+    "                        tokenize --vocab takes\n"
     "      --json            one JSON object, for scripts; with --check it has \"check\", true or\n"
     "                        false\n"
     "  -h, --help            this help\n";
@@ -90,6 +93,10 @@ static enum status info_file(const struct info_request *request, struct error *e
     size_t got = 0;
     TRY(read_start(request->path, start, sizeof start, &got, err));
     info_fn *print = kind_of(start, got);
+    if (request->vocab && print != NULL && print != info_checkpoint)
+        return error_set(err, STATUS_DATA,
+                         "%s: --vocab: not a checkpoint; shards have a vocab.txt beside them",
+                         request->path);
     if (print != NULL)
         return print(request, err);
     return error_set(err, STATUS_DATA,
@@ -125,6 +132,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
         OPTION("config", TEXT, &config),
         OPTION("set", LIST, &set),
         OPTION("check", FLAG, &request.check),
+        OPTION("vocab", FLAG, &request.vocab), /* of a checkpoint */
         OPTION("json", FLAG, &request.json),
         {0},
     };
@@ -136,6 +144,10 @@ static enum status run_command(int argc, char **argv, struct error *err)
         return error_set(err, STATUS_USAGE, "--set: belongs to --config FILE");
     if (config == NULL && files != 1)
         return error_set(err, STATUS_USAGE, "want one FILE, or --config FILE; got %d", files);
+    if (request.vocab && (config != NULL || request.json))
+        return error_set(err, STATUS_USAGE,
+                         "--vocab: a list of words, of a checkpoint; not with %s",
+                         config != NULL ? "--config" : "--json");
     request.path = config != NULL ? config : argv[operand];
     if (config != NULL)
         return info_config(&request, &set, err);

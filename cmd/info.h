@@ -12,6 +12,7 @@ struct info_request {
     const char *path;
     bool check; /* verify everything the file has checksums for */
     bool json;  /* one JSON object instead of text */
+    bool vocab; /* of a checkpoint, its words instead */
 };
 
 /* Begins the JSON object (report_json.h) with "file" and "kind". */

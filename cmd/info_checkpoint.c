@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TEXT_MAX = 1 << 20 }; /* bytes of the JSON sections */
+enum { TEXT_MAX = 1 << 20, VOCAB_MAX = 1 << 28 }; /* bytes of the JSON sections, of the words */
 
 /* The parts of the model, by the names of their parameters in the published code. */
 static const struct {
@@ -212,6 +212,16 @@ static enum status print_text(const struct info_request *request, const struct c
     return STATUS_OK;
 }
 
+static enum status print_vocabulary(struct checkpoint *c, struct error *err)
+{
+    char *text = NULL;
+    size_t len;
+    TRY(checkpoint_read_text(c, "vocab", VOCAB_MAX, &text, &len, err));
+    fwrite(text, 1, len, stdout);
+    mem_free(text);
+    return STATUS_OK;
+}
+
 enum status info_checkpoint(const struct info_request *request, struct error *err)
 {
     struct checkpoint *c = NULL;
@@ -220,6 +230,10 @@ enum status info_checkpoint(const struct info_request *request, struct error *er
     TRY_OUT(checkpoint_open(&c, request->path, err));
     if (request->check)
         TRY_OUT(check(c, err));
+    if (request->vocab) {
+        status = print_vocabulary(c, err);
+        goto out;
+    }
     TRY_OUT(gather(c, &content, err));
     status = request->json ? print_json(request, c, &content, err)
                            : print_text(request, c, &content, err);

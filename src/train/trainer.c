@@ -45,8 +45,11 @@ static enum status continue_from(struct trainer *t, struct snapshot *from, struc
 {
     t->state = from->state;
     if (vocab_hash(from->vocab) != vocab_hash(t->vocab))
-        return error_set(err, STATUS_DATA, "%s: trained on another vocabulary than %s/vocab.txt",
-                         checkpoint_path(from->file), t->config.data.dir);
+        return error_set(err, STATUS_DATA,
+                         "%s: trained on another vocabulary than %s/vocab.txt: tokenize the text "
+                         "with --vocab FILE, which deq info --vocab %s prints",
+                         checkpoint_path(from->file), t->config.data.dir,
+                         checkpoint_path(from->file));
     TRY(snapshot_read_params(from, t->model->params, err));
     TRY(snapshot_read_optimizer(from, &t->optimizer, err));
     TRY(snapshot_read_memory(from, t->model, t->dist, err));

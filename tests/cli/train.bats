@@ -384,9 +384,20 @@ stop_run()
         --out "$BATS_TEST_TMPDIR/otherdata"
     run "$DEQ" eval "$whole/best.bin" --data "$BATS_TEST_TMPDIR/otherdata"
     [ "$status" -eq 65 ]
-    [[ "$output" == *"another vocabulary"* ]]
+    [[ "$output" == *"another vocabulary"*"deq info --vocab $whole/best.bin prints" ]]
     run "$DEQ" train --config "$config" --set data.dir="$BATS_TEST_TMPDIR/otherdata" --out "$whole"
     [ "$status" -ne 0 ]
+    # the remedy
+    "$DEQ" info --vocab "$whole/best.bin" > "$BATS_TEST_TMPDIR/vocab"
+    cmp "$data/vocab.txt" "$BATS_TEST_TMPDIR/vocab"
+    "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/valid" --valid "$BATS_FILE_TMPDIR/valid" \
+        --vocab "$BATS_TEST_TMPDIR/vocab" --out "$BATS_TEST_TMPDIR/again"
+    "$DEQ" eval "$whole/best.bin" --data "$BATS_TEST_TMPDIR/again"
+    run "$DEQ" info --vocab "$data/train-00000.bin"
+    [ "$status" -eq 65 ]
+    [[ "$output" == *"train-00000.bin: --vocab: not a checkpoint"* ]]
+    run "$DEQ" info --vocab --json "$whole/best.bin"
+    [ "$status" -eq 64 ]
 }
 
 @test "sample: the same seed gives the same text, another one another" {
