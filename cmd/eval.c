@@ -1,11 +1,10 @@
 /* deq eval: perplexity of a checkpoint, and what it costs. */
-#include "base/mem.h"
 #include "commands.h"
 #include "device.h"
+#include "eval_report.h"
 #include "load_config.h"
 #include "options.h"
 #include "progress.h"
-#include "report_json.h"
 #include "train/evaluation.h"
 #include "train/generation.h"
 #include "train/snapshot.h"
@@ -46,8 +45,9 @@ static const char usage[] =
     "                          Jacobian at the equilibrium, in four segments (power method)\n"
     "      --device NAME       auto, cpu, cuda, or ref (default: auto)\n"
     "      --threads N         processor threads (default: all)\n"
-    "      --json              one JSON object as the last line: ppl, nll, tokens, ppl_word,\n"
-    "                          bits_per_byte, nfe_mean, nfe_max, leak, tokens_per_s, ...\n"
+    "      --json              one JSON object as the last line: ppl, nll, tokens, token (what\n"
+    "                          one is: word, byte or symbol), ppl_word, bits_per_byte,\n"
+    "                          nfe_mean, nfe_max, leak, tokens_per_s, ...; null: has no meaning\n"
     "  -h, --help              this help\n"
     "\n"
     "Example:\n"
@@ -238,127 +238,32 @@ static enum status evaluate(struct evaluation *e, const struct request *r, int64
     return status;
 }
 
-static void write_result(struct json_writer *w, const struct evaluation_result *r)
-{
-    json_write_real(w, "ppl", r->ppl);
-    json_write_real(w, "nll", r->nll);
-    if (isfinite(r->nll_recall)) {
-        json_write_real(w, "nll_recall", r->nll_recall);
-        json_write_real(w, "recalled", r->recalled);
-    }
-    json_write_int(w, "tokens", r->tokens);
-    json_write_real(w, "ppl_word", r->ppl_word);
-    json_write_real(w, "bits_per_byte", r->bits_per_byte);
-    json_write_real(w, "nfe_mean", r->nfe_mean);
-    json_write_int(w, "nfe_max", r->nfe_max);
-    json_write_real(w, "nfe_paid", r->nfe_paid);
-    json_write_real(w, "flops", r->flops);
-    json_write_real(w, "residual_mean", r->rel_mean);
-    json_write_real(w, "residual_max", r->rel_max);
-    json_write_real(w, "leak", r->leak_max);
-    json_write_real(w, "leak_mean", r->leak_mean);
-    json_write_int(w, "leak_positions", r->leak_positions);
-    if (r->radius_sequences > 0) {
-        json_write_real(w, "spectral_radius", r->radius_mean);
-        json_write_real(w, "spectral_radius_max", r->radius_max);
-        json_write_real(w, "spectral_radius_rayleigh", r->rayleigh_mean);
-        json_write_int(w, "spectral_radius_sequences", r->radius_sequences);
-    }
-    json_write_real(w, "tokens_per_s", r->tokens_per_s);
-    json_write_real(w, "seconds", r->seconds);
-}
-
-static enum status print_json(const struct evaluation *e, const struct request *r,
-                              const struct evaluation_result *main,
-                              const struct evaluation_result *rows, struct error *err)
-{
-    struct json_writer w;
-    report_json_begin(&w);
-    json_write_string(&w, "checkpoint", r->checkpoint);
-    json_write_int(&w, "step", e->from.state.step);
-    json_write_string(&w, "data", e->config.data.dir);
-    json_write_string(&w, "split", r->split);
-    json_write_int(&w, "batch", e->config.eval.batch);
-    json_write_int(&w, "tgt_len", e->config.eval.tgt_len);
-    json_write_int(&w, "mem_len", e->config.eval.mem_len);
-    write_result(&w, main);
-    if (r->nfe_count > 0) {
-        json_write_array(&w, "nfe");
-        for (int i = 0; i < r->nfe_count; i++) {
-            json_write_object(&w, NULL);
-            json_write_int(&w, "evaluations", r->nfe[i]);
-            write_result(&w, &rows[i]);
-            json_write_end(&w);
-        }
-        json_write_end(&w);
-    }
-    return report_json_print(&w, err);
-}
-
-static void print_report(const struct evaluation *e, const struct request *r,
-                         const struct evaluation_result *m)
-{
-    printf("%s (step %lld) on %s of %s\n", r->checkpoint, (long long)e->from.state.step, r->split,
-           e->config.data.dir);
-    if (isfinite(m->nll_recall))
-        printf("  loss           %.4g over all positions, %.4g a recalled symbol (%.3f %% right)\n",
-               m->nll, m->nll_recall, 100 * m->recalled);
-    else
-        printf("  perplexity     %.3f per token (nll %.5f), %.3f per word, %.4f bits per byte\n",
-               m->ppl, m->nll, m->ppl_word, m->bits_per_byte);
-    printf("  tokens scored  %lld of %lld; %lld streams, segments of %lld, memory of %lld\n",
-           (long long)m->tokens, (long long)stream_tokens(e->stream),
-           (long long)e->config.eval.batch, (long long)e->config.eval.tgt_len,
-           (long long)e->config.eval.mem_len);
-    printf("  evaluations    %.2f a position (%lld at most; %.2f computed)", m->nfe_mean,
-           (long long)m->nfe_max, m->nfe_paid);
-    if (isfinite(m->rel_mean))
-        printf(", residual %.2e (%.2e at most)", m->rel_mean, m->rel_max);
-    putchar('\n');
-    printf("  operations     %.3g MFLOP a position\n", 1e-6 * m->flops);
-    if (m->leak_positions > 0)
-        printf("  leak           %.3g nats at most (mean %.3g, %lld positions tested)\n",
-               m->leak_max, m->leak_mean, (long long)m->leak_positions);
-    else
-        printf("  leak           nothing to test: a segment of one position has no later tokens\n");
-    if (m->radius_sequences > 0)
-        printf(
-            "  spectral radius  %.3f on average, %.3f at most (%lld sequences; Rayleigh quotient "
-            "as published: %.3f)\n",
-            m->radius_mean, m->radius_max, (long long)m->radius_sequences, m->rayleigh_mean);
-    printf("  speed          %.0f tokens/s (%.1f s)\n", m->tokens_per_s, m->seconds);
-}
-
-static void print_row(int64_t nfe, const struct evaluation_result *m)
-{
-    printf("%11lld  %10.3f  %9.5f  %8.2e  %8.2e", (long long)nfe, m->ppl, m->nll, m->rel_mean,
-           m->rel_max);
-    if (m->leak_positions > 0)
-        printf("  %8.3g  %9.3g", m->leak_max, m->leak_mean);
-    else
-        printf("  %8s  %9s", "-", "-");
-    printf("  %8.0f\n", m->tokens_per_s);
-}
-
 static enum status report(struct evaluation *e, const struct request *r, struct error *err)
 {
-    struct evaluation_result rows[MAX_NFE], result;
+    struct evaluation_result rows[MAX_NFE], whole;
+    const struct eval_report about = {.checkpoint = r->checkpoint,
+                                      .step = e->from.state.step,
+                                      .split = r->split,
+                                      .config = &e->config,
+                                      .stream = e->stream,
+                                      .nfe = r->nfe,
+                                      .rows = rows,
+                                      .row_count = r->nfe_count};
     if (r->nfe_count > 0 && !r->json)
-        printf("evaluations  perplexity        nll  residual  (at most)      leak     (mean)  "
-               "tokens/s\n");
+        eval_report_head();
     for (int i = 0; i < r->nfe_count; i++) {
         TRY(evaluate(e, r, r->nfe[i], &rows[i], err));
         if (!r->json)
-            print_row(r->nfe[i], &rows[i]);
+            eval_report_row(r->nfe[i], &rows[i]);
     }
     if (r->nfe_count > 0) /* the last row stands for the whole */
-        result = rows[r->nfe_count - 1];
+        whole = rows[r->nfe_count - 1];
     else
-        TRY(evaluate(e, r, 0, &result, err));
+        TRY(evaluate(e, r, 0, &whole, err));
     if (r->json)
-        return print_json(e, r, &result, rows, err);
+        return eval_report_json(&about, &whole, err);
     if (r->nfe_count == 0)
-        print_report(e, r, &result);
+        eval_report_text(&about, &whole);
     return STATUS_OK;
 }
 

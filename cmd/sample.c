@@ -109,6 +109,9 @@ static enum status find_checkpoint(struct request *r, struct error *err)
     return STATUS_OK;
 }
 
+/* U+FFFD, which JSON gets for bytes that are no UTF-8. */
+#define REPLACEMENT "\xEF\xBF\xBD"
+
 /* Text as it grows: to stdout at once, or into a buffer. */
 struct output {
     const struct vocab *vocab;
@@ -138,6 +141,8 @@ static enum status put_token(struct output *o, int32_t token, struct error *err)
 {
     size_t len;
     const char *word = vocab_word(o->vocab, token, &len);
+    if (vocab_is_bytes(o->vocab) && !o->stream && word[0] == '\0')
+        return put(o, REPLACEMENT, strlen(REPLACEMENT), err); /* else it would end the text */
     if (vocab_is_bytes(o->vocab))
         return put(o, word, len, err);
     if (token == vocab_eos(o->vocab)) {

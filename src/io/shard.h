@@ -18,7 +18,7 @@
  *       56    8  vocabulary size
  *       64    8  vocabulary hash (vocab.h)
  *       72    8  bytes of the text of the split (for bits per byte)
- *       80    8  words of the split: its tokens without <eos>
+ *       80    8  words of the text of the split, what white space separates; <eos> is none
  *       88    8  XXH3 (64 bits) of the ids as stored
  *       96    8  records: positions S of one; a record is S inputs, then their S targets. Text: 0
  *      104    8  records: positions at the end of each that its task is about (all are scored)

@@ -383,7 +383,14 @@ int64_t stream_text_bytes(const struct stream *s)
 
 int64_t stream_words(const struct stream *s)
 {
-    return shard_set_header(s->set)->words;
+    const struct shard_header *h = shard_set_header(s->set);
+    bool counted = !h->bytes || h->words < h->split_tokens; /* older programs gave the bytes */
+    return counted ? h->words : 0;
+}
+
+bool stream_is_bytes(const struct stream *s)
+{
+    return shard_set_header(s->set)->bytes;
 }
 
 int64_t stream_recall(const struct stream *s)

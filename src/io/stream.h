@@ -74,7 +74,8 @@ int64_t stream_segments(const struct stream *s);         /* in an epoch */
 int64_t stream_tokens_per_epoch(const struct stream *s); /* targets: B * (n_step - 1) */
 uint64_t stream_vocab_hash(const struct stream *s);
 int64_t stream_text_bytes(const struct stream *s); /* of the text of the split */
-int64_t stream_words(const struct stream *s);      /* tokens of the split without <eos> */
+int64_t stream_words(const struct stream *s);      /* of that text, <eos> is none; 0: not known */
+bool stream_is_bytes(const struct stream *s);      /* tokens are bytes, not words */
 
 int64_t stream_recall(const struct stream *s); /* positions at the end of every segment that
                                                   the task is about; 0: a text */

@@ -16,18 +16,21 @@
 struct encoder {
     struct encoding *shared;
     uint32_t *ids; /* owns; [block_bytes + 1]; narrowed in place to the stored width */
-    int64_t count; /* ids of the block at hand */
-    int64_t eos, unknown;
+    /* of the block at hand: */
+    int64_t count; /* ids */
+    int64_t eos, unknown, words;
+    bool inside, leaves_inside; /* bytes: it begins, and ends, inside a word */
 };
 
 /* The encoding of one split. */
 struct encoding {
     const struct vocab *vocab;
     struct shard_writer *writer;
-    int64_t unk;          /* id for words outside the vocabulary, -1: an error */
-    bool may_have;        /* the vocabulary has <unk>: for the error's advice */
-    bool counted;         /* the vocabulary was counted on this very text */
-    int64_t eos, unknown; /* tokens so far */
+    int64_t unk;            /* id for words outside the vocabulary, -1: an error */
+    bool may_have;          /* the vocabulary has <unk>: for the error's advice */
+    bool counted;           /* the vocabulary was counted on this very text */
+    int64_t unknown, words; /* so far */
+    bool inside;            /* bytes: the text so far ends inside a word */
 };
 
 struct tokenizer {
@@ -184,6 +187,7 @@ static enum status encode_words(void *worker, const struct text_block *block, st
         TRY(encode_batch(e, block, words, places, count, err));
     }
     e->count = at;
+    e->words = e->count - e->eos;
     if (shard_width(vocab_size(vocab)) == 2)
         narrow_ids(e->ids, e->count);
     return STATUS_OK;
@@ -194,12 +198,18 @@ static enum status encode_bytes(void *worker, const struct text_block *block, st
     (void)err;
     struct encoder *e = worker;
     char *to = (char *)e->ids;
+    e->words = 0;
+    e->inside = !word_is_space(block->text[0]);
+    e->leaves_inside = false;
     for (size_t i = 0; i < block->size; i++) {
         uint16_t id = (unsigned char)block->text[i];
+        bool inside = !word_is_space(block->text[i]);
         memcpy(to + 2 * i, &id, sizeof id);
+        e->words += inside && !e->leaves_inside;
+        e->leaves_inside = inside;
     }
     e->count = (int64_t)block->size;
-    e->eos = e->unknown = 0;
+    e->unknown = 0;
     return STATUS_OK;
 }
 
@@ -207,9 +217,12 @@ static enum status store_block(void *worker, const struct text_block *block, str
 {
     (void)block;
     struct encoder *e = worker;
-    e->shared->eos += e->eos;
-    e->shared->unknown += e->unknown;
-    return shard_writer_append(e->shared->writer, e->ids, e->count, err);
+    struct encoding *s = e->shared;
+    bool cut = s->inside && e->inside; /* a word between the blocks, counted in both */
+    s->words += e->words - cut;
+    s->inside = e->leaves_inside;
+    s->unknown += e->unknown;
+    return shard_writer_append(s->writer, e->ids, e->count, err);
 }
 
 static void resolve_unk(const struct tokenizer *t, int split, struct encoding *e)
@@ -255,7 +268,7 @@ static enum status encode_split(struct tokenizer *t, int split, struct error *er
                            t->c->text[split], (long long)t->train_tokens, (long long)tokens);
         goto out;
     }
-    TRY_OUT(shard_writer_finish(shared.writer, bytes, tokens - shared.eos, err));
+    TRY_OUT(shard_writer_finish(shared.writer, bytes, shared.words, err));
     t->result->tokens[split] = tokens;
     t->result->unknown[split] = shared.unknown;
     t->result->bytes += bytes;

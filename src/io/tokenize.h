@@ -4,7 +4,8 @@
  *
  * Word level, as in WikiText: words are separated by ASCII white space (space, \t \n \v \f \r; no
  * other character separates), and every line, the empty one too, ends with <eos>; so does a last
- * line without a newline. Byte level: every byte is a token, nothing is added.
+ * line without a newline. Byte level: every byte is a token, nothing is added; words are counted,
+ * as what white space separates.
  */
 #ifndef DEQ_IO_TOKENIZE_H
 #define DEQ_IO_TOKENIZE_H
@@ -49,11 +50,11 @@ struct tokenize_result {
 /* Does all of it. On success DIR holds vocab.txt and the shards (shard.h), and no older ones; on
  * failure no file has been given a final name, save that a failure to rename (STATUS_CANTCREATE)
  * can leave a replaced folder without vocab.txt, which says that it is incomplete.
- *   STATUS_NOINPUT     a text or the vocabulary cannot be opened
- *   STATUS_DATA        an empty text, NUL or invalid UTF-8, a word outside the vocabulary where
- * that is an error: with file, line and word STATUS_CANTCREATE  the folder is not empty and `force`
- * not set, or cannot be made or written STATUS_IO          reading or writing failed, or the text
- * changed between the two passes */
+ *   - STATUS_NOINPUT: a text or the vocabulary cannot be opened
+ *   - STATUS_DATA: an empty text, NUL or invalid UTF-8, a word outside the vocabulary where that is
+ *     an error; with file, line and word
+ *   - STATUS_CANTCREATE: the folder is not empty and `force` not set, or cannot be made or written
+ *   - STATUS_IO: reading or writing failed, or the text changed between the two passes */
 enum status tokenize_run(const struct tokenize_config *c, struct tokenize_result *result,
                          struct error *err);
 

@@ -299,8 +299,10 @@ static void finish(struct run *run, struct stream *stream)
     r->ppl = exp(r->nll);
     /* words and bytes are known of the whole split: its loss is taken as the mean of what was
      * scored (all but a handful of tokens) */
-    r->ppl_word = exp(r->nll * total / (double)stream_words(stream));
-    r->bits_per_byte = r->nll * total / (double)stream_text_bytes(stream) / log(2.0);
+    double words = (double)stream_words(stream), loss = r->nll * total;
+    bool text = stream_recall(stream) == 0;
+    r->ppl_word = text && words > 0 ? exp(loss / words) : NAN;
+    r->bits_per_byte = text ? loss / (double)stream_text_bytes(stream) / log(2.0) : NAN;
     r->nfe_mean = run->sums.nfe / tokens;
     r->nfe_paid = run->sums.paid / tokens;
     r->flops = run->sums.flops / tokens;

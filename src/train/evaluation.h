@@ -24,8 +24,9 @@ struct evaluation_result {
     double ppl;        /* exp(nll) */
     double nll_recall; /* of a task's records: mean over the positions it is about; NaN in a text */
     double recalled;   /* share of these whose target was more probable than all else together */
-    double ppl_word;   /* per word: <eos> is not a word, its loss counts */
-    double bits_per_byte; /* of the text as it was before it was tokenised */
+    double ppl_word; /* per word (stream_words); <eos> is none, but its loss counts. NaN in a task's
+                        records, and where the shards do not know how many words there are */
+    double bits_per_byte; /* of the text as it was before it was tokenised; NaN in records */
     double nfe_mean;
     int64_t nfe_max;            /* evaluations of f a position took */
     double nfe_paid;            /* positions evaluated, for each: at least nfe_mean */

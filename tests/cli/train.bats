@@ -321,6 +321,26 @@ stop_run()
     done
 }
 
+@test "eval says what a token is: a word, or a byte with the perplexity of the words they make" {
+    [[ "$("$DEQ" eval "$whole/best.bin" --json)" == *'"token":"word"'* ]]
+    cd "$BATS_TEST_TMPDIR"
+    "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" --bytes --out bytes
+    "$DEQ" train -q --config "$config" --set data.dir=bytes --set train.steps=2 --out run
+    run "$DEQ" eval run/best.bin
+    [[ "$output" == *" per byte (nll "*" per word, "*" bits per byte"* ]]
+    [[ "$output" != *"per token"* ]]
+    line=$("$DEQ" eval run/best.bin --json)
+    [[ "$line" == *'"token":"byte"'* ]]
+    field() { sed 's/.*"'"$1"'":\([^,}]*\).*/\1/' <<< "$line"; }
+    read -r words bytes <<< "$(wc -wc < "$BATS_FILE_TMPDIR/valid" | tr -s ' ')"
+    awk "BEGIN { want = $(field nll) * $bytes / $words; d = log($(field ppl_word)) - want
+                 e = $(field bits_per_byte) * log(2) - $(field nll)
+                 exit !(d * d < 1e-12 && e * e < 1e-12) }"
+    # a NUL does not end the text: of 2000 bytes most are no letters, and seven or so are NUL
+    [ "$("$DEQ" sample --checkpoint run/best.bin --prompt a --tokens 2000 --json |
+        grep -o 'ufffd' | wc -l)" -gt 700 ]
+}
+
 @test "eval token by token is eval of segments of one position, and stops by a tolerance" {
     field() { sed 's/.*"'"$1"'":\([^,}]*\).*/\1/'; }
     decoded=$("$DEQ" eval "$whole/best.bin" --json --decode --nfe 30 | tail -1)
@@ -505,4 +525,5 @@ END
     grep -q '"nll_recall":' "$BATS_TEST_TMPDIR/none/log.jsonl"
     result=$("$DEQ" eval --json --split test "$BATS_TEST_TMPDIR/none/best.bin" | tail -1)
     [[ "$result" == *'"nll_recall":'*'"recalled":'*'"tokens":48000,'* ]]
+    [[ "$result" == *'"token":"symbol",'*'"ppl_word":null,"bits_per_byte":null,'* ]]
 }

@@ -218,7 +218,6 @@ static void test_bytes(void **state)
     uint32_t buffer[64];
     expect(shard_set_open(&s, "d", "train", &err), STATUS_OK, "");
     assert_true(shard_set_header(s)->bytes);
-    assert_int_equal(shard_set_header(s)->words, 600);
     assert_int_equal(shard_set_read(s, 0, 600, ids, buffer, sizeof buffer, &err), STATUS_OK);
     for (int i = 0; i < 600; i++)
         assert_int_equal(ids[i], all[i]);
@@ -230,6 +229,54 @@ static void test_bytes(void **state)
     c.bytes = false;
     expect(tokenize_run(&c, &result, &err), STATUS_DATA,
            "v.txt: a vocabulary of bytes: use it with");
+}
+
+/* Words are what white space separates, wherever blocks cut them. */
+static void test_words_of_bytes(void **state)
+{
+    (void)state;
+    static const char text[] = "\n one two\tthree  x\n\nfour";
+    struct tokenize_config c = config();
+    struct stream_config sc = {.dir = "d", .split = "train", .batch = 1, .length = 2};
+    struct stream *s = NULL;
+    c.bytes = true;
+    for (size_t block = 1; block <= sizeof text; block++) {
+        c.block_bytes = block;
+        c.threads = (int)(block % 3) + 1;
+        run(&c, text);
+        assert_int_equal(stream_open(&s, &sc, &err), STATUS_OK);
+        assert_int_equal(stream_words(s), 5);
+        stream_close(s);
+    }
+    run(&c, "\n \n ");
+    assert_int_equal(stream_open(&s, &sc, &err), STATUS_OK);
+    assert_int_equal(stream_words(s), 0);
+    stream_close(s);
+}
+
+/* Older programs gave the number of bytes for that of words. */
+static void test_uncounted_words(void **state)
+{
+    (void)state;
+    static const uint16_t ids[] = {'o', 'l', 'd', ' ', 'o', 'n', 'e'};
+    enum { N = sizeof ids / sizeof *ids };
+    struct tokenize_config c = config();
+    struct stream_config sc = {.dir = "d", .split = "train", .batch = 1, .length = 2};
+    struct shard_writer *w = NULL;
+    struct stream *s = NULL;
+    c.bytes = true;
+    run(&c, "text");
+    assert_int_equal(stream_open(&s, &sc, &err), STATUS_OK);
+    uint64_t hash = stream_vocab_hash(s);
+    stream_close(s);
+    assert_int_equal(shard_writer_open(&w, "d", "train", N, 256, hash, true, &err), STATUS_OK);
+    assert_int_equal(shard_writer_append(w, ids, N, &err), STATUS_OK);
+    assert_int_equal(shard_writer_finish(w, N, N, &err), STATUS_OK);
+    assert_int_equal(shard_writer_commit(w, &err), STATUS_OK);
+    shard_writer_close(w);
+    assert_int_equal(stream_open(&s, &sc, &err), STATUS_OK);
+    assert_int_equal(stream_words(s), 0);
+    stream_close(s);
 }
 
 /* A text with short and long words, long lines, blank lines. */
@@ -415,9 +462,12 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
     const struct CMUnitTest tests[] = {
-        CASE(test_lines),    CASE(test_totals), CASE(test_choice),
-        CASE(test_unknown),  CASE(test_bytes),  CASE(test_blocks_and_threads),
-        CASE(test_bad_text), CASE(test_folder), CASE(test_corpora),
+        CASE(test_lines),           CASE(test_totals),
+        CASE(test_choice),          CASE(test_unknown),
+        CASE(test_bytes),           CASE(test_words_of_bytes),
+        CASE(test_uncounted_words), CASE(test_blocks_and_threads),
+        CASE(test_bad_text),        CASE(test_folder),
+        CASE(test_corpora),
     };
     return cmocka_run_group_tests(tests, find_shared, NULL);
 }
