@@ -175,6 +175,19 @@ struct evaluation {
     struct model *model;   /* owns */
 };
 
+/* The folder that a checkpoint names may be elsewhere by now. */
+static enum status open_split(struct evaluation *e, const struct request *r,
+                              const struct stream_config *data, struct error *err)
+{
+    struct error why;
+    enum status status = stream_open(&e->stream, data, err);
+    if (status != STATUS_NOINPUT || r->data != NULL)
+        return status;
+    why = *err;
+    return error_set(err, status, "%.800s (%s is where it was trained; --data names another)",
+                     why.text, data->dir);
+}
+
 static enum status open_all(struct evaluation *e, const struct request *r, struct error *err)
 {
     TRY(device_open(&e->be, r->device, (int)r->threads, err));
@@ -191,7 +204,7 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
                                  .split = r->split,
                                  .batch = e->config.eval.batch,
                                  .length = e->config.eval.tgt_len};
-    TRY(stream_open(&e->stream, &data, err));
+    TRY(open_split(e, r, &data, err));
     if (stream_vocab_hash(e->stream) != vocab_hash(e->from.vocab))
         return error_set(err, STATUS_DATA,
                          "%s: trained on another vocabulary than that of the shards in %s: "

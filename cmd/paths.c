@@ -8,6 +8,12 @@
 #define DEQ_CONFIG_DIR "configs"
 #endif
 
+static bool is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
 /* Pipes and devices count: --config /dev/stdin is a file too. */
 static bool is_file(const char *path)
 {
@@ -30,7 +36,10 @@ enum status paths_find_config(const char *name, char out[PATHS_MAX], struct erro
     if (is_file(name))
         return STATUS_OK;
     if (strchr(name, '/') != NULL)
-        return error_set(err, STATUS_NOINPUT, "%s: no such configuration file", name);
+        return error_set(err, STATUS_NOINPUT,
+                         is_folder(name) ? "%s: a folder; give a configuration in it"
+                                         : "%s: no such configuration file",
+                         name);
     if (try_path(out, ".", name, ".json"))
         return STATUS_OK;
     for (size_t i = 0; i < sizeof folder / sizeof *folder; i++)

@@ -69,7 +69,11 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
         OPTION("quiet", FLAG, &r->quiet, .letter = 'q'),
         {0},
     };
-    TRY(options_read_all(rules, argc, argv, err));
+    int operand;
+    TRY(options_read(rules, argc, argv, &operand, err));
+    if (operand < argc)
+        return error_set(err, STATUS_USAGE,
+                         "unexpected \"%s\": a configuration is named by --config", argv[operand]);
     if (limit != NULL)
         TRY(deadline_parse(limit, &r->time_limit, err));
     if (r->config == NULL)

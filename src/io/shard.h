@@ -113,7 +113,8 @@ struct shard_set;
 
 /* Opens all shards of a split and checks their headers, their sizes and that they belong together.
  * Holds one descriptor a shard, so the split stays the same even if it is replaced on disk, and no
- * ids in memory. STATUS_NOINPUT if shards are missing, STATUS_DATA if they are not usable. */
+ * ids in memory. STATUS_NOINPUT if shards are missing, STATUS_IO if one cannot be opened,
+ * STATUS_DATA if they are not usable. */
 enum status shard_set_open(struct shard_set **out, const char *dir, const char *split,
                            struct error *err);
 void shard_set_close(struct shard_set *s);

@@ -77,8 +77,11 @@ static enum status open_error(const char *path, int64_t index, int64_t count, st
                          "%s: missing: the split has %lld shards; copy it here or run deq "
                          "tokenize again with --force",
                          path, (long long)count);
-    return error_set(err, STATUS_NOINPUT, "%s: %s; make it with deq tokenize", path,
-                     strerror(errno));
+    if (errno == ENOENT || errno == ENOTDIR)
+        return error_set(err, STATUS_NOINPUT, "%s: %s; make it with deq tokenize", path,
+                         strerror(errno));
+    /* it is there: a training must not go on as if it were not */
+    return error_set(err, STATUS_IO, "%s: cannot open: %s", path, strerror(errno));
 }
 
 /* Opens shard s->count and checks its header and size. */

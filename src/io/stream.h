@@ -55,10 +55,11 @@ struct batch {
 
 struct stream;
 
-/* STATUS_NOINPUT for missing files; STATUS_DATA, naming the file and the remedy, for damaged,
- * foreign or inconsistent ones, for another vocabulary than DIR/vocab.txt, and for a split too
- * short for B streams (the message says the largest possible B); STATUS_CONFIG for a batch or
- * length below 1, or a batch that cannot be shared so. *out is owned by the caller. */
+/* STATUS_NOINPUT for missing files; STATUS_IO for those that are there but cannot be opened or
+ * read; STATUS_DATA, naming the file and the remedy, for damaged, foreign or inconsistent ones, for
+ * another vocabulary than DIR/vocab.txt, and for a split too short for B streams (the message says
+ * the largest possible B); STATUS_CONFIG for a batch or length below 1, or a batch that cannot be
+ * shared so. *out is owned by the caller. */
 enum status stream_open(struct stream **out, const struct stream_config *c, struct error *err);
 
 /* The next segment. After an error every further call gives the same error, until a

@@ -75,7 +75,10 @@ static enum status read_config(struct snapshot *s, struct error *err)
     config_defaults(&s->config);
     status = config_parse(&s->config, text, name, err);
     mem_free(text);
-    return status;
+    if (status != STATUS_CONFIG)
+        return status;
+    struct error why = *err;
+    return error_set(err, STATUS_DATA, "%.800s: written by another version of deq?", why.text);
 }
 
 static enum status read_vocab(struct snapshot *s, struct error *err)

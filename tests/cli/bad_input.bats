@@ -117,6 +117,7 @@ copy_data()
 
 @test "a checkpoint where none is expected, and a word where one is" {
     refused 64 "a checkpoint is named by --checkpoint" sample "$home/run/best.bin" --prompt the
+    refused 64 '"tiny.json": a configuration is named by --config' train tiny.json
     refused 64 "a prompt is one argument: quote it" sample --prompt the king
     refused 66 "--resume: want auto, never or a checkpoint; Auto: No such file" \
         train -q --config "$home/tiny.json" --resume Auto --out run
@@ -131,7 +132,7 @@ copy_data()
         refused 78 "empty:1:1: " "$command" --config empty
         refused 78 "cut:" "$command" --config cut
         refused 78 "foreign:1:1: " "$command" --config foreign
-        refused 66 "folder: " "$command" --config ./folder
+        refused 66 "folder: a folder; give a configuration in it" "$command" --config ./folder
         refused 78 "best.bin:1:1: " "$command" --config "$home/run/best.bin"
     done
 }
@@ -199,6 +200,20 @@ copy_data()
     refused 65 'new:2: "bird" is not in the vocabulary' tokenize --train new --out out \
         --vocab "$home/data/vocab.txt"
     refused 65 'new:2: "bird" is not in the vocabulary' tokenize --train "$home/text" --valid new --out out
+}
+
+@test "shard: there, but cannot be opened" {
+    copy_data
+    ln -sf valid-00000.bin data/valid-00000.bin # a link to itself
+    refused 74 "data/valid-00000.bin: cannot open: Too many levels" train -q --config conf.json --out run
+    refused 74 "data/valid-00000.bin: cannot open: Too many levels" eval "$home/run/best.bin" --data data
+}
+
+@test "shard: a folder or split that is not there" {
+    refused 66 "nowhere/valid-00000.bin: No such file or directory; make it with deq tokenize" \
+        eval "$home/run/best.bin" --data nowhere
+    refused 66 "test-00000.bin: No such file or directory; make it with deq tokenize ($home/data is where it was trained; --data names another)" \
+        eval "$home/run/best.bin" --split test
 }
 
 # --- vocabulary ------------------------------------------------------------------------------------

@@ -89,6 +89,17 @@ flip() {
     [[ "$output" == *'"check":true}' ]]
 }
 
+@test "a checkpoint of another version: shown by info, refused by what would use it" {
+    make_files
+    run "$DEQ" info newer.bin
+    [ "$status" -eq 0 ]
+    for command in "eval newer.bin" "sample --prompt x --checkpoint newer.bin"; do
+        run "$DEQ" $command
+        [ "$status" -eq 65 ]
+        [[ "$output" == "deq ${command%% *}: newer.bin (config):1: model.d_new: unknown key; "*"another version of deq?" ]]
+    done
+}
+
 @test "a damaged checkpoint: --check exits 1 whatever byte is changed" {
     make_files
     run "$DEQ" info --check small.bin

@@ -1,5 +1,6 @@
 /* info_files DIR: writes one small file of each kind that `deq info` knows into DIR: small.bin (a
- * checkpoint), small.safetensors, train-00000.bin (a shard). The same bytes every time. */
+ * checkpoint), newer.bin (with a key that no configuration has), small.safetensors, train-00000.bin
+ * (a shard). The same bytes every time. */
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "io/shard.h"
@@ -7,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum status write_checkpoint(const char *path, struct error *err)
+static enum status write_checkpoint(const char *path, const char *config, struct error *err)
 {
     struct checkpoint_writer *w = NULL;
     static const float weight[6] = {0.0f, 1.5f, -2.0f, 3.25f, 1e-3f, 7.0f}, bias[3] = {1, 2, 3};
@@ -23,7 +24,7 @@ static enum status write_checkpoint(const char *path, struct error *err)
     enum status status = STATUS_OK;
     TRY_OUT(checkpoint_write_open(&w, path, err));
     TRY_OUT(checkpoint_write_text(w, "state", "{\"step\": 120, \"best_valid_nll\": 5.25}", err));
-    TRY_OUT(checkpoint_write_text(w, "config", "{\"model\": {\"d_model\": 3}}", err));
+    TRY_OUT(checkpoint_write_text(w, "config", config, err));
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         TRY_OUT(checkpoint_write_section(w, tensors[i].name, CHECKPOINT_F32, tensors[i].ndim,
                                          tensors[i].dim, tensors[i].data, err));
@@ -67,7 +68,9 @@ int main(int argc, char **argv)
     if (argc != 2)
         goto out;
     snprintf(path, sizeof path, "%s/small.bin", argv[1]);
-    TRY_OUT(write_checkpoint(path, &err));
+    TRY_OUT(write_checkpoint(path, "{\"model\": {\"d_model\": 3}}", &err));
+    snprintf(path, sizeof path, "%s/newer.bin", argv[1]);
+    TRY_OUT(write_checkpoint(path, "{\"model\": {\"d_new\": 3}}", &err));
     snprintf(path, sizeof path, "%s/small.safetensors", argv[1]);
     TRY_OUT(write_tensors(path, &err));
     TRY_OUT(write_shard(argv[1], &err));
