@@ -4,7 +4,6 @@
 #include "paths.h"
 #include "report_json.h"
 
-#include "io/atomic_file.h"
 #include "train/exchange.h"
 
 #include <stdio.h>
@@ -14,11 +13,10 @@ static const char usage[] =
     "\n"
     "Writes the weights of a checkpoint as safetensors: float32, under the names and in the\n"
     "layouts of the published PyTorch code, with the configuration in the metadata. `deq import`\n"
-    "reads it back.\n"
+    "reads it back; `deq info CHECKPOINT --vocab` prints the words.\n"
     "\n"
     "      --out FILE      the file to write\n"
-    "      --vocab FILE    write the vocabulary too: one word a line, in the order of the ids\n"
-    "      --force         replace files that are there\n"
+    "      --force         replace a file that is there\n"
     "      --json          one JSON object: file, tensors, numbers\n"
     "  -h, --help          this help\n"
     "\n"
@@ -28,7 +26,7 @@ static const char usage[] =
     "print(s.load_file(\"kjv.safetensors\").keys())'\n";
 
 struct request {
-    const char *checkpoint, *out, *vocab;
+    const char *checkpoint, *out;
     bool force, json;
 };
 
@@ -36,7 +34,6 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
 {
     const struct option_rule rules[] = {
         OPTION("out", TEXT, &r->out),
-        OPTION("vocab", TEXT, &r->vocab),
         OPTION("force", FLAG, &r->force),
         OPTION("json", FLAG, &r->json),
         {0},
@@ -47,8 +44,7 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
         return error_set(err, STATUS_USAGE,
                          "want one checkpoint and --out FILE.safetensors (try deq help export)");
     r->checkpoint = argv[operand];
-    TRY(paths_check_new(r->out, r->force, err));
-    return r->vocab == NULL ? STATUS_OK : paths_check_new(r->vocab, r->force, err);
+    return paths_check_new(r->out, r->force, err);
 }
 
 static enum status print(const struct request *r, const struct exchange_report *report,
@@ -75,11 +71,6 @@ static enum status run_command(int argc, char **argv, struct error *err)
     TRY(parse(&r, argc, argv, err));
     TRY(snapshot_open(&from, r.checkpoint, err));
     enum status status = exchange_export(&from, r.out, &report, err);
-    if (status == STATUS_OK && r.vocab != NULL) {
-        size_t size;
-        const char *text = vocab_text(from.vocab, &size);
-        status = atomic_file_put(r.vocab, text, size, err);
-    }
     snapshot_close(&from);
     return status == STATUS_OK ? print(&r, &report, err) : status;
 }

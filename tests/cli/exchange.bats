@@ -70,8 +70,7 @@ ppl() {
 }
 
 @test "sizes of normalised matrices, and of convolutions of several taps" {
-    "$DEQ" export run-transformer/last.bin --out n.safetensors --vocab n.txt
-    cmp n.txt data/vocab.txt
+    "$DEQ" export run-transformer/last.bin --out n.safetensors
     "$DEQ" info n.safetensors >n.list
     grep -q '\[48,16,1\] .* func.dec_attn.qkv_net.weight_v$' n.list
     grep -q '\[48,1,1\] .* func.dec_attn.qkv_net.weight_g$' n.list
