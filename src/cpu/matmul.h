@@ -12,7 +12,7 @@ struct matmul;
  * by SGEMM, depend neither on the number of rows nor on its place among them, from ROWS_ALONE on.
  */
 bool matmul_for_fp32(void);
-/* Whether this processor multiplies bfloat16 in hardware, and the library can be told to. */
+/* Whether this processor multiplies bfloat16 in hardware. */
 bool matmul_for_bf16(void);
 
 /* STATUS_NOMEM, STATUS_DEVICE. */
