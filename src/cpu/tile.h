@@ -40,7 +40,7 @@ tile_one(int rows, int vecs, int64_t inner, const float *a, int64_t a_row, int64
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
             for (int v = 0; v < vecs; v++)
-                acc[i][v] += bv[v] * a[i * a_row + k * a_col];
+                acc[i][v] = vec_fma(bv[v], vec_set(a[i * a_row + k * a_col]), acc[i][v]);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)

@@ -69,6 +69,18 @@ static inline vec vec_select(vec_int mask, vec yes, vec no)
     return (vec)((mask & (vec_int)yes) | (~mask & (vec_int)no));
 }
 
+/* a b + c, rounded once where the processor can: always, whereas of the expression gcc makes one
+ * instruction or two, by what stands around it (it avoids chains of the former on some Zens), so
+ * that the same sum would have other bits in a tile of another size. */
+static inline vec vec_fma(vec a, vec b, vec c)
+{
+#if defined(__FMA__) || defined(__AVX512F__)
+    return VEC_HARDWARE(fmadd)(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
 /* The mask of lanes start .. end - 1, which need not be lanes there are. */
 static inline vec_int vec_lanes(int64_t start, int64_t end)
 {

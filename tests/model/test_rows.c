@@ -192,8 +192,10 @@ static void no_leak_through_tables(void **state)
 static void as_configured(void **state)
 {
     static double z[ROWS * WIDTH], h[ROWS * WIDTH];
-    static const char *const rows[][SETTINGS] = {{"solver.forward.rows=active", NULL},
-                                                 {"solver.forward.rows=all", NULL}};
+    /* with wider weights a position wanders, for as long as rounding has it */
+    static const char *const rows[][SETTINGS] = {
+        {"solver.forward.rows=active", "model.init_std=0.2", NULL},
+        {"solver.forward.rows=all", "model.init_std=0.2", NULL}};
     double paid[2], needed[2];
     (void)state;
     for (int k = 0; k < 2; k++) {
