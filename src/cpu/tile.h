@@ -12,7 +12,7 @@
 #ifdef __AVX512F__
 enum { TILE_ROWS = 8, TILE_VECS = 2 }; /* 16 accumulators of 32 registers */
 #else
-enum { TILE_ROWS = 4, TILE_VECS = 2 }; /* 8 of 16 */
+enum { TILE_ROWS = 6, TILE_VECS = 2 }; /* 12 of 16 */
 #endif
 
 static inline int64_t tile_round(int64_t count)
