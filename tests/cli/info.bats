@@ -96,7 +96,7 @@ flip() {
     for command in "eval newer.bin" "sample --prompt x --checkpoint newer.bin"; do
         run "$DEQ" $command
         [ "$status" -eq 65 ]
-        [[ "$output" == "deq ${command%% *}: newer.bin (config):1: model.d_new: unknown key; "*"another version of deq?" ]]
+        [[ "${lines[-1]}" == "deq ${command%% *}: newer.bin (config):1: model.d_new: unknown key; "*"another version of deq?" ]]
     done
 }
 
