@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum status run_path(const struct run *run, char out[RUN_PATH], const char *name, struct error *err)
@@ -179,6 +180,20 @@ static void remove_leftovers(const struct run *run)
     closedir(dir);
 }
 
+/* Processes of a job that was ended can outlive the launcher's return for a moment: a script that
+ * starts the next one at once must not be refused. */
+static int lock_patiently(int fd)
+{
+    enum { TRIES = 60 };
+    const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
+    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
+        if (errno != EWOULDBLOCK || i == TRIES)
+            return -1;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
 /* One process trains in a folder. The lock goes with the process, however it ends. A file system
  * without locks is none of our business: the run goes on unlocked. */
 enum status run_lock_folder(struct run *run, struct error *err)
@@ -192,7 +207,7 @@ enum status run_lock_folder(struct run *run, struct error *err)
         return STATUS_OK;
     if (run->lock < 0)
         return error_set(err, STATUS_CANTCREATE, "%s: cannot create: %s", path, strerror(errno));
-    if (flock(run->lock, LOCK_EX | LOCK_NB) == 0) {
+    if (lock_patiently(run->lock) == 0) {
         remove_leftovers(run);
         return STATUS_OK;
     }

@@ -154,6 +154,14 @@ ended()
     [[ "$output" == *"nothing left to do: all 2 steps are done"* ]]
 }
 
+@test "a process that is about to end does not keep the next one out" {
+    "$DEQ" train -q --config "$config" --set train.steps=2 --out "$BATS_TEST_TMPDIR/run"
+    flock "$BATS_TEST_TMPDIR/run/.lock" sleep 1 3>&- &
+    while flock -n "$BATS_TEST_TMPDIR/run/.lock" true; do sleep 0.01; done
+    "$DEQ" train -q --config "$config" --set train.steps=3 --out "$BATS_TEST_TMPDIR/run"
+    wait
+}
+
 @test "a second process in the same folder is refused" {
     start
     run "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/run"
