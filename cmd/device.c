@@ -8,19 +8,37 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Opens the processor. Says so when it lends fewer threads than were asked for, or when they have to
+ * share processors and wait for each other. */
+static enum status open_cpu(struct backend *be, int threads, struct error *err)
+{
+    int wanted = threads > 0 ? threads : omp_get_max_threads();
+    TRY(cpu_open(be, threads, err));
+    if (be->threads < wanted)
+        fprintf(stderr,
+                "threads: %d instead of %d, which is what OMP_THREAD_LIMIT or "
+                "OMP_MAX_ACTIVE_LEVELS allows\n",
+                be->threads, wanted);
+    if (be->threads > omp_get_num_procs())
+        fprintf(stderr,
+                "threads: %d share %d processors and wait for each other; --threads %d is faster\n",
+                be->threads, omp_get_num_procs(), omp_get_num_procs());
+    return STATUS_OK;
+}
+
 /* The GPU if there is one that can be used. A program built with CUDA says what it took and why:
  * whoever expects the GPU should not have to find out by the clock. */
 static enum status open_best(struct backend *be, int threads, int nth, struct error *err)
 {
     struct error why;
     if (!cuda_built())
-        return cpu_open(be, threads, err);
+        return open_cpu(be, threads, err);
     if (cuda_open_nth(be, nth, &why) == STATUS_OK) {
         fprintf(stderr, "device: cuda (%s)\n", be->device_name);
         return STATUS_OK;
     }
     fprintf(stderr, "device: cpu (%s)\n", why.text);
-    return cpu_open(be, threads, err);
+    return open_cpu(be, threads, err);
 }
 
 enum status device_open(struct backend *be, const char *name, int threads, struct error *err)
@@ -35,7 +53,7 @@ enum status device_open_nth(struct backend *be, const char *name, int threads, i
         return error_set(err, STATUS_USAGE, "OMP_NUM_THREADS: want at most %d threads, got %d",
                          OPTION_THREADS_MAX, omp_get_max_threads());
     if (strcmp(name, "cpu") == 0)
-        return cpu_open(be, threads, err);
+        return open_cpu(be, threads, err);
     if (strcmp(name, "auto") == 0)
         return open_best(be, threads, nth, err);
     if (strcmp(name, "ref") == 0)

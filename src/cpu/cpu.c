@@ -158,6 +158,17 @@ static enum status check_processor(struct error *err)
                      missing);
 }
 
+/* How many threads a parallel region gets when it asks for `wanted`. OMP_THREAD_LIMIT and
+ * OMP_MAX_ACTIVE_LEVELS can lower that number without telling anyone. */
+static int measure_team(int wanted)
+{
+    int got = 1;
+#pragma omp parallel num_threads(wanted)
+#pragma omp single
+    got = omp_get_num_threads();
+    return got;
+}
+
 enum status cpu_open(struct backend *be, int threads, struct error *err)
 {
     static const struct ops table = {.name = "cpu",
@@ -177,17 +188,19 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
     TRY(check_processor(err));
     if (threads <= 0)
         threads = omp_get_max_threads();
+    omp_set_dynamic(0);
+    threads = measure_team(threads);
+    /* oneDNN divides a product by this setting. Parts for threads that do not come are not
+     * computed, so it must be the number of those that do. */
+    omp_set_num_threads(threads);
     TRY(mem_alloc((void **)&cpu, 1, sizeof *cpu, err));
     cpu->threads = threads;
     enum status status =
         mem_alloc((void **)&cpu->scratch, (size_t)threads + 1, sizeof *cpu->scratch, err);
     if (status == STATUS_OK)
         status = matmul_create(&cpu->matmul, err);
-    if (status == STATUS_OK) {
-        omp_set_dynamic(0);
-        omp_set_num_threads(threads); /* the product library asks for this many */
+    if (status == STATUS_OK)
         status = backend_init(be, &table, cpu, threads, err);
-    }
     if (status == STATUS_OK)
         be->rows_alone = matmul_for_fp32();
     if (status != STATUS_OK) {

@@ -5,8 +5,10 @@
 
 #include "ops/backend.h"
 
-/* threads 0: as many as there are cores this process may use (OMP_NUM_THREADS is honoured).
- * STATUS_DEVICE if the processor lacks the instructions the program was built for. */
+/* Opens the processor with `threads` threads. 0 means as many as there are cores this process may
+ * use, or OMP_NUM_THREADS. The environment may lend fewer (OMP_THREAD_LIMIT): be->threads says how
+ * many there are. STATUS_NOMEM. STATUS_DEVICE if the processor lacks the instructions the program
+ * was built for. */
 enum status cpu_open(struct backend *be, int threads, struct error *err);
 
 #endif
