@@ -1,6 +1,6 @@
 # deq: `make` builds build/deq, `make help` lists the rest.
 #
-# Layout: src/*/*.c is the library, cmd/*.c the program, tests/<folder>/test_*.c are test programs
+# Layout: src/ is the library, cmd/ the program, tests/<folder>/test_*.c are test programs
 # (cmocka), tests/tools/*.c small programs that tests use, tests/fuzz/fuzz_*.c fuzz targets,
 # tests/*/*.bats tests of the binary and the scripts. cuda/*.cu are kernels, compiled where the CUDA
 # Toolkit is. A new file is found by itself.
@@ -47,8 +47,8 @@ DIST := $(if $(strip $(MPI_LIBS)),mpi,none)
 
 # ---- Files --------------------------------------------------------------------------------------
 LIB_SRC := $(filter-out $(filter-out src/dist/dist_$(DIST)%,$(wildcard src/dist/dist_none*.c \
-    src/dist/dist_mpi*.c)),$(wildcard src/*/*.c))
-CMD_SRC := $(wildcard cmd/*.c)
+    src/dist/dist_mpi*.c)),$(wildcard src/*/*.c src/*/*/*.c))
+CMD_SRC := $(wildcard cmd/*.c cmd/*/*.c)
 TEST_SRC := $(filter-out %_emu.c %_tsan.c,$(wildcard tests/*/test_*.c))
 TOOL_SRC := $(filter-out tests/tools/test_%,$(wildcard tests/tools/*.c))
 TORTURE_SRC := $(wildcard tests/torture/*.c)
@@ -59,7 +59,7 @@ TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
 FUZZ := $(FUZZ_SRC:%.c=$(BUILD)/%)
 TORTURE := $(BUILD)/tests/torture/torture
-FORMATTED = $(wildcard src/*/*.[ch] cmd/*.[ch] tests/*/*.[ch] cuda/*.c cuda/*.h cuda/*.cu tests/*/*.cpp)
+FORMATTED = $(wildcard src/*/*.[ch] src/*/*/*.[ch] cmd/*.[ch] cmd/*/*.[ch] tests/*/*.[ch] cuda/*.c cuda/*.h cuda/*.cu tests/*/*.cpp)
 
 # ---- Flags --------------------------------------------------------------------------------------
 # Cut messages are meant to be cut, and whether gcc sees one depends on the optimisation level.
@@ -121,7 +121,7 @@ endif
 # The version goes to the file that prints it, the folder of installed configs to cmd/ only.
 $(BUILD)/obj/cmd/%.o: DEFINES = -DDEQ_CONFIG_DIR='"$(PREFIX)/share/deq/configs"'
 $(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"'
-$(BUILD)/obj/src/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
+$(BUILD)/obj/src/backend/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
 $(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_sums.o: DEFINES = $(MPI_CFLAGS)
 
 # Pretty lines, or with V=1 the commands.
@@ -160,13 +160,13 @@ $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/
 
 $(TOOLS): $(BUILD)/tests/tools/%: tests/tools/%.c $(BUILD)/libdeq.a $(BUILD)/flags
 	$(call say,TOOL,$<)
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< \
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
 	    $(BUILD)/libdeq.a $(LDLIBS)
 
 # With libFuzzer (FUZZER=1, see make fuzz), or with a driver that replays and changes a corpus.
 $(FUZZ): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libdeq.a $(BUILD)/flags
 	$(call say,FUZZ,$<)
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< \
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
 	    $(if $(FUZZER),-fsanitize=fuzzer,tests/fuzz/replay.c) $(BUILD)/libdeq.a $(LDLIBS)
 
 # The program itself as a function of another one, which makes calls of the C library fail.
@@ -175,7 +175,7 @@ $(BUILD)/obj/deq_main.o: $(BUILD)/obj/cmd/main.o
 $(TORTURE): $(TORTURE_SRC) $(wildcard tests/torture/*.h) $(BUILD)/obj/deq_main.o $(CMD_OBJ) \
     $(BUILD)/obj/cuda/no_cuda.o $(BUILD)/libdeq.a $(BUILD)/flags
 	$(call say,TORTURE,$@)
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(TORTURE_SRC) \
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -o $@ $(TORTURE_SRC) \
 	    $(BUILD)/obj/deq_main.o $(filter-out %/cmd/main.o,$(CMD_OBJ)) $(BUILD)/obj/cuda/no_cuda.o \
 	    $(BUILD)/libdeq.a $(LDLIBS)
 
@@ -227,7 +227,7 @@ tsan:
 	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang WARN=-w \
 	        CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=thread' CUDA=0 all thread-tests; \
 	else echo "no clang with libomp: no thread sanitizer (scripts/deps.sh sanitize)"; fi
-thread-tests: $(BUILD)/tests/io/test_stream $(BUILD)/tests/io/test_tokenize
+thread-tests: $(BUILD)/tests/data/test_stream $(BUILD)/tests/data/test_tokenize
 valgrind-build:
 	@if command -v valgrind >/dev/null; then \
 	    $(MAKE) --no-print-directory BUILD=$(BUILD)-valgrind ARCH=x86-64-v3 CFLAGS='-O1 -g' WERROR= CUDA=0 all; \

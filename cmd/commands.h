@@ -3,7 +3,7 @@
 #ifndef DEQ_CMD_COMMANDS_H
 #define DEQ_CMD_COMMANDS_H
 
-#include "cmd.h"
+#include "cmd/cmd.h"
 #include <stdio.h>
 
 extern const struct command command_tokenize;

@@ -1,4 +1,4 @@
-#include "deadline.h"
+#include "cmd/deadline.h"
 
 #include "base/clock.h"
 #include <ctype.h>

@@ -1,15 +1,15 @@
-#include "device.h"
+#include "cmd/device.h"
 
-#include "cpu/cpu.h"
+#include "backend/cpu/cpu.h"
+#include "backend/ref/ref.h"
+#include "cmd/options.h"
 #include "cuda/cuda.h"
-#include "options.h"
-#include "ref/ref.h"
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Opens the processor. Says so when it lends fewer threads than were asked for, or when they have to
- * share processors and wait for each other. */
+/* Opens the processor. Says so when it lends fewer threads than were asked for, or when they have
+ * to share processors and wait for each other. */
 static enum status open_cpu(struct backend *be, int threads, struct error *err)
 {
     int wanted = threads > 0 ? threads : omp_get_max_threads();

@@ -2,7 +2,7 @@
 #ifndef DEQ_CMD_DEVICE_H
 #define DEQ_CMD_DEVICE_H
 
-#include "ops/backend.h"
+#include "backend/backend.h"
 
 /* Opens the device of that name: "cpu", "cuda", "auto" (cuda if there is a device that can be used,
  * else cpu; a program built with CUDA says on stderr which, and why), and "ref", the float64

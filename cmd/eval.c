@@ -1,13 +1,13 @@
 /* deq eval: perplexity of a checkpoint, and what it costs. */
-#include "commands.h"
-#include "device.h"
-#include "eval_report.h"
-#include "load_config.h"
-#include "options.h"
-#include "progress.h"
+#include "cmd/commands.h"
+#include "cmd/device.h"
+#include "cmd/eval_report.h"
+#include "cmd/load_config.h"
+#include "cmd/options.h"
+#include "cmd/progress.h"
+#include "generate/generation.h"
+#include "store/snapshot.h"
 #include "train/evaluation.h"
-#include "train/generation.h"
-#include "train/snapshot.h"
 #include "train/trainer.h"
 
 #include <errno.h>

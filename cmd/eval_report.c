@@ -1,5 +1,5 @@
-#include "eval_report.h"
-#include "report_json.h"
+#include "cmd/eval_report.h"
+#include "cmd/report_json.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
 /* deq export: a checkpoint's weights for programs in Python. */
-#include "commands.h"
-#include "options.h"
-#include "paths.h"
-#include "report_json.h"
+#include "cmd/commands.h"
+#include "cmd/options.h"
+#include "cmd/paths.h"
+#include "cmd/report_json.h"
 
-#include "train/exchange.h"
+#include "store/weight_export.h"
 
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-#include "group.h"
+#include "cmd/group.h"
 
 #include <stdio.h>
 #include <stdlib.h>

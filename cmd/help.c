@@ -1,9 +1,9 @@
 /* `deq help`: printed from the table of commands and from the table of configuration keys. */
-#include "commands.h"
+#include "cmd/commands.h"
 
 #include "base/mem.h"
 #include "base/strdist.h"
-#include "model/config.h"
+#include "config/config.h"
 
 #include <stdbool.h>
 #include <string.h>

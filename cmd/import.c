@@ -1,10 +1,10 @@
 /* deq import: a checkpoint from weights of another program. */
-#include "commands.h"
-#include "load_config.h"
-#include "options.h"
-#include "report_json.h"
+#include "cmd/commands.h"
+#include "cmd/load_config.h"
+#include "cmd/options.h"
+#include "cmd/report_json.h"
 
-#include "train/exchange.h"
+#include "store/weight_export.h"
 
 #include <stdio.h>
 

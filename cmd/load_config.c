@@ -1,6 +1,6 @@
-#include "load_config.h"
+#include "cmd/load_config.h"
 
-#include "io/shard.h"
+#include "data/shard.h"
 
 #include <stdio.h>
 #include <string.h>

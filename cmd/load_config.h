@@ -2,9 +2,9 @@
 #ifndef DEQ_CMD_LOAD_CONFIG_H
 #define DEQ_CMD_LOAD_CONFIG_H
 
-#include "model/config.h"
-#include "options.h"
-#include "paths.h"
+#include "cmd/options.h"
+#include "cmd/paths.h"
+#include "config/config.h"
 
 /* Assigns all KEY=VALUE of --set. */
 enum status load_config_set(struct config *config, const struct option_list *set,

@@ -1,5 +1,5 @@
 /* deq: the table of subcommands, and what becomes of their result. */
-#include "commands.h"
+#include "cmd/commands.h"
 
 #include <errno.h>
 #include <malloc.h>

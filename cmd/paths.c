@@ -1,4 +1,4 @@
-#include "paths.h"
+#include "cmd/paths.h"
 
 #include <stdio.h>
 #include <string.h>

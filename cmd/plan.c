@@ -1,12 +1,12 @@
 /* deq plan: what a training will take, before any run. */
-#include "plan/plan.h"
+#include "bench/plan.h"
 #include "base/mem.h"
-#include "bench_machine.h"
-#include "commands.h"
-#include "device.h"
-#include "load_config.h"
-#include "options.h"
-#include "plan_report.h"
+#include "cmd/bench/bench_machine.h"
+#include "cmd/commands.h"
+#include "cmd/device.h"
+#include "cmd/load_config.h"
+#include "cmd/options.h"
+#include "cmd/plan_report.h"
 
 #include <stdio.h>
 #include <string.h>

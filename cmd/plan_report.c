@@ -1,5 +1,5 @@
-#include "plan_report.h"
-#include "report_json.h"
+#include "cmd/plan_report.h"
+#include "cmd/report_json.h"
 
 #include "base/mem.h"
 

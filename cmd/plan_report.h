@@ -2,7 +2,7 @@
 #ifndef DEQ_CMD_PLAN_REPORT_H
 #define DEQ_CMD_PLAN_REPORT_H
 
-#include "plan/plan.h"
+#include "bench/plan.h"
 
 struct plan_report {
     const struct config *config;

@@ -1,4 +1,4 @@
-#include "plot.h"
+#include "cmd/plot.h"
 
 #include <errno.h>
 #include <libgen.h>

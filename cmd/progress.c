@@ -1,4 +1,4 @@
-#include "progress.h"
+#include "cmd/progress.h"
 
 #include "base/clock.h"
 #include <math.h>

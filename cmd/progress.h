@@ -3,7 +3,7 @@
 #ifndef DEQ_CMD_PROGRESS_H
 #define DEQ_CMD_PROGRESS_H
 
-#include "train/run.h"
+#include "run/run.h"
 
 struct progress {
     bool live;          /* progress_live() */

@@ -1,4 +1,4 @@
-#include "report_json.h"
+#include "cmd/report_json.h"
 
 #include "base/mem.h"
 

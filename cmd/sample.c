@@ -1,14 +1,14 @@
 /* deq sample: text from a checkpoint. */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "commands.h"
-#include "device.h"
-#include "io/prompt.h"
-#include "options.h"
-#include "paths.h"
-#include "report_json.h"
-#include "train/generation.h"
-#include "train/snapshot.h"
+#include "cmd/commands.h"
+#include "cmd/device.h"
+#include "cmd/options.h"
+#include "cmd/paths.h"
+#include "cmd/report_json.h"
+#include "data/prompt.h"
+#include "generate/generation.h"
+#include "store/snapshot.h"
 
 #include <errno.h>
 #include <glob.h>

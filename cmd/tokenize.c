@@ -1,12 +1,12 @@
 /* deq tokenize: text to vocabulary and shards. */
-#include "commands.h"
-#include "options.h"
-#include "progress.h"
-#include "report_json.h"
+#include "cmd/commands.h"
+#include "cmd/options.h"
+#include "cmd/progress.h"
+#include "cmd/report_json.h"
 
 #include "base/clock.h"
-#include "io/copy_memory.h"
-#include "io/tokenize.h"
+#include "data/copy_memory.h"
+#include "data/tokenize.h"
 
 #include <stdbool.h>
 #include <stdio.h>

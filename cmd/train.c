@@ -1,12 +1,12 @@
 /* deq train: a run from a configuration. */
-#include "commands.h"
-#include "deadline.h"
-#include "device.h"
-#include "group.h"
-#include "load_config.h"
-#include "options.h"
-#include "progress.h"
-#include "stop.h"
+#include "cmd/commands.h"
+#include "cmd/deadline.h"
+#include "cmd/device.h"
+#include "cmd/group.h"
+#include "cmd/load_config.h"
+#include "cmd/options.h"
+#include "cmd/progress.h"
+#include "cmd/signals.h"
 
 #include "base/clock.h"
 #include <math.h>

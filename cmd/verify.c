@@ -1,10 +1,10 @@
 /* deq verify: our code against dumps of another implementation. */
 #include "verify/verify.h"
 #include "base/mem.h"
-#include "commands.h"
-#include "device.h"
-#include "options.h"
-#include "report_json.h"
+#include "cmd/commands.h"
+#include "cmd/device.h"
+#include "cmd/options.h"
+#include "cmd/report_json.h"
 
 #include <stdio.h>
 

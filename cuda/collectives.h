@@ -1,11 +1,11 @@
-/* NCCL behind ops/collectives.h. */
+/* NCCL behind backend/collectives.h. */
 #ifndef DEQ_CUDA_COLLECTIVES_H
 #define DEQ_CUDA_COLLECTIVES_H
 
 #include "cuda_impl.h"
 
 extern "C" {
-#include "ops/collectives.h"
+#include "backend/collectives.h"
 }
 
 extern const struct collectives cuda_collectives;

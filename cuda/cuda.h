@@ -3,7 +3,7 @@
 #ifndef DEQ_CUDA_CUDA_H
 #define DEQ_CUDA_CUDA_H
 
-#include "ops/backend.h"
+#include "backend/backend.h"
 
 /* Whether the program was built with it (otherwise cuda_open always refuses). */
 bool cuda_built(void);

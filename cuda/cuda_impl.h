@@ -11,7 +11,7 @@
 
 #define RNG_FN static inline __host__ __device__
 extern "C" {
-#include "ops/backend.h"
+#include "backend/backend.h"
 }
 
 enum { STAGE_SLOTS = 2, STAGE_BYTES = 4 << 20, MAX_THREADS = 256 };

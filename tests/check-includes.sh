@@ -6,7 +6,9 @@
 # emu, the host emulator under tests, stands in for the CUDA Toolkit in cuda/shim.h.
 #
 # A folder may include itself and every folder of a lower rank, never another of its own rank
-# (a layer knows no solver). Tests may include anything.
+# (a layer knows no solver). A folder inside another one belongs to it, but two such folders do not
+# know each other (a cell knows no other cell). A backend has a rank of its own, above the table that
+# it fills. Tests may include anything.
 set -eu
 export LC_ALL=C
 root=${1:-$(cd "$(dirname "$0")/.." && pwd)}
@@ -25,7 +27,9 @@ find src cmd cuda -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \) 
         }' "$file"
     done | awk '
 BEGIN {
-    order = "base=0 ops=1 emu=1 cpu=2 ref=2 count=2 cuda=2 solve=2 nn=2 model=3 io=4 dist=4 train=5 verify=6 plan=6 cmd=7"
+    order = "base=0 backend=1 emu=1 backend/cpu=2 backend/ref=2 backend/count=2 cuda=2 solver=2 nn=2 " \
+        "data=2 dist=2 config=3 cell=4 optimizer=4 deq=5 store=6 train=7 generate=7 run=8 bench=8 " \
+        "verify=8 cmd=9"
     n = split(order, pair, " ")
     for (i = 1; i <= n; i++) {
         split(pair[i], kv, "=")
@@ -37,25 +41,41 @@ function wrong(text)
     print file ":" line ": " text
     bad++
 }
+# The folder of a path, without src and the name of the file.
+function folder(path)
+{
+    sub(/^src\//, "", path)
+    sub(/\/[^\/]*$/, "", path)
+    return path
+}
+# The part of it that has a rank.
+function ranked(path)
+{
+    while (!(path in rank) && sub(/\/[^\/]*$/, "", path))
+        ;
+    return path
+}
 {
     file = $1
     line = $2
-    n = split(file, part, "/")
-    from = part[1] == "src" ? part[2] : part[1]
-    n = split($3, part, "/")
-    to = n > 1 ? part[1] : from
+    home = folder(file)
+    from = ranked(home)
+    there = $3 ~ /\// ? folder($3) : home
+    to = ranked(there)
     if (!(from in rank))
-        wrong("the folder " from " has no place in the order; give it one in tests/check-includes.sh")
-    else if (part[1] == ".." || part[1] == ".")
+        wrong("the folder " home " has no place in the order; give it one in tests/check-includes.sh")
+    else if ($3 ~ /^\.\.?\//)
         wrong("include \"" $3 "\" by its path from src, as \"folder/name.h\"")
-    else if (n == 1 && from != "cmd" && from != "cuda")
-        wrong("include \"" $3 "\" by its path from src, as \"" from "/" $3 "\"")
+    else if ($3 !~ /\// && from != "cuda")
+        wrong("include \"" $3 "\" by its path from src, as \"" home "/" $3 "\"")
     else if (!(to in rank))
-        wrong("\"" $3 "\": the folder " to " has no place in the order")
+        wrong("\"" $3 "\": the folder " there " has no place in the order")
     else if (to != from && rank[to] > rank[from])
         wrong(from " must not include \"" $3 "\": " to " is built on " from)
     else if (to != from && rank[to] == rank[from])
         wrong(from " must not include \"" $3 "\": " to " is its sibling")
+    else if (to == from && there != home && there != to && home != from)
+        wrong(home " must not include \"" $3 "\": " there " is its sibling")
     seen++
 }
 END {

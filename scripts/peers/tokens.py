@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Token ids out of deq's shards (src/io/shard.h), in the order of its streams (src/io/stream.h).
+"""Token ids out of deq's shards (src/data/shard.h), in the order of its streams (src/data/stream.h).
 
     tokens.py DIR SPLIT BATCH LENGTH    prints an epoch: inputs and targets, one sequence a line
 """

@@ -1,9 +1,9 @@
 /* What groups have in common, and the choice of how they sum. */
 #include "dist/dist_impl.h"
 
+#include "backend/backend.h"
+#include "backend/collectives.h"
 #include "base/mem.h"
-#include "ops/backend.h"
-#include "ops/collectives.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -25,8 +25,8 @@
 #ifndef DEQ_DIST_DIST_H
 #define DEQ_DIST_DIST_H
 
+#include "backend/tensor.h"
 #include "base/status.h"
-#include "ops/tensor.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -1,8 +1,8 @@
-/* Sums of device memory by the backend's own means (ops/collectives.h). */
+/* Sums of device memory by the backend's own means (backend/collectives.h). */
 #include "dist/dist_impl.h"
 
-#include "ops/backend.h"
-#include "ops/collectives.h"
+#include "backend/backend.h"
+#include "backend/collectives.h"
 
 static void sum_begin(struct dist *d, const struct tensor *flat, int64_t from, int64_t to)
 {

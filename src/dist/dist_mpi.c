@@ -2,8 +2,8 @@
  * default handler does that. */
 #include "dist/dist_mpi.h"
 
+#include "backend/backend.h"
 #include "base/mem.h"
-#include "ops/backend.h"
 
 #include <assert.h>
 #include <mpi.h>

@@ -2,8 +2,8 @@
  * complete. The sums are those of the host's memory, in the order of ranks. */
 #include "dist/dist_impl.h"
 
+#include "backend/backend.h"
 #include "base/mem.h"
-#include "ops/backend.h"
 
 /* Room on the host for all of `flat`. */
 static bool make_stage(struct dist *d, const struct tensor *flat)

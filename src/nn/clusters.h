@@ -5,7 +5,7 @@
 #ifndef DEQ_NN_CLUSTERS_H
 #define DEQ_NN_CLUSTERS_H
 
-#include "ops/backend.h"
+#include "backend/backend.h"
 
 enum { CLUSTERS_MAX = 17 };
 

@@ -2,7 +2,7 @@
 #ifndef DEQ_NN_WEIGHT_H
 #define DEQ_NN_WEIGHT_H
 
-#include "ops/backend.h"
+#include "backend/backend.h"
 
 struct weight {
     struct tensor w;  /* borrows: the effective value (after weight normalisation) */

@@ -1,9 +1,9 @@
 #include "train/evaluation.h"
 
+#include "backend/count/memory_check.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "model/spectrum.h"
-#include "train/fit.h"
+#include "deq/spectrum.h"
 #include <math.h>
 
 static const struct masks no_masks = {.source = MASKS_NONE};

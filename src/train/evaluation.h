@@ -2,9 +2,9 @@
 #ifndef DEQ_TRAIN_EVALUATION_H
 #define DEQ_TRAIN_EVALUATION_H
 
+#include "data/stream.h"
+#include "deq/model.h"
 #include "dist/dist.h"
-#include "io/stream.h"
-#include "model/model.h"
 
 struct evaluation_options {
     int64_t layers;   /* > 0: plain applications instead of a solve (pre-training phase) */

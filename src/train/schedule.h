@@ -2,7 +2,7 @@
 #ifndef DEQ_TRAIN_SCHEDULE_H
 #define DEQ_TRAIN_SCHEDULE_H
 
-#include "model/config.h"
+#include "config/config.h"
 
 /* The rate of update number n, counted from 1.
  *

@@ -3,8 +3,8 @@
 #ifndef DEQ_TRAIN_TRAINER_H
 #define DEQ_TRAIN_TRAINER_H
 
-#include "io/stream.h"
-#include "train/snapshot.h"
+#include "data/stream.h"
+#include "store/snapshot.h"
 
 /* Evaluations of f or its vjp in one direction, over the segments of a step. */
 struct solve_summary {

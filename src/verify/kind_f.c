@@ -2,7 +2,7 @@
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
-#include "model/transformer_cell.h"
+#include "cell/transformer/transformer_cell.h"
 #include <string.h>
 
 struct f_case {

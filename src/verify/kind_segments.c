@@ -3,8 +3,8 @@
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
-#include "model/spectrum.h"
-#include "model/transformer_cell.h"
+#include "cell/transformer/transformer_cell.h"
+#include "deq/spectrum.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
-#include "model/transformer_cell.h"
+#include "cell/transformer/transformer_cell.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

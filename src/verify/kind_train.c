@@ -2,7 +2,7 @@
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
-#include "train/optimizer.h"
+#include "optimizer/optimizer.h"
 #include "train/schedule.h"
 #include <math.h>
 #include <stdio.h>

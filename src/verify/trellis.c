@@ -3,7 +3,7 @@
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
-#include "model/trellis_cell.h"
+#include "cell/trellis/trellis_cell.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -8,8 +8,8 @@
 #ifndef DEQ_VERIFY_VERIFY_H
 #define DEQ_VERIFY_VERIFY_H
 
-#include "io/safetensors.h"
-#include "ops/backend.h"
+#include "backend/backend.h"
+#include "store/safetensors.h"
 
 struct verify_row {
     char name[128];

@@ -2,7 +2,7 @@
 #ifndef DEQ_VERIFY_VERIFY_IMPL_H
 #define DEQ_VERIFY_VERIFY_IMPL_H
 
-#include "model/model.h"
+#include "deq/model.h"
 #include "verify/verify.h"
 
 /* Tolerances, on the largest difference over the largest value of the tensor. u = 2^-24, the

@@ -1,5 +1,5 @@
 # How a run is stopped, by signals and by the end of a batch job. (That stopping changes nothing in
-# what comes out is tested in tests/train/test_run.c.)
+# what comes out is tested in tests/run/test_run.c.)
 
 setup_file()
 {
@@ -100,7 +100,7 @@ ended()
 }
 
 @test "signals that come while large products run harm nothing" {
-    # a product library may not bear to be interrupted by a handler; see cmd/stop.h
+    # a product library may not bear to be interrupted by a handler; see cmd/signals.h
     start --set model.d_model=128 --set model.n_head=4 --set model.d_inner=512 \
         --set train.batch=16 --set train.tgt_len=64 --set train.checkpoint_every=1
     for i in $(seq 100); do

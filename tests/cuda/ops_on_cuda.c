@@ -1,5 +1,5 @@
 /* The suite over the CUDA backend, on the device that is here. Run by make test-cuda. */
-#include "ops/suite_run.h"
+#include "backend/suite_run.h"
 
 #include "cuda/cuda.h"
 

@@ -4,8 +4,8 @@
  * and aborts if the reader breaks a promise. It is linked with libFuzzer (make fuzz), which looks
  * for bytes that reach new code, or with replay.c (make tests), which replays a corpus and changes
  * it at random. */
-#ifndef DEQ_TESTS_FUZZ_H
-#define DEQ_TESTS_FUZZ_H
+#ifndef DEQ_TESTS_FUZZ_FUZZ_H
+#define DEQ_TESTS_FUZZ_FUZZ_H
 
 #include "base/status.h"
 

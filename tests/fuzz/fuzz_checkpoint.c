@@ -3,8 +3,8 @@
 #include "fuzz.h"
 
 #include "base/mem.h"
-#include "io/checkpoint_format.h"
-#include "train/snapshot.h"
+#include "store/checkpoint_format.h"
+#include "store/snapshot.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>

@@ -3,7 +3,7 @@
 #include "fuzz.h"
 
 #include "base/mem.h"
-#include "model/config.h"
+#include "config/config.h"
 
 enum { KEY_LONGEST = 40 }; /* bytes; the longest known key has 30 */
 

@@ -2,7 +2,7 @@
  * then runs on the plain backend. Whatever it says, there is a report or a refusal. */
 #include "fuzz.h"
 
-#include "ref/ref.h"
+#include "backend/ref/ref.h"
 #include "verify/verify.h"
 
 /* The header's length, as in fuzz_safetensors.c, and nothing that only makes a long computation. */

@@ -2,8 +2,8 @@
  * which a second opening leaves as they are. */
 #include "fuzz.h"
 
-#include "io/line_check.h"
-#include "io/metrics.h"
+#include "run/line_check.h"
+#include "run/metrics.h"
 
 #include <fcntl.h>
 

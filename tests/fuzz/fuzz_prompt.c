@@ -3,7 +3,7 @@
 #include "fuzz.h"
 
 #include "base/mem.h"
-#include "io/prompt.h"
+#include "data/prompt.h"
 
 static struct vocab *of(const char *text)
 {

@@ -2,7 +2,7 @@
  */
 #include "fuzz.h"
 
-#include "io/safetensors.h"
+#include "store/safetensors.h"
 
 /* The header's length, which no fuzzer keeps right while it changes the header. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)

@@ -3,7 +3,7 @@
  */
 #include "fuzz.h"
 
-#include "io/shard.h"
+#include "data/shard.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>

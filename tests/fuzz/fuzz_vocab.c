@@ -2,7 +2,7 @@
  * that gives the same vocabulary. */
 #include "fuzz.h"
 
-#include "io/vocab.h"
+#include "data/vocab.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

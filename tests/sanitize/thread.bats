@@ -46,8 +46,8 @@ race() {
 }
 
 @test "the reader's and the tokenizer's threads" {
-    "$build/tests/io/test_stream" > out 2>&1 || { cat out; false; }
-    "$build/tests/io/test_tokenize" > out 2>&1 || { cat out; false; }
+    "$build/tests/data/test_stream" > out 2>&1 || { cat out; false; }
+    "$build/tests/data/test_tokenize" > out 2>&1 || { cat out; false; }
 }
 
 @test "tokenize, three steps of training, eval and sample, with two threads" {

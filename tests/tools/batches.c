@@ -1,6 +1,6 @@
 /* batches DIR SPLIT BATCH LENGTH: prints an epoch of the stream that trainings read, inputs and
  * targets, one sequence a line: "SEGMENT: ID ... | ID ...". */
-#include "io/stream.h"
+#include "data/stream.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -15,10 +15,10 @@
  *
  * DIR must not exist; it receives random shards and the run (about 3.7 GB) and is left there. The
  * model has 102 million parameters unless keys say otherwise. */
-#include "../io/shards.h"
+#include "backend/cpu/cpu.h"
 #include "base/clock.h"
-#include "cpu/cpu.h"
-#include "train/run.h"
+#include "data/shards.h"
+#include "run/run.h"
 
 #include <math.h>
 #include <sys/resource.h>

@@ -4,11 +4,11 @@
  * each tolerance the largest change of a log-probability against a solve at 1e-6, weighed by its
  * probability. Without a checkpoint: the width of configs/kjv.json, 12 000 words, random weights.
  */
+#include "backend/cpu/cpu.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "cpu/cpu.h"
-#include "train/generation.h"
-#include "train/snapshot.h"
+#include "generate/generation.h"
+#include "store/snapshot.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -6,11 +6,11 @@
  * exact one where the cell has it) and several steps h of the difference: the penalty; the noise of
  * one direction's gradient, |g - E g| / |E g| over DIRECTIONS of them; and the cosine between the
  * means of this form and of the first one. */
+#include "backend/cpu/cpu.h"
 #include "base/mem.h"
-#include "cpu/cpu.h"
-#include "io/stream.h"
-#include "model/model.h"
-#include "train/snapshot.h"
+#include "data/stream.h"
+#include "deq/model.h"
+#include "store/snapshot.h"
 
 #include <math.h>
 #include <stdio.h>

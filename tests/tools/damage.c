@@ -16,11 +16,11 @@
  * A refusal is STATUS_DATA or STATUS_CONFIG with a message that names the file. Prints one line;
  * exit 1 if something else happened. Default: 200, seed 1. */
 #include "base/rng.h"
-#include "io/checkpoint.h"
-#include "io/metrics.h"
-#include "io/safetensors.h"
-#include "io/stream.h"
-#include "model/config.h"
+#include "config/config.h"
+#include "data/stream.h"
+#include "run/metrics.h"
+#include "store/checkpoint.h"
+#include "store/safetensors.h"
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -5,9 +5,9 @@
  *
  * The tensors are the processor's and the reference's; built for the emulator (emu.mk), the
  * emulated device's, whose sums may be in another order. */
+#include "backend/backend.h"
 #include "base/mem.h"
 #include "dist/dist.h"
-#include "ops/backend.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,8 +17,8 @@
 #ifdef DEQ_EMULATE
 #include "cuda/cuda.h"
 #else
-#include "cpu/cpu.h"
-#include "ref/ref.h"
+#include "backend/cpu/cpu.h"
+#include "backend/ref/ref.h"
 #endif
 
 enum { TOTAL = 3 * DIST_BUCKET + 12345 };

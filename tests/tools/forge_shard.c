@@ -1,7 +1,7 @@
 /* forge_shard DIR: replaces DIR/train-00000.bin by a shard of 1000 tokens whose checksums and
  * numbers all agree with DIR/vocab.txt, but whose last id is one too large. */
-#include "io/shard.h"
-#include "io/vocab.h"
+#include "data/shard.h"
+#include "data/vocab.h"
 
 #include <stdio.h>
 

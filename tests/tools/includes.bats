@@ -5,8 +5,8 @@ setup() {
     root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
     check=$root/tests/check-includes.sh
     tree=$BATS_TEST_TMPDIR/tree
-    mkdir -p "$tree"/src/{base,ops,cpu,ref,solve,nn,model,io,train} "$tree/cmd"
-    echo '#include "base/status.h"' >"$tree/src/ops/a.c"
+    mkdir -p "$tree"/src/{base,backend/cpu,solver,nn,config,data,cell/trellis,deq,train} "$tree/cmd"
+    echo '#include "base/status.h"' >"$tree/src/backend/a.c"
 }
 
 # plant FILE INCLUDE: run the script on a tree with that line.
@@ -22,27 +22,34 @@ plant() {
 }
 
 @test "includes along the order pass" {
-    plant src/train/t.c io/shard.h
-    plant src/io/t.c model/config.h
-    plant src/model/t.c solve/solver.h
+    plant src/train/t.c data/shard.h
+    plant src/config/t.c base/json.h
+    plant src/deq/t.c solver/solver.h
     plant src/nn/t.c nn/weight.h
-    plant cmd/t.c cmd.h # all of them stay in the tree
+    plant src/cell/c.c cell/trellis/trellis_cell.h
+    plant src/cell/trellis/t.c cell/cell.h
+    plant src/backend/cpu/t.c backend/ops.h
+    plant cmd/t.c cmd/cmd.h # all of them stay in the tree
     echo "$output"
     [ "$status" -eq 0 ]
 }
 
 @test "a backward include fails and is named with file and line" {
-    plant src/base/b.h model/config.h
+    plant src/base/b.h config/config.h
     [ "$status" -eq 1 ]
-    [[ "$output" == *"src/base/b.h:2: base must not include \"model/config.h\""* ]]
+    [[ "$output" == *"src/base/b.h:2: base must not include \"config/config.h\""* ]]
 }
 
 @test "a sibling's header fails" {
-    plant src/nn/n.c solve/solver.h
+    plant src/nn/n.c solver/solver.h
     [ "$status" -eq 1 ]
     plant src/nn/n.c nn/weight.h
-    plant src/cpu/n.c ref/ref.h
+    plant src/backend/cpu/n.c backend/ref/ref.h
     [ "$status" -eq 1 ]
+    rm "$tree/src/backend/cpu/n.c"
+    plant src/cell/trellis/n.c cell/transformer/transformer_cell.h
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"cell/transformer is its sibling"* ]]
 }
 
 @test "the library must not include the program" {
@@ -51,7 +58,7 @@ plant() {
 }
 
 @test "paths that hide the folder fail" {
-    plant src/nn/n.c ../solve/solver.h
+    plant src/nn/n.c ../solver/solver.h
     [ "$status" -eq 1 ]
     plant src/nn/n.c weight.h
     [ "$status" -eq 1 ]
@@ -70,7 +77,7 @@ plant() {
 }
 
 @test "a tree without includes is an error, not a pass" {
-    rm "$tree/src/ops/a.c"
+    rm "$tree/src/backend/a.c"
     run "$check" "$tree"
     [ "$status" -ne 0 ]
 }

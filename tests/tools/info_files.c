@@ -1,9 +1,9 @@
 /* info_files DIR: writes one small file of each kind that `deq info` knows into DIR: small.bin (a
  * checkpoint), newer.bin (with a key that no configuration has), small.safetensors, train-00000.bin
  * (a shard). The same bytes every time. */
-#include "io/checkpoint.h"
-#include "io/safetensors.h"
-#include "io/shard.h"
+#include "data/shard.h"
+#include "store/checkpoint.h"
+#include "store/safetensors.h"
 
 #include <stdio.h>
 #include <string.h>

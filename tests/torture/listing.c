@@ -1,7 +1,7 @@
 #include "listing.h"
 
-#include "io/atomic_file.h"
-#include "io/shard.h"
+#include "base/atomic_file.h"
+#include "data/shard.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
 #ifndef DEQ_TESTS_TORTURE_LISTING_H
 #define DEQ_TESTS_TORTURE_LISTING_H
 
-#include "io/checkpoint.h"
+#include "store/checkpoint.h"
 
 #include <stdbool.h>
 

@@ -1,9 +1,9 @@
 /* Training steps as recorded graphs, on the emulated device: the same bits as call by call, however
  * the step's operations change on the way, and how many graphs, calls and waits a step takes. */
 #include "cuda/cuda.h"
+#include "data/shards.h"
+#include "deq/settings.h"
 #include "emu/emu.h"
-#include "io/shards.h"
-#include "model/settings.h"
 #include "train/trainer.h"
 
 #include <setjmp.h>

@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
+#include "backend/ref/ref.h"
 #include "base/rng.h"
-#include "io/scratch.h"
-#include "ref/ref.h"
+#include "base/scratch.h"
 #include "verify/verify.h"
 #include <math.h>
 #include <stdio.h>

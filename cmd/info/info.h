@@ -1,0 +1,33 @@
+/* `deq info`, one function a kind of file. */
+#ifndef DEQ_CMD_INFO_INFO_H
+#define DEQ_CMD_INFO_INFO_H
+
+#include "base/json.h"
+#include "base/status.h"
+#include "cmd/options.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct info_request {
+    const char *path;
+    bool check; /* verify everything the file has checksums for */
+    bool json;  /* one JSON object instead of text */
+    bool vocab; /* of a checkpoint, its words instead */
+};
+
+/* Begins the JSON object (report_json.h) with "file" and "kind". */
+void info_json_begin(struct json_writer *w, const struct info_request *request, const char *kind);
+
+enum { INFO_DIMS_MAX = 192 };
+/* "[3,4]"; "[]" for a single number. */
+void info_dims(const int64_t *dim, int ndim, char out[INFO_DIMS_MAX]);
+
+/* Each prints one file of its kind; nothing goes to stdout if the file is faulty (STATUS_DATA). */
+enum status info_checkpoint(const struct info_request *request, struct error *err);
+enum status info_shard(const struct info_request *request, struct error *err);
+enum status info_safetensors(const struct info_request *request, struct error *err);
+/* The resolved configuration; `set` are the --set assignments. */
+enum status info_config(const struct info_request *request, const struct option_list *set,
+                        struct error *err);
+
+#endif

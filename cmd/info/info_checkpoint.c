@@ -1,0 +1,245 @@
+/* `deq info` on a checkpoint: step, state, parameters, sections, configuration, checksums. */
+#include "cmd/info/info.h"
+#include "cmd/report_json.h"
+
+#include "base/mem.h"
+#include "store/checkpoint.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { TEXT_MAX = 1 << 20, VOCAB_MAX = 1 << 28 }; /* bytes of the JSON sections, of the words */
+
+/* The parts of the model, by the names of their parameters in the published code. */
+static const struct {
+    const char *prefix, *part;
+} parts[] = {
+    {"word_emb.", "embedding"},
+    {"crit.", "softmax"},
+    {"inject_conv.", "injection"},
+    {"func.", "f"},
+    {"", "other"},
+};
+enum { PARTS = sizeof parts / sizeof *parts };
+
+/* What is gathered before anything is printed, so that a damaged file prints one message only. */
+struct content {
+    struct json *state, *config; /* owns; NULL if there is no such section */
+    const struct cJSON *step;    /* in `state`; NULL if it has none */
+    char digest[WEIGHTS_DIGEST_TEXT];
+    int64_t parameters, part[PARTS], tensors;
+    int64_t unpacked; /* bytes of all sections */
+};
+
+static int64_t element_count(const struct checkpoint_section *s)
+{
+    int64_t n = 1;
+    for (int d = 0; d < s->ndim; d++)
+        n *= s->dim[d];
+    return n;
+}
+
+static enum status load_json(struct checkpoint *c, const char *name, struct json **out,
+                             struct error *err)
+{
+    char *text = NULL, place[512];
+    size_t len;
+    *out = NULL;
+    if (checkpoint_find(c, name) == NULL)
+        return STATUS_OK;
+    TRY(checkpoint_read_text(c, name, TEXT_MAX, &text, &len, err));
+    snprintf(place, sizeof place, "%s: section \"%s\"", checkpoint_path(c), name);
+    enum status status = json_parse(out, text, len, place, STATUS_DATA, err);
+    mem_free(text);
+    return status;
+}
+
+static enum status gather(struct checkpoint *c, struct content *content, struct error *err)
+{
+    for (int64_t i = 0; i < checkpoint_count(c); i++) {
+        const struct checkpoint_section *s = checkpoint_section(c, i);
+        content->unpacked += (int64_t)s->size;
+        if (strncmp(s->name, "w:", 2) != 0)
+            continue;
+        int p = 0;
+        while (strncmp(s->name + 2, parts[p].prefix, strlen(parts[p].prefix)) != 0)
+            p++;
+        content->part[p] += element_count(s);
+        content->parameters += element_count(s);
+        content->tensors++;
+    }
+    TRY(load_json(c, "state", &content->state, err));
+    TRY(load_json(c, "config", &content->config, err));
+    int64_t step;
+    if (content->state != NULL)
+        content->step = json_get(json_root(content->state), "step");
+    if (content->step != NULL)
+        TRY(json_int(content->state, content->step, &step, err));
+    return checkpoint_weights_digest(c, content->digest, err);
+}
+
+static enum status ignore_piece(void *context, const void *data, size_t size, size_t offset,
+                                struct error *err)
+{
+    (void)context;
+    (void)data;
+    (void)size;
+    (void)offset;
+    (void)err;
+    return STATUS_OK;
+}
+
+/* Names every damaged section on stderr; the error is that of the first. */
+static enum status check(struct checkpoint *c, struct error *err)
+{
+    int64_t bad = 0;
+    for (int64_t i = 0; i < checkpoint_count(c); i++) {
+        struct error why;
+        const char *name = checkpoint_section(c, i)->name;
+        enum status status = checkpoint_read_pieces(c, name, ignore_piece, NULL, &why);
+        if (status == STATUS_OK)
+            continue;
+        if (status != STATUS_DATA) {
+            *err = why;
+            return status;
+        }
+        if (bad++ == 0)
+            *err = why;
+        else
+            fprintf(stderr, "deq info: %s\n", why.text);
+    }
+    return bad == 0 ? STATUS_OK : STATUS_DATA;
+}
+
+static void write_sections(struct json_writer *w, const struct checkpoint *c)
+{
+    json_write_array(w, "sections");
+    for (int64_t i = 0; i < checkpoint_count(c); i++) {
+        const struct checkpoint_section *s = checkpoint_section(c, i);
+        json_write_object(w, NULL);
+        json_write_string(w, "name", s->name);
+        json_write_string(w, "type", checkpoint_type_name(s->type));
+        json_write_array(w, "dims");
+        for (int d = 0; d < s->ndim; d++)
+            json_write_int(w, NULL, s->dim[d]);
+        json_write_end(w);
+        json_write_int(w, "bytes", (int64_t)s->size);
+        json_write_int(w, "stored", (int64_t)s->stored);
+        json_write_end(w);
+    }
+    json_write_end(w);
+}
+
+static void copy_or_null(struct json_writer *w, const char *key, const struct cJSON *value)
+{
+    if (value != NULL)
+        json_write_copy(w, key, value);
+    else
+        json_write_raw(w, key, "null");
+}
+
+static enum status print_json(const struct info_request *request, const struct checkpoint *c,
+                              const struct content *content, struct error *err)
+{
+    struct json_writer w;
+    info_json_begin(&w, request, "checkpoint");
+    json_write_string(&w, "weights_digest", content->digest);
+    copy_or_null(&w, "step", content->step);
+    json_write_int(&w, "parameters", content->parameters);
+    json_write_object(&w, "parameters_by_part");
+    for (int p = 0; p < PARTS; p++)
+        if (content->part[p] != 0)
+            json_write_int(&w, parts[p].part, content->part[p]);
+    json_write_end(&w);
+    copy_or_null(&w, "state", content->state != NULL ? json_root(content->state) : NULL);
+    copy_or_null(&w, "config", content->config != NULL ? json_root(content->config) : NULL);
+    json_write_int(&w, "bytes", checkpoint_bytes(c));
+    json_write_int(&w, "unpacked", content->unpacked);
+    write_sections(&w, c);
+    if (request->check)
+        json_write_bool(&w, "check", true);
+    return report_json_print(&w, err);
+}
+
+static enum status print_value(const char *title, const struct cJSON *value, struct error *err)
+{
+    struct json_writer w;
+    char *text = NULL;
+    json_write_begin(&w, true);
+    json_write_copy(&w, NULL, value);
+    TRY(json_write_finish(&w, &text, err));
+    printf("%s %s", title, text);
+    mem_free(text);
+    return STATUS_OK;
+}
+
+static double ratio(double whole, double part)
+{
+    return part > 0 ? whole / part : 1;
+}
+
+static enum status print_text(const struct info_request *request, const struct checkpoint *c,
+                              const struct content *content, struct error *err)
+{
+    printf("%s: checkpoint, %lld bytes, %lld unpacked (ratio %.2f)\n", request->path,
+           (long long)checkpoint_bytes(c), (long long)content->unpacked,
+           ratio((double)content->unpacked, (double)checkpoint_bytes(c)));
+    if (content->step != NULL) {
+        int64_t step;
+        TRY(json_int(content->state, content->step, &step, err));
+        printf("step        %lld\n", (long long)step);
+    }
+    printf("weights     digest %s\n", content->digest);
+    printf("parameters  %lld in %lld tensors\n", (long long)content->parameters,
+           (long long)content->tensors);
+    for (int p = 0; p < PARTS; p++)
+        if (content->part[p] != 0)
+            printf("            %-10s %lld\n", parts[p].part, (long long)content->part[p]);
+    printf("sections    type, dims, bytes, ratio, name\n");
+    for (int64_t i = 0; i < checkpoint_count(c); i++) {
+        const struct checkpoint_section *s = checkpoint_section(c, i);
+        char dims[INFO_DIMS_MAX];
+        info_dims(s->dim, s->ndim, dims);
+        printf("  %-4s %-16s %12zu  %5.2f  %s\n", checkpoint_type_name(s->type), dims, s->size,
+               ratio((double)s->size, (double)s->stored), s->name);
+    }
+    if (content->state != NULL)
+        TRY(print_value("state", json_root(content->state), err));
+    if (content->config != NULL)
+        TRY(print_value("config", json_root(content->config), err));
+    if (request->check)
+        printf("check: all %lld sections verified\n", (long long)checkpoint_count(c));
+    return STATUS_OK;
+}
+
+static enum status print_vocabulary(struct checkpoint *c, struct error *err)
+{
+    char *text = NULL;
+    size_t len;
+    TRY(checkpoint_read_text(c, "vocab", VOCAB_MAX, &text, &len, err));
+    fwrite(text, 1, len, stdout);
+    mem_free(text);
+    return STATUS_OK;
+}
+
+enum status info_checkpoint(const struct info_request *request, struct error *err)
+{
+    struct checkpoint *c = NULL;
+    struct content content = {0};
+    enum status status = STATUS_OK;
+    TRY_OUT(checkpoint_open(&c, request->path, err));
+    if (request->check)
+        TRY_OUT(check(c, err));
+    if (request->vocab) {
+        status = print_vocabulary(c, err);
+        goto out;
+    }
+    TRY_OUT(gather(c, &content, err));
+    status = request->json ? print_json(request, c, &content, err)
+                           : print_text(request, c, &content, err);
+out:
+    json_free(content.config);
+    json_free(content.state);
+    checkpoint_close(c);
+    return status;
+}

@@ -1,0 +1,148 @@
+#include "backend/backend.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum status backend_init(struct backend *be, const struct ops *ops, void *impl, int threads,
+                         struct error *err)
+{
+    memset(be, 0, sizeof *be);
+    be->ops = ops;
+    be->impl = impl;
+    be->threads = threads;
+    const struct {
+        const char *op;
+        bool filled;
+    } slots[] = {{"alloc", ops->alloc != NULL},
+                 {"release", ops->release != NULL},
+                 {"close", ops->close != NULL},
+                 {"set_precision", ops->set_precision != NULL},
+                 {"end_run", ops->end_run != NULL},
+#define X(op) {#op, ops->op != NULL},
+                 OP_LIST(X)
+#undef X
+    };
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
+        if (!slots[i].filled)
+            return error_set(err, STATUS_INTERNAL, "backend %s lacks the operation %s", ops->name,
+                             slots[i].op);
+    return STATUS_OK;
+}
+
+void backend_close(struct backend *be)
+{
+    if (be->ops != NULL)
+        be->ops->close(be);
+    memset(be, 0, sizeof *be);
+}
+
+const char *precision_name(enum precision precision)
+{
+    static const char *const names[PRECISION_COUNT] = {"fp32", "tf32", "bf16"};
+    return precision < PRECISION_COUNT ? names[precision] : "unknown";
+}
+
+double precision_floor(enum precision precision)
+{
+    static const double floors[PRECISION_COUNT] = {1e-6, 5e-5, 4e-4};
+    assert(precision < PRECISION_COUNT);
+    return floors[precision];
+}
+
+enum status backend_set_precision(struct backend *be, enum precision precision, struct error *err)
+{
+    if (precision == be->precision)
+        return STATUS_OK;
+    TRY(be->ops->set_precision(be, precision, err));
+    be->precision = precision;
+    return STATUS_OK;
+}
+
+enum dtype op_narrow(const struct backend *be)
+{
+    return be->ops->narrow_bf16 && be->precision == PRECISION_BF16 ? DTYPE_BF16 : be->ops->real;
+}
+
+int64_t op_hidden_room(const struct backend *be, int64_t mask_rows)
+{
+    int64_t few = hidden_columns(HIDDEN_ALIGN, 0), all = hidden_columns(HIDDEN_ALIGN, mask_rows);
+    return op_narrow(be) != DTYPE_BF16 ? 0 : all > few ? all : few;
+}
+
+int64_t op_gate_width(const struct backend *be, int64_t width)
+{
+    enum { GATE_BITS = 128 }; /* a row of cuBLASLt's bits is a multiple of */
+    if (op_narrow(be) == DTYPE_BF16)
+        return (width + GATE_BITS - 1) / GATE_BITS * GATE_BITS / 8;
+    return be->ops->hidden_rows > 0 ? (width + 7) / 8 : 0;
+}
+
+void op_end_run(struct backend *be)
+{
+    be->ops->end_run(be);
+}
+
+void end_no_run(struct backend *be)
+{
+    (void)be;
+}
+
+const char *op_name(enum op_id id)
+{
+    static const char *const names[OP_COUNT] = {
+#define X(name) #name,
+        OP_LIST(X)
+#undef X
+    };
+    return id < OP_COUNT ? names[id] : "unknown";
+}
+
+const char *memory_part_text(enum memory_part part)
+{
+    static const char *const texts[PART_COUNT] = {
+#define X(name, text) text,
+        PART_LIST(X)
+#undef X
+    };
+    return part < PART_COUNT ? texts[part] : "unknown";
+}
+
+enum memory_part op_part(struct backend *be, enum memory_part part)
+{
+    enum memory_part before = be->part;
+    be->part = part;
+    return before;
+}
+
+static void latch(struct backend *be, enum op_id id, enum status status, const char *text)
+{
+    if (be->fault[0] != '\0')
+        return;
+    be->fault_op = id;
+    be->fault_status = status;
+    snprintf(be->fault, sizeof be->fault, "%s", text);
+}
+
+void backend_fault(struct backend *be, enum op_id id, const char *text)
+{
+    latch(be, id, STATUS_DEVICE, text);
+}
+
+void backend_fault_memory(struct backend *be, enum op_id id, const char *text)
+{
+    latch(be, id, STATUS_NOMEM, text);
+}
+
+enum status backend_check(const struct backend *be, struct error *err)
+{
+    if (be->fault[0] == '\0')
+        return STATUS_OK;
+    return error_set(err, be->fault_status, "device %s failed in %s: %s", be->ops->name,
+                     op_name(be->fault_op), be->fault);
+}
+
+void backend_reset_stats(struct backend *be)
+{
+    memset(be->stat, 0, sizeof be->stat);
+    be->syncs = 0;
+}

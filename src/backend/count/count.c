@@ -1,0 +1,319 @@
+#include "backend/count/count.h"
+
+#include "base/mem.h"
+#include <math.h>
+
+/* Rounded operands begin on 256 bytes (cuda/gemm.cu). */
+enum { OPERAND_ALIGN = 128, NARROW_BYTES = 2 };
+/* Addresses given out: beyond what any process can have, so that touching one is a fault. */
+static const uintptr_t FIRST_ADDRESS = (uintptr_t)1 << 56;
+enum { ADDRESS_ALIGN = 64 };
+
+/* What a product takes: passes before and after it move `pass_bytes`. */
+struct product {
+    double flops, bytes, pass_bytes;
+    int launches;
+};
+
+struct count {
+    struct ops table;
+    struct count_device device;
+    uintptr_t next;
+    size_t scratch;
+    struct product product; /* being booked */
+};
+
+static struct count *count_of(const struct backend *be)
+{
+    return be->impl;
+}
+
+size_t count_scratch(const struct backend *be)
+{
+    return count_of(be)->scratch;
+}
+
+static enum status count_alloc(struct backend *be, void **out, size_t bytes, struct error *err)
+{
+    struct count *c = count_of(be);
+    (void)err;
+    *out = (void *)c->next;
+    c->next += (bytes / ADDRESS_ALIGN + 1) * ADDRESS_ALIGN;
+    return STATUS_OK;
+}
+
+static void count_release(struct backend *be, void *ptr)
+{
+    (void)be;
+    (void)ptr;
+}
+
+static void count_close(struct backend *be)
+{
+    mem_free(be->impl);
+}
+
+static void count_download(struct backend *be, void *dst, enum dtype dst_type,
+                           const struct tensor *src)
+{
+    (void)be;
+    int64_t count = tensor_count(src);
+    for (int64_t i = 0; i < count; i++) {
+        if (dst_type == DTYPE_F64)
+            ((double *)dst)[i] = 1;
+        else if (dst_type == DTYPE_F32)
+            ((float *)dst)[i] = 1;
+        else if (dst_type == DTYPE_I32)
+            ((int32_t *)dst)[i] = 1;
+        else
+            ((unsigned char *)dst)[i] = 1;
+    }
+}
+
+/* Any: what it costs is the device's business (count_device). */
+static enum status count_set_precision(struct backend *be, enum precision precision,
+                                       struct error *err)
+{
+    (void)be, (void)precision, (void)err;
+    return STATUS_OK;
+}
+
+static int64_t round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* Scratch that a call has for its rounded factors. */
+static void need_scratch(struct count *c, size_t bytes)
+{
+    if (bytes > c->scratch)
+        c->scratch = bytes;
+}
+
+/* A real factor [rows, cols], rounded into scratch first, `written` numbers a row: one pass. */
+static size_t round_factor(struct product *p, int64_t rows, int64_t cols, int64_t written)
+{
+    p->pass_bytes +=
+        (double)(rows * cols) * sizeof(float) + (double)(rows * written) * NARROW_BYTES;
+    p->bytes += (double)(rows * written) * NARROW_BYTES;
+    p->launches++;
+    return (size_t)round_up(rows * narrow_up(written), OPERAND_ALIGN) * NARROW_BYTES;
+}
+
+/* A factor of a product as it is stored, or rounded first. */
+static size_t take_factor(const struct count *c, struct product *p, const struct tensor *t)
+{
+    if (c->device.rounds && t->dtype == DTYPE_F32)
+        return round_factor(p, t->dim[0], t->dim[1], t->dim[1]);
+    p->bytes += (double)tensor_bytes(t);
+    return 0;
+}
+
+static void count_gemm(struct backend *be, const struct gemm *p)
+{
+    struct count *c = count_of(be);
+    int64_t inner = p->trans_a ? p->a.dim[0] : p->a.dim[1];
+    c->product = (struct product){.flops = 2.0 * (double)tensor_count(&p->c) * (double)inner,
+                                  .bytes = (double)tensor_bytes(&p->c) * (p->beta != 0 ? 2 : 1),
+                                  .launches = 1};
+    size_t a = take_factor(c, &c->product, &p->a);
+    need_scratch(c, a + take_factor(c, &c->product, &p->b));
+}
+
+/* A hidden layer [n,width] from x [n,d], or the gradient of the one from that of the other, as
+ * cuda/ffn_up.cu makes them. */
+struct layer {
+    const struct tensor *x, *w, *h, *mask;
+    int64_t inner;   /* numbers that the product sums over: d, and the columns of bias and mask */
+    int64_t columns; /* of them; 0: bias and mask come in a pass behind the product */
+    bool fused;      /* there is no such pass */
+    bool reads_h;    /* it reads the layer too */
+};
+
+static void count_layer(struct count *c, const struct layer *l)
+{
+    int64_t n = l->h->dim[0], width = l->h->dim[1];
+    struct product *p = &c->product;
+    *p = (struct product){.flops = 2.0 * (double)n * (double)width * (double)l->inner,
+                          .bytes = (double)tensor_bytes(l->h),
+                          .launches = 1};
+    double extra = l->mask->data != NULL ? (double)tensor_bytes(l->mask) : 0;
+    if (!c->device.rounds) {
+        p->bytes += (double)tensor_bytes(l->x) + (double)tensor_bytes(l->w);
+    } else {
+        need_scratch(c, round_factor(p, n, l->x->dim[1], l->inner));
+        p->bytes += (double)l->w->dim[0] * (double)l->w->dim[1] * NARROW_BYTES;
+    }
+    if (l->columns > 0) { /* written behind the rows of the weight, which are `width` */
+        p->pass_bytes += extra + (double)(width * l->columns) * NARROW_BYTES;
+        p->bytes += (double)(width * l->columns) * NARROW_BYTES;
+        p->launches++;
+    }
+    if (l->fused || !c->device.rectifier_passes)
+        return;
+    p->pass_bytes += extra + (l->reads_h ? 3 : 2) * (double)tensor_bytes(l->h);
+    p->launches++;
+}
+
+static int64_t mask_rows(const struct tensor *mask, int64_t rows, int64_t rows_per_mask)
+{
+    return mask->data == NULL ? 0 : rows / rows_per_mask;
+}
+
+static void count_hidden(struct backend *be, const struct hidden *p)
+{
+    struct count *c = count_of(be);
+    int64_t d = p->x.dim[1], rows = mask_rows(&p->mask, p->x.dim[0], p->rows_per_mask);
+    int64_t columns = c->device.rounds ? hidden_columns(p->h.dim[1], rows) : 0;
+    struct layer layer = {.x = &p->x, .w = &p->w, .h = &p->h, .mask = &p->mask, .inner = d};
+    if (columns > 0) {
+        layer.inner = narrow_up(d + columns);
+        layer.columns = layer.inner - d;
+        layer.fused = true;
+    }
+    count_layer(c, &layer);
+    c->product.bytes += p->gate.data != NULL ? (double)tensor_bytes(&p->gate) : 0;
+}
+
+static void count_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
+{
+    struct count *c = count_of(be);
+    int64_t rows = mask_rows(&p->mask, p->dy.dim[0], p->rows_per_mask);
+    bool fused = c->device.rounds && p->gate.data != NULL && !p->forward &&
+                 hidden_columns(p->dh.dim[1], rows) > 0;
+    struct layer layer = {.x = &p->dy,
+                          .w = &p->w,
+                          .h = &p->dh,
+                          .mask = &p->mask,
+                          .inner = p->dy.dim[1],
+                          .fused = fused,
+                          .reads_h = true};
+    count_layer(c, &layer);
+    c->product.bytes += fused ? (double)tensor_bytes(&p->gate) : 0;
+}
+
+static bool is_product(enum op_id id)
+{
+    return id == OP_gemm || id == OP_hidden || id == OP_hidden_vjp;
+}
+
+static double seconds_of(struct backend *be, enum op_id id, double flops, double bytes)
+{
+    const struct count *c = count_of(be);
+    const struct count_device *d = &c->device;
+    const struct product *p = &c->product;
+    if (is_product(id))
+        return p->pass_bytes / d->bandwidth +
+               fmax(p->flops / d->product_rate, p->bytes / d->bandwidth) +
+               p->launches * d->call_seconds;
+    double seconds = fmax(flops / d->plain_rate, bytes / d->bandwidth) + d->call_seconds;
+    return id == OP_download ? seconds + d->sync_seconds : seconds;
+}
+
+/* The other operations: nothing to do, whatever the arguments. */
+#define IDLE1(op, A)                                \
+    static void count_##op(struct backend *be, A a) \
+    {                                               \
+        (void)be, (void)a;                          \
+    }
+#define IDLE2(op, A, B)                                  \
+    static void count_##op(struct backend *be, A a, B b) \
+    {                                                    \
+        (void)be, (void)a, (void)b;                      \
+    }
+#define IDLE3(op, A, B, C)                                    \
+    static void count_##op(struct backend *be, A a, B b, C c) \
+    {                                                         \
+        (void)be, (void)a, (void)b, (void)c;                  \
+    }
+#define IDLE4(op, A, B, C, D)                                      \
+    static void count_##op(struct backend *be, A a, B b, C c, D d) \
+    {                                                              \
+        (void)be, (void)a, (void)b, (void)c, (void)d;              \
+    }
+#define IDLE6(op, A, B, C, D, E, F)                                          \
+    static void count_##op(struct backend *be, A a, B b, C c, D d, E e, F f) \
+    {                                                                        \
+        (void)be, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f;      \
+    }
+
+typedef const struct tensor *view;
+
+IDLE3(upload, view, const void *, enum dtype)
+IDLE2(copy, view, view)
+IDLE2(fill, view, double)
+IDLE4(axpby, view, double, view, double)
+IDLE3(mul_bcast, view, view, view)
+IDLE2(col_sum, view, view)
+IDLE1(copy_block, const struct copy_block *)
+IDLE1(residual_norm, const struct residual_norm *)
+IDLE1(residual_norm_vjp, const struct residual_norm_vjp *)
+IDLE1(attention, const struct attention *)
+IDLE1(attention_vjp, const struct attention_vjp *)
+IDLE1(norm_vjp_tangent, const struct norm_vjp_tangent *)
+IDLE1(attention_tangent, const struct attention_tangent *)
+IDLE1(lstm_gate, const struct lstm_gate *)
+IDLE1(lstm_gate_vjp, const struct lstm_gate_vjp *)
+IDLE4(gather_rows, view, view, view, double)
+IDLE4(scatter_add_rows, view, view, view, double)
+IDLE3(scatter_rows, view, view, view)
+IDLE1(softmax_xent, const struct softmax_xent *)
+IDLE2(log_softmax, view, view)
+IDLE4(dropout_mask, view, double, struct rng_key, uint64_t)
+IDLE3(fill_normal, view, double, struct rng_key)
+IDLE4(fill_uniform, view, double, double, struct rng_key)
+IDLE4(weight_norm, view, view, view, view)
+IDLE6(weight_norm_vjp, view, view, view, view, view, view)
+IDLE6(solve_residual, view, view, view, view, view, view)
+IDLE1(row_dots, const struct row_dots *)
+IDLE4(scope_sum, view, enum scope, double, bool)
+IDLE1(solve_judge, const struct solve_judge *)
+IDLE1(anderson_weights, const struct anderson_weights *)
+IDLE1(broyden_weights, const struct broyden_weights *)
+IDLE1(row_combine, const struct row_combine *)
+IDLE2(sum_squares, view, view)
+IDLE1(adam, const struct adam *)
+
+enum status count_open(struct backend *be, const struct count_device *device, struct error *err)
+{
+    struct count *c = NULL;
+    TRY(mem_alloc((void **)&c, 1, sizeof *c, err));
+    c->device = *device;
+    c->next = FIRST_ADDRESS;
+    c->table = (struct ops){.name = "count",
+                            .real = DTYPE_F32,
+                            .chunk_numbers = device->chunk_numbers,
+                            .hidden_rows = device->hidden_rows,
+                            .narrow_bf16 = device->rounds,
+                            .alloc = count_alloc,
+                            .release = count_release,
+                            .close = count_close,
+                            .end_run = end_no_run,
+                            .set_precision = count_set_precision,
+#define X(op) .op = count_##op,
+                            OP_LIST(X)
+#undef X
+    };
+    enum status status = backend_init(be, &c->table, c, 1, err);
+    be->seconds_of = seconds_of;
+    if (status != STATUS_OK)
+        mem_free(c);
+    return status;
+}
+
+enum status count_open_like(struct backend *be, const struct backend *like, struct error *err)
+{
+    const struct count_device device = {
+        .product_rate = INFINITY,
+        .plain_rate = INFINITY,
+        .bandwidth = INFINITY,
+        .rounds = like->ops->narrow_bf16 && like->precision == PRECISION_BF16,
+        .chunk_numbers = like->ops->chunk_numbers,
+        .hidden_rows = like->ops->hidden_rows,
+    };
+    TRY(count_open(be, &device, err));
+    count_of(be)->table.real = like->ops->real;
+    be->precision = like->precision;
+    be->rows_alone = like->rows_alone;
+    return STATUS_OK;
+}

@@ -1,0 +1,55 @@
+/* Inside the CPU backend: its state, and helpers of its files. */
+#ifndef DEQ_BACKEND_CPU_CPU_IMPL_H
+#define DEQ_BACKEND_CPU_CPU_IMPL_H
+
+#include "backend/backend.h"
+#include <omp.h>
+
+/* One thread's scratch; grows on demand and is kept, so that a steady state allocates nothing. */
+struct cpu_scratch {
+    float *data; /* owns */
+    size_t count;
+    char pad[48]; /* one cache line each */
+};
+
+struct matmul; /* matmul.h */
+
+struct cpu {
+    int threads;
+    struct matmul *matmul;       /* owns */
+    struct cpu_scratch *scratch; /* owns: [threads + 1], the last one shared within an operation */
+};
+
+static inline float *cpu_f32(const struct tensor *t)
+{
+    return t->data;
+}
+
+static inline int32_t *cpu_i32(const struct tensor *t)
+{
+    return t->data;
+}
+
+/* `count` floats of the calling thread, or, with `shared`, of the operation (asked for outside the
+ * parallel region). NULL, and a latched fault of operation `id`, if there is no memory. */
+float *cpu_scratch(struct backend *be, size_t count, bool shared, enum op_id id);
+
+/* Whether an operation on so many numbers is worth a parallel region (some microseconds). */
+static inline bool cpu_worth(int64_t numbers)
+{
+    return numbers >= 1 << 14;
+}
+
+/* The mask row that belongs to row n, or NULL. */
+static inline const float *cpu_mask_row(const struct tensor *mask, int64_t n, int64_t width,
+                                        int64_t rows_per_mask)
+{
+    return mask->data == NULL ? NULL : cpu_f32(mask) + n / rows_per_mask * width;
+}
+
+/* cpu_copy, cpu_fill, ...: the operations. */
+#define X(op) OP_DECLARE(cpu, op);
+OP_LIST(X)
+#undef X
+
+#endif

@@ -1,0 +1,103 @@
+/* The hidden layer of feed-forward networks: a product, and bias, rectifier and mask over what it
+ * left. */
+#include "backend/cpu/cpu_impl.h"
+
+#include <string.h>
+
+static void rectify_row(float *x, const float *bias, const float *mask, int64_t width)
+{
+    if (mask == NULL) {
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++)
+            x[i] = x[i] + bias[i] <= 0 ? 0 : x[i] + bias[i]; /* a NaN is not <= 0 and passes on */
+    } else {
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++)
+            x[i] = (x[i] + bias[i] <= 0 ? 0 : x[i] + bias[i]) * mask[i];
+    }
+}
+
+/* Bit k of byte j is that of number k * bytes + j, so that neighbours go their ways alike. */
+static void pack_gate(uint8_t *gate, const float *h, int64_t width)
+{
+    int64_t bytes = (width + 7) / 8;
+    memset(gate, 0, (size_t)bytes);
+    for (int64_t k = 0; k * bytes < width; k++) {
+        int64_t left = width - k * bytes, count = left < bytes ? left : bytes;
+        uint8_t bit = (uint8_t)(1 << k);
+        const float *from = h + k * bytes;
+#pragma omp simd
+        for (int64_t j = 0; j < count; j++)
+            gate[j] |= from[j] > 0 ? bit : 0;
+    }
+}
+
+void cpu_hidden(struct backend *be, const struct hidden *p)
+{
+    int64_t rows = p->h.dim[0], width = p->h.dim[1], bytes = op_gate_width(be, width);
+    struct gemm product = {
+        .trans_b = true, .alpha = 1, .a = p->x, .b = p->w, .c = p->h, .b_stride = p->w_stride};
+    cpu_gemm(be, &product);
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
+    for (int64_t n = 0; n < rows; n++) {
+        float *h = cpu_f32(&p->h) + n * width;
+        rectify_row(h, cpu_f32(&p->bias), cpu_mask_row(&p->mask, n, width, p->rows_per_mask),
+                    width);
+        if (p->gate.data != NULL)
+            pack_gate((uint8_t *)p->gate.data + n * bytes, h, width);
+    }
+}
+
+static void gate_row(float *dh, const float *h, const float *mask, int64_t width)
+{
+    if (mask == NULL) {
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++)
+            dh[i] = h[i] > 0 ? dh[i] : 0;
+    } else {
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++)
+            dh[i] = h[i] > 0 ? dh[i] * mask[i] : 0;
+    }
+}
+
+/* The same by the bits. */
+static void gate_row_by_bits(float *dh, const uint8_t *gate, const float *mask, int64_t width)
+{
+    int64_t bytes = (width + 7) / 8;
+    for (int64_t k = 0; k * bytes < width; k++) {
+        int64_t left = width - k * bytes, count = left < bytes ? left : bytes;
+        float *to = dh + k * bytes;
+        const float *by = mask == NULL ? NULL : mask + k * bytes;
+        if (by == NULL) {
+#pragma omp simd
+            for (int64_t j = 0; j < count; j++)
+                to[j] = (gate[j] >> k & 1) != 0 ? to[j] : 0;
+        } else {
+#pragma omp simd
+            for (int64_t j = 0; j < count; j++)
+                to[j] = (gate[j] >> k & 1) != 0 ? to[j] * by[j] : 0;
+        }
+    }
+}
+
+void cpu_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
+{
+    int64_t rows = p->dh.dim[0], width = p->dh.dim[1], bytes = op_gate_width(be, width);
+    struct gemm product = {.trans_b = p->forward,
+                           .alpha = 1,
+                           .a = p->dy,
+                           .b = p->w,
+                           .c = p->dh,
+                           .b_stride = p->w_stride};
+    cpu_gemm(be, &product);
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
+    for (int64_t n = 0; n < rows; n++) {
+        float *dh = cpu_f32(&p->dh) + n * width;
+        const float *mask = cpu_mask_row(&p->mask, n, width, p->rows_per_mask);
+        if (p->gate.data != NULL)
+            gate_row_by_bits(dh, (const uint8_t *)p->gate.data + n * bytes, mask, width);
+        else
+            gate_row(dh, cpu_f32(&p->h) + n * width, mask, width);
+    }
+}

@@ -1,0 +1,155 @@
+/* Blocks of wider arrays and the gates of the trellis cell: one pass over memory each, rows shared
+ * out among the threads. */
+#include "backend/cpu/cpu_impl.h"
+#include "backend/cpu/vecmath.h"
+
+#include <string.h>
+
+void cpu_copy_block(struct backend *be, const struct copy_block *p)
+{
+    int64_t batch = p->to.dim[0], len = p->to.dim[1], width = p->to.dim[2];
+    int64_t to_row = p->to_row != 0 ? p->to_row : width;
+    int64_t from_row = p->from_row != 0 ? p->from_row : width;
+    int64_t to_batch = p->to_batch != 0 ? p->to_batch : len * width;
+    int64_t from_batch = p->from_batch != 0 ? p->from_batch : len * width;
+#pragma omp parallel for schedule(static) \
+    num_threads(be->threads) if (cpu_worth(batch * len * width / 4))
+    for (int64_t n = 0; n < batch * len; n++) {
+        int64_t b = n / len, t = n % len;
+        const float *from = cpu_f32(&p->from) + b * from_batch + t * from_row;
+        const float *mask = cpu_mask_row(&p->mask, b, width, 1);
+        float *to = cpu_f32(&p->to) + b * to_batch + t * to_row;
+        if (mask == NULL) {
+            memcpy(to, from, (size_t)width * sizeof *to);
+            continue;
+        }
+#pragma omp simd
+        for (int64_t d = 0; d < width; d++)
+            to[d] = from[d] * mask[d];
+    }
+}
+
+/* The first `count` <= VEC numbers at p, zeros behind them; p NULL: zeros. */
+static inline __attribute__((always_inline)) vec load_part(const float *p, int64_t count)
+{
+    vec v = vec_set(0);
+    if (p == NULL)
+        return v;
+    if (count == VEC)
+        return vec_load(p);
+    memcpy(&v, p, (size_t)count * sizeof *p);
+    return v;
+}
+
+static inline __attribute__((always_inline)) void store_part(float *p, vec v, int64_t count)
+{
+    if (count == VEC)
+        vec_store(p, v);
+    else
+        memcpy(p, &v, (size_t)count * sizeof *p);
+}
+
+/* Where c of the position before (b, t) lies, or NULL for zeros. */
+static const float *previous_c(const struct tensor *z, const struct tensor *c0, int64_t b,
+                               int64_t t)
+{
+    int64_t h = z->dim[2] / 2;
+    if (t > 0)
+        return cpu_f32(z) + (b * z->dim[1] + t - 1) * 2 * h + h;
+    return c0->data != NULL ? cpu_f32(c0) + b * h : NULL;
+}
+
+/* `count` numbers of one position: pre and u 4 rows of them h apart, out 2. */
+static inline __attribute__((always_inline)) void gate_part(float *pre, const float *u,
+                                                            const float *bias, const float *c_prev,
+                                                            float *out, int64_t h, int64_t count)
+{
+    vec gate[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        vec x = load_part(pre + k * h, count) + load_part(u + k * h, count);
+        x += load_part(bias + k * h, count);
+        gate[k] = k == 2 ? vec_tanh(x) : vec_logistic(x);
+        store_part(pre + k * h, gate[k], count);
+    }
+    vec c = gate[3] * load_part(c_prev, count) + gate[0] * gate[2];
+    store_part(out, gate[1] * vec_tanh(c), count);
+    store_part(out + h, c, count);
+}
+
+void cpu_lstm_gate(struct backend *be, const struct lstm_gate *p)
+{
+    int64_t len = p->z.dim[1], h = p->z.dim[2] / 2, rows = p->pre.dim[1];
+    int64_t positions = p->z.dim[0] * len;
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(4 * positions * h))
+    for (int64_t n = 0; n < positions; n++) {
+        int64_t b = n / len, t = n % len, at = (b * rows + t) * 4 * h, d = 0;
+        const float *c = previous_c(&p->z, &p->c0, b, t), *u = cpu_f32(&p->u) + at;
+        const float *bias = cpu_f32(&p->bias);
+        float *pre = cpu_f32(&p->pre) + at, *out = cpu_f32(&p->out) + n * 2 * h;
+        for (; d + VEC <= h; d += VEC)
+            gate_part(pre + d, u + d, bias + d, c != NULL ? c + d : NULL, out + d, h, VEC);
+        if (d < h)
+            gate_part(pre + d, u + d, bias + d, c != NULL ? c + d : NULL, out + d, h, h - d);
+    }
+}
+
+/* One position's pointers, all at the same number of a row. */
+struct gate_row {
+    const float *gates, *out, *dout, *c_prev;
+    float *dpre, *dc_prev; /* dc_prev NULL: not wanted */
+};
+
+static inline __attribute__((always_inline)) void gate_vjp_part(const struct gate_row *r, int64_t d,
+                                                                int64_t h, int64_t count)
+{
+    const float *gates = r->gates + d, *dout = r->dout + d;
+    vec i = load_part(gates, count), o = load_part(gates + h, count);
+    vec g = load_part(gates + 2 * h, count), f = load_part(gates + 3 * h, count);
+    vec c_prev = load_part(r->c_prev != NULL ? r->c_prev + d : NULL, count);
+    vec dh = load_part(dout, count), tc = vec_tanh(load_part(r->out + h + d, count));
+    vec dc = load_part(dout + h, count) + dh * o * (1.0f - tc * tc);
+    store_part(r->dpre + d, dc * g * i * (1.0f - i), count);
+    store_part(r->dpre + h + d, dh * tc * o * (1.0f - o), count);
+    store_part(r->dpre + 2 * h + d, dc * i * (1.0f - g * g), count);
+    store_part(r->dpre + 3 * h + d, dc * c_prev * f * (1.0f - f), count);
+    if (r->dc_prev != NULL)
+        store_part(r->dc_prev + d, dc * f, count);
+}
+
+static void gate_vjp_row(const struct lstm_gate_vjp *p, int64_t b, int64_t t)
+{
+    int64_t len = p->z.dim[1], h = p->z.dim[2] / 2, rows = p->gates.dim[1], d = 0;
+    int64_t at = (b * rows + t) * 4 * h, row = (b * len + t) * 2 * h;
+    float *dz = cpu_f32(&p->dz) + row + h;
+    struct gate_row r = {
+        .gates = cpu_f32(&p->gates) + at,
+        .out = cpu_f32(&p->out) + row,
+        .dout = cpu_f32(&p->dout) + row,
+        .c_prev = previous_c(&p->z, &p->c0, b, t),
+        .dpre = cpu_f32(&p->dpre) + at,
+        .dc_prev = t > 0                 ? dz - 2 * h
+                   : p->dc0.data != NULL ? cpu_f32(&p->dc0) + b * h
+                                         : NULL,
+    };
+    for (; d + VEC <= h; d += VEC)
+        gate_vjp_part(&r, d, h, VEC);
+    if (d < h)
+        gate_vjp_part(&r, d, h, h - d);
+    if (t == len - 1)
+        memset(dz, 0, (size_t)h * sizeof *dz);
+}
+
+void cpu_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p)
+{
+    int64_t batch = p->z.dim[0], len = p->z.dim[1], rows = p->gates.dim[1], width = p->gates.dim[2];
+#pragma omp parallel for schedule(static) \
+    num_threads(be->threads) if (cpu_worth(batch * len * width))
+    for (int64_t n = 0; n < batch * rows; n++) {
+        int64_t b = n / rows, t = n % rows;
+        if (t < len)
+            gate_vjp_row(p, b, t);
+        else
+            memset(cpu_f32(&p->dpre) + n * width, 0, (size_t)width * sizeof(float));
+    }
+}

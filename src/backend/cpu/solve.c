@@ -1,0 +1,226 @@
+/* Vector operations of the fixed-point solvers: every row carries its own numbers. */
+#include "backend/cpu/cpu_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool has_ended(const struct tensor *reason, int64_t n)
+{
+    return reason != NULL && reason->data != NULL && cpu_i32(reason)[n] != SOLVE_ACTIVE;
+}
+
+void cpu_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
+                        const struct tensor *z, const struct tensor *norms,
+                        const struct tensor *total, const struct tensor *reason)
+{
+    int64_t rows = f->dim[0], width = f->dim[1];
+    float *out = cpu_f32(norms);
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
+    for (int64_t n = 0; n < rows; n++) {
+        if (has_ended(reason, n)) {
+            out[2 * n] = out[2 * n + 1] = 0;
+            continue;
+        }
+        const float *fd = cpu_f32(f) + n * width, *zd = cpu_f32(z) + n * width;
+        float *gd = cpu_f32(g) + n * width, g2 = 0, f2 = 0;
+#pragma omp simd reduction(+ : g2, f2)
+        for (int64_t d = 0; d < width; d++) {
+            float r = fd[d] - zd[d];
+            gd[d] = r;
+            g2 += r * r;
+            f2 += fd[d] * fd[d];
+        }
+        out[2 * n] = g2;
+        out[2 * n + 1] = f2;
+    }
+    double sums[2] = {0, 0};
+    for (int64_t n = 0; n < rows; n++) {
+        sums[0] += out[2 * n];
+        sums[1] += out[2 * n + 1];
+    }
+    memcpy(total->data, sums, sizeof sums);
+}
+
+/* Inner products of a row with one slot: of x, and of y unless that is NULL. */
+static void dot_slot(const float *x, const float *y, const float *slot, int64_t width, float *x_dot,
+                     float *y_dot)
+{
+    float with_x = 0, with_y = 0;
+    if (y == NULL) {
+#pragma omp simd reduction(+ : with_x)
+        for (int64_t d = 0; d < width; d++)
+            with_x += x[d] * slot[d];
+        *x_dot = with_x;
+        return;
+    }
+#pragma omp simd reduction(+ : with_x, with_y)
+    for (int64_t d = 0; d < width; d++) {
+        with_x += x[d] * slot[d];
+        with_y += y[d] * slot[d];
+    }
+    *x_dot = with_x;
+    *y_dot = with_y;
+}
+
+void cpu_row_dots(struct backend *be, const struct row_dots *p)
+{
+    int64_t rows = p->x.dim[0], width = p->x.dim[1], slots = p->hist.dim[0], count = p->count;
+    bool two = p->y.data != NULL;
+#pragma omp parallel for schedule(static) \
+    num_threads(be->threads) if (cpu_worth(rows * width * count))
+    for (int64_t n = 0; n < rows; n++) {
+        const float *x = cpu_f32(&p->x) + n * width, *y = two ? cpu_f32(&p->y) + n * width : NULL;
+        float *x_dots = cpu_f32(&p->dots) + n * (two ? 2 : 1) * slots, *y_dots = x_dots + slots;
+        if (has_ended(&p->reason, n)) {
+            memset(x_dots, 0, (size_t)count * sizeof *x_dots);
+            if (two)
+                memset(y_dots, 0, (size_t)count * sizeof *y_dots);
+            continue;
+        }
+        for (int64_t j = 0; j < count; j++)
+            dot_slot(x, y, cpu_f32(&p->hist) + (j * rows + n) * width, width, x_dots + j,
+                     y_dots + j);
+    }
+}
+
+void cpu_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
+                   bool reverse)
+{
+    (void)be; /* a few numbers a row: not worth threads */
+    int64_t batch = val->dim[0], len = val->dim[1], width = val->dim[2];
+    float keep = (float)decay;
+    if (scope == SCOPE_BATCH) { /* one sequence of all rows */
+        len *= batch;
+        batch = len == 0 ? 0 : 1;
+    }
+    for (int64_t b = 0; b < batch && scope == SCOPE_PREFIX; b++)
+        for (int64_t t = 1; t < len; t++) {
+            float *row = cpu_f32(val) + (b * len + (reverse ? len - 1 - t : t)) * width;
+            const float *before = reverse ? row + width : row - width;
+            for (int64_t c = 0; c < width; c++)
+                row[c] += keep * before[c];
+        }
+    for (int64_t b = 0; b < batch && scope >= SCOPE_SEQUENCE; b++)
+        for (int64_t c = 0; c < width; c++) {
+            float *x = cpu_f32(val) + b * len * width + c;
+            double sum = 0;
+            for (int64_t t = 0; t < len; t++)
+                sum += x[t * width];
+            for (int64_t t = 0; t < len; t++)
+                x[t * width] = (float)sum;
+        }
+}
+
+/* Residual of row n as the stop test sees it; not finite as soon as one of its norms is not, so
+ * that an overflow of ||f|| cannot make the quotient small. */
+static float residual_of(const struct solve_judge *p, int64_t n)
+{
+    float g2 = cpu_f32(&p->norms)[2 * n], f2 = cpu_f32(&p->norms)[2 * n + 1];
+    if (!isfinite(g2) || !isfinite(f2))
+        return NAN;
+    return p->stop == STOP_ABS ? sqrtf(g2) : sqrtf(g2) / (sqrtf(f2) + (float)p->rel_floor);
+}
+
+static void keep_best(const struct solve_judge *p, int64_t n, float r)
+{
+    int64_t width = p->z.dim[1];
+    size_t bytes = (size_t)width * sizeof(float);
+    cpu_f32(&p->best)[n] = r;
+    cpu_i32(&p->best_at)[n] = (int32_t)p->k;
+    memcpy(cpu_f32(&p->best_z) + n * width, cpu_f32(&p->z) + n * width, bytes);
+    if (p->best_f.data != NULL)
+        memcpy(cpu_f32(&p->best_f) + n * width, cpu_f32(&p->f) + n * width, bytes);
+}
+
+static enum solve_reason judge_row(const struct solve_judge *p, int64_t n)
+{
+    float r = residual_of(p, n);
+    cpu_i32(&p->evals)[n] = (int32_t)(p->k + 1);
+    if (p->k == 0)
+        cpu_f32(&p->first)[n] = r;
+    if (!isfinite(r))
+        return SOLVE_NONFINITE;
+    if (r < cpu_f32(&p->best)[n])
+        keep_best(p, n, r);
+    if (p->stop == STOP_FIXED)
+        return SOLVE_ACTIVE;
+    if (p->k + 1 >= p->min_iter && (double)r <= p->tol)
+        return p->stop == STOP_ABS ? SOLVE_CONVERGED_ABS : SOLVE_CONVERGED_REL;
+    if ((double)r > (double)cpu_f32(&p->first)[n] * p->diverge)
+        return SOLVE_DIVERGED;
+    if (p->k - cpu_i32(&p->best_at)[n] >= p->stall)
+        return SOLVE_STALLED;
+    return SOLVE_ACTIVE;
+}
+
+void cpu_solve_judge(struct backend *be, const struct solve_judge *p)
+{
+    int64_t rows = p->z.dim[0], width = p->z.dim[1];
+    int32_t active = 0;
+#pragma omp parallel for schedule(static) reduction(+ : active) num_threads(be->threads) \
+    if (cpu_worth(rows * width))
+    for (int64_t n = 0; n < rows; n++) {
+        int32_t *reason = cpu_i32(&p->reason) + n;
+        if (*reason != SOLVE_ACTIVE)
+            continue;
+        *reason = (int32_t)judge_row(p, n);
+        active += *reason == SOLVE_ACTIVE;
+        bool converged = *reason == SOLVE_CONVERGED_ABS || *reason == SOLVE_CONVERGED_REL;
+        if (*reason != SOLVE_ACTIVE && !converged && isfinite(cpu_f32(&p->best)[n]))
+            memcpy(cpu_f32(&p->z) + n * width, cpu_f32(&p->best_z) + n * width,
+                   (size_t)width * sizeof(float));
+    }
+    *cpu_i32(&p->active) = active;
+}
+
+/* One row; the sum over slots runs inside blocks that stay in registers. */
+static void combine_row(const struct row_combine *p, int64_t n)
+{
+    enum { BLOCK = 64 };
+    int64_t rows = p->out.dim[0], width = p->out.dim[1], slots = p->hist.dim[0];
+    float a = (float)p->a, b = (float)p->b, c = (float)p->c, c2 = (float)p->c2;
+    for (int64_t start = 0; start < width; start += BLOCK) {
+        int64_t count = width - start < BLOCK ? width - start : BLOCK, at = n * width + start;
+        float sum[BLOCK] = {0};
+        if (p->x.data != NULL) {
+            const float *x = cpu_f32(&p->x) + at;
+            for (int64_t d = 0; d < count; d++)
+                sum[d] = a * x[d];
+        }
+        if (p->y.data != NULL) {
+            const float *y = cpu_f32(&p->y) + at;
+            for (int64_t d = 0; d < count; d++)
+                sum[d] += b * y[d];
+        }
+        for (int64_t j = 0; j < p->count; j++) {
+            float k = cpu_f32(&p->coef)[n * slots + j], kc = k * c, kc2 = k * c2;
+            const float *h = cpu_f32(&p->hist) + j * rows * width + at;
+            for (int64_t d = 0; d < count; d++)
+                sum[d] += kc * h[d];
+            if (p->hist2.data == NULL)
+                continue;
+            const float *h2 = cpu_f32(&p->hist2) + j * rows * width + at;
+            for (int64_t d = 0; d < count; d++)
+                sum[d] += kc2 * h2[d];
+        }
+        memcpy(cpu_f32(&p->out) + at, sum, (size_t)count * sizeof *sum);
+        if (p->sum.data != NULL) {
+            float *to = cpu_f32(&p->sum) + at;
+            for (int64_t d = 0; d < count; d++)
+                to[d] += sum[d];
+        }
+    }
+}
+
+void cpu_row_combine(struct backend *be, const struct row_combine *p)
+{
+    int64_t rows = p->out.dim[0], width = p->out.dim[1];
+#pragma omp parallel for schedule(static) \
+    num_threads(be->threads) if (cpu_worth(tensor_count(&p->out) * (p->count + 1)))
+    for (int64_t n = 0; n < rows; n++) {
+        if (!has_ended(&p->reason, n))
+            combine_row(p, n);
+        else if (p->clear)
+            memset(cpu_f32(&p->out) + n * width, 0, (size_t)width * sizeof(float));
+    }
+}

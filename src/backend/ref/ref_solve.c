@@ -1,0 +1,176 @@
+/* Vector operations of the fixed-point solvers: every row carries its own numbers. */
+#include "backend/ref/ref_ops.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool has_ended(const struct tensor *reason, int64_t n)
+{
+    return reason != NULL && reason->data != NULL && ref_int(reason)[n] != SOLVE_ACTIVE;
+}
+
+void ref_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
+                        const struct tensor *z, const struct tensor *norms,
+                        const struct tensor *total, const struct tensor *reason)
+{
+    (void)be;
+    int64_t width = f->dim[1];
+    double all[2] = {0, 0};
+    for (int64_t n = 0; n < f->dim[0]; n++) {
+        bool ended = has_ended(reason, n);
+        double row[2] = {0, 0};
+        for (int64_t d = 0; d < width && !ended; d++) {
+            int64_t at = n * width + d;
+            double fd = ref_real(f)[at], gd = fd - ref_real(z)[at];
+            ref_real(g)[at] = gd;
+            row[0] += gd * gd;
+            row[1] += fd * fd;
+        }
+        for (int i = 0; i < 2; i++) {
+            ref_real(norms)[2 * n + i] = row[i];
+            all[i] += row[i];
+        }
+    }
+    memcpy(total->data, all, sizeof all);
+}
+
+void ref_row_dots(struct backend *be, const struct row_dots *p)
+{
+    (void)be;
+    int64_t rows = p->x.dim[0], width = p->x.dim[1], slots = p->hist.dim[0];
+    const double *with[] = {ref_real(&p->x), ref_real(&p->y)};
+    int vectors = with[1] != NULL ? 2 : 1;
+    for (int64_t n = 0; n < rows; n++)
+        for (int v = 0; v < vectors; v++)
+            for (int64_t j = 0; j < p->count; j++) {
+                double sum = 0;
+                for (int64_t d = 0; d < width && !has_ended(&p->reason, n); d++)
+                    sum += with[v][n * width + d] * ref_real(&p->hist)[(j * rows + n) * width + d];
+                ref_real(&p->dots)[(n * vectors + v) * slots + j] = sum;
+            }
+}
+
+void ref_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
+                   bool reverse)
+{
+    (void)be;
+    int64_t batch = val->dim[0], len = val->dim[1], width = val->dim[2];
+    double *x = ref_real(val);
+    if (scope == SCOPE_BATCH) { /* one sequence of all rows */
+        len *= batch;
+        batch = len == 0 ? 0 : 1;
+    }
+    for (int64_t b = 0; b < batch; b++)
+        for (int64_t c = 0; c < width; c++) {
+            double sum = 0; /* up to here for a prefix, of all otherwise */
+            for (int64_t t = 0; scope != SCOPE_TOKEN && t < len; t++) {
+                int64_t at = (b * len + (reverse ? len - 1 - t : t)) * width + c;
+                sum = scope == SCOPE_PREFIX ? x[at] + decay * sum : sum + x[at];
+                if (scope == SCOPE_PREFIX)
+                    x[at] = sum;
+            }
+            for (int64_t t = 0; scope >= SCOPE_SEQUENCE && t < len; t++)
+                x[(b * len + t) * width + c] = sum;
+        }
+}
+
+/* Residual of row n as the stop test sees it; not finite as soon as one of its norms is not, so
+ * that an overflow of ||f|| cannot make the quotient small. */
+static double residual_of(const struct solve_judge *p, int64_t n)
+{
+    double g2 = ref_real(&p->norms)[2 * n], f2 = ref_real(&p->norms)[2 * n + 1];
+    if (!isfinite(g2) || !isfinite(f2))
+        return NAN;
+    return p->stop == STOP_ABS ? sqrt(g2) : sqrt(g2) / (sqrt(f2) + p->rel_floor);
+}
+
+static void keep_best(const struct solve_judge *p, int64_t n, double r)
+{
+    int64_t width = p->z.dim[1];
+    size_t bytes = (size_t)width * sizeof(double);
+    ref_real(&p->best)[n] = r;
+    ref_int(&p->best_at)[n] = (int32_t)p->k;
+    memcpy(ref_real(&p->best_z) + n * width, ref_real(&p->z) + n * width, bytes);
+    if (p->best_f.data != NULL)
+        memcpy(ref_real(&p->best_f) + n * width, ref_real(&p->f) + n * width, bytes);
+}
+
+static enum solve_reason judge_row(const struct solve_judge *p, int64_t n)
+{
+    double r = residual_of(p, n);
+    ref_int(&p->evals)[n] = (int32_t)(p->k + 1);
+    if (p->k == 0)
+        ref_real(&p->first)[n] = r;
+    if (!isfinite(r))
+        return SOLVE_NONFINITE;
+    if (r < ref_real(&p->best)[n])
+        keep_best(p, n, r);
+    if (p->stop == STOP_FIXED)
+        return SOLVE_ACTIVE;
+    if (p->k + 1 >= p->min_iter && r <= p->tol)
+        return p->stop == STOP_ABS ? SOLVE_CONVERGED_ABS : SOLVE_CONVERGED_REL;
+    if (r > ref_real(&p->first)[n] * p->diverge)
+        return SOLVE_DIVERGED;
+    if (p->k - ref_int(&p->best_at)[n] >= p->stall)
+        return SOLVE_STALLED;
+    return SOLVE_ACTIVE;
+}
+
+void ref_solve_judge(struct backend *be, const struct solve_judge *p)
+{
+    (void)be;
+    int64_t width = p->z.dim[1];
+    int32_t active = 0;
+    for (int64_t n = 0; n < p->z.dim[0]; n++) {
+        int32_t *reason = ref_int(&p->reason) + n;
+        if (*reason != SOLVE_ACTIVE)
+            continue;
+        *reason = (int32_t)judge_row(p, n);
+        if (*reason == SOLVE_ACTIVE) {
+            active++;
+            continue;
+        }
+        bool converged = *reason == SOLVE_CONVERGED_ABS || *reason == SOLVE_CONVERGED_REL;
+        if (!converged && isfinite(ref_real(&p->best)[n]))
+            memcpy(ref_real(&p->z) + n * width, ref_real(&p->best_z) + n * width,
+                   (size_t)width * sizeof(double));
+    }
+    *ref_int(&p->active) = active;
+}
+
+/* Number `d` of row n of the combination. */
+static double combined(const struct row_combine *p, int64_t n, int64_t d)
+{
+    int64_t rows = p->out.dim[0], width = p->out.dim[1], slots = p->hist.dim[0];
+    int64_t at = n * width + d;
+    double sum = 0;
+    if (p->x.data != NULL)
+        sum += p->a * ref_real(&p->x)[at];
+    if (p->y.data != NULL)
+        sum += p->b * ref_real(&p->y)[at];
+    for (int64_t j = 0; j < p->count; j++) {
+        int64_t slot_at = j * rows * width + at;
+        double h = p->c * ref_real(&p->hist)[slot_at];
+        if (p->hist2.data != NULL)
+            h += p->c2 * ref_real(&p->hist2)[slot_at];
+        sum += ref_real(&p->coef)[n * slots + j] * h;
+    }
+    return sum;
+}
+
+void ref_row_combine(struct backend *be, const struct row_combine *p)
+{
+    (void)be;
+    int64_t rows = p->out.dim[0], width = p->out.dim[1];
+    for (int64_t n = 0; n < rows; n++) {
+        bool ended = has_ended(&p->reason, n);
+        if (ended && !p->clear)
+            continue;
+        for (int64_t d = 0; d < width; d++) {
+            double value = ended ? 0 : combined(p, n, d);
+            ref_real(&p->out)[n * width + d] = value;
+            if (p->sum.data != NULL && !ended)
+                ref_real(&p->sum)[n * width + d] += value;
+        }
+    }
+}

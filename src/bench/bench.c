@@ -1,0 +1,320 @@
+#include "bench/bench.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "train/trainer.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WARM_STEPS = 3, SEED = 1 };
+
+static enum status set_all(struct config *config, const char *const *settings, size_t count,
+                           struct error *err)
+{
+    config_defaults(config);
+    for (size_t i = 0; i < count; i++)
+        TRY(config_set(config, settings[i], err));
+    return STATUS_OK;
+}
+
+enum status bench_train_setting(struct config *config, struct error *err)
+{
+    static const char *const settings[] = {
+        "model.d_model=256",
+        "model.n_head=8",
+        "model.d_inner=1024",
+        "model.wnorm=true",
+        "model.dropout=0",
+        "model.init_std=0.05",
+        "train.batch=8",
+        "train.tgt_len=64",
+        "train.mem_len=64",
+        "train.pretrain_steps=0",
+        "train.clip=0.25",
+        "solver.forward.method=broyden",
+        "solver.forward.scope=batch",
+        "solver.forward.stop=fixed",
+        "solver.forward.max_iter=13",
+        "solver.forward.history=11",
+        "solver.backward.method=broyden",
+        "solver.backward.scope=batch",
+        "solver.backward.stop=fixed",
+        "solver.backward.max_iter=12",
+        "solver.backward.history=11",
+    };
+    return set_all(config, settings, sizeof settings / sizeof *settings, err);
+}
+
+enum status bench_width_setting(struct config *config, struct error *err)
+{
+    static const char *const settings[] = {
+        "model.d_model=128",
+        "model.n_head=4",
+        "model.d_inner=512",
+        "model.nhid=192",
+        "model.nout=64",
+        "model.dropout=0",
+        "train.batch=8",
+        "train.tgt_len=64",
+        "train.mem_len=64",
+        "train.pretrain_steps=0",
+        "solver.forward.stop=fixed",
+        "solver.forward.history=5",
+        "solver.backward.history=3",
+    };
+    return set_all(config, settings, sizeof settings / sizeof *settings, err);
+}
+
+struct bench {
+    struct model *model; /* owns */
+    struct optimizer optimizer;
+    size_t optimizer_bytes;
+    int32_t *tokens; /* owns: input and target of a part [2 * B*L] */
+    int64_t count;   /* B*L of a part */
+    int64_t parts;
+    int64_t done; /* steps */
+    bool train;
+    uint64_t drawn;
+    struct op_stat (*phase)[OP_COUNT]; /* borrows: [PHASE_COUNT]; NULL: not wanted */
+    struct op_stat before[OP_COUNT];   /* when the current phase began */
+};
+
+const char *bench_phase_text(enum bench_phase phase)
+{
+    static const char *const texts[PHASE_COUNT] = {"embedding and injection", "forward solve",
+                                                   "softmax and loss", "backward solve",
+                                                   "memory and update"};
+    return phase < PHASE_COUNT ? texts[phase] : "unknown";
+}
+
+void bench_order(const struct op_stat stat[OP_COUNT], enum op_id order[OP_COUNT])
+{
+    for (int i = 0; i < OP_COUNT; i++) {
+        int j = i;
+        for (; j > 0 && stat[i].seconds > stat[order[j - 1]].seconds; j--)
+            order[j] = order[j - 1];
+        order[j] = (enum op_id)i;
+    }
+}
+
+/* What has been booked since the last call belongs to that phase. */
+static void end_phase(struct bench *b, enum bench_phase phase)
+{
+    const struct op_stat *now = b->model->be->stat;
+    if (b->phase == NULL)
+        return;
+    for (int i = 0; i < OP_COUNT; i++) {
+        struct op_stat *to = &b->phase[phase][i], *before = &b->before[i];
+        to->calls += now[i].calls - before->calls;
+        to->seconds += now[i].seconds - before->seconds;
+        to->flops += now[i].flops - before->flops;
+        to->bytes += now[i].bytes - before->bytes;
+        *before = now[i];
+    }
+}
+
+/* Token ids whose frequency falls like 1/rank, as that of words. */
+static void draw_tokens(struct bench *b)
+{
+    double vocab = (double)b->model->config.model.vocab_size;
+    struct rng_key key = {SEED, rng_stream(RNG_SAMPLE, 0, 0)};
+    for (int64_t i = 0; i < 2 * b->count; i++)
+        b->tokens[i] = (int32_t)(pow(vocab, rng_uniform(key, b->drawn++)) - 1);
+}
+
+static enum status one_part(struct bench *b, int64_t n, int64_t index, struct error *err)
+{
+    struct model *m = b->model;
+    struct masks masks = {
+        .source = MASKS_DRAWN, .seed = SEED, .draw = (uint64_t)(n * b->parts + index)};
+    draw_tokens(b);
+    model_select_memory(m, (int)index);
+    model_begin(m, b->tokens, m->plan.length, &masks);
+    end_phase(b, PHASE_EMBED);
+    TRY(model_solve(m, 0, true, err));
+    end_phase(b, PHASE_FORWARD);
+    model_loss(m, b->tokens + b->count, 1.0 / (double)(b->count * b->parts), true);
+    end_phase(b, PHASE_LOSS);
+    TRY(model_backward(m, err));
+    end_phase(b, PHASE_BACKWARD);
+    model_remember(m);
+    (void)model_read_loss(m, NULL);
+    end_phase(b, PHASE_UPDATE);
+    return STATUS_OK;
+}
+
+static enum status training_step(struct bench *b, struct error *err)
+{
+    struct model *m = b->model;
+    double norm;
+    model_refresh(m);
+    for (int64_t i = 0; i < b->parts; i++)
+        TRY(one_part(b, b->done, i, err));
+    model_finish_gradients(m);
+    optimizer_step(&b->optimizer, m->config.train.lr, &norm);
+    end_phase(b, PHASE_UPDATE);
+    return backend_check(m->be, err);
+}
+
+static enum status evaluation_segment(struct bench *b, struct error *err)
+{
+    struct model *m = b->model;
+    struct masks masks = {.source = MASKS_NONE};
+    draw_tokens(b);
+    model_begin(m, b->tokens, m->plan.length, &masks);
+    end_phase(b, PHASE_EMBED);
+    TRY(model_solve(m, 0, false, err));
+    end_phase(b, PHASE_FORWARD);
+    model_loss(m, b->tokens + b->count, 1.0 / (double)b->count, false);
+    end_phase(b, PHASE_LOSS);
+    model_remember(m);
+    (void)model_read_loss(m, NULL);
+    end_phase(b, PHASE_UPDATE);
+    return backend_check(m->be, err);
+}
+
+/* Steps until the segment memory is full, and a few for the caches. */
+static int64_t warm_steps(const struct config_train *c)
+{
+    int64_t fill = (c->mem_len + c->tgt_len - 1) / c->tgt_len;
+    return fill > WARM_STEPS ? fill : WARM_STEPS;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double bench_median(double *times, int64_t count)
+{
+    qsort(times, (size_t)count, sizeof *times, compare);
+    return times[count / 2];
+}
+
+enum status bench_open(struct bench **out, struct backend *be, const struct config *config,
+                       bool train, struct error *err)
+{
+    enum status status = STATUS_OK;
+    const struct config_train *c = &config->train;
+    struct bench *b;
+    *out = NULL;
+    TRY(mem_alloc((void **)&b, 1, sizeof *b, err));
+    b->parts = train ? c->accumulate : 1;
+    b->train = train;
+    struct model_plan plan = {.batch = c->batch / b->parts,
+                              .length = c->tgt_len,
+                              .mem_len = c->mem_len,
+                              .memories = (int)b->parts,
+                              .train = train};
+    b->count = plan.batch * c->tgt_len;
+    TRY_OUT(trainer_set_precision(be, c, err));
+    TRY_OUT(mem_alloc((void **)&b->tokens, (size_t)(2 * b->count), sizeof *b->tokens, err));
+    TRY_OUT(model_create(&b->model, be, config, NULL, &plan, err));
+    TRY_OUT(params_initialize(b->model->params, SEED, err));
+    size_t before = be->bytes;
+    if (train)
+        TRY_OUT(optimizer_create(&b->optimizer, b->model->params, c, NULL, err));
+    else
+        model_refresh(b->model);
+    b->optimizer_bytes = be->bytes - before;
+    *out = b;
+    return STATUS_OK;
+out:
+    bench_close(b);
+    return status;
+}
+
+void bench_close(struct bench *b)
+{
+    if (b == NULL)
+        return;
+    optimizer_free(&b->optimizer);
+    model_free(b->model);
+    mem_free(b->tokens);
+    mem_free(b);
+}
+
+enum status bench_step(struct bench *b, double *seconds, struct error *err)
+{
+    double start = clock_seconds();
+    TRY(b->train ? training_step(b, err) : evaluation_segment(b, err));
+    b->done++;
+    *seconds = clock_seconds() - start;
+    return STATUS_OK;
+}
+
+const struct model *bench_model(const struct bench *b)
+{
+    return b->model;
+}
+
+enum status bench_warm(struct bench *b, struct error *err)
+{
+    double ignored;
+    for (int64_t i = warm_steps(&b->model->config.train); i > 0; i--)
+        TRY(bench_step(b, &ignored, err));
+    return STATUS_OK;
+}
+
+static enum status timed_steps(struct bench *b, int64_t steps, bench_between_fn between, void *ctx,
+                               struct bench_step_result *r, double *times, struct error *err)
+{
+    struct backend *be = b->model->be;
+    TRY(bench_warm(b, err));
+    backend_reset_stats(be);
+    b->phase = r->phase;
+    memset(b->before, 0, sizeof b->before);
+    for (int64_t i = 0; i < steps; i++) {
+        TRY(bench_step(b, &times[i], err));
+        r->total_seconds += times[i];
+        if (between != NULL)
+            between(ctx);
+    }
+    for (int i = 0; i < OP_COUNT; i++)
+        r->stat[i] = be->stat[i];
+    r->seconds = bench_median(times, steps);
+    r->fastest = times[0];
+    r->steps = steps;
+    return STATUS_OK;
+}
+
+static enum status run(struct backend *be, const struct config *config, bool train, int64_t steps,
+                       bench_between_fn between, void *ctx, struct bench_step_result *r,
+                       struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct solve_report forward, backward;
+    struct bench *b = NULL;
+    double *times = NULL;
+    *r = (struct bench_step_result){.tokens = config->train.batch * config->train.tgt_len};
+    TRY_OUT(mem_alloc((void **)&times, (size_t)steps, sizeof *times, err));
+    TRY_OUT(bench_open(&b, be, config, train, err));
+    r->optimizer_bytes = b->optimizer_bytes;
+    r->bytes = b->model->bytes;
+    r->parameters = params_distinct(b->model->params, NULL);
+    memcpy(r->planned, be->planned, sizeof r->planned);
+    TRY_OUT(timed_steps(b, steps, between, ctx, r, times, err));
+    TRY_OUT(equilibrium_report(b->model->eq, &forward, &backward, err));
+    r->forward_evals = (double)forward.evals;
+    r->backward_evals = train ? (double)backward.evals : 0;
+out:
+    bench_close(b);
+    mem_free(times);
+    return status;
+}
+
+enum status bench_train(struct backend *be, const struct config *config, int64_t steps,
+                        bench_between_fn between, void *ctx, struct bench_step_result *r,
+                        struct error *err)
+{
+    return run(be, config, true, steps, between, ctx, r, err);
+}
+
+enum status bench_solve(struct backend *be, const struct config *config, int64_t steps,
+                        bench_between_fn between, void *ctx, struct bench_step_result *r,
+                        struct error *err)
+{
+    return run(be, config, false, steps, between, ctx, r, err);
+}

@@ -1,0 +1,91 @@
+#include "bench/chip.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Of products: cuBLAS in bf16 has been measured on an H100 SXM at 741 (6144^3) and 798 TFLOP/s
+ * (8192^3, github.com/pranjalssh/fast.cu), 0.75 and 0.81 of the peak, and by others with less
+ * power or an older library at 519 (0.52, its issue 13). Of memory: 2903 GB/s of device copies
+ * where the peak is 3350 (Voltage Park's cluster, measured with AI @ Georgia Tech: 0.87). */
+#define SHARE_SOURCE                                                                        \
+    "cuBLAS bf16 measured by others at 0.52-0.81 of peak (fast.cu), device copies at 0.87 " \
+    "(Voltage Park); not measured with deq"
+
+/* A launch behind others costs the front end some microseconds; a wait adds the host's turn. */
+#define LAUNCH_SECONDS 3e-6
+#define SYNC_SECONDS 15e-6
+
+/* As cuda/cuda_open.cu has it. */
+enum { CUDA_CHUNK_NUMBERS = 32 << 20 };
+/* A CUDA context with its kernels, and cuBLAS's workspace: about 0.5 GB are usual. */
+static const double CUDA_RESERVED = 600e6;
+
+#define CUDA_COMMON                                                                             \
+    .reserved = CUDA_RESERVED, .product_share = 0.7, .bandwidth_share = 0.87,                   \
+    .share_source = SHARE_SOURCE, .call_seconds = LAUNCH_SECONDS, .sync_seconds = SYNC_SECONDS, \
+    .chunk_numbers = CUDA_CHUNK_NUMBERS, .cuda = true
+
+static const struct chip chips[] = {
+    {.name = "h100",
+     .text = "NVIDIA H100 SXM5 80 GB",
+     .source = "NVIDIA H100 data sheet, dense",
+     .peak = {67e12, 494.7e12, 989.4e12},
+     .bandwidth = 3.35e12,
+     .memory = 80e9,
+     CUDA_COMMON},
+    {.name = "h200",
+     .text = "NVIDIA H200 SXM 141 GB",
+     .source = "NVIDIA H200 data sheet, dense",
+     .peak = {67e12, 494.7e12, 989.4e12},
+     .bandwidth = 4.8e12,
+     .memory = 141e9,
+     CUDA_COMMON},
+    {.name = "a100",
+     .text = "NVIDIA A100 SXM 80 GB",
+     .source = "NVIDIA A100 data sheet, dense",
+     .peak = {19.5e12, 156e12, 312e12},
+     .bandwidth = 2.039e12,
+     .memory = 80e9,
+     CUDA_COMMON},
+    {.name = "a100-40",
+     .text = "NVIDIA A100 SXM 40 GB",
+     .source = "NVIDIA A100 data sheet, dense",
+     .peak = {19.5e12, 156e12, 312e12},
+     .bandwidth = 1.555e12,
+     .memory = 40e9,
+     CUDA_COMMON},
+};
+
+enum { CHIPS = sizeof chips / sizeof *chips };
+
+const struct chip *chip_find(const char *name)
+{
+    for (int i = 0; i < CHIPS; i++)
+        if (strcmp(chips[i].name, name) == 0)
+            return &chips[i];
+    return NULL;
+}
+
+void chip_names(char *out, size_t size)
+{
+    size_t len = 0;
+    for (int i = 0; i < CHIPS && len < size; i++)
+        len += (size_t)snprintf(out + len, size - len, "%s%s", i > 0 ? ", " : "", chips[i].name);
+}
+
+struct count_device chip_device(const struct chip *c, enum precision precision, bool achievable)
+{
+    double products = achievable ? c->product_share : 1;
+    double memory = achievable ? c->bandwidth_share : 1;
+    return (struct count_device){
+        .product_rate = c->peak[precision] * products,
+        .plain_rate = c->peak[PRECISION_FP32] * products,
+        .bandwidth = c->bandwidth * memory,
+        .call_seconds = achievable ? c->call_seconds : 0,
+        .sync_seconds = achievable ? c->sync_seconds : 0,
+        .rounds = c->cuda && precision == PRECISION_BF16,
+        .rectifier_passes = c->cuda,
+        .chunk_numbers = c->chunk_numbers,
+        .hidden_rows = c->hidden_rows,
+    };
+}

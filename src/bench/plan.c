@@ -1,0 +1,120 @@
+#include "bench/plan.h"
+
+static double sum_seconds(const struct op_stat *stat)
+{
+    double sum = 0;
+    for (int i = 0; i < OP_COUNT; i++)
+        sum += stat[i].seconds;
+    return sum;
+}
+
+/* Bytes of the model that validation runs beside the training, as run/run.c plans it. */
+static enum status add_evaluation(struct plan_memory *m, struct backend *be,
+                                  const struct config *config, struct error *err)
+{
+    struct params params;
+    struct model *model = NULL;
+    const struct config_eval *c = &config->eval;
+    struct model_plan plan = {.batch = c->batch, .length = c->tgt_len, .mem_len = c->mem_len};
+    enum status status = STATUS_OK;
+    params_init(&params, be);
+    TRY_OUT(model_declare(&params, &config->model, err));
+    TRY_OUT(params_commit(&params, false, err));
+    size_t before = be->bytes;
+    TRY_OUT(model_create(&model, be, config, &params, &plan, err));
+    m->evaluation = be->bytes - before;
+out:
+    model_free(model);
+    params_free(&params);
+    return status;
+}
+
+/* One step on a counted device, and what memory it took. */
+static enum status count_step(struct bench_step_result *result, struct plan_memory *m,
+                              const struct config *config, const struct count_device *device,
+                              struct error *err)
+{
+    struct backend be = {0};
+    TRY(count_open(&be, device, err));
+    enum status status = bench_train(&be, config, 1, NULL, NULL, result, err);
+    *m = (struct plan_memory){.scratch = count_scratch(&be)};
+    if (status == STATUS_OK)
+        status = add_evaluation(m, &be, config, err);
+    m->total = m->scratch + m->evaluation;
+    for (int i = 0; i < PART_COUNT; i++) {
+        m->part[i] = result->planned[i];
+        m->total += result->planned[i];
+    }
+    backend_close(&be);
+    return status;
+}
+
+static enum precision precision_of(const struct config *config)
+{
+    return (enum precision)config->train.precision;
+}
+
+enum status plan_make(struct plan *plan, const struct config *config, const struct chip *chip,
+                      struct error *err)
+{
+    struct count_device bound = chip_device(chip, precision_of(config), false);
+    struct count_device real = chip_device(chip, precision_of(config), true);
+    struct bench_step_result *counts = &plan->counts;
+    TRY(count_step(counts, &plan->memory, config, &bound, err));
+    plan->bound_seconds = sum_seconds(counts->stat);
+    for (int i = 0; i < OP_COUNT; i++)
+        plan->bound[i] = counts->stat[i];
+    for (int p = 0; p < PHASE_COUNT; p++)
+        plan->phase_bound[p] = sum_seconds(counts->phase[p]);
+    TRY(count_step(counts, &plan->memory, config, &real, err));
+    plan->seconds = sum_seconds(counts->stat);
+    for (int p = 0; p < PHASE_COUNT; p++)
+        plan->phase_seconds[p] = sum_seconds(counts->phase[p]);
+    return STATUS_OK;
+}
+
+enum status plan_memory(struct plan_memory *memory, const struct config *config,
+                        const struct chip *chip, struct error *err)
+{
+    struct count_device device = chip_device(chip, precision_of(config), false);
+    struct bench_step_result ignored;
+    return count_step(&ignored, memory, config, &device, err);
+}
+
+enum status plan_fit(const struct config *config, const struct chip *chip, double bytes,
+                     int64_t *accumulate, size_t *needed, struct error *err)
+{
+    struct config smaller = *config;
+    int64_t batch = config->train.batch;
+    *accumulate = 0;
+    *needed = 0;
+    for (int64_t parts = config->train.accumulate; parts <= batch; parts++) {
+        struct plan_memory m;
+        if (batch % parts != 0)
+            continue;
+        smaller.train.accumulate = parts;
+        TRY(plan_memory(&m, &smaller, chip, err));
+        *needed = m.total;
+        if ((double)m.total > bytes)
+            continue;
+        *accumulate = parts;
+        return STATUS_OK;
+    }
+    return STATUS_OK;
+}
+
+double plan_products(const struct op_stat *stat)
+{
+    return stat[OP_gemm].flops + stat[OP_hidden].flops + stat[OP_hidden_vjp].flops;
+}
+
+double plan_share(const struct plan *plan, const struct config *config, const struct chip *chip,
+                  int phase, bool bound)
+{
+    const struct op_stat *stat =
+        phase < PHASE_COUNT ? plan->counts.phase[phase] : plan->counts.stat;
+    double seconds = bound ? plan->bound_seconds : plan->seconds;
+    if (phase < PHASE_COUNT)
+        seconds = bound ? plan->phase_bound[phase] : plan->phase_seconds[phase];
+    return plan_products(stat) / seconds / chip->peak[precision_of(config)];
+}

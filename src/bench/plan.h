@@ -1,0 +1,50 @@
+/* The plan of a training, before any run: what a step computes and moves, how long a chip needs for
+ * it, and what memory it takes. Found by running the trainer's own step on the backend that counts,
+ * so every cell, solver and option is planned as it will be done.
+ *
+ * Tokens are drawn as deq bench draws them (frequency falling like 1 / rank), which decides the
+ * sizes of the clusters of an adaptive softmax. A solve that stops by a tolerance is taken to need
+ * all its iterations. */
+#ifndef DEQ_BENCH_PLAN_H
+#define DEQ_BENCH_PLAN_H
+
+#include "bench/bench.h"
+#include "bench/chip.h"
+
+struct plan_memory {
+    size_t part[PART_COUNT]; /* bytes, of the training */
+    size_t scratch;          /* the backend's own: operands rounded to bfloat16 */
+    size_t evaluation;       /* of the validation's model beside it; 0 if there is none */
+    size_t total;
+};
+
+struct plan {
+    struct bench_step_result counts; /* of one step; seconds as assumed of the chip */
+    struct op_stat bound[OP_COUNT];  /* the same, seconds at the peaks */
+    double seconds, bound_seconds;   /* of the step */
+    double phase_seconds[PHASE_COUNT], phase_bound[PHASE_COUNT];
+    struct plan_memory memory;
+};
+
+/* Counts one equilibrium step of a resolved configuration on the chip. */
+enum status plan_make(struct plan *plan, const struct config *config, const struct chip *chip,
+                      struct error *err);
+
+/* The memory alone; for a check against a device's before anything is allocated. */
+enum status plan_memory(struct plan_memory *memory, const struct config *config,
+                        const struct chip *chip, struct error *err);
+
+/* The smallest train.accumulate, at least the configuration's own, with which `bytes` suffice, and
+ * what is then needed; 0 if none does. */
+enum status plan_fit(const struct config *config, const struct chip *chip, double bytes,
+                     int64_t *accumulate, size_t *needed, struct error *err);
+
+/* Operations of the products among them. */
+double plan_products(const struct op_stat *stat);
+
+/* Products' FLOP/s of a phase (PHASE_COUNT: of the step) as a share of the chip's peak at the
+ * configuration's format. `bound`: by the peaks, without what is assumed to be lost. */
+double plan_share(const struct plan *plan, const struct config *config, const struct chip *chip,
+                  int phase, bool bound);
+
+#endif

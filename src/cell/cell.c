@@ -1,0 +1,23 @@
+#include "cell/cell.h"
+
+#include "cell/transformer/transformer_cell.h"
+#include "cell/trellis/trellis_cell.h"
+
+void cell_reset_memory(struct cell *c)
+{
+    struct memory *m;
+    for (int i = 0; (m = c->ops->memory(c, i)) != NULL; i++)
+        memory_reset(m);
+}
+
+const struct cell_kind *cell_kind_of(const struct config_model *model)
+{
+    switch ((enum config_cell)model->cell) {
+    case CELL_TRANSFORMER:
+        return &transformer_cell_kind;
+    case CELL_TRELLIS:
+        return &trellis_cell_kind;
+    }
+    assert(!"a cell out of its range");
+    return NULL;
+}

@@ -1,0 +1,140 @@
+/* A cell: the function f of the equilibrium z = f(z; x), its memory of earlier segments and its
+ * parameters. The equilibrium, the model and the trainer know cells only through this table.
+ *
+ * A new cell is a file that fills it and a struct cell_kind. Then it needs a name: in enum
+ * config_cell (config.h), in the choices of model.cell (config_table.c) and in cell.c; a check of
+ * the sizes it takes (check_shape in config_resolve.c); and the names of the tables around it
+ * (vocabulary_layers.c).
+ *
+ * Life of a segment:
+ *   begin -> eval (any number) -> [end_evals -> vjp, vjp_tangent (any number) -> end_backward]
+ *   -> remember
+ * Life of a step: refresh -> segments -> [finish_gradients].
+ */
+#ifndef DEQ_CELL_CELL_H
+#define DEQ_CELL_CELL_H
+
+#include "cell/memory.h"
+#include "config/config.h"
+#include "nn/params.h"
+
+/* Where a segment's dropout masks come from: no dropout, drawn, or as they stand in the cell
+ * (tests and `verify` put given masks there). */
+enum mask_source { MASKS_NONE, MASKS_DRAWN, MASKS_GIVEN };
+
+struct masks {
+    enum mask_source source;
+    uint64_t seed, draw; /* drawn: the same pair gives the same masks on every device */
+    int64_t first;       /* drawn: number of the first stream here in the whole batch, whose other
+                            streams may be elsewhere: each gets the masks it would get there */
+};
+
+/* What to plan memory for. */
+struct cell_plan {
+    int64_t batch, length, mem_len;
+    int memories;     /* memories side by side, one in use at a time; at least 1 */
+    int tapes;        /* evaluations of f that can be differentiated at once; at least 1 */
+    bool one_vjp;     /* at most one full vjp a segment */
+    bool evals_end;   /* none of the evals of a segment follows its end_evals, and only remember (or
+                         forgetting all memory) follows its vjps: what evals read may be lost */
+    bool keep_all;    /* tapes hold all that a full vjp wants, else what is cheap is made again */
+    bool rows;        /* eval_rows may be called, if the cell has it */
+    bool train;       /* gradients will be asked for */
+    bool vjp;         /* products with J^T will be; implied by train */
+    bool tangents;    /* second derivatives will be: jvp and vjp_tangent */
+    bool keep_states; /* memory holds states and injections, as training needs; else it holds what
+                         follows from them under constant weights (keys and values) */
+    struct idle *idle; /* or NULL: lends memory that nobody needs while no solve runs */
+};
+
+/* What the model's other layers must know of a cell. */
+struct cell_ends {
+    int64_t input;        /* E: numbers of an embedded token */
+    int64_t state;        /* W: numbers of a position's state */
+    int64_t output_start; /* the softmax sees numbers [output_start, + output) of a state */
+    int64_t output;
+    double embed_scale; /* factor of the embedding */
+    double dropout_in, dropout_out;
+    bool drops_positions; /* published quirk: output dropout of whole positions */
+};
+
+struct cell;
+
+struct cell_ops {
+    /* Effective weights from the parameters (weight normalisation), whose gradients are zero. */
+    void (*refresh)(struct cell *c);
+    /* A new segment with embedded tokens e [B,L,E], which stay valid until `remember`: computes
+     * everything that is constant during a solve. */
+    void (*begin)(struct cell *c, const struct tensor *e, const struct masks *masks);
+    /* f <- f(z), both [B,L,W]; keeps in tape `tape` what a vjp needs. f must not be z. */
+    void (*eval)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f);
+    /* eval in some rows, after an eval with the same tape at a z that differs in these at most:
+     * rows I32 [2,n] holds their rising numbers b*L + t, then their b. Other rows of f stay as they
+     * are; the tape then serves no vjp. Called only if selects_rows. */
+    void (*eval_rows)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+                      const struct tensor *rows);
+    /* No eval follows in this segment. NULL in a cell to which that is nothing. */
+    void (*end_evals)(struct cell *c);
+    /* dz <- J^T df for the evaluation in `tape`, with its z and f unchanged since. `full`: also
+     * accumulates the gradients of parameters and injection. */
+    void (*vjp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+                const struct tensor *df, const struct tensor *dz, bool full);
+    /* Second derivatives; NULL, both, in a cell that has none.
+     * f_t <- J z_t for the evaluation in `tape`, with its z and f unchanged since. */
+    void (*jvp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+                const struct tensor *z_t, const struct tensor *f_t);
+    /* After jvp with the same arguments: the gradient of df . (J z_t), for constant df and z_t, is
+     * added to those of parameters and injection, and written to dz_t (data NULL: not wanted). */
+    void (*vjp_tangent)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+                        const struct tensor *z_t, const struct tensor *df,
+                        const struct tensor *dz_t);
+    /* After the vjps of a segment: de [B,L,E] <- gradient of e; injection weights' gradients.
+     * Without an injection de stays as it is. */
+    void (*end_backward)(struct cell *c, const struct tensor *de);
+    /* After the last segment of a step: gradients of effective weights to those of parameters. */
+    void (*finish_gradients)(struct cell *c);
+    /* Appends the segment's output states h [B,L,W] (and, with stacked blocks, what `tape` holds)
+     * to the memory. */
+    void (*remember)(struct cell *c, int tape, const struct tensor *h);
+    /* An explicit network of layers with their own weights (config_is_layered; NULL in a cell that
+     * has none): eval, vjp and remember of layer j alone. A tape serves any layer. */
+    void (*eval_layer)(struct cell *c, int64_t j, int tape, const struct tensor *z,
+                       const struct tensor *f);
+    void (*vjp_layer)(struct cell *c, int64_t j, int tape, const struct tensor *z,
+                      const struct tensor *f, const struct tensor *df, const struct tensor *dz);
+    void (*remember_layer)(struct cell *c, int64_t j, const struct tensor *z);
+    /* The segments that follow belong to memory number `index`. */
+    void (*select_memory)(struct cell *c, int index);
+    int64_t (*memory_length)(const struct cell *c);
+    /* The memories the cell keeps, for saving and restoring: number `index` from 0, NULL beyond. */
+    struct memory *(*memory)(struct cell *c, int index);
+    void (*free)(struct cell *c);
+};
+
+struct cell {
+    const struct cell_ops *ops; /* borrows: a const table */
+    struct backend *be;         /* borrows */
+    struct cell_ends ends;
+    int64_t width;       /* W: numbers of state per position */
+    bool selects_rows;   /* eval_rows costs what its rows cost */
+    bool tape_remembers; /* remember needs a tape evaluated at the state it is given */
+};
+
+/* A kind of cell, that of model.cell. */
+struct cell_kind {
+    struct cell_ends (*ends)(const struct config_model *model);
+    /* Declares the parameters of f and the injection. */
+    enum status (*declare)(struct params *params, const struct config_model *model,
+                           struct error *err);
+    /* Builds the cell over declared and committed parameters, which it borrows. */
+    enum status (*create)(struct cell **out, const struct params *params,
+                          const struct config_model *model, const struct cell_plan *plan,
+                          struct error *err);
+};
+
+/* All memories of the cell become empty. */
+void cell_reset_memory(struct cell *c);
+
+const struct cell_kind *cell_kind_of(const struct config_model *model);
+
+#endif

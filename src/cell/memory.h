@@ -1,0 +1,36 @@
+/* Segment memory: the last rows of each of B streams, kept from one segment to the next
+ * (Transformer-XL, Dai et al. 2019). Holds at most `capacity` rows a stream, oldest first; starts
+ * empty and grows. */
+#ifndef DEQ_CELL_MEMORY_H
+#define DEQ_CELL_MEMORY_H
+
+#include "backend/backend.h"
+
+struct memory {
+    struct tensor now; /* owns: [B,capacity,W]; B = 1: room for appending in place */
+    int64_t batch, capacity, width;
+    int64_t count; /* rows a stream holds now */
+    int64_t start; /* B = 1: first row in `now` */
+    int64_t room;  /* rows that fit into `now` */
+};
+
+enum status memory_create(struct memory *m, struct backend *be, int64_t batch, int64_t capacity,
+                          int64_t width, struct error *err);
+void memory_free(struct memory *m, struct backend *be);
+void memory_reset(struct memory *m);
+
+/* The rows held, [B,count,W]; data NULL while there are none. Valid until the next push. */
+struct tensor memory_view(const struct memory *m);
+
+/* The memory becomes these B*count*W numbers, count <= capacity rows a stream: restoring. */
+void memory_upload(struct memory *m, struct backend *be, const float *host, int64_t count);
+
+/* Forgets the oldest rows beyond `count`; one stream (B = 1) only. */
+void memory_keep(struct memory *m, int64_t count);
+
+/* Appends x [B,L,W], L >= 1, dropping the oldest rows beyond the capacity. With B > 1, rows that
+ * are kept pass through `scratch`, at least B*capacity*W numbers that overlap neither. */
+void memory_push(struct memory *m, struct backend *be, const struct tensor *x,
+                 const struct tensor *scratch);
+
+#endif

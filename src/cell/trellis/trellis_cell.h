@@ -1,0 +1,54 @@
+/* The DEQ-TrellisNet's f: one gated, causal convolution over the state z = (h, c) with injection of
+ * the embedded tokens (Bai, Kolter, Koltun 2019, section 4).
+ *
+ *   us = conv(e) + b_x ;  a = us + conv(h) + b_z ;  c' = f c_{t-1} + i g ;  h' = o tanh(c')
+ *
+ * A segment goes on where the last one ended: the convolutions see the last states and embeddings
+ * of it, as many as they reach back. With `compat`, as published: only the last state, repeated
+ * for every tap, and no embeddings. mem_len 0: each segment starts from zeros. */
+#ifndef DEQ_CELL_TRELLIS_TRELLIS_CELL_H
+#define DEQ_CELL_TRELLIS_TRELLIS_CELL_H
+
+#include "cell/cell.h"
+#include "cell/trellis/causal_conv.h"
+#include "nn/normed_weight.h"
+
+/* Dropout of a weight matrix (AWD-LSTM's weight drop): v without some entries, drawn anew for each
+ * segment, in front of the weight normalisation. */
+struct dropped_weight {
+    double rate;
+    struct tensor mask;  /* owns: [out, taps * in], 1 at the newest tap */
+    struct tensor drawn; /* owns: [out, (taps - 1) * in] */
+    struct weight v;     /* owns: v under the mask */
+    bool without_norm;   /* then v is the effective weight itself */
+};
+
+struct trellis_cell {
+    struct cell base;
+    struct cell_plan plan;
+    int64_t half;  /* H: width of h and of c */
+    int64_t embed; /* E */
+    int64_t pad;   /* rows of history in the padded buffers */
+    bool published, wnorm;
+    double dropouth;
+    struct causal_conv state, inject; /* weight.w and dw: owned with wnorm, else the parameters */
+    struct normed_weight state_norm, inject_norm;
+    struct weight state_bias, inject_bias; /* borrows: [4H] */
+    struct dropped_weight drop;            /* of the state's convolution, rate > 0 only */
+    struct tensor e_rows, u, h_rows;       /* owns: [B,pitch,E], [B,pitch,4H], [B,pitch,H] */
+    struct tensor c0;                      /* owns: [B,H] */
+    struct tensor dpre, dh;                /* owns: [B,pitch,4H], [B,pitch,H] */
+    struct tensor du;               /* owns: [B,pitch,4H], unless one vjp leaves it in dpre */
+    struct tensor mask_hidden;      /* owns: [B,H] */
+    struct tensor *gates;           /* owns: [plan.tapes] of [B,pitch,4H] */
+    struct memory *states, *embeds; /* owns: [plan.memories]; the last rows of z and e */
+    struct tensor kept;             /* owns: for memory_push */
+    struct tensor e;                /* borrows: of the current segment */
+    int64_t length, pitch;          /* of the current segment */
+    int now;                        /* memory in use */
+    bool masked, started;           /* started: there is a state before the segment */
+};
+
+extern const struct cell_kind trellis_cell_kind;
+
+#endif

@@ -1,0 +1,152 @@
+/* The configuration of a run: what a JSON file, --set and a checkpoint say.
+ *
+ * Every key is defined once, in config_table.c: path, type, default, range, unit, meaning. From it
+ * come the defaults, the parser's checks, the resolved JSON and the printed reference. The struct
+ * holds no pointers and may be copied by assignment. */
+#ifndef DEQ_CONFIG_CONFIG_H
+#define DEQ_CONFIG_CONFIG_H
+
+#include "base/status.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { CONFIG_MAX_CUTOFFS = 16, CONFIG_MAX_PATH = 512, CONFIG_SHOWN = 80 };
+
+enum config_cell { CELL_TRANSFORMER, CELL_TRELLIS };
+enum config_norm { CONFIG_NORM_LAYER, CONFIG_NORM_RMS };
+enum config_method { METHOD_PICARD, METHOD_ANDERSON, METHOD_BROYDEN };
+enum config_scope { CONFIG_TOKEN, CONFIG_PREFIX, CONFIG_SEQUENCE, CONFIG_BATCH };
+enum config_stop { CONFIG_STOP_REL, CONFIG_STOP_ABS, CONFIG_STOP_FIXED };
+enum config_rows { CONFIG_ROWS_AUTO, CONFIG_ROWS_ACTIVE, CONFIG_ROWS_ALL };
+enum config_ridge { RIDGE_REL, RIDGE_ABS };
+enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
+enum config_start { START_ZERO, START_LINEAR };
+enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
+enum config_optimizer { OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
+enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT };
+
+struct config_list {
+    int64_t count;
+    int64_t value[CONFIG_MAX_CUTOFFS + 1];
+};
+
+struct config_model {
+    int64_t cell; /* enum config_cell; enums are int64_t so that one parser serves all */
+    int64_t d_model, n_head, d_head, d_inner, d_embed, blocks;
+    int64_t nhid, nout, ksize, dilation;
+    int64_t layers; /* > 0: an explicit network of so many, see deq/unrolled.h */
+    int64_t norm;
+    bool pre_lnorm, wnorm, tie_layers;
+    struct config_list cutoffs;
+    int64_t div_val;
+    bool tie_weights;
+    struct config_list tie_projs; /* 0 or 1 each */
+    double dropout, dropatt, dropouti, dropouth, wdrop, emb_dropout;
+    int64_t local_size;
+    double init_std, proj_init_std;
+    int64_t vocab_size;
+    bool compat;
+    int64_t start;
+};
+
+struct config_solver {
+    int64_t method, scope;
+    double decay;
+    int64_t max_iter, min_iter;
+    double tol;
+    int64_t stop, history;
+    double damping, ridge;
+    int64_t ridge_mode;
+    bool line_search;
+    int64_t stall;
+    int64_t rand_delta, iter_start; /* in training only, as tol_start */
+    double tol_start;
+};
+
+struct config_jacobian {
+    double weight, probability;
+    int64_t form;
+    double step;
+    int64_t ramp_every;
+    double ramp_add;
+};
+
+struct config_correction {
+    double weight;
+    struct config_list at;
+};
+
+struct config_train {
+    int64_t steps, batch, tgt_len, mem_len, accumulate, optimizer;
+    double lr, lr_min, beta1, beta2, eps, weight_decay;
+    int64_t schedule, warmup_steps;
+    double clip;
+    int64_t pretrain_steps, pretrain_layers, seed, precision;
+    int64_t eval_every, checkpoint_every, keep_last, keep_every, log_every;
+    bool zero, compress;
+};
+
+struct config_eval {
+    int64_t batch, tgt_len, mem_len, max_iter;
+};
+
+struct config {
+    struct {
+        char dir[CONFIG_MAX_PATH];
+    } data;
+    struct config_model model;
+    struct {
+        struct config_solver forward, backward;
+        int64_t forward_rows; /* enum config_rows */
+    } solver;
+    struct {
+        int64_t method, steps;
+        double damping;
+        int64_t recompute;
+    } gradient;
+    struct config_jacobian jacobian;
+    struct config_correction correction;
+    struct config_train train;
+    struct config_eval eval;
+};
+
+/* Every key at its default. */
+void config_defaults(struct config *config);
+
+/* Reads JSON text over *config. `name` stands in messages: "name:line: key: what is wrong". An
+ * unknown key names the nearest known one; duplicates, wrong types and values out of range are
+ * refused. STATUS_CONFIG. On failure *config is unspecified. */
+enum status config_parse(struct config *config, const char *text, const char *name,
+                         struct error *err);
+/* config_parse on a file. STATUS_NOINPUT if it cannot be read. */
+enum status config_load(struct config *config, const char *path, struct error *err);
+/* One "key.path=value", as from --set. Strings need no quotes. */
+enum status config_set(struct config *config, const char *assignment, struct error *err);
+
+/* Fills what is derived (d_head, d_embed, vocab_size given by the data; 0: unknown yet) and checks
+ * that sizes fit each other. */
+enum status config_resolve(struct config *config, int64_t vocab_size, struct error *err);
+
+/* An explicit network whose layers have their own weights and no injection. */
+static inline bool config_is_layered(const struct config_model *m)
+{
+    return m->layers > 0 && !m->tie_layers;
+}
+
+/* The configuration as JSON, every key, two spaces of indentation if `pretty`, else one line;
+ * config_parse of it gives the same struct. The caller frees *out with mem_free. */
+enum status config_to_json(const struct config *config, bool pretty, char **out, struct error *err);
+/* The first key in which two configurations differ, in the order of the table. */
+struct config_difference {
+    const char *path;                      /* NULL: there is none */
+    char a[CONFIG_SHOWN], b[CONFIG_SHOWN]; /* its values as JSON, cut if longer */
+};
+/* Looks among the keys that `counts` accepts. */
+enum status config_compare(const struct config *a, const struct config *b,
+                           bool (*counts)(const char *path), struct config_difference *out,
+                           struct error *err);
+
+/* The reference of all keys, as plain text or as a Markdown table; freed by mem_free. */
+enum status config_reference(bool markdown, char **out, struct error *err);
+
+#endif

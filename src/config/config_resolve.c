@@ -1,0 +1,183 @@
+/* What a configuration must satisfy as a whole; single keys were checked when they were read. */
+#include "config/config.h"
+
+#include <string.h>
+
+static enum status check_trellis(struct config_model *m, struct error *err)
+{
+    if (m->blocks != 1)
+        return error_set(err, STATUS_CONFIG, "model.blocks: a trellis has no blocks; set it to 1");
+    if (m->wdrop > 0 && m->ksize == 1)
+        return error_set(err, STATUS_CONFIG,
+                         "model.wdrop: drops all taps but the newest, and with model.ksize 1 there "
+                         "is no other; set it to 0");
+    if (m->d_embed == 0)
+        m->d_embed = m->nout;
+    return STATUS_OK;
+}
+
+static enum status check_shape(struct config_model *m, struct error *err)
+{
+    if (m->cell == CELL_TRELLIS)
+        return check_trellis(m, err);
+    if (m->d_head == 0 && m->d_model % m->n_head != 0)
+        return error_set(err, STATUS_CONFIG,
+                         "model.n_head: %lld does not divide model.d_model %lld",
+                         (long long)m->n_head, (long long)m->d_model);
+    if (m->d_head == 0)
+        m->d_head = m->d_model / m->n_head;
+    if (m->n_head * m->d_head != m->d_model)
+        return error_set(err, STATUS_CONFIG,
+                         "model.d_head: n_head %lld x d_head %lld must be d_model %lld; set d_head "
+                         "to 0 to have it derived",
+                         (long long)m->n_head, (long long)m->d_head, (long long)m->d_model);
+    if (m->d_embed == 0)
+        m->d_embed = m->d_model;
+    return STATUS_OK;
+}
+
+static enum status check_layers(struct config *config, struct error *err)
+{
+    struct config_model *m = &config->model;
+    if (m->layers == 0 && !m->tie_layers)
+        return error_set(err, STATUS_CONFIG,
+                         "model.tie_layers: false has no meaning without model.layers");
+    if (config_is_layered(m) && m->cell == CELL_TRELLIS)
+        return error_set(err, STATUS_CONFIG,
+                         "model.tie_layers: the layers of a trellis share their weights; set it to "
+                         "true");
+    if (config_is_layered(m) && m->blocks != 1)
+        return error_set(
+            err, STATUS_CONFIG,
+            "model.blocks: set it to 1 with untied layers: model.layers counts blocks");
+    if (config->gradient.recompute > 0 && m->blocks != 1)
+        return error_set(err, STATUS_CONFIG,
+                         "gradient.recompute: not with stacked blocks, whose memory needs what the "
+                         "last evaluation kept; set model.blocks to 1");
+    if (m->layers > 0) {
+        config->train.pretrain_steps = 0; /* it is unrolled from the start */
+        m->start = START_ZERO;            /* as moot as solver.*: nothing is solved */
+    }
+    return STATUS_OK;
+}
+
+static enum status check_clusters(struct config_model *m, struct error *err)
+{
+    int64_t previous = 0, width = m->d_embed;
+    for (int64_t i = 0; i < m->cutoffs.count; i++) {
+        int64_t cut = m->cutoffs.value[i];
+        if (cut <= previous)
+            return error_set(err, STATUS_CONFIG,
+                             "model.cutoffs: must ascend, but %lld follows %lld", (long long)cut,
+                             (long long)previous);
+        if (m->vocab_size != 0 && cut >= m->vocab_size)
+            return error_set(err, STATUS_CONFIG,
+                             "model.cutoffs: %lld must be below the vocabulary of %lld tokens",
+                             (long long)cut, (long long)m->vocab_size);
+        previous = cut;
+        width /= m->div_val;
+    }
+    if (m->div_val > 1 && m->cutoffs.count == 0)
+        return error_set(err, STATUS_CONFIG,
+                         "model.div_val: %lld has no meaning without model.cutoffs; set it to 1",
+                         (long long)m->div_val);
+    if (width == 0)
+        return error_set(err, STATUS_CONFIG,
+                         "model.div_val: %lld to the power %lld is more than model.d_embed %lld: "
+                         "the last cluster would have no width",
+                         (long long)m->div_val, (long long)m->cutoffs.count, (long long)m->d_embed);
+    int64_t clusters = m->cutoffs.count + 1;
+    if (m->tie_projs.count == 0) {
+        m->tie_projs.count = clusters;
+        for (int64_t i = 0; i < clusters; i++)
+            m->tie_projs.value[i] = i > 0;
+    }
+    if (m->tie_projs.count != clusters)
+        return error_set(err, STATUS_CONFIG,
+                         "model.tie_projs: want %lld entries, one more than model.cutoffs, or "
+                         "none; got %lld",
+                         (long long)clusters, (long long)m->tie_projs.count);
+    return STATUS_OK;
+}
+
+static enum status check_solver(const struct config_solver *s, const char *name, struct error *err)
+{
+    if (s->min_iter > s->max_iter)
+        return error_set(err, STATUS_CONFIG, "solver.%s.min_iter: %lld is more than max_iter %lld",
+                         name, (long long)s->min_iter, (long long)s->max_iter);
+    if (s->rand_delta >= s->max_iter)
+        return error_set(err, STATUS_CONFIG,
+                         "solver.%s.rand_delta: %lld would leave no evaluation of max_iter %lld",
+                         name, (long long)s->rand_delta, (long long)s->max_iter);
+    if (s->line_search && s->method != METHOD_BROYDEN)
+        return error_set(err, STATUS_CONFIG,
+                         "solver.%s.line_search: only the method broyden has one; set it to false",
+                         name);
+    return STATUS_OK;
+}
+
+static enum status check_extra_losses(const struct config *c, struct error *err)
+{
+    const struct config_list *at = &c->correction.at;
+    bool penalty = c->jacobian.weight > 0 || c->jacobian.ramp_every > 0;
+    if (c->model.layers > 0 && (penalty || c->correction.weight > 0))
+        return error_set(err, STATUS_CONFIG,
+                         "%s.weight: an explicit network (model.layers %lld) has no equilibrium; "
+                         "set it to 0",
+                         penalty ? "jacobian" : "correction", (long long)c->model.layers);
+    if (penalty && c->jacobian.form == PENALTY_EXACT && c->model.cell == CELL_TRELLIS)
+        return error_set(
+            err, STATUS_CONFIG,
+            "jacobian.form: a trellis has no second derivatives; set it to difference");
+    if (penalty && c->gradient.recompute > 0)
+        return error_set(err, STATUS_CONFIG,
+                         "jacobian.weight: needs what gradient.recompute does not keep; set one of "
+                         "them to 0");
+    if (c->correction.weight > 0 && at->count == 0)
+        return error_set(err, STATUS_CONFIG,
+                         "correction.weight: %g needs iterates in correction.at, for example [4]",
+                         c->correction.weight);
+    if (c->correction.weight > 0 && c->gradient.method == GRADIENT_UNROLL)
+        return error_set(err, STATUS_CONFIG,
+                         "correction.weight: gradient.method unroll has no solve whose iterates "
+                         "could be corrected; set it to 0");
+    for (int64_t i = 0; i < at->count; i++)
+        if (at->value[i] < 1 || at->value[i] >= c->solver.forward.max_iter ||
+            (i > 0 && at->value[i] <= at->value[i - 1]))
+            return error_set(err, STATUS_CONFIG,
+                             "correction.at: want ascending numbers below solver.forward.max_iter "
+                             "%lld, got %lld",
+                             (long long)c->solver.forward.max_iter, (long long)at->value[i]);
+    return STATUS_OK;
+}
+
+static enum status check_train(const struct config_train *t, struct error *err)
+{
+    if (t->lr_min > t->lr)
+        return error_set(err, STATUS_CONFIG, "train.lr_min: %g is more than train.lr %g", t->lr_min,
+                         t->lr);
+    if (t->batch % t->accumulate != 0)
+        return error_set(err, STATUS_CONFIG,
+                         "train.accumulate: %lld does not divide train.batch %lld",
+                         (long long)t->accumulate, (long long)t->batch);
+    return STATUS_OK;
+}
+
+enum status config_resolve(struct config *config, int64_t vocab_size, struct error *err)
+{
+    struct config_model *m = &config->model;
+    if (m->vocab_size != 0 && vocab_size != 0 && m->vocab_size != vocab_size)
+        return error_set(err, STATUS_CONFIG,
+                         "model.vocab_size: the configuration says %lld, the data in %s has %lld "
+                         "tokens; set it to 0 to take the data's",
+                         (long long)m->vocab_size, config->data.dir, (long long)vocab_size);
+    if (m->vocab_size == 0)
+        m->vocab_size = vocab_size;
+    TRY(check_shape(m, err));
+    TRY(check_layers(config, err));
+    TRY(check_clusters(m, err));
+    TRY(check_solver(&config->solver.forward, "forward", err));
+    TRY(check_solver(&config->solver.backward, "backward", err));
+    TRY(check_extra_losses(config, err));
+    return check_train(&config->train, err);
+}

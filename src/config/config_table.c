@@ -1,0 +1,333 @@
+#include "config/config_table.h"
+
+#include "backend/ops.h"
+#include "base/strdist.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define AT(field) offsetof(struct config, field)
+#define NO_LIMIT INFINITY
+
+/* clang-format off */
+#define INT(path, field, initial, min, max, unit, meaning) \
+    {path, CONFIG_INT, AT(field), initial, NULL, min, max, CONFIG_CLOSED, NULL, unit, meaning}
+#define REAL(path, field, initial, min, max, open, unit, meaning) \
+    {path, CONFIG_REAL, AT(field), initial, NULL, min, max, open, NULL, unit, meaning}
+#define BOOL(path, field, initial, meaning) \
+    {path, CONFIG_BOOL, AT(field), initial, NULL, 0, 1, CONFIG_CLOSED, NULL, "", meaning}
+#define ENUM(path, field, initial, choices, meaning) \
+    {path, CONFIG_ENUM, AT(field), initial, NULL, 0, 0, CONFIG_CLOSED, choices, "", meaning}
+
+#define SOLVER(which, m_method, m_scope, m_max_iter, m_tol, m_stop, m_history)                     \
+    ENUM("solver." #which ".method", solver.which.method, m_method, "picard|anderson|broyden",     \
+         "how the fixed point is looked for"),                                                     \
+    ENUM("solver." #which ".scope", solver.which.scope, m_scope, "token|prefix|sequence|batch",    \
+         "numbers over which mixing weights and stopping are decided; sequence and batch let "     \
+         "the future leak until converged"),                                                       \
+    REAL("solver." #which ".decay", solver.which.decay, 0.5, 0, 1, CONFIG_CLOSED, "per position",  \
+         "scope prefix: weight of a position's sums at the next one"),                             \
+    INT("solver." #which ".max_iter", solver.which.max_iter, m_max_iter, 1, 10000, "evaluations",  \
+        "evaluations of f at most"),                                                               \
+    INT("solver." #which ".min_iter", solver.which.min_iter, 0, 0, 10000, "evaluations",           \
+        "no stop before so many"),                                                                 \
+    REAL("solver." #which ".tol", solver.which.tol, m_tol, 0, NO_LIMIT, CONFIG_OPEN_MIN, "",       \
+         "residual at which a solve has converged"),                                               \
+    ENUM("solver." #which ".stop", solver.which.stop, m_stop, "rel|abs|fixed",                     \
+         "residual that tol is compared with; fixed: always max_iter evaluations"),                \
+    INT("solver." #which ".history", solver.which.history, m_history, 1, 64, "iterates",           \
+        "Anderson's window, Broyden's rank-one terms; more than max_iter are never used"),         \
+    REAL("solver." #which ".damping", solver.which.damping, 1, 0, 1, CONFIG_OPEN_MIN, "",          \
+         "Picard and Anderson: share of the new value in an iterate"),                             \
+    REAL("solver." #which ".ridge", solver.which.ridge, 1e-6, 0, NO_LIMIT, CONFIG_CLOSED, "",      \
+         "Anderson: added to the diagonal of the Gram matrix"),                                    \
+    ENUM("solver." #which ".ridge_mode", solver.which.ridge_mode, RIDGE_REL, "rel|abs",            \
+         "ridge relative to the Gram matrix's trace, or absolute as published"),                   \
+    BOOL("solver." #which ".line_search", solver.which.line_search, false,                         \
+         "Broyden: Armijo line search over the batch"),                                            \
+    INT("solver." #which ".stall", solver.which.stall, 30, 1, 10000, "evaluations",                \
+        "give up after so many without a lower residual"),                                         \
+    INT("solver." #which ".rand_delta", solver.which.rand_delta, 0, 0, 9999, "evaluations",        \
+        "training: max_iter is lowered by a random number up to this in every step"),              \
+    INT("solver." #which ".iter_start", solver.which.iter_start, 0, 0, 10000, "evaluations",       \
+        "training: max_iter at its start, from where it changes evenly; 0: max_iter from the "     \
+        "start"),                                                                                  \
+    REAL("solver." #which ".tol_start", solver.which.tol_start, 0, 0, NO_LIMIT, CONFIG_CLOSED, "", \
+         "training: tol at its start, from where it changes geometrically; 0: tol from the start")
+
+const struct config_key config_keys[] = {
+    {"data.dir", CONFIG_STRING, AT(data.dir), 0, "data/kjv", 0, 0, CONFIG_CLOSED, NULL, "",
+     "folder of the tokenized shards"},
+
+    ENUM("model.cell", model.cell, CELL_TRANSFORMER, "transformer|trellis", "the function f"),
+    INT("model.d_model", model.d_model, 256, 1, 65536, "numbers", "width of a token's state"),
+    INT("model.n_head", model.n_head, 8, 1, 1024, "heads", "attention heads"),
+    INT("model.d_head", model.d_head, 0, 0, 65536, "numbers",
+        "width of a head; 0: d_model / n_head"),
+    INT("model.d_inner", model.d_inner, 1024, 1, 1048576, "numbers",
+        "width inside the feed-forward network"),
+    INT("model.d_embed", model.d_embed, 0, 0, 65536, "numbers",
+        "width of the first cluster's embedding; 0: d_model, or nout of a trellis"),
+    INT("model.blocks", model.blocks, 1, 1, 64, "blocks", "transformer blocks inside f"),
+    INT("model.layers", model.layers, 0, 0, 1024, "layers",
+        "0: equilibrium; else an explicit network of so many layers, back-propagated plainly"),
+    BOOL("model.tie_layers", model.tie_layers, true,
+         "the layers are f applied again and again; false: each has its own weights, and the first "
+         "sees the embedding in place of an injection"),
+    INT("model.nhid", model.nhid, 1000, 0, 65536, "numbers",
+        "trellis: width of the hidden part of h"),
+    INT("model.nout", model.nout, 400, 1, 65536, "numbers",
+        "trellis: width of the part of h that the softmax sees"),
+    INT("model.ksize", model.ksize, 2, 1, 64, "positions", "trellis: taps of the convolution"),
+    INT("model.dilation", model.dilation, 1, 1, 65536, "positions",
+        "trellis: distance between the taps"),
+    ENUM("model.norm", model.norm, CONFIG_NORM_LAYER, "layer|rms", "normalisation"),
+    BOOL("model.pre_lnorm", model.pre_lnorm, false,
+         "normalise in front of each half of a block, not behind"),
+    BOOL("model.wnorm", model.wnorm, true, "weight normalisation of the matrices in f"),
+    {"model.cutoffs", CONFIG_INT_LIST, AT(model.cutoffs), 0, NULL, 1, 2147483647, CONFIG_CLOSED,
+     NULL, "tokens", "ends of the frequency clusters but the last; empty: one cluster"},
+    INT("model.div_val", model.div_val, 1, 1, 64, "",
+        "each cluster's embedding is so many times narrower than the one before"),
+    BOOL("model.tie_weights", model.tie_weights, true,
+         "the output layer uses the embedding tables"),
+    {"model.tie_projs", CONFIG_BOOL_LIST, AT(model.tie_projs), 0, NULL, 0, 1, CONFIG_CLOSED, NULL,
+     "", "share projections with the embedding, one a cluster; empty: all but the first"},
+    REAL("model.dropout", model.dropout, 0.1, 0, 1, CONFIG_OPEN_MAX, "probability",
+         "dropout of embeddings and activations"),
+    REAL("model.dropatt", model.dropatt, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
+         "dropout of attention weights"),
+    REAL("model.dropouti", model.dropouti, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
+         "trellis: dropout of embeddings (model.dropout is then that of the output)"),
+    REAL("model.dropouth", model.dropouth, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
+         "trellis: dropout of h where the convolution reads it"),
+    REAL("model.wdrop", model.wdrop, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
+         "trellis: dropout of the convolution's weights, all taps but the newest"),
+    REAL("model.emb_dropout", model.emb_dropout, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
+         "dropout of whole words of the vocabulary"),
+    INT("model.local_size", model.local_size, 0, 0, 1048576, "positions",
+        "positions a token attends to, itself included; 0: all"),
+    REAL("model.init_std", model.init_std, 0.01, 0, 100, CONFIG_OPEN_MIN, "",
+         "standard deviation of initial weights"),
+    REAL("model.proj_init_std", model.proj_init_std, 0.01, 0, 100, CONFIG_OPEN_MIN, "",
+         "the same for the embedding's projections"),
+    INT("model.vocab_size", model.vocab_size, 0, 0, 2147483647, "tokens",
+        "size of the vocabulary; 0: taken from the data"),
+    ENUM("model.start", model.start, START_ZERO, "zero|linear",
+         "where solves start: at zero, or at a linear map of a token's embedding and the one before "
+         "it, learned on the way; zero with model.layers, which solve nothing"),
+    BOOL("model.compat", model.compat, false, "repeat the published code's quirks exactly"),
+
+    SOLVER(forward, METHOD_ANDERSON, CONFIG_PREFIX, 10, 1e-3, CONFIG_STOP_FIXED, 5),
+    ENUM("solver.forward.rows", solver.forward_rows, CONFIG_ROWS_AUTO, "auto|active|all",
+         "positions that f is evaluated for under a stop rule: those that have not stopped, or all; "
+         "auto: the former where a product's rows do not depend on their number, so that nothing "
+         "leaks by rounding"),
+    SOLVER(backward, METHOD_ANDERSON, CONFIG_TOKEN, 6, 1e-3, CONFIG_STOP_REL, 3),
+
+    ENUM("gradient.method", gradient.method, GRADIENT_IMPLICIT,
+         "implicit|phantom|one-step|unroll", "how the gradient passes the fixed point"),
+    INT("gradient.steps", gradient.steps, 4, 1, 1024, "evaluations",
+        "phantom: damped steps; unroll: plain steps"),
+    REAL("gradient.damping", gradient.damping, 0.8, 0, 1, CONFIG_OPEN_MIN, "",
+         "phantom: share of the new value in a step"),
+    INT("gradient.recompute", gradient.recompute, 0, 0, 1024, "layers",
+        "layers and unrolled steps: keep only the input of so many and compute them again "
+        "backwards; 0: keep all"),
+
+    REAL("jacobian.weight", jacobian.weight, 0, 0, NO_LIMIT, CONFIG_CLOSED, "",
+         "weight in the loss of the penalty |J|^2 per number of z, which keeps solves short; 0: none"),
+    REAL("jacobian.probability", jacobian.probability, 0.35, 0, 1, CONFIG_OPEN_MIN, "",
+         "share of the steps that compute it"),
+    ENUM("jacobian.form", jacobian.form, PENALTY_EXACT, "exact|difference",
+         "|v^T J|^2 with its exact gradient, or |f(z + h v) - f(z)|^2 / h^2, at half the cost"),
+    REAL("jacobian.step", jacobian.step, 0.05, 0, 1, CONFIG_OPEN_MIN, "",
+         "form difference: h; a shorter one makes the gradient noisier where units are rectified"),
+    INT("jacobian.ramp_every", jacobian.ramp_every, 0, 0, NO_LIMIT, "updates",
+        "the weight rises after so many updates, again and again; 0: never"),
+    REAL("jacobian.ramp_add", jacobian.ramp_add, 0.1, 0, NO_LIMIT, CONFIG_CLOSED, "",
+         "by how much"),
+    REAL("correction.weight", correction.weight, 0, 0, NO_LIMIT, CONFIG_CLOSED, "",
+         "weight of the loss at earlier iterates, which pass their gradient through f once"),
+    {"correction.at", CONFIG_INT_LIST, AT(correction.at), 0, NULL, 1, 10000, CONFIG_CLOSED, NULL,
+     "evaluations", "which iterates, by the evaluations of f that led to them; empty: none"},
+
+    INT("train.steps", train.steps, 20000, 1, NO_LIMIT, "updates", "length of the training"),
+    INT("train.batch", train.batch, 16, 1, 1048576, "sequences", "streams of text side by side"),
+    INT("train.tgt_len", train.tgt_len, 64, 1, 1048576, "tokens", "length of a segment"),
+    INT("train.mem_len", train.mem_len, 64, 0, 1048576, "tokens",
+        "states remembered from earlier segments; a trellis remembers what it needs, or with 0 "
+        "nothing"),
+    INT("train.accumulate", train.accumulate, 1, 1, 65536, "parts",
+        "the batch is computed in so many parts, one after the other"),
+    BOOL("train.zero", train.zero, false,
+         "several processes: each keeps the optimiser's state of its share only (ZeRO stage 1)"),
+    ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, "adam|adamw", "update rule"),
+    REAL("train.lr", train.lr, 1e-3, 0, 100, CONFIG_OPEN_MIN, "", "highest learning rate"),
+    REAL("train.lr_min", train.lr_min, 0, 0, 100, CONFIG_CLOSED, "",
+         "learning rate at the end of the cosine"),
+    REAL("train.beta1", train.beta1, 0.9, 0, 1, CONFIG_OPEN_MAX, "",
+         "Adam: decay of the gradient's mean"),
+    REAL("train.beta2", train.beta2, 0.999, 0, 1, CONFIG_OPEN_MAX, "",
+         "Adam: decay of its square's mean"),
+    REAL("train.eps", train.eps, 1e-8, 0, 1, CONFIG_OPEN_MIN, "", "Adam: added to the root"),
+    REAL("train.weight_decay", train.weight_decay, 0, 0, 100, CONFIG_CLOSED, "",
+         "adam: L2 term in the gradient; adamw: decoupled"),
+    ENUM("train.schedule", train.schedule, SCHEDULE_COSINE, "cosine|inv_sqrt|constant",
+         "learning rate after the warm-up"),
+    INT("train.warmup_steps", train.warmup_steps, 400, 0, NO_LIMIT, "updates",
+        "linear rise of the learning rate"),
+    REAL("train.clip", train.clip, 0.25, 0, NO_LIMIT, CONFIG_CLOSED, "",
+         "norm to which the whole gradient is cut; 0: never"),
+    INT("train.pretrain_steps", train.pretrain_steps, 1000, 0, NO_LIMIT, "updates",
+        "first updates, made with f unrolled"),
+    INT("train.pretrain_layers", train.pretrain_layers, 2, 1, 1024, "evaluations",
+        "times f is unrolled in them"),
+    INT("train.seed", train.seed, 1111, 0, NO_LIMIT, "", "of all random numbers"),
+    ENUM("train.precision", train.precision, PRECISION_FP32, "fp32|tf32|bf16",
+         "rounding of the operands of matrix products; what the device has. Relative residuals "
+         "below about 1e-6, 5e-5, 4e-4 are out of reach"),
+    INT("train.eval_every", train.eval_every, 1000, 0, NO_LIMIT, "updates",
+        "between evaluations on the validation set; 0: only at the end"),
+    INT("train.checkpoint_every", train.checkpoint_every, 500, 0, NO_LIMIT, "updates",
+        "between checkpoints; 0: only at the end"),
+    INT("train.keep_last", train.keep_last, 2, 0, NO_LIMIT, "files",
+        "numbered checkpoints kept"),
+    INT("train.keep_every", train.keep_every, 0, 0, NO_LIMIT, "updates",
+        "between numbered checkpoints that are kept for good; 0: none are"),
+    BOOL("train.compress", train.compress, true,
+         "compress the numbers of checkpoints: a sixth smaller, for 18 times the work of writing"),
+    INT("train.log_every", train.log_every, 1, 1, NO_LIMIT, "updates", "between lines of the log"),
+
+    INT("eval.batch", eval.batch, 8, 1, 1048576, "sequences", "streams of text side by side"),
+    INT("eval.tgt_len", eval.tgt_len, 64, 1, 1048576, "tokens", "length of a segment"),
+    INT("eval.mem_len", eval.mem_len, 64, 0, 1048576, "tokens",
+        "states remembered from earlier segments"),
+    INT("eval.max_iter", eval.max_iter, 30, 1, 10000, "evaluations",
+        "evaluations of f at most, in place of solver.forward.max_iter"),
+};
+/* clang-format on */
+
+const size_t config_key_count = sizeof config_keys / sizeof *config_keys;
+
+const struct config_key *config_find_key(const char *path)
+{
+    for (size_t i = 0; i < config_key_count; i++)
+        if (strcmp(config_keys[i].path, path) == 0)
+            return &config_keys[i];
+    return NULL;
+}
+
+static const char *last_part(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot != NULL ? dot + 1 : path;
+}
+
+const char *config_nearest_key(const char *path)
+{
+    const char *best = NULL;
+    int least = 0;
+    for (size_t i = 0; i < config_key_count; i++) {
+        const char *known = config_keys[i].path;
+        int name = strdist(last_part(path), last_part(known));
+        /* 256 is more than any distance: the section only decides between equal names */
+        if (best != NULL && 256 * name > least)
+            continue;
+        int distance = 256 * name + strdist(path, known);
+        if (best == NULL || distance < least) {
+            best = known;
+            least = distance;
+        }
+    }
+    return best;
+}
+
+void config_nearest_section(const char *path, char out[CONFIG_SECTION_MAX])
+{
+    int least = INT_MAX;
+    for (size_t i = 0; i < config_key_count; i++) {
+        char section[CONFIG_SECTION_MAX];
+        const char *known = config_keys[i].path;
+        snprintf(section, sizeof section, "%.*s", (int)(strrchr(known, '.') - known), known);
+        int distance = strdist(path, section);
+        if (distance < least) {
+            least = distance;
+            memcpy(out, section, sizeof section);
+        }
+    }
+}
+
+bool config_is_section(const char *path)
+{
+    size_t n = strlen(path);
+    for (size_t i = 0; i < config_key_count; i++)
+        if (strncmp(config_keys[i].path, path, n) == 0 && config_keys[i].path[n] == '.')
+            return true;
+    return false;
+}
+
+bool config_choice(const char *choices, int64_t index, char *out, size_t size)
+{
+    const char *p = choices;
+    for (int64_t i = 0; i < index; i++) {
+        p = strchr(p, '|');
+        if (p == NULL)
+            return false;
+        p++;
+    }
+    size_t n = strcspn(p, "|");
+    assert(index >= 0 && n < size);
+    memcpy(out, p, n);
+    out[n] = '\0';
+    return true;
+}
+
+int64_t config_choice_index(const char *choices, const char *name)
+{
+    char choice[64];
+    for (int64_t i = 0; config_choice(choices, i, choice, sizeof choice); i++)
+        if (strcmp(choice, name) == 0)
+            return i;
+    return -1;
+}
+
+static void choices_text(const char *choices, char *out, size_t size)
+{
+    size_t used = 0;
+    char name[64], next[64];
+    out[0] = '\0';
+    for (int64_t i = 0; config_choice(choices, i, name, sizeof name); i++) {
+        bool last = !config_choice(choices, i + 1, next, sizeof next);
+        int n = snprintf(out + used, size - used, "%s%s", i == 0 ? "" : last ? " or " : ", ", name);
+        if (n < 0 || (size_t)n >= size - used)
+            return;
+        used += (size_t)n;
+    }
+}
+
+void config_range_text(const struct config_key *key, char *out, size_t size)
+{
+    const char *less = (key->open & CONFIG_OPEN_MAX) != 0 ? "<" : "<=";
+    const char *more = (key->open & CONFIG_OPEN_MIN) != 0 ? "<" : "<=";
+    const char *each = key->type == CONFIG_INT_LIST ? " each" : "";
+    if (key->type == CONFIG_ENUM)
+        choices_text(key->choices, out, size);
+    else if (key->type == CONFIG_BOOL)
+        snprintf(out, size, "true or false");
+    else if (key->type == CONFIG_BOOL_LIST)
+        snprintf(out, size, "true or false each");
+    else if (key->type == CONFIG_STRING)
+        snprintf(out, size, "1 to %d bytes", CONFIG_MAX_PATH - 1);
+    else if (isinf(key->max) && key->open == CONFIG_CLOSED)
+        snprintf(out, size, "at least %.15g", key->min);
+    else if (isinf(key->max))
+        snprintf(out, size, "x > %.15g", key->min);
+    else if (key->open == CONFIG_CLOSED)
+        snprintf(out, size, "%.15g..%.15g%s", key->min, key->max, each);
+    else
+        snprintf(out, size, "%.15g %s x %s %.15g", key->min, more, less, key->max);
+}

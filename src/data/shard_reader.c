@@ -1,0 +1,282 @@
+#include "data/shard.h"
+
+#include "base/mem.h"
+#include "base/read_file.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { PATH_ROOM = 4096 + SHARD_NAME_MAX };
+
+struct shard {
+    int fd;
+    struct shard_header header;
+};
+
+struct shard_set {
+    char *prefix;       /* owns; "DIR/SPLIT", for messages */
+    struct shard *list; /* owns; [count] */
+    int64_t count;      /* opened so far */
+};
+
+static void path_of(const struct shard_set *s, int64_t index, char *out, size_t size)
+{
+    snprintf(out, size, "%s-%05lld.bin", s->prefix, (long long)index);
+}
+
+/* Reads exactly `size` bytes at `offset`. */
+static enum status read_at(const struct shard_set *s, int64_t index, void *to, size_t size,
+                           int64_t offset, struct error *err)
+{
+    char path[PATH_ROOM];
+    path_of(s, index, path, sizeof path);
+    return read_file_at(s->list[index].fd, path, to, size, offset, err);
+}
+
+/* Whether the shard fits to the first one and to those before it. */
+static enum status check_member(const struct shard_set *s, int64_t index, const char *path,
+                                struct error *err)
+{
+    const struct shard_header *a = &s->list[0].header;
+    const struct shard_header *h = &s->list[index].header;
+    const struct shard_header *before = index > 0 ? &s->list[index - 1].header : NULL;
+    int64_t first = before != NULL ? before->first + before->tokens : 0;
+    if (h->vocab_hash != a->vocab_hash || h->vocab_size != a->vocab_size)
+        return error_set(err, STATUS_DATA,
+                         "%s: made with another vocabulary than shard 0 of its split; run deq "
+                         "tokenize again with --force",
+                         path);
+    if (h->index != index || h->first != first || h->count != a->count ||
+        h->split_tokens != a->split_tokens || h->sequence != a->sequence ||
+        h->text_bytes != a->text_bytes || h->words != a->words || h->bytes != a->bytes ||
+        (index == a->count - 1 && h->first + h->tokens != h->split_tokens))
+        return error_set(err, STATUS_DATA,
+                         "%s: not part %lld of this split (renamed, or of another run); run deq "
+                         "tokenize again with --force",
+                         path, (long long)index);
+    return STATUS_OK;
+}
+
+static enum status open_error(const char *path, int64_t index, int64_t count, struct error *err)
+{
+    if (errno == EMFILE || errno == ENFILE)
+        return error_set(err, STATUS_IO,
+                         "%s: %s: one descriptor is held for each of the %lld shards; raise "
+                         "\"ulimit -n\" or use a larger --shard-tokens",
+                         path, strerror(errno), (long long)count);
+    if (errno == ENOENT && index > 0)
+        return error_set(err, STATUS_NOINPUT,
+                         "%s: missing: the split has %lld shards; copy it here or run deq "
+                         "tokenize again with --force",
+                         path, (long long)count);
+    if (errno == ENOENT || errno == ENOTDIR)
+        return error_set(err, STATUS_NOINPUT, "%s: %s; make it with deq tokenize", path,
+                         strerror(errno));
+    /* it is there: a training must not go on as if it were not */
+    return error_set(err, STATUS_IO, "%s: cannot open: %s", path, strerror(errno));
+}
+
+/* Opens shard s->count and checks its header and size. */
+static enum status open_next(struct shard_set *s, int64_t count, struct error *err)
+{
+    char path[PATH_ROOM];
+    unsigned char bytes[SHARD_HEADER_BYTES];
+    struct stat st;
+    int64_t index = s->count;
+    struct shard *shard = &s->list[index];
+    path_of(s, index, path, sizeof path);
+    /* Without O_NONBLOCK a pipe of that name would block here. */
+    shard->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (shard->fd < 0)
+        return open_error(path, index, count, err);
+    s->count++;
+    if (fstat(shard->fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return error_set(err, STATUS_DATA, "%s: not a plain file", path);
+    if (st.st_size < SHARD_HEADER_BYTES)
+        return error_set(err, STATUS_DATA,
+                         "%s: %lld bytes, too short to be a shard; make it with deq tokenize", path,
+                         (long long)st.st_size);
+    TRY(read_at(s, index, bytes, sizeof bytes, 0, err));
+    TRY(shard_header_decode(&shard->header, bytes, path, err));
+    int64_t want = SHARD_HEADER_BYTES + shard->header.tokens * shard->header.width;
+    if (st.st_size != want)
+        return error_set(err, STATUS_DATA,
+                         "%s: %lld bytes where its header says %lld: %s; run deq tokenize again",
+                         path, (long long)st.st_size, (long long)want,
+                         st.st_size < want ? "cut short" : "something was appended");
+    return check_member(s, index, path, err);
+}
+
+enum status shard_set_open(struct shard_set **out, const char *dir, const char *split,
+                           struct error *err)
+{
+    void *p = NULL;
+    enum status status;
+    *out = NULL;
+    TRY(mem_alloc(&p, 1, sizeof **out, err));
+    struct shard_set *s = p;
+    size_t room = strlen(dir) + strlen(split) + 2;
+    TRY_OUT(mem_alloc(&p, room, 1, err));
+    s->prefix = p;
+    snprintf(s->prefix, room, "%s/%s", dir, split);
+    TRY_OUT(mem_alloc(&p, 1, sizeof *s->list, err));
+    s->list = p;
+    TRY_OUT(open_next(s, 1, err));
+    int64_t count = s->list[0].header.count;
+    p = s->list;
+    TRY_OUT(mem_grow(&p, 1, (size_t)count, sizeof *s->list, err));
+    s->list = p;
+    while (s->count < count)
+        TRY_OUT(open_next(s, count, err));
+    *out = s;
+    return STATUS_OK;
+out:
+    shard_set_close(s);
+    return status;
+}
+
+void shard_set_close(struct shard_set *s)
+{
+    if (s == NULL)
+        return;
+    for (int64_t i = 0; i < s->count; i++)
+        close(s->list[i].fd);
+    mem_free(s->list);
+    mem_free(s->prefix);
+    mem_free(s);
+}
+
+/* The largest of `count` stored ids. Two loops, so that each becomes vector code. */
+static uint32_t largest_id(const void *ids, int64_t count, int32_t width)
+{
+    uint32_t most = 0;
+    if (width == 2) {
+        const uint16_t *from = ids;
+        uint16_t top = 0;
+        for (int64_t i = 0; i < count; i++)
+            top = from[i] > top ? from[i] : top;
+        return top;
+    }
+    const uint32_t *from = ids;
+    for (int64_t i = 0; i < count; i++)
+        most = from[i] > most ? from[i] : most;
+    return most;
+}
+
+static enum status check_ids(const struct shard_set *s, int64_t index, const void *ids,
+                             int64_t count, struct error *err)
+{
+    const struct shard_header *h = &s->list[index].header;
+    char path[PATH_ROOM];
+    uint32_t most = largest_id(ids, count, h->width);
+    if (most < h->vocab_size)
+        return STATUS_OK;
+    path_of(s, index, path, sizeof path);
+    return error_set(err, STATUS_DATA,
+                     "%s: token id %lu in a vocabulary of %lld: damaged; run deq tokenize again",
+                     path, (unsigned long)most, (long long)h->vocab_size);
+}
+
+enum status shard_set_verify(const struct shard_set *s, void *buffer, size_t size,
+                             struct error *err)
+{
+    XXH3_state_t *state = NULL;
+    void *p = NULL;
+    enum status status = STATUS_OK;
+    char path[PATH_ROOM];
+    assert(size >= 4 && size % 4 == 0);
+    TRY(mem_alloc(&p, 1, sizeof *state, err));
+    state = p;
+    for (int64_t i = 0; i < s->count; i++) {
+        const struct shard_header *h = &s->list[i].header;
+        int64_t left = h->tokens * h->width, offset = SHARD_HEADER_BYTES;
+        bool in_range = true;
+        struct error range_err;
+        XXH3_64bits_reset(state);
+        while (left > 0) {
+            int64_t n = left < (int64_t)size ? left : (int64_t)size;
+            TRY_OUT(read_at(s, i, buffer, (size_t)n, offset, err));
+            XXH3_64bits_update(state, buffer, (size_t)n);
+            in_range &= check_ids(s, i, buffer, n / h->width, &range_err) == STATUS_OK;
+            left -= n;
+            offset += n;
+        }
+        /* Damage explains a wrong id, so it is reported first. */
+        if (XXH3_64bits_digest(state) != h->payload_hash) {
+            path_of(s, i, path, sizeof path);
+            status =
+                error_set(err, STATUS_DATA,
+                          "%s: damaged (wrong checksum of the ids); run deq tokenize again", path);
+            goto out;
+        }
+        if (!in_range) {
+            *err = range_err;
+            status = err->status;
+            goto out;
+        }
+    }
+out:
+    mem_free(state);
+    return status;
+}
+
+/* The shard that holds token `position` of the split. */
+static int64_t shard_of(const struct shard_set *s, int64_t position)
+{
+    int64_t low = 0, high = s->count;
+    while (high - low > 1) {
+        int64_t middle = low + (high - low) / 2;
+        if (s->list[middle].header.first <= position)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+enum status shard_set_read(const struct shard_set *s, int64_t first, int64_t count, int32_t *out,
+                           void *buffer, size_t size, struct error *err)
+{
+    assert(first >= 0 && count >= 0 && first + count <= s->list[0].header.split_tokens);
+    assert(size >= 4);
+    while (count > 0) {
+        int64_t i = shard_of(s, first);
+        const struct shard_header *h = &s->list[i].header;
+        int64_t n = h->first + h->tokens - first;
+        int64_t most = (int64_t)size / h->width;
+        n = n < count ? n : count;
+        n = n < most ? n : most;
+        TRY(read_at(s, i, buffer, (size_t)(n * h->width),
+                    SHARD_HEADER_BYTES + (first - h->first) * h->width, err));
+        TRY(check_ids(s, i, buffer, n, err));
+        if (h->width == 2) {
+            const uint16_t *from = buffer;
+            for (int64_t k = 0; k < n; k++)
+                out[k] = from[k];
+        } else {
+            memcpy(out, buffer, (size_t)n * sizeof *out);
+        }
+        out += n;
+        first += n;
+        count -= n;
+    }
+    return STATUS_OK;
+}
+
+const struct shard_header *shard_set_header(const struct shard_set *s)
+{
+    return &s->list[0].header;
+}
+
+size_t shard_set_memory(const struct shard_set *s)
+{
+    return sizeof *s + strlen(s->prefix) + 1 + (size_t)s->count * sizeof *s->list;
+}

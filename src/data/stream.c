@@ -1,0 +1,406 @@
+#include "data/stream.h"
+
+#include "base/mem.h"
+#include "data/shard.h"
+#include "data/vocab.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SCRATCH_BYTES = 256 << 10 };
+
+enum half_state { HALF_IDLE, HALF_WANTED, HALF_FILLING, HALF_READY };
+
+/* One of the two read-ahead buffers: segments [first, first + count) of every stream. */
+struct half {
+    enum half_state state;
+    int64_t first, count;
+    int32_t *tokens; /* borrows from `buffers`; [B][row], rows used up to their need */
+    enum status status;
+    struct error err;
+};
+
+struct stream {
+    struct shard_set *set; /* owns */
+    int64_t B, L;          /* B: streams read here */
+    int64_t whole;         /* streams of the whole batch */
+    struct stream_share share;
+    bool records;
+    int64_t n_step;   /* tokens of a stream */
+    int64_t segments; /* in an epoch */
+    int64_t step;     /* tokens from one segment to the next */
+    int64_t span;     /* segments a half can hold */
+    int64_t row;      /* tokens of a stream in a half: span * step, and in a text one more */
+    int32_t *buffers; /* owns; both halves */
+    int32_t *batch;   /* owns; input and target, [2][B][L] */
+    void *scratch;    /* owns; the reading thread's */
+
+    int64_t epoch, segment; /* what stream_next returns next */
+    int current;            /* the half it lies in */
+
+    pthread_mutex_t lock; /* over what follows */
+    pthread_cond_t changed;
+    struct half half[2];
+    int turn; /* the half the thread fills next */
+    bool quit;
+    bool running; /* the thread exists */
+    pthread_t thread;
+};
+
+/* Inputs of segment k. */
+static int64_t segment_length(const struct stream *s, int64_t k)
+{
+    int64_t left = s->n_step - 1 - k * s->L;
+    return s->records || left >= s->L ? s->L : left;
+}
+
+/* The number of stream b, of those read here, in the whole batch. */
+static int64_t number_of(const struct stream *s, int64_t b)
+{
+    int64_t group = s->whole / s->share.groups, each = group / s->share.shares;
+    return b / each * group + s->share.share * each + b % each;
+}
+
+static enum status fill_half(const struct stream *s, struct half *h, struct error *err)
+{
+    int64_t from = h->first * s->step;
+    int64_t last = h->first + h->count - 1;
+    int64_t end = s->records ? (last + 1) * s->step : last * s->L + segment_length(s, last) + 1;
+    for (int64_t b = 0; b < s->B; b++)
+        TRY(shard_set_read(s->set, number_of(s, b) * s->n_step + from, end - from,
+                           h->tokens + b * s->row, s->scratch, SCRATCH_BYTES, err));
+    return STATUS_OK;
+}
+
+static void *read_ahead(void *arg)
+{
+    struct stream *s = arg;
+    pthread_mutex_lock(&s->lock);
+    while (!s->quit) {
+        struct half *h = &s->half[s->turn];
+        if (h->state != HALF_WANTED) {
+            pthread_cond_wait(&s->changed, &s->lock);
+            continue;
+        }
+        h->state = HALF_FILLING;
+        pthread_mutex_unlock(&s->lock);
+        enum status status = fill_half(s, h, &h->err);
+        pthread_mutex_lock(&s->lock);
+        h->status = status;
+        h->state = HALF_READY;
+        s->turn = 1 - s->turn;
+        pthread_cond_broadcast(&s->changed);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+/* Asks for the segments from `first` on; wants the lock. */
+static void want_half(struct stream *s, struct half *h, int64_t first)
+{
+    int64_t left = s->segments - first;
+    h->first = first;
+    h->count = left < s->span ? left : s->span;
+    h->state = HALF_WANTED;
+    pthread_cond_broadcast(&s->changed);
+}
+
+/* The first segment behind those of `h`; the next epoch follows at once. */
+static int64_t behind(const struct stream *s, const struct half *h)
+{
+    return (h->first + h->count) % s->segments;
+}
+
+static void wait_for_state(struct stream *s, const struct half *h, enum half_state state)
+{
+    while (h->state != state)
+        pthread_cond_wait(&s->changed, &s->lock);
+}
+
+/* Starts reading at s->segment. */
+static void restart(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    for (int i = 0; i < 2; i++) {
+        if (s->half[i].state == HALF_FILLING)
+            wait_for_state(s, &s->half[i], HALF_READY);
+        s->half[i].state = HALF_IDLE;
+    }
+    s->turn = s->current = 0;
+    want_half(s, &s->half[0], s->segment);
+    want_half(s, &s->half[1], behind(s, &s->half[0]));
+    pthread_mutex_unlock(&s->lock);
+}
+
+enum status stream_next(struct stream *s, struct batch *out, struct error *err)
+{
+    struct half *h = &s->half[s->current];
+    pthread_mutex_lock(&s->lock);
+    wait_for_state(s, h, HALF_READY);
+    pthread_mutex_unlock(&s->lock);
+    if (h->status != STATUS_OK) {
+        *err = h->err;
+        return h->status;
+    }
+    assert(s->segment >= h->first && s->segment < h->first + h->count);
+    int64_t length = segment_length(s, s->segment);
+    int64_t offset = (s->segment - h->first) * s->step, targets = s->records ? length : 1;
+    int32_t *input = s->batch, *target = s->batch + s->B * s->L;
+    for (int64_t b = 0; b < s->B; b++) {
+        const int32_t *from = h->tokens + b * s->row + offset;
+        memcpy(input + b * length, from, (size_t)length * sizeof *from);
+        memcpy(target + b * length, from + targets, (size_t)length * sizeof *from);
+    }
+    *out = (struct batch){.B = s->B,
+                          .L = length,
+                          .input = input,
+                          .target = target,
+                          .epoch = s->epoch,
+                          .segment = s->segment,
+                          .first = s->records || s->segment == 0};
+    if (++s->segment == h->first + h->count) {
+        pthread_mutex_lock(&s->lock);
+        /* The other half holds, or is promised, what comes next; this one takes what follows. */
+        want_half(s, h, behind(s, &s->half[1 - s->current]));
+        pthread_mutex_unlock(&s->lock);
+        s->current = 1 - s->current;
+    }
+    if (s->segment == s->segments) {
+        s->segment = 0;
+        s->epoch++;
+    }
+    return STATUS_OK;
+}
+
+enum status stream_seek(struct stream *s, int64_t epoch, int64_t segment, struct error *err)
+{
+    if (epoch < 0 || segment < 0 || segment >= s->segments)
+        return error_set(err, STATUS_DATA,
+                         "no segment %lld of epoch %lld: an epoch has %lld segments here; was the "
+                         "position saved with another batch, length or data folder?",
+                         (long long)segment, (long long)epoch, (long long)s->segments);
+    s->epoch = epoch;
+    s->segment = segment;
+    restart(s);
+    return STATUS_OK;
+}
+
+/* The folder's vocabulary must be the one the shards were made with. */
+static enum status check_vocabulary(const char *dir, const char *split,
+                                    const struct shard_header *h, struct error *err)
+{
+    struct vocab *vocab = NULL;
+    char *path = NULL;
+    void *p = NULL;
+    enum status status;
+    size_t room = strlen(dir) + sizeof "/vocab.txt";
+    TRY_OUT(mem_alloc(&p, room, 1, err));
+    path = p;
+    snprintf(path, room, "%s/vocab.txt", dir);
+    status = vocab_load(&vocab, path, err);
+    if (status == STATUS_NOINPUT)
+        error_set(err, status, "%s: missing: run deq tokenize (again, with --force)", path);
+    if (status != STATUS_OK)
+        goto out;
+    if (vocab_hash(vocab) != h->vocab_hash || vocab_size(vocab) != h->vocab_size ||
+        vocab_is_bytes(vocab) != h->bytes)
+        status = error_set(err, STATUS_DATA,
+                           "%s/%s-00000.bin: made with another vocabulary (of %lld words) than "
+                           "vocab.txt beside it (%lld words); run deq tokenize again with --force",
+                           dir, split, (long long)h->vocab_size, (long long)vocab_size(vocab));
+out:
+    vocab_free(vocab);
+    mem_free(path);
+    return status;
+}
+
+static enum status plan_share(struct stream *s, const struct stream_config *c, struct error *err)
+{
+    s->share = c->share;
+    if (c->share.shares == 0)
+        s->share = (struct stream_share){.groups = 1, .shares = 1};
+    if (s->share.groups < 1 || s->share.share < 0 || s->share.share >= s->share.shares ||
+        c->batch % (s->share.groups * s->share.shares) != 0)
+        return error_set(err, STATUS_CONFIG,
+                         "batch %lld: cannot be cut into %lld parts with %lld equal shares each",
+                         (long long)c->batch, (long long)s->share.groups,
+                         (long long)s->share.shares);
+    s->whole = c->batch;
+    s->B = c->batch / s->share.shares;
+    return STATUS_OK;
+}
+
+/* Segments of B contiguous streams of text. */
+static enum status plan_text(struct stream *s, const struct stream_config *c, int64_t tokens,
+                             struct error *err)
+{
+    if (tokens < 2)
+        return error_set(err, STATUS_DATA,
+                         "%s: the split %s has %lld tokens: at least 2 are needed", c->dir,
+                         c->split, (long long)tokens);
+    if (c->batch > tokens / 2)
+        return error_set(err, STATUS_DATA,
+                         "%s: the split %s has %lld tokens, too few for a batch of %lld: at most "
+                         "%lld",
+                         c->dir, c->split, (long long)tokens, (long long)c->batch,
+                         (long long)(tokens / 2));
+    s->n_step = tokens / s->whole;
+    /* A segment longer than the stream is the same as one of the stream's length. */
+    s->L = s->step = c->length < s->n_step - 1 ? c->length : s->n_step - 1;
+    s->segments = (s->n_step - 1 + s->L - 1) / s->L;
+    return STATUS_OK;
+}
+
+/* One record a segment. */
+static enum status plan_records(struct stream *s, const struct stream_config *c, int64_t tokens,
+                                struct error *err)
+{
+    int64_t length = shard_set_header(s->set)->sequence, records = tokens / (2 * length);
+    if (c->length < length)
+        return error_set(err, STATUS_CONFIG,
+                         "%s: the split %s has sequences of %lld positions, which are not cut: set "
+                         "train.tgt_len and eval.tgt_len to %lld, not %lld",
+                         c->dir, c->split, (long long)length, (long long)length,
+                         (long long)c->length);
+    if (records < s->whole)
+        return error_set(err, STATUS_DATA,
+                         "%s: the split %s has %lld sequences, too few for a batch of %lld", c->dir,
+                         c->split, (long long)records, (long long)s->whole);
+    s->records = true;
+    s->L = length;
+    s->step = 2 * length;
+    s->segments = records / s->whole;
+    s->n_step = s->segments * s->step;
+    return STATUS_OK;
+}
+
+static enum status plan(struct stream *s, const struct stream_config *c, struct error *err)
+{
+    const struct shard_header *h = shard_set_header(s->set);
+    if (c->batch < 1 || c->length < 1 || c->buffer_tokens < 0 || c->length > INT32_MAX)
+        return error_set(err, STATUS_CONFIG,
+                         "batch %lld, length %lld, buffer_tokens %lld: want at least 1, 1 and 0",
+                         (long long)c->batch, (long long)c->length, (long long)c->buffer_tokens);
+    TRY(plan_share(s, c, err));
+    if (h->sequence > 0)
+        TRY(plan_records(s, c, h->split_tokens, err));
+    else
+        TRY(plan_text(s, c, h->split_tokens, err));
+    int64_t room = c->buffer_tokens == 0 ? STREAM_BUFFER_TOKENS : c->buffer_tokens;
+    int64_t row = room / 2 / s->B;
+    s->span = row > s->step ? (row - 1) / s->step : 1;
+    s->span = s->span < s->segments ? s->span : s->segments;
+    s->row = s->span * s->step + !s->records;
+    return STATUS_OK;
+}
+
+static enum status start(struct stream *s, struct error *err)
+{
+    void *p = NULL;
+    int64_t half = s->B * s->row;
+    TRY(mem_alloc(&p, 2 * (size_t)half, sizeof *s->buffers, err));
+    s->buffers = p;
+    s->half[0].tokens = s->buffers;
+    s->half[1].tokens = s->buffers + half;
+    TRY(mem_alloc(&p, 2 * (size_t)(s->B * s->L), sizeof *s->batch, err));
+    s->batch = p;
+    if (pthread_create(&s->thread, NULL, read_ahead, s) != 0)
+        return error_set(err, STATUS_IO, "cannot start the thread that reads shards ahead");
+    s->running = true;
+    restart(s);
+    return STATUS_OK;
+}
+
+enum status stream_open(struct stream **out, const struct stream_config *c, struct error *err)
+{
+    void *p = NULL;
+    enum status status;
+    *out = NULL;
+    TRY(mem_alloc(&p, 1, sizeof **out, err));
+    struct stream *s = p;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->changed, NULL);
+    TRY_OUT(shard_set_open(&s->set, c->dir, c->split, err));
+    TRY_OUT(check_vocabulary(c->dir, c->split, shard_set_header(s->set), err));
+    TRY_OUT(plan(s, c, err));
+    TRY_OUT(mem_alloc(&p, 1, SCRATCH_BYTES, err));
+    s->scratch = p;
+    TRY_OUT(shard_set_verify(s->set, s->scratch, SCRATCH_BYTES, err));
+    TRY_OUT(start(s, err));
+    *out = s;
+    return STATUS_OK;
+out:
+    stream_close(s);
+    return status;
+}
+
+void stream_close(struct stream *s)
+{
+    if (s == NULL)
+        return;
+    if (s->running) {
+        pthread_mutex_lock(&s->lock);
+        s->quit = true;
+        pthread_cond_broadcast(&s->changed);
+        pthread_mutex_unlock(&s->lock);
+        pthread_join(s->thread, NULL);
+    }
+    pthread_cond_destroy(&s->changed);
+    pthread_mutex_destroy(&s->lock);
+    shard_set_close(s->set);
+    mem_free(s->buffers);
+    mem_free(s->batch);
+    mem_free(s->scratch);
+    mem_free(s);
+}
+
+int64_t stream_tokens(const struct stream *s)
+{
+    return shard_set_header(s->set)->split_tokens / (s->records ? 2 : 1);
+}
+
+int64_t stream_segments(const struct stream *s)
+{
+    return s->segments;
+}
+
+int64_t stream_tokens_per_epoch(const struct stream *s)
+{
+    return s->whole * (s->records ? s->segments * s->L : s->n_step - 1);
+}
+
+uint64_t stream_vocab_hash(const struct stream *s)
+{
+    return shard_set_header(s->set)->vocab_hash;
+}
+
+int64_t stream_text_bytes(const struct stream *s)
+{
+    return shard_set_header(s->set)->text_bytes;
+}
+
+int64_t stream_words(const struct stream *s)
+{
+    const struct shard_header *h = shard_set_header(s->set);
+    bool counted = !h->bytes || h->words < h->split_tokens; /* older programs gave the bytes */
+    return counted ? h->words : 0;
+}
+
+bool stream_is_bytes(const struct stream *s)
+{
+    return shard_set_header(s->set)->bytes;
+}
+
+int64_t stream_recall(const struct stream *s)
+{
+    return shard_set_header(s->set)->recall;
+}
+
+size_t stream_memory(const struct stream *s)
+{
+    size_t buffers = 2 * (size_t)(s->B * s->row) * sizeof *s->buffers;
+    size_t batch = 2 * (size_t)(s->B * s->L) * sizeof *s->batch;
+    return sizeof *s + shard_set_memory(s->set) + buffers + batch + SCRATCH_BYTES;
+}

@@ -1,0 +1,327 @@
+#include "data/tokenize.h"
+
+#include "base/mem.h"
+#include "data/shard.h"
+#include "data/tokenize_out.h"
+#include "data/vocab.h"
+#include "data/word_count.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* One thread's state in the encoding of a split. */
+struct encoder {
+    struct encoding *shared;
+    uint32_t *ids; /* owns; [block_bytes + 1]; narrowed in place to the stored width */
+    /* of the block at hand: */
+    int64_t count; /* ids */
+    int64_t eos, unknown, words;
+    bool inside, leaves_inside; /* bytes: it begins, and ends, inside a word */
+};
+
+/* The encoding of one split. */
+struct encoding {
+    const struct vocab *vocab;
+    struct shard_writer *writer;
+    int64_t unk;            /* id for words outside the vocabulary, -1: an error */
+    bool may_have;          /* the vocabulary has <unk>: for the error's advice */
+    bool counted;           /* the vocabulary was counted on this very text */
+    int64_t unknown, words; /* so far */
+    bool inside;            /* bytes: the text so far ends inside a word */
+};
+
+struct tokenizer {
+    const struct tokenize_config *c;
+    struct tokenize_result *result;
+    struct out_folder folder;
+    struct vocab *vocab;                 /* owns */
+    struct shard_writer *writer[SPLITS]; /* owns */
+    bool bytes, dropped, counted;
+    int threads;
+    size_t block_bytes;
+    int64_t train_tokens; /* counted in the first pass; -1: there was none */
+};
+
+const char *split_name(int split)
+{
+    static const char names[SPLITS][8] = {"train", "valid", "test"};
+    assert(split >= 0 && split < SPLITS);
+    return names[split];
+}
+
+static enum status count_block(void *worker, const struct text_block *block, struct error *err)
+{
+    return word_count_text(worker, block->text, block->size, block->offset, err);
+}
+
+static struct text_pass make_pass(const struct tokenizer *t, int split, const char *what,
+                                  void **workers)
+{
+    return (struct text_pass){.path = t->c->text[split],
+                              .what = what,
+                              .words = !t->bytes,
+                              .lower = t->c->lower,
+                              .block_bytes = t->block_bytes,
+                              .threads = t->threads,
+                              .workers = workers,
+                              .progress = t->c->progress,
+                              .progress_context = t->c->progress_context};
+}
+
+/* First pass over the training text: the vocabulary. */
+static enum status count_vocabulary(struct tokenizer *t, struct error *err)
+{
+    struct word_count *counts[TOKENIZE_THREADS_MAX] = {NULL};
+    void *workers[TOKENIZE_THREADS_MAX];
+    int64_t bytes;
+    enum status status;
+    for (int i = 0; i < t->threads; i++) {
+        TRY_OUT(word_count_new(&counts[i], err));
+        workers[i] = counts[i];
+    }
+    struct text_pass pass = make_pass(t, SPLIT_TRAIN, "count train", workers);
+    pass.seekable = true;
+    pass.work = count_block;
+    TRY_OUT(text_pass_run(&pass, &bytes, err));
+    for (int i = 1; i < t->threads; i++) {
+        TRY_OUT(word_count_merge(counts[0], counts[i], err));
+        word_count_free(counts[i]);
+        counts[i] = NULL;
+    }
+    t->train_tokens = word_count_words(counts[0]) + word_count_lines(counts[0]);
+    t->counted = true;
+    TRY_OUT(word_count_choose(counts[0], t->c->min_count, t->c->max_vocab, t->c->text[SPLIT_TRAIN],
+                              &t->vocab, &t->dropped, err));
+out:
+    for (int i = 0; i < t->threads; i++)
+        word_count_free(counts[i]);
+    return status;
+}
+
+static enum status load_vocabulary(struct tokenizer *t, struct error *err)
+{
+    TRY(vocab_load(&t->vocab, t->c->vocab, err));
+    if (vocab_is_bytes(t->vocab) != t->bytes)
+        return error_set(err, STATUS_DATA, "%s: a vocabulary of %s: %s --bytes", t->c->vocab,
+                         t->bytes ? "words" : "bytes", t->bytes ? "leave out" : "use it with");
+    if (!t->bytes && vocab_eos(t->vocab) < 0)
+        return error_set(err, STATUS_DATA,
+                         "%s: no " VOCAB_EOS " in the vocabulary: add a line that says so",
+                         t->c->vocab);
+    return STATUS_OK;
+}
+
+static enum status unknown_word(const struct encoding *e, const struct text_block *block,
+                                const struct word *word, struct error *err)
+{
+    long long line = text_block_line(block, (size_t)(word->text - block->text));
+    int shown = word->len < 200 ? (int)word->len : 200;
+    if (e->counted)
+        return error_set(
+            err, STATUS_IO,
+            "%s:%lld: new word \"%.*s\": the file changed while it was read; run again",
+            block->path, line, shown, word->text);
+    return error_set(err, STATUS_DATA, "%s:%lld: \"%.*s\" is not in the vocabulary%s", block->path,
+                     line, shown, word->text,
+                     e->may_have ? "; --unk map makes it " VOCAB_UNK
+                                 : ", which has no " VOCAB_UNK
+                                   " either; --min-count 2 makes one from rare words");
+}
+
+/* Ids of a batch of words, each to its place among the block's ids. */
+static enum status encode_batch(struct encoder *e, const struct text_block *block,
+                                const struct word *words, const uint32_t *places, int count,
+                                struct error *err)
+{
+    const struct encoding *s = e->shared;
+    const int64_t eos = vocab_eos(s->vocab);
+    int32_t ids[WORD_BATCH];
+    vocab_find_words(s->vocab, words, count, ids);
+    for (int i = 0; i < count; i++) {
+        int64_t id = ids[i];
+        if (__builtin_expect(id < 0, 0)) {
+            if (s->unk < 0)
+                return unknown_word(s, block, &words[i], err);
+            id = s->unk;
+            e->unknown++;
+        }
+        e->eos += id == eos; /* the word <eos> in the text */
+        e->ids[places[i]] = (uint32_t)id;
+    }
+    return STATUS_OK;
+}
+
+/* To two bytes each, in place: id i is read before anything is written over it. */
+static void narrow_ids(uint32_t *ids, int64_t count)
+{
+    char *to = (char *)ids;
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t id = (uint16_t)ids[i];
+        memcpy(to + 2 * i, &id, sizeof id);
+    }
+}
+
+static enum status encode_words(void *worker, const struct text_block *block, struct error *err)
+{
+    struct encoder *e = worker;
+    const struct vocab *vocab = e->shared->vocab;
+    const uint32_t eos = (uint32_t)vocab_eos(vocab);
+    struct word words[WORD_BATCH];
+    uint32_t places[WORD_BATCH], at = 0;
+    e->eos = e->unknown = 0;
+    for (const char *p = block->text, *end = p + block->size; p < end;) {
+        int count = 0;
+        while (p < end && count < WORD_BATCH) {
+            if (word_is_space(*p)) {
+                if (*p++ == '\n')
+                    e->ids[at++] = eos, e->eos++;
+                continue;
+            }
+            words[count] = word_scan(p);
+            places[count] = at++;
+            p += words[count++].len;
+        }
+        TRY(encode_batch(e, block, words, places, count, err));
+    }
+    e->count = at;
+    e->words = e->count - e->eos;
+    if (shard_width(vocab_size(vocab)) == 2)
+        narrow_ids(e->ids, e->count);
+    return STATUS_OK;
+}
+
+static enum status encode_bytes(void *worker, const struct text_block *block, struct error *err)
+{
+    (void)err;
+    struct encoder *e = worker;
+    char *to = (char *)e->ids;
+    e->words = 0;
+    e->inside = !word_is_space(block->text[0]);
+    e->leaves_inside = false;
+    for (size_t i = 0; i < block->size; i++) {
+        uint16_t id = (unsigned char)block->text[i];
+        bool inside = !word_is_space(block->text[i]);
+        memcpy(to + 2 * i, &id, sizeof id);
+        e->words += inside && !e->leaves_inside;
+        e->leaves_inside = inside;
+    }
+    e->count = (int64_t)block->size;
+    e->unknown = 0;
+    return STATUS_OK;
+}
+
+static enum status store_block(void *worker, const struct text_block *block, struct error *err)
+{
+    (void)block;
+    struct encoder *e = worker;
+    struct encoding *s = e->shared;
+    bool cut = s->inside && e->inside; /* a word between the blocks, counted in both */
+    s->words += e->words - cut;
+    s->inside = e->leaves_inside;
+    s->unknown += e->unknown;
+    return shard_writer_append(s->writer, e->ids, e->count, err);
+}
+
+static void resolve_unk(const struct tokenizer *t, int split, struct encoding *e)
+{
+    int64_t unk = vocab_unk(t->vocab);
+    bool map = t->c->unk != TOKENIZE_UNK_ERROR;
+    e->may_have = unk >= 0;
+    e->counted = t->counted && split == SPLIT_TRAIN;
+    /* In the text it was counted on, words left out become <unk> and there are no others. */
+    if (e->counted)
+        map = t->dropped;
+    e->unk = map ? unk : -1;
+}
+
+static enum status encode_split(struct tokenizer *t, int split, struct error *err)
+{
+    static const char *const what[SPLITS] = {"encode train", "encode valid", "encode test"};
+    struct encoder encoders[TOKENIZE_THREADS_MAX] = {{0}};
+    void *workers[TOKENIZE_THREADS_MAX], *p = NULL;
+    struct encoding shared = {.vocab = t->vocab};
+    int64_t bytes = 0, tokens;
+    enum status status;
+    resolve_unk(t, split, &shared);
+    TRY_OUT(shard_writer_open(&t->writer[split], t->c->out, split_name(split),
+                              t->c->shard_tokens > 0 ? t->c->shard_tokens : TOKENIZE_SHARD_TOKENS,
+                              vocab_size(t->vocab), vocab_hash(t->vocab), t->bytes, err));
+    shared.writer = t->writer[split];
+    for (int i = 0; i < t->threads; i++) {
+        encoders[i].shared = &shared;
+        workers[i] = &encoders[i];
+        TRY_OUT(mem_alloc(&p, t->block_bytes + 1, sizeof *encoders[i].ids, err));
+        encoders[i].ids = p;
+    }
+    struct text_pass pass = make_pass(t, split, what[split], workers);
+    pass.work = t->bytes ? encode_bytes : encode_words;
+    pass.finish = store_block;
+    TRY_OUT(text_pass_run(&pass, &bytes, err));
+    tokens = shard_writer_tokens(shared.writer);
+    if (split == SPLIT_TRAIN && t->counted && tokens != t->train_tokens) {
+        status = error_set(err, STATUS_IO,
+                           "%s: %lld tokens, then %lld: the file changed while it was read; run "
+                           "again",
+                           t->c->text[split], (long long)t->train_tokens, (long long)tokens);
+        goto out;
+    }
+    TRY_OUT(shard_writer_finish(shared.writer, bytes, shared.words, err));
+    t->result->tokens[split] = tokens;
+    t->result->unknown[split] = shared.unknown;
+    t->result->bytes += bytes;
+    t->result->shards += shard_writer_shards(shared.writer);
+out:
+    for (int i = 0; i < t->threads; i++)
+        mem_free(encoders[i].ids);
+    return status;
+}
+
+static int choose_threads(int wanted)
+{
+    long n = wanted > 0 ? wanted : sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > TOKENIZE_THREADS_MAX ? TOKENIZE_THREADS_MAX : (int)n;
+}
+
+/* A missing file is to be reported before minutes are spent on the others. */
+static enum status check_texts(const struct tokenize_config *c, struct error *err)
+{
+    for (int i = 0; i < SPLITS; i++)
+        if (c->text[i] != NULL && access(c->text[i], R_OK) != 0)
+            return error_set(err, STATUS_NOINPUT, "%s: cannot read the text of the split %s: %s",
+                             c->text[i], split_name(i), strerror(errno));
+    return STATUS_OK;
+}
+
+enum status tokenize_run(const struct tokenize_config *c, struct tokenize_result *result,
+                         struct error *err)
+{
+    assert(c->text[SPLIT_TRAIN] != NULL && c->out != NULL);
+    struct tokenizer t = {.c = c, .result = result, .bytes = c->bytes, .train_tokens = -1};
+    enum status status;
+    *result = (struct tokenize_result){0};
+    t.threads = choose_threads(c->threads);
+    t.block_bytes = c->block_bytes > 0 ? c->block_bytes : TOKENIZE_BLOCK_BYTES;
+    TRY(check_texts(c, err));
+    TRY_OUT(out_folder_prepare(&t.folder, c->out, c->force, err));
+    if (c->vocab != NULL)
+        TRY_OUT(load_vocabulary(&t, err));
+    else if (t.bytes)
+        TRY_OUT(vocab_make_bytes(&t.vocab, err));
+    else
+        TRY_OUT(count_vocabulary(&t, err));
+    result->vocab = vocab_size(t.vocab);
+    for (int i = 0; i < SPLITS; i++)
+        if (c->text[i] != NULL)
+            TRY_OUT(encode_split(&t, i, err));
+    TRY_OUT(out_folder_commit(&t.folder, t.writer, SPLITS, t.vocab, err));
+out:
+    for (int i = 0; i < SPLITS; i++)
+        shard_writer_close(t.writer[i]);
+    vocab_free(t.vocab);
+    if (status != STATUS_OK)
+        out_folder_abandon(&t.folder);
+    return status;
+}

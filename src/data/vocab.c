@@ -1,0 +1,299 @@
+#include "data/vocab.h"
+
+#include "base/mem.h"
+#include "base/read_file.h"
+#include "data/utf8.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { BYTE_LINE = 7 /* "<0x00>\n" */ };
+
+struct slot {
+    uint64_t key;
+    uint32_t len;
+    int32_t id; /* -1: free */
+};
+
+struct vocab {
+    char *text; /* owns; the text form */
+    size_t size;
+    size_t *start; /* owns; [n + 1] offset of each word; the next one's start - 1 is its end */
+    int64_t n;
+    struct slot *slots; /* owns; [2^(64 - shift)], at most five eighths full */
+    int shift;
+    bool bytes;
+    int64_t eos, unk;
+    uint64_t hash;
+};
+
+static const char byte_values[256] = {
+#define B4(x) (char)(x), (char)((x) + 1), (char)((x) + 2), (char)((x) + 3)
+#define B16(x) B4(x), B4((x) + 4), B4((x) + 8), B4((x) + 12)
+#define B64(x) B16(x), B16((x) + 16), B16((x) + 32), B16((x) + 48)
+    B64(0), B64(64), B64(128), B64(192)
+#undef B64
+#undef B16
+#undef B4
+};
+
+static void byte_text(char text[256 * BYTE_LINE + 1])
+{
+    for (int i = 0; i < 256; i++)
+        snprintf(text + i * BYTE_LINE, BYTE_LINE + 1, "<0x%02X>\n", (unsigned)i);
+}
+
+static int32_t find_word(const struct vocab *v, const struct word *word)
+{
+    uint64_t mask = (UINT64_C(1) << (64 - v->shift)) - 1;
+    for (uint64_t i = word_slot(word->key, v->shift);; i = (i + 1) & mask) {
+        const struct slot *s = &v->slots[i];
+        if (s->id < 0)
+            return -1;
+        if (s->key == word->key && s->len == word->len &&
+            (word->len <= WORD_SHORT ||
+             memcmp(v->text + v->start[s->id], word->text, word->len) == 0))
+            return s->id;
+    }
+}
+
+void vocab_find_words(const struct vocab *v, const struct word *words, int count,
+                      int32_t ids[WORD_BATCH])
+{
+    assert(count <= WORD_BATCH && !v->bytes);
+    for (int i = 0; i < count; i++)
+        __builtin_prefetch(&v->slots[word_slot(words[i].key, v->shift)]);
+    for (int i = 0; i < count; i++) {
+        if (words[i].len <= WORD_SHORT)
+            continue;
+        const struct slot *s = &v->slots[word_slot(words[i].key, v->shift)];
+        if (s->id >= 0)
+            __builtin_prefetch(v->text + v->start[s->id]);
+    }
+    for (int i = 0; i < count; i++)
+        ids[i] = find_word(v, &words[i]);
+}
+
+int64_t vocab_find(const struct vocab *v, const char *word, size_t len)
+{
+    if (v->bytes)
+        return len == 1 ? (unsigned char)word[0] : -1;
+    if (len == 0 || len > UINT32_MAX)
+        return -1;
+    struct word w = {.text = word, .key = word_key(word, len), .len = (uint32_t)len};
+    return find_word(v, &w);
+}
+
+/* Counts the lines and sizes the tables. The text ends with a newline. */
+static enum status make_tables(struct vocab *v, const char *name, struct error *err)
+{
+    void *p = NULL;
+    for (size_t i = 0; i < v->size; i++)
+        v->n += v->text[i] == '\n';
+    if (v->n > INT32_MAX)
+        return error_set(err, STATUS_DATA, "%s: %lld words; at most %d can be used", name,
+                         (long long)v->n, INT32_MAX);
+    TRY(mem_alloc(&p, (size_t)v->n + 1, sizeof *v->start, err));
+    v->start = p;
+    v->shift = 64 - 4;
+    while (INT64_C(5) << (64 - v->shift) < 8 * v->n)
+        v->shift--;
+    size_t slots = (size_t)1 << (64 - v->shift);
+    TRY(mem_alloc(&p, slots, sizeof *v->slots, err));
+    v->slots = p;
+    for (size_t i = 0; i < slots; i++)
+        v->slots[i].id = -1;
+    return STATUS_OK;
+}
+
+static enum status add_word(struct vocab *v, int64_t id, size_t start, size_t len, const char *name,
+                            struct error *err)
+{
+    const char *text = v->text + start;
+    long long line = (long long)id + 1;
+    if (len == 0)
+        return error_set(err, STATUS_DATA,
+                         "%s:%lld: empty line: a vocabulary has one word in every line", name,
+                         line);
+    for (size_t i = 0; i < len; i++)
+        if (word_is_space(text[i]))
+            return error_set(
+                err, STATUS_DATA, "%s:%lld: white space in column %zu: one word a line%s", name,
+                line, i + 1, text[i] == '\r' ? ", lines ended by \\n alone (not \\r\\n)" : "");
+    if (len > INT32_MAX)
+        return error_set(err, STATUS_DATA, "%s:%lld: word of %zu bytes", name, line, len);
+    v->start[id] = start;
+    struct word w = {.text = text, .key = word_key(text, len), .len = (uint32_t)len};
+    int32_t same = find_word(v, &w);
+    if (same >= 0)
+        return error_set(err, STATUS_DATA, "%s:%lld: \"%.*s\" again: it stands in line %d", name,
+                         line, len < 200 ? (int)len : 200, text, same + 1);
+    uint64_t mask = (UINT64_C(1) << (64 - v->shift)) - 1;
+    uint64_t i = word_slot(w.key, v->shift);
+    while (v->slots[i].id >= 0)
+        i = (i + 1) & mask;
+    v->slots[i] = (struct slot){.key = w.key, .len = w.len, .id = (int32_t)id};
+    return STATUS_OK;
+}
+
+static enum status index_words(struct vocab *v, const char *name, struct error *err)
+{
+    size_t bad = utf8_check(v->text, v->size);
+    if (bad < v->size) {
+        int64_t line = 1;
+        for (size_t i = 0; i < bad; i++)
+            line += v->text[i] == '\n';
+        return error_set(err, STATUS_DATA, "%s:%lld: %s (byte %zu of the file): not a vocabulary",
+                         name, (long long)line, v->text[bad] == '\0' ? "NUL byte" : "invalid UTF-8",
+                         bad);
+    }
+    TRY(make_tables(v, name, err));
+    size_t start = 0;
+    for (int64_t id = 0; id < v->n; id++) {
+        const char *end = memchr(v->text + start, '\n', v->size - start);
+        TRY(add_word(v, id, start, (size_t)(end - v->text) - start, name, err));
+        start = (size_t)(end - v->text) + 1;
+    }
+    v->start[v->n] = start;
+    return STATUS_OK;
+}
+
+/* Takes over the text in v, which has room for one more byte. */
+static enum status finish(struct vocab *v, const char *name, struct error *err)
+{
+    char bytes[256 * BYTE_LINE + 1];
+    if (v->size == 0)
+        return error_set(err, STATUS_DATA, "%s: empty: a vocabulary has one word in every line",
+                         name);
+    if (v->text[v->size - 1] != '\n')
+        v->text[v->size++] = '\n';
+    TRY(index_words(v, name, err));
+    byte_text(bytes);
+    v->eos = vocab_find(v, VOCAB_EOS, strlen(VOCAB_EOS));
+    v->unk = vocab_find(v, VOCAB_UNK, strlen(VOCAB_UNK));
+    v->bytes = v->size == 256 * BYTE_LINE && memcmp(v->text, bytes, v->size) == 0;
+    v->hash = XXH3_64bits(v->text, v->size);
+    return STATUS_OK;
+}
+
+/* A vocabulary with room for `size` bytes of text and a newline. */
+static enum status make_empty(struct vocab **out, size_t size, struct error *err)
+{
+    void *p = NULL;
+    TRY(mem_alloc(&p, 1, sizeof **out, err));
+    *out = p;
+    (*out)->eos = (*out)->unk = -1;
+    enum status status = mem_alloc(&p, size + 1, 1, err);
+    (*out)->text = p;
+    (*out)->size = size;
+    return status;
+}
+
+enum status vocab_from_text(struct vocab **out, const char *text, size_t size, const char *name,
+                            struct error *err)
+{
+    struct vocab *v = NULL;
+    enum status status;
+    *out = NULL;
+    TRY_OUT(make_empty(&v, size, err));
+    if (size > 0)
+        memcpy(v->text, text, size);
+    TRY_OUT(finish(v, name, err));
+    *out = v;
+    return STATUS_OK;
+out:
+    vocab_free(v);
+    return status;
+}
+
+enum status vocab_load(struct vocab **out, const char *path, struct error *err)
+{
+    struct vocab *v = NULL;
+    struct stat st;
+    enum status status = STATUS_OK;
+    *out = NULL;
+    /* Without O_NONBLOCK a pipe of that name would block here. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) /* callers go on without what is not there: too many open files is not that */
+        return error_set(err, errno == EMFILE || errno == ENFILE ? STATUS_IO : STATUS_NOINPUT,
+                         "%s: cannot open the vocabulary: %s", path, strerror(errno));
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        status = error_set(err, STATUS_NOINPUT, "%s: not a file that holds a vocabulary", path);
+        goto out;
+    }
+    TRY_OUT(make_empty(&v, (size_t)st.st_size, err));
+    TRY_OUT(read_file_at(fd, path, v->text, v->size, 0, err));
+    TRY_OUT(finish(v, path, err));
+    *out = v;
+    v = NULL;
+out:
+    vocab_free(v);
+    close(fd);
+    return status;
+}
+
+enum status vocab_make_bytes(struct vocab **out, struct error *err)
+{
+    char text[256 * BYTE_LINE + 1];
+    byte_text(text);
+    return vocab_from_text(out, text, 256 * BYTE_LINE, "bytes", err);
+}
+
+void vocab_free(struct vocab *v)
+{
+    if (v == NULL)
+        return;
+    mem_free(v->text);
+    mem_free(v->start);
+    mem_free(v->slots);
+    mem_free(v);
+}
+
+const char *vocab_text(const struct vocab *v, size_t *size)
+{
+    *size = v->size;
+    return v->text;
+}
+
+const char *vocab_word(const struct vocab *v, int64_t id, size_t *len)
+{
+    assert(id >= 0 && id < v->n);
+    if (v->bytes) {
+        *len = 1;
+        return &byte_values[id];
+    }
+    *len = v->start[id + 1] - 1 - v->start[id];
+    return v->text + v->start[id];
+}
+
+int64_t vocab_size(const struct vocab *v)
+{
+    return v->n;
+}
+
+bool vocab_is_bytes(const struct vocab *v)
+{
+    return v->bytes;
+}
+
+int64_t vocab_eos(const struct vocab *v)
+{
+    return v->eos;
+}
+
+int64_t vocab_unk(const struct vocab *v)
+{
+    return v->unk;
+}
+
+uint64_t vocab_hash(const struct vocab *v)
+{
+    return v->hash;
+}

@@ -1,0 +1,118 @@
+/* The language model: embedding -> equilibrium of a cell -> adaptive softmax, with segment memory.
+ *
+ * Life of a training step:
+ *   model_refresh ; for each micro-batch { model_begin ; model_solve ; model_loss ;
+ *   model_backward ; model_remember } ; model_finish_gradients ; optimiser
+ * Evaluation: model_refresh once, then { model_begin ; model_solve ; model_loss ; model_remember }.
+ */
+#ifndef DEQ_DEQ_MODEL_H
+#define DEQ_DEQ_MODEL_H
+
+#include "deq/correction.h"
+#include "deq/initial_guess.h"
+#include "deq/jacobian_penalty.h"
+#include "deq/vocabulary_layers.h"
+
+struct model_plan {
+    int64_t batch, length, mem_len; /* largest B and L of a segment; memory positions kept */
+    int memories;                   /* memories side by side (model_select_memory); 0 means 1 */
+    bool train;                     /* gradients and dropout */
+    bool vjp;         /* products with J^T without the rest of training: see struct cell_plan */
+    bool keep_states; /* see struct cell_plan; implied by train, wanted alone only by tests */
+    bool replay;      /* segments may begin again after model_backward, without model_remember */
+};
+
+/* What a model's memory is for, in bytes of the backend. */
+struct model_bytes {
+    size_t parameters; /* with effective weights, and gradients */
+    size_t vocabulary; /* a chunk of logits, lists of tokens */
+    size_t cell;       /* tapes, injection, scratch of f */
+    size_t states;     /* inputs and outputs of f, layer by layer or of a solve; gradients */
+    size_t solver;     /* histories and residuals, both directions */
+    size_t ends;       /* embedded tokens, what the softmax sees, their gradients, masks */
+    size_t remembered; /* of `cell`: segment memory */
+};
+
+struct model {
+    struct backend *be; /* borrows */
+    struct model_bytes bytes;
+    struct config config; /* resolved */
+    struct model_plan plan;
+    struct params own;     /* owns, unless borrowed */
+    struct params *params; /* &own, or borrows those of another model */
+    struct vocabulary_layers vocab;
+    struct cell *cell;      /* owns */
+    struct equilibrium *eq; /* owns */
+    bool sees_all;          /* the softmax sees the whole state, not some of its columns */
+    struct tensor e;        /* [B,L,E] embedded tokens; owns unless lent */
+    bool e_lent, e_lost;    /* by the solver, which overwrites them: then they are made again */
+    struct tensor out;      /* owns: [B,L,O] what the softmax sees, where it is not the state */
+    struct tensor nll;      /* owns: [B*L] */
+    /* train, owned unless lent: gradients of what the softmax sees [B,L,O], of the state [B,L,W]
+     * and of e [B,L,E]; where the sizes agree, one buffer in turn (no data: dq) */
+    struct tensor dq, dstate, de;
+    bool dq_lent;
+    struct tensor mask_in;    /* owns: [B,1,E] */
+    struct tensor mask_out;   /* owns: [B,1,O]; [B,L,1] where positions are dropped */
+    struct tensor mask_word;  /* owns: [V,1], emb_dropout */
+    struct tensor mask_token; /* owns: [B,L,1] of it, the current segment's */
+    struct tensor found;      /* owns: [B*L,1] scratch for that */
+    struct start start;
+    struct penalty penalty;       /* train */
+    struct correction correction; /* train */
+    /* of the current segment */
+    int64_t length;
+    const int32_t *target; /* borrows: of model_loss, until model_backward */
+    double scale;          /* of model_loss */
+    double penalty_weight; /* of model_penalise; 0: none */
+    bool penalty_given;
+    struct rng_key penalty_key;
+    struct masks masks;
+    struct tensor q; /* view: what the softmax sees */
+};
+
+/* Declares all parameters of a model, for counting them too; the vocabulary must be known. */
+enum status model_declare(struct params *params, const struct config_model *model,
+                          struct error *err);
+/* Builds a model for a resolved configuration (config_resolve, vocab_size known). With `shared`
+ * not NULL its parameters are borrowed (an evaluation beside a training): same configuration.
+ * Otherwise parameters are allocated, not initialised. */
+enum status model_create(struct model **out, struct backend *be, const struct config *config,
+                         struct params *shared, const struct model_plan *plan, struct error *err);
+void model_free(struct model *m);
+
+/* After a change of parameters: recomputes what depends on them; gradients start at zero. */
+void model_refresh(struct model *m);
+/* Forgets earlier segments. */
+void model_reset_memory(struct model *m);
+/* The segments that follow belong to memory number `index`: parts of one batch in turn. */
+void model_select_memory(struct model *m, int index);
+
+/* Starts a segment of plan.batch streams: input [B*L] token ids on the host, L = length. */
+void model_begin(struct model *m, const int32_t *input, int64_t length, const struct masks *masks);
+/* Finds its output; `layers` > 0: that many plain applications of f instead of a solve. */
+enum status model_solve(struct model *m, int64_t layers, bool gradient, struct error *err);
+/* nll of every position against target [B*L] into m->nll; with `gradient` also the gradient of
+ * scale * sum(nll) with respect to the output; `target` then stays valid until model_backward. */
+void model_loss(struct model *m, const int32_t *target, double scale, bool gradient);
+/* The gradient of the state [B,L,W] that model_loss left. */
+struct tensor model_state_gradient(const struct model *m);
+/* Before model_backward: it is also to differentiate weight * penalty (penalty.h), with v drawn
+ * from `key`, or as it stands in m->penalty.v (NULL). */
+void model_penalise(struct model *m, double weight, const struct rng_key *key);
+/* The loss of any state h [B,L,W] of the segment against the targets of the last model_loss: nll
+ * [B*L]; with `gradient`, that of scale * sum(nll) by h takes the place of model_state_gradient. */
+void model_output_loss(struct model *m, const struct tensor *h, const struct tensor *nll,
+                       double scale, bool gradient);
+/* From there to the gradients of all parameters (accumulated). */
+enum status model_backward(struct model *m, struct error *err);
+/* Ends the segment: its states become memory of the next. */
+void model_remember(struct model *m);
+/* After the last segment of a step. */
+void model_finish_gradients(struct model *m);
+
+/* Mean of the last model_loss in nats, summed in double; if `each` is not NULL it receives the
+ * B*L single values. Synchronises. */
+double model_read_loss(struct model *m, double *each);
+
+#endif

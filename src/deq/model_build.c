@@ -1,0 +1,227 @@
+/* What a model holds: its parameters, its parts, their memory. */
+#include "deq/model.h"
+
+#include "base/mem.h"
+
+enum status model_declare(struct params *params, const struct config_model *model,
+                          struct error *err)
+{
+    TRY(vocabulary_layers_declare(params, model, err));
+    TRY(cell_kind_of(model)->declare(params, model, err));
+    struct cell_ends ends = cell_kind_of(model)->ends(model);
+    return start_declare(params, model, ends.state, ends.input, err);
+}
+
+static enum status declare_params(struct model *m, struct error *err)
+{
+    params_init(&m->own, m->be);
+    TRY(model_declare(&m->own, &m->config.model, err));
+    return params_commit(&m->own, m->plan.train, err);
+}
+
+/* Whether more than the loss is differentiated. */
+static bool has_added_losses(const struct model *m)
+{
+    return penalty_wanted(&m->config) || m->config.correction.weight > 0;
+}
+
+/* Tapes beyond those of the equilibrium: one for the evaluations of added losses. */
+static int spare_tapes(const struct model *m)
+{
+    const struct config *c = &m->config;
+    bool difference = penalty_wanted(c) && c->jacobian.form == PENALTY_DIFFERENCE;
+    return m->plan.train && (difference || c->correction.weight > 0);
+}
+
+static enum status create_cell(struct model *m, struct error *err)
+{
+    const struct config_model *c = &m->config.model;
+    struct cell_plan plan = {
+        .batch = m->plan.batch,
+        .length = m->plan.length,
+        .mem_len = m->plan.mem_len,
+        .memories = m->plan.memories > 0 ? m->plan.memories : 1,
+        .tapes = equilibrium_tapes(&m->config, m->plan.train) + spare_tapes(m),
+        .one_vjp = equilibrium_one_vjp(&m->config, m->plan.train) && !has_added_losses(m),
+        .evals_end = m->plan.train && equilibrium_evals_end(&m->config) && !has_added_losses(m) &&
+                     !m->plan.replay,
+        .keep_all = equilibrium_keeps_all(&m->config),
+        .rows = !m->plan.train || m->config.solver.forward.stop != CONFIG_STOP_FIXED,
+        .idle = &m->eq->idle,
+        .train = m->plan.train,
+        .vjp = m->plan.train || m->plan.vjp,
+        .tangents =
+            m->plan.train && penalty_wanted(&m->config) && m->config.jacobian.form == PENALTY_EXACT,
+        .keep_states = m->plan.train || m->plan.keep_states,
+    };
+    return cell_kind_of(c)->create(&m->cell, m->params, c, &plan, err);
+}
+
+/* Gradients of what the softmax sees, of the state, of embedded tokens. They live through the
+ * backward solve: planned before others take what idle memory lasts as long. */
+static enum status plan_gradients(struct model *m, const struct cell_ends *ends, struct error *err)
+{
+    struct backend *be = m->be;
+    enum dtype real = be->ops->real;
+    int64_t b = m->plan.batch, l = m->plan.length;
+    if (!m->plan.train)
+        return STATUS_OK;
+    m->dq = tensor_make(NULL, real, 3, b, l, ends->output, 1);
+    m->dq_lent = idle_take(&m->eq->idle, &m->dq, true);
+    if (!m->dq_lent)
+        TRY(op_alloc(be, &m->dq, real, 3, b, l, ends->output, 1, err));
+    if (ends->output != ends->state)
+        TRY(op_alloc(be, &m->dstate, real, 3, b, l, ends->state, 1, err));
+    if (ends->input != ends->output)
+        TRY(op_alloc(be, &m->de, real, 3, b, l, ends->input, 1, err));
+    return STATUS_OK;
+}
+
+static enum status plan_masks(struct model *m, struct error *err)
+{
+    struct backend *be = m->be;
+    enum dtype real = be->ops->real;
+    const struct cell_ends *ends = &m->cell->ends;
+    const struct config_model *c = &m->config.model;
+    int64_t b = m->plan.batch, l = m->plan.length;
+    bool positions = ends->drops_positions;
+    if (ends->dropout_in > 0)
+        TRY(op_alloc(be, &m->mask_in, real, 3, b, 1, ends->input, 1, err));
+    if (ends->dropout_out > 0)
+        TRY(op_alloc(be, &m->mask_out, real, 3, b, positions ? l : 1, positions ? 1 : ends->output,
+                     1, err));
+    if (c->emb_dropout == 0)
+        return STATUS_OK;
+    TRY(op_alloc(be, &m->mask_word, real, 2, c->vocab_size, 1, 1, 1, err));
+    TRY(op_alloc(be, &m->found, real, 2, b * l, 1, 1, 1, err));
+    return op_alloc(be, &m->mask_token, real, 3, b, l, 1, 1, err);
+}
+
+static enum status plan_tensors(struct model *m, struct error *err)
+{
+    struct backend *be = m->be;
+    enum dtype real = be->ops->real;
+    const struct cell_ends *ends = &m->cell->ends;
+    int64_t b = m->plan.batch, l = m->plan.length;
+    m->e = tensor_make(NULL, real, 3, b, l, ends->input, 1);
+    /* from several tables it is not looked up again: how many rows each has differs by the batch,
+     * and ends what a device runs at once */
+    bool again = m->plan.train && embedding_index_clusters(&m->vocab.embedding).count == 1;
+    m->e_lent = again && idle_take(&m->eq->idle, &m->e, false);
+    if (!m->e_lent)
+        TRY(op_alloc(be, &m->e, real, 3, b, l, ends->input, 1, err));
+    TRY(op_alloc(be, &m->nll, real, 1, b * l, 1, 1, 1, err));
+    if (m->plan.train)
+        TRY(plan_masks(m, err));
+    if (!m->sees_all || m->mask_out.data != NULL)
+        TRY(op_alloc(be, &m->out, real, 3, b, l, ends->output, 1, err));
+    return STATUS_OK;
+}
+
+/* Bytes given out since *mark, which moves on. */
+static size_t since(const struct backend *be, size_t *mark)
+{
+    size_t bytes = be->bytes - *mark;
+    *mark = be->bytes;
+    return bytes;
+}
+
+static size_t remembered_bytes(const struct model *m)
+{
+    struct memory *memory;
+    size_t bytes = 0;
+    for (int i = 0; (memory = m->cell->ops->memory(m->cell, i)) != NULL; i++)
+        if (memory->now.data != NULL)
+            bytes += tensor_bytes(&memory->now);
+    return bytes;
+}
+
+/* Of weight-normalised matrices the cell holds the effective values; their gradients gather where
+ * those of the parameters do. */
+static size_t effective_bytes(const struct model *m)
+{
+    const struct params *p = m->params;
+    int64_t numbers = 0;
+    for (int i = 0; i < p->count; i++)
+        if (p->list[i].norm_of >= 0)
+            numbers += param_count(&p->list[p->list[i].norm_of]);
+    return (size_t)numbers * dtype_size(m->be->ops->real);
+}
+
+enum status model_create(struct model **out, struct backend *be, const struct config *config,
+                         struct params *shared, const struct model_plan *plan, struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct model *m = NULL;
+    *out = NULL;
+    TRY(mem_alloc((void **)&m, 1, sizeof *m, err));
+    m->be = be;
+    m->config = *config;
+    m->plan = *plan;
+    params_init(&m->own, be);
+    m->params = shared != NULL ? shared : &m->own;
+    size_t mark = be->bytes;
+    struct model_bytes *bytes = &m->bytes;
+    if (shared == NULL)
+        TRY_OUT(declare_params(m, err));
+    bytes->parameters = since(be, &mark);
+    struct cell_ends ends = cell_kind_of(&config->model)->ends(&config->model);
+    struct equilibrium_plan solve = {plan->batch, plan->length, ends.state, plan->train};
+    TRY_OUT(equilibrium_create(&m->eq, be, config, &solve, err));
+    bytes->solver = m->eq->solver_bytes;
+    mark = be->bytes;
+    TRY_OUT(plan_gradients(m, &ends, err));
+    bytes->ends = since(be, &mark);
+    /* all else that is lent may lie there too: losses come between solves and their gradients */
+    struct tensor logits = idle_largest(&m->eq->idle, be->ops->real);
+    TRY_OUT(equilibrium_plan_states(m->eq, config, &solve, err));
+    bytes->states = since(be, &mark);
+    TRY_OUT(create_cell(m, err));
+    equilibrium_attach(m->eq, m->cell, config);
+    m->sees_all = ends.output == ends.state;
+    bytes->parameters += effective_bytes(m);
+    bytes->cell = since(be, &mark) - effective_bytes(m);
+    bytes->remembered = remembered_bytes(m);
+    TRY_OUT(vocabulary_layers_create(&m->vocab, m->params, &config->model,
+                                     plan->batch * plan->length, &logits, err));
+    bytes->vocabulary = since(be, &mark);
+    TRY_OUT(plan_tensors(m, err));
+    TRY_OUT(start_create(&m->start, m->params, &config->model, plan->batch, plan->length,
+                         plan->train, err));
+    if (plan->train) {
+        int spare = equilibrium_tapes(config, true);
+        TRY_OUT(penalty_create(&m->penalty, m->cell, &m->config, plan->batch, plan->length, spare,
+                               err));
+        TRY_OUT(correction_create(&m->correction, m, spare, err));
+    }
+    bytes->ends += since(be, &mark);
+    *out = m;
+    return STATUS_OK;
+out:
+    model_free(m);
+    return status;
+}
+
+void model_free(struct model *m)
+{
+    if (m == NULL)
+        return;
+    struct tensor *const owned[] = {&m->out,       &m->nll,        &m->dstate,
+                                    &m->de,        &m->mask_in,    &m->mask_out,
+                                    &m->mask_word, &m->mask_token, &m->found};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        op_release(m->be, owned[i]);
+    if (!m->e_lent)
+        op_release(m->be, &m->e);
+    if (!m->dq_lent)
+        op_release(m->be, &m->dq);
+    start_free(&m->start, m->be);
+    penalty_free(&m->penalty, m->be);
+    correction_free(&m->correction, m);
+    equilibrium_free(m->eq);
+    if (m->cell != NULL)
+        m->cell->ops->free(m->cell);
+    vocabulary_layers_free(&m->vocab, m->be);
+    params_free(&m->own);
+    mem_free(m);
+}

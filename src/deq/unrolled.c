@@ -1,0 +1,205 @@
+#include "deq/unrolled.h"
+
+#include "base/mem.h"
+
+int64_t explicit_tapes(int64_t layers, int64_t recompute, bool train)
+{
+    if (!train)
+        return 1;
+    return recompute > 0 && recompute < layers ? recompute : layers;
+}
+
+/* Layers whose tapes exist at once. */
+static int64_t stretch(const struct explicit_net *net)
+{
+    return explicit_tapes(net->plan.layers, net->plan.recompute, net->plan.train);
+}
+
+/* States in front of every stretch, which outlive the stretches. */
+static int64_t anchors(const struct explicit_net *net)
+{
+    return (net->plan.layers + stretch(net) - 1) / stretch(net);
+}
+
+static bool keeps_all(const struct explicit_net *net)
+{
+    return net->plan.untied || (net->plan.train && stretch(net) == net->plan.layers);
+}
+
+static int64_t count_states(const struct explicit_net *net)
+{
+    if (keeps_all(net))
+        return net->plan.layers + 1;
+    int64_t count = net->plan.train ? anchors(net) + stretch(net) : 2;
+    return count < 2 ? 2 : count;
+}
+
+/* Where the input of layer l (or, with l = layers, the output) of the last run lies. With
+ * recomputation: the anchors, then the states inside a stretch, then the output. */
+static struct tensor state_of(const struct explicit_net *net, int64_t l)
+{
+    int64_t k = stretch(net), slot = l;
+    if (!net->taped && !net->plan.untied)
+        slot = l % 2;
+    else if (!keeps_all(net) && l == net->layers)
+        slot = net->states - 1;
+    else if (!keeps_all(net))
+        slot = l % k == 0 ? l / k : anchors(net) + l % k - 1;
+    return explicit_state(net, slot, net->batch, net->length);
+}
+
+static enum status plan_states(struct explicit_net *net, int64_t w, struct error *err)
+{
+    struct backend *be = net->be;
+    enum dtype real = be->ops->real;
+    const struct explicit_plan *p = &net->plan;
+    TRY(mem_alloc((void **)&net->state, (size_t)net->states, sizeof *net->state, err));
+    enum memory_part before = op_part(be, PART_TAPES);
+    for (int64_t i = 0; i < net->states; i++)
+        TRY(op_alloc(be, &net->state[i], real, 3, p->batch, p->length, w, 1, err));
+    op_part(be, before);
+    for (int i = 0; i < 2 && p->train; i++) {
+        net->dstate[i] = tensor_make(NULL, real, 3, p->batch, p->length, w, 1);
+        net->dstate_lent[i] = idle_take(p->idle, &net->dstate[i], i == 0);
+        if (!net->dstate_lent[i])
+            TRY(op_alloc(be, &net->dstate[i], real, 3, p->batch, p->length, w, 1, err));
+    }
+    if (!p->damped)
+        return STATUS_OK;
+    TRY(mem_alloc((void **)&net->applied, (size_t)p->layers, sizeof *net->applied, err));
+    op_part(be, PART_TAPES);
+    for (int64_t i = 0; i < p->layers; i++)
+        TRY(op_alloc(be, &net->applied[i], real, 3, p->batch, p->length, w, 1, err));
+    op_part(be, before);
+    return STATUS_OK;
+}
+
+enum status explicit_create(struct explicit_net *net, struct backend *be, int64_t w,
+                            const struct explicit_plan *plan, struct error *err)
+{
+    assert(plan->layers >= 1 && (!plan->damped || plan->recompute == 0));
+    *net = (struct explicit_net){.be = be, .plan = *plan};
+    net->states = count_states(net);
+    enum status status = plan_states(net, w, err);
+    if (status != STATUS_OK)
+        explicit_free(net);
+    return status;
+}
+
+void explicit_free(struct explicit_net *net)
+{
+    if (net->be == NULL)
+        return;
+    struct backend *be = net->be;
+    for (int64_t i = 0; i < net->states && net->state != NULL; i++)
+        op_release(be, &net->state[i]);
+    for (int64_t i = 0; i < net->plan.layers && net->applied != NULL; i++)
+        op_release(be, &net->applied[i]);
+    for (int i = 0; i < 2; i++)
+        if (!net->dstate_lent[i])
+            op_release(be, &net->dstate[i]);
+    mem_free(net->state);
+    mem_free(net->applied);
+    *net = (struct explicit_net){0};
+}
+
+static struct tensor cut(const struct tensor *t, int64_t batch, int64_t length)
+{
+    return tensor_prefix(t, 3, batch, length, t->dim[2], 1);
+}
+
+struct tensor explicit_state(const struct explicit_net *net, int64_t i, int64_t batch,
+                             int64_t length)
+{
+    assert(i < net->states);
+    return cut(&net->state[i], batch, length);
+}
+
+/* What layer l gives before damping. */
+static struct tensor applied_of(const struct explicit_net *net, int64_t l)
+{
+    return net->damping == 1.0 ? state_of(net, l + 1)
+                               : cut(&net->applied[l], net->batch, net->length);
+}
+
+static void apply(struct explicit_net *net, int64_t l)
+{
+    struct cell *cell = net->cell;
+    struct tensor z = state_of(net, l), next = state_of(net, l + 1), f = applied_of(net, l);
+    int tape = net->taped ? (int)(l % stretch(net)) : 0;
+    if (net->plan.untied)
+        cell->ops->eval_layer(cell, l, tape, &z, &f);
+    else
+        cell->ops->eval(cell, tape, &z, &f);
+    if (net->damping == 1.0)
+        return;
+    op_copy(cell->be, &next, &f);
+    op_axpby(cell->be, &next, 1.0 - net->damping, &z, net->damping);
+}
+
+void explicit_run(struct explicit_net *net, int64_t batch, int64_t length, int64_t layers,
+                  double damping, bool train)
+{
+    assert(layers >= 1 && (layers <= net->plan.layers || !(train || net->plan.untied)));
+    assert(!train || net->plan.train);
+    assert(!net->plan.untied || net->cell->ops->eval_layer != NULL);
+    net->batch = batch;
+    net->length = length;
+    net->layers = layers;
+    net->damping = damping;
+    net->taped = train;
+    for (int64_t l = 0; l < layers; l++)
+        apply(net, l);
+    net->z = state_of(net, layers - 1);
+    net->h = state_of(net, layers);
+}
+
+/* What runs backwards is s = t dz, the gradient at f: s_{l-1} = (1 - t) s_l + t J^T s_l. */
+static void differentiate(struct explicit_net *net, int64_t l, const struct tensor *from,
+                          const struct tensor *to)
+{
+    struct cell *cell = net->cell;
+    struct tensor z = state_of(net, l), f = applied_of(net, l);
+    int tape = (int)(l % stretch(net));
+    if (net->plan.untied)
+        cell->ops->vjp_layer(cell, l, tape, &z, &f, from, to);
+    else
+        cell->ops->vjp(cell, tape, &z, &f, from, to, true);
+    if (net->damping != 1.0)
+        op_axpby(cell->be, to, 1.0 - net->damping, from, net->damping);
+}
+
+struct tensor explicit_gradient(struct explicit_net *net, const struct tensor *dh)
+{
+    int64_t k = stretch(net);
+    struct tensor from = cut(&net->dstate[0], net->batch, net->length);
+    struct tensor to = cut(&net->dstate[1], net->batch, net->length);
+    assert(net->taped);
+    op_axpby(net->cell->be, &from, net->damping, dh, 0.0);
+    for (int64_t start = (net->layers - 1) / k * k; start >= 0; start -= k) {
+        int64_t end = start + k < net->layers ? start + k : net->layers;
+        for (int64_t l = start; l < end && end < net->layers; l++)
+            apply(net, l); /* the last stretch still has its tapes */
+        for (int64_t l = end - 1; l >= start; l--) {
+            differentiate(net, l, &from, &to);
+            struct tensor swap = from;
+            from = to;
+            to = swap;
+        }
+    }
+    return from;
+}
+
+void explicit_remember(struct explicit_net *net)
+{
+    struct cell *cell = net->cell;
+    if (!net->plan.untied) {
+        int64_t last = net->taped ? (net->layers - 1) % stretch(net) : 0;
+        cell->ops->remember(cell, (int)last, &net->h);
+        return;
+    }
+    for (int64_t l = 0; l < net->layers; l++) {
+        struct tensor z = state_of(net, l);
+        cell->ops->remember_layer(cell, l, &z);
+    }
+}

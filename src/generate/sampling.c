@@ -1,0 +1,134 @@
+#include "generate/sampling.h"
+
+#include "base/mem.h"
+#include <assert.h>
+#include <math.h>
+#include <stdbool.h>
+
+/* Log-softmax in float32 may round to a little above 0. */
+static const double LOGP_LIMIT = 1e-3;
+
+enum status sampler_create(struct sampler *s, const struct sampling *how, int64_t vocab,
+                           struct error *err)
+{
+    assert(vocab >= 1 && how->temperature >= 0 && how->top_k >= 0);
+    assert(how->top_p > 0 && how->top_p <= 1);
+    *s = (struct sampler){.how = *how, .vocab = vocab};
+    enum status status = mem_alloc((void **)&s->prob, (size_t)vocab, sizeof *s->prob, err);
+    if (status == STATUS_OK)
+        status = mem_alloc((void **)&s->heap, (size_t)vocab, sizeof *s->heap, err);
+    if (status != STATUS_OK)
+        sampler_free(s);
+    return status;
+}
+
+void sampler_free(struct sampler *s)
+{
+    mem_free(s->prob);
+    mem_free(s->heap);
+    *s = (struct sampler){0};
+}
+
+/* The most probable permitted token. */
+static enum status find_top(const struct sampler *s, const double *logp, int64_t *top,
+                            struct error *err)
+{
+    *top = -1;
+    for (int64_t i = 0; i < s->vocab; i++) {
+        if (!(logp[i] <= LOGP_LIMIT))
+            return error_set(err, STATUS_CHECK,
+                             "log-probability of token %lld is %g: the model's numbers ran out of "
+                             "range; its weights are not usable",
+                             (long long)i, logp[i]);
+        if (i == s->how.excluded && s->vocab > 1)
+            continue;
+        if (*top < 0 || logp[i] > logp[*top])
+            *top = i;
+    }
+    return STATUS_OK;
+}
+
+static bool before(const struct sampler *s, int32_t a, int32_t b)
+{
+    return s->prob[a] != s->prob[b] ? s->prob[a] > s->prob[b] : a < b;
+}
+
+static void sift_down(struct sampler *s, int64_t at, int64_t count)
+{
+    int32_t *heap = s->heap, moved = heap[at];
+    for (int64_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && before(s, heap[child + 1], heap[child]))
+            child++;
+        if (!before(s, heap[child], moved))
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = moved;
+}
+
+/* Moves the tokens that top-k and top-p keep to the end of the heap's array, the most probable one
+ * last; returns how many, and their mass. Only these are sorted. The nucleus of top-p is one of
+ * what top-k leaves. */
+static int64_t keep_best(struct sampler *s, double total, double *mass)
+{
+    int64_t left = s->vocab, limit = s->how.top_k > 0 ? s->how.top_k : s->vocab, kept = 0;
+    for (int64_t i = 0; i < s->vocab; i++)
+        s->heap[i] = (int32_t)i;
+    for (int64_t i = s->vocab / 2 - 1; i >= 0; i--)
+        sift_down(s, i, s->vocab);
+    /* without top-k the nucleus' mass is known beforehand, and popping can end there */
+    double sum = 0, enough = s->how.top_k == 0 ? s->how.top_p * total : INFINITY;
+    while (left > 0 && s->vocab - left < limit && sum < enough) {
+        int32_t best = s->heap[0];
+        sum += s->prob[best];
+        s->heap[0] = s->heap[--left];
+        if (left > 0)
+            sift_down(s, 0, left);
+        s->heap[left] = best;
+    }
+    *mass = sum;
+    if (s->how.top_k == 0 || s->how.top_p == 1)
+        return s->vocab - left;
+    for (*mass = 0; kept < s->vocab - left && *mass < s->how.top_p * sum;)
+        *mass += s->prob[s->heap[s->vocab - 1 - kept++]];
+    return kept;
+}
+
+/* The token at which the running sum over `count` tokens passes `target`; rounding may leave the
+ * sum short of it, then the last one of any probability. */
+static int32_t walk(const struct sampler *s, int64_t count, double target, bool filtered)
+{
+    int32_t last = 0;
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int32_t token = filtered ? s->heap[s->vocab - 1 - i] : (int32_t)i;
+        if (!(s->prob[token] > 0))
+            continue;
+        last = token;
+        sum += s->prob[token];
+        if (sum > target)
+            break;
+    }
+    return last;
+}
+
+enum status sampler_pick(struct sampler *s, const double *logp, double u, int32_t *token,
+                         struct error *err)
+{
+    int64_t top, count = s->vocab;
+    TRY(find_top(s, logp, &top, err));
+    *token = (int32_t)top;
+    if (s->how.temperature == 0 || !(logp[top] > -INFINITY))
+        return STATUS_OK;
+    double total = 0;
+    for (int64_t i = 0; i < s->vocab; i++) {
+        bool barred = i == s->how.excluded && i != top;
+        s->prob[i] = barred ? 0 : exp((logp[i] - logp[top]) / s->how.temperature);
+        total += s->prob[i];
+    }
+    bool filtered = (s->how.top_k > 0 && s->how.top_k < s->vocab) || s->how.top_p < 1;
+    if (filtered)
+        count = keep_best(s, total, &total);
+    *token = walk(s, count, u * total, filtered);
+    return STATUS_OK;
+}

@@ -1,0 +1,254 @@
+#include "run/metrics.h"
+
+#include "base/atomic_file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "run/line_check.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct metrics {
+    char *path; /* owns */
+    int fd;
+    struct metrics_found found;
+    char *line; /* owns: [room] the line being written */
+    size_t room;
+};
+
+enum verdict { KEEP, LATER, UNREADABLE };
+
+static bool is_evaluation(const struct json *doc)
+{
+    const struct cJSON *event = json_get(json_root(doc), "event");
+    const char *name = NULL;
+    struct error ignored;
+    return event != NULL && json_string(doc, event, &name, &ignored) == STATUS_OK &&
+           strcmp(name, "evaluation") == 0;
+}
+
+/* Whether line[len], without its newline and with a right check or none, stays in the log. */
+static enum status judge(const char *line, size_t len, const struct metrics_position *at,
+                         enum verdict *verdict, struct error *err)
+{
+    bool checked = line_check(line, len) == LINE_CHECK_RIGHT;
+    struct json *doc = NULL;
+    int64_t step = 0;
+    *verdict = UNREADABLE;
+    if (len == 0 || len > METRICS_LINE_MAX)
+        return STATUS_OK;
+    enum status status = json_parse(&doc, line, len, "line", STATUS_DATA, err);
+    if (status == STATUS_DATA)
+        return STATUS_OK;
+    TRY(status);
+    const struct cJSON *root = json_root(doc), *member = json_get(root, "step");
+    bool sealable = checked || (len + LINE_CHECK_BYTES <= METRICS_LINE_MAX &&
+                                json_get(root, "check") == NULL && json_first(root) != NULL);
+    if (json_kind(root) == JSON_OBJECT && sealable) {
+        if (member == NULL)
+            *verdict = KEEP;
+        else if (json_int(doc, member, &step, err) == STATUS_OK)
+            *verdict = step > (is_evaluation(doc) ? at->evaluation : at->step) ? LATER : KEEP;
+    }
+    json_free(doc);
+    return STATUS_OK;
+}
+
+/* Reading a log line by line, in bounded memory: of a line that is too long only the first bytes
+ * are held. */
+struct lines {
+    FILE *file; /* owns */
+    char *text; /* owns: [longest + 2 + LINE_CHECK_BYTES] */
+    size_t longest;
+    size_t len;    /* without the newline; longest + 1 if too long */
+    bool complete; /* the line ended with a newline */
+    bool checked;  /* a line of the log has a right check: then all must have one */
+};
+
+/* Reads the next line; false at the end of the file or after an error. */
+static bool next_line(struct lines *in)
+{
+    int c = EOF;
+    in->len = 0;
+    in->complete = false;
+    while ((c = getc_unlocked(in->file)) != EOF && c != '\n')
+        if (in->len <= in->longest)
+            in->text[in->len++] = (char)c;
+    in->complete = c == '\n';
+    return in->complete || in->len > 0;
+}
+
+/* Looks for a line with a right check. */
+static void find_check(struct lines *in)
+{
+    rewind(in->file);
+    while (!in->checked && next_line(in))
+        in->checked = line_check(in->text, in->len) == LINE_CHECK_RIGHT;
+}
+
+/* A line that stays, with its check, to `out`. */
+static enum status copy_line(struct lines *in, struct atomic_file *out, struct error *err)
+{
+    size_t len = in->len;
+    if (!in->checked) {
+        while (in->text[len - 1] != '}') /* spaces */
+            len--;
+        len = line_check_add(in->text, len);
+    }
+    in->text[len] = '\n';
+    return atomic_file_write(out, in->text, len + 1, err);
+}
+
+/* Reads the log once. With `out` the lines that stay are copied there; without, they are only
+ * counted. *whole tells whether all stay as they are and the last one ends with a newline. */
+static enum status sift(struct metrics *m, struct lines *in, const struct metrics_position *at,
+                        struct atomic_file *out, bool *whole, struct error *err)
+{
+    enum verdict verdict;
+    *whole = true;
+    m->found = (struct metrics_found){0};
+    rewind(in->file);
+    while (next_line(in)) {
+        verdict = UNREADABLE;
+        if (line_check(in->text, in->len) == (in->checked ? LINE_CHECK_RIGHT : LINE_CHECK_NONE))
+            TRY(judge(in->text, in->len, at, &verdict, err));
+        *whole &= verdict == KEEP && in->complete && in->checked;
+        m->found.kept += verdict == KEEP;
+        m->found.later += verdict == LATER;
+        m->found.unreadable += verdict == UNREADABLE;
+        if (out != NULL && verdict == KEEP)
+            TRY(copy_line(in, out, err));
+    }
+    if (ferror(in->file))
+        return error_set(err, STATUS_IO, "%s: cannot read: %s", m->path, strerror(errno));
+    return STATUS_OK;
+}
+
+/* How long a line can be: not longer than the file. */
+static enum status measure(const struct metrics *m, struct lines *in, struct error *err)
+{
+    struct stat st;
+    if (fstat(fileno(in->file), &st) != 0)
+        return error_set(err, STATUS_IO, "%s: cannot read: %s", m->path, strerror(errno));
+    in->longest = st.st_size < METRICS_LINE_MAX ? (size_t)st.st_size : METRICS_LINE_MAX;
+    return STATUS_OK;
+}
+
+/* Brings the log back to where the run is. No log is a log without lines. */
+static enum status cut_back(struct metrics *m, const struct metrics_position *at, struct error *err)
+{
+    struct lines in = {0};
+    struct atomic_file *out = NULL;
+    enum status status = STATUS_OK;
+    void *p = NULL;
+    bool whole = false;
+    in.file = fopen(m->path, "re");
+    if (in.file == NULL && errno == ENOENT)
+        return STATUS_OK;
+    if (in.file == NULL)
+        return error_set(err, STATUS_CANTCREATE, "%s: cannot open: %s", m->path, strerror(errno));
+    TRY_OUT(measure(m, &in, err));
+    TRY_OUT(mem_alloc(&p, in.longest + 2 + LINE_CHECK_BYTES, 1, err));
+    in.text = p;
+    find_check(&in);
+    TRY_OUT(sift(m, &in, at, NULL, &whole, err));
+    if (whole)
+        goto out;
+    TRY_OUT(atomic_file_create(&out, m->path, err));
+    TRY_OUT(sift(m, &in, at, out, &whole, err));
+    TRY_OUT(atomic_file_commit(&out, err));
+out:
+    atomic_file_abort(&out);
+    mem_free(in.text);
+    fclose(in.file);
+    return status;
+}
+
+enum status metrics_open_append(struct metrics **out, const char *path,
+                                const struct metrics_position *at, struct error *err)
+{
+    *out = NULL;
+    enum status status;
+    void *p = NULL;
+    TRY(mem_alloc(&p, 1, sizeof(struct metrics), err));
+    struct metrics *m = p;
+    m->fd = -1;
+    TRY_OUT(mem_strdup(&m->path, path, err));
+    TRY_OUT(cut_back(m, at, err));
+    if (at->lines > m->found.kept)
+        m->found.missing = at->lines - m->found.kept;
+    m->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    if (m->fd < 0) {
+        status = error_set(err, STATUS_CANTCREATE, "%s: cannot open: %s%s", path, strerror(errno),
+                           errno == ENOENT ? "; make its folder first" : "");
+        goto out;
+    }
+    *out = m;
+    return STATUS_OK;
+out:
+    metrics_close(m);
+    return status;
+}
+
+void metrics_close(struct metrics *m)
+{
+    if (m == NULL)
+        return;
+    if (m->fd >= 0)
+        close(m->fd);
+    mem_free(m->line);
+    mem_free(m->path);
+    mem_free(m);
+}
+
+struct metrics_found metrics_found(const struct metrics *m)
+{
+    return m->found;
+}
+
+enum status metrics_write(struct metrics *m, const char *object, struct error *err)
+{
+    size_t len = strlen(object), need = len + LINE_CHECK_BYTES + 1, done = 0;
+    assert(need <= METRICS_LINE_MAX && object[0] == '{' && strchr(object, '\n') == NULL);
+    if (m->room < need) {
+        void *p = m->line;
+        TRY(mem_grow(&p, 0, 2 * need, 1, err));
+        m->line = p;
+        m->room = 2 * need;
+    }
+    memcpy(m->line, object, len);
+    len = line_check_add(m->line, len);
+    m->line[len] = '\n';
+    while (done < len + 1) {
+        ssize_t n = write(m->fd, m->line + done, len + 1 - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            int code = n < 0 ? errno : EIO;
+            struct stat st;
+            /* Half a line would spoil the next one too. */
+            if (done > 0 && fstat(m->fd, &st) == 0 && st.st_size >= (off_t)done)
+                (void)!ftruncate(m->fd, st.st_size - (off_t)done);
+            return error_set(err, STATUS_IO, "%s: cannot write: %s%s", m->path, strerror(code),
+                             code == ENOSPC || code == EDQUOT || code == EFBIG
+                                 ? "; free space there and run the same command again"
+                                 : "");
+        }
+        done += (size_t)n;
+    }
+    return STATUS_OK;
+}
+
+enum status metrics_sync(struct metrics *m, struct error *err)
+{
+    /* A pipe or a terminal has nothing to force and says EINVAL. */
+    if (fsync(m->fd) != 0 && errno != EINVAL)
+        return error_set(err, STATUS_IO, "%s: cannot force to disk: %s", m->path, strerror(errno));
+    return STATUS_OK;
+}

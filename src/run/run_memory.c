@@ -1,0 +1,109 @@
+/* Whether a run fits into the device, known before anything is allocated or written. */
+#include "run/run.h"
+
+#include "backend/count/memory_check.h"
+#include "base/mem.h"
+#include "optimizer/optimizer.h"
+#include "train/evaluation.h"
+
+/* One step, so that the largest product is known. */
+static enum status plan_step(struct model *m, struct optimizer *o, const int32_t *tokens,
+                             struct error *err)
+{
+    const struct masks masks = {.source = MASKS_DRAWN};
+    double norm;
+    model_refresh(m);
+    model_begin(m, tokens, m->plan.length, &masks);
+    TRY(model_solve(m, 0, true, err));
+    model_loss(m, tokens, 1, true);
+    TRY(model_backward(m, err));
+    model_finish_gradients(m);
+    optimizer_step(o, 0, &norm);
+    return STATUS_OK;
+}
+
+struct planned_run {
+    const struct config *config;
+    int ranks;
+};
+
+static enum status plan_models(const void *what, struct backend *be, struct error *err)
+{
+    enum status status = STATUS_OK;
+    const struct planned_run *run = what;
+    const struct config *c = run->config;
+    int ranks = run->ranks;
+    struct model *model = NULL, *eval = NULL;
+    struct optimizer optimizer = {0};
+    int32_t *tokens = NULL;
+    const struct config_train *t = &c->train;
+    struct model_plan plan = {.batch = t->batch / t->accumulate / ranks,
+                              .length = t->tgt_len,
+                              .mem_len = t->mem_len,
+                              .memories = (int)t->accumulate,
+                              .train = true};
+    TRY_OUT(mem_alloc((void **)&tokens, (size_t)(plan.batch * plan.length), sizeof *tokens, err));
+    TRY_OUT(model_create(&model, be, c, NULL, &plan, err));
+    TRY_OUT(optimizer_create(&optimizer, model->params, t, NULL, err));
+    if (t->eval_every > 0)
+        TRY_OUT(evaluation_model(&eval, be, c, model->params, false, err));
+    TRY_OUT(plan_step(model, &optimizer, tokens, err));
+out:
+    optimizer_free(&optimizer);
+    model_free(eval);
+    model_free(model);
+    mem_free(tokens);
+    return status;
+}
+
+enum status run_memory(struct backend *be, const struct config *config, int ranks, size_t *bytes,
+                       struct error *err)
+{
+    const struct planned_run run = {config, ranks};
+    TRY(trainer_set_precision(be, &config->train, err)); /* it decides what is stored narrow */
+    return fit_measure(be, plan_models, &run, bytes, err);
+}
+
+/* The smallest accumulate that fits, and its bytes; 0 if none does. */
+static enum status find_fitting(struct backend *be, const struct config *config, int ranks,
+                                size_t limit, int64_t *accumulate, size_t *bytes, struct error *err)
+{
+    struct config c = *config;
+    int64_t batch = config->train.batch;
+    *accumulate = 0;
+    for (int64_t a = config->train.accumulate + 1; a <= batch; a++) {
+        if (batch % (a * ranks) != 0)
+            continue;
+        c.train.accumulate = a;
+        TRY(run_memory(be, &c, ranks, bytes, err));
+        if (*bytes > limit)
+            continue;
+        *accumulate = a;
+        return STATUS_OK;
+    }
+    return STATUS_OK;
+}
+
+enum status run_check_memory(struct backend *be, const struct config *config, int ranks,
+                             struct error *err)
+{
+    size_t wanted = 0, fitting = 0, limit = fit_limit(be);
+    int64_t accumulate = 0;
+    if (limit == 0)
+        return STATUS_OK;
+    TRY(run_memory(be, config, ranks, &wanted, err));
+    if (wanted <= limit)
+        return STATUS_OK;
+    TRY(find_fitting(be, config, ranks, limit, &accumulate, &fitting, err));
+    if (accumulate > 0)
+        return error_set(err, STATUS_DEVICE,
+                         "this run wants %.2f GiB of device memory, %.2f more than there are: "
+                         "train.accumulate=%lld in place of %lld would fit with %.2f GiB",
+                         fit_gib(wanted), fit_gib(wanted - limit), (long long)accumulate,
+                         (long long)config->train.accumulate, fit_gib(fitting));
+    return error_set(err, STATUS_DEVICE,
+                     "this run wants %.2f GiB of device memory, %.2f more than there are, and no "
+                     "train.accumulate would make it fit: lower train.tgt_len, train.mem_len, "
+                     "solver.forward.history or the sizes of the model",
+                     fit_gib(wanted), fit_gib(wanted - limit));
+}

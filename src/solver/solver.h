@@ -1,0 +1,117 @@
+/* Fixed points z = f(z) of maps over [B,T,D], by Picard, Anderson or Broyden iteration.
+ *
+ * Every row (b, t) has its own mixing weights, residual, stop reason and best iterate; the scope
+ * says over which rows the inner products behind them are summed:
+ *   token     the row's own D numbers
+ *   prefix    sums over positions <= t of the same sequence, decayed per position (positions >= t
+ *             if `reverse`, for the adjoint equation, which runs against time)
+ *   sequence  the whole sequence
+ *   batch     weights per sequence, stopping by the norm of the whole batch: the published code
+ * f is causal, so with `token` and `prefix` (and stop decided by each row, or a fixed number of
+ * iterations) z_t depends on positions <= t only at every iteration. `sequence` and `batch` leak
+ * the future into the past until they have converged.
+ *
+ * A row that has stopped stays where it is, and Picard and Anderson do not look at it again: it
+ * adds nothing to the sums of others. So f need not be evaluated there (solver_select_rows), and
+ * whether it is changes nothing.
+ *
+ * Sources: Anderson 1965 (type II, as Walker & Ni 2011); Broyden 1965 ("good", limited memory as
+ * in Bai et al. 2019).
+ *
+ * Set-up, solve and report are apart; a solve allocates nothing.
+ */
+#ifndef DEQ_SOLVER_SOLVER_H
+#define DEQ_SOLVER_SOLVER_H
+
+#include "backend/backend.h"
+#include "backend/idle.h"
+
+enum solve_method { SOLVE_PICARD, SOLVE_ANDERSON, SOLVE_BROYDEN };
+
+struct solver_config {
+    enum solve_method method;
+    enum scope scope;
+    double decay;     /* prefix: factor per position, 0..1 */
+    int64_t max_iter; /* evaluations of f at most (given f0, line searches not counted) */
+    int64_t min_iter; /* no stop before so many evaluations */
+    double tol;
+    enum solve_stop stop;
+    int64_t history;     /* m: Anderson window; Broyden updates (full: all dropped, a restart) */
+    double damping;      /* Picard and Anderson beta: 1 undamped */
+    double ridge;        /* Anderson: added to the Gram's diagonal */
+    bool ridge_relative; /* ridge times the Gram's mean diagonal; false: absolute, as published */
+    bool line_search;    /* Broyden: Armijo on ||g||^2, whole batch, as published */
+    int64_t stall;       /* give a row up after so many iterations without a better residual */
+    bool reverse;        /* prefix sums run against time: backward solves */
+};
+
+/* What a solve did; residuals belong to exactly the iterate that was returned. */
+struct solve_report {
+    int64_t evals;     /* calls of f */
+    double paid_mean;  /* rows that they evaluated, over B*T */
+    double evals_mean; /* evaluations until a row stopped, mean over rows */
+    int64_t evals_max; /* and the largest */
+    double rel_mean;   /* residual of the best iterates as measured, mean over rows; relative */
+                       /* with STOP_REL and STOP_FIXED, absolute with STOP_ABS */
+    double rel_max;    /* and the largest */
+    int64_t restarts;  /* dropped histories and updates left out, summed over rows */
+    int64_t rows;      /* B*T */
+    int64_t reasons[SOLVE_REASON_COUNT]; /* rows by the way they ended */
+    /* Residuals of the whole batch, iterate by iterate; borrowed from the solver until its next
+     * run: abs[k] = ||g_k||, rel[k] = ||g_k|| / (||f_k|| + floor). */
+    const double *trace_abs, *trace_rel;
+    int64_t trace_len;
+    int64_t best_iter; /* index in the trace of the lowest value of the stopping norm */
+};
+
+/* f <- f(z), both [B,T,D]. An error ends the solve and is passed up. `rows` is NULL or, after
+ * solver_select_rows and a first call without it, I32 [2,n] with rising numbers b*T + t, then their
+ * b: f is wanted in these rows only, and z has not changed in others since the last call. */
+typedef enum status (*solve_fn)(void *ctx, const struct tensor *z, const struct tensor *f,
+                                const struct tensor *rows, struct error *err);
+
+struct solver;
+
+/* What a solver is for: at most batch * length rows of width D at once. */
+struct solver_plan {
+    int64_t batch, length, width;
+    /* NULL, or a solver of the same sizes that never runs at the same time: its histories are
+     * borrowed where they are large enough, and it must be freed later. */
+    struct solver *lender;
+};
+
+/* Checks the config (STATUS_CONFIG) and allocates all workspace. The backend is borrowed and must
+ * outlive the solver. */
+enum status solver_create(struct solver **out, struct backend *be,
+                          const struct solver_config *config, const struct solver_plan *plan,
+                          struct error *err);
+void solver_free(struct solver *s);
+
+/* Solves from *z, [B,T,D] with B and B*T at most those planned; *z ends as the best measured
+ * iterate of every row. f0, if not NULL, is f at the start, known beforehand: it saves one
+ * evaluation. f_best, if not NULL, receives f at the returned iterate as it was measured.
+ * With STOP_FIXED there is no synchronisation inside; otherwise one per iteration. */
+enum status solver_run(struct solver *s, solve_fn fn, void *ctx, const struct tensor *z,
+                       const struct tensor *f0, const struct tensor *f_best, struct error *err);
+
+/* Whether fn can be called for some rows; at first it is not. Rows are then left out as they stop
+ * (not by STOP_FIXED, not by Broyden), SOLVER_ROWS_STEP or a multiple at a time: the others are
+ * evaluated in products of so many rows, whose results may depend on their number where it is
+ * smaller. */
+enum { SOLVER_ROWS_STEP = 32 };
+void solver_select_rows(struct solver *s, bool can);
+
+/* Changes the number of evaluations and the tolerance of later runs (evaluation tables, random
+ * limits); max_iter may exceed the planned one. STATUS_CONFIG if out of range. */
+enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, enum solve_stop stop,
+                              struct error *err);
+
+/* Adds the memory that a solve overwrites and nobody needs between solves: room for what else a
+ * step needs for a moment. What `borrower` (of which s is the lender, or NULL) uses is busy while
+ * it runs. */
+void solver_lend(const struct solver *s, const struct solver *borrower, struct idle *to);
+
+/* Reads the last run's figures back: a few small downloads. STATUS_NOMEM. */
+enum status solver_report(struct solver *s, struct solve_report *report, struct error *err);
+
+#endif

@@ -1,0 +1,94 @@
+/* Shared by the solver's loop and its methods. A new method is a file that fills a struct method,
+ * an entry in enum solve_method and in method_of (solver.c); and to be chosen, one in enum
+ * config_method (config/config.h) and in the choices of solver.*.method (config/config_table.c). */
+#ifndef DEQ_SOLVER_SOLVER_IMPL_H
+#define DEQ_SOLVER_SOLVER_IMPL_H
+
+#include "solver/solver.h"
+
+/* A method: how the next iterate follows from the evaluated ones. */
+struct method {
+    int work_tensors;      /* [N,D] beyond those of the loop */
+    int search_tensors;    /* and as many more for a line search */
+    int history_tensors;   /* [m + history_extra,N,D] */
+    int64_t history_extra; /* slots beyond solver_config.history */
+    bool leaves_ended;     /* nothing is read of rows that have stopped */
+    double floor;          /* added to ||f|| in a relative residual, as published */
+    /* Allocates what it wants of s->dots, coef, gram and len; NULL: nothing. */
+    enum status (*plan)(struct solver *s, struct error *err);
+    /* A run begins; NULL: nothing to do. */
+    void (*begin)(struct solver *s);
+    /* Chooses where evaluation k leaves f and its residual: s->f and s->g. */
+    void (*place)(struct solver *s, int64_t k);
+    /* From iterate k, evaluated and judged, to the next one: s->z of rows still active. */
+    enum status (*advance)(struct solver *s, int64_t k, struct error *err);
+};
+
+extern const struct method picard_method, anderson_method, broyden_method;
+
+enum { SOLVER_WORK = 4, SOLVER_HISTORIES = 2 };
+
+/* What a run counts on the host. */
+struct solver_counts {
+    int64_t iterates; /* evaluated so far */
+    int64_t calls;    /* of fn */
+    int64_t rows;     /* evaluated in them */
+    int64_t steps;    /* Broyden: steps in the history */
+    int64_t dropped;  /* Broyden: full histories dropped */
+};
+
+struct solver {
+    struct backend *be;          /* borrows */
+    struct solver_config config; /* of the next run */
+    const struct method *method;
+    int64_t batch, length, width, history; /* planned */
+    struct tensor work[SOLVER_WORK];       /* [N,D]; owns unless `lent` */
+    struct tensor hist[SOLVER_HISTORIES];  /* [m,N,D]; owns unless `lent` */
+    struct tensor best_z;                  /* [N,D]; owns unless `lent` */
+    bool lent_work[SOLVER_WORK], lent_hist[SOLVER_HISTORIES], lent_best;
+    struct tensor norms;       /* owns: [N,2] */
+    struct tensor dots;        /* owns: [N,m], Anderson; [N,2m], Broyden */
+    struct tensor coef;        /* owns: [N,m], Anderson; [N,m+1], Broyden */
+    struct tensor gram;        /* owns: [N,m,m], Anderson; [N or B,m(m+1)/2], Broyden */
+    struct tensor best, first; /* owns: [N] */
+    struct tensor best_at, reason, evals, restarts; /* owns: I32 [N] */
+    struct tensor len;                              /* owns: I32 [N], Anderson */
+    struct tensor active;                           /* owns: I32 [1] */
+    struct tensor list;   /* owns: I32 [2 N]: the rows that are evaluated, if not all; solve_fn */
+    int32_t *host_list;   /* owns: [2 N]: the same */
+    int32_t *host_reason; /* owns: [N] */
+    struct tensor trace;  /* owns: F64 [capacity,2] squared norms of g and f */
+    double *host_trace;   /* owns: [capacity * 4]: squares, then abs and rel */
+    int64_t trace_capacity;
+    bool selects; /* see solver_select_rows */
+    /* of the current run */
+    int64_t b, t, rows;
+    int64_t listed;        /* rows in the list; 0: all are evaluated */
+    int64_t failed;        /* rows that have stopped without converging */
+    struct tensor z, f, g; /* views [rows,D] */
+    solve_fn fn;
+    void *ctx;
+    bool have_f; /* f at z is known already */
+    bool given_f0;
+    struct solver_counts count;
+    double step_length[HISTORY_MOST + 1]; /* Broyden: the part taken of each step kept */
+};
+
+/* The scope of mixing weights: with `batch` they are per sequence. */
+enum scope solver_mixing_scope(const struct solver *s);
+/* The first rows of a planned tensor: [n,D], [m,n,D], [n,m] or [n]. */
+struct tensor solver_rows(const struct solver *s, const struct tensor *planned);
+/* Sums val [rows,C] in place over the mixing scope. */
+void solver_mix(const struct solver *s, const struct tensor *val);
+/* How many rows are still active after a judgement. Where that pays, the others are left out from
+ * now on. */
+int64_t solver_read_active(struct solver *s);
+/* Residual of the whole batch from a pair in the trace, as the stop rule reads it. */
+double solver_batch_residual(const struct solver *s, const double squares[2], bool absolute);
+/* The reasons of rows where those that have stopped are left out; data NULL: none are. */
+struct tensor solver_ended(const struct solver *s);
+/* f <- fn(z) for views [rows,D], in the rows that are listed. */
+enum status solver_call(struct solver *s, const struct tensor *z, const struct tensor *f,
+                        struct error *err);
+
+#endif

@@ -1,0 +1,239 @@
+#include "store/snapshot.h"
+
+#include "base/json.h"
+#include "base/mem.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_TEXT = 1 << 28 };
+
+static enum status parse_state(struct train_state *t, const struct json *doc, struct error *err)
+{
+    const struct cJSON *root = json_root(doc);
+    const struct {
+        const char *key;
+        int64_t *to;
+    } ints[] = {{"step", &t->step},           {"tokens", &t->tokens}, {"skipped", &t->skipped},
+                {"updates", &t->updates},     {"epoch", &t->epoch},   {"segment", &t->segment},
+                {"best_step", &t->best_step}, {"micro", &t->micro}};
+    int64_t format;
+    TRY(json_get_int(doc, root, "format", &format, err));
+    if (format != SNAPSHOT_STATE_FORMAT)
+        return error_set(err, STATUS_DATA, "%s: format %lld; this program reads %d", json_name(doc),
+                         (long long)format, SNAPSHOT_STATE_FORMAT);
+    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) {
+        TRY(json_get_int(doc, root, ints[i].key, ints[i].to, err));
+        if (*ints[i].to < 0)
+            return error_set(err, STATUS_DATA, "%s: %s: want 0 or more, got %lld", json_name(doc),
+                             ints[i].key, (long long)*ints[i].to);
+    }
+    t->evaluated = t->step; /* files of older programs do not say */
+    if (json_get(root, "evaluated") != NULL)
+        TRY(json_get_int(doc, root, "evaluated", &t->evaluated, err));
+    t->ranks = 1;
+    if (json_get(root, "ranks") != NULL)
+        TRY(json_get_int(doc, root, "ranks", &t->ranks, err));
+    t->logged = 0;
+    if (json_get(root, "logged") != NULL)
+        TRY(json_get_int(doc, root, "logged", &t->logged, err));
+    t->origin[0] = '\0';
+    if (json_get(root, "origin") != NULL) {
+        const char *origin;
+        TRY(json_string(doc, json_get(root, "origin"), &origin, err));
+        snprintf(t->origin, sizeof t->origin, "%s", origin);
+    }
+    t->best_nll = INFINITY;
+    if (json_kind(json_get(root, "best_nll")) != JSON_NULL)
+        TRY(json_get_real(doc, root, "best_nll", &t->best_nll, err));
+    return json_get_real(doc, root, "seconds", &t->seconds, err);
+}
+
+static enum status read_state(struct snapshot *s, struct error *err)
+{
+    enum status status = STATUS_OK;
+    char name[1024], *text = NULL;
+    size_t len;
+    struct json *doc = NULL;
+    snprintf(name, sizeof name, "%s (state)", checkpoint_path(s->file));
+    TRY_OUT(checkpoint_read_text(s->file, "state", MAX_TEXT, &text, &len, err));
+    TRY_OUT(json_parse(&doc, text, len, name, STATUS_DATA, err));
+    TRY_OUT(parse_state(&s->state, doc, err));
+out:
+    json_free(doc);
+    mem_free(text);
+    return status;
+}
+
+static enum status read_config(struct snapshot *s, struct error *err)
+{
+    enum status status = STATUS_OK;
+    char name[1024], *text = NULL;
+    size_t len;
+    snprintf(name, sizeof name, "%s (config)", checkpoint_path(s->file));
+    TRY(checkpoint_read_text(s->file, "config", MAX_TEXT, &text, &len, err));
+    config_defaults(&s->config);
+    status = config_parse(&s->config, text, name, err);
+    mem_free(text);
+    if (status != STATUS_CONFIG)
+        return status;
+    struct error why = *err;
+    return error_set(err, STATUS_DATA, "%.800s: written by another version of deq?", why.text);
+}
+
+static enum status read_vocab(struct snapshot *s, struct error *err)
+{
+    enum status status = STATUS_OK;
+    char name[1024], *text = NULL;
+    size_t len;
+    snprintf(name, sizeof name, "%s (vocab)", checkpoint_path(s->file));
+    TRY(checkpoint_read_text(s->file, "vocab", MAX_TEXT, &text, &len, err));
+    status = vocab_from_text(&s->vocab, text, len, name, err);
+    mem_free(text);
+    return status;
+}
+
+enum status snapshot_open(struct snapshot *s, const char *path, struct error *err)
+{
+    enum status status = STATUS_OK;
+    *s = (struct snapshot){0};
+    TRY_OUT(checkpoint_open(&s->file, path, err));
+    TRY_OUT(read_config(s, err));
+    TRY_OUT(read_vocab(s, err));
+    TRY_OUT(read_state(s, err));
+    if (vocab_size(s->vocab) != s->config.model.vocab_size) {
+        status =
+            error_set(err, STATUS_DATA, "%s: vocabulary of %lld words, configuration of %lld", path,
+                      (long long)vocab_size(s->vocab), (long long)s->config.model.vocab_size);
+        goto out;
+    }
+    TRY_OUT(config_resolve(&s->config, vocab_size(s->vocab), err));
+    return STATUS_OK;
+out:
+    snapshot_close(s);
+    return status;
+}
+
+void snapshot_close(struct snapshot *s)
+{
+    checkpoint_close(s->file);
+    vocab_free(s->vocab);
+    *s = (struct snapshot){0};
+}
+
+/* Where the numbers of a section go: from `first` on in an array laid out like the parameters, of
+ * which `to` holds all or, with an optimiser, its pieces. */
+struct destination {
+    struct backend *be;
+    const struct tensor *to; /* 1-D */
+    int64_t first;
+    const struct optimizer *pieces; /* NULL: all */
+};
+
+/* Numbers [first, first + count) of the array, as far as they are held here. */
+static void put_pieces(const struct destination *d, const float *data, int64_t first, int64_t count)
+{
+    struct dist_part piece;
+    int64_t at;
+    for (int64_t i = 0; optimizer_piece(d->pieces, i, &piece, &at); i++) {
+        int64_t from = first > piece.first ? first : piece.first;
+        int64_t end = piece.first + piece.count, to = first + count < end ? first + count : end;
+        if (from >= to)
+            continue;
+        struct tensor part = tensor_slice(d->to, at + from - piece.first, to - from);
+        op_upload(d->be, &part, data + (from - first), DTYPE_F32);
+    }
+}
+
+static enum status take_piece(void *ctx, const void *data, size_t size, size_t offset,
+                              struct error *err)
+{
+    const struct destination *d = ctx;
+    int64_t first = d->first + (int64_t)(offset / sizeof(float));
+    int64_t count = (int64_t)(size / sizeof(float));
+    if (d->pieces != NULL) {
+        put_pieces(d, data, first, count);
+        return backend_check(d->be, err);
+    }
+    struct tensor part = tensor_slice(d->to, first, count);
+    op_upload(d->be, &part, data, DTYPE_F32);
+    return backend_check(d->be, err);
+}
+
+/* The section `name`, which must have exactly the parameter's sizes. */
+static enum status read_param(struct snapshot *s, const char *name, const struct param *q,
+                              struct destination *to, struct error *err)
+{
+    const struct checkpoint_section *c = checkpoint_find(s->file, name);
+    if (c == NULL)
+        return error_set(err, STATUS_DATA, "%s: no section %s: written by another program version?",
+                         checkpoint_path(s->file), name);
+    bool same = c->type == CHECKPOINT_F32 && c->ndim == q->ndim;
+    for (int i = 0; i < q->ndim && same; i++)
+        same = c->dim[i] == q->dim[i];
+    if (!same)
+        return error_set(err, STATUS_DATA, "%s: section %s: other sizes than the configuration's",
+                         checkpoint_path(s->file), name);
+    to->first = q->offset;
+    return checkpoint_read_pieces(s->file, name, take_piece, to, err);
+}
+
+static enum status read_flat(struct snapshot *s, char prefix, const struct params *p,
+                             const struct tensor *flat, const struct optimizer *pieces,
+                             struct error *err)
+{
+    char name[CHECKPOINT_NAME_MAX];
+    struct destination to = {.be = p->be, .to = flat, .pieces = pieces};
+    for (int i = 0; i < p->count; i++) {
+        snprintf(name, sizeof name, "%c:%s", prefix, p->list[i].name);
+        TRY(read_param(s, name, &p->list[i], &to, err));
+    }
+    return STATUS_OK;
+}
+
+enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err)
+{
+    return read_flat(s, 'w', params, &params->w, NULL, err);
+}
+
+enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err)
+{
+    TRY(read_flat(s, 'm', o->params, &o->m, o, err));
+    TRY(read_flat(s, 'v', o->params, &o->v, o, err));
+    o->updates = s->state.updates;
+    return STATUS_OK;
+}
+
+/* Rank number `rank` has the streams from rank * memory->batch on. */
+static enum status read_one_memory(struct snapshot *s, const struct checkpoint_section *c,
+                                   struct memory *memory, struct backend *be, int rank,
+                                   struct error *err)
+{
+    float *host = NULL;
+    TRY(mem_alloc((void **)&host, c->size, 1, err));
+    enum status status = checkpoint_read_section(s->file, c->name, host, c->size, err);
+    if (status == STATUS_OK)
+        memory_upload(memory, be, host + rank * memory->batch * c->dim[1] * c->dim[2], c->dim[1]);
+    mem_free(host);
+    return status;
+}
+
+enum status snapshot_read_memory(struct snapshot *s, struct model *m, const struct dist *dist,
+                                 struct error *err)
+{
+    struct memory *memory;
+    char name[CHECKPOINT_NAME_MAX];
+    model_reset_memory(m);
+    for (int i = 0; (memory = m->cell->ops->memory(m->cell, i)) != NULL; i++) {
+        snprintf(name, sizeof name, "mem:%d", i);
+        const struct checkpoint_section *c = checkpoint_find(s->file, name);
+        if (c == NULL || c->type != CHECKPOINT_F32 || c->ndim != 3 ||
+            c->dim[0] != dist_size(dist) * memory->batch || c->dim[2] != memory->width ||
+            c->dim[1] > memory->capacity) {
+            model_reset_memory(m); /* all of it or none */
+            return STATUS_OK;
+        }
+        TRY(read_one_memory(s, c, memory, m->be, dist_rank(dist), err));
+    }
+    return STATUS_OK;
+}

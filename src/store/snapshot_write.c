@@ -1,0 +1,266 @@
+#include "store/snapshot.h"
+
+#include "base/json.h"
+#include "base/mem.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- the copy --------------------------------------------------------------------------------- */
+
+static bool holds(const struct snapshot_image *image)
+{
+    return dist_rank(image->dist) == 0;
+}
+
+static enum status plan_numbers(float **out, int64_t count, struct error *err)
+{
+    return mem_alloc((void **)out, (size_t)count, sizeof **out, err);
+}
+
+/* Counts in *most the numbers a rank sends at once. */
+static enum status plan_memories(struct snapshot_image *image, struct model *m, int64_t *most,
+                                 struct error *err)
+{
+    const struct cell_ops *ops = m->cell->ops;
+    int64_t ranks = dist_size(image->dist);
+    int count = 0;
+    while (ops->memory(m->cell, count) != NULL)
+        count++;
+    TRY(mem_alloc((void **)&image->memory, (size_t)count, sizeof *image->memory, err));
+    for (; image->memories < count; image->memories++) {
+        const struct memory *from = ops->memory(m->cell, image->memories);
+        struct image_memory *to = &image->memory[image->memories];
+        int64_t own = from->batch * from->capacity * from->width;
+        *to = (struct image_memory){.batch = ranks * from->batch, .width = from->width};
+        *most = own > *most ? own : *most;
+        if (holds(image))
+            TRY(plan_numbers(&to->rows, ranks * own, err));
+    }
+    return STATUS_OK;
+}
+
+enum status snapshot_image_create(struct snapshot_image *image, const struct snapshot_source *s,
+                                  struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct dist *d = s->optimizer->dist;
+    int64_t total = s->model->params->total, most = dist_part(d, total, 0, 0).count;
+    *image = (struct snapshot_image){.dist = d,
+                                     .params = s->model->params,
+                                     .vocab = s->vocab,
+                                     .compress = s->config->train.compress};
+    if (holds(image)) {
+        TRY_OUT(plan_numbers(&image->w, total, err));
+        TRY_OUT(plan_numbers(&image->m, total, err));
+        TRY_OUT(plan_numbers(&image->v, total, err));
+    }
+    TRY_OUT(plan_memories(image, s->model, &most, err));
+    if (dist_size(d) > 1)
+        TRY_OUT(plan_numbers(&image->own, most, err));
+    if (dist_size(d) > 1 && holds(image))
+        TRY_OUT(plan_numbers(&image->all, dist_size(d) * most, err));
+    return STATUS_OK;
+out:
+    snapshot_image_free(image);
+    return status;
+}
+
+void snapshot_image_free(struct snapshot_image *image)
+{
+    for (int i = 0; i < image->memories; i++)
+        mem_free(image->memory[i].rows);
+    mem_free(image->memory);
+    mem_free(image->w);
+    mem_free(image->m);
+    mem_free(image->v);
+    mem_free(image->own);
+    mem_free(image->all);
+    mem_free(image->config);
+    mem_free(image->state);
+    *image = (struct snapshot_image){0};
+}
+
+size_t snapshot_image_bytes(const struct snapshot_image *image)
+{
+    size_t numbers = image->w != NULL ? 3 * (size_t)image->params->total : 0;
+    for (int i = 0; i < image->memories; i++)
+        numbers += (size_t)(image->memory[i].batch * image->memory[i].count) *
+                   (size_t)image->memory[i].width;
+    return numbers * sizeof(float);
+}
+
+static enum status state_text(const struct snapshot_source *s, char **out, struct error *err)
+{
+    const struct train_state *t = s->state;
+    struct json_writer w;
+    json_write_begin(&w, false);
+    json_write_object(&w, NULL);
+    json_write_int(&w, "format", SNAPSHOT_STATE_FORMAT);
+    json_write_int(&w, "step", t->step);
+    json_write_int(&w, "tokens", t->tokens);
+    json_write_int(&w, "skipped", t->skipped);
+    json_write_int(&w, "updates", t->updates);
+    json_write_int(&w, "epoch", t->epoch);
+    json_write_int(&w, "segment", t->segment);
+    json_write_int(&w, "micro", t->micro);
+    json_write_real(&w, "best_nll", t->best_nll); /* null while there is none */
+    json_write_int(&w, "best_step", t->best_step);
+    json_write_int(&w, "evaluated", t->evaluated);
+    json_write_int(&w, "ranks", t->ranks);
+    json_write_int(&w, "logged", t->logged);
+    json_write_real(&w, "seconds", t->seconds);
+    if (t->origin[0] != '\0')
+        json_write_string(&w, "origin", t->origin);
+    json_write_string(&w, "rng", "philox4x32-10");
+    json_write_int(&w, "seed", s->config->train.seed);
+    json_write_end(&w);
+    return json_write_finish(&w, out, err);
+}
+
+static enum status take_texts(struct snapshot_image *image, const struct snapshot_source *s,
+                              struct error *err)
+{
+    mem_free(image->config);
+    mem_free(image->state);
+    image->config = image->state = NULL;
+    TRY(config_to_json(s->config, false, &image->config, err));
+    return state_text(s, &image->state, err);
+}
+
+enum status snapshot_image_of_weights(struct snapshot_image *image, const struct config *config,
+                                      const struct vocab *vocab, const struct params *declared,
+                                      struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct train_state state = {.best_nll = INFINITY, .ranks = 1};
+    struct snapshot_source source = {.config = config, .vocab = vocab, .state = &state};
+    *image = (struct snapshot_image){
+        .params = declared, .vocab = vocab, .compress = config->train.compress};
+    TRY_OUT(plan_numbers(&image->w, declared->total, err));
+    TRY_OUT(plan_numbers(&image->m, declared->total, err));
+    TRY_OUT(plan_numbers(&image->v, declared->total, err));
+    TRY_OUT(take_texts(image, &source, err));
+    return STATUS_OK;
+out:
+    snapshot_image_free(image);
+    return status;
+}
+
+/* The streams of a memory are divided among the ranks in their order. */
+static void take_memory(struct snapshot_image *image, struct image_memory *to,
+                        const struct memory *from, struct backend *be)
+{
+    struct tensor rows = memory_view(from);
+    to->count = rows.data != NULL ? from->count : 0;
+    if (to->count == 0)
+        return;
+    if (dist_size(image->dist) == 1) {
+        op_download(be, to->rows, DTYPE_F32, &rows);
+        return;
+    }
+    op_download(be, image->own, DTYPE_F32, &rows);
+    dist_gather(image->dist, image->own, (size_t)tensor_count(&rows) * sizeof(float), to->rows);
+}
+
+/* Moments that lie in pieces on all ranks. */
+static void gather_moments(struct snapshot_image *image, const struct optimizer *o,
+                           const struct tensor *from, float *to)
+{
+    struct dist *d = image->dist;
+    struct backend *be = o->params->be;
+    struct dist_part piece;
+    int64_t at, total = o->params->total, most = dist_part(d, total, 0, 0).count;
+    for (int64_t i = 0; optimizer_piece(o, i, &piece, &at); i++) {
+        struct tensor part = tensor_slice(from, at, piece.count);
+        if (piece.count > 0)
+            op_download(be, image->own, DTYPE_F32, &part);
+        dist_gather(d, image->own, (size_t)most * sizeof(float), image->all);
+        for (int r = 0; r < dist_size(d) && holds(image); r++) {
+            struct dist_part theirs = dist_part(d, total, i, r);
+            memcpy(to + theirs.first, image->all + r * most, (size_t)theirs.count * sizeof(float));
+        }
+    }
+}
+
+static void take_moments(struct snapshot_image *image, const struct optimizer *o,
+                         const struct tensor *from, float *to)
+{
+    if (o->sharded)
+        gather_moments(image, o, from, to);
+    else if (holds(image))
+        op_download(o->params->be, to, DTYPE_F32, from);
+}
+
+enum status snapshot_take(struct snapshot_image *image, const struct snapshot_source *s,
+                          struct error *err)
+{
+    struct model *m = s->model;
+    TRY(take_texts(image, s, err));
+    if (holds(image))
+        op_download(m->be, image->w, DTYPE_F32, &m->params->w);
+    take_moments(image, s->optimizer, &s->optimizer->m, image->m);
+    take_moments(image, s->optimizer, &s->optimizer->v, image->v);
+    for (int i = 0; i < image->memories; i++)
+        take_memory(image, &image->memory[i], m->cell->ops->memory(m->cell, i), m->be);
+    return backend_check(m->be, err);
+}
+
+/* --- the file --------------------------------------------------------------------------------- */
+
+static enum status write_texts(struct checkpoint_writer *w, const struct snapshot_image *image,
+                               struct error *err)
+{
+    size_t size;
+    const char *vocab = vocab_text(image->vocab, &size);
+    int64_t dim = (int64_t)size;
+    TRY(checkpoint_write_text(w, "config", image->config, err));
+    TRY(checkpoint_write_text(w, "state", image->state, err));
+    return checkpoint_write_section(w, "vocab", CHECKPOINT_U8, 1, &dim, vocab, err);
+}
+
+/* One of the three arrays that are laid out like the parameters. */
+static enum status write_flat(struct checkpoint_writer *w, char prefix, const struct params *p,
+                              const float *flat, struct error *err)
+{
+    char name[CHECKPOINT_NAME_MAX];
+    for (int i = 0; i < p->count; i++) {
+        const struct param *q = &p->list[i];
+        snprintf(name, sizeof name, "%c:%s", prefix, q->name);
+        TRY(checkpoint_write_section(w, name, CHECKPOINT_F32, q->ndim, q->dim, flat + q->offset,
+                                     err));
+    }
+    return STATUS_OK;
+}
+
+static enum status write_memory(struct checkpoint_writer *w, const struct snapshot_image *image,
+                                struct error *err)
+{
+    char name[CHECKPOINT_NAME_MAX];
+    for (int i = 0; i < image->memories; i++) {
+        const struct image_memory *from = &image->memory[i];
+        int64_t dims[3] = {from->batch, from->count, from->width};
+        snprintf(name, sizeof name, "mem:%d", i);
+        if (from->count > 0)
+            TRY(checkpoint_write_section(w, name, CHECKPOINT_F32, 3, dims, from->rows, err));
+    }
+    return STATUS_OK;
+}
+
+enum status snapshot_write(const char *path, const struct snapshot_image *image, struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct checkpoint_writer *w = NULL;
+    TRY_OUT(checkpoint_write_open(&w, path, err));
+    if (!image->compress)
+        checkpoint_write_plain(w);
+    TRY_OUT(write_texts(w, image, err));
+    TRY_OUT(write_flat(w, 'w', image->params, image->w, err));
+    TRY_OUT(write_flat(w, 'm', image->params, image->m, err));
+    TRY_OUT(write_flat(w, 'v', image->params, image->v, err));
+    TRY_OUT(write_memory(w, image, err));
+    TRY_OUT(checkpoint_write_close(&w, err));
+out:
+    checkpoint_write_abort(&w);
+    return status;
+}

@@ -1,0 +1,41 @@
+/* The suite over the CUDA backend on the host emulator, in each of its orders of threads. Under
+ * AddressSanitizer in one: what it looks for does not depend on them. */
+#include "backend/suite_run.h"
+
+#include "cuda/cuda.h"
+#include "emu/emu.h"
+
+static enum status open_without_lt(struct backend *be, struct error *err)
+{
+    emu_refuse_lt(true);
+    return cuda_open(be, err);
+}
+
+/* Where cuBLASLt has no kernel for a shape, its work is done in passes of our own. */
+static int suite_without_lt(void)
+{
+    struct suite_job jobs[] = {{open_without_lt, case_hidden},
+                               {open_without_lt, case_hidden_rounded},
+                               {open_without_lt, case_hidden_masks}};
+    const struct CMUnitTest tests[] = {
+        {"ops_hidden", suite_test, NULL, NULL, &jobs[0]},
+        {"ops_hidden_rounded", suite_test, NULL, NULL, &jobs[1]},
+        {"ops_hidden_masks", suite_test, NULL, NULL, &jobs[2]},
+    };
+    return cmocka_run_group_tests_name("ops on emulated cuda, no cuBLASLt", tests, NULL, NULL);
+}
+
+int main(void)
+{
+    int failed = 0, first = 0;
+#if defined(__SANITIZE_ADDRESS__)
+    first = EMU_SHUFFLED;
+#endif
+    for (int order = first; order < EMU_ORDERS; order++) {
+        char name[64];
+        emu_set_order((enum emu_order)order, SUITE_SEED);
+        snprintf(name, sizeof name, "ops on emulated cuda, %s", emu_order_name(order));
+        failed += suite_main(name, cuda_open);
+    }
+    return failed + suite_without_lt();
+}

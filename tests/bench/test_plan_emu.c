@@ -1,0 +1,134 @@
+/* The plan of a GPU against the emulated one, in bfloat16: the same calls, operations, bytes and
+ * memory, and, of the products that are more than one launch, the same launches. */
+#include "bench/real.h"
+#include "cuda/cuda.h"
+#include "emu/emu.h"
+
+static struct chip emulated_chip(void)
+{
+    struct chip chip = tiny_chip;
+    chip.cuda = true;
+    return chip;
+}
+
+static void test_steps(void **state)
+{
+    (void)state;
+    plan_is_real_on(cuda_open, emulated_chip(),
+                    SET("train.precision=bf16", "model.dropout=0.1", "solver.forward.history=3"));
+    plan_is_real_on(cuda_open, emulated_chip(),
+                    SET("train.precision=bf16", "model.d_inner=41", "model.wnorm=false",
+                        "solver.forward.method=anderson", "gradient.method=phantom"));
+    plan_is_real_on(cuda_open, emulated_chip(), SET("model.dropout=0.1"));
+}
+
+/* A layer of `width` numbers over 6 rows, once forth and once back; 0 mask rows: no mask. */
+struct layer_call {
+    int64_t width, mask_rows;
+    bool gated, forward;
+    enum precision precision;
+};
+
+/* Makes the calls; returns the seconds that were booked of them. */
+static double run_layer(struct backend *be, const struct layer_call *c)
+{
+    enum { N = 6, D = 8 };
+    struct tensor x, w1, w2, bias, mask, h, dh, gate;
+    struct error err;
+    enum dtype real = be->ops->real;
+    must(backend_set_precision(be, c->precision, &err), &err);
+    int64_t stride = narrow_up(D + op_hidden_room(be, c->mask_rows)), out = narrow_up(c->width);
+    int64_t bits = c->gated ? op_gate_width(be, c->width) : 0;
+    must(op_alloc(be, &x, real, 2, N, D, 1, 1, &err), &err);
+    must(op_alloc(be, &w1, op_narrow(be), 2, c->width, stride, 1, 1, &err), &err);
+    must(op_alloc(be, &w2, op_narrow(be), 2, D, out, 1, 1, &err), &err);
+    must(op_alloc(be, &bias, real, 1, c->width, 1, 1, 1, &err), &err);
+    must(op_alloc(be, &mask, real, 2, c->mask_rows, c->width, 1, 1, &err), &err);
+    must(op_alloc(be, &h, op_narrow(be), 2, N, c->width, 1, 1, &err), &err);
+    must(op_alloc(be, &dh, op_narrow(be), 2, N, c->width, 1, 1, &err), &err);
+    must(op_alloc(be, &gate, DTYPE_U8, 2, N, bits, 1, 1, &err), &err);
+    struct hidden p = {.x = x,
+                       .w = w1,
+                       .bias = bias,
+                       .mask = mask,
+                       .h = h,
+                       .gate = gate,
+                       .w_stride = stride,
+                       .rows_per_mask = c->mask_rows > 0 ? N / c->mask_rows : 0,
+                       .mask_scale = 2};
+    struct hidden_vjp q = {.dy = x,
+                           .w = c->forward ? w1 : w2,
+                           .mask = mask,
+                           .h = h,
+                           .gate = gate,
+                           .dh = dh,
+                           .w_stride = c->forward ? stride : out,
+                           .rows_per_mask = p.rows_per_mask,
+                           .mask_scale = 2,
+                           .forward = c->forward};
+    p.w.dim[1] = D;
+    (c->forward ? &q.w : &q.w)->dim[1] = c->forward ? D : c->width;
+    if (c->mask_rows == 0)
+        p.mask.data = q.mask.data = NULL;
+    if (bits == 0)
+        p.gate.data = q.gate.data = NULL;
+    backend_reset_stats(be);
+    op_hidden(be, &p);
+    op_hidden_vjp(be, &q);
+    double seconds = be->stat[OP_hidden].seconds + be->stat[OP_hidden_vjp].seconds;
+    struct tensor *all[] = {&x, &w1, &w2, &bias, &mask, &h, &dh, &gate};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        op_release(be, all[i]);
+    return seconds;
+}
+
+/* With infinite rates and a second a launch, the plan's seconds are launches. */
+static void check_launches(const struct layer_call *c)
+{
+    struct count_device device = {.product_rate = 1e30,
+                                  .plain_rate = 1e30,
+                                  .bandwidth = 1e30,
+                                  .call_seconds = 1,
+                                  .rounds = c->precision == PRECISION_BF16,
+                                  .rectifier_passes = true,
+                                  .chunk_numbers = 1};
+    struct backend be;
+    struct error err;
+    must(count_open(&be, &device, &err), &err);
+    double planned = run_layer(&be, c);
+    backend_close(&be);
+    must(cuda_open(&be, &err), &err);
+    int64_t before = emu_count().launches;
+    (void)run_layer(&be, c);
+    must(backend_check(&be, &err), &err);
+    backend_close(&be); /* waits */
+    int64_t launches = emu_count().launches - before;
+    if (planned < (double)launches - 1e-6 || planned > (double)launches + 1e-6)
+        fail_msg(
+            "width %lld, %lld mask rows, gated %d, forward %d, %s: planned %g launches, it was "
+            "%lld",
+            (long long)c->width, (long long)c->mask_rows, c->gated, c->forward,
+            precision_name(c->precision), planned, (long long)launches);
+}
+
+static void test_launches(void **state)
+{
+    (void)state;
+    for (int flags = 0; flags < 32; flags++) {
+        struct layer_call c = {.width = flags & 1 ? 40 : 41,
+                               .mask_rows = flags & 2 ? 2 : 0,
+                               .gated = flags & 4,
+                               .forward = flags & 8,
+                               .precision = flags & 16 ? PRECISION_BF16 : PRECISION_TF32};
+        check_launches(&c);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_launches),
+    };
+    return cmocka_run_group_tests_name("plan on emulated cuda", tests, NULL, NULL);
+}

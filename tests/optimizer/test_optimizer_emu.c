@@ -1,0 +1,115 @@
+/* The optimiser on the emulated device: two launches whatever decays, and the CPU's weights. */
+#include "backend/cpu/cpu.h"
+#include "base/assert_ok.h"
+#include "cuda/cuda.h"
+#include "emu/emu.h"
+#include "optimizer/optimizer.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+enum { PARAMS = 5, STEPS = 3, MAX_NUMBERS = 512 };
+
+/* Matrices and vectors of odd sizes; the last is an alias of the first. */
+static void declare(struct params *p)
+{
+    static const int64_t size[PARAMS][2] = {{3, 7}, {5, 0}, {4, 9}, {40, 0}, {3, 7}};
+    struct error err;
+    for (int i = 0; i < PARAMS; i++) {
+        char name[2] = {(char)('a' + i), 0};
+        struct param_spec spec = {.name = name,
+                                  .part = "f",
+                                  .rows = size[i][0],
+                                  .cols = size[i][1],
+                                  .init = INIT_NORMAL,
+                                  .scale = 1};
+        must(params_add(p, &spec, NULL, &err), &err);
+    }
+    p->list[PARAMS - 1].alias_of = 0;
+    must(params_commit(p, true, &err), &err);
+    must(params_initialize(p, 5, &err), &err);
+}
+
+/* The weights after a few steps. Returns their number; *launches: of the last step. */
+static int64_t run(struct backend *be, const struct config_train *train, float *w,
+                   int64_t *launches)
+{
+    struct error err;
+    struct params p;
+    struct optimizer o;
+    params_init(&p, be);
+    declare(&p);
+    must(optimizer_create(&o, &p, train, NULL, &err), &err);
+    for (int k = 0; k < STEPS; k++) {
+        double norm;
+        op_fill_normal(be, &p.g, 0.5, (struct rng_key){3, (uint64_t)k});
+        op_download(be, w, DTYPE_F32, &p.g); /* what the step launches is counted apart */
+        int64_t before = emu_count().launches;
+        optimizer_step(&o, 0.01, &norm);
+        *launches = emu_count().launches - before;
+        assert_true(isfinite(norm) && norm > 0);
+    }
+    int64_t total = p.total;
+    assert_true(total <= MAX_NUMBERS);
+    op_download(be, w, DTYPE_F32, &p.w);
+    optimizer_free(&o);
+    params_free(&p);
+    return total;
+}
+
+/* `aliased`: launches for the parameter that shares its storage. */
+static void compare(bool adamw, double decay, int64_t aliased)
+{
+    float cpu[MAX_NUMBERS], cuda[MAX_NUMBERS];
+    struct config c;
+    struct error err;
+    struct backend be;
+    int64_t launches;
+    config_defaults(&c);
+    c.train.optimizer = adamw ? OPTIMIZER_ADAMW : OPTIMIZER_ADAM;
+    c.train.weight_decay = decay;
+    c.train.clip = 0.25;
+    must(cpu_open(&be, 1, &err), &err);
+    int64_t count = run(&be, &c.train, cpu, &launches);
+    backend_close(&be);
+    must(cuda_open(&be, &err), &err);
+    assert_int_equal(run(&be, &c.train, cuda, &launches), count);
+    backend_close(&be);
+    assert_int_equal(launches, 2 + aliased);
+    for (int64_t i = 0; i < count; i++) /* steps of 0.01, on numbers below 8 */
+        assert_true(fabsf(cpu[i] - cuda[i]) <= 4e-6f);
+}
+
+static void test_without_decay(void **state)
+{
+    (void)state;
+    compare(false, 0, 1);
+}
+
+static void test_adamw(void **state)
+{
+    (void)state;
+    compare(true, 0.1, 1);
+}
+
+/* One more for the decay of the alias, see add_alias_decay. */
+static void test_coupled_decay(void **state)
+{
+    (void)state;
+    compare(false, 0.1, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_without_decay),
+        cmocka_unit_test(test_adamw),
+        cmocka_unit_test(test_coupled_decay),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
