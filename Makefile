@@ -215,7 +215,7 @@ FORCE:
 .PHONY: FORCE
 
 # ---- Tests --------------------------------------------------------------------------------------
-# Programs for tests, here and with sanitizers; tests/run.sh runs them all. The optimiser makes the
+# Programs for tests, here and with sanitizers; tests/run.sh runs them all. The optimizer makes the
 # sanitizers see phantoms now and then: warnings are for the plain build.
 tests: $(TESTS) $(TOOLS) $(FUZZ) $(TORTURE) emu
 asan:

@@ -47,7 +47,7 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
     return paths_check_new(r->out, r->force, err);
 }
 
-static enum status print(const struct request *r, const struct exchange_report *report,
+static enum status print(const struct request *r, const struct weight_export_report *report,
                          struct error *err)
 {
     struct json_writer w;
@@ -67,10 +67,10 @@ static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {0};
     struct snapshot from;
-    struct exchange_report report;
+    struct weight_export_report report;
     TRY(parse(&r, argc, argv, err));
     TRY(snapshot_open(&from, r.checkpoint, err));
-    enum status status = exchange_export(&from, r.out, &report, err);
+    enum status status = weight_export(&from, r.out, &report, err);
     snapshot_close(&from);
     return status == STATUS_OK ? print(&r, &report, err) : status;
 }

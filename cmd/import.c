@@ -62,7 +62,7 @@ static enum status base(const struct request *r, const struct st_file *file, str
     bool found;
     if (r->config != NULL)
         return load_config(r->config, &none, path, config, err);
-    TRY(exchange_config(file, r->file, config, &found, err));
+    TRY(weight_import_config(file, r->file, config, &found, err));
     return found ? STATUS_OK
                  : error_set(err, STATUS_USAGE,
                              "%s holds no configuration (deq export writes one): name the model's "
@@ -93,7 +93,7 @@ static enum status load(const struct request *r, const struct st_file *file, str
     return config_resolve(config, vocab_size(*vocab), err);
 }
 
-static enum status print(const struct request *r, const struct exchange_report *report,
+static enum status print(const struct request *r, const struct weight_export_report *report,
                          struct error *err)
 {
     struct json_writer w;
@@ -119,12 +119,12 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct st_file *file = NULL;
     struct vocab *vocab = NULL;
     struct config config;
-    struct exchange_report report;
+    struct weight_export_report report;
     enum status status = STATUS_OK;
     TRY(parse(&r, argc, argv, err));
     TRY(st_open(&file, r.file, err));
     TRY_OUT(load(&r, file, &config, &vocab, err));
-    TRY_OUT(exchange_import(file, r.file, &config, vocab, r.out, &report, err));
+    TRY_OUT(weight_import(file, r.file, &config, vocab, r.out, &report, err));
     TRY_OUT(print(&r, &report, err));
 out:
     vocab_free(vocab);

@@ -78,7 +78,7 @@ static enum status measure_cpu(struct chip *chip, const struct request *r, struc
     struct machine *m = NULL;
     TRY(device_open(&be, "cpu", (int)r->threads, err));
     int threads = be.threads;
-    int64_t chunk = be.ops->chunk_numbers, hidden = be.ops->hidden_rows;
+    int64_t chunk = be.ops->chunk_numbers, hidden = be.ops->ffn_rows;
     backend_close(&be);
     TRY(machine_create(&m, threads, err));
     for (int i = 0; i < CPU_SAMPLES; i++)
@@ -96,7 +96,7 @@ static enum status measure_cpu(struct chip *chip, const struct request *r, struc
         .bandwidth_share = 1,
         .share_source = "the peaks are what has been reached",
         .chunk_numbers = chunk,
-        .hidden_rows = hidden,
+        .ffn_rows = hidden,
     };
     return STATUS_OK;
 }

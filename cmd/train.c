@@ -27,7 +27,7 @@ static const char usage[] =
     "      --out DIR           folder of the run (default: runs/NAME for NAME.json)\n"
     "      --resume auto       continue from DIR/last.bin if there is one (default)\n"
     "      --resume never      refuse a folder that holds a run\n"
-    "      --resume FILE       start from this checkpoint: weights, optimiser, data position; a\n"
+    "      --resume FILE       start from this checkpoint: weights, optimizer, data position; a\n"
     "                          run in DIR that began from it goes on\n"
     "      --device NAME       auto, cpu, cuda, or ref (slow, float64) (default: auto)\n"
     "      --threads N         processor threads (default: all; OMP_NUM_THREADS is honoured)\n"

@@ -1,4 +1,4 @@
-/* The optimiser over flat arrays: one launch for the norm, one for the update. */
+/* The optimizer over flat arrays: one launch for the norm, one for the update. */
 #include "cuda_impl.h"
 #include "kernel.h"
 #include "queue.h"

@@ -85,7 +85,7 @@ __device__ __forceinline__ float judged_residual(const judge_args &p, int64_t ro
 }
 
 /* A block a row: every thread comes to the same judgement, then they copy together. */
-__global__ void k_solve_judge(judge_args p)
+__global__ void k_convergence_check(judge_args p)
 {
     int64_t row = blockIdx.x;
     if (p.reason[row] != SOLVE_ACTIVE)
@@ -141,7 +141,7 @@ __global__ void k_count_active(int32_t *active, const int32_t *reason, int64_t r
         *active = count;
 }
 
-void cuda_solve_judge(struct backend *be, const struct solve_judge *p)
+void cuda_convergence_check(struct backend *be, const struct convergence_check *p)
 {
     int64_t rows = p->z.dim[0], width = p->z.dim[1];
     judge_args a;
@@ -165,7 +165,7 @@ void cuda_solve_judge(struct backend *be, const struct solve_judge *p)
     a.rel_floor = (float)p->rel_floor;
     cudaStream_t stream = cuda_of(be)->stream;
     if (rows > 0)
-        LAUNCH(k_solve_judge, (unsigned)rows, row_threads(width, 1), 0, stream, a);
+        LAUNCH(k_convergence_check, (unsigned)rows, row_threads(width, 1), 0, stream, a);
     LAUNCH(k_count_active, 1, MAX_THREADS, 0, stream, i32(&p->active), a.reason, rows);
-    cuda_launched(be, OP_solve_judge);
+    cuda_launched(be, OP_convergence_check);
 }

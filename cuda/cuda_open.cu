@@ -65,13 +65,13 @@ static struct ops make_table(void)
     t.name = "cuda";
     t.real = DTYPE_F32;
     t.chunk_numbers = LOGIT_NUMBERS;
-    t.narrow_bf16 = true;
+    t.low_precision_bf16 = true;
     t.collectives = &cuda_collectives;
     t.alloc = cuda_alloc;
     t.release = cuda_release;
     t.close = cuda_close;
     t.set_precision = cuda_set_precision;
-    t.end_run = queue_run;
+    t.graph_break = queue_run;
 #define X(op) t.op = slot<cuda_##op>::note;
     OP_LIST(X)
 #undef X

@@ -2,7 +2,7 @@
  *
  * In bfloat16 the layer is stored as such, and bias, mask and rectifier come with the product, so
  * that it is written once and read by products alone. cuBLASLt rectifies. Bias and mask come as
- * columns (hidden_columns): behind the numbers of its row, x has a one in the column of its mask
+ * columns (ffn_up_columns): behind the numbers of its row, x has a one in the column of its mask
  * row; w has there the rounded bias, or, where the mask is 0, a number so far below 0 that the
  * rectifier makes it 0. Another column, where all of x have a one, holds what rounding took from
  * the bias. The mask's scale is the product's factor. Backward, bits that the rectifier left say
@@ -17,7 +17,7 @@ enum { COLUMN_TILE = 32, COLUMN_THREADS = 256 };
 
 /* to[n] = x[n] rounded, then the columns of the row: ones in columns n / rows_per_mask and
  * mask_rows of them. */
-__global__ void k_hidden_input(__nv_bfloat16 *to, const float *x, int64_t width, int64_t stride,
+__global__ void k_ffn_up_input(__nv_bfloat16 *to, const float *x, int64_t width, int64_t stride,
                                int64_t mask_rows, int64_t rows_per_mask)
 {
     int64_t row = blockIdx.x, d = tile_column<1>(), column = d - width;
@@ -31,7 +31,7 @@ __global__ void k_hidden_input(__nv_bfloat16 *to, const float *x, int64_t width,
 
 /* The columns [width, end) of w, through a tile: the mask is read along rows of the layer, w is
  * written along its own. */
-__global__ void k_hidden_columns(__nv_bfloat16 *w, const float *bias, const float *mask,
+__global__ void k_ffn_up_columns(__nv_bfloat16 *w, const float *bias, const float *mask,
                                  int64_t layer, int64_t width, int64_t end, int64_t stride,
                                  int64_t mask_rows)
 {
@@ -97,7 +97,7 @@ __global__ void k_gate(T *dh, const T *h, const float *mask, int64_t width, int6
 }
 
 template <class T>
-static void rectify(struct backend *be, const struct hidden *p, cudaStream_t stream)
+static void rectify(struct backend *be, const struct ffn_up *p, cudaStream_t stream)
 {
     int64_t width = p->h.dim[1];
     T *h = static_cast<T *>(p->h.data);
@@ -105,11 +105,11 @@ static void rectify(struct backend *be, const struct hidden *p, cudaStream_t str
     struct row_launch l = launch_tiles(p->h.dim[0], width, vec);
     LAUNCH_VEC_OF(k_rectify, T, vec, l.grid, l.threads, 0, stream, h, f32(&p->bias), f32(&p->mask),
                   width, p->rows_per_mask);
-    cuda_launched(be, OP_hidden);
+    cuda_launched(be, OP_ffn_up);
 }
 
 template <class T>
-static void gate(struct backend *be, const struct hidden_vjp *p, cudaStream_t stream)
+static void relu_mask(struct backend *be, const struct ffn_up_vjp *p, cudaStream_t stream)
 {
     int64_t width = p->h.dim[1];
     T *dh = static_cast<T *>(p->dh.data);
@@ -118,7 +118,7 @@ static void gate(struct backend *be, const struct hidden_vjp *p, cudaStream_t st
     struct row_launch l = launch_tiles(p->h.dim[0], width, vec);
     LAUNCH_VEC_OF(k_gate, T, vec, l.grid, l.threads, 0, stream, dh, h, f32(&p->mask), width,
                   p->rows_per_mask);
-    cuda_launched(be, OP_hidden_vjp);
+    cuda_launched(be, OP_ffn_up_vjp);
 }
 
 /* Sizes of a layer with its mask; columns 0: there are none. */
@@ -136,7 +136,7 @@ static struct layer layer_of(const struct tensor *x, const struct tensor *h,
         l.mask_rows = rows;
         l.scale = (float)scale;
     }
-    l.columns = hidden_columns(l.width, rows);
+    l.columns = ffn_up_columns(l.width, rows);
     return l;
 }
 
@@ -144,7 +144,7 @@ static struct layer layer_of(const struct tensor *x, const struct tensor *h,
 static struct lt_product forward_of(const struct layer *l, const struct tensor *w, int64_t w_stride,
                                     const struct tensor *h, void *x, void *gates)
 {
-    int64_t inner = narrow_up(l->d + l->columns);
+    int64_t inner = low_precision_up(l->d + l->columns);
     struct lt_product p = {};
     p.p.trans_b = true;
     p.p.inner = inner;
@@ -166,7 +166,7 @@ static struct lt_product backward_of(const struct layer *l, const struct tensor 
     struct lt_product p = {};
     p.p.inner = l->d;
     p.p.alpha = l->scale;
-    p.p.a = {dy, l->rows, l->d, narrow_up(l->d), CUDA_R_16BF};
+    p.p.a = {dy, l->rows, l->d, low_precision_up(l->d), CUDA_R_16BF};
     p.p.b = operand_of(w, w_stride);
     p.p.c = p.p.d = operand_of(dh, 0);
     p.epilogue = EPILOGUE_GATES;
@@ -181,39 +181,39 @@ static bool goes_both_ways(struct backend *be, const struct layer *l, const stru
 {
     struct tensor w1 = tensor_make(x, DTYPE_BF16, 2, l->width, l->d, 1, 1);
     struct tensor w2 = tensor_make(x, DTYPE_BF16, 2, l->d, l->width, 1, 1);
-    struct lt_product forth = forward_of(l, &w1, narrow_up(l->d + l->columns), h, x, gates);
+    struct lt_product forth = forward_of(l, &w1, low_precision_up(l->d + l->columns), h, x, gates);
     struct lt_product back = backward_of(l, &w2, l->width, h, x, gates);
     return l->columns > 0 && lt_supports(be, &forth) && lt_supports(be, &back);
 }
 
-static void hidden_narrow(struct backend *be, const struct hidden *p)
+static void hidden_narrow(struct backend *be, const struct ffn_up *p)
 {
     struct layer l = layer_of(&p->x, &p->h, &p->mask, p->rows_per_mask, p->mask_scale);
     cudaStream_t stream = cuda_of(be)->stream;
     struct operand x = operand_of(&p->x, 0);
-    int64_t stride = narrow_up(l.d + l.columns);
-    void *scratch = cuda_work(be, rounded_bytes(&x, stride), OP_hidden);
+    int64_t stride = low_precision_up(l.d + l.columns);
+    void *scratch = cuda_work(be, rounded_bytes(&x, stride), OP_ffn_up);
     if (scratch == NULL)
         return;
-    struct lt_product q = forward_of(&l, &p->w, p->w_stride, &p->h, scratch, p->gate.data);
+    struct lt_product q = forward_of(&l, &p->w, p->w_stride, &p->h, scratch, p->relu_mask.data);
     if (l.columns == 0 || !lt_supports(be, &q) ||
         (q.gates != NULL && !goes_both_ways(be, &l, &p->h, q.gates, scratch))) {
         round_operand(be, &x, scratch, stride);
         struct product plain = {false, true, l.d, 1, 0, x, operand_of(&p->w, p->w_stride),
                                 q.p.c, q.p.d};
-        cuda_multiply(be, &plain, OP_hidden);
+        cuda_multiply(be, &plain, OP_ffn_up);
         rectify<__nv_bfloat16>(be, p, stream);
         return;
     }
     struct row_launch tiles = launch_tiles(l.rows, stride, 1);
     int64_t per = p->mask.data == NULL ? l.rows : p->rows_per_mask;
-    LAUNCH(k_hidden_input, tiles.grid, tiles.threads, 0, stream,
+    LAUNCH(k_ffn_up_input, tiles.grid, tiles.threads, 0, stream,
            static_cast<__nv_bfloat16 *>(scratch), f32(&p->x), l.d, stride, l.mask_rows, per);
-    LAUNCH(k_hidden_columns, (unsigned)div_up(l.width, COLUMN_TILE), COLUMN_THREADS, 0, stream,
+    LAUNCH(k_ffn_up_columns, (unsigned)div_up(l.width, COLUMN_TILE), COLUMN_THREADS, 0, stream,
            static_cast<__nv_bfloat16 *>(p->w.data), f32(&p->bias), f32(&p->mask), l.width, l.d,
            stride, p->w_stride, l.mask_rows);
-    lt_multiply(be, &q, OP_hidden);
-    cuda_launched(be, OP_hidden);
+    lt_multiply(be, &q, OP_ffn_up);
+    cuda_launched(be, OP_ffn_up);
 }
 
 /* c = a w, or a w^T, in float32. */
@@ -230,7 +230,7 @@ static void multiply_whole(struct backend *be, const struct tensor *a, const str
     cuda_gemm(be, &product);
 }
 
-void cuda_hidden(struct backend *be, const struct hidden *p)
+void cuda_ffn_up(struct backend *be, const struct ffn_up *p)
 {
     if (tensor_count(&p->h) == 0)
         return;
@@ -242,36 +242,36 @@ void cuda_hidden(struct backend *be, const struct hidden *p)
     rectify<float>(be, p, cuda_of(be)->stream);
 }
 
-static void hidden_vjp_narrow(struct backend *be, const struct hidden_vjp *p)
+static void ffn_up_vjp_low_precision(struct backend *be, const struct ffn_up_vjp *p)
 {
     struct layer l = layer_of(&p->dy, &p->h, &p->mask, p->rows_per_mask, p->mask_scale);
     struct operand dy = operand_of(&p->dy, 0);
     int64_t stride = rounded_stride(&dy);
-    void *scratch = cuda_work(be, rounded_bytes(&dy, stride), OP_hidden_vjp);
+    void *scratch = cuda_work(be, rounded_bytes(&dy, stride), OP_ffn_up_vjp);
     if (scratch == NULL)
         return;
     round_operand(be, &dy, scratch, stride);
-    struct lt_product q = backward_of(&l, &p->w, p->w_stride, &p->dh, scratch, p->gate.data);
+    struct lt_product q = backward_of(&l, &p->w, p->w_stride, &p->dh, scratch, p->relu_mask.data);
     if (!p->forward && q.gates != NULL && lt_supports(be, &q) &&
         goes_both_ways(be, &l, &p->h, q.gates, scratch)) {
-        lt_multiply(be, &q, OP_hidden_vjp);
+        lt_multiply(be, &q, OP_ffn_up_vjp);
         return;
     }
     struct product plain = q.p;
     plain.trans_b = p->forward;
     plain.alpha = 1;
-    cuda_multiply(be, &plain, OP_hidden_vjp);
-    gate<__nv_bfloat16>(be, p, cuda_of(be)->stream);
+    cuda_multiply(be, &plain, OP_ffn_up_vjp);
+    relu_mask<__nv_bfloat16>(be, p, cuda_of(be)->stream);
 }
 
-void cuda_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
+void cuda_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
 {
     if (tensor_count(&p->h) == 0)
         return;
     if (p->h.dtype == DTYPE_BF16) {
-        hidden_vjp_narrow(be, p);
+        ffn_up_vjp_low_precision(be, p);
         return;
     }
     multiply_whole(be, &p->dy, &p->w, p->w_stride, p->forward, &p->dh);
-    gate<float>(be, p, cuda_of(be)->stream);
+    relu_mask<float>(be, p, cuda_of(be)->stream);
 }

@@ -42,7 +42,7 @@ struct operand operand_of(const struct tensor *t, int64_t stride)
 /* Rows of a rounded operand begin on 16 bytes, as the product units like it. */
 int64_t rounded_stride(const struct operand *o)
 {
-    return narrow_up(o->width);
+    return low_precision_up(o->width);
 }
 
 size_t rounded_bytes(const struct operand *o, int64_t stride)

@@ -75,7 +75,7 @@ __device__ __forceinline__ float previous_c(const float *z, const float *c0, int
 }
 
 /* A block for a tile of one position. */
-__global__ void k_lstm_gate(gate_args p)
+__global__ void k_lstm_cell(gate_args p)
 {
     int64_t b = blockIdx.x / p.length, t = blockIdx.x % p.length, d = tile_column<1>();
     if (d >= p.h)
@@ -94,7 +94,7 @@ __global__ void k_lstm_gate(gate_args p)
     out[p.h] = c;
 }
 
-void cuda_lstm_gate(struct backend *be, const struct lstm_gate *p)
+void cuda_lstm_cell(struct backend *be, const struct lstm_cell *p)
 {
     int64_t batch = p->z.dim[0], length = p->z.dim[1], h = p->z.dim[2] / 2;
     if (batch * length * h == 0)
@@ -102,8 +102,8 @@ void cuda_lstm_gate(struct backend *be, const struct lstm_gate *p)
     gate_args a = {f32(&p->pre), f32(&p->out),  f32(&p->u), f32(&p->bias), f32(&p->z), f32(&p->c0),
                    length,       p->pre.dim[1], h};
     struct row_launch l = launch_tiles(batch * length, h, 1);
-    LAUNCH(k_lstm_gate, l.grid, l.threads, 0, cuda_of(be)->stream, a);
-    cuda_launched(be, OP_lstm_gate);
+    LAUNCH(k_lstm_cell, l.grid, l.threads, 0, cuda_of(be)->stream, a);
+    cuda_launched(be, OP_lstm_cell);
 }
 
 struct gate_vjp_args {
@@ -113,7 +113,7 @@ struct gate_vjp_args {
 };
 
 /* A block for a tile of one of R rows; those beyond L become 0. */
-__global__ void k_lstm_gate_vjp(gate_vjp_args p)
+__global__ void k_lstm_cell_vjp(gate_vjp_args p)
 {
     int64_t b = blockIdx.x / p.rows, t = blockIdx.x % p.rows, d = tile_column<1>(), h = p.h;
     if (d >= h)
@@ -141,7 +141,7 @@ __global__ void k_lstm_gate_vjp(gate_vjp_args p)
         p.dz[row + h] = 0;
 }
 
-void cuda_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p)
+void cuda_lstm_cell_vjp(struct backend *be, const struct lstm_cell_vjp *p)
 {
     int64_t batch = p->z.dim[0], rows = p->gates.dim[1], h = p->z.dim[2] / 2;
     if (batch * rows * h == 0)
@@ -158,6 +158,6 @@ void cuda_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p)
                        rows,
                        h};
     struct row_launch l = launch_tiles(batch * rows, h, 1);
-    LAUNCH(k_lstm_gate_vjp, l.grid, l.threads, 0, cuda_of(be)->stream, a);
-    cuda_launched(be, OP_lstm_gate_vjp);
+    LAUNCH(k_lstm_cell_vjp, l.grid, l.threads, 0, cuda_of(be)->stream, a);
+    cuda_launched(be, OP_lstm_cell_vjp);
 }

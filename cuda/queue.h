@@ -2,22 +2,22 @@
  *
  * A call of an operation is noted, with its arguments, and starts later together with its
  * neighbours, as a run: when the host reads something back (download), gives memory back, uploads
- * something large, or says that a run ends (op_end_run); or when the room for notes is used up. A
- * run that comes again, with the same operations and arguments, is launched as a CUDA graph: it is
- * recorded when it comes the second time (the first lets scratch memory grow), and compared byte by
- * byte with what was recorded, so no caller has to promise anything, and no graph is ever launched
- * in place of other operations. What no longer comes is forgotten.
+ * something large, or says that a run ends (op_graph_break); or when the room for notes is used up.
+ * A run that comes again, with the same operations and arguments, is launched as a CUDA graph: it
+ * is recorded when it comes the second time (the first lets scratch memory grow), and compared byte
+ * by byte with what was recorded, so no caller has to promise anything, and no graph is ever
+ * launched in place of other operations. What no longer comes is forgotten.
  *
  * Inside a graph: everything between two such points. A training step with a fixed number of
  * iterations forward and backward has them at its end only, where its figures are read, so it is
- * one graph, optimiser included. With adaptive clusters, whose sizes change from batch to batch, it
+ * one graph, optimizer included. With adaptive clusters, whose sizes change from batch to batch, it
  * is one up to the clusters of the loss and one behind them (and others around the embedding, if
  * its widths differ too); the clusters run call by call. With a tolerance in place of a fixed
  * number, each iteration is a graph of its own between two read-backs.
  *
  * What changes from step to step without changing the operations is not compared, but travels to
  * the device in front of every run, in one copy, and kernels find it there: keys of random numbers,
- * the rates and bias corrections of the optimiser, and the contents of small uploads (tokens,
+ * the rates and bias corrections of the optimizer, and the contents of small uploads (tokens,
  * targets, lists of clusters). */
 #ifndef DEQ_CUDA_QUEUE_H
 #define DEQ_CUDA_QUEUE_H

@@ -143,7 +143,8 @@ __global__ void k_columns(float *out, bool add, const T *x, const float *y, int6
         out[blockIdx.y * width + d] = sum;
 }
 
-/* Wide matrices have strips enough to fill a device; narrow ones are cut into chunks of rows too.
+/* Wide matrices have strips enough to fill a device; low-precision ones are cut into chunks of rows
+ * too.
  */
 static int64_t chunks_of(int64_t rows, int64_t width)
 {

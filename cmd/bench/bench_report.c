@@ -22,7 +22,7 @@ static double limit_of(const struct bench_report *r, const struct op_stat *s)
 
 static void derive(const struct bench_report *r, struct figures *f)
 {
-    static const enum op_id products[] = {OP_gemm, OP_hidden, OP_hidden_vjp};
+    static const enum op_id products[] = {OP_gemm, OP_ffn_up, OP_ffn_up_vjp};
     const struct op_stat *stat = r->result->stat;
     double flops = 0, seconds = 0;
     for (size_t i = 0; i < sizeof products / sizeof *products; i++) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times the DEQ-Transformer in PyTorch (deq_torch.py) on the batch and optimiser of
+"""Times the DEQ-Transformer in PyTorch (deq_torch.py) on the batch and optimizer of
 `deq bench train`: Adam, clipping by the global norm. Prints one JSON object.
 
     bench_torch.py --peer torch|torchdeq --mode train|unroll|eval [--steps N] [--threads N]

@@ -8,7 +8,7 @@ equal tokens, the time to a given perplexity, speed and memory.
     scripts/peers/learn.py --report [--target PPL] [--out DIR] [--json]
 
 deq trains its configuration as it is. The peers (learn_torch.py) train the same sizes on the same
-batches with the same dropout, optimiser and schedules in the published way: Broyden's method from
+batches with the same dropout, optimizer and schedules in the published way: Broyden's method from
 zero with limits of 12 and 12, and 12 evaluations of f on held-out text. Their first weights have
 deq's deviation (0.05 in kjv.json), which is kinder to them than their framework's default.
 

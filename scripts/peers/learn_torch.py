@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains the DEQ-Transformer in PyTorch (deq_torch.py) as deq trains: data, sizes, optimiser,
+"""Trains the DEQ-Transformer in PyTorch (deq_torch.py) as deq trains: data, sizes, optimizer,
 schedules and evaluations of a configuration that deq has resolved (`deq info --json`, or the
 config.json of a run), limits of Broyden's method as published.
 
@@ -23,7 +23,7 @@ import schedule
 import tokens
 from deq_torch import Model, autocast, rss
 
-# The model and optimiser that are written here, and no other.
+# The model and optimizer that are written here, and no other.
 WANTED = {"model.cell": "transformer", "model.blocks": 1, "model.layers": 0, "model.norm": "layer",
           "model.pre_lnorm": False, "model.wnorm": True, "model.cutoffs": [],
           "model.tie_weights": True, "model.dropatt": 0, "model.emb_dropout": 0,

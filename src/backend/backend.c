@@ -17,7 +17,7 @@ enum status backend_init(struct backend *be, const struct ops *ops, void *impl, 
                  {"release", ops->release != NULL},
                  {"close", ops->close != NULL},
                  {"set_precision", ops->set_precision != NULL},
-                 {"end_run", ops->end_run != NULL},
+                 {"graph_break", ops->graph_break != NULL},
 #define X(op) {#op, ops->op != NULL},
                  OP_LIST(X)
 #undef X
@@ -58,31 +58,33 @@ enum status backend_set_precision(struct backend *be, enum precision precision, 
     return STATUS_OK;
 }
 
-enum dtype op_narrow(const struct backend *be)
+enum dtype op_low_precision(const struct backend *be)
 {
-    return be->ops->narrow_bf16 && be->precision == PRECISION_BF16 ? DTYPE_BF16 : be->ops->real;
+    return be->ops->low_precision_bf16 && be->precision == PRECISION_BF16 ? DTYPE_BF16
+                                                                          : be->ops->real;
 }
 
-int64_t op_hidden_room(const struct backend *be, int64_t mask_rows)
+int64_t op_ffn_up_padding(const struct backend *be, int64_t mask_rows)
 {
-    int64_t few = hidden_columns(HIDDEN_ALIGN, 0), all = hidden_columns(HIDDEN_ALIGN, mask_rows);
-    return op_narrow(be) != DTYPE_BF16 ? 0 : all > few ? all : few;
+    int64_t few = ffn_up_columns(LOW_PRECISION_ALIGN, 0),
+            all = ffn_up_columns(LOW_PRECISION_ALIGN, mask_rows);
+    return op_low_precision(be) != DTYPE_BF16 ? 0 : all > few ? all : few;
 }
 
-int64_t op_gate_width(const struct backend *be, int64_t width)
+int64_t op_relu_mask_width(const struct backend *be, int64_t width)
 {
     enum { GATE_BITS = 128 }; /* a row of cuBLASLt's bits is a multiple of */
-    if (op_narrow(be) == DTYPE_BF16)
+    if (op_low_precision(be) == DTYPE_BF16)
         return (width + GATE_BITS - 1) / GATE_BITS * GATE_BITS / 8;
-    return be->ops->hidden_rows > 0 ? (width + 7) / 8 : 0;
+    return be->ops->ffn_rows > 0 ? (width + 7) / 8 : 0;
 }
 
-void op_end_run(struct backend *be)
+void op_graph_break(struct backend *be)
 {
-    be->ops->end_run(be);
+    be->ops->graph_break(be);
 }
 
-void end_no_run(struct backend *be)
+void graph_break_none(struct backend *be)
 {
     (void)be;
 }

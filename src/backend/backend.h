@@ -12,8 +12,8 @@
     X(copy)              \
     X(fill)              \
     X(gemm)              \
-    X(hidden)            \
-    X(hidden_vjp)        \
+    X(ffn_up)            \
+    X(ffn_up_vjp)        \
     X(axpby)             \
     X(mul_bcast)         \
     X(col_sum)           \
@@ -24,8 +24,8 @@
     X(attention_vjp)     \
     X(norm_vjp_tangent)  \
     X(attention_tangent) \
-    X(lstm_gate)         \
-    X(lstm_gate_vjp)     \
+    X(lstm_cell)         \
+    X(lstm_cell_vjp)     \
     X(gather_rows)       \
     X(scatter_add_rows)  \
     X(scatter_rows)      \
@@ -39,7 +39,7 @@
     X(solve_residual)    \
     X(row_dots)          \
     X(scope_sum)         \
-    X(solve_judge)       \
+    X(convergence_check) \
     X(anderson_weights)  \
     X(broyden_weights)   \
     X(row_combine)       \
@@ -82,7 +82,7 @@ enum memory_part {
         PART_COUNT
 };
 
-enum { ROWS_ALONE = 16 };
+enum { BATCH_INVARIANT_ROWS = 16 };
 
 struct backend {
     const struct ops *ops; /* borrows: a const table */
@@ -92,8 +92,8 @@ struct backend {
     char device_name[128];    /* for people; empty: the processor */
     char device_id[40];       /* that no other device has, on other machines either; empty: none */
     size_t device_free;       /* bytes of the device's own memory left at opening; 0: it has none */
-    bool rows_alone;          /* the bits of a product's row in fp32 do not depend on the number of
-                                 rows and its place among them, from ROWS_ALONE rows on */
+    bool batch_invariant;     /* the bits of a product's row in fp32 do not depend on the number of
+                            rows and its place among them, from BATCH_INVARIANT_ROWS rows on */
     size_t bytes, peak_bytes; /* memory given out by op_alloc now, and at most */
     int64_t syncs;            /* downloads so far */
     enum memory_part part;    /* what is being allocated for, see op_part */
@@ -123,29 +123,29 @@ const char *precision_name(enum precision precision);
  * (emulated products). Tenths of the unit roundoff, since errors of many products average. */
 double precision_floor(enum precision precision);
 
-/* The type of narrow tensors now: real, or BF16. */
-enum dtype op_narrow(const struct backend *be);
+/* The type of low-precision tensors now: real, or BF16. */
+enum dtype op_low_precision(const struct backend *be);
 /* Numbers behind a row of `hidden`'s weight that BF16 needs, for masks of `mask_rows` rows at most;
  * 0 without it. */
-int64_t op_hidden_room(const struct backend *be, int64_t mask_rows);
+int64_t op_ffn_up_padding(const struct backend *be, int64_t mask_rows);
 /* Bytes of a row of its gates; 0: there are none. */
-int64_t op_gate_width(const struct backend *be, int64_t width);
+int64_t op_relu_mask_width(const struct backend *be, int64_t width);
 /* Columns that bring bias and mask into hidden's product where it is BF16: one for each row of the
  * mask (a one where there is none), which holds the bias, or a number below all others where the
  * mask is 0; and one with what rounding took from the bias. 0: bias and mask come in a pass of
  * their own. A column costs a product of 2 operations a number of h, the pass 4 bytes of it: on an
  * A100 as much as 306 columns, on an H100 as 590. */
-enum { HIDDEN_MOST_ROWS = 256, HIDDEN_ALIGN = 8 };
-static inline int64_t hidden_columns(int64_t width, int64_t mask_rows)
+enum { FFN_UP_MOST_ROWS = 256, LOW_PRECISION_ALIGN = 8 };
+static inline int64_t ffn_up_columns(int64_t width, int64_t mask_rows)
 {
-    if (width % HIDDEN_ALIGN != 0 || mask_rows > HIDDEN_MOST_ROWS)
+    if (width % LOW_PRECISION_ALIGN != 0 || mask_rows > FFN_UP_MOST_ROWS)
         return 0;
     return (mask_rows > 0 ? mask_rows : 1) + 1;
 }
-/* To the next multiple: where a row of narrow numbers may end. */
-static inline int64_t narrow_up(int64_t count)
+/* To the next multiple: where a row of low-precision numbers may end. */
+static inline int64_t low_precision_up(int64_t count)
 {
-    return (count + HIDDEN_ALIGN - 1) / HIDDEN_ALIGN * HIDDEN_ALIGN;
+    return (count + LOW_PRECISION_ALIGN - 1) / LOW_PRECISION_ALIGN * LOW_PRECISION_ALIGN;
 }
 
 const char *op_name(enum op_id id);
@@ -169,9 +169,9 @@ const char *memory_part_text(enum memory_part part);
 void op_release(struct backend *be, struct tensor *t);
 
 /* The entries of the table, see struct ops for their contracts. */
-void op_end_run(struct backend *be);
+void op_graph_break(struct backend *be);
 /* For backends that start every operation at once: nothing to do. */
-void end_no_run(struct backend *be);
+void graph_break_none(struct backend *be);
 void op_upload(struct backend *be, const struct tensor *dst, const void *src, enum dtype src_type);
 void op_download(struct backend *be, void *dst, enum dtype dst_type, const struct tensor *src);
 void op_copy(struct backend *be, const struct tensor *dst, const struct tensor *src);
@@ -180,8 +180,8 @@ void op_gemm(struct backend *be, bool trans_a, bool trans_b, double alpha, const
              const struct tensor *b, double beta, const struct tensor *c);
 /* The general form, with column blocks. */
 void op_gemm_block(struct backend *be, const struct gemm *p);
-void op_hidden(struct backend *be, const struct hidden *p);
-void op_hidden_vjp(struct backend *be, const struct hidden_vjp *p);
+void op_ffn_up(struct backend *be, const struct ffn_up *p);
+void op_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p);
 void op_axpby(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
               double b);
 void op_mul_bcast(struct backend *be, const struct tensor *out, const struct tensor *x,
@@ -194,8 +194,8 @@ void op_attention(struct backend *be, const struct attention *p);
 void op_attention_vjp(struct backend *be, const struct attention_vjp *p);
 void op_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p);
 void op_attention_tangent(struct backend *be, const struct attention_tangent *p);
-void op_lstm_gate(struct backend *be, const struct lstm_gate *p);
-void op_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p);
+void op_lstm_cell(struct backend *be, const struct lstm_cell *p);
+void op_lstm_cell_vjp(struct backend *be, const struct lstm_cell_vjp *p);
 void op_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
                     const struct tensor *idx, double scale);
 void op_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
@@ -220,7 +220,7 @@ void op_solve_residual(struct backend *be, const struct tensor *g, const struct 
 void op_row_dots(struct backend *be, const struct row_dots *p);
 void op_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
                   bool reverse);
-void op_solve_judge(struct backend *be, const struct solve_judge *p);
+void op_convergence_check(struct backend *be, const struct convergence_check *p);
 void op_anderson_weights(struct backend *be, const struct anderson_weights *p);
 void op_broyden_weights(struct backend *be, const struct broyden_weights *p);
 void op_row_combine(struct backend *be, const struct row_combine *p);

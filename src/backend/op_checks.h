@@ -5,7 +5,8 @@
 #include "backend/backend.h"
 #include "base/clock.h"
 
-static inline void book(struct backend *be, enum op_id id, double start, double flops, double bytes)
+static inline void profile_call(struct backend *be, enum op_id id, double start, double flops,
+                                double bytes)
 {
     struct op_stat *stat = &be->stat[id];
     stat->seconds +=
@@ -16,11 +17,11 @@ static inline void book(struct backend *be, enum op_id id, double start, double 
 }
 
 /* Runs one entry of the table and books it. */
-#define BOOK(id, flop, byte, call)            \
-    do {                                      \
-        double start_ = clock_seconds();      \
-        call;                                 \
-        book(be, id, start_, (flop), (byte)); \
+#define PROFILE(id, flop, byte, call)                 \
+    do {                                              \
+        double start_ = clock_seconds();              \
+        call;                                         \
+        profile_call(be, id, start_, (flop), (byte)); \
     } while (0)
 
 static inline double bytes_of(const struct tensor *t)
@@ -40,10 +41,10 @@ static inline void check_real(const struct backend *be, const struct tensor *t)
     assert(t->dtype == be->ops->real);
 }
 
-static inline void check_narrow(const struct backend *be, const struct tensor *t)
+static inline void check_low_precision(const struct backend *be, const struct tensor *t)
 {
     assert(t->data != NULL || tensor_count(t) == 0);
-    assert(t->dtype == be->ops->real || t->dtype == op_narrow(be));
+    assert(t->dtype == be->ops->real || t->dtype == op_low_precision(be));
 }
 
 /* NULL, or of real type with exactly `count` numbers. */

@@ -6,8 +6,8 @@
  *
  * Common rules, unless an entry says otherwise:
  *  - `real` tensors have the backend's own floating type (F32; F64 in `ref`); indices are I32.
- *  - `narrow` tensors have the type that op_narrow (backend.h) tells: real, or BF16 where factors
- *    of products are rounded to it anyway. Only weights and hidden layers are.
+ *  - `low-precision` tensors have the type that op_low_precision (backend.h) tells: real, or BF16
+ * where factors of products are rounded to it anyway. Only weights and hidden layers are.
  *  - Tensors are contiguous. Outputs must not overlap inputs, except where "in place" is said.
  *  - Row sums, norms, softmax statistics and dot products are accumulated at least in F32 with a
  *    fixed order for a given thread count: the same inputs give the same bits.
@@ -39,10 +39,10 @@ struct collectives;
 enum precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16, PRECISION_COUNT };
 
 /* c = alpha * op(a) * op(b) + beta * c, all 2-D; op transposes where the flag is set. a and b may
- * be narrow. beta 0 overwrites c whatever it held, NaN included; an empty inner dimension leaves
- * beta * c. A stride other than 0 is the distance between rows of a, b or c as stored: the tensor
- * is then a block of columns of a wider matrix, the one exception to contiguity. With `add`, beta
- * multiplies that in place of c. */
+ * be low-precision. beta 0 overwrites c whatever it held, NaN included; an empty inner dimension
+ * leaves beta * c. A stride other than 0 is the distance between rows of a, b or c as stored: the
+ * tensor is then a block of columns of a wider matrix, the one exception to contiguity. With `add`,
+ * beta multiplies that in place of c. */
 struct gemm {
     bool trans_a, trans_b;
     double alpha, beta;
@@ -55,30 +55,30 @@ struct gemm {
  * Row n uses mask row n / rows_per_mask. The mask's numbers are 0 or mask_scale, the same for all.
  * relu passes a NaN on (BF16: or makes it 0, as the device's library does; the residual connection
  * around a feed-forward network keeps those of x). BF16: h is rounded once, at its end.
- * Where h is BF16 a row of w has room behind its D numbers, w_stride >= D + op_hidden_room in all,
- * whose content is the backend's: no other operation may want it to stay. */
-struct hidden {
-    struct tensor x;    /* [N,D] */
-    struct tensor w;    /* narrow [I,D], rows w_stride apart (0: contiguous) */
-    struct tensor bias; /* [I] */
-    struct tensor mask; /* [N / rows_per_mask, I] or NULL: 1 */
-    struct tensor h;    /* narrow [N,I] out */
-    struct tensor gate; /* U8 [N, op_gate_width] out, for hidden_vjp; NULL: not wanted */
+ * Where h is BF16 a row of w has room behind its D numbers, w_stride >= D + op_ffn_up_padding in
+ * all, whose content is the backend's: no other operation may want it to stay. */
+struct ffn_up {
+    struct tensor x;         /* [N,D] */
+    struct tensor w;         /* low-precision [I,D], rows w_stride apart (0: contiguous) */
+    struct tensor bias;      /* [I] */
+    struct tensor mask;      /* [N / rows_per_mask, I] or NULL: 1 */
+    struct tensor h;         /* low-precision [N,I] out */
+    struct tensor relu_mask; /* U8 [N, op_relu_mask_width] out, for ffn_up_vjp; NULL: not wanted */
     int64_t w_stride, rows_per_mask;
     double mask_scale;
 };
 
 /* Through it, from what follows or (forward) along a direction of x:
  *   dh = h > 0 ? (dy w) * mask : 0 ;  forward: dh = h > 0 ? (dy w^T) * mask : 0
- * `gate` is as `hidden` left it with h, for the same sizes and mask, or NULL. Where the table has
- * hidden_rows it stands for h, which may then be NULL. */
-struct hidden_vjp {
-    struct tensor dy;   /* [N,D] */
-    struct tensor w;    /* narrow [D,I] ([I,D] forward), rows w_stride apart (0: contiguous) */
-    struct tensor mask; /* as in struct hidden */
-    struct tensor h;    /* narrow [N,I] or NULL */
-    struct tensor gate; /* U8 [N, op_gate_width] or NULL */
-    struct tensor dh;   /* narrow [N,I] out */
+ * `relu_mask` is as `hidden` left it with h, for the same sizes and mask, or NULL. Where the table
+ * has ffn_rows it stands for h, which may then be NULL. */
+struct ffn_up_vjp {
+    struct tensor dy; /* [N,D] */
+    struct tensor w;  /* low-precision [D,I] ([I,D] forward), rows w_stride apart (0: contiguous) */
+    struct tensor mask;      /* as in struct ffn_up */
+    struct tensor h;         /* low-precision [N,I] or NULL */
+    struct tensor relu_mask; /* U8 [N, op_relu_mask_width] or NULL */
+    struct tensor dh;        /* low-precision [N,I] out */
     int64_t w_stride, rows_per_mask;
     double mask_scale;
     bool forward;
@@ -191,8 +191,8 @@ struct attention_tangent {
 /* A block of rows and columns inside wider arrays: number (b,t,d) of `to` lies at
  * to.data[b * to_batch + t * to_row + d], likewise `from`; 0 for a distance: contiguous.
  *   to[b,t,d] = from[b,t,d] * mask[b,d]
- * The blocks do not overlap; what lies between the rows of `to` stays as it is. `to` may be narrow:
- * rounded then, and without a mask. */
+ * The blocks do not overlap; what lies between the rows of `to` stays as it is. `to` may be
+ * low-precision: rounded then, and without a mask. */
 struct copy_block {
     struct tensor to, from; /* [B,T,D]: the sizes of the block, data at its first number */
     int64_t to_batch, to_row, from_batch, from_row;
@@ -204,7 +204,7 @@ struct copy_block {
  *   (i, o, g, f) = (s, s, tanh, s)(pre + u + bias), s the logistic function, H numbers each
  *   c'_t = f c_{t-1} + i g ;  h'_t = o tanh(c'_t) ;  c_{-1} = c0 (NULL: 0)
  * The first L rows of `pre` become the gates; its other rows are unspecified afterwards. */
-struct lstm_gate {
+struct lstm_cell {
     struct tensor pre;  /* [B,R,4H] in place */
     struct tensor u;    /* [B,R,4H] */
     struct tensor bias; /* [4H] */
@@ -216,8 +216,8 @@ struct lstm_gate {
 /* Its vector-Jacobian product. With dc' = dout_c + dout_h o (1 - tanh(c')^2): dpre from the four
  * products above, dz_c at t - 1 = dc'_t f_t (0 at the last position), dc0 = dc'_0 f_0. Rows of dpre
  * beyond L become 0; the h part of dz is not touched. */
-struct lstm_gate_vjp {
-    struct tensor gates; /* [B,R,4H] as lstm_gate left them */
+struct lstm_cell_vjp {
+    struct tensor gates; /* [B,R,4H] as lstm_cell left them */
     struct tensor z, c0; /* as given to it */
     struct tensor out;   /* [B,L,2H] as it gave */
     struct tensor dout;  /* [B,L,2H] */
@@ -265,7 +265,7 @@ enum solve_reason {
  *  r > first * diverge -> DIVERGED (first = r of k 0); k - best_at >= stall -> STALLED.
  * A row that ends otherwise than converged gets its best iterate back into z (if it has one), so
  * that a bad iterate cannot reach other rows. *active counts the rows still active. */
-struct solve_judge {
+struct convergence_check {
     struct tensor norms;       /* [N,2] squared norms of g and f, summed over the stopping scope */
     struct tensor z;           /* [N,D] in place */
     struct tensor f;           /* [N,D] */
@@ -377,9 +377,9 @@ struct ops {
      * beside a step. */
     int64_t chunk_numbers;
     /* Rows of a hidden layer that keep the device busy, so that no more need to be there at once;
-     * 0: all of them, and hidden_vjp wants h. */
-    int64_t hidden_rows;
-    bool narrow_bf16; /* narrow tensors are BF16 while products are in bfloat16 */
+     * 0: all of them, and ffn_up_vjp wants h. */
+    int64_t ffn_rows;
+    bool low_precision_bf16; /* low-precision tensors are BF16 while products are in bfloat16 */
     const struct collectives *collectives; /* NULL: memory is the host's (backend/collectives.h) */
 
     /* --- memory ---------------------------------------------------------------------------- */
@@ -402,12 +402,12 @@ struct ops {
     /* A backend may start operations later, several at a time, and faster if the same ones come
      * again (cuda/queue.h). What comes next need not come again together with what came before:
      * callers say so around operations whose sizes change from batch to batch. */
-    void (*end_run)(struct backend *be);
+    void (*graph_break)(struct backend *be);
 
     /* --- products and elementwise ------------------------------------------------------------ */
     void (*gemm)(struct backend *be, const struct gemm *p);
-    void (*hidden)(struct backend *be, const struct hidden *p);
-    void (*hidden_vjp)(struct backend *be, const struct hidden_vjp *p);
+    void (*ffn_up)(struct backend *be, const struct ffn_up *p);
+    void (*ffn_up_vjp)(struct backend *be, const struct ffn_up_vjp *p);
     /* y = a x + b y; b 0 overwrites. */
     void (*axpby)(struct backend *be, const struct tensor *y, double a, const struct tensor *x,
                   double b);
@@ -415,7 +415,7 @@ struct ops {
      * In place allowed. */
     void (*mul_bcast)(struct backend *be, const struct tensor *out, const struct tensor *x,
                       const struct tensor *mask);
-    /* acc[d] += sum_n x[n,d]; x may be narrow */
+    /* acc[d] += sum_n x[n,d]; x may be low-precision */
     void (*col_sum)(struct backend *be, const struct tensor *acc, const struct tensor *x);
     void (*copy_block)(struct backend *be, const struct copy_block *p);
 
@@ -428,8 +428,8 @@ struct ops {
     /* second derivatives, for the Jacobian's penalty */
     void (*norm_vjp_tangent)(struct backend *be, const struct norm_vjp_tangent *p);
     void (*attention_tangent)(struct backend *be, const struct attention_tangent *p);
-    void (*lstm_gate)(struct backend *be, const struct lstm_gate *p);
-    void (*lstm_gate_vjp)(struct backend *be, const struct lstm_gate_vjp *p);
+    void (*lstm_cell)(struct backend *be, const struct lstm_cell *p);
+    void (*lstm_cell_vjp)(struct backend *be, const struct lstm_cell_vjp *p);
 
     /* --- tables and loss --------------------------------------------------------------------- */
     /* out[i] = scale * table[idx[i]]; rows of E numbers, idx I32 [n] within the table. */
@@ -482,12 +482,12 @@ struct ops {
      */
     void (*scope_sum)(struct backend *be, const struct tensor *val, enum scope scope, double decay,
                       bool reverse);
-    void (*solve_judge)(struct backend *be, const struct solve_judge *p);
+    void (*convergence_check)(struct backend *be, const struct convergence_check *p);
     void (*anderson_weights)(struct backend *be, const struct anderson_weights *p);
     void (*broyden_weights)(struct backend *be, const struct broyden_weights *p);
     void (*row_combine)(struct backend *be, const struct row_combine *p);
 
-    /* --- optimiser ------------------------------------------------------------------------------
+    /* --- optimizer ------------------------------------------------------------------------------
      */
     /* acc += sum x^2, accumulated in double; acc F64 [1]. */
     void (*sum_squares)(struct backend *be, const struct tensor *acc, const struct tensor *x);

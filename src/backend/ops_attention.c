@@ -40,7 +40,7 @@ static double attention_bytes(const struct attention *p)
 void op_attention(struct backend *be, const struct attention *p)
 {
     double work = check_attention(be, p);
-    BOOK(OP_attention, 6 * work, attention_bytes(p), be->ops->attention(be, p));
+    PROFILE(OP_attention, 6 * work, attention_bytes(p), be->ops->attention(be, p));
 }
 
 void op_attention_vjp(struct backend *be, const struct attention_vjp *p)
@@ -58,7 +58,7 @@ void op_attention_vjp(struct backend *be, const struct attention_vjp *p)
     double products = p->drk.data != NULL ? 8 : 7;
     double bytes = attention_bytes(&p->fwd) + bytes_of(&p->dout) + bytes_of(&p->dqkv) +
                    bytes_of(&p->dmem) + 2 * bytes_of(&p->drk);
-    BOOK(OP_attention_vjp, 2 * products * work, bytes, be->ops->attention_vjp(be, p));
+    PROFILE(OP_attention_vjp, 2 * products * work, bytes, be->ops->attention_vjp(be, p));
 }
 
 void op_attention_tangent(struct backend *be, const struct attention_tangent *p)
@@ -81,8 +81,8 @@ void op_attention_tangent(struct backend *be, const struct attention_tangent *p)
         check_optional(be, &p->dr_r_t, tensor_count(&p->fwd.r_r));
         products = p->drk_t.data != NULL ? 23 : 21;
     }
-    BOOK(OP_attention_tangent, 2 * products * work, 2 * attention_bytes(&p->fwd),
-         be->ops->attention_tangent(be, p));
+    PROFILE(OP_attention_tangent, 2 * products * work, 2 * attention_bytes(&p->fwd),
+            be->ops->attention_tangent(be, p));
 }
 
 /* Sizes that both directions of the gate share; z, c0 and `out` of either. */
@@ -98,22 +98,22 @@ static void check_gate(const struct backend *be, const struct tensor *rows, cons
     check_optional(be, c0, z->dim[0] * z->dim[2] / 2);
 }
 
-void op_lstm_gate(struct backend *be, const struct lstm_gate *p)
+void op_lstm_cell(struct backend *be, const struct lstm_cell *p)
 {
     check_gate(be, &p->pre, &p->z, &p->c0, &p->out);
     check_count(be, &p->u, tensor_count(&p->pre));
     check_count(be, &p->bias, p->pre.dim[2]);
-    BOOK(OP_lstm_gate, 0, 3 * bytes_of(&p->pre) + 1.5 * bytes_of(&p->out),
-         be->ops->lstm_gate(be, p));
+    PROFILE(OP_lstm_cell, 0, 3 * bytes_of(&p->pre) + 1.5 * bytes_of(&p->out),
+            be->ops->lstm_cell(be, p));
 }
 
-void op_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p)
+void op_lstm_cell_vjp(struct backend *be, const struct lstm_cell_vjp *p)
 {
     check_gate(be, &p->gates, &p->z, &p->c0, &p->out);
     check_count(be, &p->dpre, tensor_count(&p->gates));
     check_count(be, &p->dout, tensor_count(&p->z));
     check_count(be, &p->dz, tensor_count(&p->z));
     check_optional(be, &p->dc0, p->z.dim[0] * p->z.dim[2] / 2);
-    BOOK(OP_lstm_gate_vjp, 0, 2 * bytes_of(&p->gates) + 2.5 * bytes_of(&p->out),
-         be->ops->lstm_gate_vjp(be, p));
+    PROFILE(OP_lstm_cell_vjp, 0, 2 * bytes_of(&p->gates) + 2.5 * bytes_of(&p->out),
+            be->ops->lstm_cell_vjp(be, p));
 }

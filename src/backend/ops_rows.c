@@ -19,7 +19,7 @@ void op_residual_norm(struct backend *be, const struct residual_norm *p)
     assert(p->gain.data == NULL || p->kind == NORM_RMS);
     double bytes = bytes_of(&p->a) + bytes_of(&p->res) + bytes_of(&p->sum) + bytes_of(&p->y) +
                    bytes_of(&p->xhat);
-    BOOK(OP_residual_norm, 0, bytes, be->ops->residual_norm(be, p));
+    PROFILE(OP_residual_norm, 0, bytes, be->ops->residual_norm(be, p));
 }
 
 /* Checks a vjp call; returns the bytes it moves. */
@@ -48,7 +48,7 @@ static double check_norm_vjp(const struct backend *be, const struct residual_nor
 void op_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p)
 {
     double bytes = check_norm_vjp(be, p);
-    BOOK(OP_residual_norm_vjp, 0, bytes, be->ops->residual_norm_vjp(be, p));
+    PROFILE(OP_residual_norm_vjp, 0, bytes, be->ops->residual_norm_vjp(be, p));
 }
 
 void op_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p)
@@ -62,7 +62,7 @@ void op_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p)
     check_count(be, &p->ds_t, count);
     check_optional(be, &p->da_t, count);
     assert((p->da_t.data == NULL) == (p->vjp.da.data == NULL));
-    BOOK(OP_norm_vjp_tangent, 0, bytes, be->ops->norm_vjp_tangent(be, p));
+    PROFILE(OP_norm_vjp_tangent, 0, bytes, be->ops->norm_vjp_tangent(be, p));
 }
 
 void op_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
@@ -72,7 +72,7 @@ void op_gather_rows(struct backend *be, const struct tensor *out, const struct t
     check_real(be, out);
     check_real(be, table);
     check_index(idx, out->dim[0]);
-    BOOK(OP_gather_rows, 0, 2 * bytes_of(out), be->ops->gather_rows(be, out, table, idx, scale));
+    PROFILE(OP_gather_rows, 0, 2 * bytes_of(out), be->ops->gather_rows(be, out, table, idx, scale));
 }
 
 void op_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
@@ -82,8 +82,8 @@ void op_scatter_add_rows(struct backend *be, const struct tensor *table, const s
     check_real(be, x);
     check_real(be, table);
     check_index(idx, x->dim[0]);
-    BOOK(OP_scatter_add_rows, 0, 3 * bytes_of(x),
-         be->ops->scatter_add_rows(be, table, x, idx, scale));
+    PROFILE(OP_scatter_add_rows, 0, 3 * bytes_of(x),
+            be->ops->scatter_add_rows(be, table, x, idx, scale));
 }
 
 void op_scatter_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
@@ -93,7 +93,7 @@ void op_scatter_rows(struct backend *be, const struct tensor *table, const struc
     check_real(be, x);
     check_real(be, table);
     check_index(idx, x->dim[0]);
-    BOOK(OP_scatter_rows, 0, 2 * bytes_of(x), be->ops->scatter_rows(be, table, x, idx));
+    PROFILE(OP_scatter_rows, 0, 2 * bytes_of(x), be->ops->scatter_rows(be, table, x, idx));
 }
 
 void op_softmax_xent(struct backend *be, const struct softmax_xent *p)
@@ -105,8 +105,8 @@ void op_softmax_xent(struct backend *be, const struct softmax_xent *p)
     if (p->pos.data != NULL)
         check_index(&p->pos, p->logits.dim[0]);
     check_real(be, &p->nll);
-    BOOK(OP_softmax_xent, 0, (p->gradient ? 2 : 1) * bytes_of(&p->logits),
-         be->ops->softmax_xent(be, p));
+    PROFILE(OP_softmax_xent, 0, (p->gradient ? 2 : 1) * bytes_of(&p->logits),
+            be->ops->softmax_xent(be, p));
 }
 
 void op_log_softmax(struct backend *be, const struct tensor *logits, const struct tensor *bias)
@@ -116,7 +116,7 @@ void op_log_softmax(struct backend *be, const struct tensor *logits, const struc
     bias = present(bias);
     if (bias != NULL)
         check_optional(be, bias, logits->dim[1]);
-    BOOK(OP_log_softmax, 0, 2 * bytes_of(logits), be->ops->log_softmax(be, logits, bias));
+    PROFILE(OP_log_softmax, 0, 2 * bytes_of(logits), be->ops->log_softmax(be, logits, bias));
 }
 
 void op_weight_norm(struct backend *be, const struct tensor *w, const struct tensor *inv,
@@ -127,7 +127,7 @@ void op_weight_norm(struct backend *be, const struct tensor *w, const struct ten
     check_count(be, w, tensor_count(v));
     check_count(be, inv, v->dim[0]);
     check_count(be, g, v->dim[0]);
-    BOOK(OP_weight_norm, 0, 2 * bytes_of(v), be->ops->weight_norm(be, w, inv, v, g));
+    PROFILE(OP_weight_norm, 0, 2 * bytes_of(v), be->ops->weight_norm(be, w, inv, v, g));
 }
 
 void op_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struct tensor *dg,
@@ -141,6 +141,6 @@ void op_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struc
     check_count(be, dg, v->dim[0]);
     check_count(be, g, v->dim[0]);
     check_count(be, inv, v->dim[0]);
-    BOOK(OP_weight_norm_vjp, 0, (dv->data != dw->data ? 4 : 3) * bytes_of(v),
-         be->ops->weight_norm_vjp(be, dv, dg, dw, v, g, inv));
+    PROFILE(OP_weight_norm_vjp, 0, (dv->data != dw->data ? 4 : 3) * bytes_of(v),
+            be->ops->weight_norm_vjp(be, dv, dg, dw, v, g, inv));
 }

@@ -1,4 +1,4 @@
-/* The doors to the table: random numbers, solvers, the optimiser. */
+/* The doors to the table: random numbers, solvers, the optimizer. */
 #include "backend/op_checks.h"
 
 void op_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
@@ -6,20 +6,20 @@ void op_dropout_mask(struct backend *be, const struct tensor *mask, double p, st
 {
     assert(mask->dtype == DTYPE_U8 || mask->dtype == be->ops->real);
     assert(p >= 0 && p < 1);
-    BOOK(OP_dropout_mask, 0, bytes_of(mask), be->ops->dropout_mask(be, mask, p, key, first));
+    PROFILE(OP_dropout_mask, 0, bytes_of(mask), be->ops->dropout_mask(be, mask, p, key, first));
 }
 
 void op_fill_normal(struct backend *be, const struct tensor *t, double std, struct rng_key key)
 {
     check_real(be, t);
-    BOOK(OP_fill_normal, 0, bytes_of(t), be->ops->fill_normal(be, t, std, key));
+    PROFILE(OP_fill_normal, 0, bytes_of(t), be->ops->fill_normal(be, t, std, key));
 }
 
 void op_fill_uniform(struct backend *be, const struct tensor *t, double lo, double hi,
                      struct rng_key key)
 {
     check_real(be, t);
-    BOOK(OP_fill_uniform, 0, bytes_of(t), be->ops->fill_uniform(be, t, lo, hi, key));
+    PROFILE(OP_fill_uniform, 0, bytes_of(t), be->ops->fill_uniform(be, t, lo, hi, key));
 }
 
 void op_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
@@ -34,8 +34,8 @@ void op_solve_residual(struct backend *be, const struct tensor *g, const struct 
     reason = present(reason);
     if (reason != NULL)
         check_index(reason, f->dim[0]);
-    BOOK(OP_solve_residual, 0, 3 * bytes_of(f),
-         be->ops->solve_residual(be, g, f, z, norms, total, reason));
+    PROFILE(OP_solve_residual, 0, 3 * bytes_of(f),
+            be->ops->solve_residual(be, g, f, z, norms, total, reason));
 }
 
 /* `each`: numbers of every row of coef for a slot of hist. */
@@ -64,8 +64,8 @@ void op_row_dots(struct backend *be, const struct row_dots *p)
     check_optional(be, &p->y, count);
     check_history(be, &p->dots, vectors, &p->hist, &p->x, p->count);
     check_reason(&p->reason, p->x.dim[0]);
-    BOOK(OP_row_dots, 2.0 * (double)(vectors * p->count * count),
-         (double)(p->count + vectors) * bytes_of(&p->x), be->ops->row_dots(be, p));
+    PROFILE(OP_row_dots, 2.0 * (double)(vectors * p->count * count),
+            (double)(p->count + vectors) * bytes_of(&p->x), be->ops->row_dots(be, p));
 }
 
 void op_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
@@ -73,10 +73,10 @@ void op_scope_sum(struct backend *be, const struct tensor *val, enum scope scope
 {
     assert(val->ndim == 3);
     check_real(be, val);
-    BOOK(OP_scope_sum, 0, 2 * bytes_of(val), be->ops->scope_sum(be, val, scope, decay, reverse));
+    PROFILE(OP_scope_sum, 0, 2 * bytes_of(val), be->ops->scope_sum(be, val, scope, decay, reverse));
 }
 
-void op_solve_judge(struct backend *be, const struct solve_judge *p)
+void op_convergence_check(struct backend *be, const struct convergence_check *p)
 {
     assert(p->z.ndim == 2);
     int64_t n = p->z.dim[0], count = tensor_count(&p->z);
@@ -92,8 +92,8 @@ void op_solve_judge(struct backend *be, const struct solve_judge *p)
     check_index(&p->evals, n);
     check_index(&p->active, 1);
     /* of a better iterate, which it nearly always is */
-    BOOK(OP_solve_judge, 0, 2 * (bytes_of(&p->z) + bytes_of(&p->best_f)),
-         be->ops->solve_judge(be, p));
+    PROFILE(OP_convergence_check, 0, 2 * (bytes_of(&p->z) + bytes_of(&p->best_f)),
+            be->ops->convergence_check(be, p));
 }
 
 void op_anderson_weights(struct backend *be, const struct anderson_weights *p)
@@ -107,7 +107,7 @@ void op_anderson_weights(struct backend *be, const struct anderson_weights *p)
     check_index(&p->restarts, n);
     check_reason(&p->reason, n);
     assert(p->count >= 1 && p->count <= m && p->slot >= 0 && p->slot < p->count);
-    BOOK(OP_anderson_weights, 0, 2 * bytes_of(&p->gram), be->ops->anderson_weights(be, p));
+    PROFILE(OP_anderson_weights, 0, 2 * bytes_of(&p->gram), be->ops->anderson_weights(be, p));
 }
 
 void op_broyden_weights(struct backend *be, const struct broyden_weights *p)
@@ -120,7 +120,7 @@ void op_broyden_weights(struct backend *be, const struct broyden_weights *p)
     check_count(be, &p->dots, n * 2 * p->count);
     check_index(&p->restarts, n);
     double read = (double)((size_t)(groups * (triangle + p->count)) * dtype_size(be->ops->real));
-    BOOK(OP_broyden_weights, 0, read + bytes_of(&p->coef), be->ops->broyden_weights(be, p));
+    PROFILE(OP_broyden_weights, 0, read + bytes_of(&p->coef), be->ops->broyden_weights(be, p));
 }
 
 void op_row_combine(struct backend *be, const struct row_combine *p)
@@ -136,17 +136,17 @@ void op_row_combine(struct backend *be, const struct row_combine *p)
     }
     check_reason(&p->reason, p->out.dim[0]);
     double slots = (double)(p->count * (p->hist2.data != NULL ? 2 : 1));
-    BOOK(OP_row_combine, 2.0 * (double)(p->count * count),
-         (1 + slots) * bytes_of(&p->out) + bytes_of(&p->x) + bytes_of(&p->y) +
-             2 * bytes_of(&p->sum),
-         be->ops->row_combine(be, p));
+    PROFILE(OP_row_combine, 2.0 * (double)(p->count * count),
+            (1 + slots) * bytes_of(&p->out) + bytes_of(&p->x) + bytes_of(&p->y) +
+                2 * bytes_of(&p->sum),
+            be->ops->row_combine(be, p));
 }
 
 void op_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x)
 {
     assert(acc->dtype == DTYPE_F64 && tensor_count(acc) == 1);
     check_real(be, x);
-    BOOK(OP_sum_squares, 0, bytes_of(x), be->ops->sum_squares(be, acc, x));
+    PROFILE(OP_sum_squares, 0, bytes_of(x), be->ops->sum_squares(be, acc, x));
 }
 
 void op_adam(struct backend *be, const struct adam *p)
@@ -160,5 +160,5 @@ void op_adam(struct backend *be, const struct adam *p)
     assert(p->decays.data == NULL ||
            (p->decays.dtype == DTYPE_U8 &&
             tensor_count(&p->decays) == (n + ADAM_BLOCK - 1) / ADAM_BLOCK));
-    BOOK(OP_adam, 0, 7 * bytes_of(&p->w), be->ops->adam(be, p));
+    PROFILE(OP_adam, 0, 7 * bytes_of(&p->w), be->ops->adam(be, p));
 }

@@ -11,7 +11,7 @@ enum bench_phase {
     PHASE_FORWARD,  /* the solve, and f at its end */
     PHASE_LOSS,     /* softmax and loss, with their gradients */
     PHASE_BACKWARD, /* the adjoint solve, and the gradients of everything before the loss */
-    PHASE_UPDATE,   /* memory, weights' gradients, optimiser */
+    PHASE_UPDATE,   /* memory, weights' gradients, optimizer */
     PHASE_COUNT
 };
 
@@ -24,7 +24,7 @@ struct bench_step_result {
     struct op_stat stat[OP_COUNT];               /* over the timed steps */
     struct op_stat phase[PHASE_COUNT][OP_COUNT]; /* the same, phase by phase */
     double total_seconds;                        /* of all timed steps */
-    struct model_bytes bytes;                    /* of the model; the optimiser's beside it */
+    struct model_bytes bytes;                    /* of the model; the optimizer's beside it */
     size_t optimizer_bytes;
     size_t planned[PART_COUNT]; /* bytes of memory by part, see op_part */
     int64_t steps;

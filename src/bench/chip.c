@@ -86,6 +86,6 @@ struct count_device chip_device(const struct chip *c, enum precision precision, 
         .rounds = c->cuda && precision == PRECISION_BF16,
         .rectifier_passes = c->cuda,
         .chunk_numbers = c->chunk_numbers,
-        .hidden_rows = c->hidden_rows,
+        .ffn_rows = c->ffn_rows,
     };
 }

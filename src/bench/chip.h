@@ -19,7 +19,7 @@ struct chip {
     double product_share, bandwidth_share;
     const char *share_source;
     double call_seconds, sync_seconds;
-    int64_t chunk_numbers, hidden_rows; /* as its backend's struct ops has them */
+    int64_t chunk_numbers, ffn_rows; /* as its backend's struct ops has them */
     bool cuda;
 };
 

@@ -105,7 +105,7 @@ enum status plan_fit(const struct config *config, const struct chip *chip, doubl
 
 double plan_products(const struct op_stat *stat)
 {
-    return stat[OP_gemm].flops + stat[OP_hidden].flops + stat[OP_hidden_vjp].flops;
+    return stat[OP_gemm].flops + stat[OP_ffn_up].flops + stat[OP_ffn_up_vjp].flops;
 }
 
 double plan_share(const struct plan *plan, const struct config *config, const struct chip *chip,

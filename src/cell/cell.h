@@ -48,7 +48,7 @@ struct cell_plan {
 };
 
 /* What the model's other layers must know of a cell. */
-struct cell_ends {
+struct cell_io {
     int64_t input;        /* E: numbers of an embedded token */
     int64_t state;        /* W: numbers of a position's state */
     int64_t output_start; /* the softmax sees numbers [output_start, + output) of a state */
@@ -114,7 +114,7 @@ struct cell_ops {
 struct cell {
     const struct cell_ops *ops; /* borrows: a const table */
     struct backend *be;         /* borrows */
-    struct cell_ends ends;
+    struct cell_io io;
     int64_t width;       /* W: numbers of state per position */
     bool selects_rows;   /* eval_rows costs what its rows cost */
     bool tape_remembers; /* remember needs a tape evaluated at the state it is given */
@@ -122,7 +122,7 @@ struct cell {
 
 /* A kind of cell, that of model.cell. */
 struct cell_kind {
-    struct cell_ends (*ends)(const struct config_model *model);
+    struct cell_io (*io)(const struct config_model *model);
     /* Declares the parameters of f and the injection. */
     enum status (*declare)(struct params *params, const struct config_model *model,
                            struct error *err);

@@ -164,7 +164,7 @@ const struct config_key config_keys[] = {
     INT("train.accumulate", train.accumulate, 1, 1, 65536, "parts",
         "the batch is computed in so many parts, one after the other"),
     BOOL("train.zero", train.zero, false,
-         "several processes: each keeps the optimiser's state of its share only (ZeRO stage 1)"),
+         "several processes: each keeps the optimizer's state of its share only (ZeRO stage 1)"),
     ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, "adam|adamw", "update rule"),
     REAL("train.lr", train.lr, 1e-3, 0, 100, CONFIG_OPEN_MIN, "", "highest learning rate"),
     REAL("train.lr_min", train.lr_min, 0, 0, 100, CONFIG_CLOSED, "",

@@ -53,7 +53,7 @@ static int64_t recomputed(const struct config *config)
 
 int equilibrium_tapes(const struct config *config, bool train)
 {
-    return (int)explicit_tapes(most_layers(config, train), recomputed(config), train);
+    return (int)unrolled_tapes(most_layers(config, train), recomputed(config), train);
 }
 
 bool equilibrium_one_vjp(const struct config *config, bool train)
@@ -78,7 +78,7 @@ void equilibrium_free(struct equilibrium *eq)
         return;
     solver_free(eq->backward); /* it borrows from the forward solver */
     solver_free(eq->forward);
-    explicit_free(&eq->net);
+    unrolled_free(&eq->net);
     mem_free(eq);
 }
 
@@ -86,7 +86,7 @@ void equilibrium_free(struct equilibrium *eq)
 static bool wants_rows(const struct config *config, const struct backend *be)
 {
     if (config->solver.forward_rows == CONFIG_ROWS_AUTO)
-        return be->rows_alone && be->precision == PRECISION_FP32;
+        return be->batch_invariant && be->precision == PRECISION_FP32;
     return config->solver.forward_rows == CONFIG_ROWS_ACTIVE;
 }
 
@@ -133,7 +133,7 @@ out:
 enum status equilibrium_plan_states(struct equilibrium *eq, const struct config *config,
                                     const struct equilibrium_plan *p, struct error *err)
 {
-    struct explicit_plan plan = {.batch = p->batch,
+    struct unrolled_plan plan = {.batch = p->batch,
                                  .length = p->length,
                                  .layers = most_layers(config, p->train),
                                  .recompute = recomputed(config),
@@ -141,7 +141,7 @@ enum status equilibrium_plan_states(struct equilibrium *eq, const struct config 
                                  .train = p->train,
                                  .damped = p->train && is_damped(config),
                                  .idle = &eq->idle};
-    return explicit_create(&eq->net, eq->be, p->width, &plan, err);
+    return unrolled_create(&eq->net, eq->be, p->width, &plan, err);
 }
 
 void equilibrium_attach(struct equilibrium *eq, struct cell *cell, const struct config *config)
@@ -172,12 +172,12 @@ static enum status apply_cell(void *ctx, const struct tensor *z, const struct te
 static enum status run_layers(struct equilibrium *eq, const struct tensor *e, int64_t layers,
                               bool train, struct error *err)
 {
-    struct tensor z = explicit_state(&eq->net, 0, e->dim[0], e->dim[1]);
+    struct tensor z = unrolled_state(&eq->net, 0, e->dim[0], e->dim[1]);
     if (eq->net.plan.untied)
         op_copy(eq->cell->be, &z, e);
     else
         op_fill(eq->cell->be, &z, 0.0);
-    explicit_run(&eq->net, e->dim[0], e->dim[1], layers, 1.0, train);
+    unrolled_run(&eq->net, e->dim[0], e->dim[1], layers, 1.0, train);
     eq->applied = layers;
     eq->unrolled = train ? layers : 0;
     eq->z = eq->net.z;
@@ -190,7 +190,7 @@ static enum status solve_for_training(struct equilibrium *eq, const struct tenso
 {
     TRY(solver_run(eq->forward, apply_cell, eq, z, NULL, NULL, err));
     if (eq->method == GRADIENT_PHANTOM) {
-        explicit_run(&eq->net, z->dim[0], z->dim[1], eq->steps, eq->damping, true);
+        unrolled_run(&eq->net, z->dim[0], z->dim[1], eq->steps, eq->damping, true);
         eq->unrolled = eq->steps;
         eq->z = eq->net.z;
         eq->h = eq->net.h;
@@ -227,8 +227,8 @@ enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
         layers = eq->steps;
     if (layers > 0)
         return run_layers(eq, e, layers, train, err);
-    struct tensor z = explicit_state(&eq->net, 0, e->dim[0], e->dim[1]);
-    struct tensor f = explicit_state(&eq->net, 1, e->dim[0], e->dim[1]);
+    struct tensor z = unrolled_state(&eq->net, 0, e->dim[0], e->dim[1]);
+    struct tensor f = unrolled_state(&eq->net, 1, e->dim[0], e->dim[1]);
     if (start->data != NULL)
         op_copy(eq->cell->be, &z, start);
     else
@@ -265,7 +265,7 @@ enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh
     if (eq->cell->ops->end_evals != NULL)
         eq->cell->ops->end_evals(eq->cell);
     if (eq->unrolled > 0) {
-        struct tensor dz = explicit_gradient(&eq->net, dh); /* of 0: nobody's, or of e */
+        struct tensor dz = unrolled_gradient(&eq->net, dh); /* of 0: nobody's, or of e */
         if (eq->net.plan.untied)
             op_copy(be, de, &dz);
         return backend_check(be, err);
@@ -288,7 +288,7 @@ enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh
 void equilibrium_remember(struct equilibrium *eq)
 {
     if (eq->applied > 0 || eq->unrolled > 0)
-        explicit_remember(&eq->net);
+        unrolled_remember(&eq->net);
     else
         eq->cell->ops->remember(eq->cell, 0, &eq->h);
 }

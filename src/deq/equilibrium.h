@@ -26,7 +26,7 @@ struct equilibrium {
     int64_t steps;                     /* phantom and unroll */
     double damping;                    /* phantom */
     bool return_z;                     /* evaluation returns z*, as published */
-    struct explicit_net net;           /* states, and all that is not solved */
+    struct unrolled net;               /* states, and all that is not solved */
     size_t solver_bytes;               /* memory of both solvers */
     struct idle idle;                  /* of it, idle while no solve runs, and not taken yet */
     /* of the current segment */

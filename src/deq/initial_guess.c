@@ -5,8 +5,8 @@
  * is far above Adam's eps. */
 static const double WEIGHT = 1e-5;
 
-enum status start_declare(struct params *params, const struct config_model *m, int64_t w, int64_t e,
-                          struct error *err)
+enum status initial_guess_declare(struct params *params, const struct config_model *m, int64_t w,
+                                  int64_t e, struct error *err)
 {
     if (m->start == START_ZERO)
         return STATUS_OK;
@@ -20,11 +20,12 @@ enum status start_declare(struct params *params, const struct config_model *m, i
     return STATUS_OK;
 }
 
-enum status start_create(struct start *s, const struct params *params, const struct config_model *m,
-                         int64_t batch, int64_t length, bool train, struct error *err)
+enum status initial_guess_create(struct initial_guess *s, const struct params *params,
+                                 const struct config_model *m, int64_t batch, int64_t length,
+                                 bool train, struct error *err)
 {
     struct backend *be = params->be;
-    *s = (struct start){.linear = m->start == START_LINEAR};
+    *s = (struct initial_guess){.linear = m->start == START_LINEAR};
     if (!s->linear)
         return STATUS_OK;
     s->current = params_weight(params, params_find(params, "start.current"));
@@ -37,7 +38,7 @@ enum status start_create(struct start *s, const struct params *params, const str
     return op_alloc(be, &s->z0, be->ops->real, 3, batch, length, w, 1, err);
 }
 
-void start_free(struct start *s, struct backend *be)
+void initial_guess_free(struct initial_guess *s, struct backend *be)
 {
     op_release(be, &s->before);
     op_release(be, &s->z0);
@@ -62,7 +63,7 @@ static void copy_positions(struct backend *be, const struct tensor *to, int64_t 
 }
 
 /* to[b,t] <- e[b,t-1] */
-static void shift(struct start *s, struct backend *be, const struct tensor *to,
+static void shift(struct initial_guess *s, struct backend *be, const struct tensor *to,
                   const struct tensor *e)
 {
     op_fill(be, to, 0.0);
@@ -72,7 +73,7 @@ static void shift(struct start *s, struct backend *be, const struct tensor *to,
         copy_positions(be, to, 0, &s->last, 0, 1);
 }
 
-void start_remember(struct start *s, struct backend *be, const struct tensor *e)
+void initial_guess_remember(struct initial_guess *s, struct backend *be, const struct tensor *e)
 {
     if (s->last.data == NULL)
         return;
@@ -80,12 +81,13 @@ void start_remember(struct start *s, struct backend *be, const struct tensor *e)
     s->have_last = true;
 }
 
-void start_forget(struct start *s)
+void initial_guess_forget(struct initial_guess *s)
 {
     s->have_last = false;
 }
 
-struct tensor start_eval(struct start *s, struct backend *be, const struct tensor *e)
+struct tensor initial_guess_eval(struct initial_guess *s, struct backend *be,
+                                 const struct tensor *e)
 {
     if (!s->linear)
         return (struct tensor){0};
@@ -100,7 +102,8 @@ struct tensor start_eval(struct start *s, struct backend *be, const struct tenso
     return z0;
 }
 
-void start_fit(struct start *s, struct backend *be, const struct tensor *e, const struct tensor *z)
+void initial_guess_fit(struct initial_guess *s, struct backend *be, const struct tensor *e,
+                       const struct tensor *z)
 {
     if (!s->linear)
         return;

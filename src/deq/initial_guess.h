@@ -1,6 +1,6 @@
 /* Where a solve starts: at 0, or at a linear map of the embeddings of the position's token and of
  * the one before it, z_0 = A e_t + B e_{t-1} + c. The map is fitted to the equilibria as training
- * goes: its three parameters follow the gradient of |z_0 - z*|^2 in the same optimiser step as all
+ * goes: its three parameters follow the gradient of |z_0 - z*|^2 in the same optimizer step as all
  * others, and take part in nothing else. A position's start depends on its own and earlier tokens
  * only, so that f stays causal at every iterate. */
 #ifndef DEQ_DEQ_INITIAL_GUESS_H
@@ -9,7 +9,7 @@
 #include "config/config.h"
 #include "nn/params.h"
 
-struct start {
+struct initial_guess {
     bool linear;
     struct weight current, previous, bias; /* borrows: [W,E], [W,E], [W] */
     struct tensor before;                  /* owns: [B,L,E] embeddings, a position later */
@@ -20,23 +20,25 @@ struct start {
 
 /* Declares the parameters: none with model.start zero. W, E: numbers of a state and an embedding.
  */
-enum status start_declare(struct params *params, const struct config_model *model, int64_t w,
-                          int64_t e, struct error *err);
+enum status initial_guess_declare(struct params *params, const struct config_model *model,
+                                  int64_t w, int64_t e, struct error *err);
 /* Binds declared and committed parameters and plans for B x L positions. */
-enum status start_create(struct start *s, const struct params *params,
-                         const struct config_model *model, int64_t batch, int64_t length,
-                         bool train, struct error *err);
-void start_free(struct start *s, struct backend *be);
+enum status initial_guess_create(struct initial_guess *s, const struct params *params,
+                                 const struct config_model *model, int64_t batch, int64_t length,
+                                 bool train, struct error *err);
+void initial_guess_free(struct initial_guess *s, struct backend *be);
 
 /* z_0 [B,L,W] of the embeddings e [B,L,E], valid until the next call; data NULL: zero. */
-struct tensor start_eval(struct start *s, struct backend *be, const struct tensor *e);
-/* After start_eval of the same e, once: adds to the parameters' gradients so that z_0 gets nearer
- * to z [B,L,W]. */
-void start_fit(struct start *s, struct backend *be, const struct tensor *e, const struct tensor *z);
+struct tensor initial_guess_eval(struct initial_guess *s, struct backend *be,
+                                 const struct tensor *e);
+/* After initial_guess_eval of the same e, once: adds to the parameters' gradients so that z_0 gets
+ * nearer to z [B,L,W]. */
+void initial_guess_fit(struct initial_guess *s, struct backend *be, const struct tensor *e,
+                       const struct tensor *z);
 
 /* Ends the segment with embeddings e. */
-void start_remember(struct start *s, struct backend *be, const struct tensor *e);
+void initial_guess_remember(struct initial_guess *s, struct backend *be, const struct tensor *e);
 /* There is no segment before the next one. */
-void start_forget(struct start *s);
+void initial_guess_forget(struct initial_guess *s);
 
 #endif

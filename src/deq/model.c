@@ -14,7 +14,7 @@ void model_refresh(struct model *m)
 void model_reset_memory(struct model *m)
 {
     cell_reset_memory(m->cell);
-    start_forget(&m->start);
+    initial_guess_forget(&m->guess);
 }
 
 void model_select_memory(struct model *m, int index)
@@ -53,7 +53,7 @@ static struct tensor segment(const struct model *m, const struct tensor *t)
 static struct tensor output_mask(const struct model *m)
 {
     struct tensor mask = in_use(m, &m->mask_out);
-    if (mask.data == NULL || !m->cell->ends.drops_positions)
+    if (mask.data == NULL || !m->cell->io.drops_positions)
         return mask;
     return segment(m, &m->mask_out);
 }
@@ -77,7 +77,7 @@ static void gather_by_token(struct model *m, const struct tensor *word, const st
     const struct clusters clusters = embedding_index_clusters(&m->vocab.embedding);
     op_fill(m->be, token, 0.0);
     if (clusters.count > 1)
-        op_end_run(m->be); /* as in embedding_eval */
+        op_graph_break(m->be); /* as in embedding_eval */
     for (int i = 0; i < clusters.count; i++) {
         int64_t n = cluster_size(index, i), first = clusters.end[i];
         if (n == 0)
@@ -89,16 +89,16 @@ static void gather_by_token(struct model *m, const struct tensor *word, const st
         op_scatter_add_rows(m->be, token, &found, &pos, 1.0);
     }
     if (clusters.count > 1)
-        op_end_run(m->be);
+        op_graph_break(m->be);
 }
 
 /* Draws the masks; those of words are then looked up token by token. */
 static void draw_masks(struct model *m)
 {
-    const struct cell_ends *ends = &m->cell->ends;
+    const struct cell_io *io = &m->cell->io;
     struct tensor word = in_use(m, &m->mask_word), out = output_mask(m);
-    draw_mask(m, &m->mask_in, ends->dropout_in, MASK_IN, first_element(m, &m->mask_in));
-    draw_mask(m, &out, ends->dropout_out, MASK_OUT, first_element(m, &out));
+    draw_mask(m, &m->mask_in, io->dropout_in, MASK_IN, first_element(m, &m->mask_in));
+    draw_mask(m, &out, io->dropout_out, MASK_OUT, first_element(m, &out));
     draw_mask(m, &m->mask_word, m->config.model.emb_dropout, MASK_WORD, 0); /* of all streams */
     if (word.data == NULL)
         return;
@@ -136,9 +136,9 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
 /* The columns of a state [B,L,W] that the softmax sees. */
 static struct tensor state_columns(const struct model *m, const struct tensor *h)
 {
-    const struct cell_ends *ends = &m->cell->ends;
-    size_t skip = (size_t)ends->output_start * dtype_size(h->dtype);
-    return tensor_make((char *)h->data + skip, h->dtype, 3, h->dim[0], h->dim[1], ends->output, 1);
+    const struct cell_io *io = &m->cell->io;
+    size_t skip = (size_t)io->output_start * dtype_size(h->dtype);
+    return tensor_make((char *)h->data + skip, h->dtype, 3, h->dim[0], h->dim[1], io->output, 1);
 }
 
 /* What the softmax sees of a state: all of it, or some columns of each position. */
@@ -165,7 +165,7 @@ enum status model_solve(struct model *m, int64_t layers, bool gradient, struct e
     assert(!gradient || m->plan.train);
     struct tensor start = {0};
     if (layers == 0)
-        start = start_eval(&m->start, m->be, &e);
+        start = initial_guess_eval(&m->guess, m->be, &e);
     TRY(equilibrium_solve(m->eq, &e, &start, layers, gradient, err));
     m->e_lost = m->e_lent;
     take_output(m, &m->eq->h);
@@ -255,7 +255,7 @@ enum status model_backward(struct model *m, struct error *err)
         embed(m);
     if (m->eq->applied == 0) { /* solved */
         struct tensor e = segment(m, &m->e);
-        start_fit(&m->start, m->be, &e, &m->eq->z);
+        initial_guess_fit(&m->guess, m->be, &e, &m->eq->z);
     }
     m->cell->ops->end_backward(m->cell, &de);
     mask_embedding(m, &de);
@@ -269,7 +269,7 @@ void model_remember(struct model *m)
     if (m->e_lost)
         embed(m);
     equilibrium_remember(m->eq);
-    start_remember(&m->start, m->be, &e);
+    initial_guess_remember(&m->guess, m->be, &e);
 }
 
 void model_finish_gradients(struct model *m)

@@ -2,7 +2,7 @@
  *
  * Life of a training step:
  *   model_refresh ; for each micro-batch { model_begin ; model_solve ; model_loss ;
- *   model_backward ; model_remember } ; model_finish_gradients ; optimiser
+ *   model_backward ; model_remember } ; model_finish_gradients ; optimizer
  * Evaluation: model_refresh once, then { model_begin ; model_solve ; model_loss ; model_remember }.
  */
 #ifndef DEQ_DEQ_MODEL_H
@@ -57,7 +57,7 @@ struct model {
     struct tensor mask_word;  /* owns: [V,1], emb_dropout */
     struct tensor mask_token; /* owns: [B,L,1] of it, the current segment's */
     struct tensor found;      /* owns: [B*L,1] scratch for that */
-    struct start start;
+    struct initial_guess guess;
     struct penalty penalty;       /* train */
     struct correction correction; /* train */
     /* of the current segment */

@@ -8,8 +8,8 @@ enum status model_declare(struct params *params, const struct config_model *mode
 {
     TRY(vocabulary_layers_declare(params, model, err));
     TRY(cell_kind_of(model)->declare(params, model, err));
-    struct cell_ends ends = cell_kind_of(model)->ends(model);
-    return start_declare(params, model, ends.state, ends.input, err);
+    struct cell_io io = cell_kind_of(model)->io(model);
+    return initial_guess_declare(params, model, io.state, io.input, err);
 }
 
 static enum status declare_params(struct model *m, struct error *err)
@@ -59,21 +59,21 @@ static enum status create_cell(struct model *m, struct error *err)
 
 /* Gradients of what the softmax sees, of the state, of embedded tokens. They live through the
  * backward solve: planned before others take what idle memory lasts as long. */
-static enum status plan_gradients(struct model *m, const struct cell_ends *ends, struct error *err)
+static enum status plan_gradients(struct model *m, const struct cell_io *io, struct error *err)
 {
     struct backend *be = m->be;
     enum dtype real = be->ops->real;
     int64_t b = m->plan.batch, l = m->plan.length;
     if (!m->plan.train)
         return STATUS_OK;
-    m->dq = tensor_make(NULL, real, 3, b, l, ends->output, 1);
+    m->dq = tensor_make(NULL, real, 3, b, l, io->output, 1);
     m->dq_lent = idle_take(&m->eq->idle, &m->dq, true);
     if (!m->dq_lent)
-        TRY(op_alloc(be, &m->dq, real, 3, b, l, ends->output, 1, err));
-    if (ends->output != ends->state)
-        TRY(op_alloc(be, &m->dstate, real, 3, b, l, ends->state, 1, err));
-    if (ends->input != ends->output)
-        TRY(op_alloc(be, &m->de, real, 3, b, l, ends->input, 1, err));
+        TRY(op_alloc(be, &m->dq, real, 3, b, l, io->output, 1, err));
+    if (io->output != io->state)
+        TRY(op_alloc(be, &m->dstate, real, 3, b, l, io->state, 1, err));
+    if (io->input != io->output)
+        TRY(op_alloc(be, &m->de, real, 3, b, l, io->input, 1, err));
     return STATUS_OK;
 }
 
@@ -81,15 +81,15 @@ static enum status plan_masks(struct model *m, struct error *err)
 {
     struct backend *be = m->be;
     enum dtype real = be->ops->real;
-    const struct cell_ends *ends = &m->cell->ends;
+    const struct cell_io *io = &m->cell->io;
     const struct config_model *c = &m->config.model;
     int64_t b = m->plan.batch, l = m->plan.length;
-    bool positions = ends->drops_positions;
-    if (ends->dropout_in > 0)
-        TRY(op_alloc(be, &m->mask_in, real, 3, b, 1, ends->input, 1, err));
-    if (ends->dropout_out > 0)
-        TRY(op_alloc(be, &m->mask_out, real, 3, b, positions ? l : 1, positions ? 1 : ends->output,
-                     1, err));
+    bool positions = io->drops_positions;
+    if (io->dropout_in > 0)
+        TRY(op_alloc(be, &m->mask_in, real, 3, b, 1, io->input, 1, err));
+    if (io->dropout_out > 0)
+        TRY(op_alloc(be, &m->mask_out, real, 3, b, positions ? l : 1, positions ? 1 : io->output, 1,
+                     err));
     if (c->emb_dropout == 0)
         return STATUS_OK;
     TRY(op_alloc(be, &m->mask_word, real, 2, c->vocab_size, 1, 1, 1, err));
@@ -101,20 +101,20 @@ static enum status plan_tensors(struct model *m, struct error *err)
 {
     struct backend *be = m->be;
     enum dtype real = be->ops->real;
-    const struct cell_ends *ends = &m->cell->ends;
+    const struct cell_io *io = &m->cell->io;
     int64_t b = m->plan.batch, l = m->plan.length;
-    m->e = tensor_make(NULL, real, 3, b, l, ends->input, 1);
+    m->e = tensor_make(NULL, real, 3, b, l, io->input, 1);
     /* from several tables it is not looked up again: how many rows each has differs by the batch,
      * and ends what a device runs at once */
     bool again = m->plan.train && embedding_index_clusters(&m->vocab.embedding).count == 1;
     m->e_lent = again && idle_take(&m->eq->idle, &m->e, false);
     if (!m->e_lent)
-        TRY(op_alloc(be, &m->e, real, 3, b, l, ends->input, 1, err));
+        TRY(op_alloc(be, &m->e, real, 3, b, l, io->input, 1, err));
     TRY(op_alloc(be, &m->nll, real, 1, b * l, 1, 1, 1, err));
     if (m->plan.train)
         TRY(plan_masks(m, err));
     if (!m->sees_all || m->mask_out.data != NULL)
-        TRY(op_alloc(be, &m->out, real, 3, b, l, ends->output, 1, err));
+        TRY(op_alloc(be, &m->out, real, 3, b, l, io->output, 1, err));
     return STATUS_OK;
 }
 
@@ -165,12 +165,12 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     if (shared == NULL)
         TRY_OUT(declare_params(m, err));
     bytes->parameters = since(be, &mark);
-    struct cell_ends ends = cell_kind_of(&config->model)->ends(&config->model);
-    struct equilibrium_plan solve = {plan->batch, plan->length, ends.state, plan->train};
+    struct cell_io io = cell_kind_of(&config->model)->io(&config->model);
+    struct equilibrium_plan solve = {plan->batch, plan->length, io.state, plan->train};
     TRY_OUT(equilibrium_create(&m->eq, be, config, &solve, err));
     bytes->solver = m->eq->solver_bytes;
     mark = be->bytes;
-    TRY_OUT(plan_gradients(m, &ends, err));
+    TRY_OUT(plan_gradients(m, &io, err));
     bytes->ends = since(be, &mark);
     /* all else that is lent may lie there too: losses come between solves and their gradients */
     struct tensor logits = idle_largest(&m->eq->idle, be->ops->real);
@@ -178,7 +178,7 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     bytes->states = since(be, &mark);
     TRY_OUT(create_cell(m, err));
     equilibrium_attach(m->eq, m->cell, config);
-    m->sees_all = ends.output == ends.state;
+    m->sees_all = io.output == io.state;
     bytes->parameters += effective_bytes(m);
     bytes->cell = since(be, &mark) - effective_bytes(m);
     bytes->remembered = remembered_bytes(m);
@@ -186,8 +186,8 @@ enum status model_create(struct model **out, struct backend *be, const struct co
                                      plan->batch * plan->length, &logits, err));
     bytes->vocabulary = since(be, &mark);
     TRY_OUT(plan_tensors(m, err));
-    TRY_OUT(start_create(&m->start, m->params, &config->model, plan->batch, plan->length,
-                         plan->train, err));
+    TRY_OUT(initial_guess_create(&m->guess, m->params, &config->model, plan->batch, plan->length,
+                                 plan->train, err));
     if (plan->train) {
         int spare = equilibrium_tapes(config, true);
         TRY_OUT(penalty_create(&m->penalty, m->cell, &m->config, plan->batch, plan->length, spare,
@@ -215,7 +215,7 @@ void model_free(struct model *m)
         op_release(m->be, &m->e);
     if (!m->dq_lent)
         op_release(m->be, &m->dq);
-    start_free(&m->start, m->be);
+    initial_guess_free(&m->guess, m->be);
     penalty_free(&m->penalty, m->be);
     correction_free(&m->correction, m);
     equilibrium_free(m->eq);

@@ -2,7 +2,7 @@
 
 #include "base/mem.h"
 
-int64_t explicit_tapes(int64_t layers, int64_t recompute, bool train)
+int64_t unrolled_tapes(int64_t layers, int64_t recompute, bool train)
 {
     if (!train)
         return 1;
@@ -10,23 +10,23 @@ int64_t explicit_tapes(int64_t layers, int64_t recompute, bool train)
 }
 
 /* Layers whose tapes exist at once. */
-static int64_t stretch(const struct explicit_net *net)
+static int64_t stretch(const struct unrolled *net)
 {
-    return explicit_tapes(net->plan.layers, net->plan.recompute, net->plan.train);
+    return unrolled_tapes(net->plan.layers, net->plan.recompute, net->plan.train);
 }
 
 /* States in front of every stretch, which outlive the stretches. */
-static int64_t anchors(const struct explicit_net *net)
+static int64_t anchors(const struct unrolled *net)
 {
     return (net->plan.layers + stretch(net) - 1) / stretch(net);
 }
 
-static bool keeps_all(const struct explicit_net *net)
+static bool keeps_all(const struct unrolled *net)
 {
     return net->plan.untied || (net->plan.train && stretch(net) == net->plan.layers);
 }
 
-static int64_t count_states(const struct explicit_net *net)
+static int64_t count_states(const struct unrolled *net)
 {
     if (keeps_all(net))
         return net->plan.layers + 1;
@@ -36,7 +36,7 @@ static int64_t count_states(const struct explicit_net *net)
 
 /* Where the input of layer l (or, with l = layers, the output) of the last run lies. With
  * recomputation: the anchors, then the states inside a stretch, then the output. */
-static struct tensor state_of(const struct explicit_net *net, int64_t l)
+static struct tensor state_of(const struct unrolled *net, int64_t l)
 {
     int64_t k = stretch(net), slot = l;
     if (!net->taped && !net->plan.untied)
@@ -45,14 +45,14 @@ static struct tensor state_of(const struct explicit_net *net, int64_t l)
         slot = net->states - 1;
     else if (!keeps_all(net))
         slot = l % k == 0 ? l / k : anchors(net) + l % k - 1;
-    return explicit_state(net, slot, net->batch, net->length);
+    return unrolled_state(net, slot, net->batch, net->length);
 }
 
-static enum status plan_states(struct explicit_net *net, int64_t w, struct error *err)
+static enum status plan_states(struct unrolled *net, int64_t w, struct error *err)
 {
     struct backend *be = net->be;
     enum dtype real = be->ops->real;
-    const struct explicit_plan *p = &net->plan;
+    const struct unrolled_plan *p = &net->plan;
     TRY(mem_alloc((void **)&net->state, (size_t)net->states, sizeof *net->state, err));
     enum memory_part before = op_part(be, PART_TAPES);
     for (int64_t i = 0; i < net->states; i++)
@@ -74,19 +74,19 @@ static enum status plan_states(struct explicit_net *net, int64_t w, struct error
     return STATUS_OK;
 }
 
-enum status explicit_create(struct explicit_net *net, struct backend *be, int64_t w,
-                            const struct explicit_plan *plan, struct error *err)
+enum status unrolled_create(struct unrolled *net, struct backend *be, int64_t w,
+                            const struct unrolled_plan *plan, struct error *err)
 {
     assert(plan->layers >= 1 && (!plan->damped || plan->recompute == 0));
-    *net = (struct explicit_net){.be = be, .plan = *plan};
+    *net = (struct unrolled){.be = be, .plan = *plan};
     net->states = count_states(net);
     enum status status = plan_states(net, w, err);
     if (status != STATUS_OK)
-        explicit_free(net);
+        unrolled_free(net);
     return status;
 }
 
-void explicit_free(struct explicit_net *net)
+void unrolled_free(struct unrolled *net)
 {
     if (net->be == NULL)
         return;
@@ -100,7 +100,7 @@ void explicit_free(struct explicit_net *net)
             op_release(be, &net->dstate[i]);
     mem_free(net->state);
     mem_free(net->applied);
-    *net = (struct explicit_net){0};
+    *net = (struct unrolled){0};
 }
 
 static struct tensor cut(const struct tensor *t, int64_t batch, int64_t length)
@@ -108,21 +108,20 @@ static struct tensor cut(const struct tensor *t, int64_t batch, int64_t length)
     return tensor_prefix(t, 3, batch, length, t->dim[2], 1);
 }
 
-struct tensor explicit_state(const struct explicit_net *net, int64_t i, int64_t batch,
-                             int64_t length)
+struct tensor unrolled_state(const struct unrolled *net, int64_t i, int64_t batch, int64_t length)
 {
     assert(i < net->states);
     return cut(&net->state[i], batch, length);
 }
 
 /* What layer l gives before damping. */
-static struct tensor applied_of(const struct explicit_net *net, int64_t l)
+static struct tensor applied_of(const struct unrolled *net, int64_t l)
 {
     return net->damping == 1.0 ? state_of(net, l + 1)
                                : cut(&net->applied[l], net->batch, net->length);
 }
 
-static void apply(struct explicit_net *net, int64_t l)
+static void apply(struct unrolled *net, int64_t l)
 {
     struct cell *cell = net->cell;
     struct tensor z = state_of(net, l), next = state_of(net, l + 1), f = applied_of(net, l);
@@ -137,7 +136,7 @@ static void apply(struct explicit_net *net, int64_t l)
     op_axpby(cell->be, &next, 1.0 - net->damping, &z, net->damping);
 }
 
-void explicit_run(struct explicit_net *net, int64_t batch, int64_t length, int64_t layers,
+void unrolled_run(struct unrolled *net, int64_t batch, int64_t length, int64_t layers,
                   double damping, bool train)
 {
     assert(layers >= 1 && (layers <= net->plan.layers || !(train || net->plan.untied)));
@@ -155,7 +154,7 @@ void explicit_run(struct explicit_net *net, int64_t batch, int64_t length, int64
 }
 
 /* What runs backwards is s = t dz, the gradient at f: s_{l-1} = (1 - t) s_l + t J^T s_l. */
-static void differentiate(struct explicit_net *net, int64_t l, const struct tensor *from,
+static void differentiate(struct unrolled *net, int64_t l, const struct tensor *from,
                           const struct tensor *to)
 {
     struct cell *cell = net->cell;
@@ -169,7 +168,7 @@ static void differentiate(struct explicit_net *net, int64_t l, const struct tens
         op_axpby(cell->be, to, 1.0 - net->damping, from, net->damping);
 }
 
-struct tensor explicit_gradient(struct explicit_net *net, const struct tensor *dh)
+struct tensor unrolled_gradient(struct unrolled *net, const struct tensor *dh)
 {
     int64_t k = stretch(net);
     struct tensor from = cut(&net->dstate[0], net->batch, net->length);
@@ -190,7 +189,7 @@ struct tensor explicit_gradient(struct explicit_net *net, const struct tensor *d
     return from;
 }
 
-void explicit_remember(struct explicit_net *net)
+void unrolled_remember(struct unrolled *net)
 {
     struct cell *cell = net->cell;
     if (!net->plan.untied) {

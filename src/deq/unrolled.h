@@ -16,7 +16,7 @@
 #include "backend/idle.h"
 #include "cell/cell.h"
 
-struct explicit_plan {
+struct unrolled_plan {
     int64_t batch, length; /* the largest B and L */
     int64_t layers;        /* the most layers of a run; 1 at least */
     int64_t recompute;     /* k; 0: keep everything */
@@ -26,10 +26,10 @@ struct explicit_plan {
     struct idle *idle; /* lends memory for gradients, of which the first lasts through a solve */
 };
 
-struct explicit_net {
+struct unrolled {
     struct backend *be; /* borrows */
     struct cell *cell;  /* borrows: set before the first run */
-    struct explicit_plan plan;
+    struct unrolled_plan plan;
     int64_t states;
     struct tensor *state;    /* owns: [states] of [B,L,W] */
     struct tensor *applied;  /* owns: [layers] f of each state, damped only; else the next state */
@@ -43,28 +43,27 @@ struct explicit_net {
 };
 
 /* How many tapes the cell must hold for runs of so many layers. */
-int64_t explicit_tapes(int64_t layers, int64_t recompute, bool train);
+int64_t unrolled_tapes(int64_t layers, int64_t recompute, bool train);
 
 /* For states of W numbers. */
-enum status explicit_create(struct explicit_net *net, struct backend *be, int64_t w,
-                            const struct explicit_plan *plan, struct error *err);
-void explicit_free(struct explicit_net *net);
+enum status unrolled_create(struct unrolled *net, struct backend *be, int64_t w,
+                            const struct unrolled_plan *plan, struct error *err);
+void unrolled_free(struct unrolled *net);
 
 /* State number i of the planned ones, cut to B x L positions; the first two may be used between
  * runs. */
-struct tensor explicit_state(const struct explicit_net *net, int64_t i, int64_t batch,
-                             int64_t length);
+struct tensor unrolled_state(const struct unrolled *net, int64_t i, int64_t batch, int64_t length);
 
 /* Runs `layers` layers on the segment the cell has begun, from what state 0 holds, to net->h.
- * `train`: explicit_gradient will follow. */
-void explicit_run(struct explicit_net *net, int64_t batch, int64_t length, int64_t layers,
+ * `train`: unrolled_gradient will follow. */
+void unrolled_run(struct unrolled *net, int64_t batch, int64_t length, int64_t layers,
                   double damping, bool train);
 
 /* Given dh [B,L,W], the gradient of net->h, accumulates the gradients of parameters and injection.
  * Returns the gradient of the first state, valid until the next call. */
-struct tensor explicit_gradient(struct explicit_net *net, const struct tensor *dh);
+struct tensor unrolled_gradient(struct unrolled *net, const struct tensor *dh);
 
 /* Hands the run's states to the cell's memory. */
-void explicit_remember(struct explicit_net *net);
+void unrolled_remember(struct unrolled *net);
 
 #endif

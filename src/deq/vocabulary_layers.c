@@ -56,20 +56,20 @@ static struct clusters clusters_of(const struct config_model *m)
 /* Between the tables of width d_embed and the cell's input, and its output. */
 static bool projects_in(const struct config_model *m)
 {
-    return m->div_val > 1 || m->d_embed != cell_kind_of(m)->ends(m).input;
+    return m->div_val > 1 || m->d_embed != cell_kind_of(m)->io(m).input;
 }
 
 static bool projects_out(const struct config_model *m)
 {
-    return m->div_val > 1 || m->d_embed != cell_kind_of(m)->ends(m).output;
+    return m->div_val > 1 || m->d_embed != cell_kind_of(m)->io(m).output;
 }
 
 /* Without a list, as published: all but the first cluster's projection are tied. Only what is there
  * at both ends, in the same size, can be. */
 static bool projection_tied(const struct config_model *m, int i)
 {
-    struct cell_ends ends = cell_kind_of(m)->ends(m);
-    if (!projects_in(m) || !projects_out(m) || ends.input != ends.output)
+    struct cell_io io = cell_kind_of(m)->io(m);
+    if (!projects_in(m) || !projects_out(m) || io.input != io.output)
         return false;
     if (m->tie_projs.count == 0)
         return i > 0;
@@ -120,7 +120,7 @@ static enum status declare_embedding(struct params *p, const struct config_model
 {
     struct param_spec projecting = {.name = names_of(m)->projection,
                                     .part = "embedding",
-                                    .rows = cell_kind_of(m)->ends(m).input,
+                                    .rows = cell_kind_of(m)->io(m).input,
                                     .init = INIT_NORMAL,
                                     .scale = m->proj_init_std};
     for (int i = 0; i < table_count(m, c); i++) {
@@ -142,7 +142,7 @@ static enum status declare_out_projections(struct params *p, const struct config
 {
     struct param_spec projecting = {.name = names_of(m)->out_projection,
                                     .part = "softmax",
-                                    .rows = cell_kind_of(m)->ends(m).output,
+                                    .rows = cell_kind_of(m)->io(m).output,
                                     .init = INIT_NORMAL,
                                     .scale = m->proj_init_std};
     int index;
@@ -251,10 +251,10 @@ enum status vocabulary_layers_create(struct vocabulary_layers *v, const struct p
     struct embedding *e = &v->embedding;
     *v = (struct vocabulary_layers){0};
     e->clusters = v->softmax.clusters = clusters_of(m);
-    struct cell_ends ends = cell_kind_of(m)->ends(m);
-    e->d_model = ends.input;
-    v->softmax.d_model = ends.output;
-    e->scale = ends.embed_scale;
+    struct cell_io io = cell_kind_of(m)->io(m);
+    e->d_model = io.input;
+    v->softmax.d_model = io.output;
+    e->scale = io.embed_scale;
     e->div_val = m->div_val;
     for (int i = 0; i < table_count(m, &e->clusters); i++) {
         e->table[i] = find(p, names_of(m)->table, i);

@@ -26,4 +26,4 @@ static void share(struct dist *d, const struct tensor *flat)
     c->wait(d->be);
 }
 
-const struct dist_way dist_collectives = {sum_begin, sum_wait, share};
+const struct transport dist_collectives = {sum_begin, sum_wait, share};

@@ -6,24 +6,24 @@
 
 /* See dist_sum_begin, dist_sum_wait and dist_share: called with several ranks, at least one bucket,
  * and sum_wait with sums under way. */
-struct dist_way {
+struct transport {
     void (*sum_begin)(struct dist *d, const struct tensor *flat, int64_t from, int64_t to);
     void (*sum_wait)(struct dist *d);
     void (*share)(struct dist *d, const struct tensor *flat);
 };
 
-extern const struct dist_way dist_staged;      /* device memory, by way of the host's */
-extern const struct dist_way dist_collectives; /* device memory, by the backend's own means */
+extern const struct transport dist_staged;      /* device memory, by way of the host's */
+extern const struct transport dist_collectives; /* device memory, by the backend's own means */
 
 struct dist {
     int rank, size, local_rank;
-    char transport[1024];        /* for humans */
-    struct backend *be;          /* borrows: attached; NULL: none */
-    const struct dist_way *host; /* borrows: for the host's memory */
-    const struct dist_way *way;  /* borrows: for that of the backend */
-    bool active;                 /* sums are under way */
-    struct tensor *parts;        /* owns: [size], see dist_cut */
-    struct mpi_sums *sums;       /* owns: dist_mpi.c */
+    char transport[1024];         /* for humans */
+    struct backend *be;           /* borrows: attached; NULL: none */
+    const struct transport *host; /* borrows: for the host's memory */
+    const struct transport *way;  /* borrows: for that of the backend */
+    bool active;                  /* sums are under way */
+    struct tensor *parts;         /* owns: [size], see dist_cut */
+    struct mpi_sums *sums;        /* owns: dist_mpi.c */
     /* dist_staged.c: */
     struct tensor stage; /* owns: on the host, as large as what is summed; made when first needed */
     struct tensor flat;  /* borrows: what is being summed, on the device ... */

@@ -54,7 +54,7 @@ enum status dist_open(struct dist **out, int launched, struct error *err)
     MPI_Comm_size(MPI_COMM_WORLD, &d->size);
     d->local_rank = local_rank();
     snprintf(d->transport, sizeof d->transport, TRANSPORT);
-    d->host = d->way = &mpi_sums_way;
+    d->host = d->way = &mpi_sums_transport;
     *out = d;
     TRY(mem_alloc(&p, (size_t)d->size, sizeof *d->parts, err));
     d->parts = p;

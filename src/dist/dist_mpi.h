@@ -8,6 +8,6 @@
 enum status mpi_sums_open(struct dist *d, struct error *err);
 void mpi_sums_close(struct dist *d);
 /* With them, in the order of ranks. */
-extern const struct dist_way mpi_sums_way;
+extern const struct transport mpi_sums_transport;
 
 #endif

@@ -186,4 +186,4 @@ static void share(struct dist *d, const struct tensor *flat)
     }
 }
 
-const struct dist_way mpi_sums_way = {sum_begin, sum_wait, share};
+const struct transport mpi_sums_transport = {sum_begin, sum_wait, share};

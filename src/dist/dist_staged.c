@@ -82,4 +82,4 @@ static void share(struct dist *d, const struct tensor *flat)
     bring_back(d, flat, 0, total);
 }
 
-const struct dist_way dist_staged = {sum_begin, sum_wait, share};
+const struct transport dist_staged = {sum_begin, sum_wait, share};

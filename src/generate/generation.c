@@ -26,16 +26,16 @@ static enum status plan_model(const void *what, struct backend *be, struct error
 enum status generation_check_memory(const struct backend *be, const struct config *config,
                                     struct error *err)
 {
-    size_t wanted = 0, limit = fit_limit(be);
+    size_t wanted = 0, limit = memory_check_limit(be);
     if (limit == 0)
         return STATUS_OK;
-    TRY(fit_measure(be, plan_model, config, &wanted, err));
+    TRY(memory_check_measure(be, plan_model, config, &wanted, err));
     if (wanted <= limit)
         return STATUS_OK;
     return error_set(err, STATUS_DEVICE,
                      "this model wants %.2f GiB of device memory, %.2f more than there are: end "
                      "what else runs there (nvidia-smi), or use --device cpu",
-                     fit_gib(wanted), fit_gib(wanted - limit));
+                     memory_check_gib(wanted), memory_check_gib(wanted - limit));
 }
 
 /* Solves end by tolerance, position by position: an easy token must not pay for a hard one. */

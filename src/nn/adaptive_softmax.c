@@ -258,10 +258,10 @@ void adaptive_softmax_nll(const struct adaptive_softmax *s, struct backend *be,
     head_nll(s, be, loss);
     if (s->clusters.count == 1)
         return;
-    op_end_run(be); /* how many rows each cluster has is another number in every batch */
+    op_graph_break(be); /* how many rows each cluster has is another number in every batch */
     for (int i = 1; i < s->clusters.count; i++)
         tail_nll(s, be, i, loss);
-    op_end_run(be);
+    op_graph_break(be);
 }
 
 /* logp[row*V + first ...] <- log-softmax of cluster i (for 0: the head's words), plus the head's

@@ -31,12 +31,13 @@ static int table_count(const struct embedding *e)
     return e->div_val == 1 ? 1 : e->clusters.count;
 }
 
-/* Rows to give to the product of n: from ROWS_ALONE on, where there is room, a token's numbers do
- * not depend on how many others share its table, among them those that come later. What is computed
- * of the rows beyond n, left by an earlier batch, is not used. */
+/* Rows to give to the product of n: from BATCH_INVARIANT_ROWS on, where there is room, a token's
+ * numbers do not depend on how many others share its table, among them those that come later. What
+ * is computed of the rows beyond n, left by an earlier batch, is not used. */
 static int64_t rows_to_map(const struct embedding *e, int64_t n)
 {
-    return n < ROWS_ALONE && e->rows.dim[0] >= ROWS_ALONE ? ROWS_ALONE : n;
+    return n < BATCH_INVARIANT_ROWS && e->rows.dim[0] >= BATCH_INVARIANT_ROWS ? BATCH_INVARIANT_ROWS
+                                                                              : n;
 }
 
 void embedding_eval(const struct embedding *e, struct backend *be,
@@ -50,7 +51,7 @@ void embedding_eval(const struct embedding *e, struct backend *be,
         return;
     }
     op_fill(be, out, 0.0);
-    op_end_run(be); /* how many rows each table gives is another number in every batch */
+    op_graph_break(be); /* how many rows each table gives is another number in every batch */
     for (int i = 0; i < tables; i++) {
         int64_t n = cluster_size(index, i), up = rows_to_map(e, n);
         if (n == 0)
@@ -63,7 +64,7 @@ void embedding_eval(const struct embedding *e, struct backend *be,
         weight_apply(be, &e->proj[i], &rows, 0.0, &mapped);
         op_scatter_add_rows(be, out, &out_rows, &pos, scale);
     }
-    op_end_run(be);
+    op_graph_break(be);
 }
 
 void embedding_vjp(const struct embedding *e, struct backend *be, const struct cluster_index *index,
@@ -76,7 +77,7 @@ void embedding_vjp(const struct embedding *e, struct backend *be, const struct c
         op_scatter_add_rows(be, &e->table[0].dw, dout, &local, scale);
         return;
     }
-    op_end_run(be);
+    op_graph_break(be);
     for (int i = 0; i < tables; i++) {
         int64_t n = cluster_size(index, i);
         if (n == 0)
@@ -90,5 +91,5 @@ void embedding_vjp(const struct embedding *e, struct backend *be, const struct c
         weight_vjp(be, &e->proj[i], &dmapped, 0.0, &rows);
         op_scatter_add_rows(be, &e->table[i].dw, &rows, &local, 1.0);
     }
-    op_end_run(be);
+    op_graph_break(be);
 }

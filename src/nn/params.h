@@ -1,5 +1,5 @@
 /* The parameters of a model: named tensors laid end to end in one flat array, their gradients in
- * another of the same layout, so that clipping and the optimiser are single passes.
+ * another of the same layout, so that clipping and the optimizer are single passes.
  *
  * Names are those of the published code (word_emb.emb_layers.0.weight, ...), which its users
  * know and the reference dumps use. */
@@ -70,7 +70,7 @@ int64_t params_distinct(const struct params *p, const char *part);
 /* The same with aliases counted again, as the published code reports. */
 int64_t params_reported(const struct params *p);
 
-/* Around an optimiser step, for aliased parameters: the step must start with the alias at zero
+/* Around an optimizer step, for aliased parameters: the step must start with the alias at zero
  * (split) and its change is then added to the shared value (join). */
 void params_split_aliases(struct params *p);
 void params_join_aliases(struct params *p);

@@ -7,31 +7,31 @@
 struct weight {
     struct tensor w;  /* borrows: the effective value (after weight normalisation) */
     struct tensor dw; /* borrows: gradient with respect to w, accumulated */
-    /* owns: w as products take it where narrow is not real (ops.h), else data NULL. weight_round
-     * makes it from w, which must be repeated whenever w changes: once a step. */
-    struct tensor narrow;
-    int64_t stride; /* between rows of narrow */
+    /* owns: w as products take it where low-precision is not real (ops.h), else data NULL.
+     * weight_round makes it from w, which must be repeated whenever w changes: once a step. */
+    struct tensor low;
+    int64_t stride; /* between rows of low-precision */
 };
 
-/* Room for the narrow value, if there is one, with `room` numbers behind every row. */
-static inline enum status weight_create_narrow(struct weight *w, struct backend *be, int64_t room,
-                                               struct error *err)
+/* Room for the low-precision value, if there is one, with `room` numbers behind every row. */
+static inline enum status weight_create_low_precision(struct weight *w, struct backend *be,
+                                                      int64_t room, struct error *err)
 {
-    if (op_narrow(be) == be->ops->real)
+    if (op_low_precision(be) == be->ops->real)
         return STATUS_OK;
-    w->stride = narrow_up(w->w.dim[1] + room);
-    return op_alloc(be, &w->narrow, op_narrow(be), 2, w->w.dim[0], w->stride, 1, 1, err);
+    w->stride = low_precision_up(w->w.dim[1] + room);
+    return op_alloc(be, &w->low, op_low_precision(be), 2, w->w.dim[0], w->stride, 1, 1, err);
 }
 
 static inline void weight_round(struct backend *be, const struct weight *w)
 {
-    if (w->narrow.data == NULL)
+    if (w->low.data == NULL)
         return;
     struct copy_block p = {.to = tensor_shape(&w->w, 3, 1, w->w.dim[0], w->w.dim[1], 1),
                            .from = tensor_shape(&w->w, 3, 1, w->w.dim[0], w->w.dim[1], 1),
                            .to_row = w->stride};
-    p.to.data = w->narrow.data;
-    p.to.dtype = w->narrow.dtype;
+    p.to.data = w->low.data;
+    p.to.dtype = w->low.dtype;
     op_copy_block(be, &p);
 }
 
@@ -39,9 +39,9 @@ static inline void weight_round(struct backend *be, const struct weight *w)
 static inline struct tensor weight_factor(const struct weight *w)
 {
     struct tensor t = w->w;
-    if (w->narrow.data != NULL) {
-        t.data = w->narrow.data;
-        t.dtype = w->narrow.dtype;
+    if (w->low.data != NULL) {
+        t.data = w->low.data;
+        t.dtype = w->low.dtype;
     }
     return t;
 }

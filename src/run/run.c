@@ -8,7 +8,7 @@
 /* Non-finite steps in a row after which no good one is to be expected. */
 enum { HOPELESS_STEPS = 50 };
 
-void run_tell(const struct run *run, const char *format, ...)
+void run_log_message(const struct run *run, const char *format, ...)
 {
     char text[1024];
     va_list args;
@@ -150,11 +150,11 @@ static enum status open_log(struct run *run, struct error *err)
     TRY(metrics_open_append(&run->log, path, &at, err));
     struct metrics_found found = metrics_found(run->log);
     if (found.unreadable > 0)
-        run_tell(run, "%s: %lld lines dropped that were damaged", path,
-                 (long long)found.unreadable);
+        run_log_message(run, "%s: %lld lines dropped that were damaged", path,
+                        (long long)found.unreadable);
     if (found.missing > 0)
-        run_tell(run, "%s: %lld of %lld lines that belong to the checkpoint are missing", path,
-                 (long long)found.missing, (long long)at.lines);
+        run_log_message(run, "%s: %lld of %lld lines that belong to the checkpoint are missing",
+                        path, (long long)found.missing, (long long)at.lines);
     state->logged = found.kept;
     /* what a process left that was killed between a save and the removal of older ones */
     bool numbered = run->trainer.config.train.keep_last > 0;
@@ -171,11 +171,12 @@ static void warn_tolerance(const struct run *run, const struct config *c,
         floor *= sqrt((double)c->model.d_model);
     if (s->stop == CONFIG_STOP_FIXED || s->tol >= floor)
         return;
-    run_tell(run,
-             "warning: solver.%s.tol: %g cannot be reached with train.precision %s, whose "
-             "rounding leaves residuals of about %.1g: every solve will use up its evaluations. "
-             "Raise it, or take fp32",
-             name, s->tol, precision_name((enum precision)c->train.precision), floor);
+    run_log_message(
+        run,
+        "warning: solver.%s.tol: %g cannot be reached with train.precision %s, whose "
+        "rounding leaves residuals of about %.1g: every solve will use up its evaluations. "
+        "Raise it, or take fp32",
+        name, s->tol, precision_name((enum precision)c->train.precision), floor);
 }
 
 static enum status open_parts(struct run *run, struct backend *be, const struct config *config,
@@ -219,8 +220,9 @@ enum status run_train(struct backend *be, const struct config *config,
     run.reserve = reserve(&run);
     TRY_OUT(open_run(&run, be, config, err));
     if (run.trainer.state.step >= run.trainer.config.train.steps && !run_evaluation_due(&run))
-        run_tell(&run, "nothing left to do: all %lld steps are done (raise train.steps for more)",
-                 (long long)run.trainer.state.step);
+        run_log_message(&run,
+                        "nothing left to do: all %lld steps are done (raise train.steps for more)",
+                        (long long)run.trainer.state.step);
     if (observer->begin != NULL)
         observer->begin(observer->ctx, &run.trainer);
     TRY_OUT(loop(&run, err));

@@ -44,7 +44,7 @@ struct run_observer {
 };
 
 /* Bytes of the backend's memory that the run of a resolved configuration (vocab_size known) takes:
- * its models, histories, optimiser (unsharded) and the rounded operands of products, on each of
+ * its models, histories, optimizer (unsharded) and the rounded operands of products, on each of
  * `ranks` processes. Nothing is allocated. */
 enum status run_memory(struct backend *be, const struct config *config, int ranks, size_t *bytes,
                        struct error *err);

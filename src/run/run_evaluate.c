@@ -20,7 +20,7 @@ enum status run_open_validation(struct run *run, struct error *err)
     }
     enum status status = stream_open(&run->valid, &data, err);
     if (status == STATUS_NOINPUT) {
-        run_tell(run, "no validation split in %s: training without evaluation", c.data.dir);
+        run_log_message(run, "no validation split in %s: training without evaluation", c.data.dir);
         return STATUS_OK;
     }
     TRY(status);

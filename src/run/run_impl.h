@@ -44,7 +44,8 @@ static inline bool run_writes(const struct run *run)
 }
 
 /* A message for whoever watches. */
-void run_tell(const struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void run_log_message(const struct run *run, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* run_folder.c: DIR/name into out. */
 enum status run_path(const struct run *run, char out[RUN_PATH], const char *name,

@@ -60,8 +60,9 @@ enum status run_memory(struct backend *be, const struct config *config, int rank
                        struct error *err)
 {
     const struct planned_run run = {config, ranks};
-    TRY(trainer_set_precision(be, &config->train, err)); /* it decides what is stored narrow */
-    return fit_measure(be, plan_models, &run, bytes, err);
+    TRY(trainer_set_precision(be, &config->train,
+                              err)); /* it decides what is stored low-precision */
+    return memory_check_measure(be, plan_models, &run, bytes, err);
 }
 
 /* The smallest accumulate that fits, and its bytes; 0 if none does. */
@@ -87,7 +88,7 @@ static enum status find_fitting(struct backend *be, const struct config *config,
 enum status run_check_memory(struct backend *be, const struct config *config, int ranks,
                              struct error *err)
 {
-    size_t wanted = 0, fitting = 0, limit = fit_limit(be);
+    size_t wanted = 0, fitting = 0, limit = memory_check_limit(be);
     int64_t accumulate = 0;
     if (limit == 0)
         return STATUS_OK;
@@ -99,11 +100,12 @@ enum status run_check_memory(struct backend *be, const struct config *config, in
         return error_set(err, STATUS_DEVICE,
                          "this run wants %.2f GiB of device memory, %.2f more than there are: "
                          "train.accumulate=%lld in place of %lld would fit with %.2f GiB",
-                         fit_gib(wanted), fit_gib(wanted - limit), (long long)accumulate,
-                         (long long)config->train.accumulate, fit_gib(fitting));
+                         memory_check_gib(wanted), memory_check_gib(wanted - limit),
+                         (long long)accumulate, (long long)config->train.accumulate,
+                         memory_check_gib(fitting));
     return error_set(err, STATUS_DEVICE,
                      "this run wants %.2f GiB of device memory, %.2f more than there are, and no "
                      "train.accumulate would make it fit: lower train.tgt_len, train.mem_len, "
                      "solver.forward.history or the sizes of the model",
-                     fit_gib(wanted), fit_gib(wanted - limit));
+                     memory_check_gib(wanted), memory_check_gib(wanted - limit));
 }

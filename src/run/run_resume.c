@@ -82,7 +82,7 @@ static bool take_if_whole(const struct run *run, const char *name, char path[RUN
         found = check_whole(path, &why);
     if (found == STATUS_OK)
         return true;
-    run_tell(run, "skipped, damaged: %.900s", why.text);
+    run_log_message(run, "skipped, damaged: %.900s", why.text);
     if (*status == STATUS_OK || !is_damage(found)) {
         *status = found;
         *err = why;
@@ -157,10 +157,11 @@ static void tell_ranks(const struct run *run)
     long long before = (long long)run->trainer.state.ranks;
     int now = dist_size(run->options->dist);
     if (run->trainer.state.step > 0 && before != now)
-        run_tell(run,
-                 "%d processes, before it were %lld: the same batches, masks and memory, but sums "
-                 "in another order, so that losses differ by rounding from those of %lld",
-                 now, before, before);
+        run_log_message(
+            run,
+            "%d processes, before it were %lld: the same batches, masks and memory, but sums "
+            "in another order, so that losses differ by rounding from those of %lld",
+            now, before, before);
 }
 
 static bool is_last(const struct run *run, const char *path)
@@ -189,7 +190,7 @@ enum status run_open_trainer(struct run *run, struct backend *be, const struct c
         if (!run->own)
             snprintf(run->trainer.state.origin, SNAPSHOT_ORIGIN_MAX, "%s",
                      run->options->resume_file);
-        run_tell(run, "continuing from %s at step %lld", path, (long long)from.state.step);
+        run_log_message(run, "continuing from %s at step %lld", path, (long long)from.state.step);
         tell_ranks(run);
     }
     snapshot_close(&from);

@@ -261,7 +261,7 @@ static void judge(struct solver *s, int64_t k, const struct tensor *f_best)
     struct tensor by_row = tensor_shape(&norms, 3, s->b, s->t, 2, 1);
     op_scope_sum(s->be, &by_row, s->config.scope, s->config.decay, s->config.reverse);
     bool absolute = s->config.stop == STOP_ABS;
-    struct solve_judge p = {
+    struct convergence_check p = {
         .norms = norms,
         .z = s->z,
         .f = s->f,
@@ -282,7 +282,7 @@ static void judge(struct solver *s, int64_t k, const struct tensor *f_best)
     };
     if (f_best != NULL)
         p.best_f = tensor_matrix(f_best);
-    op_solve_judge(s->be, &p);
+    op_convergence_check(s->be, &p);
 }
 
 double solver_batch_residual(const struct solver *s, const double squares[2], bool absolute)

@@ -122,7 +122,7 @@ void snapshot_close(struct snapshot *s)
 }
 
 /* Where the numbers of a section go: from `first` on in an array laid out like the parameters, of
- * which `to` holds all or, with an optimiser, its pieces. */
+ * which `to` holds all or, with an optimizer, its pieces. */
 struct destination {
     struct backend *be;
     const struct tensor *to; /* 1-D */

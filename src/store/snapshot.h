@@ -1,5 +1,5 @@
 /* What a checkpoint of a run holds, written to and read from the container of store/checkpoint.h:
- * configuration, vocabulary, state, parameters, optimiser moments, segment memory. Evaluation and
+ * configuration, vocabulary, state, parameters, optimizer moments, segment memory. Evaluation and
  * sampling need nothing else; a resumed training continues as if it had not stopped. */
 #ifndef DEQ_STORE_SNAPSHOT_H
 #define DEQ_STORE_SNAPSHOT_H
@@ -14,10 +14,10 @@ enum { SNAPSHOT_ORIGIN_MAX = 512, SNAPSHOT_STATE_FORMAT = 1 };
 /* Where a training stands. Random numbers are functions of seed and step, so that these say
  * everything about them too. */
 struct train_state {
-    int64_t step;           /* optimiser steps done, skipped ones included */
+    int64_t step;           /* optimizer steps done, skipped ones included */
     int64_t tokens;         /* targets trained on */
     int64_t skipped;        /* steps without an update: gradient not finite */
-    int64_t updates;        /* of the optimiser */
+    int64_t updates;        /* of the optimizer */
     int64_t epoch, segment; /* the next segment to read */
     int64_t micro;          /* parts of batches trained on: numbers the dropout masks */
     double best_nll;        /* of the validation so far; infinite: none yet */

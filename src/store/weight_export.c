@@ -24,8 +24,8 @@ static enum status read_weight(struct snapshot *from, const struct param *q, flo
 }
 
 static enum status read_weights(struct snapshot *from, const struct params *params, float *lying,
-                                float *flat, struct st_tensor *list, struct exchange_report *report,
-                                struct error *err)
+                                float *flat, struct st_tensor *list,
+                                struct weight_export_report *report, struct error *err)
 {
     for (int i = 0; i < params->count; i++) {
         const struct param *q = &params->list[i];
@@ -39,15 +39,15 @@ static enum status read_weights(struct snapshot *from, const struct params *para
     return STATUS_OK;
 }
 
-enum status exchange_export(struct snapshot *from, const char *path, struct exchange_report *report,
-                            struct error *err)
+enum status weight_export(struct snapshot *from, const char *path,
+                          struct weight_export_report *report, struct error *err)
 {
     enum status status = STATUS_OK;
     struct params params;
     struct st_tensor *list = NULL;
     float *flat = NULL, *lying = NULL;
     char *config = NULL, step[32];
-    *report = (struct exchange_report){0};
+    *report = (struct weight_export_report){0};
     params_init(&params, NULL);
     TRY_OUT(model_declare(&params, &from->config.model, err));
     TRY_OUT(mem_alloc((void **)&list, (size_t)params.count, sizeof *list, err));
@@ -69,8 +69,8 @@ out:
 
 /* --- import ----------------------------------------------------------------------------------- */
 
-enum status exchange_config(const struct st_file *file, const char *name, struct config *config,
-                            bool *found, struct error *err)
+enum status weight_import_config(const struct st_file *file, const char *name,
+                                 struct config *config, bool *found, struct error *err)
 {
     const char *text = st_meta(file, CONFIG_KEY);
     char place[512];
@@ -118,7 +118,7 @@ static enum status take_weight(const char *name, const struct param *q, const st
 
 static enum status take_weights(const struct st_file *file, const char *name,
                                 const struct params *params, bool *seen, float *flat,
-                                struct exchange_report *report, struct error *err)
+                                struct weight_export_report *report, struct error *err)
 {
     for (int i = 0; i < params->count; i++) {
         const struct param *q = &params->list[i];
@@ -142,7 +142,7 @@ static enum status take_weights(const struct st_file *file, const char *name,
 }
 
 static void note_unused(const struct st_file *file, const bool *seen,
-                        struct exchange_report *report)
+                        struct weight_export_report *report)
 {
     for (int64_t i = 0; i < st_count(file); i++) {
         if (seen[i])
@@ -153,15 +153,15 @@ static void note_unused(const struct st_file *file, const bool *seen,
     }
 }
 
-enum status exchange_import(const struct st_file *file, const char *name,
-                            const struct config *config, const struct vocab *vocab,
-                            const char *path, struct exchange_report *report, struct error *err)
+enum status weight_import(const struct st_file *file, const char *name, const struct config *config,
+                          const struct vocab *vocab, const char *path,
+                          struct weight_export_report *report, struct error *err)
 {
     enum status status = STATUS_OK;
     struct params params;
     struct snapshot_image image = {0};
     bool *seen = NULL;
-    *report = (struct exchange_report){0};
+    *report = (struct weight_export_report){0};
     params_init(&params, NULL);
     TRY_OUT(model_declare(&params, &config->model, err));
     TRY_OUT(mem_alloc((void **)&seen, (size_t)st_count(file), sizeof *seen, err));

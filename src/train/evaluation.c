@@ -70,14 +70,14 @@ out:
 enum status evaluation_check_memory(const struct backend *be, const struct config *config, bool vjp,
                                     struct error *err)
 {
-    size_t wanted = 0, bytes, limit = fit_limit(be);
+    size_t wanted = 0, bytes, limit = memory_check_limit(be);
     struct planned_evaluation p = {*config, vjp};
     if (limit == 0)
         return STATUS_OK;
-    TRY(fit_measure(be, plan_evaluation, &p, &wanted, err));
+    TRY(memory_check_measure(be, plan_evaluation, &p, &wanted, err));
     for (bytes = wanted; bytes > limit && p.config.eval.batch > 1;) {
         p.config.eval.batch--;
-        TRY(fit_measure(be, plan_evaluation, &p, &bytes, err));
+        TRY(memory_check_measure(be, plan_evaluation, &p, &bytes, err));
     }
     if (wanted <= limit)
         return STATUS_OK;
@@ -85,13 +85,14 @@ enum status evaluation_check_memory(const struct backend *be, const struct confi
         return error_set(err, STATUS_DEVICE,
                          "this evaluation wants %.2f GiB of device memory, %.2f more than there "
                          "are: eval.batch=%lld in place of %lld would fit with %.2f GiB",
-                         fit_gib(wanted), fit_gib(wanted - limit), (long long)p.config.eval.batch,
-                         (long long)config->eval.batch, fit_gib(bytes));
+                         memory_check_gib(wanted), memory_check_gib(wanted - limit),
+                         (long long)p.config.eval.batch, (long long)config->eval.batch,
+                         memory_check_gib(bytes));
     return error_set(err, STATUS_DEVICE,
                      "this evaluation wants %.2f GiB of device memory, %.2f more than there are, "
                      "and no eval.batch would make it fit: lower eval.tgt_len or eval.mem_len, or "
                      "use --device cpu",
-                     fit_gib(wanted), fit_gib(wanted - limit));
+                     memory_check_gib(wanted), memory_check_gib(wanted - limit));
 }
 
 static enum status set_limits(struct run *run, struct error *err)

@@ -1,4 +1,4 @@
-/* One training: model, optimiser, data, and the step that moves them on. Knows no files but the
+/* One training: model, optimizer, data, and the step that moves them on. Knows no files but the
  * shards it reads; the run around it (run.h) keeps folder, log and checkpoints. */
 #ifndef DEQ_TRAIN_TRAINER_H
 #define DEQ_TRAIN_TRAINER_H
@@ -51,7 +51,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
                            const struct config *config, struct snapshot *from, struct error *err);
 void trainer_free(struct trainer *t);
 
-/* All ranks. One optimiser step on the next segment of all streams, computed in `accumulate` parts
+/* All ranks. One optimizer step on the next segment of all streams, computed in `accumulate` parts
  * of the batch one after the other: the same gradient, in less memory. A gradient that is not
  * finite leaves parameters and moments as they were and empties the segment memory. The report is
  * that of the whole batch, on every rank. */

@@ -1,4 +1,4 @@
-/* Kind "train": some optimiser steps on consecutive segments, from w0 to wN. */
+/* Kind "train": some optimizer steps on consecutive segments, from w0 to wN. */
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
@@ -24,7 +24,7 @@ static enum status scalar(struct verify *v, const char *name, double *out, struc
     return STATUS_OK;
 }
 
-/* The published schedule and optimiser, with the dump's numbers. */
+/* The published schedule and optimizer, with the dump's numbers. */
 static enum status read_settings(struct verify *v, struct error *err)
 {
     struct config_train *c = &v->config.train;

@@ -293,7 +293,7 @@ static enum status compare_dz0(struct verify *v, struct f_case *c, struct error 
     TRY(op_alloc(be, &dc0, be->ops->real, 3, b, 1, h, 1, err));
     struct tensor gates = tensor_prefix(&cell->gates[0], 3, b, pitch, 4 * h, 1);
     struct tensor dpre = tensor_prefix(&cell->dpre, 3, b, pitch, 4 * h, 1);
-    struct lstm_gate_vjp gate = {.gates = gates,
+    struct lstm_cell_vjp gate = {.gates = gates,
                                  .z = c->z,
                                  .c0 = cell->c0,
                                  .out = c->f,
@@ -301,7 +301,7 @@ static enum status compare_dz0(struct verify *v, struct f_case *c, struct error 
                                  .dpre = dpre,
                                  .dz = c->scratch};
     gate.dc0 = tensor_shape(&dc0, 2, b, h, 1, 1);
-    op_lstm_gate_vjp(be, &gate);
+    op_lstm_cell_vjp(be, &gate);
     struct copy_block p = {.from = dc0, .to_row = 2 * h, .to_batch = 2 * h};
     p.to = tensor_make((char *)c->dz0.data + (size_t)h * size, dc0.dtype, 3, b, 1, h, 1);
     op_copy_block(be, &p);

@@ -13,7 +13,7 @@
 static inline void open_ref(struct backend *be)
 {
     struct error err;
-    must(ref_open(be, &err), &err);
+    assert_ok(ref_open(be, &err), &err);
 }
 
 static inline struct tensor reals(double *x, int ndim, int64_t d0, int64_t d1, int64_t d2)

@@ -63,8 +63,8 @@ static inline void gate_one(struct suite *s, const int64_t size[4], bool start, 
         suite_poke(s, pre, 0, NAN);
     BOTH_SIDES(i)
     {
-        struct lstm_gate p = {pre->t[i], u->t[i], bias->t[i], z->t[i], c0->t[i], out->t[i]};
-        op_lstm_gate(s->be[i], &p);
+        struct lstm_cell p = {pre->t[i], u->t[i], bias->t[i], z->t[i], c0->t[i], out->t[i]};
+        op_lstm_cell(s->be[i], &p);
     }
     suite_close(s, out, "out", NULL, 6 * amp + 40);
     if (r == l) /* otherwise the rows between sequences are unspecified */
@@ -73,7 +73,7 @@ static inline void gate_one(struct suite *s, const int64_t size[4], bool start, 
     suite_sweep(s);
 }
 
-static inline void case_lstm_gate(struct suite *s)
+static inline void case_lstm_cell(struct suite *s)
 {
     const int64_t sizes[][4] = {{1, 1, 1, 1},  {0, 2, 3, 4},  {2, 5, 5, 31},
                                 {2, 5, 7, 16}, {3, 4, 5, 33}, {2, 40, 41, 70}};
@@ -100,9 +100,9 @@ static inline void gate_vjp_one(struct suite *s, const int64_t size[4], bool sta
         suite_poke(s, dout, h, NAN);
     BOTH_SIDES(i)
     {
-        struct lstm_gate_vjp p = {gates->t[i], z->t[i],    c0->t[i], out->t[i],
+        struct lstm_cell_vjp p = {gates->t[i], z->t[i],    c0->t[i], out->t[i],
                                   dout->t[i],  dpre->t[i], dz->t[i], dc0->t[i]};
-        op_lstm_gate_vjp(s->be[i], &p);
+        op_lstm_cell_vjp(s->be[i], &p);
     }
     suite_close(s, dpre, "dpre", NULL, 48);
     suite_close(s, dz, "dz", NULL, 16);
@@ -111,7 +111,7 @@ static inline void gate_vjp_one(struct suite *s, const int64_t size[4], bool sta
     suite_sweep(s);
 }
 
-static inline void case_lstm_gate_vjp(struct suite *s)
+static inline void case_lstm_cell_vjp(struct suite *s)
 {
     const int64_t sizes[][4] = {{1, 1, 1, 1},  {0, 2, 3, 4},  {2, 5, 5, 31},
                                 {2, 5, 7, 16}, {3, 4, 5, 33}, {2, 40, 41, 70}};

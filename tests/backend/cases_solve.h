@@ -154,25 +154,25 @@ static inline void judge_one(struct suite *s, const struct judge_setup *c)
         suite_send(s, changed[k]);
     BOTH_SIDES(i)
     {
-        struct solve_judge p = {norms->t[i],
-                                z->t[i],
-                                f->t[i],
-                                best_z->t[i],
-                                best_f->t[i],
-                                best->t[i],
-                                first->t[i],
-                                best_at->t[i],
-                                reason->t[i],
-                                evals->t[i],
-                                active->t[i],
-                                c->k,
-                                c->min_iter,
-                                4,
-                                c->stop,
-                                0.125,
-                                0,
-                                16};
-        op_solve_judge(s->be[i], &p);
+        struct convergence_check p = {norms->t[i],
+                                      z->t[i],
+                                      f->t[i],
+                                      best_z->t[i],
+                                      best_f->t[i],
+                                      best->t[i],
+                                      first->t[i],
+                                      best_at->t[i],
+                                      reason->t[i],
+                                      evals->t[i],
+                                      active->t[i],
+                                      c->k,
+                                      c->min_iter,
+                                      4,
+                                      c->stop,
+                                      0.125,
+                                      0,
+                                      16};
+        op_convergence_check(s->be[i], &p);
     }
     struct item *exact[] = {reason, evals, best_at, best, active, z, best_z, best_f};
     const char *const names[] = {"reason", "evals", "best_at", "best",
@@ -185,7 +185,7 @@ static inline void judge_one(struct suite *s, const struct judge_setup *c)
     suite_sweep(s);
 }
 
-static inline void case_solve_judge(struct suite *s)
+static inline void case_convergence_check(struct suite *s)
 {
     const int64_t widths[] = {1, 31, 32, 33};
     for (size_t w = 0; w < 4; w++)

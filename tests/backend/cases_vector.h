@@ -1,4 +1,4 @@
-/* Cases: memory, elementwise operations, weight normalisation, optimiser. */
+/* Cases: memory, elementwise operations, weight normalisation, optimizer. */
 #ifndef DEQ_TESTS_BACKEND_CASES_VECTOR_H
 #define DEQ_TESTS_BACKEND_CASES_VECTOR_H
 

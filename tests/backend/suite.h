@@ -43,7 +43,7 @@ struct suite {
     struct backend *be[SIDES]; /* borrows */
     double eps;                /* of the backend under test */
     int shift;                 /* numbers by which tensors are moved off their alignment */
-    bool narrow;               /* suite_make makes narrow tensors where it would real ones */
+    bool low_precision;        /* suite_make makes low-precision tensors where it would real ones */
     struct rng_key key;
     uint64_t drawn;
     struct item item[SUITE_ITEMS];
@@ -201,12 +201,12 @@ static inline struct item *suite_make(struct suite *s, bool real, enum dtype dty
     it->value = suite_memory((size_t)it->count, sizeof *it->value);
     for (int64_t k = 0; k < it->count; k++)
         it->value[k] = values != NULL ? values[k] : suite_fill_value(s, fill);
-    for (int64_t k = 0; s->narrow && k < it->count; k++)
+    for (int64_t k = 0; s->low_precision && k < it->count; k++)
         it->value[k] = suite_bf16((float)it->value[k]);
     BOTH_SIDES(i)
     {
         enum dtype type = real ? s->be[i]->ops->real : dtype;
-        type = real && s->narrow ? op_narrow(s->be[i]) : type;
+        type = real && s->low_precision ? op_low_precision(s->be[i]) : type;
         struct tensor *raw = &it->raw[i], view = tensor_make(NULL, type, ndim, d0, d1, d2, d3);
         it->offset[i] = GUARD + (size_t)s->shift * dtype_size(type);
         size_t bytes = it->offset[i] + tensor_bytes(&view) + GUARD;
@@ -231,12 +231,12 @@ static inline struct item *real2(struct suite *s, enum fill fill, int64_t rows, 
     return suite_make(s, true, DTYPE_F64, fill, NULL, 2, rows, cols, 1, 1);
 }
 
-/* Numbers that bfloat16 holds, in the type of narrow tensors of either side. */
+/* Numbers that bfloat16 holds, in the type of low-precision tensors of either side. */
 static inline struct item *narrow2(struct suite *s, enum fill fill, int64_t rows, int64_t cols)
 {
-    s->narrow = true;
+    s->low_precision = true;
     struct item *it = suite_make(s, true, DTYPE_F64, fill, NULL, 2, rows, cols, 1, 1);
-    s->narrow = false;
+    s->low_precision = false;
     return it;
 }
 

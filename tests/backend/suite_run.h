@@ -36,9 +36,9 @@
     X(col_sum)           \
     X(residual_norm)     \
     X(residual_norm_vjp) \
-    X(hidden)            \
-    X(hidden_rounded)    \
-    X(hidden_masks)      \
+    X(ffn_up)            \
+    X(ffn_up_rounded)    \
+    X(ffn_up_masks)      \
     X(narrow)            \
     X(attention)         \
     X(attention_vjp)     \
@@ -48,8 +48,8 @@
     X(norm_vjp_tangent)  \
     X(attention_tangent) \
     X(copy_block)        \
-    X(lstm_gate)         \
-    X(lstm_gate_vjp)     \
+    X(lstm_cell)         \
+    X(lstm_cell_vjp)     \
     X(gather_scatter)    \
     X(scatter_rows)      \
     X(softmax_xent)      \
@@ -59,7 +59,7 @@
     X(solve_residual)    \
     X(row_dots)          \
     X(scope_sum)         \
-    X(solve_judge)       \
+    X(convergence_check) \
     X(anderson_weights)  \
     X(broyden_weights)   \
     X(row_combine)       \

@@ -14,13 +14,13 @@ static enum status open_without_lt(struct backend *be, struct error *err)
 /* Where cuBLASLt has no kernel for a shape, its work is done in passes of our own. */
 static int suite_without_lt(void)
 {
-    struct suite_job jobs[] = {{open_without_lt, case_hidden},
-                               {open_without_lt, case_hidden_rounded},
-                               {open_without_lt, case_hidden_masks}};
+    struct suite_job jobs[] = {{open_without_lt, case_ffn_up},
+                               {open_without_lt, case_ffn_up_rounded},
+                               {open_without_lt, case_ffn_up_masks}};
     const struct CMUnitTest tests[] = {
-        {"ops_hidden", suite_test, NULL, NULL, &jobs[0]},
-        {"ops_hidden_rounded", suite_test, NULL, NULL, &jobs[1]},
-        {"ops_hidden_masks", suite_test, NULL, NULL, &jobs[2]},
+        {"ops_ffn_up", suite_test, NULL, NULL, &jobs[0]},
+        {"ops_ffn_up_rounded", suite_test, NULL, NULL, &jobs[1]},
+        {"ops_ffn_up_masks", suite_test, NULL, NULL, &jobs[2]},
     };
     return cmocka_run_group_tests_name("ops on emulated cuda, no cuBLASLt", tests, NULL, NULL);
 }

@@ -24,12 +24,13 @@ static void set_up(struct fixture *f, int threads, int64_t inner, int64_t width,
 {
     struct error err;
     struct backend *be = &f->be;
-    must(cpu_open(be, threads, &err), &err);
-    must(op_alloc(be, &f->a, DTYPE_F32, 2, MOST_ROWS, inner, 1, 1, &err), &err);
-    must(op_alloc(be, &f->w, DTYPE_F32, 2, back ? inner : width, back ? width : inner, 1, 1, &err),
-         &err);
-    must(op_alloc(be, &f->all, DTYPE_F32, 2, MOST_ROWS, width, 1, 1, &err), &err);
-    must(op_alloc(be, &f->some, DTYPE_F32, 2, MOST_ROWS, width, 1, 1, &err), &err);
+    assert_ok(cpu_open(be, threads, &err), &err);
+    assert_ok(op_alloc(be, &f->a, DTYPE_F32, 2, MOST_ROWS, inner, 1, 1, &err), &err);
+    assert_ok(
+        op_alloc(be, &f->w, DTYPE_F32, 2, back ? inner : width, back ? width : inner, 1, 1, &err),
+        &err);
+    assert_ok(op_alloc(be, &f->all, DTYPE_F32, 2, MOST_ROWS, width, 1, 1, &err), &err);
+    assert_ok(op_alloc(be, &f->some, DTYPE_F32, 2, MOST_ROWS, width, 1, 1, &err), &err);
     op_fill_normal(be, &f->a, 1, (struct rng_key){1, 2});
     op_fill_normal(be, &f->w, 1, (struct rng_key){3, 4});
 }
@@ -42,20 +43,20 @@ static void tear_down(struct fixture *f)
     backend_close(&f->be);
 }
 
-/* From ROWS_ALONE rows on, the bits of a row depend neither on how many there are nor on its place.
- * A processor whose products do not promise it skips the test. */
-static void rows_alone(int threads, int64_t inner, int64_t width, bool back)
+/* From BATCH_INVARIANT_ROWS rows on, the bits of a row depend neither on how many there are nor on
+ * its place. A processor whose products do not promise it skips the test. */
+static void batch_invariant(int threads, int64_t inner, int64_t width, bool back)
 {
     struct fixture f;
     struct error err;
     set_up(&f, threads, inner, width, back);
-    if (!f.be.rows_alone) {
+    if (!f.be.batch_invariant) {
         tear_down(&f);
         print_message("# this processor's products do not promise it\n");
         skip();
     }
     op_gemm(&f.be, false, !back, 1.0, &f.a, &f.w, 0.0, &f.all);
-    for (int64_t count = ROWS_ALONE; count < MOST_ROWS; count++) {
+    for (int64_t count = BATCH_INVARIANT_ROWS; count < MOST_ROWS; count++) {
         int64_t first = (MOST_ROWS - count) / 2;
         struct tensor a = tensor_slice(&f.a, first, count);
         struct tensor want = tensor_slice(&f.all, first, count);
@@ -65,7 +66,7 @@ static void rows_alone(int threads, int64_t inner, int64_t width, bool back)
         if (memcmp(want.data, got.data, tensor_bytes(&got)) != 0)
             fail_msg("%d rows of %d x %d", (int)count, (int)inner, (int)width);
     }
-    must(backend_check(&f.be, &err), &err);
+    assert_ok(backend_check(&f.be, &err), &err);
     tear_down(&f);
 }
 
@@ -73,9 +74,9 @@ static void rows_alone_forward(void **state)
 {
     (void)state;
     for (int threads = 1; threads <= 3; threads++) {
-        rows_alone(threads, 128, 384, false);
-        rows_alone(threads, 512, 128, false);
-        rows_alone(threads, 20, 33, false);
+        batch_invariant(threads, 128, 384, false);
+        batch_invariant(threads, 512, 128, false);
+        batch_invariant(threads, 20, 33, false);
     }
 }
 
@@ -83,8 +84,8 @@ static void rows_alone_backward(void **state)
 {
     (void)state;
     for (int threads = 1; threads <= 3; threads++) {
-        rows_alone(threads, 384, 128, true);
-        rows_alone(threads, 33, 20, true);
+        batch_invariant(threads, 384, 128, true);
+        batch_invariant(threads, 33, 20, true);
     }
 }
 
@@ -98,18 +99,18 @@ static void many_shapes(void **state)
     set_up(&f, 2, INNER, WIDTHS, false);
     for (int round = 0; round < 2; round++)
         for (int64_t width = 1; width <= WIDTHS; width++) {
-            struct tensor a = tensor_slice(&f.a, 0, ROWS_ALONE);
+            struct tensor a = tensor_slice(&f.a, 0, BATCH_INVARIANT_ROWS);
             struct tensor w = tensor_slice(&f.w, 0, width);
             struct tensor *c = round == 0 ? &f.all : &f.some;
-            struct tensor to = tensor_prefix(c, 2, ROWS_ALONE, width, 1, 1);
+            struct tensor to = tensor_prefix(c, 2, BATCH_INVARIANT_ROWS, width, 1, 1);
             op_gemm(&f.be, false, true, 1.0, &a, &w, 0.0, &to);
             if (round == 0)
                 continue;
-            to = tensor_prefix(&f.all, 2, ROWS_ALONE, width, 1, 1);
+            to = tensor_prefix(&f.all, 2, BATCH_INVARIANT_ROWS, width, 1, 1);
             op_gemm(&f.be, false, true, 1.0, &a, &w, 0.0, &to);
             assert_memory_equal(f.all.data, f.some.data, tensor_bytes(&to));
         }
-    must(backend_check(&f.be, &err), &err);
+    assert_ok(backend_check(&f.be, &err), &err);
     tear_down(&f);
 }
 

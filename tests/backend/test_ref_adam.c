@@ -1,4 +1,4 @@
-/* The reference's optimiser against its moments in closed form. */
+/* The reference's optimizer against its moments in closed form. */
 #include "backend/by_hand.h"
 
 /* Five steps with gradients scaled by the clip: the moments as sums in closed form. */
@@ -98,5 +98,5 @@ int main(void)
         cmocka_unit_test(adam_by_sums),
         cmocka_unit_test(adam_decays_by_block),
     };
-    return cmocka_run_group_tests_name("optimiser of ref", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("optimizer of ref", tests, NULL, NULL);
 }

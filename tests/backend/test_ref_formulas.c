@@ -1,5 +1,5 @@
 /* The reference backend against formulas written another way, and numbers by hand; attention, the
- * optimiser and the solver's operations have files of their own. */
+ * optimizer and the solver's operations have files of their own. */
 #include "backend/by_hand.h"
 
 static void gemm_of_transposes(void **state)
@@ -75,23 +75,23 @@ static void elementwise_by_hand(void **state)
     assert_true(total == 31);
     double in[2] = {-1, NAN}, weight[2] = {1, -1}, shift[2] = {0.5, 0.25}, h[4], dh[4];
     double up[2] = {1, 1};
-    struct hidden hidden = {.x = reals(in, 2, 2, 1, 1),
+    struct ffn_up hidden = {.x = reals(in, 2, 2, 1, 1),
                             .w = reals(weight, 2, 2, 1, 1),
                             .bias = reals(shift, 1, 2, 1, 1),
                             .mask = reals(m, 2, 1, 2, 1),
                             .h = reals(h, 2, 2, 2, 1),
                             .rows_per_mask = 2,
                             .mask_scale = 2};
-    op_hidden(&be, &hidden);
+    op_ffn_up(&be, &hidden);
     assert_true(h[0] == 0 && h[1] == 2.5 && isnan(h[2]) && isnan(h[3]));
-    struct hidden_vjp back = {.dy = reals(up, 2, 2, 1, 1),
+    struct ffn_up_vjp back = {.dy = reals(up, 2, 2, 1, 1),
                               .w = reals(weight, 2, 1, 2, 1),
                               .mask = hidden.mask,
                               .h = hidden.h,
                               .dh = reals(dh, 2, 2, 2, 1),
                               .rows_per_mask = 2,
                               .mask_scale = 2};
-    op_hidden_vjp(&be, &back);
+    op_ffn_up_vjp(&be, &back);
     assert_true(dh[0] == 0 && dh[1] == -2 && dh[2] == 0 && dh[3] == 0);
     backend_close(&be);
     (void)state;

@@ -124,14 +124,14 @@ static void norm_gradients(void **state)
 /* --- hidden layer of a feed-forward network ----------------------------------------------------
  */
 struct hidden_call {
-    struct hidden p;
+    struct ffn_up p;
     struct tensor out, y, u; /* y = h out^T */
 };
 
 static double hidden_loss(struct problem *pr)
 {
     const struct hidden_call *c = pr->call;
-    op_hidden(&pr->be, &c->p);
+    op_ffn_up(&pr->be, &c->p);
     op_gemm(&pr->be, false, true, 1, &c->p.h, &c->out, 0, &c->y);
     return dot(&c->u, &c->y);
 }
@@ -160,14 +160,14 @@ static void hidden_gradients(void **state)
     struct tensor dw = matrix(gradient_of(&pr, "w", c.p.w));
     struct tensor dbias = gradient_of(&pr, "bias", c.p.bias);
     struct tensor dh = matrix(zero_tensor(&pr, 1, N, I));
-    struct hidden_vjp back = {.dy = c.u,
+    struct ffn_up_vjp back = {.dy = c.u,
                               .w = c.out,
                               .mask = c.p.mask,
                               .h = c.p.h,
                               .dh = dh,
                               .rows_per_mask = 2,
                               .mask_scale = 1.5};
-    op_hidden_vjp(&pr.be, &back);
+    op_ffn_up_vjp(&pr.be, &back);
     op_gemm(&pr.be, false, false, 1, &dh, &c.p.w, 0, &dx);
     op_gemm(&pr.be, true, false, 1, &dh, &c.p.x, 0, &dw);
     op_col_sum(&pr.be, &dbias, &dh);
@@ -222,7 +222,7 @@ static void attention_gradients(void **state)
 
 /* --- gates of the trellis cell ---------------------------------------------------------------- */
 struct gate_call {
-    struct lstm_gate p;
+    struct lstm_cell p;
     struct tensor x, u;
 };
 
@@ -230,7 +230,7 @@ static double gate_loss(struct problem *pr)
 {
     const struct gate_call *c = pr->call;
     op_copy(&pr->be, &c->p.pre, &c->x);
-    op_lstm_gate(&pr->be, &c->p);
+    op_lstm_cell(&pr->be, &c->p);
     return dot(&c->u, &c->p.out);
 }
 
@@ -242,7 +242,7 @@ static void gate_gradient(int64_t len, int64_t rows, bool start)
     problem_open(&pr, 16);
     struct gate_call c = {.x = random_tensor(&pr, BATCH, rows, 4 * HALF),
                           .u = random_tensor(&pr, BATCH, len, 2 * HALF)};
-    c.p = (struct lstm_gate){.pre = zero_tensor(&pr, BATCH, rows, 4 * HALF),
+    c.p = (struct lstm_cell){.pre = zero_tensor(&pr, BATCH, rows, 4 * HALF),
                              .u = random_tensor(&pr, BATCH, rows, 4 * HALF),
                              .bias = random_tensor(&pr, 1, 1, 4 * HALF),
                              .z = random_tensor(&pr, BATCH, len, 2 * HALF),
@@ -252,7 +252,7 @@ static void gate_gradient(int64_t len, int64_t rows, bool start)
     pr.call = &c;
     pr.loss = gate_loss;
     (void)gate_loss(&pr);
-    struct lstm_gate_vjp v = {.gates = zero_tensor(&pr, BATCH, rows, 4 * HALF),
+    struct lstm_cell_vjp v = {.gates = zero_tensor(&pr, BATCH, rows, 4 * HALF),
                               .z = c.p.z,
                               .c0 = c.p.c0,
                               .out = c.p.out,
@@ -264,7 +264,7 @@ static void gate_gradient(int64_t len, int64_t rows, bool start)
         struct tensor c0 = tensor_shape(&c.p.c0, 3, 1, BATCH, HALF, 1);
         v.dc0 = gradient_of(&pr, "c0", c0);
     }
-    op_lstm_gate_vjp(&pr.be, &v);
+    op_lstm_cell_vjp(&pr.be, &v);
     struct tensor dbias = gradient_of(&pr, "bias", c.p.bias), dpre = matrix(v.dpre);
     op_col_sum(&pr.be, &dbias, &dpre);
     check_problem(&pr);

@@ -92,25 +92,25 @@ static void judge(struct judged *x, enum solve_stop stop, int64_t k, int64_t min
 {
     struct backend be;
     open_ref(&be);
-    struct solve_judge p = {reals(x->norms, 2, ROWS, 2, 1),
-                            reals(x->z, 2, ROWS, 1, 1),
-                            reals(x->f, 2, ROWS, 1, 1),
-                            reals(x->best_z, 2, ROWS, 1, 1),
-                            reals(x->best_f, 2, ROWS, 1, 1),
-                            reals(x->best, 1, ROWS, 1, 1),
-                            reals(x->first, 1, ROWS, 1, 1),
-                            ints(x->best_at, ROWS),
-                            ints(x->reason, ROWS),
-                            ints(x->evals, ROWS),
-                            ints(&x->active, 1),
-                            k,
-                            min_iter,
-                            3,
-                            stop,
-                            0.1,
-                            1,
-                            10};
-    op_solve_judge(&be, &p);
+    struct convergence_check p = {reals(x->norms, 2, ROWS, 2, 1),
+                                  reals(x->z, 2, ROWS, 1, 1),
+                                  reals(x->f, 2, ROWS, 1, 1),
+                                  reals(x->best_z, 2, ROWS, 1, 1),
+                                  reals(x->best_f, 2, ROWS, 1, 1),
+                                  reals(x->best, 1, ROWS, 1, 1),
+                                  reals(x->first, 1, ROWS, 1, 1),
+                                  ints(x->best_at, ROWS),
+                                  ints(x->reason, ROWS),
+                                  ints(x->evals, ROWS),
+                                  ints(&x->active, 1),
+                                  k,
+                                  min_iter,
+                                  3,
+                                  stop,
+                                  0.1,
+                                  1,
+                                  10};
+    op_convergence_check(&be, &p);
     backend_close(&be);
 }
 

@@ -67,37 +67,37 @@ static void bad_residual_norm(struct backend *be, const struct residual_norm *p)
 }
 
 /* A maximum as fmax takes it: a NaN becomes 0. */
-static void bad_hidden_nan(struct backend *be, const struct hidden *p)
+static void bad_ffn_up_nan(struct backend *be, const struct ffn_up *p)
 {
-    good(be)->hidden(be, p);
+    good(be)->ffn_up(be, p);
     for (int64_t i = 0; i < tensor_count(&p->h); i++)
         numbers(&p->h)[i] = fmax(0, numbers(&p->h)[i]);
 }
 
 /* The bias comes after the mask, and shows where that is 0. */
-static void bad_hidden_mask(struct backend *be, const struct hidden *p)
+static void bad_ffn_up_mask(struct backend *be, const struct ffn_up *p)
 {
-    struct hidden q = *p;
-    good(be)->hidden(be, p);
+    struct ffn_up q = *p;
+    good(be)->ffn_up(be, p);
     if (p->mask.data == NULL || p->h.dim[1] != 16 || numbers(&p->mask)[2] != 0)
         return;
     numbers(&q.h)[2] = numbers(&p->bias)[2];
 }
 
 /* The last number's bit is wrong. */
-static void bad_hidden_gate(struct backend *be, const struct hidden *p)
+static void bad_relu_mask(struct backend *be, const struct ffn_up *p)
 {
-    int64_t bytes = tensor_count(&p->gate), last = p->h.dim[1] - 1;
-    good(be)->hidden(be, p);
-    if (p->gate.data != NULL && bytes > 0)
-        ((uint8_t *)p->gate.data)[bytes - 1] ^= (uint8_t)(1 << last % 8);
+    int64_t bytes = tensor_count(&p->relu_mask), last = p->h.dim[1] - 1;
+    good(be)->ffn_up(be, p);
+    if (p->relu_mask.data != NULL && bytes > 0)
+        ((uint8_t *)p->relu_mask.data)[bytes - 1] ^= (uint8_t)(1 << last % 8);
 }
 
 /* Numbers that are exactly 0 let the gradient pass. */
-static void bad_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
+static void bad_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
 {
     if (p->h.data == NULL) {
-        good(be)->hidden_vjp(be, p);
+        good(be)->ffn_up_vjp(be, p);
         return;
     }
     double *h = numbers(&p->h);
@@ -106,7 +106,7 @@ static void bad_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
         at++;
     if (at < count)
         h[at] = 1;
-    good(be)->hidden_vjp(be, p);
+    good(be)->ffn_up_vjp(be, p);
     if (at < count)
         h[at] = 0;
 }
@@ -138,19 +138,19 @@ static void bad_attention_vjp(struct backend *be, const struct attention_vjp *p)
 }
 
 /* The rows between the sequences are forgotten. */
-static void bad_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p)
+static void bad_gate_vjp(struct backend *be, const struct lstm_cell_vjp *p)
 {
-    good(be)->lstm_gate_vjp(be, p);
+    good(be)->lstm_cell_vjp(be, p);
     if (p->dpre.dim[1] > p->z.dim[1] && tensor_count(&p->dpre) > 0)
         numbers(&p->dpre)[tensor_count(&p->dpre) - 1] = 1;
 }
 
 /* c0 is taken for zero. */
-static void bad_gate(struct backend *be, const struct lstm_gate *p)
+static void bad_gate(struct backend *be, const struct lstm_cell *p)
 {
-    struct lstm_gate q = *p;
+    struct lstm_cell q = *p;
     q.c0.data = NULL;
-    good(be)->lstm_gate(be, &q);
+    good(be)->lstm_cell(be, &q);
 }
 
 /* The gap between rows is written too. */
@@ -259,13 +259,13 @@ static void bad_adam(struct backend *be, const struct adam *p)
 }
 
 /* An overflow of ||f|| makes the residual small. */
-static void bad_solve_judge(struct backend *be, const struct solve_judge *p)
+static void bad_convergence_check(struct backend *be, const struct convergence_check *p)
 {
     double *f2 = numbers(&p->norms);
     for (int64_t n = 0; n < p->z.dim[0]; n++)
         if (isinf(f2[2 * n + 1]) && isfinite(f2[2 * n]))
             f2[2 * n + 1] = 1e300;
-    good(be)->solve_judge(be, p);
+    good(be)->convergence_check(be, p);
     for (int64_t n = 0; n < p->z.dim[0]; n++)
         if (f2[2 * n + 1] == 1e300)
             f2[2 * n + 1] = INFINITY;
@@ -331,41 +331,41 @@ static void bad_row_dots(struct backend *be, const struct row_dots *p)
 }
 
 /* X(slot, broken function, case that must notice, part of what it must say) */
-#define SABOTAGES(X)                                                          \
-    X(gemm, bad_gemm, gemm, "c[2111 of 2112]")                                \
-    X(gemm, bad_gemm_rounding, gemm_rounded, "c[")                            \
-    X(gemm, bad_gemm_stride, gemm_block, "c[")                                \
-    X(axpby, bad_axpby, axpby, "got nan")                                     \
-    X(col_sum, bad_col_sum, col_sum, "different bits")                        \
-    X(residual_norm, bad_residual_norm, residual_norm, "got nan")             \
-    X(hidden, bad_hidden_nan, hidden, "want nan")                             \
-    X(hidden, bad_hidden_mask, hidden_masks, "dropped")                       \
-    X(hidden, bad_hidden_gate, hidden, "dh[")                                 \
-    X(hidden_vjp, bad_hidden_vjp, hidden, "dh[")                              \
-    X(attention, bad_attention, attention, "out[")                            \
-    X(attention, bad_attention_causal, attention_causal, "future")            \
-    X(attention_vjp, bad_attention_vjp, attention_vjp, "drk[")                \
-    X(norm_vjp_tangent, bad_norm_tangent, norm_vjp_tangent, "ds_t[")          \
-    X(attention_tangent, bad_attention_tangent, attention_tangent, "dqkv_t[") \
-    X(lstm_gate, bad_gate, lstm_gate, "out[")                                 \
-    X(lstm_gate_vjp, bad_gate_vjp, lstm_gate_vjp, "dpre[")                    \
-    X(copy_block, bad_copy_block, copy_block, "to[")                          \
-    X(attention, bad_attention_rows, attention_rows, "listed[")               \
-    X(scatter_rows, bad_scatter_rows, scatter_rows, "table[")                 \
-    X(scatter_add_rows, bad_scatter, gather_scatter, "beyond its end")        \
-    X(gather_rows, bad_gather, gather_scatter, "an input was changed")        \
-    X(log_softmax, bad_log_softmax, log_softmax, "shift 1")                   \
-    X(softmax_xent, bad_softmax_xent, softmax_xent, "nll[")                   \
-    X(dropout_mask, bad_dropout_mask, random, "U8 mask[4096 of 4097]")        \
-    X(adam, bad_adam, adam, "an input was changed")                           \
-    X(adam, bad_adam_decay, adam, "w[")                                       \
-    X(solve_judge, bad_solve_judge, solve_judge, "reason[5 of 12]")           \
-    X(anderson_weights, bad_anderson, anderson_weights, "restarts[0 of")      \
-    X(broyden_weights, bad_broyden, broyden_weights, "coef[")                 \
-    X(broyden_weights, bad_broyden_restart, broyden_weights, "restarts[0 of") \
-    X(row_combine, bad_row_combine, row_combine, "out[")                      \
-    X(row_combine, bad_row_combine_clear, row_combine, "out[")                \
-    X(row_dots, bad_row_dots_pair, row_dots, "dots[")                         \
+#define SABOTAGES(X)                                                                  \
+    X(gemm, bad_gemm, gemm, "c[2111 of 2112]")                                        \
+    X(gemm, bad_gemm_rounding, gemm_rounded, "c[")                                    \
+    X(gemm, bad_gemm_stride, gemm_block, "c[")                                        \
+    X(axpby, bad_axpby, axpby, "got nan")                                             \
+    X(col_sum, bad_col_sum, col_sum, "different bits")                                \
+    X(residual_norm, bad_residual_norm, residual_norm, "got nan")                     \
+    X(ffn_up, bad_ffn_up_nan, ffn_up, "want nan")                                     \
+    X(ffn_up, bad_ffn_up_mask, ffn_up_masks, "dropped")                               \
+    X(ffn_up, bad_relu_mask, ffn_up, "dh[")                                           \
+    X(ffn_up_vjp, bad_ffn_up_vjp, ffn_up, "dh[")                                      \
+    X(attention, bad_attention, attention, "out[")                                    \
+    X(attention, bad_attention_causal, attention_causal, "future")                    \
+    X(attention_vjp, bad_attention_vjp, attention_vjp, "drk[")                        \
+    X(norm_vjp_tangent, bad_norm_tangent, norm_vjp_tangent, "ds_t[")                  \
+    X(attention_tangent, bad_attention_tangent, attention_tangent, "dqkv_t[")         \
+    X(lstm_cell, bad_gate, lstm_cell, "out[")                                         \
+    X(lstm_cell_vjp, bad_gate_vjp, lstm_cell_vjp, "dpre[")                            \
+    X(copy_block, bad_copy_block, copy_block, "to[")                                  \
+    X(attention, bad_attention_rows, attention_rows, "listed[")                       \
+    X(scatter_rows, bad_scatter_rows, scatter_rows, "table[")                         \
+    X(scatter_add_rows, bad_scatter, gather_scatter, "beyond its end")                \
+    X(gather_rows, bad_gather, gather_scatter, "an input was changed")                \
+    X(log_softmax, bad_log_softmax, log_softmax, "shift 1")                           \
+    X(softmax_xent, bad_softmax_xent, softmax_xent, "nll[")                           \
+    X(dropout_mask, bad_dropout_mask, random, "U8 mask[4096 of 4097]")                \
+    X(adam, bad_adam, adam, "an input was changed")                                   \
+    X(adam, bad_adam_decay, adam, "w[")                                               \
+    X(convergence_check, bad_convergence_check, convergence_check, "reason[5 of 12]") \
+    X(anderson_weights, bad_anderson, anderson_weights, "restarts[0 of")              \
+    X(broyden_weights, bad_broyden, broyden_weights, "coef[")                         \
+    X(broyden_weights, bad_broyden_restart, broyden_weights, "restarts[0 of")         \
+    X(row_combine, bad_row_combine, row_combine, "out[")                              \
+    X(row_combine, bad_row_combine_clear, row_combine, "out[")                        \
+    X(row_dots, bad_row_dots_pair, row_dots, "dots[")                                 \
     X(row_dots, bad_row_dots, row_dots, "fell off the bus")
 
 /* Runs one case on the reference behind a table that `break_it` may have changed. */

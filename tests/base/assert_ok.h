@@ -11,16 +11,16 @@
 
 #include <cmocka.h>
 
-/* must(call(..., &err), &err): fails the test with the call's message. */
-static inline void must(enum status status, const struct error *err)
+/* assert_ok(call(..., &err), &err): fails the test with the call's message. */
+static inline void assert_ok(enum status status, const struct error *err)
 {
     if (status != STATUS_OK)
         fail_msg("%s", err->text);
 }
 
-/* OK(call(..., &err)): the same, with the call itself. */
-#define OK(call) must_succeed((call), #call, &err)
-static inline void must_succeed(enum status status, const char *call, const struct error *err)
+/* ASSERT_OK(call(..., &err)): the same, with the call itself. */
+#define ASSERT_OK(call) assert_ok_call((call), #call, &err)
+static inline void assert_ok_call(enum status status, const char *call, const struct error *err)
 {
     if (status != STATUS_OK)
         fail_msg("%s: %s", call, err->text);

@@ -34,11 +34,11 @@ static void exactly_what_is_asked_for(void **state)
     char got[8] = "--------";
     (void)state;
     scratch_write("file", "0123456789", 10);
-    OK(read_file_open(&fd, &bytes, "file", "a checkpoint", &err));
+    ASSERT_OK(read_file_open(&fd, &bytes, "file", "a checkpoint", &err));
     assert_int_equal(bytes, 10);
-    OK(read_file_at(fd, "file", got, 4, 6, &err));
+    ASSERT_OK(read_file_at(fd, "file", got, 4, 6, &err));
     assert_memory_equal(got, "6789----", 8);
-    OK(read_file_at(fd, "file", got, 0, 99, &err));
+    ASSERT_OK(read_file_at(fd, "file", got, 0, 99, &err));
     assert_int_equal(read_file_at(fd, "file", got, 5, 6, &err), STATUS_DATA);
     assert_string_equal(err.text, "file: ends at byte 10, cut short while it was read");
     close(fd);

@@ -44,7 +44,7 @@ static void test_memory_parts(void **state)
                                        "solver.forward.history=3", "solver.backward.history=3"));
     struct plan_memory m;
     struct error err;
-    must(plan_memory(&m, &config, &tiny_chip, &err), &err);
+    assert_ok(plan_memory(&m, &config, &tiny_chip, &err), &err);
     assert_int_equal(m.part[PART_GRADIENTS], m.part[PART_PARAMETERS]);
     assert_true(m.part[PART_OPTIMIZER] >= 2 * m.part[PART_PARAMETERS]);
     assert_true(m.part[PART_OPTIMIZER] <= 2 * m.part[PART_PARAMETERS] + 8);
@@ -69,10 +69,10 @@ static void test_rounding(void **state)
     struct backend be;
     struct tensor a, b, c;
     struct error err;
-    must(count_open(&be, &device, &err), &err);
-    must(op_alloc(&be, &a, DTYPE_F32, 2, 2, 5, 1, 1, &err), &err);
-    must(op_alloc(&be, &b, DTYPE_F32, 2, 5, 3, 1, 1, &err), &err);
-    must(op_alloc(&be, &c, DTYPE_F32, 2, 2, 3, 1, 1, &err), &err);
+    assert_ok(count_open(&be, &device, &err), &err);
+    assert_ok(op_alloc(&be, &a, DTYPE_F32, 2, 2, 5, 1, 1, &err), &err);
+    assert_ok(op_alloc(&be, &b, DTYPE_F32, 2, 5, 3, 1, 1, &err), &err);
+    assert_ok(op_alloc(&be, &c, DTYPE_F32, 2, 2, 3, 1, 1, &err), &err);
     assert_ptr_not_equal(a.data, b.data);
     op_gemm(&be, false, false, 1, &a, &b, 1, &c);
     /* passes (10 + 15) * 6 / 100; product max(60 / 1000, (25 * 2 + 2 * 24) / 100); 3 launches */
@@ -94,17 +94,17 @@ static void test_fit(void **state)
     struct error err;
     int64_t parts;
     size_t needed;
-    must(plan_memory(&whole, &config, &tiny_chip, &err), &err);
-    must(plan_fit(&config, &tiny_chip, (double)whole.total, &parts, &needed, &err), &err);
+    assert_ok(plan_memory(&whole, &config, &tiny_chip, &err), &err);
+    assert_ok(plan_fit(&config, &tiny_chip, (double)whole.total, &parts, &needed, &err), &err);
     assert_int_equal(parts, 1);
     assert_int_equal(needed, whole.total);
     struct config smaller = config;
     smaller.train.accumulate = 3;
-    must(plan_memory(&third, &smaller, &tiny_chip, &err), &err);
-    must(plan_fit(&config, &tiny_chip, (double)third.total, &parts, &needed, &err), &err);
+    assert_ok(plan_memory(&third, &smaller, &tiny_chip, &err), &err);
+    assert_ok(plan_fit(&config, &tiny_chip, (double)third.total, &parts, &needed, &err), &err);
     assert_int_equal(parts, 3);
     assert_int_equal(needed, third.total);
-    must(plan_fit(&config, &tiny_chip, 1000, &parts, &needed, &err), &err);
+    assert_ok(plan_fit(&config, &tiny_chip, 1000, &parts, &needed, &err), &err);
     assert_int_equal(parts, 0);
 }
 
@@ -115,7 +115,7 @@ static void test_shares(void **state)
     struct config config = setting(SET("train.seed=1"));
     struct plan plan;
     struct error err;
-    must(plan_make(&plan, &config, &tiny_chip, &err), &err);
+    assert_ok(plan_make(&plan, &config, &tiny_chip, &err), &err);
     const struct op_stat *gemm = &plan.counts.stat[OP_gemm];
     double products = plan_products(plan.counts.stat);
     double share = plan_share(&plan, &config, &tiny_chip, PHASE_COUNT, true);

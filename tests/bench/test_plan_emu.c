@@ -36,31 +36,32 @@ static double run_layer(struct backend *be, const struct layer_call *c)
     struct tensor x, w1, w2, bias, mask, h, dh, gate;
     struct error err;
     enum dtype real = be->ops->real;
-    must(backend_set_precision(be, c->precision, &err), &err);
-    int64_t stride = narrow_up(D + op_hidden_room(be, c->mask_rows)), out = narrow_up(c->width);
-    int64_t bits = c->gated ? op_gate_width(be, c->width) : 0;
-    must(op_alloc(be, &x, real, 2, N, D, 1, 1, &err), &err);
-    must(op_alloc(be, &w1, op_narrow(be), 2, c->width, stride, 1, 1, &err), &err);
-    must(op_alloc(be, &w2, op_narrow(be), 2, D, out, 1, 1, &err), &err);
-    must(op_alloc(be, &bias, real, 1, c->width, 1, 1, 1, &err), &err);
-    must(op_alloc(be, &mask, real, 2, c->mask_rows, c->width, 1, 1, &err), &err);
-    must(op_alloc(be, &h, op_narrow(be), 2, N, c->width, 1, 1, &err), &err);
-    must(op_alloc(be, &dh, op_narrow(be), 2, N, c->width, 1, 1, &err), &err);
-    must(op_alloc(be, &gate, DTYPE_U8, 2, N, bits, 1, 1, &err), &err);
-    struct hidden p = {.x = x,
+    assert_ok(backend_set_precision(be, c->precision, &err), &err);
+    int64_t stride = low_precision_up(D + op_ffn_up_padding(be, c->mask_rows)),
+            out = low_precision_up(c->width);
+    int64_t bits = c->gated ? op_relu_mask_width(be, c->width) : 0;
+    assert_ok(op_alloc(be, &x, real, 2, N, D, 1, 1, &err), &err);
+    assert_ok(op_alloc(be, &w1, op_low_precision(be), 2, c->width, stride, 1, 1, &err), &err);
+    assert_ok(op_alloc(be, &w2, op_low_precision(be), 2, D, out, 1, 1, &err), &err);
+    assert_ok(op_alloc(be, &bias, real, 1, c->width, 1, 1, 1, &err), &err);
+    assert_ok(op_alloc(be, &mask, real, 2, c->mask_rows, c->width, 1, 1, &err), &err);
+    assert_ok(op_alloc(be, &h, op_low_precision(be), 2, N, c->width, 1, 1, &err), &err);
+    assert_ok(op_alloc(be, &dh, op_low_precision(be), 2, N, c->width, 1, 1, &err), &err);
+    assert_ok(op_alloc(be, &gate, DTYPE_U8, 2, N, bits, 1, 1, &err), &err);
+    struct ffn_up p = {.x = x,
                        .w = w1,
                        .bias = bias,
                        .mask = mask,
                        .h = h,
-                       .gate = gate,
+                       .relu_mask = gate,
                        .w_stride = stride,
                        .rows_per_mask = c->mask_rows > 0 ? N / c->mask_rows : 0,
                        .mask_scale = 2};
-    struct hidden_vjp q = {.dy = x,
+    struct ffn_up_vjp q = {.dy = x,
                            .w = c->forward ? w1 : w2,
                            .mask = mask,
                            .h = h,
-                           .gate = gate,
+                           .relu_mask = gate,
                            .dh = dh,
                            .w_stride = c->forward ? stride : out,
                            .rows_per_mask = p.rows_per_mask,
@@ -71,11 +72,11 @@ static double run_layer(struct backend *be, const struct layer_call *c)
     if (c->mask_rows == 0)
         p.mask.data = q.mask.data = NULL;
     if (bits == 0)
-        p.gate.data = q.gate.data = NULL;
+        p.relu_mask.data = q.relu_mask.data = NULL;
     backend_reset_stats(be);
-    op_hidden(be, &p);
-    op_hidden_vjp(be, &q);
-    double seconds = be->stat[OP_hidden].seconds + be->stat[OP_hidden_vjp].seconds;
+    op_ffn_up(be, &p);
+    op_ffn_up_vjp(be, &q);
+    double seconds = be->stat[OP_ffn_up].seconds + be->stat[OP_ffn_up_vjp].seconds;
     struct tensor *all[] = {&x, &w1, &w2, &bias, &mask, &h, &dh, &gate};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         op_release(be, all[i]);
@@ -94,13 +95,13 @@ static void check_launches(const struct layer_call *c)
                                   .chunk_numbers = 1};
     struct backend be;
     struct error err;
-    must(count_open(&be, &device, &err), &err);
+    assert_ok(count_open(&be, &device, &err), &err);
     double planned = run_layer(&be, c);
     backend_close(&be);
-    must(cuda_open(&be, &err), &err);
+    assert_ok(cuda_open(&be, &err), &err);
     int64_t before = emu_count().launches;
     (void)run_layer(&be, c);
-    must(backend_check(&be, &err), &err);
+    assert_ok(backend_check(&be, &err), &err);
     backend_close(&be); /* waits */
     int64_t launches = emu_count().launches - before;
     if (planned < (double)launches - 1e-6 || planned > (double)launches + 1e-6)

@@ -19,7 +19,7 @@ static struct tensor random_state(struct second *s, uint64_t stream)
 {
     struct error err;
     struct tensor t;
-    must(op_alloc(&s->f.be, &t, DTYPE_F64, 3, BATCH, LENGTH, 8, 1, &err), &err);
+    assert_ok(op_alloc(&s->f.be, &t, DTYPE_F64, 3, BATCH, LENGTH, 8, 1, &err), &err);
     op_fill_normal(&s->f.be, &t, 1.0, (struct rng_key){11, stream});
     return t;
 }
@@ -108,9 +108,9 @@ static void check_gradient(struct second *s)
     embedding_vjp(&m->vocab.embedding, &s->f.be, &m->vocab.input, &rows);
     model_finish_gradients(m);
     all = m->params->g;
-    must(op_alloc(&s->f.be, &kept, DTYPE_F64, all.ndim, all.dim[0], all.dim[1], all.dim[2],
-                  all.dim[3], &err),
-         &err);
+    assert_ok(op_alloc(&s->f.be, &kept, DTYPE_F64, all.ndim, all.dim[0], all.dim[1], all.dim[2],
+                       all.dim[3], &err),
+              &err);
     op_copy(&s->f.be, &kept, &all);
     double dz[NUMBERS];
     op_download(&s->f.be, dz, DTYPE_F64, &s->dz);

@@ -38,7 +38,7 @@ number() {
 @test "bf16 on the processor: exit 78" {
     run "$DEQ" plan --set train.precision=bf16
     [ "$status" -eq 78 ]
-    [[ "$output" == "deq plan: train.precision: of the device cpu, products are measured in fp32 only: "* ]]
+    [[ "$output" == *"deq plan: train.precision: of the device cpu, products are measured in fp32 only: "* ]]
 }
 
 @test "the published setting is planned without its memory" {
@@ -65,7 +65,7 @@ number() {
          END { exit good != 2 }' <<<"$shares"
     # 13 products with 700 numbers and 60 columns (56 masks, bias, its rest, 2 to fill up); x is read
     # in 4 bytes and written in 2, masks are read, columns are written
-    bound=$(sed 's/.*"name": *"hidden",[^}]*"bound_seconds": *\([0-9.e-]*\).*/\1/' out)
+    bound=$(sed 's/.*"name": *"ffn_up",[^}]*"bound_seconds": *\([0-9.e-]*\).*/\1/' out)
     awk -v got="$bound" 'BEGIN { n = 56 * 150; i = 48000
         product = 2 * n * i * 760 / 989.4e12
         passes = (n * 700 * 4 + n * 760 * 2 + 56 * i * 4 + i * 60 * 2) / 3.35e12

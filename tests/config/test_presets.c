@@ -36,10 +36,10 @@ static void count(const char *name, int64_t vocab, struct params *p)
     size_t n = strlen(path);
     snprintf(path + n, sizeof path - n, "/%s.json", name);
     config_defaults(&c);
-    must(config_load(&c, path, &err), &err);
-    must(config_resolve(&c, vocab, &err), &err);
+    assert_ok(config_load(&c, path, &err), &err);
+    assert_ok(config_resolve(&c, vocab, &err), &err);
     params_init(p, NULL);
-    must(model_declare(p, &c.model, &err), &err);
+    assert_ok(model_declare(p, &c.model, &err), &err);
 }
 
 static double millions(int64_t n)

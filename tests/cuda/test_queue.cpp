@@ -30,7 +30,7 @@ static void start(struct fixture *f)
     assert_int_equal(cuda_open(&f->be, &err), STATUS_OK);
     assert_int_equal(op_alloc(&f->be, &f->x, DTYPE_F32, 1, NUMBERS, 1, 1, 1, &err), STATUS_OK);
     assert_int_equal(op_alloc(&f->be, &f->y, DTYPE_F32, 1, NUMBERS, 1, 1, 1, &err), STATUS_OK);
-    op_end_run(&f->be);
+    op_graph_break(&f->be);
     f->graphs = emu_count().graphs;
 }
 
@@ -96,7 +96,7 @@ static void precision_belongs_to_a_run(void **)
     float a[NUMBERS] = {1.0f + 0x1p-20f}, one[NUMBERS] = {1.0f};
     struct tensor x = tensor_shape(&f.x, 2, 8, 8, 1, 1), y = tensor_shape(&f.y, 2, 8, 8, 1, 1), c;
     assert_int_equal(op_alloc(&f.be, &c, DTYPE_F32, 2, 8, 8, 1, 1, &err), STATUS_OK);
-    op_end_run(&f.be);
+    op_graph_break(&f.be);
     for (int k = 0; k < 6; k++) {
         enum precision precision = k % 2 == 0 ? PRECISION_FP32 : PRECISION_BF16;
         assert_int_equal(backend_set_precision(&f.be, precision, &err), STATUS_OK);
@@ -144,7 +144,7 @@ static void padding_is_not_compared(void **)
         p.a = p.b = tensor_make(f.x.data, DTYPE_F32, 2, 8, 8, 1, 1);
         p.c = tensor_make(f.y.data, DTYPE_F32, 2, 8, 8, 1, 1);
         op_gemm_block(&f.be, &p);
-        op_end_run(&f.be);
+        op_graph_break(&f.be);
     }
     first(&f, &f.y);
     assert_int_equal(graphs(&f), 3);
@@ -218,7 +218,7 @@ static void moved_scratch_is_recorded_again(void **)
         assert_true(sum == (double)NUMBERS);
         if (k == 3) {
             queued<allocates>::note(&f.be, &f.y);
-            op_end_run(&f.be);
+            op_graph_break(&f.be);
         }
     }
     assert_int_equal(backend_check(&f.be, &err), STATUS_OK);

@@ -11,7 +11,7 @@ static inline void config_change(struct config *c, const char *const *set)
 {
     struct error err;
     for (; *set != NULL; set++)
-        must(config_set(c, *set, &err), &err);
+        assert_ok(config_set(c, *set, &err), &err);
 }
 
 /* The defaults, changed by `common` and then by `set`. */
@@ -30,7 +30,7 @@ static inline struct config config_of(int64_t vocab, const char *const *common,
 {
     struct error err;
     struct config c = config_unresolved(common, set);
-    must(config_resolve(&c, vocab, &err), &err);
+    assert_ok(config_resolve(&c, vocab, &err), &err);
     return c;
 }
 

@@ -17,7 +17,7 @@ static struct tensor state(struct added *a)
 {
     struct error err;
     struct tensor t;
-    must(op_alloc(&a->f.be, &t, DTYPE_F64, 3, BATCH, LENGTH, 8, 1, &err), &err);
+    assert_ok(op_alloc(&a->f.be, &t, DTYPE_F64, 3, BATCH, LENGTH, 8, 1, &err), &err);
     return t;
 }
 
@@ -28,14 +28,14 @@ static void gradients(struct added *a, bool with, double *out)
     struct error err;
     model_refresh(m);
     model_begin(m, a->f.input, LENGTH, &a->f.masks);
-    must(model_solve(m, 0, true, &err), &err);
+    assert_ok(model_solve(m, 0, true, &err), &err);
     model_loss(m, a->f.target, 1.0 / (BATCH * LENGTH), true);
     m->correction.wanted = with && !a->penalty;
     if (with && a->penalty) {
         op_copy(&a->f.be, &m->penalty.v, &a->v);
         model_penalise(m, WEIGHT, NULL);
     }
-    must(model_backward(m, &err), &err);
+    assert_ok(model_backward(m, &err), &err);
     model_finish_gradients(m);
     assert_true(tensor_count(&m->params->g) <= PARAMS);
     op_download(&a->f.be, out, DTYPE_F64, &m->params->g);

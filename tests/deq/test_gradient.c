@@ -15,16 +15,16 @@ static double loss_of(struct fixture *f, bool gradient)
     struct error err;
     model_refresh(f->model);
     model_begin(f->model, f->input, LENGTH, &f->masks);
-    must(model_solve(f->model, 0, true, &err), &err);
+    assert_ok(model_solve(f->model, 0, true, &err), &err);
     if (f->model->eq->applied == 0) {
         struct solve_report report;
-        must(solver_report(f->model->eq->forward, &report, &err), &err);
+        assert_ok(solver_report(f->model->eq->forward, &report, &err), &err);
         if (!(report.rel_max <= 1e-12))
             fail_msg("the solve ended at a residual of %g", report.rel_max);
     }
     model_loss(f->model, f->target, 1.0 / (BATCH * LENGTH), gradient);
     if (gradient) {
-        must(model_backward(f->model, &err), &err);
+        assert_ok(model_backward(f->model, &err), &err);
         model_finish_gradients(f->model);
     }
     return model_read_loss(f->model, NULL);

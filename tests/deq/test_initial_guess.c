@@ -16,7 +16,7 @@ enum { B = 2, L = 4, E = 3, W = 5 };
 struct fixture {
     struct backend be;
     struct params params;
-    struct start start;
+    struct initial_guess start;
     struct tensor e, z;
 };
 
@@ -24,13 +24,13 @@ static void set_up(struct fixture *f, bool train)
 {
     struct error err;
     const struct config_model model = {.start = START_LINEAR};
-    must(ref_open(&f->be, &err), &err);
+    assert_ok(ref_open(&f->be, &err), &err);
     params_init(&f->params, &f->be);
-    must(start_declare(&f->params, &model, W, E, &err), &err);
-    must(params_commit(&f->params, true, &err), &err);
-    must(start_create(&f->start, &f->params, &model, B, L, train, &err), &err);
-    must(op_alloc(&f->be, &f->e, DTYPE_F64, 3, B, L, E, 1, &err), &err);
-    must(op_alloc(&f->be, &f->z, DTYPE_F64, 3, B, L, W, 1, &err), &err);
+    assert_ok(initial_guess_declare(&f->params, &model, W, E, &err), &err);
+    assert_ok(params_commit(&f->params, true, &err), &err);
+    assert_ok(initial_guess_create(&f->start, &f->params, &model, B, L, train, &err), &err);
+    assert_ok(op_alloc(&f->be, &f->e, DTYPE_F64, 3, B, L, E, 1, &err), &err);
+    assert_ok(op_alloc(&f->be, &f->z, DTYPE_F64, 3, B, L, W, 1, &err), &err);
     op_fill_normal(&f->be, &f->e, 1, (struct rng_key){1, 1});
     op_fill_normal(&f->be, &f->z, 1, (struct rng_key){1, 2});
     for (int i = 0; i < f->params.count; i++) {
@@ -41,7 +41,7 @@ static void set_up(struct fixture *f, bool train)
 
 static void tear_down(struct fixture *f)
 {
-    start_free(&f->start, &f->be);
+    initial_guess_free(&f->start, &f->be);
     params_free(&f->params);
     op_release(&f->be, &f->e);
     op_release(&f->be, &f->z);
@@ -57,7 +57,7 @@ static double number(const struct tensor *t, int64_t i)
 /* z_0 against its formula; `before`: e_{-1} of each sequence [B,E], or NULL: 0. */
 static void expect_map(struct fixture *f, const double *before)
 {
-    struct tensor z0 = start_eval(&f->start, &f->be, &f->e);
+    struct tensor z0 = initial_guess_eval(&f->start, &f->be, &f->e);
     for (int64_t i = 0; i < B * L * W; i++) {
         int64_t row = i / W, w = i % W, t = row % L, b = row / L;
         double want = number(&f->start.bias.w, w);
@@ -78,7 +78,7 @@ static void maps_two_embeddings(void **state)
     struct fixture f;
     set_up(&f, true);
     expect_map(&f, NULL);
-    start_remember(&f.start, &f.be, &f.e);
+    initial_guess_remember(&f.start, &f.be, &f.e);
     expect_map(&f, NULL);
     tear_down(&f);
 }
@@ -93,10 +93,10 @@ static void remembers_the_last_embedding(void **state)
     expect_map(&f, NULL);
     for (int64_t i = 0; i < B * E; i++)
         before[i] = number(&f.e, (i / E * L + L - 1) * E + i % E);
-    start_remember(&f.start, &f.be, &f.e);
+    initial_guess_remember(&f.start, &f.be, &f.e);
     op_fill_normal(&f.be, &f.e, 1, (struct rng_key){1, 3});
     expect_map(&f, before);
-    start_forget(&f.start);
+    initial_guess_forget(&f.start);
     expect_map(&f, NULL);
     tear_down(&f);
 }
@@ -105,7 +105,7 @@ static void remembers_the_last_embedding(void **state)
 static double distance(struct fixture *f)
 {
     double sum = 0;
-    struct tensor z0 = start_eval(&f->start, &f->be, &f->e);
+    struct tensor z0 = initial_guess_eval(&f->start, &f->be, &f->e);
     for (int64_t i = 0; i < B * L * W; i++)
         sum += pow(number(&z0, i) - number(&f->z, i), 2);
     return sum / (2.0 * B * L);
@@ -119,8 +119,8 @@ static void follows_the_distance(void **state)
     struct fixture f;
     double factor = 0;
     set_up(&f, true);
-    (void)start_eval(&f.start, &f.be, &f.e);
-    start_fit(&f.start, &f.be, &f.e, &f.z);
+    (void)initial_guess_eval(&f.start, &f.be, &f.e);
+    initial_guess_fit(&f.start, &f.be, &f.e, &f.z);
     for (int i = 0; i < f.params.count; i++) {
         struct weight w = params_weight(&f.params, i);
         double *x = w.w.data;
@@ -147,12 +147,12 @@ static void nothing_without_it(void **state)
     struct fixture f = {0};
     struct error err;
     const struct config_model model = {.start = START_ZERO};
-    must(ref_open(&f.be, &err), &err);
+    assert_ok(ref_open(&f.be, &err), &err);
     params_init(&f.params, &f.be);
-    must(start_declare(&f.params, &model, W, E, &err), &err);
+    assert_ok(initial_guess_declare(&f.params, &model, W, E, &err), &err);
     assert_int_equal(f.params.count, 0);
-    must(start_create(&f.start, &f.params, &model, B, L, true, &err), &err);
-    assert_null(start_eval(&f.start, &f.be, &f.e).data);
+    assert_ok(initial_guess_create(&f.start, &f.params, &model, B, L, true, &err), &err);
+    assert_null(initial_guess_eval(&f.start, &f.be, &f.e).data);
     assert_int_equal(f.be.bytes, 0);
     backend_close(&f.be);
 }

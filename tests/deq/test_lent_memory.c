@@ -77,17 +77,17 @@ static void run_on(struct backend *be, struct outcome *o, const struct model_pla
     struct masks masks = {.source = MASKS_DRAWN, .seed = 3};
     int64_t count = plan->batch * plan->length;
     assert_true(2 * count <= 4096);
-    must(model_create(&m, be, &config, NULL, plan, &err), &err);
-    must(params_initialize(m->params, 5, &err), &err);
+    assert_ok(model_create(&m, be, &config, NULL, plan, &err), &err);
+    assert_ok(params_initialize(m->params, 5, &err), &err);
     model_refresh(m);
     for (int s = 0; s < SEGMENTS; s++) {
         for (int64_t i = 0; i < 2 * count; i++)
             tokens[i] = (int32_t)((i * 7 + s * 5 + 3) % VOCAB);
         masks.draw = (uint64_t)s;
         model_begin(m, tokens, plan->length, &masks);
-        must(model_solve(m, layers, true, &err), &err);
+        assert_ok(model_solve(m, layers, true, &err), &err);
         model_loss(m, tokens + count, 1.0 / (double)count, true);
-        must(model_backward(m, &err), &err);
+        assert_ok(model_backward(m, &err), &err);
         model_remember(m);
     }
     model_finish_gradients(m);
@@ -101,7 +101,7 @@ static void run(struct outcome *o, const struct model_plan *plan, const char *co
 {
     struct backend be;
     struct error err;
-    must(ref_open(&be, &err), &err);
+    assert_ok(ref_open(&be, &err), &err);
     run_on(&be, o, plan, settings, layers);
     backend_close(&be);
 }
@@ -185,7 +185,7 @@ static void hidden_layer_in_pieces_on_the_processor(void **state)
     struct backend be;
     struct error err;
     struct model_plan plan = {.batch = 3, .length = 130, .mem_len = 20, .train = true};
-    must(cpu_open(&be, 1, &err), &err);
+    assert_ok(cpu_open(&be, 1, &err), &err);
     run_on(&be, &one, &plan, SET("model.d_inner=72"), 1);
     run_on(&be, &other, &plan, SET("model.d_inner=72", "gradient.method=unroll"), 1);
     assert_true(!one.keeps && one.rows == 260 && other.keeps);
@@ -200,16 +200,16 @@ static double own_bytes(const char *const *settings, struct model_bytes *bytes)
     struct config c;
     struct model *m;
     struct error err;
-    must(bench_width_setting(&c, &err), &err);
+    assert_ok(bench_width_setting(&c, &err), &err);
     config_change(&c, settings);
-    must(config_resolve(&c, 2000, &err), &err);
+    assert_ok(config_resolve(&c, 2000, &err), &err);
     struct model_plan plan = {.batch = c.train.batch,
                               .length = c.train.tgt_len,
                               .mem_len = c.train.mem_len,
                               .train = true};
-    must(cpu_open(&cpu, 1, &err), &err);
-    must(count_open_like(&be, &cpu, &err), &err);
-    must(model_create(&m, &be, &c, NULL, &plan, &err), &err);
+    assert_ok(cpu_open(&cpu, 1, &err), &err);
+    assert_ok(count_open_like(&be, &cpu, &err), &err);
+    assert_ok(model_create(&m, &be, &c, NULL, &plan, &err), &err);
     *bytes = m->bytes;
     size_t sum = bytes->parameters + bytes->vocabulary + bytes->cell + bytes->states +
                  bytes->solver + bytes->ends;

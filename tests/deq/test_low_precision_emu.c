@@ -34,15 +34,15 @@ static void open_fixture(struct fixture *f, const struct config *c, enum precisi
 {
     struct error err;
     struct model_plan plan = {.batch = BATCH, .length = LENGTH, .mem_len = 4, .train = true};
-    must(cuda_open(&f->be, &err), &err);
-    must(backend_set_precision(&f->be, precision, &err), &err);
-    must(model_create(&f->m, &f->be, c, NULL, &plan, &err), &err);
+    assert_ok(cuda_open(&f->be, &err), &err);
+    assert_ok(backend_set_precision(&f->be, precision, &err), &err);
+    assert_ok(model_create(&f->m, &f->be, c, NULL, &plan, &err), &err);
 }
 
 static void close_fixture(struct fixture *f)
 {
     struct error err;
-    must(backend_check(&f->be, &err), &err);
+    assert_ok(backend_check(&f->be, &err), &err);
     model_free(f->m);
     assert_int_equal(f->be.bytes, 0);
     backend_close(&f->be);
@@ -55,17 +55,17 @@ static int64_t gradients(struct fixture *f, uint64_t seed, float *to)
     int32_t tokens[BATCH * LENGTH];
     for (int i = 0; i < BATCH * LENGTH; i++)
         tokens[i] = i * 5 % VOCAB;
-    must(params_initialize(f->m->params, seed, &err), &err);
+    assert_ok(params_initialize(f->m->params, seed, &err), &err);
     model_reset_memory(f->m);
     model_refresh(f->m);
     for (int s = 0; s < 2; s++) {
         struct masks masks = {.source = MASKS_DRAWN, .seed = 3, .draw = (uint64_t)s};
         model_begin(f->m, tokens, LENGTH, &masks);
-        must(model_solve(f->m, 0, true, &err), &err);
+        assert_ok(model_solve(f->m, 0, true, &err), &err);
         model_loss(f->m, tokens, 1, true);
         if (f->m->config.jacobian.weight > 0)
             model_penalise(f->m, f->m->config.jacobian.weight, &(struct rng_key){9, (uint64_t)s});
-        must(model_backward(f->m, &err), &err);
+        assert_ok(model_backward(f->m, &err), &err);
         model_remember(f->m);
     }
     model_finish_gradients(f->m);

@@ -55,15 +55,15 @@ static void set_up(struct fixture *f, open_fn *open, const char *const *settings
     struct config c = tiny(settings);
     struct model_plan plan = {.batch = BATCH, .length = LENGTH, .mem_len = MEMORY, .train = train};
     memset(f, 0, sizeof *f);
-    must(open(&f->be, &err), &err);
-    must(model_create(&f->model, &f->be, &c, NULL, &plan, &err), &err);
-    must(params_initialize(f->model->params, 7, &err), &err);
+    assert_ok(open(&f->be, &err), &err);
+    assert_ok(model_create(&f->model, &f->be, &c, NULL, &plan, &err), &err);
+    assert_ok(params_initialize(f->model->params, 7, &err), &err);
     f->masks = (struct masks){.source = train ? MASKS_DRAWN : MASKS_NONE, .seed = 5};
     for (int i = 0; i < ROWS; i++)
         f->input[i] = (int32_t)((i * i + 3) % VOCAB);
     model_refresh(f->model);
     model_begin(f->model, f->input, LENGTH, &f->masks);
-    must(model_solve(f->model, 0, train, &err), &err);
+    assert_ok(model_solve(f->model, 0, train, &err), &err);
     model_remember(f->model);
     for (int i = 0; i < ROWS; i++)
         f->input[i] = (int32_t)((i * 7 + i / 5) % VOCAB);
@@ -82,10 +82,10 @@ static struct solve_report solve(struct fixture *f, bool train, double *z, doubl
     struct error err;
     struct solve_report r;
     model_begin(f->model, f->input, LENGTH, &f->masks);
-    must(model_solve(f->model, 0, train, &err), &err);
+    assert_ok(model_solve(f->model, 0, train, &err), &err);
     op_download(&f->be, z, DTYPE_F64, &f->model->eq->z);
     op_download(&f->be, h, DTYPE_F64, &f->model->eq->h);
-    must(solver_report(f->model->eq->forward, &r, &err), &err);
+    assert_ok(solver_report(f->model->eq->forward, &r, &err), &err);
     return r;
 }
 
@@ -104,8 +104,8 @@ static void want_rows_alone(open_fn *open)
 {
     struct backend be;
     struct error err;
-    must(open(&be, &err), &err);
-    bool alone = be.rows_alone;
+    assert_ok(open(&be, &err), &err);
+    bool alone = be.batch_invariant;
     backend_close(&be);
     if (!alone)
         skip();

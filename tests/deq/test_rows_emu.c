@@ -32,21 +32,21 @@ static struct solve_report solve(const char *rows, bool train, float *z)
                                          "solver.forward.tol=1e-2", "solver.forward.max_iter=40",
                                          "train.pretrain_steps=0",  NULL};
     struct config c = config_of(VOCAB, common, SET(rows));
-    must(cuda_open(&be, &err), &err);
-    must(model_create(&m, &be, &c, NULL, &plan, &err), &err);
-    must(params_initialize(m->params, 7, &err), &err);
+    assert_ok(cuda_open(&be, &err), &err);
+    assert_ok(model_create(&m, &be, &c, NULL, &plan, &err), &err);
+    assert_ok(params_initialize(m->params, 7, &err), &err);
     model_refresh(m);
     for (int segment = 0; segment < 2; segment++) {
         for (int i = 0; i < BATCH * LENGTH; i++)
             tokens[i] = (i * (5 + segment) + i / 7) % VOCAB;
         model_begin(m, tokens, LENGTH, &masks);
-        must(model_solve(m, 0, train, &err), &err);
+        assert_ok(model_solve(m, 0, train, &err), &err);
         if (segment == 0)
             model_remember(m);
     }
     op_download(&be, z, DTYPE_F32, &m->eq->z);
-    must(solver_report(m->eq->forward, &report, &err), &err);
-    must(backend_check(&be, &err), &err);
+    assert_ok(solver_report(m->eq->forward, &report, &err), &err);
+    assert_ok(backend_check(&be, &err), &err);
     model_free(m);
     backend_close(&be);
     return report;

@@ -57,9 +57,9 @@ static void run(struct outcome *o, bool train, bool keep_states, const char *con
                               .train = train,
                               .keep_states = keep_states};
     int32_t input[BATCH * LENGTH], target[BATCH * LENGTH];
-    must(ref_open(&be, &err), &err);
-    must(model_create(&m, &be, &config, NULL, &plan, &err), &err);
-    must(params_initialize(m->params, 5, &err), &err);
+    assert_ok(ref_open(&be, &err), &err);
+    assert_ok(model_create(&m, &be, &config, NULL, &plan, &err), &err);
+    assert_ok(params_initialize(m->params, 5, &err), &err);
     o->bytes = be.bytes;
     model_refresh(m);
     for (int s = 0; s < SEGMENTS; s++) {
@@ -68,11 +68,11 @@ static void run(struct outcome *o, bool train, bool keep_states, const char *con
         fill_tokens(input, s);
         fill_tokens(target, s + 1);
         model_begin(m, input, LENGTH, &masks);
-        must(model_solve(m, 0, train, &err), &err);
+        assert_ok(model_solve(m, 0, train, &err), &err);
         model_loss(m, target, 1, train);
         o->loss[s] = model_read_loss(m, NULL);
         if (train)
-            must(model_backward(m, &err), &err);
+            assert_ok(model_backward(m, &err), &err);
         model_remember(m);
     }
     o->gradients = 0;
@@ -172,16 +172,16 @@ static void layers_remember(void **state)
     int32_t input[BATCH * LENGTH];
     double loss[3];
     (void)state;
-    must(ref_open(&be, &err), &err);
-    must(model_create(&m, &be, &config, NULL, &plan, &err), &err);
-    must(params_initialize(m->params, 5, &err), &err);
+    assert_ok(ref_open(&be, &err), &err);
+    assert_ok(model_create(&m, &be, &config, NULL, &plan, &err), &err);
+    assert_ok(params_initialize(m->params, 5, &err), &err);
     model_refresh(m);
     fill_tokens(input, 0);
     for (int s = 0; s < 3; s++) {
         if (s == 2)
             model_reset_memory(m);
         model_begin(m, input, LENGTH, &none);
-        must(model_solve(m, 0, false, &err), &err);
+        assert_ok(model_solve(m, 0, false, &err), &err);
         model_loss(m, input, 1, false);
         loss[s] = model_read_loss(m, NULL);
         model_remember(m);

@@ -63,9 +63,9 @@ static inline void set_up(struct fixture *f, const struct config *config, bool d
     struct model_plan plan = {
         .batch = BATCH, .length = LENGTH, .mem_len = MEMORY, .train = true, .replay = true};
     memset(f, 0, sizeof *f);
-    must(ref_open(&f->be, &err), &err);
-    must(model_create(&f->model, &f->be, config, NULL, &plan, &err), &err);
-    must(params_initialize(f->model->params, 7, &err), &err);
+    assert_ok(ref_open(&f->be, &err), &err);
+    assert_ok(model_create(&f->model, &f->be, config, NULL, &plan, &err), &err);
+    assert_ok(params_initialize(f->model->params, 7, &err), &err);
     /* biases and cluster rows start at zero: move them, so that their gradients are exercised */
     for (int i = 0; i < f->model->params->count; i++)
         if (f->model->params->list[i].init == INIT_ZERO) {
@@ -81,7 +81,7 @@ static inline void set_up(struct fixture *f, const struct config *config, bool d
     /* a first segment, so that there is memory; then other tokens */
     model_refresh(f->model);
     model_begin(f->model, f->input, LENGTH, &f->masks);
-    must(model_solve(f->model, 0, true, &err), &err);
+    assert_ok(model_solve(f->model, 0, true, &err), &err);
     model_remember(f->model);
     for (int i = 0; i < BATCH * LENGTH; i++)
         f->input[i] = (int32_t)((i * 3 + 2) % VOCAB);

@@ -13,7 +13,7 @@ enum { RANKS = 3, COUNT = 100000 /* more than travels at once */ };
 static ncclUniqueId invitation;
 static ncclComm_t comm;
 
-static void must(bool good, const char *what)
+static void assert_ok(bool good, const char *what)
 {
     if (good)
         return;
@@ -30,9 +30,9 @@ static pid_t start(int rank, int ranks, void (*work)(int rank))
     if (child != 0)
         return child;
     signal(SIGABRT, SIG_DFL);
-    must(ncclCommInitRank(&comm, ranks, invitation, rank) == ncclSuccess, "join");
+    assert_ok(ncclCommInitRank(&comm, ranks, invitation, rank) == ncclSuccess, "join");
     work(rank);
-    must(ncclCommDestroy(comm) == ncclSuccess, "leave");
+    assert_ok(ncclCommDestroy(comm) == ncclSuccess, "leave");
     _exit(0);
 }
 
@@ -92,11 +92,12 @@ static void scatter_and_gather(int rank)
     ncclReduceScatter(p, own, COUNT, ncclFloat32, ncclSum, comm, nullptr);
     std::vector<float> got = fetched(p, RANKS * COUNT);
     for (size_t i = 0; i < got.size(); i++)
-        must(got[i] == (static_cast<int>(i / COUNT) == rank ? total(i) : number(rank, i)), "sum");
+        assert_ok(got[i] == (static_cast<int>(i / COUNT) == rank ? total(i) : number(rank, i)),
+                  "sum");
     ncclAllGather(own, p, COUNT, ncclFloat32, comm, nullptr);
     got = fetched(p, RANKS * COUNT);
     for (size_t i = 0; i < got.size(); i++)
-        must(got[i] == total(i), "all");
+        assert_ok(got[i] == total(i), "all");
 }
 
 static void reduce_and_broadcast(int rank)
@@ -108,7 +109,7 @@ static void reduce_and_broadcast(int rank)
     ncclGroupEnd();
     std::vector<float> got = fetched(p, COUNT);
     for (size_t i = 0; i < got.size(); i++)
-        must(got[i] == total(i), "broadcast sum");
+        assert_ok(got[i] == total(i), "broadcast sum");
 }
 
 static void collectives_do_what_they_say(void **)
@@ -125,10 +126,10 @@ static void runs_late(int rank)
     check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     ncclReduce(p, p, 1, ncclFloat32, ncclSum, 0, comm, stream);
     check_cuda(cudaMemcpy(&x, p, sizeof x, cudaMemcpyDeviceToHost));
-    must(x == number(rank, 0), "it ran early");
+    assert_ok(x == number(rank, 0), "it ran early");
     check_cuda(cudaStreamSynchronize(stream));
     x = device_float(p);
-    must(x == (rank == 0 ? number(0, 0) + number(1, 0) : number(1, 0)), "it did not run");
+    assert_ok(x == (rank == 0 ? number(0, 0) + number(1, 0) : number(1, 0)), "it did not run");
 }
 
 static void calls_run_late(void **)
@@ -141,14 +142,14 @@ static void calls_run_late(void **)
 static void refused(int rank)
 {
     float *p = filled(rank, 10), host[10];
-    must(ncclReduce(p, p, 11, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclInvalidArgument,
-         "too many numbers");
-    must(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 2, comm, nullptr) == ncclInvalidArgument,
-         "no such root");
-    must(ncclAllGather(p, p, 10, ncclFloat32, comm, nullptr) == ncclInvalidArgument,
-         "no room for two");
-    must(ncclBroadcast(host, host, 10, ncclFloat32, 0, comm, nullptr) == ncclInvalidArgument,
-         "the host's memory");
+    assert_ok(ncclReduce(p, p, 11, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclInvalidArgument,
+              "too many numbers");
+    assert_ok(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 2, comm, nullptr) == ncclInvalidArgument,
+              "no such root");
+    assert_ok(ncclAllGather(p, p, 10, ncclFloat32, comm, nullptr) == ncclInvalidArgument,
+              "no room for two");
+    assert_ok(ncclBroadcast(host, host, 10, ncclFloat32, 0, comm, nullptr) == ncclInvalidArgument,
+              "the host's memory");
 }
 
 static void another_count(int rank)
@@ -228,11 +229,13 @@ static void told_errors(int rank)
 {
     float *p = filled(rank, 10);
     ncclResult_t error = ncclSuccess;
-    must(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclSuccess, "first");
-    must(cudaDeviceSynchronize() == cudaSuccess, "wait");
-    must(ncclCommGetAsyncError(comm, &error) == ncclSuccess && error == ncclRemoteError, "told");
-    must(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclSystemError, "fails");
-    must(ncclCommAbort(comm) == ncclSuccess, "abort");
+    assert_ok(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclSuccess, "first");
+    assert_ok(cudaDeviceSynchronize() == cudaSuccess, "wait");
+    assert_ok(ncclCommGetAsyncError(comm, &error) == ncclSuccess && error == ncclRemoteError,
+              "told");
+    assert_ok(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclSystemError,
+              "fails");
+    assert_ok(ncclCommAbort(comm) == ncclSuccess, "abort");
     _exit(0);
 }
 

@@ -45,8 +45,8 @@ static struct config tiny(const char *const *cell, const char *tol)
     struct config c = config_unresolved(common, cell);
     char text[64];
     snprintf(text, sizeof text, "solver.forward.tol=%s", tol);
-    must(config_set(&c, text, &err), &err);
-    must(config_resolve(&c, VOCAB, &err), &err);
+    assert_ok(config_set(&c, text, &err), &err);
+    assert_ok(config_resolve(&c, VOCAB, &err), &err);
     return c;
 }
 
@@ -63,16 +63,16 @@ static void check_pieces(struct backend *be, const char *const *cell, const char
     int32_t tokens[LENGTH];
     for (int i = 0; i < LENGTH; i++)
         tokens[i] = (int32_t)((i * 7 + 3) % VOCAB);
-    must(generation_model(&a, be, &config, NULL, &err), &err);
-    must(params_initialize(a->params, 11, &err), &err);
-    must(generation_model(&b, be, &config, a->params, &err), &err);
+    assert_ok(generation_model(&a, be, &config, NULL, &err), &err);
+    assert_ok(params_initialize(a->params, 11, &err), &err);
+    assert_ok(generation_model(&b, be, &config, a->params, &err), &err);
     model_refresh(a);
     model_refresh(b);
-    must(generator_create(&slow, a, &how, 1, &err), &err);
+    assert_ok(generator_create(&slow, a, &how, 1, &err), &err);
     for (int64_t at = 0; at < LENGTH; at += piece) {
-        must(generator_feed(&slow, tokens + at, piece, &err), &err);
-        must(generator_create(&whole, b, &how, 1, &err), &err);
-        must(generator_feed(&whole, tokens, at + piece, &err), &err);
+        assert_ok(generator_feed(&slow, tokens + at, piece, &err), &err);
+        assert_ok(generator_create(&whole, b, &how, 1, &err), &err);
+        assert_ok(generator_feed(&whole, tokens, at + piece, &err), &err);
         double sum = 0;
         for (int i = 0; i < VOCAB; i++) {
             double off = fabs(slow.logp[i] - whole.logp[i]);
@@ -93,7 +93,7 @@ static void test_float64(void **state)
     (void)state;
     struct backend be;
     struct error err;
-    must(ref_open(&be, &err), &err);
+    assert_ok(ref_open(&be, &err), &err);
     for (int k = 0; k < 3; k++) {
         check_pieces(&be, cells[k], "1e-12", 1e-9, 1);
         check_pieces(&be, cells[k], "1e-12", 1e-9, 3);
@@ -107,7 +107,7 @@ static void test_float32(void **state)
     (void)state;
     struct backend be;
     struct error err;
-    must(cpu_open(&be, 2, &err), &err);
+    assert_ok(cpu_open(&be, 2, &err), &err);
     for (int k = 0; k < 3; k++) {
         check_pieces(&be, cells[k], "1e-6", 1e-4, 1);
         check_pieces(&be, cells[k], "1e-6", 1e-4, 4);
@@ -121,10 +121,10 @@ static int64_t share_of(const struct sampling *how, const double *logp, int64_t 
     struct sampler s;
     struct error err;
     int64_t hits = 0;
-    must(sampler_create(&s, how, vocab, &err), &err);
+    assert_ok(sampler_create(&s, how, vocab, &err), &err);
     for (int i = 0; i < 1000; i++) {
         int32_t token;
-        must(sampler_pick(&s, logp, (i + 0.5) / 1000, &token, &err), &err);
+        assert_ok(sampler_pick(&s, logp, (i + 0.5) / 1000, &token, &err), &err);
         hits += token == wanted;
     }
     sampler_free(&s);
@@ -160,7 +160,7 @@ static void test_bad_numbers(void **state)
     struct sampler s;
     struct error err;
     int32_t token;
-    must(sampler_create(&s, &how, 2, &err), &err);
+    assert_ok(sampler_create(&s, &how, 2, &err), &err);
     assert_int_equal(sampler_pick(&s, logp, 0.5, &token, &err), STATUS_CHECK);
     sampler_free(&s);
 }

@@ -1,4 +1,4 @@
-/* The optimiser on the emulated device: two launches whatever decays, and the CPU's weights. */
+/* The optimizer on the emulated device: two launches whatever decays, and the CPU's weights. */
 #include "backend/cpu/cpu.h"
 #include "base/assert_ok.h"
 #include "cuda/cuda.h"
@@ -28,11 +28,11 @@ static void declare(struct params *p)
                                   .cols = size[i][1],
                                   .init = INIT_NORMAL,
                                   .scale = 1};
-        must(params_add(p, &spec, NULL, &err), &err);
+        assert_ok(params_add(p, &spec, NULL, &err), &err);
     }
     p->list[PARAMS - 1].alias_of = 0;
-    must(params_commit(p, true, &err), &err);
-    must(params_initialize(p, 5, &err), &err);
+    assert_ok(params_commit(p, true, &err), &err);
+    assert_ok(params_initialize(p, 5, &err), &err);
 }
 
 /* The weights after a few steps. Returns their number; *launches: of the last step. */
@@ -44,7 +44,7 @@ static int64_t run(struct backend *be, const struct config_train *train, float *
     struct optimizer o;
     params_init(&p, be);
     declare(&p);
-    must(optimizer_create(&o, &p, train, NULL, &err), &err);
+    assert_ok(optimizer_create(&o, &p, train, NULL, &err), &err);
     for (int k = 0; k < STEPS; k++) {
         double norm;
         op_fill_normal(be, &p.g, 0.5, (struct rng_key){3, (uint64_t)k});
@@ -74,10 +74,10 @@ static void compare(bool adamw, double decay, int64_t aliased)
     c.train.optimizer = adamw ? OPTIMIZER_ADAMW : OPTIMIZER_ADAM;
     c.train.weight_decay = decay;
     c.train.clip = 0.25;
-    must(cpu_open(&be, 1, &err), &err);
+    assert_ok(cpu_open(&be, 1, &err), &err);
     int64_t count = run(&be, &c.train, cpu, &launches);
     backend_close(&be);
-    must(cuda_open(&be, &err), &err);
+    assert_ok(cuda_open(&be, &err), &err);
     assert_int_equal(run(&be, &c.train, cuda, &launches), count);
     backend_close(&be);
     assert_int_equal(launches, 2 + aliased);

@@ -25,7 +25,7 @@
 
 static struct error err;
 
-#define OK(call) assert_ok((call), #call)
+#define ASSERT_OK(call) assert_ok((call), #call)
 static void assert_ok(enum status status, const char *call)
 {
     if (status != STATUS_OK)
@@ -78,7 +78,7 @@ static void check(const char *before, int64_t last_step, const char *after, int6
 {
     struct metrics *m = NULL;
     put_text("log", before);
-    OK(metrics_open_append(&m, "log", &AT(last_step), &err));
+    ASSERT_OK(metrics_open_append(&m, "log", &AT(last_step), &err));
     assert_text("log", after);
     assert_int_equal(metrics_found(m).kept, kept);
     assert_int_equal(metrics_found(m).later, later);
@@ -90,14 +90,14 @@ static void test_append(void **state)
 {
     (void)state;
     struct metrics *m = NULL;
-    OK(metrics_open_append(&m, "log", &AT(0), &err));
-    OK(metrics_write(m, "{\"step\":1}", &err));
+    ASSERT_OK(metrics_open_append(&m, "log", &AT(0), &err));
+    ASSERT_OK(metrics_write(m, "{\"step\":1}", &err));
     assert_text("log", "{\"step\":1}\n"); /* at once, without a flush */
-    OK(metrics_write(m, "{\"step\":2,\"a\":\"\\n\"}", &err));
-    OK(metrics_sync(m, &err));
+    ASSERT_OK(metrics_write(m, "{\"step\":2,\"a\":\"\\n\"}", &err));
+    ASSERT_OK(metrics_sync(m, &err));
     metrics_close(m);
-    OK(metrics_open_append(&m, "log", &AT(2), &err));
-    OK(metrics_write(m, "{\"step\":3}", &err));
+    ASSERT_OK(metrics_open_append(&m, "log", &AT(2), &err));
+    ASSERT_OK(metrics_write(m, "{\"step\":3}", &err));
     metrics_close(m);
     metrics_close(NULL);
     assert_text("log", "{\"step\":1}\n{\"step\":2,\"a\":\"\\n\"}\n{\"step\":3}\n");
@@ -140,9 +140,9 @@ static void test_a_changed_bit_is_noticed(void **state)
     (void)state;
     struct metrics *m = NULL;
     char text[256] = {0};
-    OK(metrics_open_append(&m, "log", &AT(0), &err));
-    OK(metrics_write(m, "{\"step\":1,\"loss\":2.5}", &err));
-    OK(metrics_write(m, "{\"step\":2,\"loss\":3.5}", &err));
+    ASSERT_OK(metrics_open_append(&m, "log", &AT(0), &err));
+    ASSERT_OK(metrics_write(m, "{\"step\":1,\"loss\":2.5}", &err));
+    ASSERT_OK(metrics_write(m, "{\"step\":2,\"loss\":3.5}", &err));
     metrics_close(m);
     FILE *f = fopen("log", "rb");
     assert_non_null(f);
@@ -158,7 +158,7 @@ static void test_a_changed_bit_is_noticed(void **state)
         assert_non_null(f);
         assert_int_equal(fwrite(text, 1, size, f), size);
         fclose(f);
-        OK(metrics_open_append(&m, "log", &AT(2), &err));
+        ASSERT_OK(metrics_open_append(&m, "log", &AT(2), &err));
         struct metrics_found found = metrics_found(m);
         metrics_close(m);
         assert_true(found.unreadable >= 1);
@@ -174,14 +174,14 @@ static void test_lines_without_a_check_in_a_checked_log(void **state)
 {
     (void)state;
     struct metrics *m = NULL;
-    OK(metrics_open_append(&m, "log", &AT(0), &err));
-    OK(metrics_write(m, "{\"step\":1}", &err));
+    ASSERT_OK(metrics_open_append(&m, "log", &AT(0), &err));
+    ASSERT_OK(metrics_write(m, "{\"step\":1}", &err));
     metrics_close(m);
     FILE *f = fopen("log", "ab");
     assert_non_null(f);
     fputs("{\"step\":2}\n", f);
     fclose(f);
-    OK(metrics_open_append(&m, "log", &AT(2), &err));
+    ASSERT_OK(metrics_open_append(&m, "log", &AT(2), &err));
     assert_int_equal(metrics_found(m).unreadable, 1);
     metrics_close(m);
     assert_text("log", "{\"step\":1}\n");
@@ -200,8 +200,8 @@ static void test_zero_bytes_of_a_crash(void **state)
         fputc(0, f);
     fclose(f);
     struct metrics *m = NULL;
-    OK(metrics_open_append(&m, "log", &AT(7), &err));
-    OK(metrics_write(m, "{\"step\":8}", &err));
+    ASSERT_OK(metrics_open_append(&m, "log", &AT(7), &err));
+    ASSERT_OK(metrics_write(m, "{\"step\":8}", &err));
     metrics_close(m);
     assert_text("log", LINE(1) "{\"step\":8}\n");
 }
@@ -219,7 +219,7 @@ static void test_endless_line(void **state)
     fputs("\n" LINE(2), f);
     fclose(f);
     struct metrics *m = NULL;
-    OK(metrics_open_append(&m, "log", &AT(2), &err));
+    ASSERT_OK(metrics_open_append(&m, "log", &AT(2), &err));
     assert_int_equal(metrics_found(m).unreadable, 1);
     metrics_close(m);
     assert_text("log", LINE(1) LINE(2));
@@ -231,10 +231,10 @@ static void test_unchanged_log_is_not_rewritten(void **state)
     struct stat before, after;
     struct metrics *m = NULL;
     put_text("log", LINE(1));
-    OK(metrics_open_append(&m, "log", &AT(1), &err)); /* adds the check */
+    ASSERT_OK(metrics_open_append(&m, "log", &AT(1), &err)); /* adds the check */
     metrics_close(m);
     assert_int_equal(stat("log", &before), 0);
-    OK(metrics_open_append(&m, "log", &AT(1), &err));
+    ASSERT_OK(metrics_open_append(&m, "log", &AT(1), &err));
     metrics_close(m);
     assert_int_equal(stat("log", &after), 0);
     assert_int_equal(before.st_ino, after.st_ino);
@@ -262,7 +262,7 @@ static void test_full_disk_leaves_whole_lines(void **state)
     memcpy(line, "{\"a\":1", 6);
     line[sizeof line - 2] = '}';
     put_text("log", LINE(1));
-    OK(metrics_open_append(&m, "log", &AT(1), &err));
+    ASSERT_OK(metrics_open_append(&m, "log", &AT(1), &err));
     getrlimit(RLIMIT_FSIZE, &old);
     low = old;
     low.rlim_cur = 4096;
@@ -273,7 +273,7 @@ static void test_full_disk_leaves_whole_lines(void **state)
     assert_int_equal(status, STATUS_IO);
     assert_non_null(strstr(err.text, "log: cannot write"));
     assert_text("log", LINE(1));
-    OK(metrics_write(m, "{\"step\": 2, \"loss\": 1.5}", &err));
+    ASSERT_OK(metrics_write(m, "{\"step\": 2, \"loss\": 1.5}", &err));
     metrics_close(m);
     assert_text("log", LINE(1) LINE(2));
 }

@@ -33,7 +33,7 @@ static void a_damaged_checkpoint_is_named_and_skipped(void **state)
     unlink("cut/last.bin");
     flip_a_byte("cut/step-00000012.bin");
     watch_init(&w, "cut");
-    must(go(&w, &c, &err), &err);
+    assert_ok(go(&w, &c, &err), &err);
     assert_non_null(strstr(w.said, "skipped, damaged: cut/step-00000012.bin"));
     assert_non_null(strstr(w.said, "continuing from cut/step-00000009.bin"));
     same_run("whole", "cut");
@@ -115,7 +115,7 @@ static void one_process_trains_in_a_folder(void **state)
     prepare();
     watch_init(&w, "cut");
     w.on_step = start_another;
-    must(go(&w, &c, &err), &err);
+    assert_ok(go(&w, &c, &err), &err);
     assert_int_equal(w.steps, STEPS);
     (void)state;
 }

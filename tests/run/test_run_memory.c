@@ -47,13 +47,13 @@ static void test_counts_what_is_taken(void **state)
     struct model_plan plan = {.batch = 6, .length = 8, .mem_len = 4, .memories = 1, .train = true};
     size_t planned = 0;
     (void)state;
-    must(run_memory(&be, &c, 1, &planned, &err), &err);
+    assert_ok(run_memory(&be, &c, 1, &planned, &err), &err);
     assert_int_equal(be.bytes, 0);
     assert_int_equal(be.peak_bytes, 0);
     assert_int_equal(be.syncs, 0);
-    must(model_create(&model, &be, &c, NULL, &plan, &err), &err);
-    must(optimizer_create(&optimizer, model->params, &c.train, NULL, &err), &err);
-    must(evaluation_model(&eval, &be, &c, model->params, false, &err), &err);
+    assert_ok(model_create(&model, &be, &c, NULL, &plan, &err), &err);
+    assert_ok(optimizer_create(&optimizer, model->params, &c.train, NULL, &err), &err);
+    assert_ok(evaluation_model(&eval, &be, &c, model->params, false, &err), &err);
     assert_int_equal(planned, be.peak_bytes);
     optimizer_free(&optimizer);
     model_free(eval);
@@ -68,11 +68,11 @@ static void test_says_what_would_fit(void **state)
     size_t whole = 0, third = 0;
     (void)state;
     fewer.train.accumulate = 3;
-    must(run_memory(&be, &c, 1, &whole, &err), &err);
-    must(run_memory(&be, &fewer, 1, &third, &err), &err);
+    assert_ok(run_memory(&be, &c, 1, &whole, &err), &err);
+    assert_ok(run_memory(&be, &fewer, 1, &third, &err), &err);
     assert_true(third < whole);
     be.device_free = 2 * whole;
-    must(run_check_memory(&be, &c, 1, &err), &err);
+    assert_ok(run_check_memory(&be, &c, 1, &err), &err);
     be.device_free = third + third / 20; /* some is held back */
     assert_int_equal(run_check_memory(&be, &c, 1, &err), STATUS_DEVICE);
     assert_non_null(strstr(err.text, "train.accumulate=3 in place of 1 would fit"));

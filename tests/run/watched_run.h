@@ -123,7 +123,7 @@ static inline enum status go(struct watch *w, const struct config *c, struct err
 {
     struct backend be;
     *err = (struct error){.status = STATUS_OK};
-    must(cpu_open(&be, 1, err), err);
+    assert_ok(cpu_open(&be, 1, err), err);
     enum status status = run_train(&be, c, &w->options, &w->observer, err);
     backend_close(&be);
     return status;
@@ -148,7 +148,7 @@ static inline void finish(const char *dir, const struct config *c)
     struct watch w;
     struct error err;
     watch_init(&w, dir);
-    must(go(&w, c, &err), &err);
+    assert_ok(go(&w, c, &err), &err);
 }
 
 /* --- comparing -------------------------------------------------------------------------------- */
@@ -160,7 +160,7 @@ static inline char *timeless(const char *text, size_t len)
     struct error err;
     char *out;
     struct json_writer w;
-    must(json_parse(&doc, text, len, "test", STATUS_DATA, &err), &err);
+    assert_ok(json_parse(&doc, text, len, "test", STATUS_DATA, &err), &err);
     json_write_begin(&w, false);
     json_write_object(&w, NULL);
     for (const struct cJSON *v = json_first(json_root(doc)); v != NULL; v = json_next(v))
@@ -168,7 +168,7 @@ static inline char *timeless(const char *text, size_t len)
             strcmp(json_key(v), "check") != 0)
             json_write_copy(&w, json_key(v), v);
     json_write_end(&w);
-    must(json_write_finish(&w, &out, &err), &err);
+    assert_ok(json_write_finish(&w, &out, &err), &err);
     json_free(doc);
     return out;
 }
@@ -185,21 +185,21 @@ static inline void same_checkpoint(const char *left, const char *right)
 {
     struct checkpoint *a, *b;
     struct error err;
-    must(checkpoint_open(&a, left, &err), &err);
-    must(checkpoint_open(&b, right, &err), &err);
+    assert_ok(checkpoint_open(&a, left, &err), &err);
+    assert_ok(checkpoint_open(&b, right, &err), &err);
     assert_int_equal(checkpoint_count(a), checkpoint_count(b));
     for (int64_t i = 0; i < checkpoint_count(a); i++) {
         const struct checkpoint_section *s = checkpoint_section(a, i);
         const struct checkpoint_section *t = checkpoint_find(b, s->name);
         assert_non_null(t);
         char *x = malloc(s->size + 1), *y = malloc(t->size + 1);
-        must(checkpoint_read_section(a, s->name, x, s->size, &err), &err);
+        assert_ok(checkpoint_read_section(a, s->name, x, s->size, &err), &err);
         if (strcmp(s->name, "state") == 0) {
-            must(checkpoint_read_section(b, s->name, y, t->size, &err), &err);
+            assert_ok(checkpoint_read_section(b, s->name, y, t->size, &err), &err);
             same_text(x, s->size, y, t->size);
         } else {
             assert_int_equal(t->size, s->size);
-            must(checkpoint_read_section(b, s->name, y, s->size, &err), &err);
+            assert_ok(checkpoint_read_section(b, s->name, y, s->size, &err), &err);
             if (memcmp(x, y, s->size) != 0)
                 fail_msg("%s and %s differ in section %s", left, right, s->name);
         }

@@ -94,12 +94,12 @@ static void solve(struct map *m, const struct solver_config *c, bool select, str
     struct tensor z = {0}, f = {0};
     m->calls = m->rows_asked = 0;
     m->shortest = ROWS;
-    must(op_alloc(m->be, &z, m->be->ops->real, 3, B, T, W, 1, &err), &err);
-    must(op_alloc(m->be, &f, m->be->ops->real, 3, B, T, W, 1, &err), &err);
-    must(solver_create(&s, m->be, c, &plan, &err), &err);
+    assert_ok(op_alloc(m->be, &z, m->be->ops->real, 3, B, T, W, 1, &err), &err);
+    assert_ok(op_alloc(m->be, &f, m->be->ops->real, 3, B, T, W, 1, &err), &err);
+    assert_ok(solver_create(&s, m->be, c, &plan, &err), &err);
     solver_select_rows(s, select);
-    must(solver_run(s, map_eval, m, &z, NULL, &f, &err), &err);
-    must(solver_report(s, &o->report, &err), &err);
+    assert_ok(solver_run(s, map_eval, m, &z, NULL, &f, &err), &err);
+    assert_ok(solver_report(s, &o->report, &err), &err);
     op_download(m->be, o->z, DTYPE_F64, &z);
     op_download(m->be, o->f, DTYPE_F64, &f);
     assert_true(o->report.paid_mean == (double)m->rows_asked / ROWS);
@@ -133,10 +133,10 @@ static void on_both(void **state, case_fn run)
     struct backend be;
     struct error err;
     (void)state;
-    must(ref_open(&be, &err), &err);
+    assert_ok(ref_open(&be, &err), &err);
     run(&be);
     backend_close(&be);
-    must(cpu_open(&be, 2, &err), &err);
+    assert_ok(cpu_open(&be, 2, &err), &err);
     run(&be);
     backend_close(&be);
 }

@@ -83,12 +83,12 @@ static struct solve_report solve(struct map *m, const struct solver_config *c, d
     struct solve_report r;
     struct error err;
     m->calls = 0;
-    must(op_alloc(m->be, &zt, m->be->ops->real, 3, m->batch, m->length, WIDTH, 1, &err), &err);
-    must(solver_create(&s, m->be, c, &plan, &err), &err);
+    assert_ok(op_alloc(m->be, &zt, m->be->ops->real, 3, m->batch, m->length, WIDTH, 1, &err), &err);
+    assert_ok(solver_create(&s, m->be, c, &plan, &err), &err);
     size_t held = m->be->bytes;
-    must(solver_run(s, map_eval, m, &zt, NULL, NULL, &err), &err);
+    assert_ok(solver_run(s, map_eval, m, &zt, NULL, NULL, &err), &err);
     assert_int_equal(m->be->bytes, held); /* a solve allocates nothing */
-    must(solver_report(s, &r, &err), &err);
+    assert_ok(solver_report(s, &r, &err), &err);
     assert_int_equal(r.evals, m->calls);
     if (z != NULL)
         op_download(m->be, z, DTYPE_F64, &zt);
@@ -105,10 +105,10 @@ static void on_both(case_fn run)
 {
     struct backend be;
     struct error err;
-    must(ref_open(&be, &err), &err);
+    assert_ok(ref_open(&be, &err), &err);
     run(&be);
     backend_close(&be);
-    must(cpu_open(&be, 2, &err), &err);
+    assert_ok(cpu_open(&be, 2, &err), &err);
     run(&be);
     backend_close(&be);
 }
@@ -301,10 +301,10 @@ static double last_residual(struct map *m, int64_t iterations)
     struct error err;
     c.stop = STOP_FIXED;
     c.max_iter = c.history = iterations;
-    must(op_alloc(m->be, &z, m->be->ops->real, 3, m->batch, m->length, WIDTH, 1, &err), &err);
-    must(solver_create(&s, m->be, &c, &plan, &err), &err);
-    must(solver_run(s, map_eval, m, &z, NULL, NULL, &err), &err);
-    must(solver_report(s, &r, &err), &err);
+    assert_ok(op_alloc(m->be, &z, m->be->ops->real, 3, m->batch, m->length, WIDTH, 1, &err), &err);
+    assert_ok(solver_create(&s, m->be, &c, &plan, &err), &err);
+    assert_ok(solver_run(s, map_eval, m, &z, NULL, NULL, &err), &err);
+    assert_ok(solver_report(s, &r, &err), &err);
     double last = 0;
     for (int64_t k = iterations / 2; k < iterations; k++)
         last = fmax(last, r.trace_abs[k] / r.trace_abs[0]);

@@ -35,11 +35,11 @@ static int64_t launches(struct backend *be, struct solver *s, struct map *m, con
     struct error err;
     struct solve_report report;
     op_fill(be, z, 0);
-    op_end_run(be);
-    must(solver_report(s, &report, &err), &err); /* waits */
+    op_graph_break(be);
+    assert_ok(solver_report(s, &report, &err), &err); /* waits */
     int64_t before = emu_count().launches;
-    must(solver_run(s, halve, m, z, NULL, NULL, &err), &err);
-    must(solver_report(s, &report, &err), &err);
+    assert_ok(solver_run(s, halve, m, z, NULL, NULL, &err), &err);
+    assert_ok(solver_report(s, &report, &err), &err);
     return emu_count().launches - before;
 }
 
@@ -61,16 +61,16 @@ static void measure(enum solve_method method, int64_t count, int64_t *each)
                               .ridge = 1e-4,
                               .ridge_relative = true};
     struct solver_plan plan = {.batch = BATCH, .length = LENGTH, .width = WIDTH};
-    must(cuda_open(&be, &err), &err);
-    must(op_alloc(&be, &z, DTYPE_F32, 3, BATCH, LENGTH, WIDTH, 1, &err), &err);
-    must(op_alloc(&be, &m.c, DTYPE_F32, 3, BATCH, LENGTH, WIDTH, 1, &err), &err);
+    assert_ok(cuda_open(&be, &err), &err);
+    assert_ok(op_alloc(&be, &z, DTYPE_F32, 3, BATCH, LENGTH, WIDTH, 1, &err), &err);
+    assert_ok(op_alloc(&be, &m.c, DTYPE_F32, 3, BATCH, LENGTH, WIDTH, 1, &err), &err);
     op_fill_normal(&be, &m.c, 1, (struct rng_key){1, 2});
-    must(solver_create(&s, &be, &c, &plan, &err), &err);
+    assert_ok(solver_create(&s, &be, &c, &plan, &err), &err);
     op_fill(&be, &z, 0);
-    must(solver_run(s, halve, &m, &z, NULL, NULL, &err), &err);
+    assert_ok(solver_run(s, halve, &m, &z, NULL, NULL, &err), &err);
     int64_t last = 0;
     for (int64_t k = 0; k <= count; k++) {
-        must(solver_set_limits(s, k + 1, 0, STOP_FIXED, &err), &err);
+        assert_ok(solver_set_limits(s, k + 1, 0, STOP_FIXED, &err), &err);
         int64_t now = launches(&be, s, &m, &z);
         if (k > 0)
             each[k - 1] = now - last - 2;

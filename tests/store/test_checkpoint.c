@@ -30,7 +30,7 @@ static struct error err;
 static void *make(size_t bytes)
 {
     void *p = NULL;
-    OK(mem_alloc(&p, bytes, 1, &err));
+    ASSERT_OK(mem_alloc(&p, bytes, 1, &err));
     return p;
 }
 
@@ -67,7 +67,7 @@ static void round_trip(bool plain)
     struct checkpoint_writer *w = NULL;
     struct checkpoint *c = NULL;
     char name[64];
-    OK(checkpoint_write_open(&w, "a.bin", &err));
+    ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
     if (plain)
         checkpoint_write_plain(w);
     for (enum checkpoint_type t = CHECKPOINT_U8; t <= CHECKPOINT_I64; t++)
@@ -75,14 +75,14 @@ static void round_trip(bool plain)
             for (int i = 0; i < 8; i++) {
                 void *data = fill(t, k, counts[i]);
                 snprintf(name, sizeof name, "%d/%d/%d", (int)t, (int)k, i);
-                OK(checkpoint_write_section(w, name, t, 1, &counts[i], data, &err));
+                ASSERT_OK(checkpoint_write_section(w, name, t, 1, &counts[i], data, &err));
                 mem_free(data);
             }
-    OK(checkpoint_write_close(&w, &err));
+    ASSERT_OK(checkpoint_write_close(&w, &err));
     assert_null(w);
-    OK(checkpoint_open(&c, "a.bin", &err));
+    ASSERT_OK(checkpoint_open(&c, "a.bin", &err));
     assert_int_equal(checkpoint_count(c), 4 * CONTENTS * 8);
-    OK(checkpoint_verify(c, &err));
+    ASSERT_OK(checkpoint_verify(c, &err));
     for (enum checkpoint_type t = CHECKPOINT_U8; t <= CHECKPOINT_I64; t++)
         for (enum content k = ZEROS; k < CONTENTS; k++)
             for (int i = 0; i < 8; i++) {
@@ -90,7 +90,7 @@ static void round_trip(bool plain)
                 uint8_t *want = fill(t, k, counts[i]), *got = make(size + 1);
                 snprintf(name, sizeof name, "%d/%d/%d", (int)t, (int)k, i);
                 got[size] = 0x5a;
-                OK(checkpoint_read_section(c, name, got, size, &err));
+                ASSERT_OK(checkpoint_read_section(c, name, got, size, &err));
                 assert_true(memcmp(got, want, size) == 0);
                 assert_int_equal(got[size], 0x5a);
                 const struct checkpoint_section *s = checkpoint_find(c, name);
@@ -120,13 +120,13 @@ static void test_directory(void **state)
     static const float data[120] = {1.0f, NAN, -0.0f};
     struct checkpoint_writer *w = NULL;
     struct checkpoint *c = NULL;
-    OK(checkpoint_write_open(&w, "a.bin", &err));
-    OK(checkpoint_write_section(w, "zeta", CHECKPOINT_F32, 4, dims, data, &err));
-    OK(checkpoint_write_section(w, "alpha", CHECKPOINT_I64, 0, NULL, &(int64_t){-5}, &err));
-    OK(checkpoint_write_text(w, "config", "{\"a\": 1}", &err));
-    OK(checkpoint_write_text(w, "empty", "", &err));
-    OK(checkpoint_write_close(&w, &err));
-    OK(checkpoint_open(&c, "a.bin", &err));
+    ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
+    ASSERT_OK(checkpoint_write_section(w, "zeta", CHECKPOINT_F32, 4, dims, data, &err));
+    ASSERT_OK(checkpoint_write_section(w, "alpha", CHECKPOINT_I64, 0, NULL, &(int64_t){-5}, &err));
+    ASSERT_OK(checkpoint_write_text(w, "config", "{\"a\": 1}", &err));
+    ASSERT_OK(checkpoint_write_text(w, "empty", "", &err));
+    ASSERT_OK(checkpoint_write_close(&w, &err));
+    ASSERT_OK(checkpoint_open(&c, "a.bin", &err));
     const struct checkpoint_section *s = checkpoint_section(c, 0);
     assert_string_equal(s->name, "zeta");
     assert_int_equal(s->type, CHECKPOINT_F32);
@@ -142,15 +142,15 @@ static void test_directory(void **state)
     assert_int_equal(stat("a.bin", &st), 0);
     assert_int_equal(checkpoint_bytes(c), st.st_size);
     int64_t number = 0;
-    OK(checkpoint_read_section(c, "alpha", &number, sizeof number, &err));
+    ASSERT_OK(checkpoint_read_section(c, "alpha", &number, sizeof number, &err));
     assert_int_equal(number, -5);
     char *text = NULL;
     size_t len = 0;
-    OK(checkpoint_read_text(c, "config", 8, &text, &len, &err));
+    ASSERT_OK(checkpoint_read_text(c, "config", 8, &text, &len, &err));
     assert_string_equal(text, "{\"a\": 1}");
     assert_int_equal(len, 8);
     mem_free(text);
-    OK(checkpoint_read_text(c, "empty", 0, &text, NULL, &err));
+    ASSERT_OK(checkpoint_read_text(c, "empty", 0, &text, NULL, &err));
     assert_string_equal(text, "");
     mem_free(text);
     /* what does not fit is said */
@@ -193,11 +193,11 @@ static void test_read_pieces(void **state)
     struct pieces p = {.to = make(bytes)};
     struct checkpoint_writer *w = NULL;
     struct checkpoint *c = NULL;
-    OK(checkpoint_write_open(&w, "a.bin", &err));
-    OK(checkpoint_write_section(w, "x", CHECKPOINT_F64, 1, &count, data, &err));
-    OK(checkpoint_write_close(&w, &err));
-    OK(checkpoint_open(&c, "a.bin", &err));
-    OK(checkpoint_read_pieces(c, "x", take_piece, &p, &err));
+    ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
+    ASSERT_OK(checkpoint_write_section(w, "x", CHECKPOINT_F64, 1, &count, data, &err));
+    ASSERT_OK(checkpoint_write_close(&w, &err));
+    ASSERT_OK(checkpoint_open(&c, "a.bin", &err));
+    ASSERT_OK(checkpoint_read_pieces(c, "x", take_piece, &p, &err));
     assert_int_equal(p.next, bytes);
     assert_int_equal(p.calls, 4);
     assert_true(p.most <= 512 << 10);
@@ -206,7 +206,7 @@ static void test_read_pieces(void **state)
     assert_int_equal(checkpoint_read_pieces(c, "x", take_piece, &p, &err), STATUS_DEVICE);
     assert_int_equal(p.calls, 2);
     /* a reading that was stopped spoils none after it */
-    OK(checkpoint_read_section(c, "x", p.to, bytes, &err));
+    ASSERT_OK(checkpoint_read_section(c, "x", p.to, bytes, &err));
     assert_memory_equal(p.to, data, bytes);
     checkpoint_close(c);
     mem_free(p.to);
@@ -219,10 +219,10 @@ static size_t stored_size(enum checkpoint_type type, enum content content)
     void *data = fill(type, content, count);
     struct checkpoint_writer *w = NULL;
     struct checkpoint *c = NULL;
-    OK(checkpoint_write_open(&w, "a.bin", &err));
-    OK(checkpoint_write_section(w, "x", type, 1, &count, data, &err));
-    OK(checkpoint_write_close(&w, &err));
-    OK(checkpoint_open(&c, "a.bin", &err));
+    ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
+    ASSERT_OK(checkpoint_write_section(w, "x", type, 1, &count, data, &err));
+    ASSERT_OK(checkpoint_write_close(&w, &err));
+    ASSERT_OK(checkpoint_open(&c, "a.bin", &err));
     size_t stored = checkpoint_section(c, 0)->stored;
     checkpoint_close(c);
     mem_free(data);
@@ -243,22 +243,22 @@ static void write_weights(const char *path, bool swapped, float change, const ch
 {
     float a[] = {1.0f, 2.0f, change}, b[] = {4.0f, 5.0f};
     struct checkpoint_writer *w = NULL;
-    OK(checkpoint_write_open(&w, path, &err));
-    OK(checkpoint_write_text(w, "state", extra, &err));
+    ASSERT_OK(checkpoint_write_open(&w, path, &err));
+    ASSERT_OK(checkpoint_write_text(w, "state", extra, &err));
     if (!swapped)
-        OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){3}, a, &err));
-    OK(checkpoint_write_section(w, "w:b", CHECKPOINT_F32, 1, &(int64_t){2}, b, &err));
+        ASSERT_OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){3}, a, &err));
+    ASSERT_OK(checkpoint_write_section(w, "w:b", CHECKPOINT_F32, 1, &(int64_t){2}, b, &err));
     if (swapped)
-        OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){3}, a, &err));
-    OK(checkpoint_write_section(w, "m:b", CHECKPOINT_F32, 1, &(int64_t){1}, &change, &err));
-    OK(checkpoint_write_close(&w, &err));
+        ASSERT_OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){3}, a, &err));
+    ASSERT_OK(checkpoint_write_section(w, "m:b", CHECKPOINT_F32, 1, &(int64_t){1}, &change, &err));
+    ASSERT_OK(checkpoint_write_close(&w, &err));
 }
 
 static void file_digest(const char *path, char out[WEIGHTS_DIGEST_TEXT])
 {
     struct checkpoint *c = NULL;
-    OK(checkpoint_open(&c, path, &err));
-    OK(checkpoint_weights_digest(c, out, &err));
+    ASSERT_OK(checkpoint_open(&c, path, &err));
+    ASSERT_OK(checkpoint_weights_digest(c, out, &err));
     checkpoint_close(c);
 }
 
@@ -279,19 +279,20 @@ static void test_weights_digest(void **state)
     file_digest("a.bin", two);
     assert_string_not_equal(one, two);
     /* the same values under each other's names */
-    OK(checkpoint_write_open(&w, "a.bin", &err));
-    OK(checkpoint_write_section(w, "w:b", CHECKPOINT_F32, 1, &(int64_t){3}, (float[]){1, 2, 3},
-                                &err));
-    OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){2}, (float[]){4, 5}, &err));
-    OK(checkpoint_write_close(&w, &err));
+    ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
+    ASSERT_OK(checkpoint_write_section(w, "w:b", CHECKPOINT_F32, 1, &(int64_t){3},
+                                       (float[]){1, 2, 3}, &err));
+    ASSERT_OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){2}, (float[]){4, 5},
+                                       &err));
+    ASSERT_OK(checkpoint_write_close(&w, &err));
     file_digest("a.bin", two);
     assert_string_not_equal(one, two);
     /* no weights at all */
     struct checkpoint *c = NULL;
-    OK(checkpoint_write_open(&w, "a.bin", &err));
-    OK(checkpoint_write_close(&w, &err));
-    OK(checkpoint_open(&c, "a.bin", &err));
-    OK(checkpoint_verify(c, &err));
+    ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
+    ASSERT_OK(checkpoint_write_close(&w, &err));
+    ASSERT_OK(checkpoint_open(&c, "a.bin", &err));
+    ASSERT_OK(checkpoint_verify(c, &err));
     assert_int_equal(checkpoint_weights_digest(c, two, &err), STATUS_DATA);
     checkpoint_close(c);
 }
@@ -303,8 +304,8 @@ static void test_abort_keeps_the_old_file(void **state)
     struct checkpoint_writer *w = NULL;
     write_weights("a.bin", false, 3.0f, "old");
     file_digest("a.bin", before);
-    OK(checkpoint_write_open(&w, "a.bin", &err));
-    OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){1}, "1234", &err));
+    ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
+    ASSERT_OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){1}, "1234", &err));
     checkpoint_write_abort(&w);
     assert_null(w);
     checkpoint_write_abort(&w);
@@ -327,7 +328,7 @@ static void test_full_disk_keeps_the_old_file(void **state)
     struct rlimit old, low;
     write_weights("a.bin", false, 3.0f, "old");
     file_digest("a.bin", before);
-    OK(checkpoint_write_open(&w, "a.bin", &err));
+    ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
     getrlimit(RLIMIT_FSIZE, &old);
     low = old;
     low.rlim_cur = 300000;

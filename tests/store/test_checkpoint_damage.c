@@ -31,17 +31,17 @@ static uint8_t *small_file(size_t *size)
     static const float w[] = {0.5f, -1.0f, 2.0f, 8.0f, 0.25f, 1.0f};
     int64_t zeros[40] = {0};
     struct checkpoint_writer *out = NULL;
-    OK(checkpoint_write_open(&out, "good", &err));
-    OK(checkpoint_write_text(out, "state", "{\"step\": 12, \"seed\": 1111}", &err));
-    OK(checkpoint_write_section(out, "w:a", CHECKPOINT_F32, 2, (int64_t[]){2, 3}, w, &err));
-    OK(checkpoint_write_section(out, "n", CHECKPOINT_I64, 1, (int64_t[]){40}, zeros, &err));
-    OK(checkpoint_write_text(out, "empty", "", &err));
-    OK(checkpoint_write_close(&out, &err));
+    ASSERT_OK(checkpoint_write_open(&out, "good", &err));
+    ASSERT_OK(checkpoint_write_text(out, "state", "{\"step\": 12, \"seed\": 1111}", &err));
+    ASSERT_OK(checkpoint_write_section(out, "w:a", CHECKPOINT_F32, 2, (int64_t[]){2, 3}, w, &err));
+    ASSERT_OK(checkpoint_write_section(out, "n", CHECKPOINT_I64, 1, (int64_t[]){40}, zeros, &err));
+    ASSERT_OK(checkpoint_write_text(out, "empty", "", &err));
+    ASSERT_OK(checkpoint_write_close(&out, &err));
     struct stat st;
     assert_int_equal(stat("good", &st), 0);
     *size = (size_t)st.st_size;
     void *p = NULL;
-    OK(mem_alloc(&p, *size, 1, &err));
+    ASSERT_OK(mem_alloc(&p, *size, 1, &err));
     FILE *f = fopen("good", "rb");
     assert_non_null(f);
     assert_int_equal(fread(p, 1, *size, f), *size);
@@ -96,14 +96,14 @@ static void test_every_length(void **state)
     (void)state;
     size_t size = 0;
     uint8_t *file = small_file(&size);
-    OK(judge("good"));
+    ASSERT_OK(judge("good"));
     for (size_t n = 1; n < size; n++) {
         scratch_write("cut", file, n);
         assert_bad("cut", "truncated");
     }
     uint8_t *longer = NULL;
     void *p = NULL;
-    OK(mem_alloc(&p, size + 1, 1, &err));
+    ASSERT_OK(mem_alloc(&p, size + 1, 1, &err));
     longer = p;
     memcpy(longer, file, size);
     scratch_write("longer", longer, size + 1);
@@ -153,7 +153,7 @@ static void test_file_shrinks_while_open(void **state)
     mem_free(small_file(&size));
     struct checkpoint *c = NULL;
     float w[6];
-    OK(checkpoint_open(&c, "good", &err));
+    ASSERT_OK(checkpoint_open(&c, "good", &err));
     assert_int_equal(truncate("good", 80), 0);
     assert_int_equal(checkpoint_read_section(c, "w:a", w, sizeof w, &err), STATUS_DATA);
     assert_non_null(strstr(err.text, "good: ends at byte"));
@@ -238,7 +238,7 @@ static void test_forged_directory(void **state)
     (void)state;
     struct forged good = forge();
     put_forged(&good);
-    OK(judge("forged"));
+    ASSERT_OK(judge("forged"));
     REFUSED(f.count = 1, "directory of 1 sections");
     REFUSED(f.count = UINT64_MAX / 200, "is not where it can be");
     REFUSED(f.header.directory_offset = 8, "is not where it can be");
@@ -311,7 +311,7 @@ static void test_forged_streams(void **state)
     struct forged good = forge();
     forge_deflated(&good, 60000, 60000);
     put_forged(&good);
-    OK(judge("forged"));
+    ASSERT_OK(judge("forged"));
     REFUSED(forge_deflated(&f, 60000, 60001), "wrong compressed data");
     REFUSED(forge_deflated(&f, 60000, 1 << 20), "wrong compressed data");
     REFUSED(forge_deflated(&f, 60000, 59999), "wrong compressed data");

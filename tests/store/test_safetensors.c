@@ -64,7 +64,7 @@ static void write_sample(void)
         {.name = "ids", .type = ST_I32, .ndim = 1, .dim = {4}, .data = i32},
     };
     const struct st_meta meta[] = {{"kind", "deq"}, {"config", "{\"a\": [1]}"}};
-    OK(st_write("a.st", list, 7, meta, 2, &err));
+    ASSERT_OK(st_write("a.st", list, 7, meta, 2, &err));
 }
 
 static void test_round_trip(void **state)
@@ -72,7 +72,7 @@ static void test_round_trip(void **state)
     (void)state;
     struct st_file *f = NULL;
     write_sample();
-    OK(st_open(&f, "a.st", &err));
+    ASSERT_OK(st_open(&f, "a.st", &err));
     assert_int_equal(st_count(f), 7);
     /* larger elements first, otherwise as given */
     static const char *const order[] = {"none", "d",     "scalar", "w:\"a\" \xc3\xa9",
@@ -117,8 +117,8 @@ static void test_halves(void **state)
     };
     struct st_file *f = NULL;
     (void)state;
-    OK(st_write("h.st", list, 3, NULL, 0, &err));
-    OK(st_open(&f, "h.st", &err));
+    ASSERT_OK(st_write("h.st", list, 3, NULL, 0, &err));
+    ASSERT_OK(st_open(&f, "h.st", &err));
     assert_string_equal(st_tensor(f, 2)->name, "byte");
     const struct st_tensor *half = st_find(f, "half"), *brain = st_find(f, "brain");
     assert_int_equal(half->bytes, 16);
@@ -148,9 +148,9 @@ static void test_writer_refuses_names(void **state)
     list[1].name = "b";
     assert_int_equal(st_write("b.st", list, 2, meta, 2, &err), STATUS_DATA);
     assert_int_not_equal(access("b.st", F_OK), 0);
-    OK(st_write("b.st", list, 2, NULL, 0, &err));
+    ASSERT_OK(st_write("b.st", list, 2, NULL, 0, &err));
     struct st_file *f = NULL;
-    OK(st_open(&f, "b.st", &err));
+    ASSERT_OK(st_open(&f, "b.st", &err));
     assert_null(st_meta(f, "k"));
     st_close(f);
 }
@@ -160,7 +160,7 @@ static void test_empty_and_misaligned(void **state)
     (void)state;
     struct st_file *f = NULL;
     put_file("e.st", "{}", 0);
-    OK(st_open(&f, "e.st", &err));
+    ASSERT_OK(st_open(&f, "e.st", &err));
     assert_int_equal(st_count(f), 0);
     st_close(f);
     /* the format allows odd places; the reader gives aligned numbers all the same */
@@ -168,7 +168,7 @@ static void test_empty_and_misaligned(void **state)
              "{\"b\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[1,9]},"
              "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}} ",
              9);
-    OK(st_open(&f, "m.st", &err));
+    ASSERT_OK(st_open(&f, "m.st", &err));
     const struct st_tensor *t = st_find(f, "b");
     assert_int_equal((uintptr_t)t->data % 64, 0);
     assert_memory_equal(t->data, "\1\2\3\4\5\6\7\10", 8);
@@ -228,7 +228,7 @@ static void test_headers_that_lie(void **state)
     };
     put_file("bad", ENTRY("F32", "[1]", "[0,4]"), 4);
     struct st_file *f = NULL;
-    OK(st_open(&f, "bad", &err));
+    ASSERT_OK(st_open(&f, "bad", &err));
     st_close(f);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         put_file("bad", bad[i].header, bad[i].size);
@@ -309,7 +309,7 @@ static void test_reference_files(void **state)
         if (strstr(e->d_name, ".safetensors") == NULL)
             continue;
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        OK(st_open(&f, path, &err));
+        ASSERT_OK(st_open(&f, path, &err));
         assert_string_equal(st_meta(f, "deq_dump"), "1");
         assert_non_null(st_meta(f, "kind"));
         assert_true(st_count(f) > 0);

@@ -62,14 +62,14 @@ static void train(const char *const *set, bool graphs, struct result *r)
     struct backend be;
     struct trainer t;
     struct config c = config_unresolved(common, set);
-    must(cuda_open(&be, &err), &err);
+    assert_ok(cuda_open(&be, &err), &err);
     cuda_use_graphs(&be, graphs);
-    must(trainer_create(&t, &be, NULL, &c, NULL, &err), &err);
+    assert_ok(trainer_create(&t, &be, NULL, &c, NULL, &err), &err);
     for (int k = 0; k < STEPS; k++) {
         struct step_report step;
         struct emu_counts before = emu_count();
         int64_t reads = be.syncs;
-        must(trainer_step(&t, &step, &err), &err);
+        assert_ok(trainer_step(&t, &step, &err), &err);
         r->loss[k] = step.loss;
         r->norm[k] = step.grad_norm;
         if (k == STEADY) {
@@ -80,7 +80,7 @@ static void train(const char *const *set, bool graphs, struct result *r)
     r->count = t.model->params->total;
     assert_true(r->count <= MAX_WEIGHTS);
     op_download(&be, r->weights, DTYPE_F32, &t.model->params->w);
-    must(backend_check(&be, &err), &err);
+    assert_ok(backend_check(&be, &err), &err);
     trainer_free(&t);
     backend_close(&be);
 }

@@ -97,7 +97,7 @@ static size_t round_factor(struct product *p, int64_t rows, int64_t cols, int64_
         (double)(rows * cols) * sizeof(float) + (double)(rows * written) * NARROW_BYTES;
     p->bytes += (double)(rows * written) * NARROW_BYTES;
     p->launches++;
-    return (size_t)round_up(rows * narrow_up(written), OPERAND_ALIGN) * NARROW_BYTES;
+    return (size_t)round_up(rows * low_precision_up(written), OPERAND_ALIGN) * NARROW_BYTES;
 }
 
 /* A factor of a product as it is stored, or rounded first. */
@@ -160,27 +160,27 @@ static int64_t mask_rows(const struct tensor *mask, int64_t rows, int64_t rows_p
     return mask->data == NULL ? 0 : rows / rows_per_mask;
 }
 
-static void count_hidden(struct backend *be, const struct hidden *p)
+static void count_ffn_up(struct backend *be, const struct ffn_up *p)
 {
     struct count *c = count_of(be);
     int64_t d = p->x.dim[1], rows = mask_rows(&p->mask, p->x.dim[0], p->rows_per_mask);
-    int64_t columns = c->device.rounds ? hidden_columns(p->h.dim[1], rows) : 0;
+    int64_t columns = c->device.rounds ? ffn_up_columns(p->h.dim[1], rows) : 0;
     struct layer layer = {.x = &p->x, .w = &p->w, .h = &p->h, .mask = &p->mask, .inner = d};
     if (columns > 0) {
-        layer.inner = narrow_up(d + columns);
+        layer.inner = low_precision_up(d + columns);
         layer.columns = layer.inner - d;
         layer.fused = true;
     }
     count_layer(c, &layer);
-    c->product.bytes += p->gate.data != NULL ? (double)tensor_bytes(&p->gate) : 0;
+    c->product.bytes += p->relu_mask.data != NULL ? (double)tensor_bytes(&p->relu_mask) : 0;
 }
 
-static void count_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
+static void count_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
 {
     struct count *c = count_of(be);
     int64_t rows = mask_rows(&p->mask, p->dy.dim[0], p->rows_per_mask);
-    bool fused = c->device.rounds && p->gate.data != NULL && !p->forward &&
-                 hidden_columns(p->dh.dim[1], rows) > 0;
+    bool fused = c->device.rounds && p->relu_mask.data != NULL && !p->forward &&
+                 ffn_up_columns(p->dh.dim[1], rows) > 0;
     struct layer layer = {.x = &p->dy,
                           .w = &p->w,
                           .h = &p->dh,
@@ -189,12 +189,12 @@ static void count_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
                           .fused = fused,
                           .reads_h = true};
     count_layer(c, &layer);
-    c->product.bytes += fused ? (double)tensor_bytes(&p->gate) : 0;
+    c->product.bytes += fused ? (double)tensor_bytes(&p->relu_mask) : 0;
 }
 
 static bool is_product(enum op_id id)
 {
-    return id == OP_gemm || id == OP_hidden || id == OP_hidden_vjp;
+    return id == OP_gemm || id == OP_ffn_up || id == OP_ffn_up_vjp;
 }
 
 static double seconds_of(struct backend *be, enum op_id id, double flops, double bytes)
@@ -252,8 +252,8 @@ IDLE1(attention, const struct attention *)
 IDLE1(attention_vjp, const struct attention_vjp *)
 IDLE1(norm_vjp_tangent, const struct norm_vjp_tangent *)
 IDLE1(attention_tangent, const struct attention_tangent *)
-IDLE1(lstm_gate, const struct lstm_gate *)
-IDLE1(lstm_gate_vjp, const struct lstm_gate_vjp *)
+IDLE1(lstm_cell, const struct lstm_cell *)
+IDLE1(lstm_cell_vjp, const struct lstm_cell_vjp *)
 IDLE4(gather_rows, view, view, view, double)
 IDLE4(scatter_add_rows, view, view, view, double)
 IDLE3(scatter_rows, view, view, view)
@@ -267,7 +267,7 @@ IDLE6(weight_norm_vjp, view, view, view, view, view, view)
 IDLE6(solve_residual, view, view, view, view, view, view)
 IDLE1(row_dots, const struct row_dots *)
 IDLE4(scope_sum, view, enum scope, double, bool)
-IDLE1(solve_judge, const struct solve_judge *)
+IDLE1(convergence_check, const struct convergence_check *)
 IDLE1(anderson_weights, const struct anderson_weights *)
 IDLE1(broyden_weights, const struct broyden_weights *)
 IDLE1(row_combine, const struct row_combine *)
@@ -283,12 +283,12 @@ enum status count_open(struct backend *be, const struct count_device *device, st
     c->table = (struct ops){.name = "count",
                             .real = DTYPE_F32,
                             .chunk_numbers = device->chunk_numbers,
-                            .hidden_rows = device->hidden_rows,
-                            .narrow_bf16 = device->rounds,
+                            .ffn_rows = device->ffn_rows,
+                            .low_precision_bf16 = device->rounds,
                             .alloc = count_alloc,
                             .release = count_release,
                             .close = count_close,
-                            .end_run = end_no_run,
+                            .graph_break = graph_break_none,
                             .set_precision = count_set_precision,
 #define X(op) .op = count_##op,
                             OP_LIST(X)
@@ -307,13 +307,13 @@ enum status count_open_like(struct backend *be, const struct backend *like, stru
         .product_rate = INFINITY,
         .plain_rate = INFINITY,
         .bandwidth = INFINITY,
-        .rounds = like->ops->narrow_bf16 && like->precision == PRECISION_BF16,
+        .rounds = like->ops->low_precision_bf16 && like->precision == PRECISION_BF16,
         .chunk_numbers = like->ops->chunk_numbers,
-        .hidden_rows = like->ops->hidden_rows,
+        .ffn_rows = like->ops->ffn_rows,
     };
     TRY(count_open(be, &device, err));
     count_of(be)->table.real = like->ops->real;
     be->precision = like->precision;
-    be->rows_alone = like->rows_alone;
+    be->batch_invariant = like->batch_invariant;
     return STATUS_OK;
 }

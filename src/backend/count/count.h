@@ -21,7 +21,7 @@ struct count_device {
      * it in passes of their own, each a launch that reads 4 bytes a number and writes 2. */
     bool rounds;
     bool rectifier_passes; /* of a hidden layer: a launch behind the product, where not inside it */
-    int64_t chunk_numbers, hidden_rows; /* as in struct ops */
+    int64_t chunk_numbers, ffn_rows; /* as in struct ops */
 };
 
 /* float32 as on a device. */

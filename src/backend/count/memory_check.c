@@ -4,8 +4,8 @@
 
 enum { RESERVE_PART = 32 }; /* one in so many bytes */
 
-enum status fit_measure(const struct backend *be, fit_fn make, const void *what, size_t *bytes,
-                        struct error *err)
+enum status memory_check_measure(const struct backend *be, memory_check_fn make, const void *what,
+                                 size_t *bytes, struct error *err)
 {
     struct backend counted;
     TRY(count_open_like(&counted, be, err));
@@ -15,12 +15,12 @@ enum status fit_measure(const struct backend *be, fit_fn make, const void *what,
     return status;
 }
 
-size_t fit_limit(const struct backend *be)
+size_t memory_check_limit(const struct backend *be)
 {
     return be->device_free - be->device_free / RESERVE_PART;
 }
 
-double fit_gib(size_t bytes)
+double memory_check_gib(size_t bytes)
 {
     return (double)bytes / (1 << 30);
 }

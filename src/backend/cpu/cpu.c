@@ -9,7 +9,7 @@
 /* Large enough for an efficient product; the logits of a chunk then lie in the caches. */
 enum { CHUNK_NUMBERS = 640000 };
 /* Of a hidden layer: at half as many rows its products run slower by some per cent. */
-enum { HIDDEN_ROWS = 256 };
+enum { FFN_ROWS = 256 };
 
 static enum status cpu_alloc(struct backend *be, void **out, size_t bytes, struct error *err)
 {
@@ -86,7 +86,7 @@ void cpu_fill(struct backend *be, const struct tensor *t, double value)
     case DTYPE_U8:
         memset(t->data, (int)value, (size_t)count);
         break;
-    case DTYPE_BF16: /* never here: narrow is real */
+    case DTYPE_BF16: /* never here: low-precision is real */
         assert(!"no such type");
         break;
     }
@@ -174,8 +174,8 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
     static const struct ops table = {.name = "cpu",
                                      .real = DTYPE_F32,
                                      .chunk_numbers = CHUNK_NUMBERS,
-                                     .hidden_rows = HIDDEN_ROWS,
-                                     .end_run = end_no_run,
+                                     .ffn_rows = FFN_ROWS,
+                                     .graph_break = graph_break_none,
                                      .alloc = cpu_alloc,
                                      .release = cpu_release,
                                      .close = cpu_close,
@@ -202,7 +202,7 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
     if (status == STATUS_OK)
         status = backend_init(be, &table, cpu, threads, err);
     if (status == STATUS_OK)
-        be->rows_alone = matmul_for_fp32();
+        be->batch_invariant = matmul_for_fp32();
     if (status != STATUS_OK) {
         matmul_free(cpu->matmul);
         mem_free(cpu->scratch);

@@ -18,23 +18,23 @@ static void rectify_row(float *x, const float *bias, const float *mask, int64_t 
 }
 
 /* Bit k of byte j is that of number k * bytes + j, so that neighbours go their ways alike. */
-static void pack_gate(uint8_t *gate, const float *h, int64_t width)
+static void pack_gate(uint8_t *relu_mask, const float *h, int64_t width)
 {
     int64_t bytes = (width + 7) / 8;
-    memset(gate, 0, (size_t)bytes);
+    memset(relu_mask, 0, (size_t)bytes);
     for (int64_t k = 0; k * bytes < width; k++) {
         int64_t left = width - k * bytes, count = left < bytes ? left : bytes;
         uint8_t bit = (uint8_t)(1 << k);
         const float *from = h + k * bytes;
 #pragma omp simd
         for (int64_t j = 0; j < count; j++)
-            gate[j] |= from[j] > 0 ? bit : 0;
+            relu_mask[j] |= from[j] > 0 ? bit : 0;
     }
 }
 
-void cpu_hidden(struct backend *be, const struct hidden *p)
+void cpu_ffn_up(struct backend *be, const struct ffn_up *p)
 {
-    int64_t rows = p->h.dim[0], width = p->h.dim[1], bytes = op_gate_width(be, width);
+    int64_t rows = p->h.dim[0], width = p->h.dim[1], bytes = op_relu_mask_width(be, width);
     struct gemm product = {
         .trans_b = true, .alpha = 1, .a = p->x, .b = p->w, .c = p->h, .b_stride = p->w_stride};
     cpu_gemm(be, &product);
@@ -43,8 +43,8 @@ void cpu_hidden(struct backend *be, const struct hidden *p)
         float *h = cpu_f32(&p->h) + n * width;
         rectify_row(h, cpu_f32(&p->bias), cpu_mask_row(&p->mask, n, width, p->rows_per_mask),
                     width);
-        if (p->gate.data != NULL)
-            pack_gate((uint8_t *)p->gate.data + n * bytes, h, width);
+        if (p->relu_mask.data != NULL)
+            pack_gate((uint8_t *)p->relu_mask.data + n * bytes, h, width);
     }
 }
 
@@ -62,7 +62,7 @@ static void gate_row(float *dh, const float *h, const float *mask, int64_t width
 }
 
 /* The same by the bits. */
-static void gate_row_by_bits(float *dh, const uint8_t *gate, const float *mask, int64_t width)
+static void gate_row_by_bits(float *dh, const uint8_t *relu_mask, const float *mask, int64_t width)
 {
     int64_t bytes = (width + 7) / 8;
     for (int64_t k = 0; k * bytes < width; k++) {
@@ -72,18 +72,18 @@ static void gate_row_by_bits(float *dh, const uint8_t *gate, const float *mask, 
         if (by == NULL) {
 #pragma omp simd
             for (int64_t j = 0; j < count; j++)
-                to[j] = (gate[j] >> k & 1) != 0 ? to[j] : 0;
+                to[j] = (relu_mask[j] >> k & 1) != 0 ? to[j] : 0;
         } else {
 #pragma omp simd
             for (int64_t j = 0; j < count; j++)
-                to[j] = (gate[j] >> k & 1) != 0 ? to[j] * by[j] : 0;
+                to[j] = (relu_mask[j] >> k & 1) != 0 ? to[j] * by[j] : 0;
         }
     }
 }
 
-void cpu_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
+void cpu_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
 {
-    int64_t rows = p->dh.dim[0], width = p->dh.dim[1], bytes = op_gate_width(be, width);
+    int64_t rows = p->dh.dim[0], width = p->dh.dim[1], bytes = op_relu_mask_width(be, width);
     struct gemm product = {.trans_b = p->forward,
                            .alpha = 1,
                            .a = p->dy,
@@ -95,8 +95,8 @@ void cpu_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
     for (int64_t n = 0; n < rows; n++) {
         float *dh = cpu_f32(&p->dh) + n * width;
         const float *mask = cpu_mask_row(&p->mask, n, width, p->rows_per_mask);
-        if (p->gate.data != NULL)
-            gate_row_by_bits(dh, (const uint8_t *)p->gate.data + n * bytes, mask, width);
+        if (p->relu_mask.data != NULL)
+            gate_row_by_bits(dh, (const uint8_t *)p->relu_mask.data + n * bytes, mask, width);
         else
             gate_row(dh, cpu_f32(&p->h) + n * width, mask, width);
     }

@@ -77,7 +77,7 @@ static inline __attribute__((always_inline)) void gate_part(float *pre, const fl
     store_part(out + h, c, count);
 }
 
-void cpu_lstm_gate(struct backend *be, const struct lstm_gate *p)
+void cpu_lstm_cell(struct backend *be, const struct lstm_cell *p)
 {
     int64_t len = p->z.dim[1], h = p->z.dim[2] / 2, rows = p->pre.dim[1];
     int64_t positions = p->z.dim[0] * len;
@@ -117,7 +117,7 @@ static inline __attribute__((always_inline)) void gate_vjp_part(const struct gat
         store_part(r->dc_prev + d, dc * f, count);
 }
 
-static void gate_vjp_row(const struct lstm_gate_vjp *p, int64_t b, int64_t t)
+static void gate_vjp_row(const struct lstm_cell_vjp *p, int64_t b, int64_t t)
 {
     int64_t len = p->z.dim[1], h = p->z.dim[2] / 2, rows = p->gates.dim[1], d = 0;
     int64_t at = (b * rows + t) * 4 * h, row = (b * len + t) * 2 * h;
@@ -140,7 +140,7 @@ static void gate_vjp_row(const struct lstm_gate_vjp *p, int64_t b, int64_t t)
         memset(dz, 0, (size_t)h * sizeof *dz);
 }
 
-void cpu_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p)
+void cpu_lstm_cell_vjp(struct backend *be, const struct lstm_cell_vjp *p)
 {
     int64_t batch = p->z.dim[0], len = p->z.dim[1], rows = p->gates.dim[1], width = p->gates.dim[2];
 #pragma omp parallel for schedule(static) \

@@ -286,8 +286,9 @@ bool matmul_run(struct backend *be, struct matmul *g, const struct gemm *p,
         run_rounded(be, g, p, s, sizes);
         return true;
     }
-    /* fewer rows gain nothing, and more must all go one way: see rows_alone */
-    if (!matmul_for_fp32() || s.trans_a || !s.trans_b || s.m < ROWS_ALONE || s.n > MOST_COLUMNS)
+    /* fewer rows gain nothing, and more must all go one way: see batch_invariant */
+    if (!matmul_for_fp32() || s.trans_a || !s.trans_b || s.m < BATCH_INVARIANT_ROWS ||
+        s.n > MOST_COLUMNS)
         return false;
     s.type = dnnl_f32;
     run_pieces(be, g, s, sizeof(float), cpu_f32(&p->a), cpu_f32(&p->b), cpu_f32(&p->c));

@@ -9,7 +9,8 @@
 struct matmul;
 
 /* Whether products of float32 factors gain by it here; then the bits of a row of theirs, by it or
- * by SGEMM, depend neither on the number of rows nor on its place among them, from ROWS_ALONE on.
+ * by SGEMM, depend neither on the number of rows nor on its place among them, from
+ * BATCH_INVARIANT_ROWS on.
  */
 bool matmul_for_fp32(void);
 /* Whether this processor multiplies bfloat16 in hardware. */

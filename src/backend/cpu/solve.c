@@ -113,7 +113,7 @@ void cpu_scope_sum(struct backend *be, const struct tensor *val, enum scope scop
 
 /* Residual of row n as the stop test sees it; not finite as soon as one of its norms is not, so
  * that an overflow of ||f|| cannot make the quotient small. */
-static float residual_of(const struct solve_judge *p, int64_t n)
+static float residual_of(const struct convergence_check *p, int64_t n)
 {
     float g2 = cpu_f32(&p->norms)[2 * n], f2 = cpu_f32(&p->norms)[2 * n + 1];
     if (!isfinite(g2) || !isfinite(f2))
@@ -121,7 +121,7 @@ static float residual_of(const struct solve_judge *p, int64_t n)
     return p->stop == STOP_ABS ? sqrtf(g2) : sqrtf(g2) / (sqrtf(f2) + (float)p->rel_floor);
 }
 
-static void keep_best(const struct solve_judge *p, int64_t n, float r)
+static void keep_best(const struct convergence_check *p, int64_t n, float r)
 {
     int64_t width = p->z.dim[1];
     size_t bytes = (size_t)width * sizeof(float);
@@ -132,7 +132,7 @@ static void keep_best(const struct solve_judge *p, int64_t n, float r)
         memcpy(cpu_f32(&p->best_f) + n * width, cpu_f32(&p->f) + n * width, bytes);
 }
 
-static enum solve_reason judge_row(const struct solve_judge *p, int64_t n)
+static enum solve_reason judge_row(const struct convergence_check *p, int64_t n)
 {
     float r = residual_of(p, n);
     cpu_i32(&p->evals)[n] = (int32_t)(p->k + 1);
@@ -153,7 +153,7 @@ static enum solve_reason judge_row(const struct solve_judge *p, int64_t n)
     return SOLVE_ACTIVE;
 }
 
-void cpu_solve_judge(struct backend *be, const struct solve_judge *p)
+void cpu_convergence_check(struct backend *be, const struct convergence_check *p)
 {
     int64_t rows = p->z.dim[0], width = p->z.dim[1];
     int32_t active = 0;

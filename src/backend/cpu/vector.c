@@ -1,4 +1,4 @@
-/* Elementwise operations, column sums, tables, weight normalisation, random numbers, optimiser. */
+/* Elementwise operations, column sums, tables, weight normalisation, random numbers, optimizer. */
 #include "backend/cpu/cpu_impl.h"
 
 #include <math.h>

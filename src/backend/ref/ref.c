@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { CHUNK_NUMBERS = 640000, HIDDEN_ROWS = 4 };
+enum { CHUNK_NUMBERS = 640000, FFN_ROWS = 4 };
 
 static enum status ref_alloc(struct backend *be, void **out, size_t bytes, struct error *err)
 {
@@ -31,7 +31,7 @@ static double number_get(const void *data, enum dtype dtype, int64_t i)
         return ((const int32_t *)data)[i];
     case DTYPE_U8:
         return ((const uint8_t *)data)[i];
-    case DTYPE_BF16: /* never here: narrow is real */
+    case DTYPE_BF16: /* never here: low-precision is real */
         break;
     }
     assert(!"no such type");
@@ -116,8 +116,8 @@ enum status ref_open(struct backend *be, struct error *err)
     static const struct ops table = {.name = "ref",
                                      .real = DTYPE_F64,
                                      .chunk_numbers = CHUNK_NUMBERS,
-                                     .hidden_rows = HIDDEN_ROWS,
-                                     .end_run = end_no_run,
+                                     .ffn_rows = FFN_ROWS,
+                                     .graph_break = graph_break_none,
                                      .alloc = ref_alloc,
                                      .release = ref_release,
                                      .close = ref_close,
@@ -127,6 +127,6 @@ enum status ref_open(struct backend *be, struct error *err)
 #undef X
     };
     TRY(backend_init(be, &table, NULL, 1, err));
-    be->rows_alone = true;
+    be->batch_invariant = true;
     return STATUS_OK;
 }

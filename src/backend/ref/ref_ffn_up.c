@@ -3,18 +3,19 @@
 #include "backend/ref/ref_ops.h"
 
 /* Bit i of row n. */
-static void gate_set(const struct tensor *gate, int64_t n, int64_t i, bool open)
+static void gate_set(const struct tensor *relu_mask, int64_t n, int64_t i, bool open)
 {
-    uint8_t *byte = (uint8_t *)gate->data + n * gate->dim[1] + i / 8, bit = (uint8_t)(1 << i % 8);
+    uint8_t *byte = (uint8_t *)relu_mask->data + n * relu_mask->dim[1] + i / 8,
+            bit = (uint8_t)(1 << i % 8);
     *byte = (uint8_t)(open ? *byte | bit : *byte & ~bit);
 }
 
-static bool gate_at(const struct tensor *gate, int64_t n, int64_t i)
+static bool gate_at(const struct tensor *relu_mask, int64_t n, int64_t i)
 {
-    return ((const uint8_t *)gate->data)[n * gate->dim[1] + i / 8] >> i % 8 & 1;
+    return ((const uint8_t *)relu_mask->data)[n * relu_mask->dim[1] + i / 8] >> i % 8 & 1;
 }
 
-void ref_hidden(struct backend *be, const struct hidden *p)
+void ref_ffn_up(struct backend *be, const struct ffn_up *p)
 {
     int64_t width = p->h.dim[1];
     struct gemm product = {
@@ -27,13 +28,13 @@ void ref_hidden(struct backend *be, const struct hidden *p)
             double sum = *h + ref_real(&p->bias)[i];
             double relu = sum <= 0 ? 0 : sum; /* a NaN is not <= 0 and passes on */
             *h = m != NULL ? relu * m[i] : relu;
-            if (p->gate.data != NULL)
-                gate_set(&p->gate, n, i, *h > 0);
+            if (p->relu_mask.data != NULL)
+                gate_set(&p->relu_mask, n, i, *h > 0);
         }
     }
 }
 
-void ref_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
+void ref_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
 {
     int64_t width = p->dh.dim[1];
     struct gemm product = {.trans_b = p->forward,
@@ -48,7 +49,8 @@ void ref_hidden_vjp(struct backend *be, const struct hidden_vjp *p)
         for (int64_t i = 0; i < width; i++) {
             int64_t at = n * width + i;
             double grad = ref_real(&p->dh)[at] * (m != NULL ? m[i] : 1);
-            bool open = p->gate.data != NULL ? gate_at(&p->gate, n, i) : ref_real(&p->h)[at] > 0;
+            bool open =
+                p->relu_mask.data != NULL ? gate_at(&p->relu_mask, n, i) : ref_real(&p->h)[at] > 0;
             ref_real(&p->dh)[at] = open ? grad : 0;
         }
     }

@@ -36,7 +36,7 @@ static double previous_c(const struct tensor *z, const struct tensor *c0, int64_
     return c0->data != NULL ? ref_real(c0)[b * h + d] : 0;
 }
 
-void ref_lstm_gate(struct backend *be, const struct lstm_gate *p)
+void ref_lstm_cell(struct backend *be, const struct lstm_cell *p)
 {
     (void)be;
     int64_t len = p->z.dim[1], h = p->z.dim[2] / 2, rows = p->pre.dim[1];
@@ -56,7 +56,7 @@ void ref_lstm_gate(struct backend *be, const struct lstm_gate *p)
             }
 }
 
-static void gate_vjp_one(const struct lstm_gate_vjp *p, int64_t b, int64_t t, int64_t d)
+static void gate_vjp_one(const struct lstm_cell_vjp *p, int64_t b, int64_t t, int64_t d)
 {
     int64_t len = p->z.dim[1], h = p->z.dim[2] / 2, rows = p->gates.dim[1];
     int64_t at = (b * rows + t) * 4 * h + d, row = (b * len + t) * 2 * h + d;
@@ -78,7 +78,7 @@ static void gate_vjp_one(const struct lstm_gate_vjp *p, int64_t b, int64_t t, in
         *dz = 0;
 }
 
-void ref_lstm_gate_vjp(struct backend *be, const struct lstm_gate_vjp *p)
+void ref_lstm_cell_vjp(struct backend *be, const struct lstm_cell_vjp *p)
 {
     (void)be;
     int64_t len = p->z.dim[1], h = p->z.dim[2] / 2, rows = p->gates.dim[1];

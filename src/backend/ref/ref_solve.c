@@ -76,7 +76,7 @@ void ref_scope_sum(struct backend *be, const struct tensor *val, enum scope scop
 
 /* Residual of row n as the stop test sees it; not finite as soon as one of its norms is not, so
  * that an overflow of ||f|| cannot make the quotient small. */
-static double residual_of(const struct solve_judge *p, int64_t n)
+static double residual_of(const struct convergence_check *p, int64_t n)
 {
     double g2 = ref_real(&p->norms)[2 * n], f2 = ref_real(&p->norms)[2 * n + 1];
     if (!isfinite(g2) || !isfinite(f2))
@@ -84,7 +84,7 @@ static double residual_of(const struct solve_judge *p, int64_t n)
     return p->stop == STOP_ABS ? sqrt(g2) : sqrt(g2) / (sqrt(f2) + p->rel_floor);
 }
 
-static void keep_best(const struct solve_judge *p, int64_t n, double r)
+static void keep_best(const struct convergence_check *p, int64_t n, double r)
 {
     int64_t width = p->z.dim[1];
     size_t bytes = (size_t)width * sizeof(double);
@@ -95,7 +95,7 @@ static void keep_best(const struct solve_judge *p, int64_t n, double r)
         memcpy(ref_real(&p->best_f) + n * width, ref_real(&p->f) + n * width, bytes);
 }
 
-static enum solve_reason judge_row(const struct solve_judge *p, int64_t n)
+static enum solve_reason judge_row(const struct convergence_check *p, int64_t n)
 {
     double r = residual_of(p, n);
     ref_int(&p->evals)[n] = (int32_t)(p->k + 1);
@@ -116,7 +116,7 @@ static enum solve_reason judge_row(const struct solve_judge *p, int64_t n)
     return SOLVE_ACTIVE;
 }
 
-void ref_solve_judge(struct backend *be, const struct solve_judge *p)
+void ref_convergence_check(struct backend *be, const struct convergence_check *p)
 {
     (void)be;
     int64_t width = p->z.dim[1];

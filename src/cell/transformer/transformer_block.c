@@ -24,15 +24,15 @@ struct attention block_attention(const struct block_call *c, const struct tensor
     };
 }
 
-struct hidden_vjp block_hidden_vjp(const struct block_call *c, int64_t length, int64_t first,
+struct ffn_up_vjp block_ffn_up_vjp(const struct block_call *c, int64_t length, int64_t first,
                                    const struct tensor *dy, const struct tensor *dh)
 {
     int64_t n = dy->dim[0];
-    return (struct hidden_vjp){.dy = *dy,
+    return (struct ffn_up_vjp){.dy = *dy,
                                .w = weight_factor(&c->w->ff2),
                                .mask = part_of(&c->in->masks.ff1, first / length, n / length),
                                .h = part_of(&c->tape->h, first, n),
-                               .gate = part_of(&c->tape->gate, first, n),
+                               .relu_mask = part_of(&c->tape->relu_mask, first, n),
                                .dh = *dh,
                                .w_stride = c->w->ff2.stride,
                                .rows_per_mask = length,
@@ -67,9 +67,10 @@ static int64_t rows_at_once(const struct block_scratch *s, int64_t n, int64_t le
     return whole < n ? whole : n;
 }
 
-/* h <- the hidden layer of rows [first, first + count) of `mid`; bits to `gate` unless NULL. */
+/* h <- the hidden layer of rows [first, first + count) of `mid`; bits to `relu_mask` unless NULL.
+ */
 static void make_hidden(const struct block_call *c, int64_t length, const struct tensor *mid,
-                        int64_t first, const struct tensor *h, const struct tensor *gate)
+                        int64_t first, const struct tensor *h, const struct tensor *relu_mask)
 {
     int64_t count = h->dim[0];
     struct tensor mask = c->in->masks.ff1;
@@ -81,7 +82,7 @@ static void make_hidden(const struct block_call *c, int64_t length, const struct
     } else {
         mask = part_of(&mask, first / length, count / length);
     }
-    struct hidden hidden = {.x = tensor_slice(mid, first, count),
+    struct ffn_up hidden = {.x = tensor_slice(mid, first, count),
                             .w = weight_factor(&c->w->ff1),
                             .bias = c->w->ff1_bias.w,
                             .mask = mask,
@@ -89,9 +90,9 @@ static void make_hidden(const struct block_call *c, int64_t length, const struct
                             .w_stride = c->w->ff1.stride,
                             .rows_per_mask = length,
                             .mask_scale = c->in->masks.ff1_scale};
-    if (gate != NULL)
-        hidden.gate = *gate;
-    op_hidden(c->be, &hidden);
+    if (relu_mask != NULL)
+        hidden.relu_mask = *relu_mask;
+    op_ffn_up(c->be, &hidden);
 }
 
 /* out <- W_2 h(mid), both [n,D]. */
@@ -104,10 +105,10 @@ static void feed_forward(const struct block_call *c, int64_t length, const struc
     for (int64_t first = 0; first < n; first += step) {
         int64_t count = n - first < step ? n - first : step;
         struct tensor h = kept ? block_rows(&c->tape->h, n)
-                               : block_work(c->scratch, op_narrow(c->be), count, inner);
-        struct tensor gate = part_of(&c->tape->gate, first, count);
+                               : block_work(c->scratch, op_low_precision(c->be), count, inner);
+        struct tensor relu_mask = part_of(&c->tape->relu_mask, first, count);
         struct tensor to = tensor_slice(out, first, count);
-        make_hidden(c, length, mid, first, &h, &gate);
+        make_hidden(c, length, mid, first, &h, &relu_mask);
         weight_apply(c->be, &c->w->ff2, &h, 0.0, &to);
     }
 }
@@ -191,9 +192,9 @@ static void feed_forward_vjp(const struct block_call *c, int64_t length, const s
     for (int64_t first = 0; first < n; first += step) {
         int64_t count = n - first < step ? n - first : step;
         struct tensor dy = tensor_slice(da, first, count), to = tensor_slice(dx, first, count);
-        struct tensor dh = block_work(s, op_narrow(c->be), count, inner), h = c->tape->h;
-        struct hidden_vjp hidden = block_hidden_vjp(c, length, first, &dy, &dh);
-        op_hidden_vjp(c->be, &hidden);
+        struct tensor dh = block_work(s, op_low_precision(c->be), count, inner), h = c->tape->h;
+        struct ffn_up_vjp hidden = block_ffn_up_vjp(c, length, first, &dy, &dh);
+        op_ffn_up_vjp(c->be, &hidden);
         if (full) {
             struct tensor from = tensor_slice(x, first, count);
             if (h.data != NULL) {

@@ -55,8 +55,8 @@ struct block_tape {
     struct tensor y;                /* output of the attention half [N,D] */
     struct tensor mid;              /* input of the feed-forward half: post-LN y, pre-LN norm(y) */
     struct tensor xhat1, rstd1;     /* that norm: before the gain [N,D] (NULL without one), [N] */
-    struct tensor h;                /* narrow [N,I] after relu and mask, or NULL: not kept */
-    struct tensor gate;             /* of h, for vjps: U8 [N, op_gate_width], or NULL */
+    struct tensor h;                /* low-precision [N,I] after relu and mask, or NULL: not kept */
+    struct tensor relu_mask;        /* of h, for vjps: U8 [N, op_relu_mask_width], or NULL */
     struct tensor xhat2, rstd2;     /* post-LN: the output norm, as xhat1 */
     struct tensor xhat_in;          /* pre-LN with gain: norm(z) before the gain [N,D] */
 };
@@ -77,9 +77,10 @@ struct block_plan {
 struct block_scratch {
     /* rows of the hidden layer, then of its gradient; behind them in a vjp, gradients [N,D] */
     struct tensor work;
-    struct tensor b;     /* [N,D], only under masks */
-    struct tensor dqkv;  /* [N,3D], for vjps, and some rows; may be lent */
-    struct tensor again; /* narrow [rows,I], for full vjps where tapes keep none; may be lent */
+    struct tensor b;    /* [N,D], only under masks */
+    struct tensor dqkv; /* [N,3D], for vjps, and some rows; may be lent */
+    struct tensor
+        again; /* low-precision [rows,I], for full vjps where tapes keep none; may be lent */
     struct tensor row_z, row_mask; /* [N,D], [rows,I]: for some rows */
     int64_t rows;                  /* of the hidden layer that exist at once */
     bool owns_dqkv, again_lent;
@@ -120,7 +121,7 @@ struct attention block_attention(const struct block_call *c, const struct tensor
 
 /* The call that takes `dy` [n,D] back through rows [first, first + n) of the evaluated block's
  * hidden layer, whole sequences of `length`, to `dh` [n,I]. */
-struct hidden_vjp block_hidden_vjp(const struct block_call *c, int64_t length, int64_t first,
+struct ffn_up_vjp block_ffn_up_vjp(const struct block_call *c, int64_t length, int64_t first,
                                    const struct tensor *dy, const struct tensor *dh);
 
 /* f <- block(z), both [B,L,D]; f must not be z. tape->y then holds the output of the attention

@@ -233,7 +233,7 @@ static void free_block(struct transformer_cell *c, struct transformer_cell_block
     for (int i = 0; i < NORMED_WEIGHTS && c->wnorm; i++)
         normed_weight_free(&b->normed[i], matrix[i], be);
     for (int i = 0; i < NORMED_WEIGHTS; i++)
-        op_release(be, &matrix[i]->narrow);
+        op_release(be, &matrix[i]->low);
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         op_release(be, owned[i]);
     if (!b->drk_lent)
@@ -306,15 +306,15 @@ static struct block_shape shape_of(const struct config_model *m)
     };
 }
 
-static struct cell_ends ends(const struct config_model *m)
+static struct cell_io io(const struct config_model *m)
 {
-    return (struct cell_ends){.input = m->d_model,
-                              .state = m->d_model,
-                              .output = m->d_model,
-                              .embed_scale = sqrt((double)m->d_model),
-                              .dropout_in = m->dropout,
-                              .dropout_out = m->dropout,
-                              .drops_positions = m->compat};
+    return (struct cell_io){.input = m->d_model,
+                            .state = m->d_model,
+                            .output = m->d_model,
+                            .embed_scale = sqrt((double)m->d_model),
+                            .dropout_in = m->dropout,
+                            .dropout_out = m->dropout,
+                            .drops_positions = m->compat};
 }
 
 static struct block_plan block_plan_of(const struct transformer_cell *c)
@@ -342,12 +342,12 @@ static enum status create(struct cell **out, const struct params *params,
     c->base =
         (struct cell){.ops = &transformer_cell_ops,
                       .be = params->be,
-                      .ends = ends(model),
+                      .io = io(model),
                       .width = model->d_model,
                       /* keys of a stacked block move while its own input stands still;
-                       * a narrow hidden layer takes few masks (op_hidden_room) */
+                       * a low-precision hidden layer takes few masks (op_ffn_up_padding) */
                       .selects_rows = plan->rows && model->blocks == 1 && model->layers == 0 &&
-                                      op_narrow(params->be) == params->be->ops->real,
+                                      op_low_precision(params->be) == params->be->ops->real,
                       .tape_remembers = model->blocks > 1};
     c->plan = *plan;
     assert(plan->vjp || !plan->train);
@@ -379,4 +379,4 @@ out:
 }
 
 const struct cell_kind transformer_cell_kind = {
-    .ends = ends, .declare = transformer_cell_declare, .create = create};
+    .io = io, .declare = transformer_cell_declare, .create = create};

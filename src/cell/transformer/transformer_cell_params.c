@@ -179,7 +179,7 @@ static enum status bind_matrix(struct transformer_cell *c, struct transformer_ce
     return normed_weight_create(n, target[which], c->base.be, err);
 }
 
-/* Their narrow values, and that of W_1 with room for masks of all sequences. */
+/* Their low-precision values, and that of W_1 with room for masks of all sequences. */
 static enum status create_narrow(struct transformer_cell *c, struct transformer_cell_block *b,
                                  struct error *err)
 {
@@ -188,9 +188,9 @@ static enum status create_narrow(struct transformer_cell *c, struct transformer_
     bool masked = c->plan.train && c->dropout > 0;
     enum memory_part before = op_part(be, PART_PARAMETERS);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        TRY(weight_create_narrow(all[i], be, 0, err));
-    int64_t room = op_hidden_room(be, masked ? c->plan.batch : 0);
-    TRY(weight_create_narrow(&b->w.ff1, be, room, err));
+        TRY(weight_create_low_precision(all[i], be, 0, err));
+    int64_t room = op_ffn_up_padding(be, masked ? c->plan.batch : 0);
+    TRY(weight_create_low_precision(&b->w.ff1, be, room, err));
     op_part(be, before);
     return STATUS_OK;
 }

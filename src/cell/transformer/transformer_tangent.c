@@ -13,7 +13,7 @@ enum status block_tangent_create(struct block_tangent *t, struct backend *be,
     TRY(op_alloc(be, &t->attn_t, real, 3, batch, length, d, 1, err));
     TRY(op_alloc(be, &t->s1_t, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &t->mid_t, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &t->h_t, op_narrow(be), 2, n, shape->d_inner, 1, 1, err));
+    TRY(op_alloc(be, &t->h_t, op_low_precision(be), 2, n, shape->d_inner, 1, 1, err));
     struct tensor *last = shape->pre_norm ? &t->norm_in_t : &t->s2_t;
     return op_alloc(be, last, real, 2, n, d, 1, 1, err);
 }
@@ -39,7 +39,7 @@ enum status tangent_scratch_create(struct tangent_scratch *s, struct backend *be
     TRY(op_alloc(be, &s->da_t, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->dattn_t, real, 2, n, d, 1, 1, err));
     TRY(op_alloc(be, &s->dqkv_t, real, 2, n, 3 * d, 1, 1, err));
-    return op_alloc(be, &s->dh_t, op_narrow(be), 2, n, shape->d_inner, 1, 1, err);
+    return op_alloc(be, &s->dh_t, op_low_precision(be), 2, n, shape->d_inner, 1, 1, err);
 }
 
 void tangent_scratch_free(struct tangent_scratch *s, struct backend *be)
@@ -143,11 +143,11 @@ void block_jvp(const struct tangent_call *c, const struct tensor *f_t)
     weight_apply(block->be, &block->w->o, &attn_t, 0.0, &a_t);
     add_residual(c, &a_t, &block->in->masks.attn_out, &z_t, &s1_t);
     norm_jvp(c, NORM_MIDDLE, &s1_t, &mid_t);
-    struct hidden_vjp hidden = block_hidden_vjp(block, l, 0, &mid_t, &h_t);
+    struct ffn_up_vjp hidden = block_ffn_up_vjp(block, l, 0, &mid_t, &h_t);
     hidden.forward = true;
     hidden.w = weight_factor(&block->w->ff1);
     hidden.w_stride = block->w->ff1.stride;
-    op_hidden_vjp(block->be, &hidden);
+    op_ffn_up_vjp(block->be, &hidden);
     weight_apply(block->be, &block->w->ff2, &h_t, 0.0, &a_t);
     if (pre) {
         add_residual(c, &a_t, &block->in->masks.ff2,
@@ -217,10 +217,10 @@ static void ff_tangent(const struct tangent_call *c, const struct tensor *df,
         out.s_t = rows(c, &c->tangent->s2_t);
     }
     struct pair at_a = split(c, &out, &block->in->masks.ff2, dy, &da);
-    struct hidden_vjp back = block_hidden_vjp(block, length_of(c), 0, &at_a.d, &dh.d);
-    struct hidden_vjp back_t = block_hidden_vjp(block, length_of(c), 0, &at_a.t, &dh.t);
-    op_hidden_vjp(block->be, &back);
-    op_hidden_vjp(block->be, &back_t);
+    struct ffn_up_vjp back = block_ffn_up_vjp(block, length_of(c), 0, &at_a.d, &dh.d);
+    struct ffn_up_vjp back_t = block_ffn_up_vjp(block, length_of(c), 0, &at_a.t, &dh.t);
+    op_ffn_up_vjp(block->be, &back);
+    op_ffn_up_vjp(block->be, &back_t);
     linear_tangent(c, &block->w->ff2, &block->w->ff2_bias, &at_a, &h, &h_t);
     linear_tangent(c, &block->w->ff1, &block->w->ff1_bias, &dh, &mid, &mid_t);
     if (!pre) {

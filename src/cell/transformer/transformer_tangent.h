@@ -15,7 +15,7 @@ struct block_tangent {
     struct tensor qkv_t, attn_t; /* [B,L,3D] [B,L,D] */
     struct tensor norm_in_t;     /* pre-LN: norm(z) [N,D] */
     struct tensor s1_t, mid_t;   /* sum of the attention half, and what the other half sees [N,D] */
-    struct tensor h_t;           /* narrow [N,I] */
+    struct tensor h_t;           /* low-precision [N,I] */
     struct tensor s2_t;          /* post-LN: sum in front of the output norm [N,D] */
 };
 
@@ -24,7 +24,7 @@ struct tangent_scratch {
     struct tensor dy, dattn;           /* [N,D] */
     struct tensor dy_t, da_t, dattn_t; /* [N,D] */
     struct tensor dqkv_t;              /* [N,3D] */
-    struct tensor dh_t;                /* narrow [N,I] */
+    struct tensor dh_t;                /* low-precision [N,I] */
 };
 
 enum status block_tangent_create(struct block_tangent *t, struct backend *be,

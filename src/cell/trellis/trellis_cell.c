@@ -194,14 +194,14 @@ static void eval(struct cell *base, int tape, const struct tensor *z, const stru
     struct trellis_cell *c = self(base);
     struct tensor rows = padded(c, &c->h_rows);
     load_hidden(c, z);
-    struct lstm_gate gate = {.pre = padded(c, &c->gates[tape]),
+    struct lstm_cell gate = {.pre = padded(c, &c->gates[tape]),
                              .u = padded(c, &c->u),
                              .bias = c->state_bias.w,
                              .z = *z,
                              .c0 = start_c(c),
                              .out = *f};
     causal_conv_eval(&c->state, base->be, &rows, &gate.pre, c->length);
-    op_lstm_gate(base->be, &gate);
+    op_lstm_cell(base->be, &gate);
 }
 
 static void vjp(struct cell *base, int tape, const struct tensor *z, const struct tensor *f,
@@ -210,14 +210,14 @@ static void vjp(struct cell *base, int tape, const struct tensor *z, const struc
     struct trellis_cell *c = self(base);
     struct backend *be = base->be;
     struct tensor dpre = padded(c, &c->dpre), dh = padded(c, &c->dh);
-    struct lstm_gate_vjp gate = {.gates = padded(c, &c->gates[tape]),
+    struct lstm_cell_vjp gate = {.gates = padded(c, &c->gates[tape]),
                                  .z = *z,
                                  .c0 = start_c(c),
                                  .out = *f,
                                  .dout = *df,
                                  .dpre = dpre,
                                  .dz = *dz};
-    op_lstm_gate_vjp(be, &gate);
+    op_lstm_cell_vjp(be, &gate);
     causal_conv_vjp(&c->state, be, &dpre, &dh, c->length);
     struct copy_block p = {.to = block_of(dz, 0, c->length, 0, c->half),
                            .to_batch = c->length * 2 * c->half,

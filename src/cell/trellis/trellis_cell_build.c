@@ -48,15 +48,15 @@ static enum status declare(struct params *p, const struct config_model *m, struc
     return declare_conv(p, m, INJECT, m->d_embed, &injection, err);
 }
 
-static struct cell_ends ends(const struct config_model *m)
+static struct cell_io io(const struct config_model *m)
 {
-    return (struct cell_ends){.input = m->d_embed,
-                              .state = 2 * half_of(m),
-                              .output_start = m->nhid,
-                              .output = m->nout,
-                              .embed_scale = 1,
-                              .dropout_in = m->dropouti,
-                              .dropout_out = m->dropout};
+    return (struct cell_io){.input = m->d_embed,
+                            .state = 2 * half_of(m),
+                            .output_start = m->nhid,
+                            .output = m->nout,
+                            .embed_scale = 1,
+                            .dropout_in = m->dropouti,
+                            .dropout_out = m->dropout};
 }
 
 static struct weight bound(const struct params *p, const char *prefix, const char *name)
@@ -198,7 +198,7 @@ static enum status create(struct cell **out, const struct params *params,
     *out = NULL;
     TRY(mem_alloc((void **)&c, 1, sizeof *c, err));
     c->base = (struct cell){
-        .ops = &trellis_cell_ops, .be = params->be, .ends = ends(m), .width = 2 * half_of(m)};
+        .ops = &trellis_cell_ops, .be = params->be, .io = io(m), .width = 2 * half_of(m)};
     c->plan = *plan;
     c->half = half_of(m);
     c->embed = m->d_embed;
@@ -220,4 +220,4 @@ out:
     return status;
 }
 
-const struct cell_kind trellis_cell_kind = {.ends = ends, .declare = declare, .create = create};
+const struct cell_kind trellis_cell_kind = {.io = io, .declare = declare, .create = create};
