@@ -3,7 +3,7 @@
 # nothing when all are there.
 #
 #   scripts/deps.sh [GROUP]...       groups: build test mpi slurm demo plot fuzz sanitize
-#                                  peers (default: build)
+#                                  peers coverage lint (default: build)
 #
 # Without root it names what is missing and the command that installs it, and exits 69.
 # Runs on a bare system: nothing but sh, dpkg and apt-get is used.
@@ -18,7 +18,7 @@ packages_of()
         echo make gcc libc6-dev libdnnl-dev libopenblas-openmp-dev libcjson-dev zlib1g-dev \
             libxxhash-dev
         ;;
-    test) echo g++ libcmocka-dev bats ;;
+    test) echo g++ libcmocka-dev librapidcheck-dev bats ;;
     mpi) echo libopenmpi-dev openmpi-bin ;;
     slurm) echo slurmctld slurmd slurm-client munge ;;
     demo) echo bible-kjv ;;
@@ -26,6 +26,8 @@ packages_of()
     fuzz) echo clang libclang-rt-14-dev libomp-dev xz-utils ;;
     sanitize) echo clang libclang-rt-14-dev libomp-dev valgrind ;;
     peers) echo python3-torch ;;
+    coverage) echo gcovr ;;
+    lint) echo clang-tidy libomp-dev shellcheck bear ;;
     *) return 1 ;;
     esac
 }
@@ -48,7 +50,7 @@ wanted=
 for group; do
     if ! list=$(packages_of "$group"); then
         echo "deps.sh: unknown group $group (want build, test, mpi, slurm, demo, plot, fuzz," \
-            "sanitize or peers)" >&2
+            "sanitize, peers, coverage or lint)" >&2
         exit 64
     fi
     wanted="$wanted $list"
