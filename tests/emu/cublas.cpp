@@ -75,10 +75,23 @@ static std::vector<float> pack(const matrix &m, int which, rounding how)
     return out;
 }
 
+#ifdef EMU_TSAN
+extern "C" void openblas_set_num_threads(int threads);
+
+/* At every product: the number belongs to the thread that calls, and others may have changed it. */
+void emu_product_begins()
+{
+    openblas_set_num_threads(1);
+}
+#else
+void emu_product_begins() {}
+#endif
+
 static void multiply(const product &p, const float *a, int lda, const float *b, int ldb, float *c,
                      int ldc)
 {
     int m = p.c.rows, n = p.c.cols;
+    emu_product_begins();
     sgemm_(p.trans_a ? "T" : "N", p.trans_b ? "T" : "N", &m, &n, &p.k, &p.alpha, a, &lda, b, &ldb,
            &p.beta, c, &ldc);
 }

@@ -184,6 +184,7 @@ static void run(const lt_product &p)
     int lda = static_cast<int>(p.a.rows), ldb = static_cast<int>(p.b.rows);
     if (p.beta != 0)
         c = pack(p.pc, p.c, CUBLAS_COMPUTE_32F);
+    emu_product_begins();
     sgemm_(p.desc.trans_a ? "T" : "N", p.desc.trans_b ? "T" : "N", &m, &n, &k, &p.alpha, a.data(),
            &lda, b.data(), &ldb, &p.beta, c.data(), &m);
     for (int64_t col = 0; col < p.n; col++)

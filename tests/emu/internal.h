@@ -89,6 +89,9 @@ void emu_shared_forget();
 extern "C" void sgemm_(const char *transa, const char *transb, const int *m, const int *n,
                        const int *k, const float *alpha, const float *a, const int *lda,
                        const float *b, const int *ldb, const float *beta, float *c, const int *ldc);
+/* Comes before every product. ThreadSanitizer does not see how the threads of OpenBLAS wait for
+ * each other, so that they would look like races: under it the calling thread works alone. */
+void emu_product_begins();
 /* To TF32's 10 bits of mantissa: to nearest, ties away from zero. */
 float emu_to_tf32(float x);
 

@@ -3,6 +3,8 @@
  * order of threads, a race is reported in any. */
 #include "emu/planted.h"
 
+#include <dirent.h>
+#include <omp.h>
 #include <pthread.h>
 
 enum { N = 64 };
@@ -223,12 +225,60 @@ static void correct_kernels_are_quiet(void **)
     }
 }
 
+/* Threads of this process, those of libraries too. */
+static int threads_here(void)
+{
+    int count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    if (tasks == nullptr)
+        return 0;
+    while (struct dirent *entry = readdir(tasks))
+        count += entry->d_name[0] != '.';
+    closedir(tasks);
+    return count;
+}
+
+/* By cuBLAS, large enough for several threads. */
+static void multiply(void)
+{
+    enum { SIDE = 256 };
+    float one = 1;
+    float *a = device_floats(SIDE * SIDE, 1), *c = device_floats(SIDE * SIDE, 1);
+    cublasHandle_t handle = nullptr;
+    cublasCreate(&handle);
+    omp_set_num_threads(4);
+    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, SIDE, SIDE, SIDE, &one, a, SIDE,
+                                 a, SIDE, &one, c, SIDE),
+                     CUBLAS_STATUS_SUCCESS);
+    assert_true(device_float(c) == SIDE + 1);
+    cublasDestroy(handle);
+    check_cuda(cudaFree(a));
+    check_cuda(cudaFree(c));
+}
+
+static void race_after_product(void)
+{
+    multiply();
+    no_first_barrier();
+}
+
+/* Whatever number of threads was asked for: see emu_product_begins. Races of ours are seen still.
+ */
+static void products_have_no_threads(void **)
+{
+    int before = threads_here();
+    assert_true(before > 0);
+    multiply();
+    assert_int_equal(threads_here(), before);
+    expect_caught(race_after_product, "rotate_numbers", "-");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_memory_races),       cmocka_unit_test(real_threads_agree),
         cmocka_unit_test(warps_need_syncwarp),       cmocka_unit_test(races_between_blocks),
-        cmocka_unit_test(correct_kernels_are_quiet),
+        cmocka_unit_test(correct_kernels_are_quiet), cmocka_unit_test(products_have_no_threads),
     };
     return cmocka_run_group_tests_name("races in kernels", tests, nullptr, nullptr);
 }
