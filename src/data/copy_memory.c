@@ -2,7 +2,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "data/tokenize_out.h"
+#include "data/out_folder.h"
 
 #include <assert.h>
 #include <string.h>

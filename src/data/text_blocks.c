@@ -1,8 +1,8 @@
 #include "data/text_blocks.h"
 
 #include "base/mem.h"
-#include "data/utf8.h"
-#include "data/word_key.h"
+#include "base/utf8.h"
+#include "data/word.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 /* Part of a text. In word mode it ends with white space and begins where a word or a line may
- * begin; WORD_PADDING (word_key.h) readable bytes follow. */
+ * begin; WORD_PADDING (word.h) readable bytes follow. */
 struct text_block {
     const char *path; /* of the file, for messages */
     char *text;

@@ -1,8 +1,8 @@
 #include "data/tokenize.h"
 
 #include "base/mem.h"
+#include "data/out_folder.h"
 #include "data/shard.h"
-#include "data/tokenize_out.h"
 #include "data/vocab.h"
 #include "data/word_count.h"
 

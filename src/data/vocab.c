@@ -2,7 +2,7 @@
 
 #include "base/mem.h"
 #include "base/read_file.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -8,7 +8,7 @@
 #define DEQ_DATA_VOCAB_H
 
 #include "base/status.h"
-#include "data/word_key.h"
+#include "data/word.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -4,7 +4,7 @@
 
 #include "base/status.h"
 #include "data/vocab.h"
-#include "data/word_key.h"
+#include "data/word.h"
 #include <stdbool.h>
 #include <stdint.h>
 

@@ -5,7 +5,7 @@
 #include "store/checkpoint_format.h"
 #include "store/checkpoint_impl.h"
 #include "store/deflate_memory.h"
-#include "store/shuffle.h"
+#include "store/plane_codec.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>

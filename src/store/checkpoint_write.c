@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "store/checkpoint_format.h"
 #include "store/deflate_memory.h"
-#include "store/shuffle.h"
+#include "store/plane_codec.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 #include "data/vocab.h"
 
 #include "base/scratch.h"

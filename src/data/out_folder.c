@@ -1,4 +1,4 @@
-#include "data/tokenize_out.h"
+#include "data/out_folder.h"
 
 #include "base/atomic_file.h"
 #include "base/mem.h"

@@ -4,8 +4,8 @@
  * Its key is its bytes, zero-padded, if it has at most eight (nearly all words of running text),
  * else a hash of them: so a short word is compared, and most often found, with one load.
  */
-#ifndef DEQ_DATA_WORD_KEY_H
-#define DEQ_DATA_WORD_KEY_H
+#ifndef DEQ_DATA_WORD_H
+#define DEQ_DATA_WORD_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* Byte planes: the first bytes of all elements, then the second bytes, and so on. */
-#ifndef DEQ_STORE_SHUFFLE_H
-#define DEQ_STORE_SHUFFLE_H
+#ifndef DEQ_STORE_PLANE_CODEC_H
+#define DEQ_STORE_PLANE_CODEC_H
 
 #include <stddef.h>
 

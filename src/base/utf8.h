@@ -1,6 +1,6 @@
 /* Checks that bytes are text. */
-#ifndef DEQ_DATA_UTF8_H
-#define DEQ_DATA_UTF8_H
+#ifndef DEQ_BASE_UTF8_H
+#define DEQ_BASE_UTF8_H
 
 #include <stddef.h>
 

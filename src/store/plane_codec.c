@@ -1,4 +1,4 @@
-#include "store/shuffle.h"
+#include "store/plane_codec.h"
 
 #include <assert.h>
 #include <stdint.h>

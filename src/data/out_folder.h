@@ -1,6 +1,6 @@
 /* The output folder of a tokenisation. */
-#ifndef DEQ_DATA_TOKENIZE_OUT_H
-#define DEQ_DATA_TOKENIZE_OUT_H
+#ifndef DEQ_DATA_OUT_FOLDER_H
+#define DEQ_DATA_OUT_FOLDER_H
 
 #include "base/status.h"
 #include "data/shard.h"
