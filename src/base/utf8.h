@@ -1,12 +1,15 @@
-/* Checks that bytes are text. */
+/* Well-formed UTF-8 (table 3-7 of the Unicode standard) without NUL. */
 #ifndef DEQ_BASE_UTF8_H
 #define DEQ_BASE_UTF8_H
 
 #include <stddef.h>
 
-/* Offset of the first byte of [text, text + size) that is NUL or does not belong to a well-formed
- * UTF-8 sequence (overlong forms, surrogates and code points above U+10FFFF are not); `size` if
- * there is none. A sequence cut off by the end is reported at its first byte. */
+/* Bytes of the character that begins at text[0], of which `size` bytes may be read. Returns 0 if
+ * there is none, which includes NUL, overlong forms, surrogates, code points above U+10FFFF and a
+ * sequence that is cut off. */
+size_t utf8_length(const char *text, size_t size);
+
+/* Offset of the first byte of text[size] that begins no character, or `size` if all is text. */
 size_t utf8_check(const char *text, size_t size);
 
 #endif
