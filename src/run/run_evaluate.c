@@ -15,7 +15,7 @@ enum status run_open_validation(struct run *run, struct error *err)
         .dir = c.data.dir, .split = "valid", .batch = c.eval.batch, .length = c.eval.tgt_len};
     if (shares_evaluation(t)) {
         int ranks = dist_size(t->dist);
-        data.share = (struct stream_share){1, ranks, dist_rank(t->dist)};
+        data.partition = (struct stream_partition){1, ranks, dist_rank(t->dist)};
         c.eval.batch /= ranks;
     }
     enum status status = stream_open(&run->valid, &data, err);

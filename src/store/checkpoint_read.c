@@ -1,3 +1,4 @@
+/* Opens a checkpoint and checks its header and directory. */
 #include "store/checkpoint.h"
 
 #include "base/mem.h"
@@ -64,7 +65,7 @@ static enum status bad_entry(const struct checkpoint *c, int64_t index, const ch
                      c->path, (long long)index, what);
 }
 
-/* Checks entry `index`, whose content must begin at `offset`, and keeps it. */
+/* Checks entry `index`, whose content must begin at `offset`, and adds it to the list. */
 static enum status take_entry(struct checkpoint *c, int64_t index, uint64_t offset,
                               const struct checkpoint_entry *e, struct error *err)
 {
@@ -90,8 +91,8 @@ static enum status take_entry(struct checkpoint *c, int64_t index, uint64_t offs
     s->plain = e->encoding == ENCODING_PLAIN;
     if (s->plain && e->stored != size)
         return bad_entry(c, index, "it stores another number of bytes than its size", err);
-    /* No stream of that length can hold as much, or can need as much: a size that lies is caught
-     * here, before anyone makes room for it. */
+    /* A size that the stored bytes cannot hold, or do not need, is refused before anyone allocates
+     * that much. */
     if (size / DEFLATE_MAX_RATIO > e->stored)
         return bad_entry(c, index, "its size is more than its stored bytes can hold", err);
     uint64_t chunks = (uint64_t)count / CHUNK_ELEMENTS + (count % CHUNK_ELEMENTS != 0);

@@ -53,7 +53,8 @@ static enum status write_checkpoint(void)
     TRY_OUT(checkpoint_write_open(&w, "a.bin", &err));
     for (int i = 0; i < 70; i++) { /* the directory grows once */
         snprintf(name, sizeof name, "w:%d", i);
-        TRY_OUT(checkpoint_write_section(w, name, CHECKPOINT_F32, 1, (int64_t[]){3}, x, &err));
+        TRY_OUT(checkpoint_write_section(
+            w, &(struct checkpoint_array){name, CHECKPOINT_F32, 1, (int64_t[]){3}, x}, &err));
     }
     TRY_OUT(checkpoint_write_text(w, "config", "{}", &err));
     TRY_OUT(checkpoint_write_close(&w, &err));

@@ -255,7 +255,12 @@ static inline void remove_run(const char *dir)
 static inline void prepare(void)
 {
     shards_make("d", TOKENS, TOKENS, VOCAB);
-    shards_split("d", "valid", 60, 60, VOCAB, shards_vocab("d", VOCAB), VOCAB);
+    const struct shard_writer_config valid = {.dir = "d",
+                                              .split = "valid",
+                                              .shard_tokens = 60,
+                                              .vocab_size = VOCAB,
+                                              .vocab_hash = shards_vocab("d", VOCAB)};
+    shards_split(&valid, 60, VOCAB);
 }
 
 /* --- the folder of a test ----------------------------------------------------------------------

@@ -33,8 +33,10 @@ static uint8_t *small_file(size_t *size)
     struct checkpoint_writer *out = NULL;
     ASSERT_OK(checkpoint_write_open(&out, "good", &err));
     ASSERT_OK(checkpoint_write_text(out, "state", "{\"step\": 12, \"seed\": 1111}", &err));
-    ASSERT_OK(checkpoint_write_section(out, "w:a", CHECKPOINT_F32, 2, (int64_t[]){2, 3}, w, &err));
-    ASSERT_OK(checkpoint_write_section(out, "n", CHECKPOINT_I64, 1, (int64_t[]){40}, zeros, &err));
+    ASSERT_OK(checkpoint_write_section(
+        out, &(struct checkpoint_array){"w:a", CHECKPOINT_F32, 2, (int64_t[]){2, 3}, w}, &err));
+    ASSERT_OK(checkpoint_write_section(
+        out, &(struct checkpoint_array){"n", CHECKPOINT_I64, 1, (int64_t[]){40}, zeros}, &err));
     ASSERT_OK(checkpoint_write_text(out, "empty", "", &err));
     ASSERT_OK(checkpoint_write_close(&out, &err));
     struct stat st;
