@@ -8,7 +8,6 @@
 
 #include "base/mem.h"
 #include "base/scratch.h"
-#include "run/line_check.h"
 #include "run/metrics.h"
 
 #include <signal.h>
