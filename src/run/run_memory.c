@@ -104,13 +104,13 @@ enum status run_check_memory(struct backend *be, const struct config *config, in
     TRY(find_fit(be, config, ranks, limit, &fit, err));
     if (fit.accumulate > 0)
         return error_set(err, STATUS_DEVICE,
-                         "this run wants %.2f GiB of device memory, %.2f more than there are: "
+                         "this run needs %.2f GiB of device memory, %.2f more than is free: "
                          "train.accumulate=%lld in place of %lld would fit with %.2f GiB",
                          memory_check_gib(wanted), memory_check_gib(wanted - limit),
                          (long long)fit.accumulate, (long long)config->train.accumulate,
                          memory_check_gib(fit.bytes));
     return error_set(err, STATUS_DEVICE,
-                     "this run wants %.2f GiB of device memory, %.2f more than there are, and no "
+                     "this run needs %.2f GiB of device memory, %.2f more than is free, and no "
                      "train.accumulate would make it fit: lower train.tgt_len, train.mem_len, "
                      "solver.forward.history or the sizes of the model",
                      memory_check_gib(wanted), memory_check_gib(wanted - limit));

@@ -29,9 +29,10 @@ static enum status check_header(const struct checkpoint *c, const struct checkpo
                          "another checkpoint",
                          c->path, got);
     if (h->order == CHECKPOINT_ORDER_OTHER)
-        return error_set(err, STATUS_DATA,
-                         "%s: written on a machine of the other byte order; read it on such a one",
-                         c->path);
+        return error_set(
+            err, STATUS_DATA,
+            "%s: written on a machine of the other byte order; read it on one of that order",
+            c->path);
     if (h->version != CHECKPOINT_VERSION)
         return error_set(err, STATUS_DATA,
                          "%s: version %u of the format, this program reads version %d; use the "
@@ -52,9 +53,11 @@ static enum status check_header(const struct checkpoint *c, const struct checkpo
         h->directory_size != h->count * sizeof(struct checkpoint_entry) ||
         h->directory_size > h->file_size - sizeof *h ||
         h->directory_offset != h->file_size - h->directory_size)
-        return error_set(err, STATUS_DATA,
-                         "%s: a directory of %llu sections is not where it can be", c->path,
-                         (unsigned long long)h->count);
+        return error_set(
+            err, STATUS_DATA,
+            "%s: its directory of %llu sections does not lie at the end of the file; copy it "
+            "again or use another checkpoint",
+            c->path, (unsigned long long)h->count);
     return STATUS_OK;
 }
 

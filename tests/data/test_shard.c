@@ -1,4 +1,4 @@
-/* Shards: the format, writing, reading across shards, refusal of everything damaged. */
+/* The format of shards, writing, reading across shards, refusal of everything damaged. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -140,7 +140,7 @@ static void test_writer_leaves_nothing(void **state)
     shard_writer_close(w);
 }
 
-/* Puts one byte at `offset` of a shard; with `seal` the header's checksum is made right again. */
+/* Puts one byte at `offset` of a shard. With `seal` the header's checksum is made right again. */
 static void poke(const char *path, size_t offset, unsigned char value, bool seal)
 {
     size_t n;

@@ -1,4 +1,4 @@
-/* Streams: which token is where, each target once, resuming, memory, refusal of bad folders. */
+/* Streams. Which token is where, each target once, resuming, memory, refusal of bad folders. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -56,7 +56,7 @@ static void check_batch(const struct batch *x, int64_t tokens, int64_t B, int64_
     }
 }
 
-/* All shapes of a small split: two epochs, each target exactly once in each. */
+/* All shapes of a small split, in each of which every target occurs once an epoch. */
 static void test_every_target_once(void **state)
 {
     (void)state;
@@ -205,8 +205,8 @@ static void test_bad_folders(void **state)
     refuse(2, 5, STATUS_NOINPUT, "d/train-00003.bin: missing");
 }
 
-/* Damage that comes after opening: an error at that place, again on the next call, and none after
- * a seek to sound segments. */
+/* Damage after opening gives an error at that place and again on the next call, but none after a
+ * seek to sound segments. */
 static void test_damage_while_reading(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
-/* Tokenisation: the rules of words and lines against a plain implementation, whatever the blocks
- * and threads; choice of the vocabulary; refusals; what is left in the folder. */
+/* Tokenisation. The rules of words and lines are compared with a plain implementation for many
+ * sizes of blocks and numbers of threads. The choice of the vocabulary, refusals and what is left
+ * in the folder are tested too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

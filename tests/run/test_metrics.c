@@ -1,4 +1,4 @@
-/* The log of a run: lines arrive whole, and a resumed run logs each step once. */
+/* In the log of a run lines arrive whole, and a resumed run logs each step once. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* Checkpoints: what is written is read, in whole, in pieces and as a digest; a failed write leaves
- * the old file. Damaged files are in test_checkpoint_damage.c. */
+/* What is written to a checkpoint is read in whole, in pieces and as a digest. A failed write
+ * leaves the old file. Damaged files are in test_checkpoint_damage.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -44,7 +44,7 @@ static void write_array(struct checkpoint_writer *w, const char *name, enum chec
 
 enum content { ZEROS, NOISE, GAUSS, RAMP, CONTENTS };
 
-/* `count` elements of that type and kind of content; seed 7. */
+/* `count` elements of that type and kind of content. */
 static void *fill(enum checkpoint_type type, enum content content, int64_t count)
 {
     size_t size = checkpoint_type_size(type);
@@ -324,8 +324,8 @@ static void test_abort_keeps_the_old_file(void **state)
     assert_null(w);
 }
 
-/* The error of a full disk is repeated until the writer is given up: no call after it can turn the
- * rest into a checkpoint. */
+/* The error of a full disk is repeated until the writer is given up, so that no call after it can
+ * turn the rest into a checkpoint. */
 static void test_full_disk_keeps_the_old_file(void **state)
 {
     (void)state;
