@@ -62,7 +62,7 @@ static enum status base(const struct request *r, const struct st_file *file, str
     bool found;
     if (r->config != NULL)
         return load_config(r->config, &none, path, config, err);
-    TRY(weight_import_config(file, r->file, config, &found, err));
+    TRY(weight_import_config(file, config, &found, err));
     return found ? STATUS_OK
                  : error_set(err, STATUS_USAGE,
                              "%s holds no configuration (deq export writes one): name the model's "
@@ -124,7 +124,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
     TRY(parse(&r, argc, argv, err));
     TRY(st_open(&file, r.file, err));
     TRY_OUT(load(&r, file, &config, &vocab, err));
-    TRY_OUT(weight_import(file, r.file, &config, vocab, r.out, &report, err));
+    TRY_OUT(weight_import(file, &config, vocab, r.out, &report, err));
     TRY_OUT(print(&r, &report, err));
 out:
     vocab_free(vocab);

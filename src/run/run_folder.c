@@ -1,4 +1,4 @@
-/* The folder of a run. */
+/* The folder of a run, its files and its lock. */
 #include "run/run_impl.h"
 
 #include "base/atomic_file.h"
@@ -52,15 +52,15 @@ enum status run_make_folder(const struct run *run, struct error *err)
     return STATUS_OK;
 }
 
-/* Hidden files do not count, scripts keep their marks in them; nor does what a process left that
- * was killed before it had made config.json, the first file of a run. */
-static bool counts(const char *name)
+/* Whether a file makes the folder not empty. Hidden files do not, since scripts keep their marks in
+ * them. Nor does what is left of config.json, the first file of a run, if its process was killed.
+ */
+static bool occupies(const char *name)
 {
     static const char begun[] = "config.json" ATOMIC_FILE_MARK;
     return name[0] != '.' && strncmp(name, begun, strlen(begun)) != 0;
 }
 
-/* A folder that holds something that is no run of ours is not touched. */
 enum status run_check_folder(const struct run *run, struct error *err)
 {
     char config[RUN_PATH], last[RUN_PATH];
@@ -79,7 +79,7 @@ enum status run_check_folder(const struct run *run, struct error *err)
                          run->options->dir, strerror(errno));
     bool empty = true;
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        empty = empty && !counts(entry->d_name);
+        empty = empty && !occupies(entry->d_name);
     closedir(dir);
     if (!empty && !run_is_file(config))
         return error_set(err, STATUS_CANTCREATE,
@@ -125,7 +125,7 @@ enum status run_list_steps(const struct run *run, int64_t **steps, size_t *count
 {
     enum status status = STATUS_OK;
     void *list = NULL;
-    size_t room = 0;
+    size_t capacity = 0;
     *steps = NULL;
     *count = 0;
     DIR *dir = opendir(run->options->dir);
@@ -138,9 +138,9 @@ enum status run_list_steps(const struct run *run, int64_t **steps, size_t *count
         int64_t step = step_of_name(entry->d_name);
         if (step < 0)
             continue;
-        if (*count == room) {
-            status = mem_grow(&list, room, 2 * room + 16, sizeof **steps, err);
-            room = 2 * room + 16;
+        if (*count == capacity) {
+            status = mem_grow(&list, capacity, 2 * capacity + 16, sizeof **steps, err);
+            capacity = 2 * capacity + 16;
         }
         if (status == STATUS_OK)
             ((int64_t *)list)[(*count)++] = step;
@@ -165,7 +165,8 @@ void run_unlock_folder(struct run *run)
     run->lock = -1;
 }
 
-/* Files that a killed process had not finished. Nobody else writes here while we hold the lock. */
+/* Removes files that a killed process had not finished. This is safe because nobody else writes
+ * here while this process holds the lock. */
 static void remove_leftovers(const struct run *run)
 {
     char path[RUN_PATH];
@@ -180,9 +181,9 @@ static void remove_leftovers(const struct run *run)
     closedir(dir);
 }
 
-/* Processes of a job that was ended can outlive the launcher's return for a moment: a script that
- * starts the next one at once must not be refused. */
-static int lock_patiently(int fd)
+/* Tries to lock for three seconds. Processes of a job can outlive the launcher's return for a
+ * moment, and a script that starts the next job at once must not be refused. */
+static int lock_with_retries(int fd)
 {
     enum { TRIES = 60 };
     const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
@@ -194,8 +195,8 @@ static int lock_patiently(int fd)
     return 0;
 }
 
-/* One process trains in a folder. The lock goes with the process, however it ends. A file system
- * without locks is none of our business: the run goes on unlocked. */
+/* The kernel drops the lock with the process, however it ends. On a file system without locks the
+ * run goes on unlocked. */
 enum status run_lock_folder(struct run *run, struct error *err)
 {
     char path[RUN_PATH];
@@ -207,7 +208,7 @@ enum status run_lock_folder(struct run *run, struct error *err)
         return STATUS_OK;
     if (run->lock < 0)
         return error_set(err, STATUS_CANTCREATE, "%s: cannot create: %s", path, strerror(errno));
-    if (lock_patiently(run->lock) == 0) {
+    if (lock_with_retries(run->lock) == 0) {
         remove_leftovers(run);
         return STATUS_OK;
     }

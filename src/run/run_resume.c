@@ -1,4 +1,4 @@
-/* From which checkpoint a run goes on. */
+/* Finds the checkpoint from which a run goes on, and checks that it belongs to the run. */
 #include "run/run_impl.h"
 
 #include "base/mem.h"
@@ -7,11 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Whether a key may not change under a run: what the network is. How long, how fast, how exactly
- * and with what added losses it is trained may, and where its data lie. */
+/* Whether a key must stay the same during a run. Keys that say what the network is must. How it is
+ * trained and where its data lie may change. */
 static bool is_fixed(const char *path)
 {
-    /* a name that ends with a dot stands for all keys below it */
+    /* A name that ends with a dot stands for all keys below it. */
     static const char *const changeable[] = {
         "data.",         "solver.",          "gradient.",      "jacobian.",
         "correction.",   "train.",           "eval.",          "model.dropout",
@@ -27,7 +27,7 @@ static bool is_fixed(const char *path)
     return true;
 }
 
-/* STATUS_CONFIG if `then`, of the checkpoint `path`, is about another model than `now`. */
+/* Returns STATUS_CONFIG if `then`, of the checkpoint `path`, describes another model than `now`. */
 static enum status check_same(const struct config *now, const struct config *then, const char *path,
                               struct error *err)
 {
@@ -41,8 +41,8 @@ static enum status check_same(const struct config *now, const struct config *the
                      path, d.path, d.a, d.b, path);
 }
 
-/* Another seed is another run: weights drawn from one and masks from the other are neither's.
- * STATUS_CONFIG unless a checkpoint was named to start from. */
+/* Returns STATUS_CONFIG if the seeds differ, since weights of one seed with masks of another belong
+ * to no run. A checkpoint that --resume names may have another seed. */
 static enum status check_seed(const struct run *run, const struct config *now,
                               const struct config *then, const char *path, struct error *err)
 {
@@ -54,7 +54,7 @@ static enum status check_seed(const struct run *run, const struct config *now,
                      path, (long long)then->train.seed, (long long)now->train.seed);
 }
 
-/* Reads and checks the whole file: damage must show before the trainer is half restored. */
+/* Reads and checks the whole file, so that damage shows before the trainer is half restored. */
 static enum status check_whole(const char *path, struct error *err)
 {
     struct checkpoint *file;
@@ -69,8 +69,9 @@ static bool is_damage(enum status status)
     return status == STATUS_DATA || status == STATUS_IO;
 }
 
-/* Takes the file into `path` if it is whole. A damaged one is named and skipped: *status stays the
- * first damage, with its text in `err`. */
+/* Writes the path of checkpoint `name` to `path` and returns true if the file is whole. A damaged
+ * one is reported to the observer. *status and `err` keep the first damage, but any other error
+ * replaces it. */
 static bool take_if_whole(const struct run *run, const char *name, char path[RUN_PATH],
                           enum status *status, struct error *err)
 {
@@ -90,15 +91,17 @@ static bool take_if_whole(const struct run *run, const char *name, char path[RUN
     return false;
 }
 
-/* Whether a checkpoint of this folder belongs to a run that began from the file of --resume: the
- * same command, stopped in between, goes on. */
-static bool began_so(const struct run *run, const struct train_state *state)
+/* Whether `state` belongs to a run that began from the file of --resume. The same command then
+ * continues that run and does not begin again. */
+static bool began_from_file(const struct run *run, const struct train_state *state)
 {
     char origin[SNAPSHOT_ORIGIN_MAX];
     snprintf(origin, sizeof origin, "%s", run->options->resume_file);
     return strcmp(origin, state->origin) == 0;
 }
 
+/* Writes the path of last.bin to `path` and returns true if it is whole and belongs to such a run.
+ */
 static bool find_begun(const struct run *run, char path[RUN_PATH])
 {
     struct snapshot last;
@@ -106,7 +109,8 @@ static bool find_begun(const struct run *run, char path[RUN_PATH])
     if (run_path(run, path, "last.bin", &ignored) != STATUS_OK || !run_is_file(path) ||
         snapshot_open(&last, path, &ignored) != STATUS_OK)
         return false;
-    bool begun = began_so(run, &last.state) && checkpoint_verify(last.file, &ignored) == STATUS_OK;
+    bool begun =
+        began_from_file(run, &last.state) && checkpoint_verify(last.file, &ignored) == STATUS_OK;
     snapshot_close(&last);
     return begun;
 }
@@ -151,17 +155,16 @@ enum status run_find_checkpoint(const struct run *run, char path[RUN_PATH], stru
     return status;
 }
 
-/* What another number of processes changes. */
-static void tell_ranks(const struct run *run)
+/* Reports what another number of processes changes. */
+static void report_ranks(const struct run *run)
 {
     long long before = (long long)run->trainer.state.ranks;
     int now = dist_size(run->options->dist);
     if (run->trainer.state.step > 0 && before != now)
-        run_log_message(
-            run,
-            "%d processes, before it were %lld: the same batches, masks and memory, but sums "
-            "in another order, so that losses differ by rounding from those of %lld",
-            now, before, before);
+        run_log_message(run,
+                        "now %d processes, before %lld: batches, masks and memory are the same, "
+                        "but sums are made in another order, so that losses differ by rounding",
+                        now, before);
 }
 
 static bool is_last(const struct run *run, const char *path)
@@ -176,7 +179,7 @@ enum status run_open_trainer(struct run *run, struct backend *be, const struct c
 {
     struct snapshot from;
     struct dist *dist = run->options->dist;
-    run->own = run->options->resume != RESUME_FILE;
+    run->continues_folder = run->options->resume != RESUME_FILE;
     if (path[0] == '\0')
         return trainer_create(&run->trainer, be, dist, config, NULL, err);
     TRY(snapshot_open(&from, path, err));
@@ -186,15 +189,16 @@ enum status run_open_trainer(struct run *run, struct backend *be, const struct c
     if (status == STATUS_OK)
         status = trainer_create(&run->trainer, be, dist, config, &from, err);
     if (status == STATUS_OK) {
-        run->own = run->own || (is_last(run, path) && began_so(run, &from.state));
-        if (!run->own)
+        if (is_last(run, path) && began_from_file(run, &from.state))
+            run->continues_folder = true;
+        if (!run->continues_folder)
             snprintf(run->trainer.state.origin, SNAPSHOT_ORIGIN_MAX, "%s",
                      run->options->resume_file);
         run_log_message(run, "continuing from %s at step %lld", path, (long long)from.state.step);
-        tell_ranks(run);
+        report_ranks(run);
     }
     snapshot_close(&from);
-    if (run->own && is_last(run, path))
+    if (run->continues_folder && is_last(run, path))
         run->saved = run->trainer.state.step;
     return status;
 }

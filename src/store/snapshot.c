@@ -1,3 +1,4 @@
+/* Reads a checkpoint of a run. */
 #include "store/snapshot.h"
 
 #include "base/json.h"
@@ -28,7 +29,7 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
             return error_set(err, STATUS_DATA, "%s: %s: want 0 or more, got %lld", json_name(doc),
                              ints[i].key, (long long)*ints[i].to);
     }
-    t->evaluated = t->step; /* files of older programs do not say */
+    t->evaluated = t->step; /* files of older programs lack it */
     if (json_get(root, "evaluated") != NULL)
         TRY(json_get_int(doc, root, "evaluated", &t->evaluated, err));
     t->ranks = 1;
@@ -78,7 +79,8 @@ static enum status read_config(struct snapshot *s, struct error *err)
     if (status != STATUS_CONFIG)
         return status;
     struct error why = *err;
-    return error_set(err, STATUS_DATA, "%.800s: written by another version of deq?", why.text);
+    return error_set(err, STATUS_DATA, "%.800s. Was it written by another version of deq?",
+                     why.text);
 }
 
 static enum status read_vocab(struct snapshot *s, struct error *err)
@@ -121,16 +123,15 @@ void snapshot_close(struct snapshot *s)
     *s = (struct snapshot){0};
 }
 
-/* Where the numbers of a section go: from `first` on in an array laid out like the parameters, of
- * which `to` holds all or, with an optimizer, its pieces. */
+/* Where the numbers of a section go, in an array that is laid out like the parameters. */
 struct destination {
     struct backend *be;
-    const struct tensor *to; /* 1-D */
-    int64_t first;
-    const struct optimizer *pieces; /* NULL: all */
+    const struct tensor *to;        /* 1-D, the whole array or this rank's pieces of it */
+    int64_t first;                  /* index of the section's first number in the array */
+    const struct optimizer *pieces; /* whose pieces `to` holds, or NULL for the whole array */
 };
 
-/* Numbers [first, first + count) of the array, as far as they are held here. */
+/* Stores numbers [first, first + count) of the array, as far as they are in this rank's pieces. */
 static void put_pieces(const struct destination *d, const float *data, int64_t first, int64_t count)
 {
     struct dist_part piece;
@@ -160,13 +161,14 @@ static enum status take_piece(void *ctx, const void *data, size_t size, size_t o
     return backend_check(d->be, err);
 }
 
-/* The section `name`, which must have exactly the parameter's sizes. */
+/* Reads the section `name`, which must have exactly the parameter's sizes. */
 static enum status read_param(struct snapshot *s, const char *name, const struct param *q,
                               struct destination *to, struct error *err)
 {
     const struct checkpoint_section *c = checkpoint_find(s->file, name);
     if (c == NULL)
-        return error_set(err, STATUS_DATA, "%s: no section %s: written by another program version?",
+        return error_set(err, STATUS_DATA,
+                         "%s: no section %s. Was it written by another version of deq?",
                          checkpoint_path(s->file), name);
     bool same = c->type == CHECKPOINT_F32 && c->ndim == q->ndim;
     for (int i = 0; i < q->ndim && same; i++)
@@ -204,7 +206,7 @@ enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, str
     return STATUS_OK;
 }
 
-/* Rank number `rank` has the streams from rank * memory->batch on. */
+/* Reads a memory of all streams and keeps those of `rank`, from rank * memory->batch on. */
 static enum status read_one_memory(struct snapshot *s, const struct checkpoint_section *c,
                                    struct memory *memory, struct backend *be, int rank,
                                    struct error *err)
@@ -230,7 +232,7 @@ enum status snapshot_read_memory(struct snapshot *s, struct model *m, const stru
         if (c == NULL || c->type != CHECKPOINT_F32 || c->ndim != 3 ||
             c->dim[0] != dist_size(dist) * memory->batch || c->dim[2] != memory->width ||
             c->dim[1] > memory->capacity) {
-            model_reset_memory(m); /* all of it or none */
+            model_reset_memory(m); /* a memory that is filled in part would be wrong */
             return STATUS_OK;
         }
         TRY(read_one_memory(s, c, memory, m->be, dist_rank(dist), err));

@@ -1,3 +1,4 @@
+/* Copies the state of a training and writes it as a checkpoint. */
 #include "store/snapshot.h"
 
 #include "base/json.h"
@@ -8,19 +9,20 @@
 
 /* --- the copy --------------------------------------------------------------------------------- */
 
-static bool holds(const struct snapshot_image *image)
+/* Whether this rank is the one that keeps the copy. */
+static bool is_keeper(const struct snapshot_image *image)
 {
     return dist_rank(image->dist) == 0;
 }
 
-static enum status plan_numbers(float **out, int64_t count, struct error *err)
+static enum status alloc_numbers(float **out, int64_t count, struct error *err)
 {
     return mem_alloc((void **)out, (size_t)count, sizeof **out, err);
 }
 
-/* Counts in *most the numbers a rank sends at once. */
-static enum status plan_memories(struct snapshot_image *image, struct model *m, int64_t *most,
-                                 struct error *err)
+/* Allocates the copies of all memories. Raises *most to the numbers a rank sends at once. */
+static enum status alloc_memories(struct snapshot_image *image, struct model *m, int64_t *most,
+                                  struct error *err)
 {
     const struct cell_ops *ops = m->cell->ops;
     int64_t ranks = dist_size(image->dist);
@@ -34,8 +36,8 @@ static enum status plan_memories(struct snapshot_image *image, struct model *m, 
         int64_t own = from->batch * from->capacity * from->width;
         *to = (struct image_memory){.batch = ranks * from->batch, .width = from->width};
         *most = own > *most ? own : *most;
-        if (holds(image))
-            TRY(plan_numbers(&to->rows, ranks * own, err));
+        if (is_keeper(image))
+            TRY(alloc_numbers(&to->rows, ranks * own, err));
     }
     return STATUS_OK;
 }
@@ -50,16 +52,16 @@ enum status snapshot_image_create(struct snapshot_image *image, const struct sna
                                      .params = s->model->params,
                                      .vocab = s->vocab,
                                      .compress = s->config->train.compress};
-    if (holds(image)) {
-        TRY_OUT(plan_numbers(&image->w, total, err));
-        TRY_OUT(plan_numbers(&image->m, total, err));
-        TRY_OUT(plan_numbers(&image->v, total, err));
+    if (is_keeper(image)) {
+        TRY_OUT(alloc_numbers(&image->w, total, err));
+        TRY_OUT(alloc_numbers(&image->m, total, err));
+        TRY_OUT(alloc_numbers(&image->v, total, err));
     }
-    TRY_OUT(plan_memories(image, s->model, &most, err));
+    TRY_OUT(alloc_memories(image, s->model, &most, err));
     if (dist_size(d) > 1)
-        TRY_OUT(plan_numbers(&image->own, most, err));
-    if (dist_size(d) > 1 && holds(image))
-        TRY_OUT(plan_numbers(&image->all, dist_size(d) * most, err));
+        TRY_OUT(alloc_numbers(&image->own, most, err));
+    if (dist_size(d) > 1 && is_keeper(image))
+        TRY_OUT(alloc_numbers(&image->all, dist_size(d) * most, err));
     return STATUS_OK;
 out:
     snapshot_image_free(image);
@@ -104,7 +106,7 @@ static enum status state_text(const struct snapshot_source *s, char **out, struc
     json_write_int(&w, "epoch", t->epoch);
     json_write_int(&w, "segment", t->segment);
     json_write_int(&w, "micro", t->micro);
-    json_write_real(&w, "best_nll", t->best_nll); /* null while there is none */
+    json_write_real(&w, "best_nll", t->best_nll); /* null before the first evaluation */
     json_write_int(&w, "best_step", t->best_step);
     json_write_int(&w, "evaluated", t->evaluated);
     json_write_int(&w, "ranks", t->ranks);
@@ -137,9 +139,9 @@ enum status snapshot_image_of_weights(struct snapshot_image *image, const struct
     struct snapshot_source source = {.config = config, .vocab = vocab, .state = &state};
     *image = (struct snapshot_image){
         .params = declared, .vocab = vocab, .compress = config->train.compress};
-    TRY_OUT(plan_numbers(&image->w, declared->total, err));
-    TRY_OUT(plan_numbers(&image->m, declared->total, err));
-    TRY_OUT(plan_numbers(&image->v, declared->total, err));
+    TRY_OUT(alloc_numbers(&image->w, declared->total, err));
+    TRY_OUT(alloc_numbers(&image->m, declared->total, err));
+    TRY_OUT(alloc_numbers(&image->v, declared->total, err));
     TRY_OUT(take_texts(image, &source, err));
     return STATUS_OK;
 out:
@@ -147,7 +149,7 @@ out:
     return status;
 }
 
-/* The streams of a memory are divided among the ranks in their order. */
+/* Copies a memory, whose streams are divided among the ranks in their order. */
 static void take_memory(struct snapshot_image *image, struct image_memory *to,
                         const struct memory *from, struct backend *be)
 {
@@ -163,7 +165,7 @@ static void take_memory(struct snapshot_image *image, struct image_memory *to,
     dist_gather(image->dist, image->own, (size_t)tensor_count(&rows) * sizeof(float), to->rows);
 }
 
-/* Moments that lie in pieces on all ranks. */
+/* Collects moments that lie in pieces on all ranks. */
 static void gather_moments(struct snapshot_image *image, const struct optimizer *o,
                            const struct tensor *from, float *to)
 {
@@ -176,7 +178,7 @@ static void gather_moments(struct snapshot_image *image, const struct optimizer 
         if (piece.count > 0)
             op_download(be, image->own, DTYPE_F32, &part);
         dist_gather(d, image->own, (size_t)most * sizeof(float), image->all);
-        for (int r = 0; r < dist_size(d) && holds(image); r++) {
+        for (int r = 0; r < dist_size(d) && is_keeper(image); r++) {
             struct dist_part theirs = dist_part(d, total, i, r);
             memcpy(to + theirs.first, image->all + r * most, (size_t)theirs.count * sizeof(float));
         }
@@ -188,7 +190,7 @@ static void take_moments(struct snapshot_image *image, const struct optimizer *o
 {
     if (o->sharded)
         gather_moments(image, o, from, to);
-    else if (holds(image))
+    else if (is_keeper(image))
         op_download(o->params->be, to, DTYPE_F32, from);
 }
 
@@ -197,7 +199,7 @@ enum status snapshot_take(struct snapshot_image *image, const struct snapshot_so
 {
     struct model *m = s->model;
     TRY(take_texts(image, s, err));
-    if (holds(image))
+    if (is_keeper(image))
         op_download(m->be, image->w, DTYPE_F32, &m->params->w);
     take_moments(image, s->optimizer, &s->optimizer->m, image->m);
     take_moments(image, s->optimizer, &s->optimizer->v, image->v);
@@ -214,12 +216,13 @@ static enum status write_texts(struct checkpoint_writer *w, const struct snapsho
     size_t size;
     const char *vocab = vocab_text(image->vocab, &size);
     int64_t dim = (int64_t)size;
+    const struct checkpoint_array section = {"vocab", CHECKPOINT_U8, 1, &dim, vocab};
     TRY(checkpoint_write_text(w, "config", image->config, err));
     TRY(checkpoint_write_text(w, "state", image->state, err));
-    return checkpoint_write_section(w, "vocab", CHECKPOINT_U8, 1, &dim, vocab, err);
+    return checkpoint_write_section(w, &section, err);
 }
 
-/* One of the three arrays that are laid out like the parameters. */
+/* Writes one of the three arrays that are laid out like the parameters. */
 static enum status write_flat(struct checkpoint_writer *w, char prefix, const struct params *p,
                               const float *flat, struct error *err)
 {
@@ -227,8 +230,9 @@ static enum status write_flat(struct checkpoint_writer *w, char prefix, const st
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
         snprintf(name, sizeof name, "%c:%s", prefix, q->name);
-        TRY(checkpoint_write_section(w, name, CHECKPOINT_F32, q->ndim, q->dim, flat + q->offset,
-                                     err));
+        const struct checkpoint_array section = {name, CHECKPOINT_F32, q->ndim, q->dim,
+                                                 flat + q->offset};
+        TRY(checkpoint_write_section(w, &section, err));
     }
     return STATUS_OK;
 }
@@ -241,8 +245,9 @@ static enum status write_memory(struct checkpoint_writer *w, const struct snapsh
         const struct image_memory *from = &image->memory[i];
         int64_t dims[3] = {from->batch, from->count, from->width};
         snprintf(name, sizeof name, "mem:%d", i);
+        const struct checkpoint_array section = {name, CHECKPOINT_F32, 3, dims, from->rows};
         if (from->count > 0)
-            TRY(checkpoint_write_section(w, name, CHECKPOINT_F32, 3, dims, from->rows, err));
+            TRY(checkpoint_write_section(w, &section, err));
     }
     return STATUS_OK;
 }

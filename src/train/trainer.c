@@ -78,7 +78,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
         .split = "train",
         .batch = c->batch,
         .length = c->tgt_len,
-        .share = {.groups = c->accumulate, .shares = ranks, .share = dist_rank(dist)}};
+        .partition = {.groups = c->accumulate, .ranks = ranks, .rank = dist_rank(dist)}};
     struct model_plan plan = {.batch = c->batch / c->accumulate / ranks,
                               .length = c->tgt_len,
                               .mem_len = c->mem_len,

@@ -101,7 +101,7 @@ setup()
     cp -r "$runs/two" "$BATS_TEST_TMPDIR/run"
     run "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/run" --set train.steps=13
     [ "$status" -eq 0 ]
-    [[ "$output" == *"1 processes, before it were 2: the same batches"* ]]
+    [[ "$output" == *"now 1 processes, before 2: batches, masks"* ]]
 }
 
 @test "train.zero gives the same bits, also when continued, also by other numbers of processes" {

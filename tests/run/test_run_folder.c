@@ -1,4 +1,4 @@
-/* The folder of a run: damaged files in it, a full disk, two processes, leftovers; and the
+/* The folder of a run with damaged files, a full disk, two processes and leftovers, and the
  * deadline. */
 #include "watched_run.h"
 

@@ -1,12 +1,14 @@
-#include "data/utf8.h"
+/* Checks UTF-8, in blocks of 32 bytes where the text is ASCII. */
+#include "base/utf8.h"
 
-#include <stdint.h>
 #include <string.h>
 
-/* Length of the sequence at s (at most `left` bytes), 0 if it is not well-formed: table 3-7 of the
- * Unicode standard. Only the second byte has a range that depends on the first. */
-static size_t sequence_length(const unsigned char *s, size_t left)
+size_t utf8_length(const char *text, size_t size)
 {
+    if (size == 0)
+        return 0;
+    const unsigned char *s = (const unsigned char *)text;
+    /* Only the range of the second byte depends on the first. */
     unsigned char first = s[0], low = 0x80, high = 0xBF;
     size_t n;
     if (first >= 0x01 && first <= 0x7F)
@@ -28,7 +30,7 @@ static size_t sequence_length(const unsigned char *s, size_t left)
     } else {
         return 0;
     }
-    if (n > left || s[1] < low || s[1] > high)
+    if (n > size || s[1] < low || s[1] > high)
         return 0;
     for (size_t i = 2; i < n; i++)
         if ((s[i] & 0xC0) != 0x80)
@@ -36,7 +38,7 @@ static size_t sequence_length(const unsigned char *s, size_t left)
     return n;
 }
 
-/* Whether all 32 bytes are in 0x01..0x7F; the compiler makes vector code of it. */
+/* Whether all 32 bytes are in 0x01..0x7F. The loop has no exit, so that it becomes vector code. */
 static int plain_block(const char *s)
 {
     unsigned char bad = 0;
@@ -53,10 +55,10 @@ size_t utf8_check(const char *text, size_t size)
             i += 32;
             continue;
         }
-        /* One sequence at a time, until past the 32 bytes that were not plain. */
+        /* These 32 bytes are not plain ASCII and are checked character by character. */
         size_t stop = size - i >= 32 ? i + 32 : size;
         while (i < stop) {
-            size_t n = sequence_length((const unsigned char *)text + i, size - i);
+            size_t n = utf8_length(text + i, size - i);
             if (n == 0)
                 return i;
             i += n;

@@ -1,11 +1,12 @@
-/* How words are found in text and told apart in hash tables.
+/* Words, as they are found in text and compared in hash tables.
  *
- * A word is a run of bytes other than ASCII white space (space, \t \n \v \f \r); it holds no NUL.
- * Its key is its bytes, zero-padded, if it has at most eight (nearly all words of running text),
- * else a hash of them: so a short word is compared, and most often found, with one load.
+ * A word is a run of bytes other than ASCII white space (space, \t \n \v \f \r) and NUL. The key of
+ * a word of at most eight bytes, as nearly all words of running text are, is these bytes, padded
+ * with zeros. The key of a longer word is a hash of its bytes. A short word is thus compared, and
+ * most often found, with one load.
  */
-#ifndef DEQ_DATA_WORD_KEY_H
-#define DEQ_DATA_WORD_KEY_H
+#ifndef DEQ_DATA_WORD_H
+#define DEQ_DATA_WORD_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,8 +19,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 enum {
     WORD_SHORT = 8,   /* up to this length the key is the word */
     WORD_PADDING = 8, /* bytes that must be readable behind a text that is scanned */
-    WORD_BATCH = 64,  /* words looked up together: tables are larger than caches, and memory answers
-                         many requests in the time of one */
+    WORD_BATCH = 64,  /* Words looked up together. Tables are larger than caches, and memory answers
+                         many requests in the time of one. */
 };
 
 struct word {
@@ -46,13 +47,13 @@ static inline uint64_t word_mix(uint64_t h, uint64_t w)
     return h ^ h >> 29;
 }
 
-/* The first `n` < 8 bytes of w. */
+/* The first n bytes of w, n < 8. */
 static inline uint64_t word_head(uint64_t w, unsigned n)
 {
     return w & ((UINT64_C(1) << 8 * n) - 1);
 }
 
-/* The key of a word of `len` bytes; reads no byte beyond them. */
+/* The key of a word of `len` bytes. It reads no byte beyond them. */
 static inline uint64_t word_key(const char *text, size_t len)
 {
     uint64_t last = 0, h = 0;
@@ -77,12 +78,13 @@ static inline uint64_t word_slot(uint64_t key, int shift)
     return key >> shift;
 }
 
-/* Finds the word that starts at `p`, which is not white space. White space must follow the word
- * somewhere, and WORD_PADDING readable bytes that. Gives word_key(text, len) without a second
- * pass over the bytes. */
+/* Finds the word that starts at `p`, which is not white space. The word must be followed by white
+ * space, and that by WORD_PADDING readable bytes. The key is word_key(text, len), computed without
+ * a second pass over the bytes. */
 static inline struct word word_scan(const char *p)
 {
-    /* A byte below 0x21 sets its top bit in `stop`; borrows disturb only bytes above the first. */
+    /* A byte below 0x21 sets its top bit in `stop`. Borrows disturb only bytes above the first one.
+     */
     const uint64_t ones = UINT64_C(0x0101010101010101);
     struct word word = {.text = p};
     uint64_t h = 0;
@@ -94,7 +96,8 @@ static inline struct word word_scan(const char *p)
             continue;
         }
         unsigned n = (unsigned)__builtin_ctzll(stop) / 8;
-        if (__builtin_expect(!word_is_space(q[n]), 0)) { /* a control character: a word byte */
+        if (__builtin_expect(!word_is_space(q[n]),
+                             0)) { /* a control character belongs to the word */
             for (q += n; !word_is_space(*q); q++)
                 ;
             word.len = (uint32_t)(q - p);

@@ -1,4 +1,5 @@
-#include "data/tokenize_out.h"
+/* Prepares the folder of a tokenisation, and replaces the files of an earlier one. */
+#include "data/out_folder.h"
 
 #include "base/atomic_file.h"
 #include "base/mem.h"
@@ -12,10 +13,10 @@
 
 enum { NAMES_MAX_PATH = 4096 + 288 };
 
-/* Behind the name of an old file while the new ones come. */
+/* Ends the name that an old file has until the new ones are in place. */
 #define ASIDE ATOMIC_FILE_MARK "old"
 
-/* mkdir -p; *created: whether the last folder is new. */
+/* Makes a folder and its parents. *created says whether the last folder is new. */
 static enum status make_folders(const char *path, bool *created, struct error *err)
 {
     char *part = NULL;
@@ -24,11 +25,11 @@ static enum status make_folders(const char *path, bool *created, struct error *e
     TRY(mem_strdup(&part, path, err));
     for (size_t i = 1, n = strlen(path); i <= n; i++) {
         bool ends = part[i] == '/' || part[i] == '\0';
-        if (!ends || part[i - 1] == '/') /* a trailing slash names no further folder */
+        if (!ends || part[i - 1] == '/') /* a trailing slash names no folder */
             continue;
         part[i] = '\0';
         *created = mkdir(part, 0777) == 0;
-        /* A folder above may exist and refuse mkdir in other words than EEXIST. */
+        /* mkdir of a parent that exists may fail with EROFS or EACCES in place of EEXIST. */
         struct stat st;
         int code = errno;
         if (!*created && (stat(part, &st) != 0 || !S_ISDIR(st.st_mode))) {
@@ -51,7 +52,8 @@ static enum status open_folder(const char *path, DIR **out, struct error *err)
                      strerror(errno));
 }
 
-/* Calls `act(path)` for every entry whose name `choose` accepts; *others counts the rest. */
+/* Calls act(path) for every entry of the folder whose name `choose` accepts. *others counts the
+ * rest. */
 static enum status sweep(DIR *d, const char *path, bool (*choose)(const char *name),
                          int (*act)(const char *path), int64_t *others, struct error *err)
 {
@@ -85,27 +87,27 @@ static bool is_left_over(const char *name)
     return shard_owns_name(name) && strstr(name, ATOMIC_FILE_MARK) != NULL;
 }
 
-/* A file of this or an earlier run, under its final name. */
+/* Accepts the files of this or an earlier run that have their final names. */
 static bool is_final(const char *name)
 {
     return shard_owns_name(name) && strstr(name, ATOMIC_FILE_MARK) == NULL;
 }
 
-/* An old file that stepped aside. */
+/* Accepts the old files that move_aside renamed. */
 static bool is_aside(const char *name)
 {
     const char *mark = strstr(name, ASIDE);
     return shard_owns_name(name) && mark != NULL && mark[strlen(ASIDE)] == '\0';
 }
 
-static int step_aside(const char *path)
+static int move_aside(const char *path)
 {
     char aside[NAMES_MAX_PATH + sizeof ASIDE];
     snprintf(aside, sizeof aside, "%s" ASIDE, path);
     return rename(path, aside);
 }
 
-static int come_back(const char *aside)
+static int move_back(const char *aside)
 {
     char path[NAMES_MAX_PATH];
     snprintf(path, sizeof path, "%.*s", (int)(strlen(aside) - strlen(ASIDE)), aside);
@@ -132,41 +134,49 @@ enum status out_folder_prepare(struct out_folder *f, const char *path, bool forc
     return STATUS_OK;
 }
 
-/* All files of the run take their final names, the vocabulary last. */
-static enum status place(struct shard_writer *const *writers, int count, struct atomic_file **vocab,
-                         struct error *err)
+/* What a run has written under temporary names. */
+struct new_files {
+    struct shard_writer *const *writers; /* borrows [count], entries may be NULL */
+    int count;
+    struct atomic_file *vocab; /* owns, NULL once it has its final name */
+    const char *vocab_path;    /* borrows */
+};
+
+/* Gives all new files their final names, the vocabulary last. */
+static enum status place(struct new_files *files, struct error *err)
 {
-    for (int i = 0; i < count; i++)
-        if (writers[i] != NULL)
-            TRY(shard_writer_commit(writers[i], err));
-    return atomic_file_commit(vocab, err);
+    for (int i = 0; i < files->count; i++)
+        if (files->writers[i] != NULL)
+            TRY(shard_writer_commit(files->writers[i], err));
+    return atomic_file_commit(&files->vocab, err);
 }
 
-/* The old files, in folder `d`, make room for the new ones, and come back if those cannot come. */
-static enum status replace(const struct out_folder *f, DIR *d, struct shard_writer *const *writers,
-                           int count, struct atomic_file **vocab, const char *path,
+/* Moves the old files of folder `d` aside, places the new ones and removes the old ones. If the new
+ * ones cannot be placed, the old ones get their names back. */
+static enum status replace(const struct out_folder *f, DIR *d, struct new_files *files,
                            struct error *err)
 {
     int64_t others;
     struct error ignored; /* the first failure is the one to report */
-    /* The old vocabulary goes first and the new one comes last: between them the folder is seen to
-     * be incomplete. */
-    if (step_aside(path) != 0 && errno != ENOENT)
-        return error_set(err, STATUS_CANTCREATE, "%s: cannot replace: %s", path, strerror(errno));
-    enum status status = sweep(d, f->path, is_final, step_aside, &others, err);
+    const char *vocab = files->vocab_path;
+    /* The old vocabulary goes first and the new one comes last, so that the folder is seen to be
+     * incomplete in between. */
+    if (move_aside(vocab) != 0 && errno != ENOENT)
+        return error_set(err, STATUS_CANTCREATE, "%s: cannot replace: %s", vocab, strerror(errno));
+    enum status status = sweep(d, f->path, is_final, move_aside, &others, err);
     if (status == STATUS_OK) {
-        status = place(writers, count, vocab, err);
-        /* with the vocabulary in its place all is there, whatever failed after that */
-        if (status == STATUS_OK || access(path, F_OK) == 0) {
+        status = place(files, err);
+        /* Once the vocabulary is in place the folder is complete, whatever failed after that. */
+        if (status == STATUS_OK || access(vocab, F_OK) == 0) {
             enum status swept =
                 sweep(d, f->path, is_aside, unlink, &others, status == STATUS_OK ? err : &ignored);
             return status == STATUS_OK ? swept : status;
         }
-        for (int i = 0; i < count; i++)
-            if (writers[i] != NULL)
-                shard_writer_remove(writers[i]);
+        for (int i = 0; i < files->count; i++)
+            if (files->writers[i] != NULL)
+                shard_writer_remove(files->writers[i]);
     }
-    (void)sweep(d, f->path, is_aside, come_back, &others, &ignored);
+    (void)sweep(d, f->path, is_aside, move_back, &others, &ignored);
     return status;
 }
 
@@ -174,19 +184,19 @@ enum status out_folder_commit(struct out_folder *f, struct shard_writer *const *
                               const struct vocab *vocab, struct error *err)
 {
     char path[NAMES_MAX_PATH];
-    struct atomic_file *file = NULL;
+    struct new_files files = {.writers = writers, .count = count, .vocab_path = path};
     enum status status;
     size_t size;
     DIR *d = NULL;
     const char *text = vocab_text(vocab, &size);
     snprintf(path, sizeof path, "%s/vocab.txt", f->path);
-    TRY_OUT(atomic_file_create(&file, path, err));
-    TRY_OUT(atomic_file_write(file, text, size, err));
-    TRY_OUT(atomic_file_sync(file, err));
+    TRY_OUT(atomic_file_create(&files.vocab, path, err));
+    TRY_OUT(atomic_file_write(files.vocab, text, size, err));
+    TRY_OUT(atomic_file_sync(files.vocab, err));
     TRY_OUT(open_folder(f->path, &d, err));
-    TRY_OUT(replace(f, d, writers, count, &file, path, err));
+    TRY_OUT(replace(f, d, &files, err));
 out:
-    atomic_file_abort(&file);
+    atomic_file_abort(&files.vocab);
     if (d != NULL)
         closedir(d);
     return status;
