@@ -134,7 +134,7 @@ static void sum_squares(struct optimizer *o)
     if (dist_size(o->dist) == 1)
         return;
     op_download(p->be, &own, DTYPE_F64, &o->norm2);
-    dist_gather_all(o->dist, &own, sizeof own, o->norms);
+    dist_all_gather_bytes(o->dist, &own, sizeof own, o->norms);
     for (int r = 0; r < dist_size(o->dist); r++)
         sum += o->norms[r];
     op_upload(p->be, &o->norm2, &sum, DTYPE_F64);
@@ -186,7 +186,7 @@ void optimizer_step(struct optimizer *o, double lr, double *norm)
     struct params *p = o->params;
     sum_squares(o);
     if (!o->sharded)
-        dist_share(o->dist, &p->g);
+        dist_all_gather(o->dist, &p->g);
     if (o->decay > 0 && !o->decoupled_decay && has_aliases(p)) {
         *norm = read_norm(o);
         if (isfinite(*norm))
@@ -195,7 +195,7 @@ void optimizer_step(struct optimizer *o, double lr, double *norm)
     params_split_aliases(p);
     update_weights(o, lr);
     if (o->sharded)
-        dist_share(o->dist, &p->w);
+        dist_all_gather(o->dist, &p->w);
     params_join_aliases(p);
     *norm = read_norm(o);
     if (isfinite(*norm))

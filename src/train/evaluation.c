@@ -263,7 +263,7 @@ static enum status merge_shares(struct run *run, struct error *err)
     if (dist_size(d) == 1)
         return STATUS_OK;
     TRY(mem_alloc((void **)&all, (size_t)dist_size(d), sizeof *all, err));
-    dist_gather_all(d, &own, sizeof own, all);
+    dist_all_gather_bytes(d, &own, sizeof own, all);
     run->sums = all[0].sums;
     run->leak_sum = all[0].leak_sum;
     *run->r = all[0].result;
