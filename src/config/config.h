@@ -22,8 +22,19 @@ enum config_ridge { RIDGE_REL, RIDGE_ABS };
 enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
 enum config_start { START_ZERO, START_LINEAR };
 enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
-enum config_optimizer { OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT };
+
+/* The optimizers as X(NAME, name). train.optimizer takes the name, and src/optimizer defines the
+ * struct optimizer_kind optimizer_name. A new optimizer is a line here and a file there. */
+#define OPTIMIZER_LIST(X) \
+    X(ADAM, adam)         \
+    X(ADAMW, adamw)
+
+enum config_optimizer {
+#define X(NAME, name) OPTIMIZER_##NAME,
+    OPTIMIZER_LIST(X)
+#undef X
+};
 
 struct config_list {
     int64_t count;

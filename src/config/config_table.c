@@ -12,6 +12,11 @@
 #define AT(field) offsetof(struct config, field)
 #define NO_LIMIT INFINITY
 
+/* "|adam|adamw", whose first bar is skipped where it is used. */
+#define X(NAME, name) "|" #name
+static const char optimizer_names[] = OPTIMIZER_LIST(X);
+#undef X
+
 /* clang-format off */
 #define INT(path, field, initial, min, max, unit, meaning) \
     {path, CONFIG_INT, AT(field), initial, NULL, min, max, CONFIG_CLOSED, NULL, unit, meaning}
@@ -165,7 +170,7 @@ const struct config_key config_keys[] = {
         "the batch is computed in so many parts, one after the other"),
     BOOL("train.zero", train.zero, false,
          "several processes: each keeps the optimizer's state of its share only (ZeRO stage 1)"),
-    ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, "adam|adamw", "update rule"),
+    ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, &optimizer_names[1], "update rule"),
     REAL("train.lr", train.lr, 1e-3, 0, 100, CONFIG_OPEN_MIN, "", "highest learning rate"),
     REAL("train.lr_min", train.lr_min, 0, 0, 100, CONFIG_CLOSED, "",
          "learning rate at the end of the cosine"),

@@ -1,6 +1,6 @@
 /* What a checkpoint of a run holds, written to and read from the container of store/checkpoint.h:
- * configuration, vocabulary, state, parameters, optimizer moments, segment memory. Evaluation and
- * sampling need nothing else; a resumed training continues as if it had not stopped. */
+ * configuration, vocabulary, state, parameters, states of the optimizer, segment memory. Evaluation
+ * and sampling need nothing else; a resumed training continues as if it had not stopped. */
 #ifndef DEQ_STORE_SNAPSHOT_H
 #define DEQ_STORE_SNAPSHOT_H
 
@@ -37,16 +37,19 @@ struct snapshot_source {
     const struct optimizer *optimizer;
 };
 
-/* A copy of all that in host memory, so that a file can be written from it while training goes on:
- * 12 bytes a parameter, and the segment memory. With several ranks it is rank 0 that holds it; a
+/* A copy of all that in host memory, so that a file can be written from it while training goes on.
+ * It takes 4 bytes a parameter, as many again for each of the optimizer's states, and those of the
+ * segment memory. With several ranks it is rank 0 that holds it; a
  * file is the same for any number of ranks. */
 struct snapshot_image {
-    struct dist *dist;           /* borrows; NULL: one rank */
-    const struct params *params; /* borrows: names and sizes; its numbers are not looked at */
-    const struct vocab *vocab;   /* borrows */
-    bool compress;               /* the numbers in the file */
-    char *config, *state;        /* owns: JSON */
-    float *w, *m, *v;            /* owns: [params->total] */
+    struct dist *dist;                 /* borrows; NULL: one rank */
+    const struct params *params;       /* borrows: names and sizes; its numbers are not looked at */
+    const struct vocab *vocab;         /* borrows */
+    bool compress;                     /* the numbers in the file */
+    char *config, *state;              /* owns: JSON */
+    float *w;                          /* owns: [params->total] */
+    const struct optimizer_kind *kind; /* borrows */
+    float *moment[OPTIMIZER_MAX_STATES]; /* owns: [params->total] for each state of the kind */
     int memories;
     struct image_memory *memory; /* owns: [memories] */
     float *own, *all;            /* owns: what a rank sends to rank 0, and what arrives there */
@@ -60,8 +63,8 @@ struct image_memory {
 /* Plans the buffers. */
 enum status snapshot_image_create(struct snapshot_image *image, const struct snapshot_source *s,
                                   struct error *err);
-/* The same for a training of step 0 with the declared parameters, moments of zero and no segment
- * memory; image->w is left to the caller to fill. */
+/* The same for a training of step 0 with the declared parameters, an optimizer whose states are
+ * zero and no segment memory; image->w is left to the caller to fill. */
 enum status snapshot_image_of_weights(struct snapshot_image *image, const struct config *config,
                                       const struct vocab *vocab, const struct params *declared,
                                       struct error *err);
@@ -90,7 +93,7 @@ void snapshot_close(struct snapshot *s);
 
 /* Fills declared parameters; every one must be in the file with its sizes. */
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err);
-/* Fills the moments, and the number of updates from the state. */
+/* Fills the optimizer's states, and the number of updates from the state. */
 enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err);
 /* Fills the segment memory with this rank's share of it, as far as the batch and memory length are
  * the same; else it stays empty. */
