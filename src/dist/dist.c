@@ -1,4 +1,5 @@
-/* The part of a group that does not depend on MPI: its devices, its transport, its buckets. */
+/* What a group does without knowing MPI. It compares devices, chooses the transport and divides the
+ * gradients. */
 #include "dist/dist_impl.h"
 
 #include "backend/backend.h"
@@ -187,7 +188,7 @@ void dist_all_gather(struct dist *d, const struct tensor *flat)
 
 /* --- buckets and parts ------------------------------------------------------------------------ */
 
-enum { PART_ALIGN = 16 }; /* numbers; a part begins on a vector boundary */
+enum { PART_ALIGN = 16 }; /* numbers, so that parts begin on vector boundaries */
 
 static int64_t at_most(int64_t a, int64_t b)
 {

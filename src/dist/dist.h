@@ -2,8 +2,8 @@
  *
  * Every process is a rank. It computes the gradient of its part of the batch, and the gradients are
  * then summed over the ranks. The sums are made in an order that makes a run reproducible bit for
- * bit for a given number of ranks. The Makefile links one implementation: dist_none.c for a single
- * process, or dist_mpi.c and dist_mpi_transport.c.
+ * bit for a given number of ranks. The Makefile links dist_none.c for a single process, or else
+ * dist_mpi.c and dist_mpi_transport.c.
  *
  * Gradients in   are summed by       in the order
  *   the host     MPI                 of the ranks, on any machine
@@ -64,8 +64,8 @@ enum status dist_attach(struct dist *d, struct backend *be, struct error *err);
 /* Abandons whatever is under way. NULL is allowed. */
 void dist_detach(struct dist *d);
 
-/* The carriers of messages and gradients in words: "one process", "Open MPI 4.1.4", "Open MPI 4.1.4
- * and NCCL 2.28.9". */
+/* Names the carriers of messages and gradients, as in "one process" or "Open MPI 4.1.4 and NCCL
+ * 2.28.9". */
 const char *dist_transport(const struct dist *d);
 
 /* --- small messages, all collective ----------------------------------------------------------- */
@@ -88,7 +88,7 @@ enum status dist_agree(struct dist *d, enum status mine, struct error *err);
 /* A flat array of `total` numbers is cut into buckets of DIST_BUCKET, and each bucket into one part
  * for each rank, which owns it. Owners make the sums. */
 struct dist_part {
-    int64_t first, count; /* numbers; count may be 0 */
+    int64_t first, count; /* numbers, maybe none */
 };
 
 enum { DIST_BUCKET = 1 << 20 /* numbers */ };

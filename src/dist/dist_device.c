@@ -1,5 +1,5 @@
-/* Transports for gradients in device memory: the device's own collectives, or a copy in host memory
- * that travels over MPI. */
+/* Two transports for gradients in device memory. One uses the device's own collectives, the other
+ * sends a copy in host memory over MPI. */
 #include "dist/dist_impl.h"
 
 #include "backend/backend.h"

@@ -20,14 +20,14 @@ extern const struct transport dist_collectives_transport; /* device memory, by i
 struct dist {
     int rank, size, local_rank;
     char description[1024];                 /* what dist_transport returns */
-    struct backend *be;                     /* borrows; NULL: not attached */
-    const struct transport *host_transport; /* borrows: for host memory */
-    const struct transport *transport;      /* borrows: for the attached backend's memory */
+    struct backend *be;                     /* borrows; NULL means not attached */
+    const struct transport *host_transport; /* borrows, for host memory */
+    const struct transport *transport;      /* borrows, for the attached backend's memory */
     bool summing;                           /* a reduce_scatter is under way */
-    struct tensor *parts;                   /* owns: [size], see dist_part_views */
-    struct mpi_transport *mpi;              /* owns: buffers of dist_mpi_transport.c */
-    struct tensor stage; /* owns: a copy of the gradients in host memory, made when first needed */
-    struct tensor flat;  /* borrows: the staged transport sums this tensor of the device, ... */
+    struct tensor *parts;                   /* owns [size], see dist_part_views */
+    struct mpi_transport *mpi;              /* owns buffers of dist_mpi_transport.c */
+    struct tensor stage; /* owns a copy of the gradients in host memory, made when first needed */
+    struct tensor flat;  /* borrows the device's tensor that the staged transport sums, ... */
     int64_t from, to;    /* ... these buckets of it */
 };
 

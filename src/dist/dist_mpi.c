@@ -1,4 +1,4 @@
-/* A group over MPI: how it begins and ends, and its small messages. MPI's default handler ends the
+/* The begin, the end and the small messages of a group over MPI. MPI's default handler ends the
  * group after an error, so that no call here checks for one. */
 #include "dist/dist_impl.h"
 

@@ -19,8 +19,8 @@
 static const long POLL_INTERVAL = 50000;
 
 struct mpi_transport {
-    struct worker *worker; /* owns: the thread that sums */
-    struct tensor flat;    /* borrows: the gradients being summed */
+    struct worker *worker; /* owns the thread that sums */
+    struct tensor flat;    /* borrows the gradients being summed */
     int64_t from, to;      /* buckets */
     /* owns, used by the thread alone. Two buckets are in work at a time, each with what arrives of
      * it, and with the counts and places of MPI_Alltoallv: [2 * size], own_places [size] */

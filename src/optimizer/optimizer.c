@@ -1,4 +1,4 @@
-/* What all optimizers have in common: pieces, the global norm, aliased parameters. */
+/* What all optimizers have in common, from the global norm to aliased parameters. */
 #include "optimizer/optimizer.h"
 
 #include "base/mem.h"

@@ -14,9 +14,9 @@ enum { OPTIMIZER_MAX_STATES = 4 };
 
 /* One piece of the flat arrays to update. All tensors are views of `count` numbers. */
 struct optimizer_piece {
-    struct tensor w, g;                        /* parameters; gradients, not clipped yet */
+    struct tensor w, g;                        /* parameters and their gradients, not clipped yet */
     struct tensor state[OPTIMIZER_MAX_STATES]; /* as many as the kind has */
-    struct tensor decays; /* U8 [count / ADAM_BLOCK, rounded up]; data NULL: no weight decay */
+    struct tensor decays; /* U8 [count / ADAM_BLOCK, rounded up]; data NULL means no weight decay */
 };
 
 struct optimizer;
@@ -47,12 +47,12 @@ struct optimizer {
     const struct optimizer_kind *kind; /* borrows */
     struct config_train train;
     struct params *params; /* borrows */
-    struct dist *dist;     /* borrows; NULL: one rank */
+    struct dist *dist;     /* borrows; NULL means one rank */
     bool sharded;
-    struct tensor state[OPTIMIZER_MAX_STATES]; /* owns: [total] or, sharded, of the own parts */
-    struct tensor norm2;                       /* owns: F64 [1], squared norm of the gradient */
-    struct tensor decays; /* owns: U8 [total / ADAM_BLOCK]; data NULL: no weight decay */
-    double *norms;        /* owns: [ranks] squared norms of the ranks' own parts */
+    struct tensor state[OPTIMIZER_MAX_STATES]; /* owns [total] or, sharded, of the own parts */
+    struct tensor norm2;                       /* owns F64 [1], squared norm of the gradient */
+    struct tensor decays; /* owns U8 [total / ADAM_BLOCK]; data NULL means no weight decay */
+    double *norms;        /* owns [ranks] squared norms of the ranks' own parts */
     int64_t updates;      /* done so far, skipped ones not counted */
 };
 
