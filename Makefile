@@ -1,9 +1,9 @@
 # deq: `make` builds build/deq, `make help` lists the rest.
 #
 # Layout: src/ is the library, cmd/ the program, tests/<folder>/test_*.c are test programs
-# (cmocka), tests/tools/*.c small programs that tests use, tests/fuzz/fuzz_*.c fuzz targets,
-# tests/*/*.bats tests of the binary and the scripts. cuda/*.cu are kernels, compiled where the CUDA
-# Toolkit is. A new file is found by itself.
+# (cmocka), tests/tools/*.c small programs that tests use, tests/bench/bench_*.c programs that
+# measure, tests/fuzz/fuzz_*.c fuzz targets, tests/*/*.bats tests of the binary and the scripts.
+# cuda/*.cu are kernels, compiled where the CUDA Toolkit is. A new file is found by itself.
 
 # ---- What a user may set ------------------------------------------------------------------------
 ifeq ($(origin CC),default)
@@ -54,7 +54,7 @@ LIB_SRC := $(filter-out $(filter-out src/dist/dist_$(DIST)%,$(wildcard src/dist/
 CMD_SRC := $(wildcard cmd/*.c cmd/*/*.c)
 TEST_SRC := $(filter-out %_emu.c %_tsan.c,$(wildcard tests/*/test_*.c))
 PROPERTY_SRC := $(filter %_property.c,$(TEST_SRC))
-TOOL_SRC := $(filter-out tests/tools/test_%,$(wildcard tests/tools/*.c))
+TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
@@ -128,7 +128,7 @@ endif
 $(BUILD)/obj/cmd/%.o: DEFINES = -DDEQ_CONFIG_DIR='"$(PREFIX)/share/deq/configs"'
 $(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"'
 $(BUILD)/obj/src/backend/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
-$(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_sums.o: DEFINES = $(MPI_CFLAGS)
+$(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_transport.o: DEFINES = $(MPI_CFLAGS)
 
 # Pretty lines, or with V=1 the commands.
 ifeq ($(V),0)
@@ -171,7 +171,7 @@ $(PROPERTY_OBJ): tests/property/rapidcheck_shim.cpp tests/property/property.h $(
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Itests -Wall -Wextra $(WERROR) $(CFLAGS) -c -o $@ $<
 
-$(TOOLS): $(BUILD)/tests/tools/%: tests/tools/%.c $(BUILD)/libdeq.a $(BUILD)/flags
+$(TOOLS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags
 	$(call say,TOOL,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
 	    $(BUILD)/libdeq.a $(LDLIBS)

@@ -244,8 +244,10 @@ static enum status evaluate(struct evaluation *e, const struct request *r, int64
         .fixed = nfe > 0,
         .spectrum_segments = r->spectrum ? SPECTRUM_SEGMENTS : 0,
         .leak_segments = r->check_causality ? stream_segments(e->stream) : LEAK_SEGMENTS,
+        .progress = show_progress,
+        .ctx = e,
     };
-    enum status status = evaluation_run(e->model, e->stream, &how, result, show_progress, e, err);
+    enum status status = evaluation_run(e->model, e->stream, &how, result, err);
     if (progress_live())
         fputs("\r\033[K", stderr);
     return status;

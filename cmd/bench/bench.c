@@ -100,13 +100,16 @@ static enum status bench(const struct request *r, const struct config *config, d
     struct machine *machine = NULL;
     struct bench_step_result result;
     struct bench_report report = {.what = r->what, .config = config, .result = &result};
-    bench_fn *run = strcmp(r->what, "solve") == 0 ? bench_solve : bench_train;
+    const bool train = strcmp(r->what, "train") == 0;
+    const struct bench_options first = {.train = train, .steps = 1};
+    struct bench_options timed = {.train = train, .steps = r->steps, .between = machine_measure};
     TRY(device_open(&be, r->device, (int)r->threads, err));
-    /* first without the peer, whose buffers are not ours: the peak of memory */
-    TRY_OUT(run(&be, config, 1, NULL, NULL, &result, err));
+    /* the peak of memory is taken before the machine's measurements allocate their own buffers */
+    TRY_OUT(bench_run(&be, config, &first, &result, err));
     report.peak = machine_memory_line("VmHWM:") - start_bytes;
     TRY_OUT(machine_create(&machine, be.threads, err));
-    TRY_OUT(run(&be, config, r->steps, machine_measure, machine, &result, err));
+    timed.ctx = machine;
+    TRY_OUT(bench_run(&be, config, &timed, &result, err));
     report.sgemm = machine_sgemm(machine);
     report.bandwidth = machine_bandwidth(machine);
     TRY_OUT(bench_report_print(&report, r->json, err));

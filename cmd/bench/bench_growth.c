@@ -70,7 +70,8 @@ static enum status measure(const struct request *r, const struct axis *axis, int
     struct bench_step_result result;
     TRY(setting(r, axis, value, &config, err));
     TRY(device_open(&be, "cpu", (int)r->threads, err));
-    enum status status = bench_train(&be, &config, r->steps, NULL, NULL, &result, err);
+    const struct bench_options how = {.train = true, .steps = r->steps};
+    enum status status = bench_run(&be, &config, &how, &result, err);
     *p = (struct point){.value = value, .seconds = result.seconds, .memory = (double)be.peak_bytes};
     backend_close(&be);
     for (int i = 0; i < OP_COUNT && status == STATUS_OK; i++) {

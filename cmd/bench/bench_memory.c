@@ -110,7 +110,8 @@ static void measure(const struct config *c, int64_t threads, struct message *m)
     m->status = device_open(&be, "cpu", (int)threads, &m->err);
     if (m->status != STATUS_OK)
         return;
-    m->status = bench_train(&be, c, STEPS, NULL, NULL, &m->result, &m->err);
+    const struct bench_options how = {.train = true, .steps = STEPS};
+    m->status = bench_run(&be, c, &how, &m->result, &m->err);
     m->peak = be.peak_bytes;
     backend_close(&be);
 }

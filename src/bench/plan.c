@@ -1,3 +1,4 @@
+/* A training step run on the backend that counts. */
 #include "bench/plan.h"
 
 static double sum_seconds(const struct op_stat *stat)
@@ -8,7 +9,8 @@ static double sum_seconds(const struct op_stat *stat)
     return sum;
 }
 
-/* Bytes of the model that validation runs beside the training, as run/run.c plans it. */
+/* Adds the memory of the model that validation runs beside the training. It must be planned here as
+ * run/run.c plans it. */
 static enum status add_evaluation(struct plan_memory *m, struct backend *be,
                                   const struct config *config, struct error *err)
 {
@@ -29,14 +31,14 @@ out:
     return status;
 }
 
-/* One step on a counted device, and what memory it took. */
 static enum status count_step(struct bench_step_result *result, struct plan_memory *m,
                               const struct config *config, const struct count_device *device,
                               struct error *err)
 {
     struct backend be = {0};
     TRY(count_open(&be, device, err));
-    enum status status = bench_train(&be, config, 1, NULL, NULL, result, err);
+    const struct bench_options one_step = {.train = true, .steps = 1};
+    enum status status = bench_run(&be, config, &one_step, result, err);
     *m = (struct plan_memory){.scratch = count_scratch(&be)};
     if (status == STATUS_OK)
         status = add_evaluation(m, &be, config, err);

@@ -1,4 +1,4 @@
-/* What a configuration must satisfy as a whole; single keys were checked when they were read. */
+/* What keys must satisfy together. Each key by itself was checked when it was read. */
 #include "config/config.h"
 
 #include <string.h>
@@ -9,8 +9,8 @@ static enum status check_trellis(struct config_model *m, struct error *err)
         return error_set(err, STATUS_CONFIG, "model.blocks: a trellis has no blocks; set it to 1");
     if (m->wdrop > 0 && m->ksize == 1)
         return error_set(err, STATUS_CONFIG,
-                         "model.wdrop: drops all taps but the newest, and with model.ksize 1 there "
-                         "is no other; set it to 0");
+                         "model.wdrop: it drops all taps but the newest, and with model.ksize 1 "
+                         "there is no other; set it to 0");
     if (m->d_embed == 0)
         m->d_embed = m->nout;
     return STATUS_OK;
@@ -52,11 +52,11 @@ static enum status check_layers(struct config *config, struct error *err)
             "model.blocks: set it to 1 with untied layers: model.layers counts blocks");
     if (config->gradient.recompute > 0 && m->blocks != 1)
         return error_set(err, STATUS_CONFIG,
-                         "gradient.recompute: not with stacked blocks, whose memory needs what the "
-                         "last evaluation kept; set model.blocks to 1");
+                         "gradient.recompute: it does not keep what the memory of stacked blocks "
+                         "needs; set it to 0, or model.blocks to 1");
     if (m->layers > 0) {
-        config->train.pretrain_steps = 0; /* it is unrolled from the start */
-        m->start = START_ZERO;            /* as moot as solver.*: nothing is solved */
+        config->train.pretrain_steps = 0; /* layers are unrolled from the start */
+        m->start = START_ZERO;            /* nothing is solved */
     }
     return STATUS_OK;
 }
@@ -130,9 +130,10 @@ static enum status check_extra_losses(const struct config *c, struct error *err)
             err, STATUS_CONFIG,
             "jacobian.form: a trellis has no second derivatives; set it to difference");
     if (penalty && c->gradient.recompute > 0)
-        return error_set(err, STATUS_CONFIG,
-                         "jacobian.weight: needs what gradient.recompute does not keep; set one of "
-                         "them to 0");
+        return error_set(
+            err, STATUS_CONFIG,
+            "jacobian.weight: the penalty needs what gradient.recompute does not keep; "
+            "set one of them to 0");
     if (c->correction.weight > 0 && at->count == 0)
         return error_set(err, STATUS_CONFIG,
                          "correction.weight: %g needs iterates in correction.at, for example [4]",

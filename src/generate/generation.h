@@ -21,13 +21,13 @@
 #define GENERATION_TOL 3e-2
 
 struct generator {
-    struct model *m; /* borrows: batch 1 */
+    struct model *m; /* borrows, batch 1 */
     struct sampler sampler;
     struct rng_key key;
     int64_t window;    /* keys of a position at most, itself included */
     int64_t positions; /* fed so far */
     double evals;      /* evaluations of f they took, summed */
-    double *logp;      /* owns: [V] of the next token, valid once something was fed */
+    double *logp;      /* owns [V] of the next token, valid once something was fed */
 };
 
 /* A model for generation: one stream, segments of up to eval.tgt_len. `shared` as for

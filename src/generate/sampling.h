@@ -16,8 +16,8 @@ struct sampling {
 struct sampler {
     struct sampling how;
     int64_t vocab;
-    double *prob;  /* owns: [vocab] */
-    int32_t *heap; /* owns: [vocab] */
+    double *prob;  /* owns [vocab] */
+    int32_t *heap; /* owns [vocab] */
 };
 
 /* For `vocab` >= 1 tokens. temperature >= 0, top_k >= 0, top_p in (0, 1]. */

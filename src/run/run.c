@@ -102,14 +102,15 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     const struct config *c = &t->config;
     struct evaluation_options options = {.max_iter = c->eval.max_iter,
                                          .leak_segments = 1,
-                                         .dist = divides_evaluation(t) ? t->dist : NULL};
+                                         .dist = divides_evaluation(t) ? t->dist : NULL,
+                                         .progress = on_progress,
+                                         .ctx = run};
     struct evaluation_result result;
     *best = false;
     if (t->state.step <= c->train.pretrain_steps)
         options.layers = c->train.pretrain_layers;
     model_refresh(run->eval_model);
-    enum status status =
-        evaluation_run(run->eval_model, run->valid, &options, &result, on_progress, run, err);
+    enum status status = evaluation_run(run->eval_model, run->valid, &options, &result, err);
     if (status == STATUS_STOPPED)
         return STATUS_OK;
     TRY(status);

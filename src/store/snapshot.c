@@ -136,7 +136,7 @@ static void put_pieces(const struct destination *d, const float *data, int64_t f
 {
     struct dist_part piece;
     int64_t at;
-    for (int64_t i = 0; optimizer_piece(d->pieces, i, &piece, &at); i++) {
+    for (int64_t i = 0; optimizer_part(d->pieces, i, &piece, &at); i++) {
         int64_t from = first > piece.first ? first : piece.first;
         int64_t end = piece.first + piece.count, to = first + count < end ? first + count : end;
         if (from >= to)
@@ -180,14 +180,14 @@ static enum status read_param(struct snapshot *s, const char *name, const struct
     return checkpoint_read_pieces(s->file, name, take_piece, to, err);
 }
 
-static enum status read_flat(struct snapshot *s, char prefix, const struct params *p,
+static enum status read_flat(struct snapshot *s, const char *prefix, const struct params *p,
                              const struct tensor *flat, const struct optimizer *pieces,
                              struct error *err)
 {
     char name[CHECKPOINT_NAME_MAX];
     struct destination to = {.be = p->be, .to = flat, .pieces = pieces};
     for (int i = 0; i < p->count; i++) {
-        snprintf(name, sizeof name, "%c:%s", prefix, p->list[i].name);
+        snprintf(name, sizeof name, "%s:%s", prefix, p->list[i].name);
         TRY(read_param(s, name, &p->list[i], &to, err));
     }
     return STATUS_OK;
@@ -195,13 +195,13 @@ static enum status read_flat(struct snapshot *s, char prefix, const struct param
 
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err)
 {
-    return read_flat(s, 'w', params, &params->w, NULL, err);
+    return read_flat(s, "w", params, &params->w, NULL, err);
 }
 
 enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err)
 {
-    TRY(read_flat(s, 'm', o->params, &o->m, o, err));
-    TRY(read_flat(s, 'v', o->params, &o->v, o, err));
+    for (int i = 0; i < o->kind->states; i++)
+        TRY(read_flat(s, o->kind->state_name[i], o->params, &o->state[i], o, err));
     o->updates = s->state.updates;
     return STATUS_OK;
 }

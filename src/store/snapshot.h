@@ -38,16 +38,19 @@ struct snapshot_source {
     const struct optimizer *optimizer;
 };
 
-/* A copy of a snapshot_source in host memory, from which a file can be written while training goes
- * on. It takes 12 bytes a parameter, and the segment memory. With several ranks only rank 0 holds
- * it. A file is the same for any number of ranks. */
+/* A copy of all that in host memory, so that a file can be written from it while training goes on.
+ * It takes 4 bytes a parameter, as many again for each of the optimizer's states, and those of the
+ * segment memory. With several ranks it is rank 0 that holds it; a
+ * file is the same for any number of ranks. */
 struct snapshot_image {
-    struct dist *dist;           /* borrows, NULL for one rank */
-    const struct params *params; /* borrows, for names and sizes only */
-    const struct vocab *vocab;   /* borrows */
-    bool compress;               /* the numbers in the file */
-    char *config, *state;        /* owns, JSON */
-    float *w, *m, *v;            /* owns [params->total], on rank 0 */
+    struct dist *dist;                 /* borrows; NULL: one rank */
+    const struct params *params;       /* borrows: names and sizes; its numbers are not looked at */
+    const struct vocab *vocab;         /* borrows */
+    bool compress;                     /* the numbers in the file */
+    char *config, *state;              /* owns: JSON */
+    float *w;                          /* owns: [params->total] */
+    const struct optimizer_kind *kind; /* borrows */
+    float *moment[OPTIMIZER_MAX_STATES]; /* owns: [params->total] for each state of the kind */
     int memories;
     struct image_memory *memory; /* owns [memories] */
     float *own, *all;            /* owns, what a rank sends to rank 0, and what arrives there */

@@ -20,6 +20,14 @@ static enum status alloc_numbers(float **out, int64_t count, struct error *err)
     return mem_alloc((void **)out, (size_t)count, sizeof **out, err);
 }
 
+/* Allocates the copies of the optimizer's states. */
+static enum status alloc_moments(struct snapshot_image *image, int64_t total, struct error *err)
+{
+    for (int i = 0; i < image->kind->states; i++)
+        TRY(alloc_numbers(&image->moment[i], total, err));
+    return STATUS_OK;
+}
+
 /* Allocates the copies of all memories. Raises *most to the numbers a rank sends at once. */
 static enum status alloc_memories(struct snapshot_image *image, struct model *m, int64_t *most,
                                   struct error *err)
@@ -50,12 +58,12 @@ enum status snapshot_image_create(struct snapshot_image *image, const struct sna
     int64_t total = s->model->params->total, most = dist_part(d, total, 0, 0).count;
     *image = (struct snapshot_image){.dist = d,
                                      .params = s->model->params,
+                                     .kind = s->optimizer->kind,
                                      .vocab = s->vocab,
                                      .compress = s->config->train.compress};
     if (is_keeper(image)) {
         TRY_OUT(alloc_numbers(&image->w, total, err));
-        TRY_OUT(alloc_numbers(&image->m, total, err));
-        TRY_OUT(alloc_numbers(&image->v, total, err));
+        TRY_OUT(alloc_moments(image, total, err));
     }
     TRY_OUT(alloc_memories(image, s->model, &most, err));
     if (dist_size(d) > 1)
@@ -74,8 +82,8 @@ void snapshot_image_free(struct snapshot_image *image)
         mem_free(image->memory[i].rows);
     mem_free(image->memory);
     mem_free(image->w);
-    mem_free(image->m);
-    mem_free(image->v);
+    for (int i = 0; i < OPTIMIZER_MAX_STATES; i++)
+        mem_free(image->moment[i]);
     mem_free(image->own);
     mem_free(image->all);
     mem_free(image->config);
@@ -85,7 +93,8 @@ void snapshot_image_free(struct snapshot_image *image)
 
 size_t snapshot_image_bytes(const struct snapshot_image *image)
 {
-    size_t numbers = image->w != NULL ? 3 * (size_t)image->params->total : 0;
+    size_t arrays = image->w != NULL ? 1 + (size_t)image->kind->states : 0;
+    size_t numbers = arrays * (size_t)image->params->total;
     for (int i = 0; i < image->memories; i++)
         numbers += (size_t)(image->memory[i].batch * image->memory[i].count) *
                    (size_t)image->memory[i].width;
@@ -137,11 +146,12 @@ enum status snapshot_image_of_weights(struct snapshot_image *image, const struct
     enum status status = STATUS_OK;
     struct train_state state = {.best_nll = INFINITY, .ranks = 1};
     struct snapshot_source source = {.config = config, .vocab = vocab, .state = &state};
-    *image = (struct snapshot_image){
-        .params = declared, .vocab = vocab, .compress = config->train.compress};
+    *image = (struct snapshot_image){.params = declared,
+                                     .vocab = vocab,
+                                     .kind = optimizer_kind_of(&config->train),
+                                     .compress = config->train.compress};
     TRY_OUT(alloc_numbers(&image->w, declared->total, err));
-    TRY_OUT(alloc_numbers(&image->m, declared->total, err));
-    TRY_OUT(alloc_numbers(&image->v, declared->total, err));
+    TRY_OUT(alloc_moments(image, declared->total, err));
     TRY_OUT(take_texts(image, &source, err));
     return STATUS_OK;
 out:
@@ -165,7 +175,7 @@ static void take_memory(struct snapshot_image *image, struct image_memory *to,
     dist_gather(image->dist, image->own, (size_t)tensor_count(&rows) * sizeof(float), to->rows);
 }
 
-/* Collects moments that lie in pieces on all ranks. */
+/* Collects a state that lies in pieces on all ranks. */
 static void gather_moments(struct snapshot_image *image, const struct optimizer *o,
                            const struct tensor *from, float *to)
 {
@@ -173,7 +183,7 @@ static void gather_moments(struct snapshot_image *image, const struct optimizer 
     struct backend *be = o->params->be;
     struct dist_part piece;
     int64_t at, total = o->params->total, most = dist_part(d, total, 0, 0).count;
-    for (int64_t i = 0; optimizer_piece(o, i, &piece, &at); i++) {
+    for (int64_t i = 0; optimizer_part(o, i, &piece, &at); i++) {
         struct tensor part = tensor_slice(from, at, piece.count);
         if (piece.count > 0)
             op_download(be, image->own, DTYPE_F32, &part);
@@ -201,8 +211,8 @@ enum status snapshot_take(struct snapshot_image *image, const struct snapshot_so
     TRY(take_texts(image, s, err));
     if (is_keeper(image))
         op_download(m->be, image->w, DTYPE_F32, &m->params->w);
-    take_moments(image, s->optimizer, &s->optimizer->m, image->m);
-    take_moments(image, s->optimizer, &s->optimizer->v, image->v);
+    for (int i = 0; i < image->kind->states; i++)
+        take_moments(image, s->optimizer, &s->optimizer->state[i], image->moment[i]);
     for (int i = 0; i < image->memories; i++)
         take_memory(image, &image->memory[i], m->cell->ops->memory(m->cell, i), m->be);
     return backend_check(m->be, err);
@@ -222,14 +232,14 @@ static enum status write_texts(struct checkpoint_writer *w, const struct snapsho
     return checkpoint_write_section(w, &section, err);
 }
 
-/* Writes one of the three arrays that are laid out like the parameters. */
-static enum status write_flat(struct checkpoint_writer *w, char prefix, const struct params *p,
-                              const float *flat, struct error *err)
+/* One of the arrays that are laid out like the parameters. */
+static enum status write_flat(struct checkpoint_writer *w, const char *prefix,
+                              const struct params *p, const float *flat, struct error *err)
 {
     char name[CHECKPOINT_NAME_MAX];
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
-        snprintf(name, sizeof name, "%c:%s", prefix, q->name);
+        snprintf(name, sizeof name, "%s:%s", prefix, q->name);
         const struct checkpoint_array section = {name, CHECKPOINT_F32, q->ndim, q->dim,
                                                  flat + q->offset};
         TRY(checkpoint_write_section(w, &section, err));
@@ -260,9 +270,9 @@ enum status snapshot_write(const char *path, const struct snapshot_image *image,
     if (!image->compress)
         checkpoint_write_plain(w);
     TRY_OUT(write_texts(w, image, err));
-    TRY_OUT(write_flat(w, 'w', image->params, image->w, err));
-    TRY_OUT(write_flat(w, 'm', image->params, image->m, err));
-    TRY_OUT(write_flat(w, 'v', image->params, image->v, err));
+    TRY_OUT(write_flat(w, "w", image->params, image->w, err));
+    for (int i = 0; i < image->kind->states; i++)
+        TRY_OUT(write_flat(w, image->kind->state_name[i], image->params, image->moment[i], err));
     TRY_OUT(write_memory(w, image, err));
     TRY_OUT(checkpoint_write_close(&w, err));
 out:

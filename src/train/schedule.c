@@ -1,3 +1,4 @@
+/* The schedules of a training. */
 #include "train/schedule.h"
 
 #include "base/rng.h"

@@ -192,7 +192,7 @@ static void sum_output_layer(struct trainer *t)
 {
     int64_t from, to;
     output_buckets(t, &from, &to);
-    dist_sum_begin(t->dist, &t->model->params->g, from, to);
+    dist_reduce_scatter_begin(t->dist, &t->model->params->g, from, to);
 }
 
 /* All others, when everything is complete. */
@@ -201,9 +201,9 @@ static void sum_gradients(struct trainer *t)
     const struct tensor *g = &t->model->params->g;
     int64_t from, to;
     output_buckets(t, &from, &to);
-    dist_sum_begin(t->dist, g, 0, from);
-    dist_sum_begin(t->dist, g, to, dist_buckets(t->dist, t->model->params->total));
-    dist_sum_wait(t->dist);
+    dist_reduce_scatter_begin(t->dist, g, 0, from);
+    dist_reduce_scatter_begin(t->dist, g, to, dist_buckets(t->dist, t->model->params->total));
+    dist_reduce_scatter_wait(t->dist);
 }
 
 static void merge_solve(struct solve_summary *s, const struct solve_summary *other)
@@ -222,7 +222,7 @@ static void merge_solve(struct solve_summary *s, const struct solve_summary *oth
 static void merge_reports(struct trainer *t, struct step_report *r)
 {
     int ranks = dist_size(t->dist);
-    dist_gather_all(t->dist, r, sizeof *r, t->reports);
+    dist_all_gather_bytes(t->dist, r, sizeof *r, t->reports);
     *r = t->reports[0];
     for (int i = 1; i < ranks; i++) {
         const struct step_report *other = &t->reports[i];

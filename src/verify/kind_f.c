@@ -9,9 +9,9 @@ struct f_case {
     struct transformer_cell *cell;
     struct transformer_cell_block *block;
     int64_t batch, length, memory, keys, width;
-    struct tensor z, z0, u, positions;  /* owns: as in the dump */
+    struct tensor z, z0, u, positions;  /* owns, as in the dump */
     struct tensor cotangent, jac_v;     /* owns */
-    struct tensor normed, xhat, rstd;   /* owns: pre-LN: norm of z0 */
+    struct tensor normed, xhat, rstd;   /* owns, pre-LN: norm of z0 */
     struct tensor f, dz, dz0, du, dmem; /* owns */
     struct block_input in;
     struct tensor rk; /* owns */

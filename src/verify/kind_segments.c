@@ -18,7 +18,7 @@ struct segment {
     int index; /* of the dump, -1: names have no segment prefix */
     int64_t batch, length;
     int32_t *input, *target; /* owns */
-    double *ordered;         /* owns: nll in the order of a dump */
+    double *ordered;         /* owns nll in the order of a dump */
     double mean;
 };
 

@@ -27,9 +27,9 @@ struct problem {
 
 struct toy {
     struct backend *be;
-    struct tensor w, bias; /* owns: [n,n], [B,n] */
+    struct tensor w, bias; /* owns [n,n], [B,n] */
     bool tanh;
-    double *host; /* owns: [B*n] */
+    double *host; /* owns [B*n] */
 };
 
 /* f(z) = W z / 2 + b, or tanh(W z + b), on the flattened sample. */

@@ -118,10 +118,10 @@ out:
 /* Rows of the first segment, for the search of the cutoffs. */
 struct search {
     int64_t rows, vocab;
-    double *logits;  /* owns: [rows, vocab], less the row's largest */
-    double *sums;    /* owns: [rows, vocab + 1], of exp(logits) up to a word */
-    double *tails;   /* owns: [rows, 2] logits of the clusters' rows, on the same scale */
-    int32_t *target; /* owns: [rows] */
+    double *logits;  /* owns [rows, vocab], less the row's largest */
+    double *sums;    /* owns [rows, vocab + 1], of exp(logits) up to a word */
+    double *tails;   /* owns [rows, 2] logits of the clusters' rows, on the same scale */
+    int32_t *target; /* owns [rows] */
 };
 
 /* Mean loss with cutoffs a < b. Cluster 1 is the last row of the head. */
@@ -226,7 +226,7 @@ out:
 
 struct f_case {
     int64_t batch, length;
-    struct tensor z, z0, u, cotangent, jac_v; /* owns: as in the dump */
+    struct tensor z, z0, u, cotangent, jac_v; /* owns, as in the dump */
     struct tensor e, f, dz, scratch, dz0;     /* owns */
 };
 

@@ -34,7 +34,7 @@ struct verify {
     const char *path;
     struct verify_report *report;
     double tol; /* 0: the table's */
-    bool *seen; /* owns: [tensors of the file] */
+    bool *seen; /* owns [tensors of the file] */
     struct config config;
     struct model *model; /* owns */
 };

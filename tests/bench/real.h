@@ -71,7 +71,8 @@ static inline void plan_is_real_on(open_fn *open, struct chip chip, const char *
     assert_ok(open(&be, &err), &err);
     chip.chunk_numbers = be.ops->chunk_numbers;
     chip.ffn_rows = be.ops->ffn_rows;
-    assert_ok(bench_train(&be, &config, 1, NULL, NULL, &real, &err), &err);
+    const struct bench_options one_step = {.train = true, .steps = 1};
+    assert_ok(bench_run(&be, &config, &one_step, &real, &err), &err);
     size_t peak = be.peak_bytes, sum = 0;
     backend_close(&be);
     assert_ok(plan_make(&plan, &config, &chip, &err), &err);

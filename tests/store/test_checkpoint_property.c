@@ -56,9 +56,11 @@ static void write_all(const struct drawn *list, int count, bool plain)
     ASSERT_OK(checkpoint_write_open(&w, "drawn.bin", &err));
     if (plain)
         checkpoint_write_plain(w);
-    for (int i = 0; i < count; i++)
-        ASSERT_OK(checkpoint_write_section(w, list[i].name, list[i].type, list[i].ndim, list[i].dim,
-                                           list[i].data, &err));
+    for (int i = 0; i < count; i++) {
+        const struct checkpoint_array array = {list[i].name, list[i].type, list[i].ndim,
+                                               list[i].dim, list[i].data};
+        ASSERT_OK(checkpoint_write_section(w, &array, &err));
+    }
     ASSERT_OK(checkpoint_write_close(&w, &err));
 }
 

@@ -30,7 +30,7 @@
 
 struct damage {
     const char *kind, *path;
-    char *data; /* owns: the file as it was */
+    char *data; /* owns the file as it was */
     size_t size;
     struct rng_key key;
     uint64_t drawn;

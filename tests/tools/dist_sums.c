@@ -85,7 +85,7 @@ static int64_t count_different(const struct check *c)
         memcpy(&bits, &c->host[i], sizeof bits);
         hash = (hash ^ bits) * UINT64_C(1099511628211);
     }
-    dist_gather_all(c->d, &hash, sizeof hash, all);
+    dist_all_gather_bytes(c->d, &hash, sizeof hash, all);
     for (int r = 1; r < dist_size(c->d); r++)
         different += all[r] != all[0];
     return different;
@@ -95,12 +95,12 @@ static int64_t sum_and_share(struct check *c)
 {
     int64_t buckets = dist_buckets(c->d, TOTAL), wrong, first = buckets > 1 ? 1 : 0;
     fill(c);
-    dist_sum_begin(c->d, &c->t, first, buckets > 2 ? 2 : first);
-    dist_sum_begin(c->d, &c->t, 0, first);
-    dist_sum_begin(c->d, &c->t, buckets > 2 ? 2 : first, buckets);
-    dist_sum_wait(c->d);
+    dist_reduce_scatter_begin(c->d, &c->t, first, buckets > 2 ? 2 : first);
+    dist_reduce_scatter_begin(c->d, &c->t, 0, first);
+    dist_reduce_scatter_begin(c->d, &c->t, buckets > 2 ? 2 : first, buckets);
+    dist_reduce_scatter_wait(c->d);
     wrong = count_wrong(c, false);
-    dist_share(c->d, &c->t);
+    dist_all_gather(c->d, &c->t);
     wrong += count_wrong(c, true);
     return wrong + count_different(c);
 }

@@ -23,7 +23,7 @@ struct bench {
     struct snapshot from;
     const char *checkpoint;
     struct model *model, *full;
-    int32_t *tokens; /* owns: [count] */
+    int32_t *tokens; /* owns [count] */
     int64_t count;   /* window and tokens */
     bool operations; /* print the time of each operation */
 };

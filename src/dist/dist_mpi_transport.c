@@ -1,8 +1,10 @@
-/* Sums of host memory over MPI. They are made by a thread of their own, so that they go on while
- * the calling thread computes, whether or not the MPI library makes progress by itself. The two
- * threads never call MPI at the same time (MPI_THREAD_SERIALIZED): between the begin and the end of
- * sums only theirs does. */
-#include "dist/dist_mpi.h"
+/* The transport of gradients in host memory over MPI.
+ *
+ * A thread of its own makes the sums while the calling thread computes, whether or not the MPI
+ * library makes progress by itself. The two threads never call MPI at the same time, as
+ * MPI_THREAD_SERIALIZED demands. Between the begin of a sum and the end of the wait only the
+ * summing thread calls it. */
+#include "dist/dist_impl.h"
 
 #include "base/mem.h"
 #include "base/worker.h"
@@ -12,15 +14,16 @@
 #include <string.h>
 #include <time.h>
 
-/* Nanoseconds between two looks at a transfer: MPI's own waiting would burn the core that the
+/* A transfer is polled at this interval, in nanoseconds. MPI_Wait would keep a core busy that the
  * computation needs. */
-static const long PATIENCE = 50000;
+static const long POLL_INTERVAL = 50000;
 
-struct mpi_sums {
-    struct worker *summer; /* owns */
-    struct tensor flat;    /* borrows: being summed */
+struct mpi_transport {
+    struct worker *worker; /* owns the thread that sums */
+    struct tensor flat;    /* borrows the gradients being summed */
     int64_t from, to;      /* buckets */
-    /* owns, scratch of the summer's thread: two buckets as they arrive, where their parts lie */
+    /* owns, used by the thread alone. Two buckets are in work at a time, each with what arrives of
+     * it, and with the counts and places of MPI_Alltoallv: [2 * size], own_places [size] */
     char *arrived[2];
     int *counts, *places, *own_counts, *own_places[2];
 };
@@ -31,11 +34,11 @@ static MPI_Datatype number_type(const struct tensor *t)
     return t->dtype == DTYPE_F32 ? MPI_FLOAT : MPI_DOUBLE;
 }
 
-/* --- sums, in their thread -------------------------------------------------------------------- */
+/* --- the summing thread ----------------------------------------------------------------------- */
 
-static void wait_patiently(MPI_Request *request)
+static void poll_until_done(MPI_Request *request)
 {
-    const struct timespec pause = {.tv_nsec = PATIENCE};
+    const struct timespec pause = {.tv_nsec = POLL_INTERVAL};
     int done = 0;
     for (;;) {
         MPI_Test(request, &done, MPI_STATUS_IGNORE);
@@ -45,10 +48,10 @@ static void wait_patiently(MPI_Request *request)
     }
 }
 
-/* Sends every rank its part of the bucket and receives everyone's version of one's own. */
+/* Sends every rank its part of the bucket, and receives all ranks' versions of the own part. */
 static void exchange_begin(struct dist *d, int64_t bucket, int slot, MPI_Request *request)
 {
-    struct mpi_sums *s = d->sums;
+    struct mpi_transport *s = d->mpi;
     int64_t total = tensor_count(&s->flat);
     struct dist_part own = dist_part(d, total, bucket, d->rank);
     int *places = s->own_places[slot];
@@ -85,7 +88,7 @@ static void add_double(double *sum, const double *parts, int64_t count, int rank
 
 static void add_parts(struct dist *d, int64_t bucket, int slot)
 {
-    struct mpi_sums *s = d->sums;
+    struct mpi_transport *s = d->mpi;
     struct dist_part own = dist_part(d, tensor_count(&s->flat), bucket, d->rank);
     if (s->flat.dtype == DTYPE_F32)
         add_float((float *)s->flat.data + own.first, (const float *)(void *)s->arrived[slot],
@@ -95,17 +98,17 @@ static void add_parts(struct dist *d, int64_t bucket, int slot)
                    own.count, d->size);
 }
 
-/* One bucket travels while the one before is added. */
+/* A bucket travels while the one before it is added. */
 static enum status sum_buckets(void *ctx, struct error *err)
 {
     struct dist *d = ctx;
-    struct mpi_sums *s = d->sums;
+    struct mpi_transport *s = d->mpi;
     MPI_Request request;
     (void)err;
     exchange_begin(d, s->from, 0, &request);
     for (int64_t b = s->from; b < s->to; b++) {
         int slot = (int)(b - s->from) % 2;
-        wait_patiently(&request);
+        poll_until_done(&request);
         if (b + 1 < s->to)
             exchange_begin(d, b + 1, 1 - slot, &request);
         add_parts(d, b, slot);
@@ -115,12 +118,12 @@ static enum status sum_buckets(void *ctx, struct error *err)
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-enum status mpi_sums_open(struct dist *d, struct error *err)
+enum status mpi_transport_open(struct dist *d, struct error *err)
 {
     void *p;
-    TRY(mem_alloc(&p, 1, sizeof(struct mpi_sums), err));
-    struct mpi_sums *s = d->sums = p;
-    size_t bucket = DIST_BUCKET + 16 * (size_t)d->size; /* parts are rounded up */
+    TRY(mem_alloc(&p, 1, sizeof(struct mpi_transport), err));
+    struct mpi_transport *s = d->mpi = p;
+    size_t bucket = DIST_BUCKET + 16 * (size_t)d->size; /* parts are rounded up, see dist_part */
     size_t ints = 2 * (size_t)d->size;
     for (int i = 0; i < 2; i++) {
         TRY(mem_alloc(&p, bucket, sizeof(double), err));
@@ -134,13 +137,13 @@ enum status mpi_sums_open(struct dist *d, struct error *err)
     s->places = p;
     TRY(mem_alloc(&p, ints, sizeof(int), err));
     s->own_counts = p;
-    return worker_open(&s->summer, sum_buckets, d, 0, err);
+    return worker_open(&s->worker, sum_buckets, d, 0, err);
 }
 
-void mpi_sums_close(struct dist *d)
+void mpi_transport_close(struct dist *d)
 {
-    struct mpi_sums *s = d->sums;
-    worker_close(s->summer);
+    struct mpi_transport *s = d->mpi;
+    worker_close(s->worker);
     for (int i = 0; i < 2; i++) {
         mem_free(s->arrived[i]);
         mem_free(s->own_places[i]);
@@ -151,27 +154,28 @@ void mpi_sums_close(struct dist *d)
     mem_free(s);
 }
 
-/* --- doors ------------------------------------------------------------------------------------ */
+/* --- the transport ---------------------------------------------------------------------------- */
 
-static void sum_wait(struct dist *d)
+static void reduce_scatter_wait(struct dist *d)
 {
-    struct error ignored; /* sums have none */
-    (void)worker_wait(d->sums->summer, &ignored);
+    struct error ignored; /* sum_buckets cannot fail */
+    (void)worker_wait(d->mpi->worker, &ignored);
 }
 
-static void sum_begin(struct dist *d, const struct tensor *flat, int64_t from, int64_t to)
+static void reduce_scatter_begin(struct dist *d, const struct tensor *flat, int64_t from,
+                                 int64_t to)
 {
-    struct mpi_sums *s = d->sums;
-    sum_wait(d);
+    struct mpi_transport *s = d->mpi;
+    reduce_scatter_wait(d);
     s->flat = *flat;
     s->from = from;
     s->to = to;
-    worker_start(s->summer);
+    worker_start(s->worker);
 }
 
-static void share(struct dist *d, const struct tensor *flat)
+static void all_gather(struct dist *d, const struct tensor *flat)
 {
-    struct mpi_sums *s = d->sums;
+    struct mpi_transport *s = d->mpi;
     int64_t total = tensor_count(flat);
     MPI_Datatype type = number_type(flat);
     for (int64_t b = 0; b < dist_buckets(d, total); b++) {
@@ -186,4 +190,4 @@ static void share(struct dist *d, const struct tensor *flat)
     }
 }
 
-const struct transport mpi_sums_transport = {sum_begin, sum_wait, share};
+const struct transport dist_mpi_transport = {reduce_scatter_begin, reduce_scatter_wait, all_gather};

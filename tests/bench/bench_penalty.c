@@ -35,11 +35,11 @@ struct bench {
     struct backend be;
     struct snapshot from;
     struct config config;
-    struct model *model;   /* owns: that of the form under way */
+    struct model *model;   /* owns that of the form under way */
     struct stream *stream; /* owns */
     struct batch batch;
-    float *plain, *got;   /* owns: [total] gradient without the penalty, and with it */
-    double *mean, *first; /* owns: [total] of this form's directions, of the first form's */
+    float *plain, *got;   /* owns [total] gradient without the penalty, and with it */
+    double *mean, *first; /* owns [total] of this form's directions, of the first form's */
 };
 
 /* The gradient of the batch to `to`, with the penalty in direction number `direction`, or without
