@@ -2,19 +2,19 @@
  *
  *   bench_checkpoint DIR [ROUNDS] [KEY=VALUE]...
  *
- * First by parts: the processor time of a step, of the copy of the state, for which training waits,
- * and of its writing in the background, the least of 5 each; what a checkpoint every 10 steps costs
- * by that; and the batch at which it is 3 %, steps taken as proportional to the batch. Processor
- * time is what checkpoints cost on a machine whose cores are all busy, and others on the machine
- * disturb it less (set OMP_WAIT_POLICY=passive).
+ * First the parts are measured, each as the least processor time of 5. They are a step, the copy of
+ * the state, for which training waits, and its writing in the background. From them follow the cost
+ * of a checkpoint every 10 steps, and the batch at which it is 3 % if steps are proportional to the
+ * batch. Processor time is what checkpoints cost on a machine whose cores are all busy, and other
+ * programs disturb it less (set OMP_WAIT_POLICY=passive).
  *
- * Then as a whole (ROUNDS above 0): one run of the real program's loop, with ROUNDS checkpoints 20
- * steps apart. The ten steps after each, in which it is copied and written, are compared with the
- * mean of the ten before and the ten after those, so that a machine that slowly changes its speed
- * does not count; the median is shown, and the range.
+ * With ROUNDS above 0 the real program's loop then runs once, with ROUNDS checkpoints 20 steps
+ * apart. The ten steps after a checkpoint, in which it is copied and written, are compared with the
+ * mean of the ten steps before and the ten after them, so that a machine that slowly changes its
+ * speed does not count. The median and the range are printed.
  *
- * DIR must not exist; it receives random shards and the run (about 3.7 GB) and is left there. The
- * model has 102 million parameters unless keys say otherwise. */
+ * DIR must not exist. It receives random shards and the run (about 3.7 GB), which are left there.
+ * The model has 102 million parameters unless keys say otherwise. */
 #include "backend/cpu/cpu.h"
 #include "base/clock.h"
 #include "data/shards.h"
@@ -26,7 +26,7 @@
 
 enum {
     PARTS = 5,
-    EVERY = 10, /* steps of a block; every second block begins with a checkpoint */
+    EVERY = 10, /* steps of a block. Every second block begins with a checkpoint */
     VOCAB = 75000,
     TOKENS = 400000,
     MAX_ROUNDS = 100,
@@ -46,9 +46,9 @@ struct moment {
 struct bench {
     struct run_options options;
     atomic_bool stop;
-    int blocks;                         /* to be measured, after one of warming up */
+    int blocks;                         /* to measure, after one that warms up */
     int64_t done;                       /* steps of this run */
-    struct moment ends[MAX_BLOCKS + 1]; /* of the warming up, and of the blocks */
+    struct moment ends[MAX_BLOCKS + 1]; /* of all blocks, the first of which warms up */
     struct timespec saved;              /* when last.bin was written, at the last block's end */
     int late;                           /* checkpoints not written within their block */
     double bytes;                       /* of parameters and moments */
@@ -68,7 +68,7 @@ static void on_begin(void *ctx, const struct trainer *t)
     b->bytes = 12.0 * (double)t->model->params->total;
 }
 
-/* Whether last.bin is another file than when this was last asked. */
+/* Whether last.bin was replaced since the last call. */
 static bool was_saved(struct bench *b)
 {
     char path[4096];
@@ -88,7 +88,8 @@ static void on_step(void *ctx, const struct trainer *t, const struct step_report
     (void)r;
     if (++b->done % EVERY != 0)
         return;
-    int block = (int)(b->done / EVERY) - 1; /* that ends; 0 warms up, even ones save */
+    int block = (int)(b->done / EVERY) -
+                1; /* the one that ends now. Block 0 warms up, and even ones save */
     b->ends[block] = (struct moment){clock_seconds(), processor_seconds()};
     b->late += block > 0 && block % 2 == 0 && !was_saved(b);
     b->stop = block == b->blocks;
@@ -134,7 +135,7 @@ static enum status measure_parts(struct trainer *t, struct snapshot_image *image
     return STATUS_OK;
 }
 
-/* The trainer's parts, outside of a run. */
+/* Measures the parts with a trainer outside of a run. */
 static enum status by_parts(const char *dir, const struct config *config, struct error *err)
 {
     enum status status = STATUS_OK;
@@ -170,7 +171,7 @@ static int ascending(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* What a checkpoint costs by one of two measures: blocks 2, 4, ... have one. */
+/* Prints the cost of a checkpoint by one of two measures. Blocks 2, 4, ... have one. */
 static void show_cost(const double *seconds, int rounds, const char *measure)
 {
     double cost[MAX_ROUNDS], share[MAX_ROUNDS];

@@ -1,9 +1,14 @@
-/* bench_decode [--checkpoint FILE] [--threads N] [--tokens N] [--set KEY=VALUE]...: what a token
- * costs. Prints, as JSON: tokens per second of incremental decoding; of solving a whole window of
- * WINDOW positions anew for each token, to the same tolerance; how far the two are apart; and at
- * each tolerance the largest change of a log-probability against a solve at 1e-6, weighed by its
- * probability. Without a checkpoint: the width of configs/kjv.json, 12 000 words, random weights.
- */
+/* What a token costs.
+ *
+ *   bench_decode [--checkpoint FILE] [--threads N] [--tokens N] [--set KEY=VALUE]...
+ *
+ * With --operations 1 it also prints the time of each operation.
+ *
+ * Prints as JSON the tokens per second of incremental decoding, and of solving a whole window of
+ * WINDOW positions for each token to the same tolerance, with the largest difference between the
+ * two. For each tolerance it also prints the largest change of a log-probability against a solve at
+ * 1e-6, weighed by its probability. Without a checkpoint the model has the width of
+ * configs/kjv.json, 12 000 words and random weights. */
 #include "backend/cpu/cpu.h"
 #include "base/clock.h"
 #include "base/mem.h"
@@ -24,8 +29,8 @@ struct bench {
     const char *checkpoint;
     struct model *model, *full;
     int32_t *tokens; /* owns [count] */
-    int64_t count;   /* window and tokens */
-    bool operations; /* print the time of each operation */
+    int64_t count;   /* of the window and the tokens after it */
+    bool operations; /* whether the time of each operation is printed */
 };
 
 static enum status settings(struct bench *b, struct error *err)
@@ -63,7 +68,7 @@ static enum status build(struct bench *b, struct error *err)
     return STATUS_OK;
 }
 
-/* The text that all measurements read: sampled by the model itself. */
+/* Samples the text that all measurements read from the model itself. */
 static enum status write_text(struct bench *b, struct error *err)
 {
     const struct sampling how = {.temperature = 1, .top_p = 1, .excluded = -1};
@@ -79,8 +84,8 @@ out:
     return status;
 }
 
-/* Positions from WINDOW on, one by one: seconds each, evaluations each; log-probabilities of the
- * first CHECKED into logp. */
+/* Decodes the positions from WINDOW on one by one. *seconds and *nfe receive the means for a
+ * position, and logp the log-probabilities of the first CHECKED. */
 static enum status incremental(struct bench *b, double tol, double *seconds, double *nfe,
                                double *logp, struct error *err)
 {
@@ -118,7 +123,7 @@ static void print_operations(const struct bench *b)
     }
 }
 
-/* The last position of a whole window, solved anew. */
+/* Solves a whole window for its last position. */
 static enum status window(struct bench *b, double tol, double *seconds, double *logp,
                           struct error *err)
 {
@@ -139,7 +144,8 @@ out:
     return status;
 }
 
-/* Largest p |log p - log q|, and largest |log p - log q| where p >= 1e-4. */
+/* *weighed receives the largest p |log p - log q|, *plain the largest |log p - log q| where p >=
+ * 1e-4. */
 static void compare(const double *p, const double *q, int64_t count, double *weighed, double *plain)
 {
     *weighed = *plain = 0;

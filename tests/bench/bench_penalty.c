@@ -2,10 +2,10 @@
  *
  *   bench_penalty CHECKPOINT [KEY=VALUE]...
  *
- * On the first batch of the training text, under the checkpoint's weights, for both forms (the
- * exact one where the cell has it) and several steps h of the difference: the penalty; the noise of
- * one direction's gradient, |g - E g| / |E g| over DIRECTIONS of them; and the cosine between the
- * means of this form and of the first one. */
+ * Takes the first batch of the training text under the checkpoint's weights. For the exact form, if
+ * the cell has it, and for several steps h of the difference it prints the penalty, the noise of
+ * one direction's gradient, and the cosine between this form's mean gradient and that of the first
+ * form. The noise is |g - E g| / |E g| over DIRECTIONS of them. */
 #include "backend/cpu/cpu.h"
 #include "base/mem.h"
 #include "data/stream.h"
@@ -35,15 +35,15 @@ struct bench {
     struct backend be;
     struct snapshot from;
     struct config config;
-    struct model *model;   /* owns that of the form under way */
+    struct model *model;   /* owns that of the current form */
     struct stream *stream; /* owns */
     struct batch batch;
-    float *plain, *got;   /* owns [total] gradient without the penalty, and with it */
-    double *mean, *first; /* owns [total] of this form's directions, of the first form's */
+    float *plain, *got;   /* owns [total] gradients without the penalty and with it */
+    double *mean, *first; /* owns [total] mean gradients of this form and of the first one */
 };
 
-/* The gradient of the batch to `to`, with the penalty in direction number `direction`, or without
- * it (0). */
+/* Computes the gradient of the batch with the penalty in direction number `direction`, or without
+ * the penalty for 0. */
 static enum status gradient(struct bench *b, uint64_t direction, float *to, struct error *err)
 {
     struct model *m = b->model;
@@ -71,8 +71,8 @@ static double dot(const double *a, const double *b, int64_t n)
     return sum;
 }
 
-/* Directions repeat from their numbers, so two passes give the mean and then the noise around it.
- */
+/* A direction's number gives the same direction again, so that one pass computes the mean and a
+ * second one the noise around it. */
 static enum status measure(struct bench *b, const struct form *form, bool is_first,
                            struct error *err)
 {
@@ -135,7 +135,7 @@ static enum status bench(struct bench *b, struct error *err)
     TRY(read_batch(b, err));
     for (int i = 0; i < FORMS; i++) {
         if (i == 0 && b->config.model.cell == CELL_TRELLIS)
-            continue; /* has no second derivatives */
+            continue; /* a trellis has no second derivatives */
         TRY(set_up(b, &forms[i], err));
         size_t total = (size_t)b->model->params->total;
         if (is_first) {

@@ -1,5 +1,5 @@
-/* The plan against the real thing: a step makes exactly the calls, operations, bytes and memory
- * that were counted, phase by phase. Shared by the tests on several backends. */
+/* The plan compared with a real step, which must make exactly the calls, operations, bytes and
+ * memory that were counted, phase by phase. Shared by the tests on several backends. */
 #ifndef DEQ_TESTS_BENCH_REAL_H
 #define DEQ_TESTS_BENCH_REAL_H
 
@@ -27,8 +27,8 @@ static const struct chip tiny_chip = {.name = "tiny",
                                       .sync_seconds = 2e-6,
                                       .chunk_numbers = 4096};
 
-/* A small setting, changed by `set`, ended by NULL. Every solve has a fixed number of steps: how
- * many a tolerance takes is what a plan cannot know. */
+/* A small setting, changed by `set`, which NULL ends. Every solve has a fixed number of steps,
+ * because a plan cannot know how many a tolerance takes. */
 static inline struct config setting(const char *const *set)
 {
     static const char *const small[] = {

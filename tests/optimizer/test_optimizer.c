@@ -14,7 +14,7 @@
 
 enum { ROWS = 3, COLS = 5, COUNT = ROWS * COLS, STEPS = 4, ROOM = 64 };
 
-/* Gradient descent with momentum: state = 0.5 state + g, w -= lr state. */
+/* Gradient descent with momentum, state = 0.5 state + g, w -= lr state. */
 static void descend(const struct optimizer *o, const struct optimizer_piece *piece, double lr)
 {
     struct backend *be = o->params->be;

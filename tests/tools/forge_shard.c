@@ -1,5 +1,7 @@
-/* forge_shard DIR: replaces DIR/train-00000.bin by a shard of 1000 tokens whose checksums and
- * numbers all agree with DIR/vocab.txt, but whose last id is one too large. */
+/* Replaces DIR/train-00000.bin by a shard of 1000 tokens whose last id is one too large. Its
+ * checksums and numbers all agree with DIR/vocab.txt.
+ *
+ *   forge_shard DIR */
 #include "data/shard.h"
 #include "data/vocab.h"
 

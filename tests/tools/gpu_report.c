@@ -1,6 +1,6 @@
-/* Reads a report of scripts/gpu-check.sh with the strict reader, all of it, and prints one line for
- * what it says of the machine and one a step: "NAME RESULT". Exit 1 if a field is missing or of
- * another type, or if "passed" says other than the steps do.
+/* Reads all of a report of scripts/gpu-check.sh with the strict JSON reader. Prints one line about
+ * the machine and a line "NAME RESULT" for each step. Exits with 1 if a field is missing or of
+ * another type, or if "passed" contradicts the steps.
  *
  *   gpu_report REPORT.json */
 #include "base/json.h"

@@ -1,6 +1,8 @@
-/* info_files DIR: writes one small file of each kind that `deq info` knows into DIR: small.bin (a
- * checkpoint), newer.bin (with a key that no configuration has), small.safetensors, train-00000.bin
- * (a shard). The same bytes every time. */
+/* Writes one small file of each kind that `deq info` knows into DIR, always with the same bytes.
+ * They are small.bin (a checkpoint), newer.bin (a checkpoint with an unknown key in its
+ * configuration), small.safetensors and train-00000.bin (a shard).
+ *
+ *   info_files DIR */
 #include "data/shard.h"
 #include "store/checkpoint.h"
 #include "store/safetensors.h"

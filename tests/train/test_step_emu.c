@@ -1,5 +1,6 @@
-/* Training steps as recorded graphs, on the emulated device: the same bits as call by call, however
- * the step's operations change on the way, and how many graphs, calls and waits a step takes. */
+/* Training steps as recorded graphs, on the emulated device. They must give the same bits as call
+ * by call, however the step's operations change on the way. The numbers of graphs, calls and waits
+ * of a step are checked too. */
 #include "cuda/cuda.h"
 #include "data/shards.h"
 #include "deq/settings.h"
@@ -14,7 +15,7 @@
 
 #include <cmocka.h>
 
-/* An epoch has 9 segments, the last one shorter; memory is full from the third on. */
+/* An epoch has 9 segments, the last one shorter. The memory is full from the third on. */
 enum { VOCAB = 30, BATCH = 2, LENGTH = 6, SEGMENTS = 9, MEMORY = 8, STEPS = 14, STEADY = 7 };
 enum { TOKENS = BATCH * (LENGTH * (SEGMENTS - 1) + 3) + 1, MAX_WEIGHTS = 1 << 13 };
 
@@ -36,7 +37,7 @@ static const char *const common[] = {"data.dir=d",
                                      "solver.backward.stop=fixed",
                                      NULL};
 
-/* What came of a training. */
+/* The outcome of a training. */
 struct result {
     double loss[STEPS], norm[STEPS];
     float weights[MAX_WEIGHTS];
@@ -85,7 +86,7 @@ static void train(const char *const *set, bool graphs, struct result *r)
     backend_close(&be);
 }
 
-/* Trains both ways. */
+/* Trains with graphs and without. */
 static void compare(const char *const *set, struct result *with)
 {
     static struct result without;
@@ -105,7 +106,7 @@ static void compare(const char *const *set, struct result *with)
                   (long long)with->steady.graphs, (long long)with->steady.syncs);
 }
 
-/* Everything is in one graph, in every order of threads; and nothing waits but the reads. */
+/* Everything is in one graph, in every order of threads, and only the reads wait. */
 static void test_one_graph(void **state)
 {
     static struct result r;
