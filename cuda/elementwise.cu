@@ -1,4 +1,4 @@
-/* Elementwise operations and column sums. */
+/* Elementwise operations: filling, scaled sums, masks, and blocks of wider arrays. */
 #include "cuda_impl.h"
 #include "kernel.h"
 
@@ -114,103 +114,54 @@ void cuda_mul_bcast(struct backend *be, const struct tensor *out, const struct t
     cuda_launched(be, OP_mul_bcast);
 }
 
-/* A block sums COLUMNS columns over a chunk of rows: its threads lie 32 columns wide (one line of
- * memory) and ROW_LANES rows deep. */
-enum { COLUMNS = 32, ROW_LANES = 8, MAX_CHUNKS = 64, CHUNK_ROWS = 64, MANY_STRIPS = 512 };
+template <class T> struct block_args {
+    T *to;
+    const float *from, *mask;
+    int64_t length, width, to_batch, to_row, from_batch, from_row;
+};
 
-/* out[chunk,d] = sum of the chunk's rows; with `add`, out[d] += (one chunk). */
-template <class T>
-__global__ void k_columns(float *out, bool add, const T *x, const float *y, int64_t rows,
-                          int64_t width, int64_t chunk)
+template <int V, class T> __global__ void k_copy_block(block_args<T> p)
 {
-    SHARED(float, part, [ROW_LANES][COLUMNS]);
-    int column = (int)threadIdx.x % COLUMNS, lane = (int)threadIdx.x / COLUMNS;
-    int64_t d = (int64_t)blockIdx.x * COLUMNS + column, first = blockIdx.y * chunk;
-    int64_t end = first + chunk < rows ? first + chunk : rows;
-    float sum = 0;
-    if (d < width)
-        for (int64_t n = first + lane; n < end; n += ROW_LANES)
-            sum += to_float(x[n * width + d]) * (y != NULL ? y[n * width + d] : 1.0f);
-    part[lane][column] = sum;
-    __syncthreads();
-    if (lane > 0 || d >= width)
+    int64_t b = blockIdx.x / p.length, t = blockIdx.x % p.length, d = tile_column<V>();
+    if (d >= p.width)
         return;
-    for (int k = 1; k < ROW_LANES; k++)
-        sum += part[k][column];
-    if (add)
-        out[d] += sum;
-    else
-        out[blockIdx.y * width + d] = sum;
-}
-
-/* Wide matrices have strips enough to fill a device; low-precision ones are cut into chunks of rows
- * too.
- */
-static int64_t chunks_of(int64_t rows, int64_t width)
-{
-    int64_t chunks = div_up(rows, CHUNK_ROWS);
-    if (div_up(width, COLUMNS) >= MANY_STRIPS || chunks <= 1)
-        return 1;
-    return div_up(rows, div_up(rows, at_most(chunks, MAX_CHUNKS)));
-}
-
-int64_t columns_room(int64_t rows, int64_t width)
-{
-    int64_t chunks = chunks_of(rows, width);
-    return chunks == 1 ? 0 : chunks * width;
-}
-
-template <class T>
-static void columns_in(struct backend *be, float *part, float *acc, const T *x, const float *y,
-                       int64_t rows, int64_t width)
-{
-    if (rows * width == 0)
-        return;
-    cudaStream_t stream = cuda_of(be)->stream;
-    int64_t chunks = chunks_of(rows, width), chunk = div_up(rows, chunks);
-    dim3 strips((unsigned)div_up(width, COLUMNS)), all(strips.x, (unsigned)chunks);
-    const int threads = COLUMNS * ROW_LANES;
-    if (chunks == 1) {
-        LAUNCH(k_columns<T>, strips, threads, 0, stream, acc, true, x, y, rows, width, rows);
-        return;
+    pack<V> x = load_pack<V>(p.from + b * p.from_batch + t * p.from_row + d);
+    if (p.mask != NULL) {
+        pack<V> m = load_pack<V>(p.mask + b * p.width + d);
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            x.x[k] *= m.x[k];
     }
-    const float *none = NULL;
-    LAUNCH(k_columns<T>, all, threads, 0, stream, part, false, x, y, rows, width, chunk);
-    LAUNCH(k_columns<float>, strips, threads, 0, stream, acc, true, (const float *)part, none,
-           chunks, width, chunks);
+    store_pack<V>(p.to + b * p.to_batch + t * p.to_row + d, x);
 }
 
-void cuda_columns_in(struct backend *be, float *part, float *acc, const float *x, const float *y,
-                     int64_t rows, int64_t width)
+template <class T> static void copy_rows(struct backend *be, const struct copy_block *p)
 {
-    columns_in(be, part, acc, x, y, rows, width);
-}
-
-template <class T>
-static void columns(struct backend *be, enum op_id id, float *acc, const T *x, const float *y,
-                    int64_t rows, int64_t width)
-{
-    float *part = NULL;
-    int64_t room = columns_room(rows, width);
-    if (room > 0 &&
-        (part = static_cast<float *>(cuda_work(be, (size_t)room * sizeof(float), id))) == NULL)
+    int64_t batch = p->to.dim[0], length = p->to.dim[1], width = p->to.dim[2];
+    if (batch * length * width == 0)
         return;
-    columns_in(be, part, acc, x, y, rows, width);
-    cuda_launched(be, id);
+    block_args<T> a;
+    a.to = static_cast<T *>(p->to.data);
+    a.from = f32(&p->from);
+    a.mask = f32(&p->mask);
+    a.length = length;
+    a.width = width;
+    a.to_row = p->to_row != 0 ? p->to_row : width;
+    a.from_row = p->from_row != 0 ? p->from_row : width;
+    a.to_batch = p->to_batch != 0 ? p->to_batch : length * width;
+    a.from_batch = p->from_batch != 0 ? p->from_batch : length * width;
+    bool strides = (a.to_row | a.from_row | a.to_batch | a.from_batch) % 4 == 0;
+    int vec = strides ? VEC_OF(width, a.to, a.from, a.mask) : 1;
+    struct row_launch l = launch_tiles(batch * length, width, vec);
+    cudaStream_t stream = cuda_of(be)->stream;
+    LAUNCH_VEC_OF(k_copy_block, T, vec, l.grid, l.threads, 0, stream, a);
+    cuda_launched(be, OP_copy_block);
 }
 
-void cuda_columns(struct backend *be, enum op_id id, float *acc, const float *x, const float *y,
-                  int64_t rows, int64_t width)
+void cuda_copy_block(struct backend *be, const struct copy_block *p)
 {
-    columns(be, id, acc, x, y, rows, width);
-}
-
-void cuda_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x)
-{
-    const float *none = NULL;
-    if (x->dtype == DTYPE_BF16)
-        columns(be, OP_col_sum, f32(acc), static_cast<const __nv_bfloat16 *>(x->data), none,
-                x->dim[0], x->dim[1]);
+    if (p->to.dtype == DTYPE_BF16)
+        copy_rows<__nv_bfloat16>(be, p);
     else
-        columns(be, OP_col_sum, f32(acc), (const float *)f32(x), none, x->dim[0], x->dim[1]);
+        copy_rows<float>(be, p);
 }
