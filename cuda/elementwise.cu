@@ -63,10 +63,7 @@ void cuda_axpby(struct backend *be, const struct tensor *y, double a, const stru
     if (count == 0)
         return;
     int vec = VEC_OF(count, y->data, x->data);
-    unsigned blocks = flat_blocks(count, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_axpby, vec, blocks, MAX_THREADS, 0, stream, f32(y), (float)a, f32(x), (float)b,
-               count / vec);
+    LAUNCH_FLAT(be, PACKS(k_axpby), vec, count, f32(y), (float)a, f32(x), (float)b, count / vec);
     cuda_launched(be, OP_axpby);
 }
 
@@ -107,10 +104,8 @@ void cuda_mul_bcast(struct backend *be, const struct tensor *out, const struct t
     struct mask_strides m = {size[0] == 1 ? 0 : size[1] * size[2], size[1] == 1 ? 0 : size[2],
                              size[2] == 1 ? 0 : 1};
     int vec = VEC_OF(width, out->data, x->data, m.column == 0 ? NULL : mask->data);
-    struct row_launch l = launch_tiles(rows, width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_mul_bcast, vec, l.grid, l.threads, 0, stream, f32(out), f32(x), f32(mask), m,
-               x->dim[1], width);
+    LAUNCH_TILES(be, PACKS(k_mul_bcast), vec, rows, width, f32(out), f32(x), f32(mask), m,
+                 x->dim[1], width);
     cuda_launched(be, OP_mul_bcast);
 }
 
@@ -152,9 +147,7 @@ template <class T> static void copy_rows(struct backend *be, const struct copy_b
     a.from_batch = p->from_batch != 0 ? p->from_batch : length * width;
     bool strides = (a.to_row | a.from_row | a.to_batch | a.from_batch) % 4 == 0;
     int vec = strides ? VEC_OF(width, a.to, a.from, a.mask) : 1;
-    struct row_launch l = launch_tiles(batch * length, width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC_OF(k_copy_block, T, vec, l.grid, l.threads, 0, stream, a);
+    LAUNCH_TILES(be, PACKS_OF(k_copy_block, T), vec, batch * length, width, a);
     cuda_launched(be, OP_copy_block);
 }
 
