@@ -82,7 +82,8 @@ OPENBLAS_DIR := $(firstword $(wildcard \
 ALL_LDFLAGS = $(LDFLAGS) $(if $(OPENBLAS_DIR),-L$(OPENBLAS_DIR) -Wl$(comma)-rpath$(comma)$(OPENBLAS_DIR))
 LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) -ldnnl -lopenblas -lcjson -lz -lxxhash -lm -lpthread
 # ---- CUDA ---------------------------------------------------------------------------------------
-# The toolkit: nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda, with cuBLAS beside it.
+# The toolkit: nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda, and its runtime to link with.
+# cuBLAS is opened by the program itself.
 ifeq ($(filter auto 0 1,$(CUDA)),)
 $(error CUDA=$(CUDA): want auto, 0 or 1)
 endif
@@ -92,15 +93,16 @@ NVCC := $(realpath $(firstword $(wildcard $(if $(CUDA_HOME),$(CUDA_HOME)/bin/nvc
     $(shell command -v nvcc 2>/dev/null) /usr/local/cuda/bin/nvcc))))
 CUDA_ROOT := $(patsubst %/bin/nvcc,%,$(NVCC))
 CUDA_LIB := $(patsubst %/,%,$(dir $(firstword $(wildcard \
-    $(CUDA_ROOT)/lib64/libcublas.so $(CUDA_ROOT)/targets/*/lib/libcublas.so))))
+    $(addsuffix /libcudart_static.a,$(CUDA_ROOT)/lib64 $(CUDA_ROOT)/targets/*/lib $(CUDA_ROOT)/lib)))))
 endif
 ifeq ($(and $(NVCC),$(CUDA_LIB)),)
 ifeq ($(CUDA),1)
-$(error CUDA=1: no CUDA Toolkit: looked $(CUDA_PLACES) for bin/nvcc and lib64/libcublas.so. Install \
-    version 12 or 13, or name its folder: make CUDA=1 CUDA_HOME=/path)
+$(error CUDA=1: no CUDA Toolkit: looked $(CUDA_PLACES) for bin/nvcc and for \
+    libcudart_static.a in lib64, targets/*/lib or lib. Install version 12 or 13, or name its folder: \
+    make CUDA=1 CUDA_HOME=/path)
 endif
 DEVICE_OBJ := $(BUILD)/obj/cuda/no_cuda.o
-CUDA_FOUND = $(if $(filter 0,$(CUDA)),left out (CUDA=0),none (looked $(CUDA_PLACES) for nvcc and cuBLAS): CPU only)
+CUDA_FOUND = $(if $(filter 0,$(CUDA)),left out (CUDA=0),none (looked $(CUDA_PLACES) for nvcc and libcudart_static.a): CPU only)
 else
 CUDA_SRC := $(wildcard cuda/*.cu)
 DEVICE_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(BUILD)/obj/cuda/cublas_load.o \

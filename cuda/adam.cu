@@ -116,9 +116,7 @@ static void start_adam(struct backend *be, size_t at, const struct adam *p)
     a.rates = static_cast<const struct adam_rates *>(queue_changing(be, at));
     int vec = VEC_OF(count, a.w, a.m, a.v, a.g);
     a.packs = count / vec;
-    unsigned blocks = flat_blocks(count, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_adam, vec, blocks, MAX_THREADS, 0, stream, a);
+    LAUNCH_FLAT(be, PACKS(k_adam), vec, count, a);
     cuda_launched(be, OP_adam);
 }
 

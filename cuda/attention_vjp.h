@@ -36,7 +36,8 @@ __device__ __forceinline__ weight_pair weight_of(const att_vjp &p, const att_pla
     return w;
 }
 
-/* attention_keys.cu: launches for dk, dv of the keys from first_key on, and for the parts of drk.
+/* attention_vjp_keys.cu: launches for dk, dv of the keys from first_key on, and for the parts of
+ * drk.
  */
 void attention_keys(struct cuda *cuda, const att_vjp &p);
 void attention_distances(struct cuda *cuda, const att_vjp &p);

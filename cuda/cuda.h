@@ -19,5 +19,8 @@ enum status cuda_open_nth(struct backend *be, int nth, struct error *err);
 /* Whether operations that come again are launched as graphs (at first: yes). Off, every operation
  * starts by itself, as a profiler wants to see it; results are the same bits. */
 void cuda_use_graphs(struct backend *be, bool use);
+/* If CUDA refuses a graph, its operations start by themselves, with the same results. `warn` is
+ * then told why, once. NULL, as at first: nobody is told. */
+void cuda_on_refusal(struct backend *be, void (*warn)(const char *text));
 
 #endif

@@ -56,9 +56,8 @@ void round_operand(struct backend *be, struct operand *o, void *scratch, int64_t
     const float *from = static_cast<const float *>(o->data);
     bool strides = (o->stride | stride) % 4 == 0;
     int vec = strides ? VEC_OF(o->width, from) : 1;
-    struct row_launch l = launch_tiles(o->rows, o->width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_to_bf16, vec, l.grid, l.threads, 0, stream, to, from, o->width, o->stride, stride);
+    LAUNCH_TILES(be, PACKS(k_to_bf16), vec, o->rows, o->width, to, from, o->width, o->stride,
+                 stride);
     o->data = scratch;
     o->stride = stride;
     o->type = CUDA_R_16BF;

@@ -32,21 +32,21 @@ void cuda_multiply(struct backend *be, const struct product *p, enum op_id id);
 /* What cuBLASLt does to a number of a product before it writes it. */
 enum epilogue {
     EPILOGUE_NONE,
-    EPILOGUE_RELU,       /* the larger of it and 0 */
-    EPILOGUE_RELU_GATES, /* and a bit of `gates` says whether it was above 0 */
-    EPILOGUE_GATES,      /* 0 where the bit of `gates` is 0 */
+    EPILOGUE_RELU,      /* the larger of it and 0 */
+    EPILOGUE_RELU_MASK, /* and a bit of `relu_mask` says whether it was above 0 */
+    EPILOGUE_MASK,      /* 0 where the bit of `relu_mask` is 0 */
     EPILOGUES
 };
 
-/* `gates`: for every row of d bits in cuBLASLt's order, 8 a byte, rows lt_gate_bytes(n) apart;
+/* `relu_mask`: for every row of d bits in cuBLASLt's order, 8 a byte, rows lt_mask_bytes(n) apart;
  * aligned to 16. */
 struct lt_product {
     struct product p;
     enum epilogue epilogue;
-    void *gates;
+    void *relu_mask;
 };
 
-int64_t lt_gate_bytes(int64_t width);
+int64_t lt_mask_bytes(int64_t width);
 /* Whether the library has a kernel for it; asked once for a shape, remembered. Everything is
  * aligned to 16, rows too. */
 bool lt_supports(struct backend *be, const struct lt_product *p);

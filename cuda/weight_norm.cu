@@ -32,10 +32,9 @@ void cuda_weight_norm(struct backend *be, const struct tensor *w, const struct t
     int64_t rows = v->dim[0], width = v->dim[1];
     if (rows * width == 0)
         return;
-    int vec = VEC_OF(width, w->data, v->data), threads = row_threads(width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_weight_norm, vec, (unsigned)rows, threads, 0, stream, f32(w), f32(inv), f32(v),
-               f32(g), width);
+    int vec = VEC_OF(width, w->data, v->data);
+    LAUNCH_ROWS(be, PACKS(k_weight_norm), vec, rows, width, 0, f32(w), f32(inv), f32(v), f32(g),
+                width);
     cuda_launched(be, OP_weight_norm);
 }
 
@@ -77,8 +76,7 @@ void cuda_weight_norm_vjp(struct backend *be, const struct tensor *dv, const str
     if (rows * width == 0)
         return;
     weight_norm_vjp_args a = {f32(dv), f32(dg), f32(dw), f32(v), f32(g), f32(inv), width};
-    int vec = VEC_OF(width, a.dv, a.dw, a.v), threads = row_threads(width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_weight_norm_vjp, vec, (unsigned)rows, threads, 0, stream, a);
+    int vec = VEC_OF(width, a.dv, a.dw, a.v);
+    LAUNCH_ROWS(be, PACKS(k_weight_norm_vjp), vec, rows, width, 0, a);
     cuda_launched(be, OP_weight_norm_vjp);
 }

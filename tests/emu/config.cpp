@@ -55,6 +55,7 @@ static emu_config read_environment()
     c.random = static_cast<uint64_t>(number("DEQ_EMU_SEED", 1));
     c.fail_malloc = number("DEQ_EMU_FAIL_MALLOC", 0);
     c.lose_at = number("DEQ_EMU_LOSE_AT", 0);
+    c.fail_capture = number("DEQ_EMU_FAIL_CAPTURE", 0);
     c.driver = static_cast<int>(number("DEQ_EMU_DRIVER", CUDART_VERSION));
     c.memory = static_cast<size_t>(number("DEQ_EMU_MEMORY", 16LL << 30));
     c.lt_refuses = number("DEQ_EMU_NO_LT", 0) != 0;
@@ -128,6 +129,12 @@ void emu_set_order(emu_order order, uint64_t seed)
 void emu_fail_malloc(long nth)
 {
     emu_conf().fail_malloc = nth;
+}
+
+void emu_fail_capture(long every)
+{
+    emu_conf().fail_capture = every;
+    emu_conf().capture_calls = 0;
 }
 
 void emu_lose_device(long nth_kernel)

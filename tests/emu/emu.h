@@ -10,6 +10,7 @@
  *   DEQ_EMU_CC        compute capability, default 9.0
  *   DEQ_EMU_MEMORY    bytes of device memory, default 16 GiB
  *   DEQ_EMU_FAIL_MALLOC  n: the n-th allocation of device memory fails
+ *   DEQ_EMU_FAIL_CAPTURE  n: every n-th call that records or launches a graph is refused
  *   DEQ_EMU_LOSE_AT   n: the device is lost while the n-th kernel runs
  *   DEQ_EMU_NO_LT     1: cuBLASLt has no kernel for any product
  *   DEQ_EMU_NCCL      0: NCCL is not found
@@ -40,6 +41,7 @@ void emu_set_order(enum emu_order order, uint64_t seed);
 
 /* Counted from this call on; 0: never. */
 void emu_fail_malloc(long nth);
+void emu_fail_capture(long every);
 void emu_lose_device(long nth_kernel);
 /* cuBLASLt has no kernels from now on; false: it has. */
 void emu_refuse_lt(bool refuses);
@@ -48,9 +50,10 @@ void emu_restart(void);
 
 /* What ran so far. */
 struct emu_counts {
-    int64_t launches;       /* kernels and products that ran, those inside graphs too */
-    int64_t graph_launches; /* those inside graphs */
-    int64_t copies, graphs, syncs, mallocs;
+    int64_t launches;             /* kernels and products that ran, those inside graphs too */
+    int64_t graph_launches;       /* those inside graphs */
+    int64_t graphs, instantiated; /* graphs that ran, and those that were made */
+    int64_t copies, syncs, mallocs;
 };
 struct emu_counts emu_count(void);
 

@@ -13,8 +13,19 @@ struct CUgraphExec_st {
     std::shared_ptr<const std::vector<emu_node>> nodes;
 };
 
+/* Whether this call, which records or launches a graph, is one of those to be refused. */
+static bool told_to_refuse()
+{
+    emu_config &c = emu_conf();
+    return c.fail_capture > 0 && ++c.capture_calls % c.fail_capture == 0;
+}
+
 cudaError_t emu_capture_add(CUstream_st *s, const char *what, std::function<void()> run)
 {
+    if (told_to_refuse()) {
+        s->capture->invalid = true;
+        return emu_refuse(cudaErrorStreamCaptureUnsupported, "%s: told to", what);
+    }
     if (s->capture->invalid)
         return emu_refuse(cudaErrorStreamCaptureInvalidated, "%s: the capture is invalid", what);
     s->capture->nodes.push_back({std::move(run), what, s->last});
@@ -77,6 +88,8 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
     cudaError_t status = emu_health();
     if (status != cudaSuccess)
         return status;
+    if (told_to_refuse())
+        return emu_refuse(cudaErrorStreamCaptureUnsupported, "cudaStreamBeginCapture: told to");
     CUstream_st *s = emu_stream(stream);
     if (s == emu_stream(nullptr) || s->capture != nullptr)
         return emu_refuse(cudaErrorStreamCaptureUnsupported,
@@ -102,6 +115,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
         joined->capture = nullptr;
         joined->last.clear();
     }
+    if (told_to_refuse())
+        capture->invalid = true;
     if (capture->invalid)
         return emu_refuse(cudaErrorStreamCaptureInvalidated,
                           "cudaStreamEndCapture: a forbidden call invalidated it");
@@ -125,12 +140,18 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
 {
+    *exec = nullptr;
+    if (told_to_refuse())
+        return emu_refuse(cudaErrorMemoryAllocation, "cudaGraphInstantiate: told to");
+    emu_conf().counts.instantiated++;
     *exec = new CUgraphExec_st{std::make_shared<const std::vector<emu_node>>(graph->nodes)};
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
+    if (told_to_refuse())
+        return emu_refuse(cudaErrorMemoryAllocation, "cudaGraphLaunch: told to");
     auto nodes = exec->nodes;
     return emu_enqueue(stream, "cudaGraphLaunch", [nodes] {
         struct emu_counts &counts = emu_conf().counts;

@@ -14,6 +14,7 @@ struct emu_config {
     emu_order order;
     uint64_t random; /* state of the generator */
     long fail_malloc, lose_at;
+    long fail_capture, capture_calls; /* every how many is refused; made so far */
     int devices, driver, major, minor;
     long long visible; /* of the machine's devices: the first that is seen */
     size_t memory;

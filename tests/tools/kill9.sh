@@ -82,6 +82,7 @@ train whole || fail "the run without a kill fails"
 longest=$(($(now_ms) - begin + 50))
 want=$(digest whole/last.bin)
 want_best=$(digest whole/best.bin)
+[ -n "$want" ] && [ -n "$want_best" ] || fail "deq info tells no digest of weights"
 events whole >events
 ls whole >names
 

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -121,6 +122,24 @@ static void test_one_graph(void **state)
     emu_set_order(EMU_ASCENDING, 1);
 }
 
+/* Whatever CUDA refuses of a recording, the step is done call by call. */
+static void test_refused_recordings(void **state)
+{
+    static struct result without, with;
+    (void)state;
+    train(SET("model.dropatt=0.1"), false, &without);
+    for (long every = 1; every < 3000; every = 3 * every + 1) {
+        emu_fail_capture(every);
+        train(SET("model.dropatt=0.1"), true, &with);
+        assert_memory_equal(with.loss, without.loss, sizeof with.loss);
+        assert_memory_equal(with.weights, without.weights,
+                            (size_t)without.count * sizeof *without.weights);
+        print_message("every %ld refused: %lld graphs in a step\n", every,
+                      (long long)with.steady.graphs);
+    }
+    emu_fail_capture(0);
+}
+
 /* The reads at the end of a step do not depend on the iterations in it. */
 static void test_no_wait_in_a_solve(void **state)
 {
@@ -184,6 +203,7 @@ static void test_other_methods(void **state)
 
 static int enter(void **state)
 {
+    setenv("DEQ_EMU_QUIET", "1", 0);
     if (scratch_enter(state) != 0)
         return -1;
     shards_make("d", 2 * TOKENS, 1000, VOCAB);
@@ -193,9 +213,10 @@ static int enter(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_graph),        cmocka_unit_test(test_no_wait_in_a_solve),
-        cmocka_unit_test(test_clusters),         cmocka_unit_test(test_tolerance),
-        cmocka_unit_test(test_rounded_products), cmocka_unit_test(test_other_methods),
+        cmocka_unit_test(test_one_graph),          cmocka_unit_test(test_no_wait_in_a_solve),
+        cmocka_unit_test(test_clusters),           cmocka_unit_test(test_tolerance),
+        cmocka_unit_test(test_rounded_products),   cmocka_unit_test(test_other_methods),
+        cmocka_unit_test(test_refused_recordings),
     };
     return cmocka_run_group_tests(tests, enter, scratch_leave);
 }

@@ -23,10 +23,8 @@ void cuda_gather_rows(struct backend *be, const struct tensor *out, const struct
     if (rows * width == 0)
         return;
     int vec = VEC_OF(width, out->data, table->data);
-    struct row_launch l = launch_tiles(rows, width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_gather_rows, vec, l.grid, l.threads, 0, stream, f32(out), f32(table), i32(idx),
-               (float)scale, width);
+    LAUNCH_TILES(be, PACKS(k_gather_rows), vec, rows, width, f32(out), f32(table), i32(idx),
+                 (float)scale, width);
     cuda_launched(be, OP_gather_rows);
 }
 
@@ -45,10 +43,7 @@ void cuda_scatter_rows(struct backend *be, const struct tensor *table, const str
     if (rows * width == 0)
         return;
     int vec = VEC_OF(width, x->data, table->data);
-    struct row_launch l = launch_tiles(rows, width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_scatter_rows, vec, l.grid, l.threads, 0, stream, f32(table), f32(x), i32(idx),
-               width);
+    LAUNCH_TILES(be, PACKS(k_scatter_rows), vec, rows, width, f32(table), f32(x), i32(idx), width);
     cuda_launched(be, OP_scatter_rows);
 }
 

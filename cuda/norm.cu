@@ -101,9 +101,7 @@ void cuda_residual_norm(struct backend *be, const struct residual_norm *p)
     a.cached = bytes <= CACHE_BYTES - 1024; /* a little is for block_sum */
     if (!a.cached)
         bytes = 0;
-    int threads = row_threads(width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_residual_norm, vec, (unsigned)rows, threads, bytes, stream, a);
+    LAUNCH_ROWS(be, PACKS(k_residual_norm), vec, rows, width, bytes, a);
     cuda_launched(be, OP_residual_norm);
 }
 
@@ -201,8 +199,6 @@ void cuda_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *
     a.cached = p->kind != NORM_NONE && bytes <= CACHE_BYTES - 1024;
     if (!a.cached)
         bytes = 0;
-    int threads = row_threads(width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_residual_norm_vjp, vec, (unsigned)rows, threads, bytes, stream, a);
+    LAUNCH_ROWS(be, PACKS(k_residual_norm_vjp), vec, rows, width, bytes, a);
     cuda_launched(be, OP_residual_norm_vjp);
 }

@@ -60,13 +60,12 @@ void cuda_solve_residual(struct backend *be, const struct tensor *g, const struc
                          const struct tensor *total, const struct tensor *reason)
 {
     int64_t rows = f->dim[0], width = f->dim[1];
-    int vec = VEC_OF(width, g->data, f->data, z->data), threads = row_threads(width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
+    int vec = VEC_OF(width, g->data, f->data, z->data);
     if (rows > 0)
-        LAUNCH_VEC(k_solve_residual, vec, (unsigned)rows, threads, 0, stream, f32(g), f32(f),
-                   f32(z), f32(norms), reasons_of(reason), width);
-    LAUNCH(k_total, 1, MAX_THREADS, 0, stream, static_cast<double *>(total->data), f32(norms),
-           rows);
+        LAUNCH_ROWS(be, PACKS(k_solve_residual), vec, rows, width, 0, f32(g), f32(f), f32(z),
+                    f32(norms), reasons_of(reason), width);
+    LAUNCH(k_total, 1, MAX_THREADS, 0, cuda_of(be)->stream, static_cast<double *>(total->data),
+           f32(norms), rows);
     cuda_launched(be, OP_solve_residual);
 }
 
@@ -167,14 +166,11 @@ void cuda_row_dots(struct backend *be, const struct row_dots *p)
     assert(p->count <= HISTORY_MOST);
     dots_args a = {f32(&p->dots), f32(&p->x), f32(&p->y), f32(&p->hist), i32(&p->reason),
                    rows,          width,      p->count,   p->hist.dim[0]};
-    int vec = VEC_OF(width, a.x, a.y, a.hist), threads = row_threads(width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
+    int vec = VEC_OF(width, a.x, a.y, a.hist);
     if (a.y != NULL)
-        LAUNCH_PACKS((k_row_dots<4, 2>), (k_row_dots<1, 2>), vec, (unsigned)rows, threads, 0,
-                     stream, a);
+        LAUNCH_ROWS(be, PACKS_OF(k_row_dots, 2), vec, rows, width, 0, a);
     else
-        LAUNCH_PACKS((k_row_dots<4, 1>), (k_row_dots<1, 1>), vec, (unsigned)rows, threads, 0,
-                     stream, a);
+        LAUNCH_ROWS(be, PACKS_OF(k_row_dots, 1), vec, rows, width, 0, a);
     cuda_launched(be, OP_row_dots);
 }
 
@@ -258,8 +254,6 @@ void cuda_row_combine(struct backend *be, const struct row_combine *p)
     a.c2 = (float)p->c2;
     a.clear = p->clear;
     int vec = VEC_OF(width, a.out, a.sum, a.x, a.y, a.hist, a.hist2);
-    struct row_launch l = launch_tiles(rows, width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_row_combine, vec, l.grid, l.threads, 0, stream, a);
+    LAUNCH_TILES(be, PACKS(k_row_combine), vec, rows, width, a);
     cuda_launched(be, OP_row_combine);
 }
