@@ -1,5 +1,5 @@
 #include "cmd/eval_report.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include <math.h>
 #include <stdio.h>

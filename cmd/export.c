@@ -1,8 +1,8 @@
 /* deq export: a checkpoint's weights for programs in Python. */
 #include "cmd/commands.h"
 #include "cmd/options.h"
+#include "cmd/output.h"
 #include "cmd/paths.h"
-#include "cmd/report_json.h"
 
 #include "store/weight_export.h"
 

@@ -2,7 +2,7 @@
 #include "cmd/commands.h"
 #include "cmd/load_config.h"
 #include "cmd/options.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include "store/weight_export.h"
 

@@ -1,10 +1,10 @@
 /* deq plan: what a training will take, before any run. */
 #include "bench/plan.h"
 #include "base/mem.h"
-#include "cmd/bench/bench_machine.h"
 #include "cmd/commands.h"
 #include "cmd/device.h"
 #include "cmd/load_config.h"
+#include "cmd/machine.h"
 #include "cmd/options.h"
 #include "cmd/plan_report.h"
 

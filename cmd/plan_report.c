@@ -1,5 +1,5 @@
 #include "cmd/plan_report.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include "base/mem.h"
 

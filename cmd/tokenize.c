@@ -1,8 +1,8 @@
 /* deq tokenize: text to vocabulary and shards. */
 #include "cmd/commands.h"
 #include "cmd/options.h"
+#include "cmd/output.h"
 #include "cmd/progress.h"
-#include "cmd/report_json.h"
 
 #include "base/clock.h"
 #include "data/copy_memory.h"

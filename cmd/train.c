@@ -1,8 +1,8 @@
 /* deq train: a run from a configuration. */
 #include "cmd/commands.h"
-#include "cmd/deadline.h"
 #include "cmd/device.h"
 #include "cmd/group.h"
+#include "cmd/launcher.h"
 #include "cmd/load_config.h"
 #include "cmd/options.h"
 #include "cmd/progress.h"

@@ -4,7 +4,7 @@
 #include "cmd/commands.h"
 #include "cmd/device.h"
 #include "cmd/options.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include <stdio.h>
 

@@ -1,13 +1,13 @@
 /* deq bench: how fast, and how near to what the machine can do. */
 #include "cmd/bench/bench_gradient.h"
 #include "cmd/bench/bench_growth.h"
-#include "cmd/bench/bench_machine.h"
 #include "cmd/bench/bench_memory.h"
-#include "cmd/bench/bench_report.h"
 #include "cmd/bench/bench_runtime.h"
+#include "cmd/bench/bench_step.h"
 #include "cmd/commands.h"
 #include "cmd/device.h"
 #include "cmd/load_config.h"
+#include "cmd/machine.h"
 #include "cmd/options.h"
 
 #include <string.h>

@@ -1,11 +1,11 @@
 #include "cmd/bench/bench_memory.h"
 
 #include "bench/bench.h"
+#include "cmd/bench/plot.h"
 #include "cmd/device.h"
 #include "cmd/load_config.h"
 #include "cmd/options.h"
-#include "cmd/plot.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include <errno.h>
 #include <math.h>

@@ -6,7 +6,7 @@
 #include "cmd/device.h"
 #include "cmd/load_config.h"
 #include "cmd/options.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
 #include "cmd/cmd.h"
 #include "cmd/commands.h"
 #include "cmd/options.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* `deq info` on a checkpoint: step, state, parameters, sections, configuration, checksums. */
 #include "cmd/info/info.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include "base/mem.h"
 #include "store/checkpoint.h"

@@ -1,6 +1,6 @@
 /* `deq info --config`: the resolved configuration and the size of its model. */
 #include "cmd/info/info.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include "base/mem.h"
 #include "cmd/load_config.h"

@@ -1,6 +1,6 @@
 /* `deq info` on a safetensors file. The format has no checksums: opening it checks all there is. */
 #include "cmd/info/info.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include "store/safetensors.h"
 

@@ -1,6 +1,6 @@
 /* `deq info` on one shard: its header, its size and, with --check, its checksum and ids. */
 #include "cmd/info/info.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include "base/mem.h"
 #include "data/shard.h"

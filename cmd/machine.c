@@ -1,4 +1,4 @@
-#include "cmd/bench/bench_machine.h"
+#include "cmd/machine.h"
 
 #include "base/clock.h"
 #include "base/mem.h"

@@ -1,6 +1,6 @@
 /* The one line of JSON that --json prints. */
-#ifndef DEQ_CMD_REPORT_JSON_H
-#define DEQ_CMD_REPORT_JSON_H
+#ifndef DEQ_CMD_OUTPUT_H
+#define DEQ_CMD_OUTPUT_H
 
 #include "base/json.h"
 

@@ -1,6 +1,6 @@
 /* Plots by gnuplot, which is asked for only when one is wanted. */
-#ifndef DEQ_CMD_PLOT_H
-#define DEQ_CMD_PLOT_H
+#ifndef DEQ_CMD_BENCH_PLOT_H
+#define DEQ_CMD_BENCH_PLOT_H
 
 #include "base/status.h"
 #include <stdio.h>

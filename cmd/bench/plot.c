@@ -1,4 +1,4 @@
-#include "cmd/plot.h"
+#include "cmd/bench/plot.h"
 
 #include <errno.h>
 #include <libgen.h>

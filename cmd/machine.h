@@ -1,7 +1,7 @@
 /* What the machine can do, measured in the same run as our own figures: OpenBLAS's SGEMM and the
  * bandwidth of memory. */
-#ifndef DEQ_CMD_BENCH_BENCH_MACHINE_H
-#define DEQ_CMD_BENCH_BENCH_MACHINE_H
+#ifndef DEQ_CMD_MACHINE_H
+#define DEQ_CMD_MACHINE_H
 
 #include "base/status.h"
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* What deq bench train and deq bench solve print. */
-#ifndef DEQ_CMD_BENCH_BENCH_REPORT_H
-#define DEQ_CMD_BENCH_BENCH_REPORT_H
+#ifndef DEQ_CMD_BENCH_BENCH_STEP_H
+#define DEQ_CMD_BENCH_BENCH_STEP_H
 
 #include "bench/bench.h"
 

@@ -1,8 +1,8 @@
-#include "cmd/bench/bench_report.h"
-#include "cmd/report_json.h"
+#include "cmd/bench/bench_step.h"
+#include "cmd/output.h"
 
 #include "base/mem.h"
-#include "cmd/bench/bench_machine.h"
+#include "cmd/machine.h"
 
 #include <math.h>
 #include <stdio.h>

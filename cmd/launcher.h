@@ -1,7 +1,7 @@
 /* When a command must be done: what the user says, and what a batch system does. Times are those of
  * clock_seconds. */
-#ifndef DEQ_CMD_DEADLINE_H
-#define DEQ_CMD_DEADLINE_H
+#ifndef DEQ_CMD_LAUNCHER_H
+#define DEQ_CMD_LAUNCHER_H
 
 #include "base/status.h"
 

@@ -1,4 +1,4 @@
-#include "cmd/deadline.h"
+#include "cmd/launcher.h"
 
 #include "base/clock.h"
 #include <ctype.h>

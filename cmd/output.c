@@ -1,4 +1,4 @@
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include "base/mem.h"
 
