@@ -1,18 +1,23 @@
-/* When a command must be done: what the user says, and what a batch system does. Times are those of
- * clock_seconds. */
+/* What started this process. mpirun or srun may have started others together with it, and a batch
+ * system ends its job at a set time. */
 #ifndef DEQ_CMD_LAUNCHER_H
 #define DEQ_CMD_LAUNCHER_H
 
-#include "base/status.h"
+#include "dist/dist.h"
 
-/* The value of --time-limit in seconds: 90s, 45m, 3h30m, or plain seconds. STATUS_USAGE. */
-enum status deadline_parse(const char *text, double *out, struct error *err);
+/* Joins the other processes, if the environment says that there are any. *out is NULL otherwise.
+ * `command` names this one in a message. Statuses as for dist_open. */
+enum status launcher_join(const char *command, struct dist **out, struct error *err);
 
-/* The end of the Slurm job this process runs in, 0 if there is none or it cannot be had:
- * SLURM_JOB_END_TIME, which newer versions set, else squeue is asked, for ten seconds at most. */
-double deadline_of_job(void);
+/* Turns how the work of this process ended into how the group ended, and closes `d`. An error of
+ * one process is printed and ends all of them at once, so this does not return then. Otherwise it
+ * waits for the others. Rank 0 passes `status` on with its message, the others return STATUS_OK. */
+enum status launcher_leave(struct dist *d, const char *command, enum status status,
+                           struct error *err);
 
-/* The earlier of two, where 0 is none. */
-double deadline_earlier(double a, double b);
+/* The end of the Slurm job that this process runs in, as a time of clock_seconds, or 0 if there is
+ * none or it cannot be found out. Newer versions of Slurm set SLURM_JOB_END_TIME. Without it,
+ * squeue is asked, for ten seconds at most. */
+double launcher_job_end(void);
 
 #endif
