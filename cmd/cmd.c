@@ -52,22 +52,25 @@ enum status command_read(const struct command *command, void *request, int argc,
                          struct operands *operands, struct error *err)
 {
     const struct option_rule *rules = command->options != NULL ? command->options : no_options;
-    int first, least, most;
-    enum status status = options_read(rules, request, argc, argv, &first, err);
-    if (status != STATUS_OK)
-        return strncmp(err->text, "want ", 5) == 0 ? add_help(command, err) : status;
+    struct options_found found;
+    int least, most;
+    TRY(options_read(rules, request, argc, argv, &found, err));
     count_operands(command->operands, &least, &most);
-    int count = argc - first;
+    int count = argc - found.operand;
+    if (count > most)
+        return error_set(err, STATUS_USAGE, "unexpected \"%s\"%s%s", argv[found.operand + most],
+                         command->stray != NULL ? ": " : "",
+                         command->stray != NULL ? command->stray : "");
     if (count < least) {
         error_set(err, STATUS_USAGE, "want %s", command->operands);
         return add_help(command, err);
     }
-    if (count > most)
-        return error_set(err, STATUS_USAGE, "unexpected \"%s\"%s%s", argv[first + most],
-                         command->stray != NULL ? ": " : "",
-                         command->stray != NULL ? command->stray : "");
+    if (found.missing != NULL) {
+        error_set(err, STATUS_USAGE, "want --%s %s", found.missing->name, found.missing->value);
+        return add_help(command, err);
+    }
     if (operands != NULL)
-        *operands = (struct operands){.text = argv + first, .count = count};
+        *operands = (struct operands){.text = argv + found.operand, .count = count};
     return STATUS_OK;
 }
 

@@ -5,7 +5,7 @@
 #include "backend/backend.h"
 
 /* Opens the device of that name. "auto" is cuda if there is a GPU that can be used, and cpu
- * otherwise; a program built with CUDA says on stderr which it took and why. "ref" is the float64
+ * otherwise. A program built with CUDA says on stderr which it took and why. "ref" is the float64
  * reference. `threads` is for the processor, and 0 takes all. STATUS_USAGE for another name and for
  * more threads than OPTION_THREADS_MAX, STATUS_DEVICE if the device is not there. */
 enum status device_open(struct backend *be, const char *name, int threads, struct error *err);

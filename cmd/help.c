@@ -1,4 +1,4 @@
-/* deq help: the help of every command, printed from its description. */
+/* deq help prints the help of every command from its description. */
 #include "cmd/help.h"
 
 #include "base/mem.h"
@@ -39,7 +39,7 @@ static void print_paragraphs(FILE *out, const char *text)
     }
 }
 
-/* One row of a list: what stands at the left, and its text from column `column` on. */
+/* Prints one row of a list, which is what stands at the left and its text from `column` on. */
 static void print_row(FILE *out, const char *left, int column, const char *text)
 {
     int at = fprintf(out, "%s", left);

@@ -7,7 +7,7 @@
 
 /* The whole help of a subcommand or a tool, in lines of at most 80 columns. */
 void help_print(const struct command *command, FILE *out);
-/* What `deq help` prints: the list of subcommands and the exit codes. */
+/* Prints the list of subcommands and the exit codes, as `deq help` does. */
 void help_overview(FILE *out);
 
 #endif

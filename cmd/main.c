@@ -1,4 +1,4 @@
-/* The program deq: runs the subcommand that is named, prints its error and exits. */
+/* The program deq. Runs the subcommand that is named, prints its error and exits. */
 #include "cmd/commands.h"
 #include "cmd/help.h"
 

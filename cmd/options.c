@@ -195,17 +195,16 @@ static enum status take_defaults(const struct option_rule *rules, void *request,
     return STATUS_OK;
 }
 
-static enum status check_required(const struct option_rule *rules, const bool *given,
-                                  struct error *err)
+static const struct option_rule *find_missing(const struct option_rule *rules, const bool *given)
 {
     for (size_t i = 0; rules[i].name != NULL; i++)
         if (rules[i].required && !given[i])
-            return error_set(err, STATUS_USAGE, "want --%s %s", rules[i].name, rules[i].value);
-    return STATUS_OK;
+            return &rules[i];
+    return NULL;
 }
 
 enum status options_read(const struct option_rule *rules, void *request, int argc, char **argv,
-                         int *operand, struct error *err)
+                         struct options_found *found, struct error *err)
 {
     struct option known[OPTIONS_MAX + 2];
     char letters[OPTIONS_MAX + 3];
@@ -225,6 +224,6 @@ enum status options_read(const struct option_rule *rules, void *request, int arg
         given[i] = true;
         TRY(take(&rules[i], request, optarg, err));
     }
-    *operand = optind;
-    return check_required(rules, given, err);
+    *found = (struct options_found){.operand = optind, .missing = find_missing(rules, given)};
+    return STATUS_OK;
 }

@@ -32,25 +32,26 @@ struct option_list {
     int count;
 };
 
+/* One option. What it does not have is NULL or 0. A table of rules ends with a name of NULL. */
 struct option_rule {
-    const char *name; /* without "--"; NULL ends a table */
+    const char *name; /* without "--" */
     enum option_kind kind;
     size_t offset;       /* of the target in the request */
-    char letter;         /* "-x" means the same; 0: none; for flags */
+    char letter;         /* "-x" means the same, for flags only */
     const char *group;   /* the heading under which the help lists this option and the next ones */
-    const char *value;   /* what the help calls the value, as "FILE"; NULL for a flag */
+    const char *value;   /* what the help calls the value, as "FILE" */
     const char *help;    /* sentences, wrapped when they are printed */
-    const char *initial; /* the default as one would type it; NULL leaves the target alone */
+    const char *initial; /* the default as one would type it, put into the request at first */
     const char *unset; /* in words, what holds without the option, where `initial` cannot say it */
     bool required;     /* the command does nothing without it */
-    bool empty;        /* TEXT: an empty value has a meaning */
-    int64_t min, max;
-    double low, high;
+    bool empty;        /* an empty TEXT has a meaning */
+    int64_t min, max;  /* of an INT */
+    double low, high;  /* of a REAL */
     const char *choices; /* "valid, test or train" */
 };
 
-/* OPTION(NAME, KIND, MEMBER, ...): a rule whose value goes to that member of `struct request`. A
- * member whose type does not fit the kind does not compile. */
+/* Makes a rule whose value goes to `member_` of `struct request`. A member whose type does not fit
+ * the kind does not compile. */
 #define OPTION(name_, kind_, member_, ...)                                              \
     {                                                                                   \
         .name = name_, .kind = OPTION_##kind_,                                          \
@@ -91,12 +92,17 @@ struct option_rule {
     OPTION("json", FLAG, json, \
            .help = "Prints one JSON object as the last line. Its fields are listed below.")
 
+/* What options_read leaves to the caller. */
+struct options_found {
+    int operand; /* operands are argv[operand] to argv[argc-1], where they may have been moved */
+    const struct option_rule *missing; /* the first required option that was not given, or NULL */
+};
+
 /* Puts the defaults of the rules into `request` and then the options of the command line. argv[0]
- * is the command's name. Operands are afterwards argv[*operand] to argv[argc-1], where they may
- * have been moved. STATUS_USAGE for an unknown option, with the nearest known one, for one given
- * twice that is no LIST, for a missing or unwanted value, for a value that the rule refuses, and
- * for a required option that is missing. */
+ * is the command's name. STATUS_USAGE for an unknown option, with the nearest known one, for one
+ * given twice that is no LIST, for a missing or unwanted value, and for one that the rule refuses.
+ */
 enum status options_read(const struct option_rule *rules, void *request, int argc, char **argv,
-                         int *operand, struct error *err);
+                         struct options_found *found, struct error *err);
 
 #endif

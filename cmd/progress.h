@@ -14,8 +14,8 @@ struct progress {
     int64_t first_step; /* of this call */
 };
 
-/* Whether lines that are rewritten may be shown: stderr is a terminal, and no NO_COLOR in the
- * environment asks for plain text. */
+/* Whether lines that are rewritten may be shown. That is so if stderr is a terminal and no NO_COLOR
+ * in the environment asks for plain text. */
 bool progress_live(void);
 
 /* Fills *observer with functions that print. Both arguments must outlive the run. */

@@ -248,7 +248,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
 const struct command command_sample = {
     .name = "sample",
     .summary = "continue a text",
-    .stray = "a prompt is one argument, so quote it; --checkpoint names a checkpoint",
+    .stray = "a checkpoint is named by --checkpoint, and a prompt is one argument, so quote it",
     .description = "Continues a text and prints words as they are drawn. Only the new position is "
                    "solved for, against keys and values of the earlier ones. With --json the text "
                    "comes at the end, in the object.",

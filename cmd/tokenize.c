@@ -18,7 +18,7 @@ struct request {
     int64_t delay, seed; /* -1: not given */
 };
 
-/* DELAY_MAX is the most steps that a recall still tests memory at, and not patience. */
+/* Training on delays longer than DELAY_MAX would take too long to be of use. */
 enum { DELAY_MAX = 100000, DELAY = 400, SEED = 1111 };
 
 /* More than any text has, and small enough for sums. */
@@ -63,7 +63,7 @@ static const struct option_rule options[] = {
     OPTION("seed", INT, seed, .value = "N", .min = 0, .max = COUNT_MAX,
            .help = "Seed of the symbols.", .unset = "1111"),
     OPTION("shard-tokens", INT, config.shard_tokens, .group = "Output", .value = "N", .min = 1,
-           .max = COUNT_MAX, .help = "Tokens in a shard.", .unset = "16777216"),
+           .max = COUNT_MAX, .help = "Tokens in a shard.", .initial = "16777216"),
     OPTION_JSON,
     {0},
 };
@@ -222,7 +222,7 @@ const struct command command_tokenize = {
     .stray = "texts are given by --train, --valid and --test",
     .forms =
         (const char *const[]){
-            "--train FILE --out DIR [--valid FILE] [--test FILE] [OPTION]...",
+            "--train FILE --out DIR [--valid FILE] [OPTION]...",
             "--task copy-memory --out DIR [--delay N] [OPTION]...",
             NULL,
         },

@@ -1,4 +1,4 @@
-/* deq bench: the list of its tools. */
+/* deq bench and the list of its tools. */
 #include "cmd/bench/tools.h"
 #include "cmd/commands.h"
 

@@ -208,7 +208,7 @@ const struct command command_info = {
     .examples =
         (const char *const[]){
             "deq info runs/kjv/best.bin --check",
-            "deq info --config kjv --set model.d_model=512",
+            "deq info --config kjv --set model.d_inner=2048",
             NULL,
         },
     .run = run_command,
