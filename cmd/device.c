@@ -1,3 +1,4 @@
+/* Opens the backend that --device names. */
 #include "cmd/device.h"
 
 #include "backend/cpu/cpu.h"
@@ -44,8 +45,8 @@ static enum status open_cuda(struct backend *be, int nth, struct error *err)
     return STATUS_OK;
 }
 
-/* The GPU if there is one that can be used. A program built with CUDA says what it took and why:
- * whoever expects the GPU should not have to find out by the clock. */
+/* Opens the GPU if there is one that can be used. A program built with CUDA says what it took and
+ * why, so that whoever expects the GPU does not have to find out by the clock. */
 static enum status open_best(struct backend *be, int threads, int nth, struct error *err)
 {
     struct error why;

@@ -1,3 +1,4 @@
+/* Prints the progress of a training. */
 #include "cmd/progress.h"
 
 #include "base/clock.h"
@@ -29,7 +30,7 @@ void progress_break(struct progress *p)
     p->line_open = false;
 }
 
-/* On a terminal: back to the start of the line, which is cleared. */
+/* On a terminal, goes back to the start of the line and clears it. */
 static void begin_line(struct progress *p)
 {
     if (p->live)
@@ -70,7 +71,7 @@ static void on_begin(void *ctx, const struct trainer *t)
             t->be->threads, (double)t->be->bytes / (1 << 20));
 }
 
-/* What the solves of a step did: evaluations on average (and at most), mean residual. */
+/* Prints what the solves of a step did, as mean evaluations (and the most) and mean residual. */
 static void print_solves(const struct step_report *r)
 {
     if (r->layers > 0) {

@@ -1,4 +1,4 @@
-/* What a person sees of a training: on a terminal one line that is rewritten, elsewhere plain lines
+/* What a person sees of a training. On a terminal one line is rewritten, elsewhere plain lines come
  * now and then. All of it goes to stderr. */
 #ifndef DEQ_CMD_PROGRESS_H
 #define DEQ_CMD_PROGRESS_H
@@ -14,11 +14,11 @@ struct progress {
     int64_t first_step; /* of this call */
 };
 
-/* Whether lines that are rewritten may be shown: stderr is a terminal, and no NO_COLOR in the
- * environment asks for plain text. */
+/* Whether lines that are rewritten may be shown. That is so if stderr is a terminal and no NO_COLOR
+ * in the environment asks for plain text. */
 bool progress_live(void);
 
-/* Fills *observer with functions that print; both must outlive the run. */
+/* Fills *observer with functions that print. Both arguments must outlive the run. */
 void progress_start(struct progress *p, struct run_observer *observer);
 /* Ends an unfinished live line, so that other messages start on their own. */
 void progress_break(struct progress *p);

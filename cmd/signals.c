@@ -1,3 +1,4 @@
+/* A thread that waits for the signals that ask a run to stop. */
 #include "cmd/signals.h"
 
 #include <signal.h>

@@ -118,7 +118,7 @@ copy_data()
 @test "a checkpoint where none is expected, and a word where one is" {
     refused 64 "a checkpoint is named by --checkpoint" sample "$home/run/best.bin" --prompt the
     refused 64 '"tiny.json": a configuration is named by --config' train tiny.json
-    refused 64 "a prompt is one argument: quote it" sample --prompt the king
+    refused 64 "a prompt is one argument, so quote it" sample --prompt the king
     refused 66 "--resume: want auto, never or a checkpoint; Auto: No such file" \
         train -q --config "$home/tiny.json" --resume Auto --out run
 }

@@ -1,4 +1,5 @@
-#include "cmd/plot.h"
+/* Runs gnuplot and checks, before any work, that it will be able to draw. */
+#include "cmd/bench/plot.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -17,7 +18,7 @@ static const char *terminal_of(const char *path)
     return n > 4 && strcmp(path + n - 4, ".svg") == 0 ? "svg" : NULL;
 }
 
-/* Whether a file can be written there; else errno. */
+/* Whether a file can be written there. errno says why not. */
 static bool can_create(const char *path)
 {
     char copy[PATH_MAX];

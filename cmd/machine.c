@@ -1,4 +1,5 @@
-#include "cmd/bench/bench_machine.h"
+/* Measures OpenBLAS's SGEMM and a copy from memory to memory. */
+#include "cmd/machine.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -34,10 +35,9 @@ static void make_peer_fair(char **argv)
         return;
     fprintf(stderr, "OpenBLAS takes this processor for a %s; measuring it as %s\n", now, core);
     setenv("OPENBLAS_CORETYPE", core, 1);
-    execv("/proc/self/exe", argv); /* if that fails, the comparison is merely too kind to us */
+    execv("/proc/self/exe", argv); /* on failure the comparison flatters us */
 }
 
-/* The arguments this process was started with, for starting it again. */
 enum status machine_restart_if_unfair(struct error *err)
 {
     enum { MAX_ARGS = 256, MAX_BYTES = 65536 };

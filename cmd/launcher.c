@@ -1,4 +1,5 @@
-#include "cmd/deadline.h"
+/* Asks the environment, and Slurm, about the processes beside this one and the end of its job. */
+#include "cmd/launcher.h"
 
 #include "base/clock.h"
 #include <ctype.h>
@@ -17,34 +18,55 @@
 
 enum { SQUEUE_MS = 10000 };
 
-enum status deadline_parse(const char *text, double *out, struct error *err)
+/* --- the group
+ * ------------------------------------------------------------------------------------ */
+
+/* How many processes a launcher started, as dist_open wants it. */
+static int launched(void)
 {
-    double total = 0;
-    const char *p = text;
-    while (*p != '\0') {
-        char *end;
-        double value = strtod(p, &end);
-        double unit = *end == 'h' ? 3600 : *end == 'm' ? 60 : *end == 's' || *end == '\0' ? 1 : 0;
-        if (end == p || unit == 0 || !(value >= 0) || !isdigit((unsigned char)*p))
-            return error_set(err, STATUS_USAGE, "--time-limit: want a time as 3h30m, got \"%s\"",
-                             text);
-        total += value * unit;
-        p = *end == '\0' ? end : end + 1;
+    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS"};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const char *text = getenv(sizes[i]);
+        if (text != NULL && atoi(text) > 0)
+            return atoi(text);
     }
-    if (!(total > 0))
-        return error_set(err, STATUS_USAGE, "--time-limit: want more than no time");
-    *out = total;
-    return STATUS_OK;
+    /* srun --mpi=pmix tells a process its rank but not how many there are. */
+    return getenv("PMIX_RANK") != NULL ? -1 : 0;
 }
 
-double deadline_earlier(double a, double b)
+enum status launcher_join(const char *command, struct dist **out, struct error *err)
 {
-    if (a <= 0 || b <= 0)
-        return a <= 0 ? b : a;
-    return a < b ? a : b;
+    struct error why;
+    enum status status = dist_open(out, launched(), &why);
+    if (status == STATUS_OK)
+        return STATUS_OK;
+    if (*out != NULL)
+        return launcher_leave(*out, command, status, &why);
+    *err = why;
+    return status;
 }
 
-/* Seconds in Slurm's [[days-]hours:]minutes:seconds, or -1 (UNLIMITED, NOT_SET, ...). */
+enum status launcher_leave(struct dist *d, const char *command, enum status status,
+                           struct error *err)
+{
+    if (d == NULL)
+        return status;
+    bool failed = status != STATUS_OK && status != STATUS_STOPPED;
+    if (failed && err->text[0] != '\0') {
+        fprintf(stderr, "deq %s: process %d of %d: %s\n", command, dist_rank(d), dist_size(d),
+                err->text);
+        dist_abort(d, status);
+    }
+    bool first = dist_rank(d) == 0;
+    dist_close(d);
+    return first ? status : STATUS_OK;
+}
+
+/* --- the end of the job
+ * --------------------------------------------------------------------------- */
+
+/* Seconds of a time that Slurm writes as [[days-]hours:]minutes:seconds, or -1 for words such as
+ * UNLIMITED. */
 static double slurm_seconds(const char *text)
 {
     static const double unit[] = {1, 60, 3600};
@@ -70,7 +92,7 @@ static double slurm_seconds(const char *text)
     return days * 86400 + total;
 }
 
-/* Reads what squeue prints into text[size]; false if it prints nothing in time. */
+/* Reads what squeue prints into text[size]. Returns false if it prints nothing in time. */
 static bool read_answer(int fd, char *text, size_t size)
 {
     size_t used = 0;
@@ -89,7 +111,7 @@ static bool read_answer(int fd, char *text, size_t size)
     return used > 0;
 }
 
-/* The job's time left as squeue says it. */
+/* Asks squeue for the time that the job has left, as text. */
 static bool ask_squeue(const char *job, char *text, size_t size)
 {
     extern char **environ;
@@ -106,7 +128,7 @@ static bool ask_squeue(const char *job, char *text, size_t size)
     posix_spawn_file_actions_addclose(&actions, ends[0]);
     posix_spawn_file_actions_addclose(&actions, ends[1]);
     posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    posix_spawnattr_init(&attributes); /* signals that this program blocks reach squeue */
+    posix_spawnattr_init(&attributes); /* this program blocks signals that must reach squeue */
     sigemptyset(&none);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
@@ -123,7 +145,7 @@ static bool ask_squeue(const char *job, char *text, size_t size)
     return answered;
 }
 
-double deadline_of_job(void)
+double launcher_job_end(void)
 {
     const char *end = getenv("SLURM_JOB_END_TIME"), *job = getenv("SLURM_JOB_ID");
     char text[64], *rest;
