@@ -14,7 +14,8 @@ enum { CASE_NAME = 64, MAX_TRACE = 1000, TOY_MAX = 4096 };
 /* Published settings that the dumps do not state. */
 static const double UNSTATED_EPS = 1e-8, PUBLISHED_RIDGE = 1e-4, LINEAR_SCALE = 0.5;
 enum { UNSTATED_LIMIT = 30, PUBLISHED_HISTORY = 6 };
-/* The evaluation, counted from 0, that a published trace begins with. */
+/* The evaluation, counted from 0, that a published trace begins with. Broyden's begins after its
+ * first step. */
 enum { BROYDEN_FIRST = 1, ANDERSON_FIRST = 2 };
 
 /* The map that is solved for, and the shape [batch, length, width] of z. */
@@ -110,7 +111,8 @@ static double case_eps(struct verify *v, const char *name)
 }
 
 /* Writes the trace as published, where the lowest residual fills the places after the end, and
- * returns its length. *lowest and *at receive that residual and its evaluation. */
+ * returns its length. *lowest and *at receive that residual and its evaluation. Broyden's trace has
+ * a place more than the published limit allows steps, which c->max_iter includes. */
 static int64_t published_trace(const struct solve_report *r, const struct solver_config *c,
                                bool absolute, double *trace, double *lowest, int64_t *at)
 {

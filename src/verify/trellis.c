@@ -288,7 +288,7 @@ static enum status begin_case(struct verify *v, struct f_case *c, struct error *
 }
 
 /* Training treats the state before the segment as constant. The dump has its gradient too, which
- * reaches h through every tap that reads it, and c through the first gate. The cell's dpre still is
+ * reaches h through every tap that reads it, and c through the first gate. The cell's dpre is
  * that of the cotangent. */
 static enum status compare_dz0(struct verify *v, struct f_case *c, struct error *err)
 {
