@@ -4,31 +4,6 @@
 #include "base/mem.h"
 #include <math.h>
 
-_Static_assert((int)METHOD_BROYDEN == (int)SOLVE_BROYDEN, "methods are listed alike");
-_Static_assert((int)CONFIG_BATCH == (int)SCOPE_BATCH, "scopes are listed alike");
-_Static_assert((int)CONFIG_STOP_FIXED == (int)STOP_FIXED, "stop rules are listed alike");
-
-/* The solver's settings as the configuration says them. */
-static struct solver_config solver_config_of(const struct config_solver *c, bool reverse)
-{
-    return (struct solver_config){
-        .method = (enum solve_method)c->method,
-        .scope = (enum scope)c->scope,
-        .decay = c->decay,
-        .max_iter = c->max_iter,
-        .min_iter = c->min_iter,
-        .tol = c->tol,
-        .stop = (enum solve_stop)c->stop,
-        .history = c->history,
-        .damping = c->damping,
-        .ridge = c->ridge,
-        .ridge_relative = c->ridge_mode == RIDGE_REL,
-        .line_search = c->line_search,
-        .stall = c->stall,
-        .reverse = reverse,
-    };
-}
-
 /* The most plain applications of f in a run, 1 at least. */
 static int64_t most_layers(const struct config *config, bool train)
 {
@@ -102,13 +77,12 @@ static enum status create_solvers(struct equilibrium *eq, const struct config *c
 {
     struct solver **forward = &eq->solver[DIRECTION_FORWARD];
     struct solver **backward = &eq->solver[DIRECTION_BACKWARD];
-    struct solver_config settings = solver_config_of(&config->solver.forward, false);
     struct solver_plan plan = {.batch = p->batch, .length = p->length, .width = p->width};
-    TRY(solver_create(forward, eq->be, &settings, &plan, err));
+    TRY(solver_create(forward, eq->be, &config->solver.forward, &plan, err));
     if (p->train && eq->method == GRADIENT_IMPLICIT) {
-        settings = solver_config_of(&config->solver.backward, true);
+        plan.reverse = true;
         plan.lender = *forward;
-        TRY(solver_create(backward, eq->be, &settings, &plan, err));
+        TRY(solver_create(backward, eq->be, &config->solver.backward, &plan, err));
     }
     solver_lend(*forward, *backward, &eq->idle);
     return STATUS_OK;

@@ -33,10 +33,10 @@ struct equilibrium {
     struct cell *cell;                      /* borrows: of equilibrium_attach */
     struct solver *solver[DIRECTION_COUNT]; /* owns; NULL: nothing is solved in that direction */
     int64_t layers;                         /* > 0: an explicit network */
-    int64_t method;                         /* enum config_gradient */
-    int64_t steps;                          /* phantom and unroll */
-    double damping;                         /* phantom */
-    bool return_z;                          /* evaluation returns z*, as published */
+    enum config_gradient method;
+    int64_t steps;  /* phantom and unroll */
+    double damping; /* phantom */
+    bool return_z;  /* evaluation returns z*, as published */
     /* Owned unless lent, [B,L,W] at the planned B and L. A plain run uses all four too. */
     struct tensor z, f;  /* the iterate of the solve, and f of it */
     struct tensor y, dz; /* train: the adjoint, and what f makes of it */

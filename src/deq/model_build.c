@@ -35,7 +35,7 @@ static enum status create_cell(struct model *m, struct error *err)
         .evals_end =
             m->plan.train && equilibrium_evals_end(&m->config) && !terms.cell && !m->plan.replay,
         .keep_all = equilibrium_keeps_all(&m->config),
-        .rows = !m->plan.train || m->config.solver.forward.stop != CONFIG_STOP_FIXED,
+        .rows = !m->plan.train || m->config.solver.forward.stop != STOP_FIXED,
         .idle = &m->eq->idle,
         .train = m->plan.train,
         .vjp = m->plan.train || m->plan.vjp,

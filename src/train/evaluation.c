@@ -97,9 +97,9 @@ enum status evaluation_check_memory(const struct backend *be, const struct confi
 
 static enum status set_limits(struct run *run, struct error *err)
 {
-    const struct config_solver *c = &run->m->config.solver.forward;
+    const struct solver_config *c = &run->m->config.solver.forward;
     const struct evaluation_options *o = run->options;
-    enum solve_stop stop = o->fixed ? STOP_FIXED : (enum solve_stop)c->stop;
+    enum solve_stop stop = o->fixed ? STOP_FIXED : c->stop;
     int64_t max_iter = o->max_iter > 0 ? o->max_iter : c->max_iter;
     return model_set_limits(run->m, DIRECTION_FORWARD, max_iter, c->tol, stop, err);
 }

@@ -60,7 +60,7 @@ enum status trainer_set_precision(struct backend *be, const struct config_train 
                                   struct error *err)
 {
     struct error why;
-    enum status status = backend_set_precision(be, (enum precision)train->precision, &why);
+    enum status status = backend_set_precision(be, train->precision, &why);
     if (status != STATUS_OK)
         return error_set(err, status, "train.precision: %.800s", why.text);
     return STATUS_OK;
@@ -136,15 +136,16 @@ static enum status summarise(struct trainer *t, struct step_report *r, struct er
 /* How far the solves of this part go, where that changes with time or chance. */
 static enum status set_limits(struct trainer *t, const struct step_report *r, struct error *err)
 {
-    const struct config_solver *const config[2] = {&t->config.solver.forward,
+    const struct solver_config *const config[2] = {&t->config.solver.forward,
                                                    &t->config.solver.backward};
+    const struct config_limits *const change[2] = {&t->config.solver.forward_limits,
+                                                   &t->config.solver.backward_limits};
     for (int i = 0; i < DIRECTION_COUNT; i++) {
-        if (!schedule_limits_vary(config[i]))
+        if (!schedule_limits_vary(change[i]))
             continue;
         struct solve_limits limits =
-            schedule_limits(config[i], &t->config.train, r->step, t->state.micro, i);
-        TRY(model_set_limits(t->model, i, limits.max_iter, limits.tol,
-                             (enum solve_stop)config[i]->stop, err));
+            schedule_limits(config[i], change[i], &t->config.train, r->step, t->state.micro, i);
+        TRY(model_set_limits(t->model, i, limits.max_iter, limits.tol, config[i]->stop, err));
     }
     return STATUS_OK;
 }
