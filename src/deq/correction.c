@@ -1,4 +1,4 @@
-/* Fixed-point correction (Bai, Geng, Savani, Kolter 2022): the loss is also taken at earlier
+/* Fixed-point correction (Bai, Geng, Savani, Kolter 2022). The loss is also taken at earlier
  * iterates of the solve, which teaches f to be near its fixed point after few evaluations. An
  * iterate z_k passes its gradient through f once, since the output is f(z_k) with z_k constant. */
 #include "base/mem.h"
@@ -7,10 +7,10 @@
 struct correction {
     int tape;              /* of the cell */
     struct config_list at; /* evaluations whose iterates are kept, ascending */
-    struct tensor *states; /* owns: [at.count] of [B,L,W] */
+    struct tensor *states; /* owns [at.count] of [B,L,W] */
     int64_t kept;          /* iterates kept of the current solve */
-    struct tensor h, dz;   /* owns: [B,L,W] */
-    struct tensor nll;     /* owns: [B*L] */
+    struct tensor h, dz;   /* owns [B,L,W] */
+    struct tensor nll;     /* owns [B*L] */
 };
 
 static bool wanted(const struct config *config)
@@ -71,7 +71,7 @@ static void observe(struct loss_term *t, int64_t evaluation, const struct tensor
     op_copy(t->be, &to, z);
 }
 
-/* A pre-training step has no solve and thus no iterates. A short solve has fewer than asked for. */
+/* A pre-training step has no solve and no iterates. A short solve has fewer than asked for. */
 static void apply(struct loss_term *t, const struct loss_segment *s)
 {
     struct correction *c = t->own;

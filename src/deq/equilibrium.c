@@ -88,7 +88,7 @@ static enum status create_solvers(struct equilibrium *eq, const struct config *c
     return STATUS_OK;
 }
 
-/* A gradient [B,L,W], in idle memory if there is room. `solving`: it lasts through a solve. */
+/* A gradient [B,L,W], in idle memory if there is room. With `solving` it lasts through a solve. */
 static enum status plan_gradient(struct equilibrium *eq, struct tensor *t, bool *lent, bool solving,
                                  const struct equilibrium_plan *p, struct error *err)
 {
@@ -357,7 +357,8 @@ enum status equilibrium_propagate(struct equilibrium *eq, const struct tensor *d
         eq->cell->ops->vjp(eq->cell, 0, &eq->state, &eq->output, &y, &dz, true);
         return backend_check(eq->be, err);
     }
-    dz = unrolled_gradient(&eq->net, &y); /* of the start: nobody's, or of e */
+    dz = unrolled_gradient(&eq->net,
+                           &y); /* the gradient of the start, which is e if layers are untied */
     if (eq->net.plan.untied)
         op_copy(eq->be, de, &dz);
     return backend_check(eq->be, err);

@@ -1,3 +1,4 @@
+/* The Jacobian penalty in both its forms. */
 #include "deq/jacobian_penalty.h"
 
 #include "base/mem.h"
@@ -6,11 +7,11 @@ struct penalty {
     enum config_penalty form;
     double step;       /* h */
     int tape;          /* of the cell, for the difference's second evaluation */
-    struct tensor v;   /* owns: [B,L,W] direction, then the difference of f */
-    struct tensor w;   /* owns: [B,L,W] v^T J, or z + h v */
-    struct tensor r;   /* owns: [B,L,W] J w, or f(z + h v) and then the gradient at f(z) */
-    struct tensor dz;  /* owns: [B,L,W] form difference: gradients of z, which nobody wants */
-    struct tensor sum; /* owns: F64 [1], the squared norm of the last call */
+    struct tensor v;   /* owns [B,L,W] direction, then the difference of f */
+    struct tensor w;   /* owns [B,L,W] v^T J, or z + h v */
+    struct tensor r;   /* owns [B,L,W] J w, or f(z + h v) and then the gradient at f(z) */
+    struct tensor dz;  /* owns [B,L,W] with form difference, gradients of z that nobody wants */
+    struct tensor sum; /* owns F64 [1], the squared norm of the last call */
     int64_t numbers;   /* n of the last call */
 };
 

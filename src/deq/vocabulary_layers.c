@@ -1,11 +1,12 @@
+/* Which tables and projections a configuration has, and which of them are shared. */
 #include "deq/vocabulary_layers.h"
 
 #include "cell/cell.h"
 
 #include <stdio.h>
 
-/* Names of the parameters, those of the published code for either cell: formats with the cluster's
- * number, where there is one. */
+/* Names of the parameters, as the published code has them for either cell. They are formats with
+ * the cluster's number, where there is one. */
 struct names {
     const char *table, *projection, *out_table, *out_bias, *out_projection;
     const char *cluster_rows, *cluster_bias;
@@ -39,7 +40,8 @@ static const struct names *names_of(const struct config_model *m)
     return m->div_val > 1 ? &trellis_div_names : &trellis_names;
 }
 
-/* Half width of the uniform interval of a trellis's first tables, as published; 0: normal. */
+/* Half width of the uniform interval of a trellis's first tables, as published. 0 stands for
+ * normal. */
 static double table_range(const struct config_model *m)
 {
     return m->cell == CELL_TRELLIS ? 0.1 : 0;
@@ -64,7 +66,7 @@ static bool projects_out(const struct config_model *m)
     return m->div_val > 1 || m->d_embed != cell_kind_of(m)->io(m).output;
 }
 
-/* Without a list, as published: all but the first cluster's projection are tied. Only what is there
+/* Without a list all but the first cluster's projection are tied. Only what is there
  * at both ends, in the same size, can be. */
 static bool projection_tied(const struct config_model *m, int i)
 {
@@ -158,7 +160,7 @@ static enum status declare_out_projections(struct params *p, const struct config
     return STATUS_OK;
 }
 
-/* What stands for the clusters behind the first in the head: a row and a bias each. */
+/* The clusters behind the first have a row and a bias each in the head. */
 static enum status declare_cluster_rows(struct params *p, const struct config_model *m,
                                         const struct clusters *c, struct error *err)
 {
@@ -209,7 +211,7 @@ static struct weight find(const struct params *p, const char *format, int i)
     return params_weight(p, index);
 }
 
-/* Rows of one cluster out of a table or bias for all; gradients alike. */
+/* Rows of one cluster out of a table or bias for all, and of its gradient. */
 static struct weight cluster_part(const struct weight *all, const struct clusters *c, int i)
 {
     int64_t start = c->end[i], count = c->end[i + 1] - start;
