@@ -24,7 +24,7 @@ struct penalty_views {
 
 static bool wanted(const struct config *config)
 {
-    return config->jacobian.weight > 0 || config->jacobian.ramp_every > 0;
+    return config_has_penalty(config);
 }
 
 static double weight(const struct config *config)

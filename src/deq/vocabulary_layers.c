@@ -5,46 +5,9 @@
 
 #include <stdio.h>
 
-/* Names of the parameters, as the published code has them for either cell. They are formats with
- * the cluster's number, where there is one. */
-struct names {
-    const char *table, *projection, *out_table, *out_bias, *out_projection;
-    const char *cluster_rows, *cluster_bias;
-};
-
-static const struct names transformer_names = {
-    "word_emb.emb_layers.%d.weight",
-    "word_emb.emb_projs.%d.weight",
-    "crit.out_layers.%d.weight",
-    "crit.out_layers.%d.bias",
-    "crit.out_projs.%d.weight",
-    "crit.cluster_weight",
-    "crit.cluster_bias",
-};
-
-static const struct names trellis_names = {
-    "encoder.weight",         "encoder.proj.%d.weight", "decoder.weight", "decoder.bias",
-    "decoder.proj.%d.weight", "tail_vectors",           "tail_bias",
-};
-
-/* A trellis with narrower embeddings for rarer words was never published. */
-static const struct names trellis_div_names = {
-    "encoder.%d.weight",      "encoder.proj.%d.weight", "decoder.%d.weight", "decoder.%d.bias",
-    "decoder.proj.%d.weight", "tail_vectors",           "tail_bias",
-};
-
-static const struct names *names_of(const struct config_model *m)
+static const struct cell_vocabulary *names_of(const struct config_model *m)
 {
-    if (m->cell != CELL_TRELLIS)
-        return &transformer_names;
-    return m->div_val > 1 ? &trellis_div_names : &trellis_names;
-}
-
-/* Half width of the uniform interval of a trellis's first tables, as published. 0 stands for
- * normal. */
-static double table_range(const struct config_model *m)
-{
-    return m->cell == CELL_TRELLIS ? 0.1 : 0;
+    return cell_kind_of(m)->vocabulary(m);
 }
 
 static struct clusters clusters_of(const struct config_model *m)
@@ -109,7 +72,7 @@ static int64_t table_rows(const struct config_model *m, const struct clusters *c
 /* Table number i of an embedding or an output layer. */
 static struct param_spec table_spec(const struct config_model *m, const struct clusters *c, int i)
 {
-    double range = table_range(m);
+    double range = names_of(m)->table_range;
     return (struct param_spec){.rows = table_rows(m, c, i),
                                .cols = c->width[i],
                                .init = range > 0 ? INIT_UNIFORM : INIT_NORMAL,
@@ -164,7 +127,7 @@ static enum status declare_out_projections(struct params *p, const struct config
 static enum status declare_cluster_rows(struct params *p, const struct config_model *m,
                                         const struct clusters *c, struct error *err)
 {
-    bool zero = m->cell == CELL_TRELLIS; /* as published */
+    bool zero = names_of(m)->cluster_rows_start_at_zero;
     struct param_spec rows = {.name = names_of(m)->cluster_rows,
                               .part = "softmax",
                               .rows = c->count - 1,
@@ -225,7 +188,7 @@ static void bind_softmax(struct adaptive_softmax *s, const struct params *p,
                          const struct config_model *m)
 {
     const struct clusters *c = &s->clusters;
-    const struct names *names = names_of(m);
+    const struct cell_vocabulary *names = names_of(m);
     const char *table = m->tie_weights ? names->table : names->out_table;
     for (int i = 0; i < c->count; i++) {
         s->table[i] = find(p, table, partner(m, i));
