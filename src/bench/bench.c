@@ -296,7 +296,7 @@ enum status bench_run(struct backend *be, const struct config *config,
     r->parameters = params_distinct(b->model->params, NULL);
     memcpy(r->planned, be->planned, sizeof r->planned);
     TRY_OUT(time_steps(b, options, r, times, err));
-    TRY_OUT(equilibrium_report(b->model->eq, &forward, &backward, err));
+    TRY_OUT(model_report(b->model, &forward, &backward, err));
     r->forward_evals = (double)forward.evals;
     r->backward_evals = options->train ? (double)backward.evals : 0;
 out:

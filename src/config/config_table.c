@@ -25,12 +25,21 @@ static const char optimizer_names[] = OPTIMIZER_LIST(X);
     {path, CONFIG_REAL, AT(field), initial, NULL, min, max, open, NULL, unit, meaning}
 #define BOOL(path, field, initial, meaning) \
     {path, CONFIG_BOOL, AT(field), initial, NULL, 0, 1, CONFIG_CLOSED, NULL, "", meaning}
+/* The parser writes enums as int, so that every field must have its size. */
+#define AT_ENUM(field) \
+    (AT(field) + 0 * sizeof(char[sizeof(((struct config *)NULL)->field) == sizeof(int) ? 1 : -1]))
+#define ENUM_FROM(path, field, first, initial, choices, meaning)                              \
+    {path, CONFIG_ENUM, AT_ENUM(field), initial, NULL, first, 0, CONFIG_CLOSED, choices, "", \
+     meaning}
 #define ENUM(path, field, initial, choices, meaning) \
-    {path, CONFIG_ENUM, AT(field), initial, NULL, 0, 0, CONFIG_CLOSED, choices, "", meaning}
+    ENUM_FROM(path, field, 0, initial, choices, meaning)
+/* The choices "a|b" of a list X(NAME, name). */
+#define CHOICE(NAME, name) "|" #name
+#define CHOICES(LIST) (LIST(CHOICE) + 1)
 
 #define SOLVER(which, m_method, m_scope, m_max_iter, m_tol, m_stop, m_history)                     \
-    ENUM("solver." #which ".method", solver.which.method, m_method, "picard|anderson|broyden",     \
-         "method that looks for the fixed point"),                                                 \
+    ENUM("solver." #which ".method", solver.which.method, m_method, CHOICES(SOLVE_METHODS),        \
+         "method that looks for the fixed point"),                                                     \
     ENUM("solver." #which ".scope", solver.which.scope, m_scope, "token|prefix|sequence|batch",    \
          "numbers that share mixing weights and a stop; with sequence and batch, predictions "     \
          "depend on later tokens until the solve has converged"),                                  \
@@ -56,13 +65,16 @@ static const char optimizer_names[] = OPTIMIZER_LIST(X);
     BOOL("solver." #which ".line_search", solver.which.line_search, false,                         \
          "Broyden: Armijo line search over the batch"),                                            \
     INT("solver." #which ".stall", solver.which.stall, 30, 1, 10000, "evaluations",                \
-        "a solve gives up after so many evaluations without a lower residual"),                    \
-    INT("solver." #which ".rand_delta", solver.which.rand_delta, 0, 0, 9999, "evaluations",        \
-        "training: each step lowers max_iter by a random number up to this one"),                  \
-    INT("solver." #which ".iter_start", solver.which.iter_start, 0, 0, 10000, "evaluations",       \
+        "a solve gives up after so many evaluations without a lower residual"),                                         \
+    INT("solver." #which ".rand_delta", solver.which##_limits.rand_delta, 0, 0, 9999,              \
+        "evaluations",                                                                             \
+        "training: each step lowers max_iter by a random number up to this one"),              \
+    INT("solver." #which ".iter_start", solver.which##_limits.iter_start, 0, 0, 10000,             \
+        "evaluations",                                                                             \
         "training: max_iter of the first solve, from which it changes linearly to max_iter; 0 to " \
-        "use max_iter throughout"),                                                                \
-    REAL("solver." #which ".tol_start", solver.which.tol_start, 0, 0, NO_LIMIT, CONFIG_CLOSED, "", \
+         "use max_iter throughout"),                                                                                  \
+    REAL("solver." #which ".tol_start", solver.which##_limits.tol_start, 0, 0, NO_LIMIT,           \
+         CONFIG_CLOSED, "",                                                                        \
          "training: tol of the first solve, from which it changes geometrically to tol; 0 to use " \
          "tol throughout")
 
@@ -70,7 +82,7 @@ const struct config_key config_keys[] = {
     {"data.dir", CONFIG_STRING, AT(data.dir), 0, "data/kjv", 0, 0, CONFIG_CLOSED, NULL, "",
      "folder of the tokenized shards"},
 
-    ENUM("model.cell", model.cell, CELL_TRANSFORMER, "transformer|trellis",
+    ENUM("model.cell", model.cell, CELL_TRANSFORMER, CHOICES(CELLS),
          "the function f whose fixed point is the output"),
     INT("model.d_model", model.d_model, 256, 1, 65536, "numbers", "width of a token's state"),
     INT("model.n_head", model.n_head, 8, 1, 1024, "heads", "attention heads"),
@@ -94,7 +106,7 @@ const struct config_key config_keys[] = {
     INT("model.ksize", model.ksize, 2, 1, 64, "positions", "trellis: taps of the convolution"),
     INT("model.dilation", model.dilation, 1, 1, 65536, "positions",
         "trellis: distance between the taps"),
-    ENUM("model.norm", model.norm, CONFIG_NORM_LAYER, "layer|rms", "normalisation"),
+    ENUM_FROM("model.norm", model.norm, NORM_LAYER, NORM_LAYER, "layer|rms", "normalisation"),
     BOOL("model.pre_lnorm", model.pre_lnorm, false,
          "normalise before each half of a block, not after it"),
     BOOL("model.wnorm", model.wnorm, true, "weight normalisation of the matrices in f"),
@@ -134,11 +146,11 @@ const struct config_key config_keys[] = {
          "and of the one before it; always zero with model.layers"),
     BOOL("model.compat", model.compat, false, "repeat the published code's quirks exactly"),
 
-    SOLVER(forward, METHOD_ANDERSON, CONFIG_PREFIX, 10, 1e-3, CONFIG_STOP_FIXED, 5),
+    SOLVER(forward, SOLVE_ANDERSON, SCOPE_PREFIX, 10, 1e-3, STOP_FIXED, 5),
     ENUM("solver.forward.rows", solver.forward_rows, CONFIG_ROWS_AUTO, "auto|active|all",
          "positions at which f is evaluated under a stop rule: those that have not stopped, or "
          "all; auto takes the former where rounding does not depend on their number"),
-    SOLVER(backward, METHOD_ANDERSON, CONFIG_TOKEN, 6, 1e-3, CONFIG_STOP_REL, 3),
+    SOLVER(backward, SOLVE_ANDERSON, SCOPE_TOKEN, 6, 1e-3, STOP_REL, 3),
 
     ENUM("gradient.method", gradient.method, GRADIENT_IMPLICIT,
          "implicit|phantom|one-step|unroll",

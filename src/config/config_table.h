@@ -6,11 +6,11 @@
 #include <stddef.h>
 
 enum config_type {
-    CONFIG_INT,       /* int64_t */
-    CONFIG_REAL,      /* double */
-    CONFIG_BOOL,      /* bool */
-    CONFIG_ENUM,      /* int64_t, the index in `choices` */
-    CONFIG_STRING,    /* char [CONFIG_MAX_PATH] */
+    CONFIG_INT,    /* int64_t */
+    CONFIG_REAL,   /* double */
+    CONFIG_BOOL,   /* bool */
+    CONFIG_ENUM,   /* an enum of the size of int, whose value is min plus the index in `choices` */
+    CONFIG_STRING, /* char [CONFIG_MAX_PATH] */
     CONFIG_INT_LIST,  /* struct config_list */
     CONFIG_BOOL_LIST, /* struct config_list of 0 and 1 */
 };
@@ -24,7 +24,8 @@ struct config_key {
     size_t offset;            /* in struct config */
     double initial;           /* default of numbers, booleans and enums */
     const char *initial_text; /* default of strings. Lists are empty by default */
-    double min, max;          /* of each number. With max INFINITY only 2^53 limits integers */
+    double min, max; /* of each number. With max INFINITY only 2^53 limits integers. The min of
+                        an enum is the value of its first choice */
     enum config_open open;
     const char *choices; /* of enums in the order of the C enum, as in "layer|rms" */
     const char *unit;    /* "" if it has none */

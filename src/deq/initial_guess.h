@@ -1,8 +1,8 @@
-/* Where a solve starts: at 0, or at a linear map of the embeddings of the position's token and of
- * the one before it, z_0 = A e_t + B e_{t-1} + c. The map is fitted to the equilibria as training
- * goes: its three parameters follow the gradient of |z_0 - z*|^2 in the same optimizer step as all
- * others, and take part in nothing else. A position's start depends on its own and earlier tokens
- * only, so that f stays causal at every iterate. */
+/* A solve starts at 0, or at a linear map of the embeddings of the position's token and of the one
+ * before it, z_0 = A e_t + B e_{t-1} + c. The map is fitted to the equilibria as training goes. Its
+ * three parameters follow the gradient of |z_0 - z*|^2 in the same optimizer step as all others,
+ * and take part in nothing else. A position's start depends on its own and earlier tokens only, so
+ * that f stays causal at every iterate. */
 #ifndef DEQ_DEQ_INITIAL_GUESS_H
 #define DEQ_DEQ_INITIAL_GUESS_H
 
@@ -11,30 +11,33 @@
 
 struct initial_guess {
     bool linear;
-    struct weight current, previous, bias; /* borrows: [W,E], [W,E], [W] */
-    struct tensor before;                  /* owns: [B,L,E] embeddings, a position later */
-    struct tensor z0;                      /* owns: [B,L,W] */
-    struct tensor last;                    /* owns: [B,1,E] e_{-1}, unless training */
+    struct weight current, previous, bias; /* borrows [W,E], [W,E], [W] */
+    struct tensor before;                  /* owns [B,L,E] embeddings, a position later */
+    struct tensor z0;                      /* owns [B,L,W] */
+    struct tensor last;                    /* owns [B,1,E] e_{-1}, unless training */
     bool have_last;
 };
 
-/* Declares the parameters: none with model.start zero. W, E: numbers of a state and an embedding.
- */
+/* Declares the parameters, of which model.start zero has none. A state has w numbers and an
+ * embedding e. STATUS_NOMEM. */
 enum status initial_guess_declare(struct params *params, const struct config_model *model,
                                   int64_t w, int64_t e, struct error *err);
-/* Binds declared and committed parameters and plans for B x L positions. */
+/* Binds declared and committed parameters, which are borrowed, and plans for B x L positions.
+ * STATUS_NOMEM, STATUS_DEVICE. */
 enum status initial_guess_create(struct initial_guess *s, const struct params *params,
                                  const struct config_model *model, int64_t batch, int64_t length,
                                  bool train, struct error *err);
 void initial_guess_free(struct initial_guess *s, struct backend *be);
 
-/* z_0 [B,L,W] of the embeddings e [B,L,E], valid until the next call; data NULL: zero. */
+/* z_0 [B,L,W] of the embeddings e [B,L,E], a view that is valid until the next call. Its data is
+ * NULL if solves start at zero. */
 struct tensor initial_guess_eval(struct initial_guess *s, struct backend *be,
                                  const struct tensor *e);
-/* After initial_guess_eval of the same e, once: adds to the parameters' gradients so that z_0 gets
- * nearer to z [B,L,W]. */
+/* After initial_guess_eval of the same e [B,L,E], once, adds the gradients of
+ * weight * |z_0 - z|^2 / 2, mean over positions, to those of the three parameters, with z [B,L,W]
+ * held constant. Overwrites z_0. Does nothing if every solve starts at zero. */
 void initial_guess_fit(struct initial_guess *s, struct backend *be, const struct tensor *e,
-                       const struct tensor *z);
+                       const struct tensor *z, double weight);
 
 /* Ends the segment with embeddings e. */
 void initial_guess_remember(struct initial_guess *s, struct backend *be, const struct tensor *e);

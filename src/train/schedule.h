@@ -24,11 +24,12 @@ struct solve_limits {
  * max_iter linearly from iter_start to max_iter. Then a random number up to rand_delta is
  * subtracted. It is a function of the seed, of `micro`, which numbers the parts of batches, and of
  * `which`, 0 for the forward solve and 1 for the backward solve. */
-struct solve_limits schedule_limits(const struct config_solver *solver,
+struct solve_limits schedule_limits(const struct solver_config *solver,
+                                    const struct config_limits *change,
                                     const struct config_train *train, int64_t n, int64_t micro,
                                     int which);
 /* Whether schedule_limits can give anything but the configuration's own max_iter and tol. */
-bool schedule_limits_vary(const struct config_solver *solver);
+bool schedule_limits_vary(const struct config_limits *change);
 
 /* The weight of the Jacobian's penalty in step n, counted from 1. It is 0 in pre-training. After
  * it, the weight rises by ramp_add whenever n is a multiple of ramp_every. */

@@ -69,6 +69,4 @@ struct transformer_cell {
     bool masked;
 };
 
-extern const struct cell_kind transformer_cell_kind;
-
 #endif

@@ -299,7 +299,7 @@ static struct block_shape shape_of(const struct config_model *m)
         .n_head = m->n_head,
         .d_inner = m->d_inner,
         .span = m->local_size == 0 && m->compat ? PUBLISHED_SPAN : m->local_size,
-        .norm = m->norm == CONFIG_NORM_RMS ? NORM_RMS : NORM_LAYER,
+        .norm = m->norm,
         .norm_eps = 1e-5,
         .pre_norm = m->pre_lnorm,
         .published_residual = m->compat,
@@ -378,5 +378,20 @@ out:
     return status;
 }
 
+static const struct cell_vocabulary *vocabulary(const struct config_model *model)
+{
+    static const struct cell_vocabulary names = {
+        .table = "word_emb.emb_layers.%d.weight",
+        .projection = "word_emb.emb_projs.%d.weight",
+        .out_table = "crit.out_layers.%d.weight",
+        .out_bias = "crit.out_layers.%d.bias",
+        .out_projection = "crit.out_projs.%d.weight",
+        .cluster_rows = "crit.cluster_weight",
+        .cluster_bias = "crit.cluster_bias",
+    };
+    (void)model;
+    return &names;
+}
+
 const struct cell_kind transformer_cell_kind = {
-    .io = io, .declare = transformer_cell_declare, .create = create};
+    .io = io, .vocabulary = vocabulary, .declare = transformer_cell_declare, .create = create};

@@ -49,6 +49,4 @@ struct trellis_cell {
     bool masked, started;           /* started: there is a state before the segment */
 };
 
-extern const struct cell_kind trellis_cell_kind;
-
 #endif
