@@ -114,7 +114,6 @@ static bool read_answer(int fd, char *text, size_t size)
 /* Asks squeue for the time that the job has left, as text. */
 static bool ask_squeue(const char *job, char *text, size_t size)
 {
-    extern char **environ;
     char *const argv[] = {"squeue", "-h", "-o", "%L", "-j", (char *)job, NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;

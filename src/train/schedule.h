@@ -10,7 +10,7 @@
  * proportional to sqrt(warmup / n), and "constant" stays. With `published` (model.compat) the first
  * update runs at the full rate, update n at the rate of step n - 1, and the cosine begins at step 0
  * in place of the end of the warm-up. */
-double schedule_rate(const struct config_train *train, int64_t n, bool published);
+double schedule_rate(const struct config_train *c, int64_t n, bool published);
 
 /* How far a solve of a training step goes. */
 struct solve_limits {
