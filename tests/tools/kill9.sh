@@ -6,7 +6,8 @@
 # DEQ names the program (build/deq). A small model is trained for 60 steps with a checkpoint every
 # second step and an evaluation every tenth, into one folder; a run that is killed is started again
 # by the same command. When it is done, it begins anew in another folder, until KILLS (default 25)
-# runs were killed. The moments are drawn between 0 and a little more than a run takes.
+# runs were killed. The moments are drawn between 0 and a little more than a run takes. The last run
+# is let go on to its end.
 #
 # After every kill each checkpoint in the folder must be whole. Each run that is done must have the
 # weights of one that was never killed, bit for bit, the same files, no temporary ones, and every
@@ -87,13 +88,24 @@ events whole >events
 ls whole >names
 
 # One moment a line, in seconds.
-awk -v n=$((kills * 4 + 100)) -v seed="$seed" -v most="$longest" 'BEGIN {
+awk -v n=$((kills * 100 + 1000)) -v seed="$seed" -v most="$longest" 'BEGIN {
     srand(seed)
     for (i = 0; i < n; i++) printf "%.4f\n", rand() * most / 1000 }' >moments
 exec 3<moments
 
 finished=0
 resumed=0
+# The run that is done has left what the one without a kill did.
+finished_as_alone()
+{
+    finished=$((finished + 1))
+    [ "$(digest run/last.bin)" = "$want" ] || fail "other weights than without a kill"
+    [ "$(digest run/best.bin)" = "$want_best" ] || fail "another best.bin than without a kill"
+    ls run >now
+    cmp -s names now || fail "other files than without a kill: $(tr '\n' ' ' <now)"
+    events run | cmp -s - events || fail "a log with other events than without a kill"
+}
+
 while [ "$killed" -lt "$kills" ]; do
     # A start from nothing, or from what a kill left.
     [ ! -e run/last.bin ] || resumed=$((resumed + 1))
@@ -115,17 +127,14 @@ while [ "$killed" -lt "$kills" ]; do
         done
         ;;
     0)
-        finished=$((finished + 1))
-        [ "$(digest run/last.bin)" = "$want" ] || fail "other weights than without a kill"
-        [ "$(digest run/best.bin)" = "$want_best" ] || fail "another best.bin than without a kill"
-        ls run >now
-        cmp -s names now || fail "other files than without a kill: $(tr '\n' ' ' <now)"
-        events run | cmp -s - events || fail "a log with other events than without a kill"
+        finished_as_alone
         rm -rf run
         ;;
     *) fail "exit code $code: $(cat error)" ;;
     esac
     [ -z "$verbose" ] || echo "$killed killed, at $moment s: $code"
 done
+train run || fail "the run after the last kill fails"
+finished_as_alone
 echo "$killed kills, $resumed starts from a checkpoint, $finished runs finished, all with the weights" \
     "$want; $(($(now_ms) - begin)) ms"
