@@ -1,4 +1,4 @@
-/* The emulated NCCL: what its calls do between processes, and what it catches. Processes are
+/* What the calls of the emulated NCCL do between processes, and what it catches. Processes are
  * children here. */
 #include "emu/planted.h"
 
@@ -36,7 +36,7 @@ static pid_t start(int rank, int ranks, void (*work)(int rank))
     _exit(0);
 }
 
-/* How many of the children that run work(rank) end badly; the invitation is made in a child too,
+/* How many of the children that run work(rank) end badly. The invitation is made in a child too,
  * whose environment is the caller's. */
 static int run(int ranks, void (*work)(int rank))
 {
@@ -52,7 +52,7 @@ static int run(int ranks, void (*work)(int rank))
     return bad;
 }
 
-/* What rank r sends at place i; sums of these are exact. */
+/* What rank r sends at place i. Sums of these are exact. */
 static float number(int r, size_t i)
 {
     return static_cast<float>(i % 1000) + 1000.0f * static_cast<float>(r);
@@ -84,8 +84,8 @@ static float total(size_t i)
     return sum;
 }
 
-/* Own block <- its sum, then all blocks <- those of their ranks: in place, behind each other on one
- * stream. */
+/* The own block gets its sum, then all blocks those of their ranks, in place and behind each other
+ * on one stream. */
 static void scatter_and_gather(int rank)
 {
     float *p = filled(rank, RANKS * COUNT), *own = p + static_cast<size_t>(rank) * COUNT;
@@ -118,7 +118,7 @@ static void collectives_do_what_they_say(void **)
     assert_int_equal(run(RANKS, reduce_and_broadcast), 0);
 }
 
-/* Nothing has happened until somebody waits: a rank that reads too early does not see it. */
+/* Nothing has happened until somebody waits, so a rank that reads too early does not see it. */
 static void runs_late(int rank)
 {
     float *p = filled(rank, 1), x = 0;
