@@ -1,4 +1,4 @@
-/* Relative attention, backward: the kernels of keys and of distances (see attention_vjp.cu). */
+/* Relative attention, backward, for keys and for distances (see attention_vjp.cu). */
 #include "attention_vjp.h"
 
 enum { KEYS_EACH = KEYS / LANES_Y }; /* rows of a thread where the output has KEYS of them */
@@ -66,16 +66,16 @@ __device__ __forceinline__ void write_key_gradients(const att_vjp &p, const att_
     }
 }
 
-/* Shared memory of the keys' kernel behind its rows: rk by diagonals, later two tiles of weights.
- */
-static __host__ __device__ __forceinline__ int diagonal_room(int stride, int weight_tiles)
+/* Floats of the keys' kernel behind its rows, for rk by diagonals and later two tiles of
+ * weights. */
+static __host__ __device__ __forceinline__ int diagonal_floats(int stride, int weight_tiles)
 {
     int tiles = weight_tiles * QUERIES * WEIGHTS;
     return DIAGONALS * stride > tiles ? DIAGONALS * stride : tiles;
 }
 
-/* A block for KEYS keys of a head. Shared memory: keys, values, queries (first q + r_r, then
- * q + r_w), dout, rk or weights. */
+/* A block for KEYS keys of a head. Shared memory holds keys, values, queries (first q + r_r, then q
+ * + r_w), dout, and rk or weights. */
 template <int COLS>
 __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
     k_attention_keys(att_vjp p, int64_t tiles)
@@ -161,8 +161,9 @@ __device__ __forceinline__ void write_distance_gradients(const att_vjp &p, const
 }
 
 /* A block for KEYS distances of a head and the sequences b = group, group + groups, ... Columns of
- * a tile are distances: rk is paired directly, keys and values run along diagonals. Shared memory:
- * rk, queries (first q + r_w, then q + r_r), dout, values, keys or gradients of scores. */
+ * a tile are distances, so rk is paired directly, and keys and values run along diagonals. Shared
+ * memory holds rk, queries (first q + r_w, then q + r_r), dout, and values, keys or gradients of
+ * scores. */
 template <int COLS>
 __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
     k_attention_distances(att_vjp p, int64_t tiles)
@@ -230,7 +231,7 @@ void attention_keys(struct cuda *cuda, const att_vjp &p)
 {
     const att &f = p.f;
     int64_t tiles = div_up(f.keys - p.first_key, KEYS);
-    size_t bytes = att_bytes(f, 2 * KEYS + 2 * QUERIES, diagonal_room(f.stride, 2));
+    size_t bytes = att_bytes(f, 2 * KEYS + 2 * QUERIES, diagonal_floats(f.stride, 2));
     ATT_LAUNCH(k_attention_keys, f, f.batch * f.heads * tiles, bytes, cuda->stream, p, tiles);
 }
 
@@ -238,6 +239,6 @@ void attention_distances(struct cuda *cuda, const att_vjp &p)
 {
     const att &f = p.f;
     int64_t tiles = div_up(p.reach, KEYS);
-    size_t bytes = att_bytes(f, KEYS + 2 * QUERIES, diagonal_room(f.stride, 1));
+    size_t bytes = att_bytes(f, KEYS + 2 * QUERIES, diagonal_floats(f.stride, 1));
     ATT_LAUNCH(k_attention_distances, f, p.groups * f.heads * tiles, bytes, cuda->stream, p, tiles);
 }

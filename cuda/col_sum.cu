@@ -2,11 +2,11 @@
 #include "cuda_impl.h"
 #include "kernel.h"
 
-/* A block sums COLUMNS columns over a chunk of rows: its threads lie 32 columns wide (one line of
+/* A block sums COLUMNS columns over a chunk of rows. Its threads lie 32 columns wide (one line of
  * memory) and ROW_LANES rows deep. */
 enum { COLUMNS = 32, ROW_LANES = 8, MAX_CHUNKS = 64, CHUNK_ROWS = 64, MANY_STRIPS = 512 };
 
-/* out[chunk,d] = sum of the chunk's rows; with `add`, out[d] += (one chunk). */
+/* out[chunk,d] = sum of the chunk's rows. With `add` there is one chunk and out[d] += its sum. */
 template <class T>
 __global__ void k_columns(float *out, bool add, const T *x, const float *y, int64_t rows,
                           int64_t width, int64_t chunk)
@@ -31,9 +31,8 @@ __global__ void k_columns(float *out, bool add, const T *x, const float *y, int6
         out[blockIdx.y * width + d] = sum;
 }
 
-/* Wide matrices have strips enough to fill a device; low-precision ones are cut into chunks of rows
- * too.
- */
+/* Wide matrices have strips enough to fill a device. Narrow ones are cut into chunks of rows
+ * too. */
 static int64_t chunks_of(int64_t rows, int64_t width)
 {
     int64_t chunks = div_up(rows, CHUNK_ROWS);
@@ -42,7 +41,7 @@ static int64_t chunks_of(int64_t rows, int64_t width)
     return div_up(rows, div_up(rows, at_most(chunks, MAX_CHUNKS)));
 }
 
-int64_t columns_room(int64_t rows, int64_t width)
+int64_t columns_scratch(int64_t rows, int64_t width)
 {
     int64_t chunks = chunks_of(rows, width);
     return chunks == 1 ? 0 : chunks * width;
@@ -79,9 +78,9 @@ static void columns(struct backend *be, enum op_id id, float *acc, const T *x, c
                     int64_t rows, int64_t width)
 {
     float *part = NULL;
-    int64_t room = columns_room(rows, width);
-    if (room > 0 &&
-        (part = static_cast<float *>(cuda_work(be, (size_t)room * sizeof(float), id))) == NULL)
+    int64_t numbers = columns_scratch(rows, width);
+    if (numbers > 0 &&
+        (part = static_cast<float *>(cuda_work(be, (size_t)numbers * sizeof(float), id))) == NULL)
         return;
     columns_in(be, part, acc, x, y, rows, width);
     cuda_launched(be, id);

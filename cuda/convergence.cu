@@ -12,7 +12,8 @@ struct check_args {
     float rel_floor;
 };
 
-/* Residual of a row as the stop test sees it; not finite as soon as one of its norms is not. */
+/* Residual of a row as the stop test sees it. It is not finite as soon as one of its norms is
+ * not. */
 __device__ __forceinline__ float judged_residual(const check_args &p, int64_t row)
 {
     float g2 = p.norms[2 * row], f2 = p.norms[2 * row + 1];
@@ -21,7 +22,7 @@ __device__ __forceinline__ float judged_residual(const check_args &p, int64_t ro
     return p.stop == STOP_ABS ? sqrtf(g2) : sqrtf(g2) / (sqrtf(f2) + p.rel_floor);
 }
 
-/* A block a row: every thread comes to the same judgement, then they copy together. */
+/* A block for each row. Every thread comes to the same verdict, then they copy together. */
 __global__ void k_convergence_check(check_args p)
 {
     int64_t row = blockIdx.x;

@@ -1,4 +1,4 @@
-/* Elementwise operations: filling, scaled sums, masks, and blocks of wider arrays. */
+/* Elementwise operations, which fill, add, mask and copy blocks of wider arrays. */
 #include "cuda_impl.h"
 #include "kernel.h"
 
@@ -37,7 +37,7 @@ void cuda_fill(struct backend *be, const struct tensor *t, double value)
         fill<uint8_t>(be, t, value);
         break;
     case DTYPE_BF16:
-        assert(!"narrow tensors are filled with 0 alone");
+        assert(!"low-precision tensors are filled with 0 alone");
         break;
     }
     cuda_launched(be, OP_fill);
@@ -67,7 +67,7 @@ void cuda_axpby(struct backend *be, const struct tensor *y, double a, const stru
     cuda_launched(be, OP_axpby);
 }
 
-/* Where the mask number of (b, t, d) lies: strides 0 where it is the same for all. */
+/* Strides to the mask number of (b, t, d), 0 where it is the same for all. */
 struct mask_strides {
     int64_t batch, time, column;
 };

@@ -1,12 +1,12 @@
 /* The hidden layer of feed-forward networks.
  *
- * In bfloat16 the layer is stored as such, and bias, mask and rectifier come with the product, so
- * that it is written once and read by products alone. cuBLASLt rectifies. Bias and mask come as
- * columns (ffn_up_columns): behind the numbers of its row, x has a one in the column of its mask
- * row; w has there the rounded bias, or, where the mask is 0, a number so far below 0 that the
- * rectifier makes it 0. Another column, where all of x have a one, holds what rounding took from
- * the bias. The mask's scale is the product's factor. Backward, bits that the rectifier left say
- * which numbers pass, dropped ones included.
+ * In bfloat16 the layer is stored as such. Bias, mask and rectifier come with the product, so that
+ * it is written once and read by products alone. cuBLASLt rectifies. Bias and mask come as columns
+ * (ffn_up_columns). Behind the numbers of its row, x has a one in the column of its mask row. There
+ * w has the rounded bias or, where the mask is 0, a number so far below 0 that the rectifier makes
+ * it 0. Another column, where all of x have a one, holds what rounding took from the bias. The
+ * mask's scale is the product's factor. Backward, bits that the rectifier left say which numbers
+ * pass, dropped ones included.
  *
  * Where the library has no kernel for a shape, and in float32, they come in a pass of their own. */
 #include "gemm.h"
@@ -15,8 +15,8 @@
 enum { COLUMN_TILE = 32, COLUMN_THREADS = 256 };
 #define FAR_BELOW (-0x1p100f)
 
-/* to[n] = x[n] rounded, then the columns of the row: ones in columns n / rows_per_mask and
- * mask_rows of them. */
+/* to[n] = x[n] rounded, then the columns of the row, which are ones in columns n / rows_per_mask
+ * and mask_rows and zeros elsewhere. */
 __global__ void k_ffn_up_input(__nv_bfloat16 *to, const float *x, int64_t width, int64_t stride,
                                int64_t mask_rows, int64_t rows_per_mask)
 {
@@ -29,8 +29,8 @@ __global__ void k_ffn_up_input(__nv_bfloat16 *to, const float *x, int64_t width,
     to[row * stride + d] = __float2bfloat16(v);
 }
 
-/* The columns [width, end) of w, through a tile: the mask is read along rows of the layer, w is
- * written along its own. */
+/* Writes the columns [width, end) of w through a tile, since the mask is read along rows of the
+ * layer and w is written along its own. */
 __global__ void k_ffn_up_columns(__nv_bfloat16 *w, const float *bias, const float *mask,
                                  int64_t layer, int64_t width, int64_t end, int64_t stride,
                                  int64_t mask_rows)
@@ -78,7 +78,7 @@ __global__ void k_rectify(T *h, const float *bias, const float *mask, int64_t wi
     store_pack<V>(h + row * width + d, v);
 }
 
-/* dh = h > 0 ? dh * mask : 0 in place. */
+/* dh is multiplied by the mask where h > 0 and becomes 0 elsewhere, in place. */
 template <int V, class T>
 __global__ void k_relu_mask(T *dh, const T *h, const float *mask, int64_t width,
                             int64_t rows_per_mask)
@@ -115,7 +115,7 @@ template <class T> static void relu_mask(struct backend *be, const struct ffn_up
     cuda_launched(be, OP_ffn_up_vjp);
 }
 
-/* Sizes of a layer with its mask; columns 0: there are none. */
+/* Sizes of a layer with its mask. It has 0 columns if the mask and the bias cannot come as such. */
 struct layer {
     int64_t rows, width, d, mask_rows, columns;
     float scale;
@@ -188,7 +188,7 @@ static bool goes_both_ways(struct backend *be, const struct layer *l, const stru
     return l->columns > 0 && lt_supports(be, &forth) && lt_supports(be, &back);
 }
 
-/* Where the library has no kernel: the product, then a pass. */
+/* The product and a pass, where the library has no kernel for both at once. */
 static void ffn_up_in_two(struct backend *be, const struct ffn_up *p, struct lt_product *q,
                           struct operand *x)
 {

@@ -1,4 +1,4 @@
-/* Tables: rows picked, added and written by index. */
+/* Rows of tables, picked, written and added by index. */
 #include "cuda_impl.h"
 #include "kernel.h"
 
@@ -47,9 +47,9 @@ void cuda_scatter_rows(struct backend *be, const struct tensor *table, const str
     cuda_launched(be, OP_scatter_rows);
 }
 
-/* Equal indices must be added in their order, without sorting and without atomics: a warp stands at
- * every index; the one at the first of its kind adds all rows of that kind, found 32 indices at a
- * time; the others leave as soon as they see an equal index before their own. */
+/* Equal indices must be added in their order, without sorting and without atomics. A warp stands at
+ * every index. The one at the first of its kind adds all rows of that kind, which it finds 32
+ * indices at a time. The others leave as soon as they see an equal index before their own. */
 __global__ void k_scatter_add_rows(float *table, const float *x, const int32_t *idx, float scale,
                                    int64_t rows, int64_t width)
 {

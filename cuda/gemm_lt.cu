@@ -1,4 +1,4 @@
-/* Products whose epilogue does more than store: cuBLASLt.
+/* Products whose epilogue does more than store, by cuBLASLt.
  *
  * As in gemm.cu, cuBLASLt reads row-major matrices as their transposes, so the operands change
  * places. Its kernels are chosen by a heuristic of the library, which is asked once for a shape. */
@@ -9,8 +9,8 @@
 
 enum { LT_SHAPES = 32, LT_ALIGN = 16, MASK_BITS = 128 };
 
-/* What a choice depends on; compared as bytes, so it is cleared before it is filled. Distances
- * between rows do not count: they are all aligned alike. */
+/* What a choice depends on. It is compared as bytes, so it is cleared before it is filled.
+ * Distances between rows do not count, because they are all aligned alike. */
 struct lt_shape {
     int64_t m, n, k;
     int32_t trans_a, trans_b, in_type, c_type, d_type, epilogue, precision, in_place;
@@ -27,7 +27,7 @@ struct lt {
     void *work; /* borrows */
     size_t work_bytes;
     struct lt_choice choice[LT_SHAPES];
-    int choices; /* so far; beyond LT_SHAPES the oldest is replaced */
+    int choices; /* so far, and beyond LT_SHAPES the oldest is replaced */
 };
 
 struct lt *lt_open(void *work, size_t work_bytes)

@@ -1,10 +1,10 @@
-/* Shared by the kernels: packs of numbers, sums over a block. */
+/* What the kernels share, packs of numbers, launches, and sums over a block. */
 #ifndef DEQ_CUDA_KERNEL_H
 #define DEQ_CUDA_KERNEL_H
 
 #include "cuda_impl.h"
 
-/* V neighbouring numbers, V 1 or 4: kernels over rows are written once for both. */
+/* V neighbouring numbers, where V is 1 or 4. Kernels over rows are written once for both. */
 template <int V> struct pack {
     float x[V];
 };
@@ -103,7 +103,7 @@ template <int V> __device__ __forceinline__ void store_pack(__nv_bfloat16 *p, co
             LAUNCH(of_one, __VA_ARGS__);         \
     } while (0)
 
-/* Sum over the block, the same bits in every thread; every thread must call it. */
+/* Sum over the block, the same bits in every thread. Every thread must call it. */
 template <class T> __device__ __forceinline__ T block_sum(T x)
 {
     x = warp_sum(x);

@@ -13,7 +13,7 @@ struct lstm_args {
     int64_t length, rows, h; /* L, R, H */
 };
 
-/* c of the position before (b, t): 0 without one. */
+/* c of the position before (b, t), 0 without one. */
 __device__ __forceinline__ float previous_c(const float *z, const float *c0, int64_t b, int64_t t,
                                             int64_t length, int64_t h, int64_t d)
 {
@@ -60,7 +60,7 @@ struct lstm_vjp_args {
     int64_t length, rows, h;
 };
 
-/* A block for a tile of one of R rows; those beyond L become 0. */
+/* A block for a tile of one of R rows. Rows beyond L become 0. */
 __global__ void k_lstm_cell_vjp(lstm_vjp_args p)
 {
     int64_t b = blockIdx.x / p.rows, t = blockIdx.x % p.rows, d = tile_column<1>(), h = p.h;

@@ -1,5 +1,6 @@
-/* Row operations: one block a row, one pass over device memory. A row is kept in shared memory
- * between the pass that sums and the pass that writes; a row too long for it is computed anew. */
+/* Residual sums with a norm, and their gradient, with one block a row and one pass over device
+ * memory. A row is kept in shared memory between the pass that sums and the pass that writes. A row
+ * too long for it is computed anew. */
 #include "cuda_impl.h"
 #include "kernel.h"
 
@@ -42,7 +43,7 @@ __device__ __forceinline__ pack<V> residual_at(const norm_args &p, int64_t row, 
 
 template <int V> __global__ void k_residual_norm(norm_args p)
 {
-    DYNAMIC_SHARED(float, cache); /* [width]; a thread reads what it wrote itself */
+    DYNAMIC_SHARED(float, cache); /* [width], where a thread reads what it wrote itself */
     int64_t row = blockIdx.x, first = threadIdx.x * V, step = blockDim.x * V;
     float total = 0, square = 0, mean = 0, rstd = 1;
     for (int64_t d = first; d < p.width; d += step) {

@@ -1,4 +1,4 @@
-/* Noting calls, and starting them: call by call, recording, or as a graph. See queue.h. */
+/* Notes calls and starts them one by one or as a graph (queue.h). */
 #include "queue.h"
 
 #include <new>
@@ -9,7 +9,7 @@ enum {
     NOTE_WORDS = (4 << 20) / 8,   /* of all calls of a run */
     CHANGING_BYTES = 2 << 20,     /* of all calls of a run */
     CHANGING_ALIGN = 64,          /* of those of one call */
-    GRAPHS = 256,                 /* kept at most; a step with tolerances has some 70 */
+    GRAPHS = 256,                 /* kept at most, where a step with tolerances has some 70 */
     GRAPH_WORDS = 8 * NOTE_WORDS, /* and so many words of notes */
     SEEN = 1024,                  /* runs remembered that came once */
     REFUSALS = 8                  /* after so many refusals no more graphs are recorded */
@@ -23,8 +23,8 @@ struct call {
 enum { CALL_WORDS = sizeof(struct call) / sizeof(uint64_t) };
 
 struct graph {
-    cudaGraphExec_t exec; /* owns; NULL: a free place */
-    uint64_t *notes;      /* owns: the run */
+    cudaGraphExec_t exec; /* owns, NULL if the place is free */
+    uint64_t *notes;      /* owns, the notes of the run */
     size_t words;
     uint64_t hash;
     int64_t work_moves; /* scratch had been reallocated so often */
@@ -32,15 +32,15 @@ struct graph {
 };
 
 struct queue {
-    uint64_t *notes; /* owns: [NOTE_WORDS] the run so far */
+    uint64_t *notes; /* owns [NOTE_WORDS], the run so far */
     size_t words;
     struct stage stage[STAGE_SLOTS]; /* changing numbers on the host */
     int now;                         /* the stage in use */
-    void *changing;                  /* owns: [CHANGING_BYTES] on the device */
+    void *changing;                  /* owns [CHANGING_BYTES] on the device */
     size_t bytes;                    /* of them in use */
     bool direct;                     /* no graphs */
     int refusals;                    /* graphs that CUDA refused so far */
-    void (*warn)(const char *text);  /* is told of the first; NULL: nobody */
+    void (*warn)(const char *text);  /* is told of the first refusal, may be NULL */
     struct graph graph[GRAPHS];
     uint64_t seen[SEEN]; /* hashes of runs that came once, in turn */
     int next_seen;
@@ -267,7 +267,8 @@ static struct graph *record(struct backend *be, uint64_t hash)
     return NULL;
 }
 
-/* The graph of the run: one that is kept, or a new one if the run comes again. NULL: none. */
+/* The graph of the run, which is one that is kept or a new one if the run comes again. NULL if
+ * there is none. */
 static struct graph *graph_of_run(struct backend *be)
 {
     struct cuda *cuda = cuda_of(be);

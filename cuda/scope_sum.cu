@@ -4,8 +4,9 @@
 
 enum { PREFIX_NUMBERS = 4096, PREFIX_THREADS = 128 };
 
-/* Prefix sums of one sequence a block. The recurrence runs in shared memory, a thread a column, in
- * the order of the positions: what a position gets depends on nothing beyond it, bit for bit. */
+/* Prefix sums, with a block for each sequence. The recurrence runs in shared memory, a thread a
+ * column, in the order of the positions. What a position gets depends on nothing beyond it, bit for
+ * bit. */
 __global__ void k_prefix_sum(float *val, int64_t length, int64_t width, float decay, bool reverse)
 {
     SHARED(float, tile, [PREFIX_NUMBERS]);
@@ -13,7 +14,7 @@ __global__ void k_prefix_sum(float *val, int64_t length, int64_t width, float de
     int64_t span = PREFIX_NUMBERS / width; /* positions at a time */
     for (int64_t start = 0; start < length; start += span) {
         int64_t count = length - start < span ? length - start : span;
-        /* positions [from, from + count): the last ones first, if reverse */
+        /* positions [from, from + count), the last ones first if reverse */
         int64_t from = reverse ? length - start - count : start;
         for (int64_t i = threadIdx.x; i < count * width; i += blockDim.x)
             tile[i] = x[from * width + i];
@@ -31,7 +32,7 @@ __global__ void k_prefix_sum(float *val, int64_t length, int64_t width, float de
     }
 }
 
-/* Every position gets the sum over the sequence; a block for every sequence and column. */
+/* Every position gets the sum over the sequence, with a block for every sequence and column. */
 __global__ void k_sequence_sum(float *val, int64_t length, int64_t width)
 {
     float *x = val + blockIdx.x / width * length * width + blockIdx.x % width;

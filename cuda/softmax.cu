@@ -1,4 +1,4 @@
-/* Softmax and cross entropy: one block a row, two passes over it. The first keeps a running
+/* Softmax and cross entropy, with one block a row and two passes over it. The first keeps a running
  * maximum and a sum relative to it, so that the row is read once for both. */
 #include "cuda_impl.h"
 #include "kernel.h"
@@ -10,7 +10,7 @@ struct soft_sum {
     float top, sum;
 };
 
-/* NaN and plus infinity give NaN, as they would in a plain sum; minus infinity adds nothing. */
+/* NaN and plus infinity give NaN, as they would in a plain sum. Minus infinity adds nothing. */
 __device__ __forceinline__ void soft_add(soft_sum *s, float x)
 {
     if (x > s->top) {

@@ -1,5 +1,5 @@
-/* Vector operations of the fixed-point solvers: every row carries its own numbers. The history is
- * read once a step by each of row_dots and row_combine, whatever its length. */
+/* Vector operations of the fixed-point solvers, where every row carries its own numbers. The
+ * history is read once a step by each of row_dots and row_combine, whatever its length. */
 #include "cuda_impl.h"
 #include "kernel.h"
 
@@ -39,7 +39,7 @@ __global__ void k_solve_residual(float *g, const float *f, const float *z, float
     }
 }
 
-/* Sums the two columns of norms [N,2]; one block. */
+/* Sums the two columns of norms [N,2] in one block. */
 __global__ void k_total(double *total, const float *norms, int64_t rows)
 {
     double g2 = 0, f2 = 0;
@@ -78,8 +78,8 @@ struct dots_args {
     int64_t rows, width, count, slots;
 };
 
-/* Sums of eight numbers over a warp at once: halves of the numbers are exchanged for halves of the
- * lanes, 9 exchanges in place of 40. A lane is left with number lane / 4 (of eight). */
+/* Sums eight numbers over a warp at once. Halves of the numbers are exchanged for halves of the
+ * lanes, which takes 9 exchanges in place of 40. A lane is left with number lane / 4 (of eight). */
 __device__ __forceinline__ float warp_sum_eight(const float x[SLOTS_AT_ONCE])
 {
     int lane = (int)threadIdx.x % 32;
@@ -100,7 +100,7 @@ __device__ __forceinline__ float warp_sum_eight(const float x[SLOTS_AT_ONCE])
     return one + __shfl_xor_sync(WARP_ALL, one, 1);
 }
 
-/* All inner products of a row, with x or (Q 2) with x and y: partial sums of every warp are left in
+/* All inner products of a row, with x or (Q 2) with x and y. Partial sums of every warp are left in
  * shared memory, and one barrier serves all slots. */
 template <int V, int Q> __global__ void k_row_dots(dots_args p)
 {
@@ -110,7 +110,7 @@ template <int V, int Q> __global__ void k_row_dots(dots_args p)
     const float *hist = p.hist + row * p.width;
     float *dots = p.dots + row * Q * p.slots;
     int warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
-    int64_t all = Q * p.count; /* number i: vector i / count, slot i % count */
+    int64_t all = Q * p.count; /* number i is that of vector i / count and slot i % count */
     if (p.reason != NULL && p.reason[row] != SOLVE_ACTIVE) {
         for (int64_t i = threadIdx.x; i < all; i += blockDim.x)
             dots[i / p.count * p.slots + i % p.count] = 0;
@@ -137,7 +137,7 @@ template <int V, int Q> __global__ void k_row_dots(dots_args p)
         }
 #pragma unroll
         for (int q = 0; q < Q; q++) {
-            if (j + 1 == p.count) { /* one is left: five exchanges do */
+            if (j + 1 == p.count) { /* one is left, for which five exchanges do */
                 float one = warp_sum(sum[q][0]);
                 if (threadIdx.x % 32 == 0)
                     part[warp][q * p.count + j] = one;

@@ -1,4 +1,4 @@
-/* Weight normalisation: one block a row. */
+/* Weight normalisation, with one block a row. */
 #include "cuda_impl.h"
 #include "kernel.h"
 

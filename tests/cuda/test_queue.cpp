@@ -1,5 +1,5 @@
-/* The queue of calls in front of the emulated device: what it takes for the same run and what not,
- * what a recording refuses, and what happens when there is no room left. */
+/* The queue of calls in front of the emulated device. What it takes for the same run and what not,
+ * what happens to what a recording refuses, and when there is no space left. */
 #include "cuda/queue.h"
 
 extern "C" {
@@ -41,7 +41,7 @@ static void end(struct fixture *f)
     backend_close(&f->be);
 }
 
-/* The first number of t; ends the run. */
+/* Ends the run and returns the first number of t. */
 static float first(struct fixture *f, const struct tensor *t)
 {
     float all[NUMBERS];
@@ -67,7 +67,7 @@ static void nothing_starts_before_it_must(void **)
     end(&f);
 }
 
-/* The second time it is recorded; another number, and it is another run. */
+/* The second time it is recorded. With another number it is another run. */
 static void only_equal_runs_are_graphs(void **)
 {
     struct fixture f;
@@ -87,7 +87,7 @@ static void only_equal_runs_are_graphs(void **)
     end(&f);
 }
 
-/* Products are made in another way: not the same run. */
+/* Products are made in another way, so it is not the same run. */
 static void precision_belongs_to_a_run(void **)
 {
     struct fixture f;
@@ -151,7 +151,7 @@ static void padding_is_not_compared(void **)
     end(&f);
 }
 
-/* Planted: an operation that reads the device's numbers back while it is started. */
+/* A planted operation that reads the device's numbers back while it is started. */
 static void reads_back(struct backend *be, const struct tensor *t)
 {
     float x;
@@ -258,7 +258,7 @@ static void a_lost_device_is_a_fault(void **)
     emu_restart();
 }
 
-/* As many as a step with tolerances has, and some more: each is recorded once. */
+/* As many graphs as a step with tolerances has, and some more. Each is recorded once. */
 static void many_graphs_are_kept(void **)
 {
     enum { RUNS = 200 };

@@ -8,7 +8,7 @@
 
 static const char *const order_names[EMU_ORDERS] = {"ascending", "descending", "shuffled"};
 
-/* A number from the environment; anything else is a fault of the caller. */
+/* A number from the environment. Anything else is a fault of the caller. */
 static long long number(const char *name, long long otherwise)
 {
     const char *text = getenv(name);
@@ -32,8 +32,8 @@ static emu_order order_from_environment()
     emu_die("DEQ_EMU_ORDER: want ascending, descending or shuffled, got \"%s\"", text);
 }
 
-/* As CUDA reads its own variable: numbers, of which consecutive ones are enough for us, until one
- * that there is not. */
+/* Reads numbers, as CUDA does with its own variable, until one that there is not. Consecutive ones
+ * are enough for us. */
 static void see_devices(emu_config &c)
 {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");

@@ -1,4 +1,4 @@
-/* Stream capture and graphs. The nodes of a graph run in any order that its edges allow: ascending
+/* Stream capture and graphs. The nodes of a graph run in any order that its edges allow. Ascending
  * takes the oldest node that can run, descending the newest, shuffled any. */
 #include "emu/stream.h"
 
@@ -66,8 +66,8 @@ static void run_nodes(const std::vector<emu_node> &nodes)
     }
 }
 
-/* Marks the nodes that `from` come after, themselves included. Not recursive: a chain of calls may
- * be longer than a stack is deep. */
+/* Marks the nodes that `from` come after, themselves included. It is not recursive, because a chain
+ * of calls may be longer than a stack is deep. */
 static void mark(const std::vector<emu_node> &nodes, std::vector<size_t> from,
                  std::vector<bool> &seen)
 {
@@ -83,7 +83,7 @@ static void mark(const std::vector<emu_node> &nodes, std::vector<size_t> from,
 
 extern "C" {
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
 {
     cudaError_t status = emu_health();
     if (status != cudaSuccess)
@@ -97,7 +97,6 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
     s->capture = std::make_shared<emu_capture>();
     s->capture->origin = s;
     s->capture->joined = {s};
-    s->capture->relaxed = mode == cudaStreamCaptureModeRelaxed;
     s->last.clear();
     return cudaSuccess;
 }
@@ -129,15 +128,6 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status)
-{
-    const CUstream_st *s = emu_stream(stream);
-    *status = s->capture == nullptr ? cudaStreamCaptureStatusNone
-              : s->capture->invalid ? cudaStreamCaptureStatusInvalidated
-                                    : cudaStreamCaptureStatusActive;
-    return cudaSuccess;
-}
-
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
 {
     *exec = nullptr;
@@ -160,14 +150,6 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
         run_nodes(*nodes);
         counts.graph_launches += counts.launches - before;
     });
-}
-
-cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count)
-{
-    if (nodes != nullptr)
-        return emu_refuse(cudaErrorNotSupported, "cudaGraphGetNodes tells the number only");
-    *count = graph->nodes.size();
-    return cudaSuccess;
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)

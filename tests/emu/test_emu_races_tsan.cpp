@@ -1,4 +1,4 @@
-/* Races between the threads of a launch, seen by ThreadSanitizer: every CUDA thread is a thread of
+/* Races between the threads of a launch, seen by ThreadSanitizer. Every CUDA thread is a thread of
  * its own to it, and only barriers, fences and atomics order them. Unlike a wrong result in some
  * order of threads, a race is reported in any. */
 #include "emu/planted.h"
@@ -16,8 +16,8 @@ extern "C" const char *__tsan_default_options(void)
     return "halt_on_error=1:report_signal_unsafe=0";
 }
 
-/* Rotates N numbers. Without the first barrier: write against read. Without the second, in the next
- * round: read against write. */
+/* Rotates N numbers. Without the first barrier a write races with a read. Without the second a read
+ * races with a write of the next round. */
 static void rotate_numbers(float *x, float *tile, unsigned me, void (*barrier)(void), bool first,
                            bool second)
 {
@@ -119,9 +119,9 @@ static void threads_with_both(void)
     rotate_by_threads(true, true);
 }
 
-/* What is said of fibers is said of threads, with one difference: that the second barrier is
- * missing threads tell now and then only. A thread that leaves a pthread_barrier late is taken to
- * have waited for what a fast one has done since; see barrier_address in block.cpp. */
+/* What is said of fibers is said of threads, with one difference. Threads tell only now and then
+ * that the second barrier is missing. A thread that leaves a pthread_barrier late is taken to have
+ * waited for what a fast one has done since (see barrier_address in block.cpp). */
 static void real_threads_agree(void **)
 {
     static char said[16384];
@@ -135,7 +135,7 @@ static void real_threads_agree(void **)
         fail_msg("%s", said);
 }
 
-/* Within a warp: a shuffle orders no memory, __syncwarp does. */
+/* Within a warp a shuffle orders no memory, while __syncwarp does. */
 static __global__ void k_warp_exchange(float *x, bool sync)
 {
     SHARED(float, tile, [32]);
