@@ -180,9 +180,9 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
                                      .release = cpu_release,
                                      .close = cpu_close,
                                      .set_precision = cpu_set_precision,
-#define X(op) .op = cpu_##op,
-                                     OP_LIST(X)
-#undef X
+#define OP(name, ...) .name = cpu_##name,
+                                     OP_LIST(OP)
+#undef OP
     };
     struct cpu *cpu = NULL;
     TRY(check_processor(err));

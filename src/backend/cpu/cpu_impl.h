@@ -48,8 +48,8 @@ static inline const float *cpu_mask_row(const struct tensor *mask, int64_t n, in
 }
 
 /* cpu_copy, cpu_fill, ...: the operations. */
-#define X(op) OP_DECLARE(cpu, op);
-OP_LIST(X)
-#undef X
+#define OP(name, args, ...) void cpu_##name(struct backend *be, __VA_ARGS__);
+OP_LIST(OP)
+#undef OP
 
 #endif

@@ -9,20 +9,18 @@ static bool has_ended(const struct tensor *reason, int64_t n)
     return reason != NULL && reason->data != NULL && cpu_i32(reason)[n] != SOLVE_ACTIVE;
 }
 
-void cpu_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
-                        const struct tensor *z, const struct tensor *norms,
-                        const struct tensor *total, const struct tensor *reason)
+void cpu_solve_residual(struct backend *be, const struct solve_residual *p)
 {
-    int64_t rows = f->dim[0], width = f->dim[1];
-    float *out = cpu_f32(norms);
+    int64_t rows = p->f.dim[0], width = p->f.dim[1];
+    float *out = cpu_f32(&p->norms);
 #pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
     for (int64_t n = 0; n < rows; n++) {
-        if (has_ended(reason, n)) {
+        if (has_ended(&p->reason, n)) {
             out[2 * n] = out[2 * n + 1] = 0;
             continue;
         }
-        const float *fd = cpu_f32(f) + n * width, *zd = cpu_f32(z) + n * width;
-        float *gd = cpu_f32(g) + n * width, g2 = 0, f2 = 0;
+        const float *fd = cpu_f32(&p->f) + n * width, *zd = cpu_f32(&p->z) + n * width;
+        float *gd = cpu_f32(&p->g) + n * width, g2 = 0, f2 = 0;
 #pragma omp simd reduction(+ : g2, f2)
         for (int64_t d = 0; d < width; d++) {
             float r = fd[d] - zd[d];
@@ -38,7 +36,7 @@ void cpu_solve_residual(struct backend *be, const struct tensor *g, const struct
         sums[0] += out[2 * n];
         sums[1] += out[2 * n + 1];
     }
-    memcpy(total->data, sums, sizeof sums);
+    memcpy(p->total.data, sums, sizeof sums);
 }
 
 /* Inner products of a row with one slot: of x, and of y unless that is NULL. */

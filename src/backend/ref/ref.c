@@ -122,9 +122,9 @@ enum status ref_open(struct backend *be, struct error *err)
                                      .release = ref_release,
                                      .close = ref_close,
                                      .set_precision = ref_set_precision,
-#define X(op) .op = ref_##op,
-                                     OP_LIST(X)
-#undef X
+#define OP(name, ...) .name = ref_##name,
+                                     OP_LIST(OP)
+#undef OP
     };
     TRY(backend_init(be, &table, NULL, 1, err));
     be->batch_invariant = true;

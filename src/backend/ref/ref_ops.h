@@ -24,8 +24,8 @@ static inline const double *ref_mask_row(const struct tensor *mask, int64_t n, i
 }
 
 /* ref_copy, ref_fill, ...: the operations. Shapes have been checked by the op_* functions. */
-#define X(op) OP_DECLARE(ref, op);
-OP_LIST(X)
-#undef X
+#define OP(name, args, ...) void ref_##name(struct backend *be, __VA_ARGS__);
+OP_LIST(OP)
+#undef OP
 
 #endif

@@ -9,29 +9,27 @@ static bool has_ended(const struct tensor *reason, int64_t n)
     return reason != NULL && reason->data != NULL && ref_int(reason)[n] != SOLVE_ACTIVE;
 }
 
-void ref_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
-                        const struct tensor *z, const struct tensor *norms,
-                        const struct tensor *total, const struct tensor *reason)
+void ref_solve_residual(struct backend *be, const struct solve_residual *p)
 {
     (void)be;
-    int64_t width = f->dim[1];
+    int64_t width = p->f.dim[1];
     double all[2] = {0, 0};
-    for (int64_t n = 0; n < f->dim[0]; n++) {
-        bool ended = has_ended(reason, n);
+    for (int64_t n = 0; n < p->f.dim[0]; n++) {
+        bool ended = has_ended(&p->reason, n);
         double row[2] = {0, 0};
         for (int64_t d = 0; d < width && !ended; d++) {
             int64_t at = n * width + d;
-            double fd = ref_real(f)[at], gd = fd - ref_real(z)[at];
-            ref_real(g)[at] = gd;
+            double fd = ref_real(&p->f)[at], gd = fd - ref_real(&p->z)[at];
+            ref_real(&p->g)[at] = gd;
             row[0] += gd * gd;
             row[1] += fd * fd;
         }
         for (int i = 0; i < 2; i++) {
-            ref_real(norms)[2 * n + i] = row[i];
+            ref_real(&p->norms)[2 * n + i] = row[i];
             all[i] += row[i];
         }
     }
-    memcpy(total->data, all, sizeof all);
+    memcpy(p->total.data, all, sizeof all);
 }
 
 void ref_row_dots(struct backend *be, const struct row_dots *p)

@@ -95,22 +95,21 @@ void ref_weight_norm(struct backend *be, const struct tensor *w, const struct te
     }
 }
 
-void ref_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struct tensor *dg,
-                         const struct tensor *dw, const struct tensor *v, const struct tensor *g,
-                         const struct tensor *inv)
+void ref_weight_norm_vjp(struct backend *be, const struct weight_norm_vjp *p)
 {
     (void)be;
-    int64_t width = v->dim[1];
-    for (int64_t r = 0; r < v->dim[0]; r++) {
-        const double *row = ref_real(v) + r * width, *grad = ref_real(dw) + r * width;
-        double inverse = ref_real(inv)[r], dot = 0;
+    int64_t width = p->v.dim[1];
+    for (int64_t r = 0; r < p->v.dim[0]; r++) {
+        const double *row = ref_real(&p->v) + r * width, *grad = ref_real(&p->dw) + r * width;
+        double inverse = ref_real(&p->inv)[r], dot = 0;
         for (int64_t c = 0; c < width; c++)
             dot += grad[c] * row[c];
-        ref_real(dg)[r] += dot * inverse;
+        ref_real(&p->dg)[r] += dot * inverse;
         for (int64_t c = 0; c < width; c++) {
-            double *to = &ref_real(dv)[r * width + c];
-            double part = ref_real(g)[r] * inverse * (grad[c] - dot * inverse * inverse * row[c]);
-            *to = dv->data == dw->data ? part : *to + part;
+            double *to = &ref_real(&p->dv)[r * width + c];
+            double part =
+                ref_real(&p->g)[r] * inverse * (grad[c] - dot * inverse * inverse * row[c]);
+            *to = p->dv.data == p->dw.data ? part : *to + part;
         }
     }
 }
