@@ -5,30 +5,6 @@
 
 #include <string.h>
 
-void cpu_copy_block(struct backend *be, const struct copy_block *p)
-{
-    int64_t batch = p->to.dim[0], len = p->to.dim[1], width = p->to.dim[2];
-    int64_t to_row = p->to_row != 0 ? p->to_row : width;
-    int64_t from_row = p->from_row != 0 ? p->from_row : width;
-    int64_t to_batch = p->to_batch != 0 ? p->to_batch : len * width;
-    int64_t from_batch = p->from_batch != 0 ? p->from_batch : len * width;
-#pragma omp parallel for schedule(static) \
-    num_threads(be->threads) if (cpu_worth(batch * len * width / 4))
-    for (int64_t n = 0; n < batch * len; n++) {
-        int64_t b = n / len, t = n % len;
-        const float *from = cpu_f32(&p->from) + b * from_batch + t * from_row;
-        const float *mask = cpu_mask_row(&p->mask, b, width, 1);
-        float *to = cpu_f32(&p->to) + b * to_batch + t * to_row;
-        if (mask == NULL) {
-            memcpy(to, from, (size_t)width * sizeof *to);
-            continue;
-        }
-#pragma omp simd
-        for (int64_t d = 0; d < width; d++)
-            to[d] = from[d] * mask[d];
-    }
-}
-
 /* The first `count` <= VEC numbers at p, zeros behind them; p NULL: zeros. */
 static inline __attribute__((always_inline)) vec load_part(const float *p, int64_t count)
 {

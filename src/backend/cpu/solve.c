@@ -1,5 +1,6 @@
 /* Vector operations of the fixed-point solvers: every row carries its own numbers. */
 #include "backend/cpu/cpu_impl.h"
+#include "base/dense.h"
 
 #include <math.h>
 #include <string.h>
@@ -221,4 +222,124 @@ void cpu_row_combine(struct backend *be, const struct row_combine *p)
         else if (p->clear)
             memset(cpu_f32(&p->out) + n * width, 0, (size_t)width * sizeof(float));
     }
+}
+
+/* Weights of one row; alpha[i] belongs to the i-th newest slot. */
+static bool anderson_solve(const struct anderson_weights *p, const float *gram, int64_t len,
+                           double *alpha)
+{
+    int64_t m = p->alpha.dim[1];
+    double system[HISTORY_MOST * HISTORY_MOST], trace = 0, sum = 0;
+    for (int64_t i = 0; i < len; i++) {
+        int64_t row = (p->slot - i + p->count) % p->count;
+        for (int64_t j = 0; j < len; j++)
+            system[i * len + j] = gram[row * m + (p->slot - j + p->count) % p->count];
+        trace += system[i * len + i];
+        alpha[i] = 1;
+    }
+    double ridge = p->relative ? p->ridge * trace / (double)len : p->ridge;
+    for (int64_t i = 0; i < len; i++)
+        system[i * len + i] += ridge;
+    if (!dense_solve(system, alpha, len))
+        return false;
+    for (int64_t i = 0; i < len; i++)
+        sum += alpha[i];
+    bool finite = true;
+    for (int64_t i = 0; i < len; i++) {
+        alpha[i] /= sum;
+        finite = finite && isfinite((float)alpha[i]);
+    }
+    return finite;
+}
+
+static void anderson_row(const struct anderson_weights *p, int64_t n)
+{
+    int64_t m = p->alpha.dim[1];
+    float *gram = cpu_f32(&p->gram) + n * m * m, *out = cpu_f32(&p->alpha) + n * m;
+    const float *dots = cpu_f32(&p->dots) + n * m;
+    int32_t *len = cpu_i32(&p->len) + n;
+    double alpha[HISTORY_MOST];
+    for (int64_t j = 0; j < p->count; j++) {
+        gram[p->slot * m + j] = dots[j];
+        gram[j * m + p->slot] = dots[j];
+    }
+    if (*len < p->count)
+        (*len)++;
+    if (!anderson_solve(p, gram, *len, alpha)) {
+        *len = 1;
+        alpha[0] = 1;
+        cpu_i32(&p->restarts)[n]++;
+    }
+    for (int64_t j = 0; j < m; j++)
+        out[j] = 0;
+    for (int64_t i = 0; i < *len; i++)
+        out[(p->slot - i + p->count) % p->count] = (float)alpha[i];
+}
+
+void cpu_anderson_weights(struct backend *be, const struct anderson_weights *p)
+{
+    int64_t rows = p->alpha.dim[0];
+    assert(p->alpha.dim[1] <= HISTORY_MOST);
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * 128))
+    for (int64_t n = 0; n < rows; n++)
+        if (p->reason.data == NULL || cpu_i32(&p->reason)[n] == SOLVE_ACTIVE)
+            anderson_row(p, n);
+}
+
+/* The recurrence of struct broyden_weights: c_0 .. c_{count-1} into c. Returns the scale of the
+ * sum; *good is false if the newest update is left out. */
+static double broyden_recur(const struct broyden_weights *p, const float *gram, const float *g_dots,
+                            double *c, bool *good)
+{
+    int64_t last = p->count - 1;
+    double rho = 0, before = 0;
+    for (int64_t j = 0; j <= last; j++) {
+        const float *row = gram + j * (j + 1) / 2;
+        double sum = g_dots[j];
+        for (int64_t i = 0; i < j; i++)
+            sum += c[i] * row[i];
+        before = rho;
+        rho = before + sum / row[j];
+        bool finite = isfinite((float)rho);
+        *good = finite || row[j] == 0;
+        if (!finite)
+            rho = 0;
+        c[j] = before - (1 - p->lengths[j]) * rho;
+    }
+    double scale = 1 / (1 - rho);
+    *good = *good && fabs(scale) <= BROYDEN_GAIN;
+    for (int64_t j = 0; j <= last; j++)
+        *good = *good && isfinite((float)(c[j] * scale));
+    if (*good)
+        return scale;
+    c[last] = before;
+    return 1;
+}
+
+static void broyden_group(const struct broyden_weights *p, int64_t group, int64_t rows)
+{
+    int64_t count = p->count, last = count - 1, first = group * rows;
+    float *gram = cpu_f32(&p->gram) + group * p->gram.dim[1];
+    float *coef = cpu_f32(&p->coef) + first * (count + 1);
+    const float *dots = cpu_f32(&p->dots) + first * 2 * count;
+    double c[HISTORY_MOST];
+    bool good = true;
+    memcpy(gram + last * count / 2, dots + count, (size_t)count * sizeof *gram);
+    double scale = broyden_recur(p, gram, dots, c, &good);
+    for (int64_t n = 0; n < rows; n++) {
+        float *row = coef + n * (count + 1);
+        for (int64_t j = 0; j < count; j++)
+            row[j] = (float)(c[j] * scale);
+        row[count] = (float)scale;
+        cpu_i32(&p->restarts)[first + n] += !good;
+    }
+}
+
+void cpu_broyden_weights(struct backend *be, const struct broyden_weights *p)
+{
+    int64_t groups = p->gram.dim[0], rows = groups > 0 ? p->coef.dim[0] / groups : 0;
+#pragma omp parallel for schedule(static) \
+    num_threads(be->threads) if (cpu_worth(groups * p->count * p->count))
+    for (int64_t group = 0; group < groups; group++)
+        broyden_group(p, group, rows);
 }

@@ -1,5 +1,7 @@
 /* Vector operations of the fixed-point solvers: every row carries its own numbers. */
 #include "backend/ref/ref_ops.h"
+#include "base/dense.h"
+#include "base/mem.h"
 
 #include <math.h>
 #include <string.h>
@@ -170,5 +172,123 @@ void ref_row_combine(struct backend *be, const struct row_combine *p)
             if (p->sum.data != NULL && !ended)
                 ref_real(&p->sum)[n * width + d] += value;
         }
+    }
+}
+
+/* The weights of one row from its Gram matrix: alpha[0] belongs to the newest slot. False if there
+ * is no finite solution. `work` holds len * len numbers. */
+static bool anderson_solve(const struct anderson_weights *p, const double *gram, int64_t len,
+                           double *work, double *alpha)
+{
+    int64_t m = p->alpha.dim[1];
+    double trace = 0;
+    for (int64_t i = 0; i < len; i++) {
+        int64_t row = (p->slot - i + p->count) % p->count;
+        for (int64_t j = 0; j < len; j++)
+            work[i * len + j] = gram[row * m + (p->slot - j + p->count) % p->count];
+        trace += work[i * len + i];
+        alpha[i] = 1;
+    }
+    double ridge = p->relative ? p->ridge * trace / (double)len : p->ridge;
+    for (int64_t i = 0; i < len; i++)
+        work[i * len + i] += ridge;
+    if (!dense_solve(work, alpha, len))
+        return false;
+    double sum = 0;
+    for (int64_t i = 0; i < len; i++)
+        sum += alpha[i];
+    bool finite = true;
+    for (int64_t i = 0; i < len; i++) {
+        alpha[i] /= sum;
+        finite = finite && isfinite(alpha[i]);
+    }
+    return finite;
+}
+
+static void anderson_row(const struct anderson_weights *p, int64_t n, double *work, double *alpha)
+{
+    int64_t m = p->alpha.dim[1];
+    double *gram = ref_real(&p->gram) + n * m * m, *out = ref_real(&p->alpha) + n * m;
+    const double *dots = ref_real(&p->dots) + n * m;
+    int32_t *len = ref_int(&p->len) + n;
+    for (int64_t j = 0; j < p->count; j++) {
+        gram[p->slot * m + j] = dots[j];
+        gram[j * m + p->slot] = dots[j];
+    }
+    if (*len < p->count)
+        (*len)++;
+    if (!anderson_solve(p, gram, *len, work, alpha)) {
+        *len = 1;
+        alpha[0] = 1;
+        ref_int(&p->restarts)[n]++;
+    }
+    for (int64_t j = 0; j < m; j++)
+        out[j] = 0;
+    for (int64_t i = 0; i < *len; i++)
+        out[(p->slot - i + p->count) % p->count] = alpha[i];
+}
+
+void ref_anderson_weights(struct backend *be, const struct anderson_weights *p)
+{
+    int64_t m = p->alpha.dim[1];
+    void *work = NULL;
+    struct error err;
+    if (mem_alloc(&work, (size_t)(m * m + m), sizeof(double), &err) != STATUS_OK) {
+        backend_fault_memory(be, OP_anderson_weights, err.text);
+        return;
+    }
+    double *alpha = (double *)work + m * m;
+    for (int64_t n = 0; n < p->alpha.dim[0]; n++)
+        if (p->reason.data == NULL || ref_int(&p->reason)[n] == SOLVE_ACTIVE)
+            anderson_row(p, n, work, alpha);
+    mem_free(work);
+}
+
+/* The recurrence of struct broyden_weights. False if the newest update is left out. */
+static bool broyden_row(const struct broyden_weights *p, const double *gram, const double *g_dots,
+                        double *coef)
+{
+    int64_t last = p->count - 1;
+    double rho = 0, before = 0;
+    bool good = true;
+    for (int64_t j = 0; j <= last; j++) {
+        const double *row = gram + j * (j + 1) / 2;
+        double sum = g_dots[j];
+        for (int64_t i = 0; i < j; i++)
+            sum += coef[i] * row[i];
+        before = rho;
+        rho = before + sum / row[j];
+        good = isfinite(rho) || row[j] == 0;
+        if (!isfinite(rho))
+            rho = 0;
+        coef[j] = before - (1 - p->lengths[j]) * rho;
+    }
+    double scale = 1 / (1 - rho);
+    good = good && fabs(scale) <= BROYDEN_GAIN;
+    for (int64_t j = 0; j <= last; j++)
+        good = good && isfinite(coef[j] * scale);
+    if (!good) {
+        coef[last] = before;
+        scale = 1;
+    }
+    for (int64_t j = 0; j <= last; j++)
+        coef[j] *= scale;
+    coef[p->count] = scale;
+    return good;
+}
+
+void ref_broyden_weights(struct backend *be, const struct broyden_weights *p)
+{
+    (void)be;
+    int64_t count = p->count, last = count - 1, groups = p->gram.dim[0];
+    int64_t rows = groups > 0 ? p->coef.dim[0] / groups : 0; /* of a group */
+    for (int64_t n = 0; n < groups * rows; n++) {
+        double *gram = ref_real(&p->gram) + n / rows * p->gram.dim[1];
+        double *coef = ref_real(&p->coef) + n * (count + 1);
+        const double *dots = ref_real(&p->dots) + n / rows * rows * 2 * count;
+        for (int64_t j = 0; j < count; j++)
+            gram[last * count / 2 + j] = dots[count + j];
+        if (!broyden_row(p, gram, dots, coef))
+            ref_int(&p->restarts)[n]++;
     }
 }

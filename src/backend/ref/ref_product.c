@@ -1,6 +1,44 @@
-/* The hidden layer of feed-forward networks. Narrow is real here; factors are rounded as in every
- * product. */
+/* Products, and the wide layer of feed-forward networks. */
 #include "backend/ref/ref_ops.h"
+
+#include <math.h>
+
+/* A factor as products see it: to the nearest, a tie in TF32 away from zero (the conversion of the
+ * devices that have it, cvt.rna.tf32 in PTX), in BF16 to the even neighbour. */
+static double rounded(const struct backend *be, double x)
+{
+    static const int bits[] = {[PRECISION_TF32] = 11, [PRECISION_BF16] = 8};
+    int exponent;
+    if (be->precision == PRECISION_FP32 || !isfinite(x) || x == 0)
+        return x;
+    double part = ldexp(frexp(x, &exponent), bits[be->precision]);
+    part = be->precision == PRECISION_TF32 ? round(part) : rint(part);
+    return ldexp(part, exponent - bits[be->precision]);
+}
+
+void ref_gemm(struct backend *be, const struct gemm *p)
+{
+    int64_t m = p->c.dim[0], n = p->c.dim[1];
+    int64_t inner = p->trans_a ? p->a.dim[0] : p->a.dim[1];
+    int64_t a_stride = p->a_stride != 0 ? p->a_stride : p->a.dim[1];
+    int64_t b_stride = p->b_stride != 0 ? p->b_stride : p->b.dim[1];
+    int64_t c_stride = p->c_stride != 0 ? p->c_stride : n;
+    for (int64_t i = 0; i < m; i++) {
+        double *c = ref_real(&p->c) + i * c_stride;
+        const double *add = p->add.data != NULL ? ref_real(&p->add) + i * n : c;
+        for (int64_t j = 0; j < n; j++)
+            c[j] = p->beta == 0 ? 0 : p->beta * add[j];
+        for (int64_t k = 0; k < inner; k++) {
+            /* op(b)[k,j] lies b_step apart in j: rows are read along, columns across */
+            int64_t a_at = p->trans_a ? k * a_stride + i : i * a_stride + k;
+            double a = p->alpha * rounded(be, ref_real(&p->a)[a_at]);
+            const double *b = ref_real(&p->b) + (p->trans_b ? k : k * b_stride);
+            int64_t b_step = p->trans_b ? b_stride : 1;
+            for (int64_t j = 0; j < n; j++)
+                c[j] += a * rounded(be, b[j * b_step]);
+        }
+    }
+}
 
 /* Bit i of row n. */
 static void gate_set(const struct tensor *relu_mask, int64_t n, int64_t i, bool open)

@@ -147,3 +147,39 @@ void ref_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *t)
         }
     }
 }
+
+void ref_weight_norm(struct backend *be, const struct tensor *w, const struct tensor *inv,
+                     const struct tensor *v, const struct tensor *g)
+{
+    (void)be;
+    int64_t width = v->dim[1];
+    for (int64_t r = 0; r < v->dim[0]; r++) {
+        const double *row = ref_real(v) + r * width;
+        double sum = 0;
+        for (int64_t c = 0; c < width; c++)
+            sum += row[c] * row[c];
+        double inverse = 1 / sqrt(sum);
+        ref_real(inv)[r] = inverse;
+        for (int64_t c = 0; c < width; c++)
+            ref_real(w)[r * width + c] = ref_real(g)[r] * row[c] * inverse;
+    }
+}
+
+void ref_weight_norm_vjp(struct backend *be, const struct weight_norm_vjp *p)
+{
+    (void)be;
+    int64_t width = p->v.dim[1];
+    for (int64_t r = 0; r < p->v.dim[0]; r++) {
+        const double *row = ref_real(&p->v) + r * width, *grad = ref_real(&p->dw) + r * width;
+        double inverse = ref_real(&p->inv)[r], dot = 0;
+        for (int64_t c = 0; c < width; c++)
+            dot += grad[c] * row[c];
+        ref_real(&p->dg)[r] += dot * inverse;
+        for (int64_t c = 0; c < width; c++) {
+            double *to = &ref_real(&p->dv)[r * width + c];
+            double part =
+                ref_real(&p->g)[r] * inverse * (grad[c] - dot * inverse * inverse * row[c]);
+            *to = p->dv.data == p->dw.data ? part : *to + part;
+        }
+    }
+}

@@ -261,3 +261,41 @@ void cpu_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *t)
         copy_masked(&t->da_t, &t->ds_t, p, n);
     }
 }
+
+void cpu_weight_norm(struct backend *be, const struct tensor *w, const struct tensor *inv,
+                     const struct tensor *v, const struct tensor *g)
+{
+    int64_t rows = v->dim[0], width = v->dim[1];
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
+    for (int64_t r = 0; r < rows; r++) {
+        const float *from = cpu_f32(v) + r * width;
+        float *to = cpu_f32(w) + r * width, sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < width; c++)
+            sum += from[c] * from[c];
+        float inverse = 1.0f / sqrtf(sum), factor = cpu_f32(g)[r] * inverse;
+        cpu_f32(inv)[r] = inverse;
+#pragma omp simd
+        for (int64_t c = 0; c < width; c++)
+            to[c] = factor * from[c];
+    }
+}
+
+void cpu_weight_norm_vjp(struct backend *be, const struct weight_norm_vjp *p)
+{
+    int64_t rows = p->v.dim[0], width = p->v.dim[1];
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
+    for (int64_t r = 0; r < rows; r++) {
+        const float *row = cpu_f32(&p->v) + r * width, *grad = cpu_f32(&p->dw) + r * width;
+        float *to = cpu_f32(&p->dv) + r * width, inverse = cpu_f32(&p->inv)[r], dot = 0;
+#pragma omp simd reduction(+ : dot)
+        for (int64_t c = 0; c < width; c++)
+            dot += grad[c] * row[c];
+        cpu_f32(&p->dg)[r] += dot * inverse;
+        float factor = cpu_f32(&p->g)[r] * inverse, along = dot * inverse * inverse;
+        float keep = to == grad ? 0 : 1;
+#pragma omp simd
+        for (int64_t c = 0; c < width; c++)
+            to[c] = keep * to[c] + factor * (grad[c] - along * row[c]);
+    }
+}
