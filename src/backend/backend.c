@@ -74,9 +74,9 @@ int64_t op_ffn_up_padding(const struct backend *be, int64_t mask_rows)
 
 int64_t op_relu_mask_width(const struct backend *be, int64_t width)
 {
-    enum { GATE_BITS = 128 }; /* cuBLASLt pads a row of bits to a multiple of this */
+    enum { RELU_MASK_BITS = 128 }; /* cuBLASLt pads a row of bits to a multiple of this */
     if (op_low_precision(be) == DTYPE_BF16)
-        return (width + GATE_BITS - 1) / GATE_BITS * GATE_BITS / 8;
+        return (width + RELU_MASK_BITS - 1) / RELU_MASK_BITS * RELU_MASK_BITS / 8;
     return be->ops->ffn_rows > 0 ? (width + 7) / 8 : 0;
 }
 

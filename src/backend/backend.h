@@ -1,5 +1,5 @@
-/* An open backend: its table of operations, its private state, and what was counted on it. Callers
- * use the op_* functions, which check arguments, call the table and keep the statistics. */
+/* An open backend, with its table of operations, its private state, and what was counted on it.
+ * Callers use the op_* functions, which check arguments, call the table and keep the statistics. */
 #ifndef DEQ_BACKEND_BACKEND_H
 #define DEQ_BACKEND_BACKEND_H
 
@@ -21,7 +21,8 @@ struct op_stat {
     double bytes; /* read and written once each, if everything lay in slow memory */
 };
 
-/* X(name, text): what memory is for. op_alloc counts bytes under the part that op_part has set. */
+/* X(name, text) lists what memory is for. op_alloc counts bytes under the part that op_part has
+ * set. */
 #define PART_LIST(X)                           \
     X(WORK, "work")                            \
     X(PARAMETERS, "parameters")                \
@@ -136,8 +137,8 @@ void op_graph_break(struct backend *be);
 /* The graph_break of a backend that starts every operation at once. */
 void graph_break_none(struct backend *be);
 
-/* op_gemm, op_axpby, ...: one for each operation, made in ops.c. Each asserts what the operation's
- * contract demands, calls the table and adds to the statistics. */
+/* op_gemm, op_axpby, ... are made in ops.c, one for each operation. Each asserts what the
+ * operation's contract demands, calls the table and adds to the statistics. */
 #define OP(name, args, ...) void op_##name(struct backend *be, __VA_ARGS__);
 OP_LIST(OP)
 #undef OP

@@ -1,5 +1,5 @@
-/* The functions op_*: what every operation demands of its arguments, what it costs, and the call of
- * the table between the two readings of the clock. */
+/* The functions op_*. Here is what every operation demands of its arguments, what it costs, and the
+ * call of the table between two readings of the clock. */
 #include "backend/backend.h"
 #include "base/clock.h"
 

@@ -102,7 +102,8 @@ static void precision_belongs_to_a_run(void **)
         assert_int_equal(backend_set_precision(&f.be, precision, &err), STATUS_OK);
         op_upload(&f.be, &f.x, a, DTYPE_F32);
         op_upload(&f.be, &f.y, one, DTYPE_F32);
-        struct gemm p = {.alpha = 1, .a = x, .b = y, .c = c};
+        struct gemm p = {};
+        p.alpha = 1, p.a = x, p.b = y, p.c = c;
         op_gemm(&f.be, &p);
         assert_true(first(&f, &c) == (precision == PRECISION_FP32 ? a[0] : 1.0f));
     }

@@ -3,13 +3,13 @@
 #include "base/mem.h"
 #include <math.h>
 
-/* Rounded operands begin on 256 bytes (cuda/gemm.cu). */
-enum { OPERAND_ALIGN = 128, NARROW_BYTES = 2 };
-/* Addresses given out: beyond what any process can have, so that touching one is a fault. */
+/* Rounded operands begin on multiples of 256 bytes (cuda/gemm.cu). */
+enum { OPERAND_ALIGN = 128, LOW_PRECISION_BYTES = 2 };
+/* Addresses given out lie beyond what any process can have, so that touching one is a fault. */
 static const uintptr_t FIRST_ADDRESS = (uintptr_t)1 << 56;
 enum { ADDRESS_ALIGN = 64 };
 
-/* What a product takes: passes before and after it move `pass_bytes`. */
+/* What a product costs. Passes before and after it move `pass_bytes`. */
 struct product {
     double flops, bytes, pass_bytes;
     int launches;
@@ -20,7 +20,7 @@ struct count {
     struct count_device device;
     uintptr_t next;
     size_t scratch;
-    struct product product; /* being booked */
+    struct product product; /* of the call that is being counted */
 };
 
 static struct count *count_of(const struct backend *be)
@@ -70,7 +70,7 @@ static void count_download(struct backend *be, void *dst, enum dtype dst_type,
     }
 }
 
-/* Any: what it costs is the device's business (count_device). */
+/* Takes any precision. What it costs is part of the device (count_device). */
 static enum status count_set_precision(struct backend *be, enum precision precision,
                                        struct error *err)
 {
@@ -83,24 +83,26 @@ static int64_t round_up(int64_t n, int64_t to)
     return (n + to - 1) / to * to;
 }
 
-/* Scratch that a call has for its rounded factors. */
+/* Notes the scratch that a call needs for its rounded factors. */
 static void need_scratch(struct count *c, size_t bytes)
 {
     if (bytes > c->scratch)
         c->scratch = bytes;
 }
 
-/* A real factor [rows, cols], rounded into scratch first, `written` numbers a row: one pass. */
+/* Counts the pass that rounds a real factor [rows, cols] into scratch, `written` numbers a row.
+ * Returns the bytes of scratch. */
 static size_t round_factor(struct product *p, int64_t rows, int64_t cols, int64_t written)
 {
     p->pass_bytes +=
-        (double)(rows * cols) * sizeof(float) + (double)(rows * written) * NARROW_BYTES;
-    p->bytes += (double)(rows * written) * NARROW_BYTES;
+        (double)(rows * cols) * sizeof(float) + (double)(rows * written) * LOW_PRECISION_BYTES;
+    p->bytes += (double)(rows * written) * LOW_PRECISION_BYTES;
     p->launches++;
-    return (size_t)round_up(rows * low_precision_up(written), OPERAND_ALIGN) * NARROW_BYTES;
+    return (size_t)round_up(rows * low_precision_up(written), OPERAND_ALIGN) * LOW_PRECISION_BYTES;
 }
 
-/* A factor of a product as it is stored, or rounded first. */
+/* Counts a factor of a product, which is read as it is stored, or rounded first. Returns the bytes
+ * of scratch. */
 static size_t take_factor(const struct count *c, struct product *p, const struct tensor *t)
 {
     if (c->device.rounds && t->dtype == DTYPE_F32)
@@ -120,14 +122,14 @@ static void count_gemm(struct backend *be, const struct gemm *p)
     need_scratch(c, a + take_factor(c, &c->product, &p->b));
 }
 
-/* A hidden layer [n,width] from x [n,d], or the gradient of the one from that of the other, as
- * cuda/ffn_up.cu makes them. */
+/* A wide feed-forward layer [n,width] from x [n,d], or its gradient from that of the other end, as
+ * cuda/ffn_up.cu computes them. */
 struct layer {
     const struct tensor *x, *w, *h, *mask;
-    int64_t inner;   /* numbers that the product sums over: d, and the columns of bias and mask */
-    int64_t columns; /* of them; 0: bias and mask come in a pass behind the product */
-    bool fused;      /* there is no such pass */
-    bool reads_h;    /* it reads the layer too */
+    int64_t inner;   /* length of the product's sums, d and the columns of bias and mask */
+    int64_t columns; /* those columns, 0 if bias and mask come in a pass after the product */
+    bool fused;      /* there is no pass after the product */
+    bool reads_h;    /* that pass reads the layer too */
 };
 
 static void count_layer(struct count *c, const struct layer *l)
@@ -142,11 +144,12 @@ static void count_layer(struct count *c, const struct layer *l)
         p->bytes += (double)tensor_bytes(l->x) + (double)tensor_bytes(l->w);
     } else {
         need_scratch(c, round_factor(p, n, l->x->dim[1], l->inner));
-        p->bytes += (double)l->w->dim[0] * (double)l->w->dim[1] * NARROW_BYTES;
+        p->bytes += (double)l->w->dim[0] * (double)l->w->dim[1] * LOW_PRECISION_BYTES;
     }
-    if (l->columns > 0) { /* written behind the rows of the weight, which are `width` */
-        p->pass_bytes += extra + (double)(width * l->columns) * NARROW_BYTES;
-        p->bytes += (double)(width * l->columns) * NARROW_BYTES;
+    if (l->columns >
+        0) { /* The columns are written into the padding of the weight, which has `width` rows. */
+        p->pass_bytes += extra + (double)(width * l->columns) * LOW_PRECISION_BYTES;
+        p->bytes += (double)(width * l->columns) * LOW_PRECISION_BYTES;
         p->launches++;
     }
     if (l->fused || !c->device.rectifier_passes)
@@ -216,7 +219,7 @@ static void ignore(struct backend *be, ...)
     (void)be;
 }
 
-/* nothing_gemm, nothing_axpby, ...: what every operation does unless this file says otherwise. */
+/* nothing_gemm, nothing_axpby, ... are what operations do that this file does not count itself. */
 #define OP(name, args, ...)                                     \
     static void nothing_##name(struct backend *be, __VA_ARGS__) \
     {                                                           \

@@ -38,7 +38,7 @@ size_t head_work_layout(struct head_work *w, const struct head_shape *s, float *
     return at;
 }
 
-/* What follows from the positions. */
+/* Sets what follows from the positions of a block's queries. */
 static void measure_block(const struct head_shape *s, struct query_block *q)
 {
     int64_t last = q->row[q->count - 1];
@@ -58,7 +58,7 @@ struct query_block query_block_of(const struct head_shape *s, int64_t first)
     return q;
 }
 
-/* Of listed queries of sequence b, which begins at row b * L: the first of `left` ones. */
+/* Makes a block of the first of `left` listed queries of sequence b, which begins at row b * L. */
 static struct query_block listed_block(const struct head_shape *s, const int32_t *rows,
                                        int64_t left, int64_t b)
 {
@@ -148,17 +148,18 @@ void head_pack_values(const struct attention *p, const struct head_shape *s,
         head_put_row(w->value + j * s->head_up, head_row(p, s, b, n, 2, j), s->head, s->head_up);
 }
 
-/* Asks for a few more keys of the next task, with their values and queries, to come towards the
- * processor: of all of them no greater share than that of this task's queries, `done`. */
+/* Prefetches a few more keys of the next task, with their values and queries. The share of them
+ * that has been fetched follows `done`, the share of this task's queries. */
 static void fetch(const struct head_shape *s, struct head_fetch *next, int64_t done)
 {
-    enum { AT_ONCE = 3, LINE = 16 }; /* the processor forgets what is too much at once */
+    enum { AT_ONCE = 3, LINE = 16 }; /* the processor drops what is too much at once */
     int64_t b = next->task / s->heads, n = next->task % s->heads, to = s->keys * done / s->len;
     if (b >= s->batch)
         return;
     if (to > next->key + AT_ONCE)
         to = next->key + AT_ONCE;
-    __asm__ volatile(""); /* or gcc drops the calls: it sees no effect in a prefetch */
+    __asm__ volatile(
+        ""); /* gcc sees no effect in a prefetch and would drop the calls without this */
     for (; next->key < to; next->key++) {
         int64_t query = next->key - s->mem, at = (b * s->len + query) * s->width + n * s->head;
         for (int64_t e = 0; e < s->head; e += LINE) {
@@ -193,7 +194,7 @@ struct query_strip query_strip_of(const struct attention *p, const struct head_s
     return strip;
 }
 
-/* Queries of the block with the two biases added. */
+/* Packs the queries of the block with the two biases added. */
 static void pack_queries(const struct attention *p, const struct head_shape *s,
                          const struct head_work *w, const struct query_block *q, int64_t b,
                          int64_t n)
@@ -214,7 +215,7 @@ static void pack_queries(const struct attention *p, const struct head_shape *s,
     }
 }
 
-/* Columns [from, to) of out = query columns, for a strip's queries, by tiles. */
+/* Computes columns [from, to) of out = query columns for a strip's queries, by tiles. */
 static void strip_product(const struct head_shape *s, int64_t count, const float *query,
                           const float *columns, float *out, int64_t ld, int64_t from, int64_t to,
                           struct head_fetch *next, int64_t done)
@@ -242,7 +243,7 @@ void head_products(const struct attention *p, const struct head_shape *s, const 
     }
 }
 
-/* score <- the unscaled scores of query i; returns the largest, lane by lane. */
+/* Writes the unscaled scores of query i to `score`. Returns the largest, lane by lane. */
 static vec score_row(const struct head_shape *s, const struct head_work *w,
                      const struct query_block *q, const struct key_range *r, int64_t i)
 {
@@ -256,8 +257,8 @@ static vec score_row(const struct head_shape *s, const struct head_work *w,
     return max;
 }
 
-/* score <- e m of a query, whose mask begins at `mask`, or NULL; e are the exponentials of its
- * scores less the largest. Returns the sum of e, lane by lane. */
+/* Turns the scores of a query into e m, where e are the exponentials of the scores less the largest
+ * and the mask m begins at `mask`, which may be NULL. Returns the sum of e, lane by lane. */
 static vec weigh_row(const struct head_shape *s, float *score, const struct key_range *r, float top,
                      const uint8_t *mask)
 {
@@ -311,7 +312,7 @@ static void attend_block(const struct attention *p, const struct head_shape *s,
     }
 }
 
-/* The listed queries of sequence b: *rows points at the first; returns how many. */
+/* Points *rows at the first listed query of sequence b and returns how many there are. */
 static int64_t listed_of(const struct attention *p, const struct head_shape *s, int64_t b,
                          const int32_t **rows)
 {

@@ -1,5 +1,5 @@
-/* Relative attention for a few queries, as in decoding: keys and values are read where they lie.
- * Packing them, which pays when many queries share it, would cost several times the products. */
+/* Relative attention for a few queries, as in decoding. Keys and values are read where they lie.
+ * Packing them pays when many queries share it, and would cost several times the products here. */
 #include "backend/cpu/attention_impl.h"
 
 #include <math.h>
@@ -9,8 +9,8 @@ enum { GROUP = 4 };
 
 /* One query of one head, in the thread's scratch. */
 struct few_query {
-    float *query_w, *query_r; /* [head_up]: q + r_w, q + r_r; the padding is 0 */
-    float *score;             /* [keys_up]: of keys first .. first + count - 1 */
+    float *query_w, *query_r; /* [head_up] q + r_w and q + r_r, padded with 0 */
+    float *score;             /* [keys_up], of keys first .. first + count - 1 */
     float *out;               /* [head_up] */
     int64_t first, count;     /* keys the query sees */
 };
@@ -24,7 +24,8 @@ static size_t few_layout(struct few_query *q, const struct head_shape *s, float 
     return (size_t)(3 * s->head_up + s->keys_up);
 }
 
-/* q_w . k + q_r . r for `keys` keys, whose rows lie key_step and rel_step numbers apart. */
+/* Computes q_w . k + q_r . r for `keys` keys, whose rows lie key_step and rel_step numbers
+ * apart. */
 static inline __attribute__((always_inline)) void scores(int keys, const struct few_query *q,
                                                          int64_t head, const float *key,
                                                          int64_t key_step, const float *rel,
@@ -51,7 +52,7 @@ static inline __attribute__((always_inline)) void scores(int keys, const struct 
     }
 }
 
-/* Scores of keys [from, to), all in the memory or all in the segment. */
+/* Computes the scores of keys [from, to), which are all in the memory or all in the segment. */
 static void score_run(const struct attention *p, const struct head_shape *s, struct few_query *q,
                       int64_t b, int64_t n, int64_t row, int64_t from, int64_t to)
 {
@@ -70,7 +71,7 @@ static void score_run(const struct attention *p, const struct head_shape *s, str
     }
 }
 
-/* out += sum_j weight_j value_j over `keys` keys. */
+/* Adds sum_j weight_j value_j over `keys` keys to out. */
 static inline __attribute__((always_inline)) void add_values(int keys, const struct head_shape *s,
                                                              const float *value,
                                                              const float *weight, float *out)
@@ -104,7 +105,7 @@ static void value_run(const struct attention *p, const struct head_shape *s,
     }
 }
 
-/* score[count] <- softmax(score), count a multiple of VEC; returns the log of the sum of
+/* Replaces score[count] by its softmax. count is a multiple of VEC. Returns the log of the sum of
  * exponentials. */
 static float softmax_row(float *score, int64_t count)
 {

@@ -1,17 +1,17 @@
 /* Derivatives of relative attention and of its vjp along a direction of the queries, keys and
  * values, in the blocks of attention_impl.h. A name ending in _t is the derivative of what the name
- * without it stands for (struct attention_tangent in ops.h). */
+ * without it stands for (struct attention_tangent in ops/attention.h). */
 #include "backend/cpu/attention_impl.h"
 
 #include <math.h>
 #include <string.h>
 
 struct tangent_work {
-    struct head_work fwd;              /* packed operands; score, shift and out for use */
+    struct head_work fwd;              /* packed operands, with score, shift and out for use */
     float *key;                        /* [keys_up, head_up] */
-    const float *rel;                  /* borrows: [keys_up, head_up] rk by column */
+    const float *rel;                  /* borrowed, [keys_up, head_up] rk by column */
     float *value_c;                    /* [h, keys_up] values by column */
-    float *key_tc, *value_tc;          /* [h, keys_up] k_t and v_t by column; memory 0 */
+    float *key_tc, *value_tc;          /* [h, keys_up] k_t and v_t by column, 0 for the memory */
     float *key_t, *value_t;            /* [keys_up, head_up] */
     float *query_t, *dout, *dout_t;    /* [QUERY_BLOCK, head_up] */
     float *score_t;                    /* [QUERY_BLOCK, keys_up] */
@@ -19,9 +19,9 @@ struct tangent_work {
     float *da, *da_t;                  /* [QUERY_BLOCK, keys_up] */
     float *shift_t;                    /* [QUERY_BLOCK, keys_up + VEC] */
     float *dq, *dq_w_t, *dq_r_t;       /* [QUERY_BLOCK, head_up] */
-    float *dkey, *dvalue;              /* [keys_up, head_up], and the four below: summed */
+    float *dkey, *dvalue;              /* [keys_up, head_up], like the four below summed */
     float *dkey_t, *dvalue_t, *drel_t; /* over the blocks */
-    float *drk_t, *dr_w_t, *dr_r_t;    /* this thread's share: [R,D], [D], [D] */
+    float *drk_t, *dr_w_t, *dr_r_t;    /* this thread's share of [R,D], [D], [D] */
 };
 
 enum { SUMMED = 5 }; /* dkey .. drel_t, one behind the other */
@@ -64,7 +64,7 @@ static size_t layout(struct tangent_work *w, const struct head_shape *s, float *
     return at;
 }
 
-/* Part 0..2 of row `i` of sequence b in a [B,L,3D] tensor. */
+/* Returns part 0..2 of row `i` of sequence b in a [B,L,3D] tensor. */
 static float *row_of(const struct tensor *t, const struct head_shape *s, int64_t b, int64_t n,
                      int part, int64_t i)
 {
@@ -96,7 +96,8 @@ static void pack(const struct attention_tangent *p, const struct head_shape *s,
     }
 }
 
-/* Zero where query `row` may not look, so that nothing of the future reaches it, NaN included. */
+/* Writes zero where query `row` may not look, so that nothing of the future reaches it, NaN
+ * included. */
 static void clear_unseen(const struct attention *f, const struct head_shape *s,
                          const struct query_block *q, int64_t row, float *x)
 {
@@ -105,7 +106,7 @@ static void clear_unseen(const struct attention *f, const struct head_shape *s,
     memset(x + end, 0, (size_t)(q->reach_up - end) * sizeof *x);
 }
 
-/* For row i: score <- a, score_t <- a_t, and both under the mask. */
+/* Writes a to score and a_t to score_t for row i, and both under the mask. */
 static void weights_row(const struct attention *f, const struct head_shape *s,
                         const struct tangent_work *w, const struct query_block *q, int64_t i,
                         int64_t index)
@@ -144,7 +145,7 @@ static void weights_row(const struct attention *f, const struct head_shape *s,
     }
 }
 
-/* Scores, their derivatives, the weights; then the derivative of the output. */
+/* Computes the scores, their derivatives and the weights, then the derivative of the output. */
 static void block_forward(const struct attention_tangent *p, const struct head_shape *s,
                           const struct tangent_work *w, const struct query_block *q, int64_t b,
                           int64_t n)
@@ -173,8 +174,8 @@ static void block_forward(const struct attention_tangent *p, const struct head_s
                w->fwd.out + i * hu, (size_t)s->head * sizeof(float));
 }
 
-/* Row i of a block's scores [QUERY_BLOCK, keys_up] by column into row i of `shift`: moved by
- * L-1-row, zero elsewhere. */
+/* Writes row i of a block's scores [QUERY_BLOCK, keys_up] by column into row i of `shift`, moved by
+ * L-1-row. The rest of that row becomes zero. */
 static void shift_row(const struct head_shape *s, const struct query_block *q, int64_t i,
                       const float *score, float *shift)
 {
@@ -185,7 +186,8 @@ static void shift_row(const struct head_shape *s, const struct query_block *q, i
     memset(to + by + seen, 0, (size_t)(s->keys_up - by - seen) * sizeof *to);
 }
 
-/* For row i: score <- gradient of the scaled score, score_t <- its derivative; both shifted. */
+/* Writes the gradient of the scaled score to score and its derivative to score_t for row i, and
+ * both shifted. */
 static void dscore_row(const struct attention *f, const struct head_shape *s,
                        const struct tangent_work *w, const struct query_block *q, int64_t i)
 {

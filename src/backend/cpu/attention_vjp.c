@@ -1,20 +1,20 @@
-/* Relative attention, backward: scores are computed again from the saved log-sum-exp. */
+/* Relative attention, backward. Scores are computed again from the saved log-sum-exp. */
 #include "backend/cpu/attention_impl.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Beyond what the forward pass needs. */
+/* What a thread works on beyond what the forward pass needs. */
 struct vjp_work {
     struct head_work fwd;
     float *key;                  /* [keys_up, head_up] */
-    const float *rel;            /* borrows: [keys_up, head_up] rk by column */
+    const float *rel;            /* borrowed, [keys_up, head_up] rk by column */
     float *value_t;              /* [h, keys_up] */
     float *dout;                 /* [QUERY_BLOCK, head_up] */
     float *weight;               /* [QUERY_BLOCK, keys_up] a m, then da */
     float *dquery_w, *dquery_r;  /* [QUERY_BLOCK, head_up] */
-    float *dkey, *dvalue, *drel; /* [keys_up, head_up]: summed over the blocks */
-    float *drk, *dr_w, *dr_r;    /* this thread's share: [R,D], [D], [D] */
+    float *dkey, *dvalue, *drel; /* [keys_up, head_up], summed over the blocks */
+    float *drk, *dr_w, *dr_r;    /* this thread's share of [R,D], [D], [D] */
 };
 
 static size_t layout(struct vjp_work *w, const struct head_shape *s, float *data)
@@ -35,7 +35,7 @@ static size_t layout(struct vjp_work *w, const struct head_shape *s, float *data
     return at;
 }
 
-/* The operands as the products want them: keys both ways, values by column. */
+/* Packs the operands as the products want them, keys both ways and values by column. */
 static void pack(const struct attention *p, const struct head_shape *s, const struct vjp_work *w,
                  int64_t b, int64_t n)
 {
@@ -52,15 +52,15 @@ static void pack(const struct attention *p, const struct head_shape *s, const st
     }
 }
 
-/* x[j] *= m of the keys that a query sees, whose mask begins at `mask`. */
+/* Multiplies x[j] by m, for the keys that a query sees. Its mask begins at `mask`. */
 static void apply_mask(float *x, const struct key_range *r, const uint8_t *mask, float scale)
 {
     for (int64_t j = r->start; j < r->end; j++)
         x[j] *= (float)mask[j] * scale;
 }
 
-/* For query i of the block: score <- a and, if there is a mask, weight <- a m; zero in the rest of
- * the block's range. */
+/* Writes a to score for query i of the block and, if there is a mask, a m to weight. The rest of
+ * the block's range becomes zero. */
 static void weights_row(const struct attention *p, const struct head_shape *s,
                         const struct vjp_work *w, const struct query_block *q,
                         const struct key_range *block, int64_t i, int64_t index)
@@ -84,8 +84,9 @@ static void weights_row(const struct attention *p, const struct head_shape *s,
     vec_fill(weight, r.to, block->to, 0);
 }
 
-/* With da in `weight`: score <- dscore * scale = a (m da - delta) * scale, delta = dout . out; and
- * by column into `shift`, zero in the columns before. */
+/* Turns the weights' gradient da in `weight` into that of the scores.
+ *   score = dscore * scale = a (m da - delta) * scale, with delta = dout . out
+ * The same goes by column into `shift`, which is zero in the columns before. */
 static void dscore_row(const struct attention_vjp *p, const struct head_shape *s,
                        const struct vjp_work *w, const struct query_block *q, int64_t column,
                        int64_t i, int64_t b, int64_t n)
@@ -110,8 +111,8 @@ static void dscore_row(const struct attention_vjp *p, const struct head_shape *s
     }
 }
 
-/* c[j] += sum over the block's queries i of x[i, j] y[i], for keys j from keys_from on; only by
- * queries that may look at one of a tile's keys. */
+/* Adds to c[j] the sum over the block's queries i of x[i, j] y[i], for keys j from keys_from on.
+ * Only queries that may look at one of a tile's keys take part. */
 static void add_to_keys(const struct attention *p, const struct head_shape *s,
                         const struct query_block *q, const struct key_range *block,
                         int64_t keys_from, const float *x, const float *y, float *c)
@@ -131,7 +132,7 @@ static void add_to_keys(const struct attention *p, const struct head_shape *s,
     }
 }
 
-/* The same for columns of the positional scores, from `column` on. */
+/* Does the same for columns of the positional scores, from `column` on. */
 static void add_to_columns(const struct head_shape *s, const struct query_block *q, int64_t column,
                            const float *x, const float *y, float *c)
 {
@@ -158,7 +159,7 @@ static void add_row(float *to, const float *from, int64_t count)
         to[e] += from[e];
 }
 
-/* Gradients of the block's queries and of the two biases. */
+/* Computes the gradients of the block's queries and of the two biases. */
 static void query_gradient(const struct attention_vjp *p, const struct head_shape *s,
                            const struct vjp_work *w, const struct query_block *q, int64_t b,
                            int64_t n)
@@ -184,7 +185,7 @@ static void query_gradient(const struct attention_vjp *p, const struct head_shap
     }
 }
 
-/* One block of queries. `keys_from`: gradients of keys before it are not wanted. */
+/* Propagates one block of queries. Gradients of keys before `keys_from` are not wanted. */
 static void block_vjp_cpu(const struct attention_vjp *p, const struct head_shape *s,
                           const struct vjp_work *w, const struct query_block *q, int64_t b,
                           int64_t n, int64_t keys_from, struct head_fetch *next)

@@ -1,4 +1,4 @@
-/* Elementwise operations, column sums, tables, weight normalisation, random numbers, optimizer. */
+/* Elementwise operations, column sums, tables, random numbers and the optimizer. */
 #include "backend/cpu/cpu_impl.h"
 
 #include <math.h>
@@ -107,7 +107,8 @@ void cpu_scatter_add_rows(struct backend *be, const struct tensor *table, const 
 {
     int64_t rows = x->dim[0], width = table->dim[1];
     float s = (float)scale;
-    /* rows of the table may repeat: each thread owns columns, and goes through all rows in order */
+    /* Rows of the table may repeat. Each thread owns columns, and goes through all rows in
+     * order. */
 #pragma omp parallel num_threads(be->threads) if (cpu_worth(rows * width))
     {
         int64_t threads = omp_get_num_threads(), me = omp_get_thread_num();
@@ -135,7 +136,8 @@ void cpu_scatter_rows(struct backend *be, const struct tensor *table, const stru
 void cpu_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
                       uint64_t first)
 {
-    /* blocks of four words, of which the outermost may be needed in part only */
+    /* Random numbers come in blocks of four words, of which the outermost may be needed in part
+     * only. */
     int64_t count = tensor_count(mask), before = (int64_t)(first % 4);
     int64_t blocks = (before + count + 3) / 4;
     float scale = (float)(1 / (1 - p));
@@ -173,7 +175,7 @@ void cpu_fill_uniform(struct backend *be, const struct tensor *t, double lo, dou
 
 void cpu_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x)
 {
-    /* blocks of fixed size, whatever the number of threads: the same order of summation */
+    /* Blocks of a fixed size keep the order of summation, whatever the number of threads. */
     enum { BLOCKS = 256, SMALLEST = 4096 };
     double part[BLOCKS] = {0}, sum = 0;
     int64_t count = tensor_count(x), block = (count + BLOCKS - 1) / BLOCKS;

@@ -1,11 +1,11 @@
-/* Blocks of wider arrays and the gates of the trellis cell: one pass over memory each, rows shared
- * out among the threads. */
+/* The gates of the trellis cell, in one pass over memory with the rows shared out among the
+ * threads. */
 #include "backend/cpu/cpu_impl.h"
 #include "backend/cpu/vecmath.h"
 
 #include <string.h>
 
-/* The first `count` <= VEC numbers at p, zeros behind them; p NULL: zeros. */
+/* Loads the first `count` <= VEC numbers at p and zeros behind them. All are zeros if p is NULL. */
 static inline __attribute__((always_inline)) vec load_part(const float *p, int64_t count)
 {
     vec v = vec_set(0);
@@ -25,7 +25,7 @@ static inline __attribute__((always_inline)) void store_part(float *p, vec v, in
         memcpy(p, &v, (size_t)count * sizeof *p);
 }
 
-/* Where c of the position before (b, t) lies, or NULL for zeros. */
+/* Returns where c of the position before (b, t) lies, or NULL for zeros. */
 static const float *previous_c(const struct tensor *z, const struct tensor *c0, int64_t b,
                                int64_t t)
 {
@@ -35,7 +35,8 @@ static const float *previous_c(const struct tensor *z, const struct tensor *c0, 
     return c0->data != NULL ? cpu_f32(c0) + b * h : NULL;
 }
 
-/* `count` numbers of one position: pre and u 4 rows of them h apart, out 2. */
+/* Computes `count` numbers of one position. pre and u have 4 rows of them h apart, and out has
+ * 2. */
 static inline __attribute__((always_inline)) void gate_part(float *pre, const float *u,
                                                             const float *bias, const float *c_prev,
                                                             float *out, int64_t h, int64_t count)
@@ -73,7 +74,7 @@ void cpu_lstm_cell(struct backend *be, const struct lstm_cell *p)
 /* One position's pointers, all at the same number of a row. */
 struct gate_row {
     const float *gates, *out, *dout, *c_prev;
-    float *dpre, *dc_prev; /* dc_prev NULL: not wanted */
+    float *dpre, *dc_prev; /* dc_prev is NULL if not wanted */
 };
 
 static inline __attribute__((always_inline)) void gate_vjp_part(const struct gate_row *r, int64_t d,

@@ -1,4 +1,4 @@
-/* Vector operations of the fixed-point solvers: every row carries its own numbers. */
+/* What solvers compute between two evaluations, where every row carries its own numbers. */
 #include "backend/cpu/cpu_impl.h"
 #include "base/dense.h"
 
@@ -40,7 +40,7 @@ void cpu_solve_residual(struct backend *be, const struct solve_residual *p)
     memcpy(p->total.data, sums, sizeof sums);
 }
 
-/* Inner products of a row with one slot: of x, and of y unless that is NULL. */
+/* Computes the inner products of a row with one slot, of x and, unless it is NULL, of y. */
 static void dot_slot(const float *x, const float *y, const float *slot, int64_t width, float *x_dot,
                      float *y_dot)
 {
@@ -85,7 +85,7 @@ void cpu_row_dots(struct backend *be, const struct row_dots *p)
 void cpu_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
                    bool reverse)
 {
-    (void)be; /* a few numbers a row: not worth threads */
+    (void)be; /* The few numbers of a row are not worth threads. */
     int64_t batch = val->dim[0], len = val->dim[1], width = val->dim[2];
     float keep = (float)decay;
     if (scope == SCOPE_BATCH) { /* one sequence of all rows */
@@ -110,8 +110,8 @@ void cpu_scope_sum(struct backend *be, const struct tensor *val, enum scope scop
         }
 }
 
-/* Residual of row n as the stop test sees it; not finite as soon as one of its norms is not, so
- * that an overflow of ||f|| cannot make the quotient small. */
+/* Returns the residual of row n as the convergence check sees it. It is not finite as soon as one
+ * of its norms is not, so that an overflow of ||f|| cannot make the quotient small. */
 static float residual_of(const struct convergence_check *p, int64_t n)
 {
     float g2 = cpu_f32(&p->norms)[2 * n], f2 = cpu_f32(&p->norms)[2 * n + 1];
@@ -131,7 +131,7 @@ static void keep_best(const struct convergence_check *p, int64_t n, float r)
         memcpy(cpu_f32(&p->best_f) + n * width, cpu_f32(&p->f) + n * width, bytes);
 }
 
-static enum solve_reason judge_row(const struct convergence_check *p, int64_t n)
+static enum solve_reason check_row(const struct convergence_check *p, int64_t n)
 {
     float r = residual_of(p, n);
     cpu_i32(&p->evals)[n] = (int32_t)(p->k + 1);
@@ -162,7 +162,7 @@ void cpu_convergence_check(struct backend *be, const struct convergence_check *p
         int32_t *reason = cpu_i32(&p->reason) + n;
         if (*reason != SOLVE_ACTIVE)
             continue;
-        *reason = (int32_t)judge_row(p, n);
+        *reason = (int32_t)check_row(p, n);
         active += *reason == SOLVE_ACTIVE;
         bool converged = *reason == SOLVE_CONVERGED_ABS || *reason == SOLVE_CONVERGED_REL;
         if (*reason != SOLVE_ACTIVE && !converged && isfinite(cpu_f32(&p->best)[n]))
@@ -172,7 +172,7 @@ void cpu_convergence_check(struct backend *be, const struct convergence_check *p
     *cpu_i32(&p->active) = active;
 }
 
-/* One row; the sum over slots runs inside blocks that stay in registers. */
+/* Combines one row. The sum over slots runs inside blocks that stay in registers. */
 static void combine_row(const struct row_combine *p, int64_t n)
 {
     enum { BLOCK = 64 };
@@ -224,7 +224,8 @@ void cpu_row_combine(struct backend *be, const struct row_combine *p)
     }
 }
 
-/* Weights of one row; alpha[i] belongs to the i-th newest slot. */
+/* Computes the mixing weights of one row by a small linear system in float64. alpha[i] belongs to
+ * the i-th newest slot. Returns false if there is no finite solution. */
 static bool anderson_solve(const struct anderson_weights *p, const float *gram, int64_t len,
                            double *alpha)
 {
@@ -286,8 +287,8 @@ void cpu_anderson_weights(struct backend *be, const struct anderson_weights *p)
             anderson_row(p, n);
 }
 
-/* The recurrence of struct broyden_weights: c_0 .. c_{count-1} into c. Returns the scale of the
- * sum; *good is false if the newest update is left out. */
+/* Runs the recurrence of struct broyden_weights in float64 and writes c_0 .. c_{count-1} to c.
+ * Returns the scale of the sum. *good is false if the newest update is left out. */
 static double broyden_recur(const struct broyden_weights *p, const float *gram, const float *g_dots,
                             double *c, bool *good)
 {

@@ -1,8 +1,8 @@
-/* Small products inside one thread's scratch: c (+)= a b, for attention.
+/* Small products c (+)= a b inside one thread's scratch, for attention.
  *
- * a is read by single numbers with any strides (so a transposed operand needs no copy); b and c by
- * vectors along their rows, whose lengths are therefore rounded up to whole vectors: n counts
- * numbers, a multiple of VEC. Tiles of c stay in registers. */
+ * a is read by single numbers with any strides, so that a transposed operand needs no copy. b and c
+ * are read by vectors along their rows, whose lengths are therefore rounded up to whole vectors.
+ * The length n counts numbers and is a multiple of VEC. Tiles of c stay in registers. */
 #ifndef DEQ_BACKEND_CPU_TILE_H
 #define DEQ_BACKEND_CPU_TILE_H
 
@@ -20,7 +20,7 @@ static inline int64_t tile_round(int64_t count)
     return (count + VEC - 1) / VEC * VEC;
 }
 
-/* One tile of `rows` x `vecs` vectors, both constants where this is inlined. */
+/* Computes one tile of `rows` x `vecs` vectors, both constants where this is inlined. */
 static inline __attribute__((always_inline)) void
 tile_one(int rows, int vecs, int64_t inner, const float *a, int64_t a_row, int64_t a_col,
          const float *b, int64_t ldb, float *c, int64_t ldc, bool add)
@@ -49,7 +49,7 @@ tile_one(int rows, int vecs, int64_t inner, const float *a, int64_t a_row, int64
             vec_store(c + i * ldc + v * VEC, acc[i][v]);
 }
 
-/* All tiles of a row block. */
+/* Computes all tiles of a row block. */
 static inline __attribute__((always_inline)) void
 tile_strip(int rows, int64_t n, int64_t inner, const float *a, int64_t a_row, int64_t a_col,
            const float *b, int64_t ldb, float *c, int64_t ldc, bool add)
@@ -61,7 +61,7 @@ tile_strip(int rows, int64_t n, int64_t inner, const float *a, int64_t a_row, in
         tile_one(rows, 1, inner, a, a_row, a_col, b + j, ldb, c + j, ldc, add);
 }
 
-/* c[m,n] (+)= a[m,inner] b[inner,n], a(i,k) at a[i * a_row + k * a_col]. */
+/* Computes c[m,n] (+)= a[m,inner] b[inner,n], with a(i,k) at a[i * a_row + k * a_col]. */
 static inline void tile_product(int64_t m, int64_t n, int64_t inner, const float *a, int64_t a_row,
                                 int64_t a_col, const float *b, int64_t ldb, float *c, int64_t ldc,
                                 bool add)

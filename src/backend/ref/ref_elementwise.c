@@ -1,4 +1,4 @@
-/* Products, elementwise operations, weight normalisation and the optimizer. */
+/* Elementwise operations, column sums, tables, random numbers and the optimizer. */
 #include "backend/ref/ref_ops.h"
 
 #include <math.h>

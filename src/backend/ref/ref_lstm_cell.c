@@ -1,4 +1,4 @@
-/* Blocks of wider arrays and the gates of the trellis cell. */
+/* The gates of the trellis cell. */
 #include "backend/ref/ref_ops.h"
 
 #include <math.h>
@@ -8,7 +8,7 @@ static double logistic(double x)
     return 1 / (1 + exp(-x));
 }
 
-/* c of position t - 1 of sequence b, number d. */
+/* Returns c of position t - 1 of sequence b, number d. */
 static double previous_c(const struct tensor *z, const struct tensor *c0, int64_t b, int64_t t,
                          int64_t d)
 {

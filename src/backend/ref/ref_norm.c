@@ -1,10 +1,10 @@
-/* Operations on rows: residual, normalisation, rectifier. */
+/* Residual connection and norm of rows, and weight norm. */
 #include "backend/ref/ref_ops.h"
 
 #include <math.h>
 
-/* s[d] of one row. It is computed anew wherever it is needed, so that the outputs of the row may
- * share memory with its inputs. */
+/* Returns s[d] of one row. It is computed anew wherever it is needed, so that the outputs of the
+ * row may share memory with its inputs. */
 static double residual_at(const struct residual_norm *p, int64_t n, int64_t d)
 {
     int64_t width = p->a.dim[1];
@@ -51,7 +51,7 @@ void ref_residual_norm(struct backend *be, const struct residual_norm *p)
     }
 }
 
-/* With g = dy * gain: the normalised row loses the parts of g along its own direction and, for
+/* With g = dy * gain, the normalised row loses the parts of g along its own direction and, for
  * NORM_LAYER, along the constant row. eps is inside rstd and xhat, so this is exact. */
 void ref_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p)
 {
@@ -86,7 +86,8 @@ void ref_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p
     }
 }
 
-/* One row: everything is derived anew, number by number, from the formulas of ops.h. */
+/* Computes one row. Everything is derived anew, number by number, from the formulas of
+ * ops/norm.h. */
 static void norm_tangent_row(const struct norm_vjp_tangent *t, int64_t n)
 {
     const struct residual_norm_vjp *p = &t->vjp;

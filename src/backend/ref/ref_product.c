@@ -1,10 +1,12 @@
-/* Products, and the wide layer of feed-forward networks. */
+/* Products, and the wide layer of feed-forward networks. Low-precision tensors are real here, and
+ * factors are rounded as in every product. */
 #include "backend/ref/ref_ops.h"
 
 #include <math.h>
 
-/* A factor as products see it: to the nearest, a tie in TF32 away from zero (the conversion of the
- * devices that have it, cvt.rna.tf32 in PTX), in BF16 to the even neighbour. */
+/* Returns a factor as products see it, rounded to the nearest. In TF32 a tie goes away from zero,
+ * as in the conversion of the devices that have it (cvt.rna.tf32 in PTX). In BF16 it goes to the
+ * even neighbour. */
 static double rounded(const struct backend *be, double x)
 {
     static const int bits[] = {[PRECISION_TF32] = 11, [PRECISION_BF16] = 8};
@@ -29,7 +31,7 @@ void ref_gemm(struct backend *be, const struct gemm *p)
         for (int64_t j = 0; j < n; j++)
             c[j] = p->beta == 0 ? 0 : p->beta * add[j];
         for (int64_t k = 0; k < inner; k++) {
-            /* op(b)[k,j] lies b_step apart in j: rows are read along, columns across */
+            /* op(b)[k,j] lies b_step apart in j. Rows are read along and columns across. */
             int64_t a_at = p->trans_a ? k * a_stride + i : i * a_stride + k;
             double a = p->alpha * rounded(be, ref_real(&p->a)[a_at]);
             const double *b = ref_real(&p->b) + (p->trans_b ? k : k * b_stride);
@@ -40,15 +42,15 @@ void ref_gemm(struct backend *be, const struct gemm *p)
     }
 }
 
-/* Bit i of row n. */
-static void gate_set(const struct tensor *relu_mask, int64_t n, int64_t i, bool open)
+/* Sets bit i of row n. */
+static void relu_mask_set(const struct tensor *relu_mask, int64_t n, int64_t i, bool open)
 {
     uint8_t *byte = (uint8_t *)relu_mask->data + n * relu_mask->dim[1] + i / 8,
             bit = (uint8_t)(1 << i % 8);
     *byte = (uint8_t)(open ? *byte | bit : *byte & ~bit);
 }
 
-static bool gate_at(const struct tensor *relu_mask, int64_t n, int64_t i)
+static bool relu_mask_at(const struct tensor *relu_mask, int64_t n, int64_t i)
 {
     return ((const uint8_t *)relu_mask->data)[n * relu_mask->dim[1] + i / 8] >> i % 8 & 1;
 }
@@ -67,7 +69,7 @@ void ref_ffn_up(struct backend *be, const struct ffn_up *p)
             double relu = sum <= 0 ? 0 : sum; /* a NaN is not <= 0 and passes on */
             *h = m != NULL ? relu * m[i] : relu;
             if (p->relu_mask.data != NULL)
-                gate_set(&p->relu_mask, n, i, *h > 0);
+                relu_mask_set(&p->relu_mask, n, i, *h > 0);
         }
     }
 }
@@ -87,8 +89,8 @@ void ref_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
         for (int64_t i = 0; i < width; i++) {
             int64_t at = n * width + i;
             double grad = ref_real(&p->dh)[at] * (m != NULL ? m[i] : 1);
-            bool open =
-                p->relu_mask.data != NULL ? gate_at(&p->relu_mask, n, i) : ref_real(&p->h)[at] > 0;
+            bool open = p->relu_mask.data != NULL ? relu_mask_at(&p->relu_mask, n, i)
+                                                  : ref_real(&p->h)[at] > 0;
             ref_real(&p->dh)[at] = open ? grad : 0;
         }
     }

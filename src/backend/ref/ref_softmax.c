@@ -1,4 +1,4 @@
-/* Embedding tables, softmax and cross entropy. */
+/* Softmax and cross entropy. */
 #include "backend/ref/ref_ops.h"
 
 #include <math.h>

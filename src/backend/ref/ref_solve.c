@@ -1,4 +1,4 @@
-/* Vector operations of the fixed-point solvers: every row carries its own numbers. */
+/* What solvers compute between two evaluations, where every row carries its own numbers. */
 #include "backend/ref/ref_ops.h"
 #include "base/dense.h"
 #include "base/mem.h"
@@ -74,8 +74,8 @@ void ref_scope_sum(struct backend *be, const struct tensor *val, enum scope scop
         }
 }
 
-/* Residual of row n as the stop test sees it; not finite as soon as one of its norms is not, so
- * that an overflow of ||f|| cannot make the quotient small. */
+/* Returns the residual of row n as the convergence check sees it. It is not finite as soon as one
+ * of its norms is not, so that an overflow of ||f|| cannot make the quotient small. */
 static double residual_of(const struct convergence_check *p, int64_t n)
 {
     double g2 = ref_real(&p->norms)[2 * n], f2 = ref_real(&p->norms)[2 * n + 1];
@@ -95,7 +95,7 @@ static void keep_best(const struct convergence_check *p, int64_t n, double r)
         memcpy(ref_real(&p->best_f) + n * width, ref_real(&p->f) + n * width, bytes);
 }
 
-static enum solve_reason judge_row(const struct convergence_check *p, int64_t n)
+static enum solve_reason check_row(const struct convergence_check *p, int64_t n)
 {
     double r = residual_of(p, n);
     ref_int(&p->evals)[n] = (int32_t)(p->k + 1);
@@ -125,7 +125,7 @@ void ref_convergence_check(struct backend *be, const struct convergence_check *p
         int32_t *reason = ref_int(&p->reason) + n;
         if (*reason != SOLVE_ACTIVE)
             continue;
-        *reason = (int32_t)judge_row(p, n);
+        *reason = (int32_t)check_row(p, n);
         if (*reason == SOLVE_ACTIVE) {
             active++;
             continue;
@@ -138,7 +138,7 @@ void ref_convergence_check(struct backend *be, const struct convergence_check *p
     *ref_int(&p->active) = active;
 }
 
-/* Number `d` of row n of the combination. */
+/* Returns number `d` of row n of the combination. */
 static double combined(const struct row_combine *p, int64_t n, int64_t d)
 {
     int64_t rows = p->out.dim[0], width = p->out.dim[1], slots = p->hist.dim[0];
@@ -175,8 +175,8 @@ void ref_row_combine(struct backend *be, const struct row_combine *p)
     }
 }
 
-/* The weights of one row from its Gram matrix: alpha[0] belongs to the newest slot. False if there
- * is no finite solution. `work` holds len * len numbers. */
+/* Computes the mixing weights of one row from its Gram matrix. alpha[0] belongs to the newest slot.
+ * `work` holds len * len numbers. Returns false if there is no finite solution. */
 static bool anderson_solve(const struct anderson_weights *p, const double *gram, int64_t len,
                            double *work, double *alpha)
 {
@@ -244,7 +244,7 @@ void ref_anderson_weights(struct backend *be, const struct anderson_weights *p)
     mem_free(work);
 }
 
-/* The recurrence of struct broyden_weights. False if the newest update is left out. */
+/* Runs the recurrence of struct broyden_weights. Returns false if the newest update is left out. */
 static bool broyden_row(const struct broyden_weights *p, const double *gram, const double *g_dots,
                         double *coef)
 {
