@@ -21,6 +21,7 @@ enum { QUERY_BLOCK = 32, FEW_QUERIES = 8 };
 struct head_shape {
     int64_t batch, len, mem, keys, width, heads, head; /* B, L, P, K, D, H, h */
     int64_t keys_up, head_up;                          /* K and h rounded up to vectors */
+    int64_t span;                                      /* keys a query may see, 0 for all */
     float scale;                                       /* 1 / sqrt(h) */
 };
 
@@ -39,6 +40,7 @@ struct head_work {
  * `reach`, and use columns of the positional scores from `column`. reach is rounded up to reach_up,
  * and column down to a vector. */
 struct query_block {
+    int64_t b, n; /* sequence and head */
     int64_t first, count, reach, reach_up, column;
     int64_t row[QUERY_BLOCK];
 };
@@ -59,7 +61,7 @@ struct head_shape head_shape_of(const struct attention *p);
 /* Returns the floats of a head_work. If `data` is not NULL, lays it out there. */
 size_t head_work_layout(struct head_work *w, const struct head_shape *s, float *data);
 /* A block of neighbouring queries from `first` on. */
-struct query_block query_block_of(const struct head_shape *s, int64_t first);
+struct query_block query_block_of(const struct head_shape *s, int64_t b, int64_t n, int64_t first);
 
 /* Returns head n's numbers of part 0 (q), 1 (k) or 2 (v) of key row j of sequence b. */
 static inline const float *head_row(const struct attention *p, const struct head_shape *s,
@@ -113,7 +115,7 @@ struct query_strip query_strip_of(const struct attention *p, const struct head_s
 /* Packs a block's queries and computes the two products behind its scores. They go into `score` by
  * key and into `shift` by column, for every strip in its own range. */
 void head_products(const struct attention *p, const struct head_shape *s, const struct head_work *w,
-                   const struct query_block *q, int64_t b, int64_t n, struct head_fetch *next);
+                   const struct query_block *q, struct head_fetch *next);
 
 /* Returns the sum of both products for query i at the VEC keys from j on, -inf where it may not
  * look. It is the score before it is divided by sqrt(h). */

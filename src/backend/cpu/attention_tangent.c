@@ -153,22 +153,23 @@ static void block_forward(const struct attention_tangent *p, const struct head_s
     const struct attention *f = &p->fwd;
     int64_t ld = s->keys_up, lds = ld + VEC, hu = s->head_up, columns = ld - q->column;
     struct head_fetch next = {.p = f, .task = s->batch * s->heads}; /* none */
-    head_products(f, s, &w->fwd, q, b, n, &next);
+    head_products(f, s, &w->fwd, q, &next);
     for (int64_t i = 0; i < q->count; i++)
         head_put_row(w->query_t + i * hu, row_of(&p->qkv_t, s, b, n, 0, q->first + i), s->head, hu);
-    tile_product(q->count, q->reach_up, s->head, w->query_t, hu, 1, w->fwd.key_t, ld, w->score_t,
-                 ld, false);
-    tile_product(q->count, q->reach_up, s->head, w->fwd.query_w, hu, 1, w->key_tc, ld, w->score_t,
-                 ld, true);
-    tile_product(q->count, columns, s->head, w->query_t, hu, 1, w->fwd.rel_t + q->column, ld,
-                 w->shift_t + q->column, lds, false);
+    tile_product(q->count, q->reach_up, s->head, tile_rows(w->query_t, hu),
+                 tile_from(w->fwd.key_t, ld), tile_to(w->score_t, ld));
+    tile_add(q->count, q->reach_up, s->head, tile_rows(w->fwd.query_w, hu),
+             tile_from(w->key_tc, ld), tile_to(w->score_t, ld));
+    tile_product(q->count, columns, s->head, tile_rows(w->query_t, hu),
+                 tile_from(w->fwd.rel_t + q->column, ld), tile_to(w->shift_t + q->column, lds));
     for (int64_t i = 0; i < q->count; i++)
         weights_row(f, s, w, q, i, (b * s->heads + n) * s->len + q->first + i);
     if (p->out_t.data == NULL)
         return;
-    tile_product(q->count, hu, q->reach, w->weight_t, ld, 1, w->fwd.value, hu, w->fwd.out, hu,
-                 false);
-    tile_product(q->count, hu, q->reach, w->weight, ld, 1, w->value_t, hu, w->fwd.out, hu, true);
+    tile_product(q->count, hu, q->reach, tile_rows(w->weight_t, ld), tile_from(w->fwd.value, hu),
+                 tile_to(w->fwd.out, hu));
+    tile_add(q->count, hu, q->reach, tile_rows(w->weight, ld), tile_from(w->value_t, hu),
+             tile_to(w->fwd.out, hu));
     for (int64_t i = 0; i < q->count; i++)
         memcpy(cpu_f32(&p->out_t) + (b * s->len + q->first + i) * s->width + n * s->head,
                w->fwd.out + i * hu, (size_t)s->head * sizeof(float));
@@ -243,28 +244,41 @@ static void block_backward(const struct attention_tangent *p, const struct head_
         head_put_row(w->dout + i * hu, cpu_f32(&p->dout) + at, s->head, hu);
         head_put_row(w->dout_t + i * hu, cpu_f32(&p->dout_t) + at, s->head, hu);
     }
-    tile_product(count, q->reach_up, s->head, w->dout, hu, 1, w->value_c, ld, w->da, ld, false);
-    tile_product(count, q->reach_up, s->head, w->dout_t, hu, 1, w->value_c, ld, w->da_t, ld, false);
-    tile_product(count, q->reach_up, s->head, w->dout, hu, 1, w->value_tc, ld, w->da_t, ld, true);
-    tile_product(reach, hu, count, w->weight, 1, ld, w->dout, hu, w->dvalue, hu, true);
-    tile_product(reach, hu, count, w->weight_t, 1, ld, w->dout, hu, w->dvalue_t, hu, true);
-    tile_product(reach, hu, count, w->weight, 1, ld, w->dout_t, hu, w->dvalue_t, hu, true);
+    tile_product(count, q->reach_up, s->head, tile_rows(w->dout, hu), tile_from(w->value_c, ld),
+                 tile_to(w->da, ld));
+    tile_product(count, q->reach_up, s->head, tile_rows(w->dout_t, hu), tile_from(w->value_c, ld),
+                 tile_to(w->da_t, ld));
+    tile_add(count, q->reach_up, s->head, tile_rows(w->dout, hu), tile_from(w->value_tc, ld),
+             tile_to(w->da_t, ld));
+    tile_add(reach, hu, count, tile_transposed(w->weight, ld), tile_from(w->dout, hu),
+             tile_to(w->dvalue, hu));
+    tile_add(reach, hu, count, tile_transposed(w->weight_t, ld), tile_from(w->dout, hu),
+             tile_to(w->dvalue_t, hu));
+    tile_add(reach, hu, count, tile_transposed(w->weight, ld), tile_from(w->dout_t, hu),
+             tile_to(w->dvalue_t, hu));
     for (int64_t i = 0; i < count; i++)
         dscore_row(&p->fwd, s, w, q, i);
     const float *d = w->fwd.score, *d_t = w->score_t, *sd = w->fwd.shift + c,
                 *sd_t = w->shift_t + c;
-    tile_product(count, hu, reach, d, ld, 1, w->key, hu, w->dq, hu, false);
-    tile_product(count, hu, columns, sd, lds, 1, w->rel + c * hu, hu, w->dq, hu, true);
-    tile_product(count, hu, reach, d_t, ld, 1, w->key, hu, w->dq_w_t, hu, false);
-    tile_product(count, hu, reach, d, ld, 1, w->key_t, hu, w->dq_w_t, hu, true);
-    tile_product(count, hu, columns, sd_t, lds, 1, w->rel + c * hu, hu, w->dq_r_t, hu, false);
+    tile_product(count, hu, reach, tile_rows(d, ld), tile_from(w->key, hu), tile_to(w->dq, hu));
+    tile_add(count, hu, columns, tile_rows(sd, lds), tile_from(w->rel + c * hu, hu),
+             tile_to(w->dq, hu));
+    tile_product(count, hu, reach, tile_rows(d_t, ld), tile_from(w->key, hu),
+                 tile_to(w->dq_w_t, hu));
+    tile_add(count, hu, reach, tile_rows(d, ld), tile_from(w->key_t, hu), tile_to(w->dq_w_t, hu));
+    tile_product(count, hu, columns, tile_rows(sd_t, lds), tile_from(w->rel + c * hu, hu),
+                 tile_to(w->dq_r_t, hu));
     write_queries(p, s, w, q, b, n);
-    tile_product(reach, hu, count, d, 1, ld, w->fwd.query_w, hu, w->dkey, hu, true);
-    tile_product(reach, hu, count, d_t, 1, ld, w->fwd.query_w, hu, w->dkey_t, hu, true);
-    tile_product(reach, hu, count, d, 1, ld, w->query_t, hu, w->dkey_t, hu, true);
-    tile_product(columns, hu, count, sd_t, 1, lds, w->fwd.query_r, hu, w->drel_t + c * hu, hu,
-                 true);
-    tile_product(columns, hu, count, sd, 1, lds, w->query_t, hu, w->drel_t + c * hu, hu, true);
+    tile_add(reach, hu, count, tile_transposed(d, ld), tile_from(w->fwd.query_w, hu),
+             tile_to(w->dkey, hu));
+    tile_add(reach, hu, count, tile_transposed(d_t, ld), tile_from(w->fwd.query_w, hu),
+             tile_to(w->dkey_t, hu));
+    tile_add(reach, hu, count, tile_transposed(d, ld), tile_from(w->query_t, hu),
+             tile_to(w->dkey_t, hu));
+    tile_add(columns, hu, count, tile_transposed(sd_t, lds), tile_from(w->fwd.query_r, hu),
+             tile_to(w->drel_t + c * hu, hu));
+    tile_add(columns, hu, count, tile_transposed(sd, lds), tile_from(w->query_t, hu),
+             tile_to(w->drel_t + c * hu, hu));
 }
 
 static void write_keys(const struct attention_tangent *p, const struct head_shape *s,
@@ -304,7 +318,7 @@ static void head_tangent(const struct attention_tangent *p, const struct head_sh
     pack(p, s, w, b, n);
     memset(w->dkey, 0, (size_t)(SUMMED * s->keys_up * s->head_up) * sizeof(float));
     for (int64_t first = 0; first < s->len; first += QUERY_BLOCK) {
-        struct query_block q = query_block_of(s, first);
+        struct query_block q = query_block_of(s, b, n, first);
         block_forward(p, s, w, &q, b, n);
         if (p->dout.data != NULL)
             block_backward(p, s, w, &q, b, n);

@@ -111,14 +111,15 @@ static inline uint16_t round_one(uint32_t bits)
 
 /* Rounds x [rows, cols], whose rows lie `stride` apart, to contiguous rows of `cols_up`. The rest
  * of a row is zero, and so are further rows up to rows_up. */
-static void round_matrix(int threads, uint16_t *to, const float *x, int64_t rows, int64_t cols,
-                         int64_t stride, int64_t rows_up, int64_t cols_up)
+static void round_matrix(int threads, uint16_t *to, const struct tensor *x, int64_t stride,
+                         int64_t rows_up, int64_t cols_up)
 {
+    int64_t rows = x->dim[0], cols = x->dim[1];
 #pragma omp parallel for schedule(static) num_threads(threads) if (cpu_worth(rows_up * cols_up))
     for (int64_t r = 0; r < rows_up; r++) {
         uint16_t *row = to + r * cols_up;
         int64_t known = r < rows ? cols : 0;
-        const uint32_t *from = (const uint32_t *)(const void *)(x + r * stride);
+        const uint32_t *from = (const uint32_t *)(const void *)(cpu_f32(x) + r * stride);
 #pragma omp simd
         for (int64_t i = 0; i < known; i++)
             row[i] = round_one(from[i]);
@@ -126,13 +127,18 @@ static void round_matrix(int threads, uint16_t *to, const float *x, int64_t rows
     }
 }
 
-/* Describes a matrix whose rows, as stored, are `stride` apart. */
-static dnnl_status_t describe(dnnl_memory_t *out, dnnl_engine_t engine, int64_t rows, int64_t cols,
-                              int64_t stride, bool transposed, dnnl_data_type_t type)
+/* A matrix whose rows, as stored, are `stride` apart. */
+struct matrix {
+    int64_t rows, cols, stride;
+    bool transposed;
+    dnnl_data_type_t type;
+};
+
+static dnnl_status_t describe(dnnl_memory_t *out, dnnl_engine_t engine, struct matrix m)
 {
-    const dnnl_dims_t dims = {rows, cols};
-    const dnnl_dims_t strides = {transposed ? 1 : stride, transposed ? stride : 1};
-    return onednn_matrix(out, engine, dims, strides, type);
+    const dnnl_dims_t dims = {m.rows, m.cols};
+    const dnnl_dims_t strides = {m.transposed ? 1 : m.stride, m.transposed ? m.stride : 1};
+    return onednn_matrix(out, engine, dims, strides, m.type);
 }
 
 static dnnl_status_t make_attr(dnnl_primitive_attr_t *attr, float alpha, float beta)
@@ -152,10 +158,11 @@ static dnnl_status_t compile(struct matmul *g, const struct shape *s, struct pro
     dnnl_primitive_desc_t made = NULL;
     dnnl_status_t bad;
     *p = (struct product){.shape = *s};
-    (void)((bad = describe(&p->a, g->engine, s->m, s->inner, s->a_stride, s->trans_a, s->type)) ||
-           (bad = describe(&p->b, g->engine, s->inner, s->n, s->b_stride, s->trans_b, s->type)) ||
-           (bad = describe(&p->c, g->engine, s->m, s->n, s->c_stride, false, dnnl_f32)) ||
-           (bad = make_attr(&attr, s->alpha, s->beta)) ||
+    const struct matrix a = {s->m, s->inner, s->a_stride, s->trans_a, s->type};
+    const struct matrix b = {s->inner, s->n, s->b_stride, s->trans_b, s->type};
+    const struct matrix c = {s->m, s->n, s->c_stride, false, dnnl_f32};
+    (void)((bad = describe(&p->a, g->engine, a)) || (bad = describe(&p->b, g->engine, b)) ||
+           (bad = describe(&p->c, g->engine, c)) || (bad = make_attr(&attr, s->alpha, s->beta)) ||
            (bad = onednn_matmul(&made, g->engine, p->a, p->b, p->c, attr)) ||
            (bad = dnnl_primitive_create(&p->primitive, made)));
     dnnl_primitive_desc_destroy(made);
@@ -220,11 +227,12 @@ static int64_t take_rows(int64_t left, bool all)
     return rows;
 }
 
-/* Computes the product of shape s by pieces of its rows. The factors' numbers have `size` bytes.
- * The rows of a transposed factor are taken all at once. */
-static void run_pieces(struct backend *be, struct matmul *g, struct shape s, size_t size, void *a,
-                       void *b, float *c)
+/* Computes the product of shape s by pieces of its rows. The rows of a transposed factor are taken
+ * all at once. */
+static void run_pieces(struct backend *be, struct matmul *g, struct shape s, void *a, void *b,
+                       float *c)
 {
+    size_t size = s.type == dnnl_bf16 ? sizeof(uint16_t) : sizeof(float);
     int64_t m = s.m;
     for (int64_t row = 0; row < m; row += s.m) {
         s.m = take_rows(m - row, s.trans_a);
@@ -260,11 +268,9 @@ static void run_rounded(struct backend *be, struct matmul *g, const struct gemm 
     s.inner = k;
     s.a_stride = s.trans_a ? s.m : k;
     s.b_stride = s.trans_b ? k : s.n;
-    round_matrix(be->threads, a, cpu_f32(&p->a), p->a.dim[0], p->a.dim[1], sizes->a_stride,
-                 s.trans_a ? k : s.m, s.a_stride);
-    round_matrix(be->threads, b, cpu_f32(&p->b), p->b.dim[0], p->b.dim[1], sizes->b_stride,
-                 s.trans_b ? s.n : k, s.b_stride);
-    run_pieces(be, g, s, sizeof *a, a, b, cpu_f32(&p->c));
+    round_matrix(be->threads, a, &p->a, sizes->a_stride, s.trans_a ? k : s.m, s.a_stride);
+    round_matrix(be->threads, b, &p->b, sizes->b_stride, s.trans_b ? s.n : k, s.b_stride);
+    run_pieces(be, g, s, a, b, cpu_f32(&p->c));
 }
 
 bool matmul_run(struct backend *be, struct matmul *g, const struct gemm *p,
@@ -294,6 +300,6 @@ bool matmul_run(struct backend *be, struct matmul *g, const struct gemm *p,
         s.n > MOST_COLUMNS)
         return false;
     s.type = dnnl_f32;
-    run_pieces(be, g, s, sizeof(float), cpu_f32(&p->a), cpu_f32(&p->b), cpu_f32(&p->c));
+    run_pieces(be, g, s, cpu_f32(&p->a), cpu_f32(&p->b), cpu_f32(&p->c));
     return true;
 }

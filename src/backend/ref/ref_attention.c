@@ -216,6 +216,7 @@ struct pair {
     double da, da_t;       /* m g.v, the gradient of the weight */
     double mean_t;         /* sum_k a_k score_t_k */
     double delta, delta_t; /* sum_k a_k da_k */
+    double d, d_t;         /* gradient of the score */
 };
 
 static struct pair pair_of(const struct attention_tangent *p, const struct shape *s,
@@ -259,10 +260,11 @@ static struct pair sums_of(const struct attention_tangent *p, const struct shape
     return sums;
 }
 
-/* Adds what one key contributes. d is the gradient of its score, and d_t is the derivative of d. */
+/* Adds what one key contributes. */
 static void add_pair(const struct attention_tangent *p, const struct shape *s,
-                     const struct query *q, int64_t j, const struct pair *r, double d, double d_t)
+                     const struct query *q, int64_t j, const struct pair *r)
 {
+    double d = r->d, d_t = r->d_t;
     const struct tensor none = {0};
     const struct attention *f = &p->fwd;
     int64_t i = q->b * s->len + q->i, own = s->mem + q->i;
@@ -299,9 +301,9 @@ static void attend_tangent(const struct attention_tangent *p, const struct shape
     struct pair sums = sums_of(p, s, q);
     for (int64_t j = q->first; p->dout.data != NULL && j <= q->last; j++) {
         struct pair r = pair_of(p, s, q, j, &sums);
-        double d = r.a * (r.da - sums.delta) * s->scale;
-        double d_t = (r.a_t * (r.da - sums.delta) + r.a * (r.da_t - sums.delta_t)) * s->scale;
-        add_pair(p, s, q, j, &r, d, d_t);
+        r.d = r.a * (r.da - sums.delta) * s->scale;
+        r.d_t = (r.a_t * (r.da - sums.delta) + r.a * (r.da_t - sums.delta_t)) * s->scale;
+        add_pair(p, s, q, j, &r);
     }
 }
 
