@@ -1,3 +1,4 @@
+/* The backend that counts. */
 #include "backend/count/count.h"
 
 #include "base/mem.h"
