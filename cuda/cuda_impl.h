@@ -138,8 +138,8 @@ int64_t columns_scratch(int64_t rows, int64_t width);
 /* cuda_copy, cuda_fill, ...: the operations. Those that note their calls themselves, since they
  * bring changing numbers or synchronise: upload, download, dropout_mask, fill_normal, fill_uniform,
  * adam. All others start at once, and are noted by what fills the table. */
-#define X(op) OP_DECLARE(cuda, op);
-OP_LIST(X)
-#undef X
+#define OP(name, args, ...) void cuda_##name(struct backend *be, __VA_ARGS__);
+OP_LIST(OP)
+#undef OP
 
 #endif

@@ -73,9 +73,9 @@ static struct ops make_table(void)
     t.close = cuda_close;
     t.set_precision = cuda_set_precision;
     t.graph_break = queue_run;
-#define X(op) t.op = slot<cuda_##op>::note;
-    OP_LIST(X)
-#undef X
+#define OP(name, ...) t.name = slot<cuda_##name>::note;
+    OP_LIST(OP)
+#undef OP
     return t;
 }
 

@@ -3,12 +3,6 @@
 #include "cuda_impl.h"
 #include "kernel.h"
 
-/* The reasons of rows, NULL if all are active. */
-static const int32_t *reasons_of(const struct tensor *reason)
-{
-    return reason == NULL ? NULL : i32(reason);
-}
-
 template <int V>
 __global__ void k_solve_residual(float *g, const float *f, const float *z, float *norms,
                                  const int32_t *reason, int64_t width)
@@ -55,17 +49,15 @@ __global__ void k_total(double *total, const float *norms, int64_t rows)
     }
 }
 
-void cuda_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
-                         const struct tensor *z, const struct tensor *norms,
-                         const struct tensor *total, const struct tensor *reason)
+void cuda_solve_residual(struct backend *be, const struct solve_residual *p)
 {
-    int64_t rows = f->dim[0], width = f->dim[1];
-    int vec = VEC_OF(width, g->data, f->data, z->data);
+    int64_t rows = p->f.dim[0], width = p->f.dim[1];
+    int vec = VEC_OF(width, p->g.data, p->f.data, p->z.data);
     if (rows > 0)
-        LAUNCH_ROWS(be, PACKS(k_solve_residual), vec, rows, width, 0, f32(g), f32(f), f32(z),
-                    f32(norms), reasons_of(reason), width);
-    LAUNCH(k_total, 1, MAX_THREADS, 0, cuda_of(be)->stream, static_cast<double *>(total->data),
-           f32(norms), rows);
+        LAUNCH_ROWS(be, PACKS(k_solve_residual), vec, rows, width, 0, f32(&p->g), f32(&p->f),
+                    f32(&p->z), f32(&p->norms), i32(&p->reason), width);
+    LAUNCH(k_total, 1, MAX_THREADS, 0, cuda_of(be)->stream, static_cast<double *>(p->total.data),
+           f32(&p->norms), rows);
     cuda_launched(be, OP_solve_residual);
 }
 

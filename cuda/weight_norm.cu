@@ -68,14 +68,13 @@ template <int V> __global__ void k_weight_norm_vjp(weight_norm_vjp_args p)
     }
 }
 
-void cuda_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struct tensor *dg,
-                          const struct tensor *dw, const struct tensor *v, const struct tensor *g,
-                          const struct tensor *inv)
+void cuda_weight_norm_vjp(struct backend *be, const struct weight_norm_vjp *p)
 {
-    int64_t rows = v->dim[0], width = v->dim[1];
+    int64_t rows = p->v.dim[0], width = p->v.dim[1];
     if (rows * width == 0)
         return;
-    weight_norm_vjp_args a = {f32(dv), f32(dg), f32(dw), f32(v), f32(g), f32(inv), width};
+    weight_norm_vjp_args a = {f32(&p->dv), f32(&p->dg),  f32(&p->dw), f32(&p->v),
+                              f32(&p->g),  f32(&p->inv), width};
     int vec = VEC_OF(width, a.dv, a.dw, a.v);
     LAUNCH_ROWS(be, PACKS(k_weight_norm_vjp), vec, rows, width, 0, a);
     cuda_launched(be, OP_weight_norm_vjp);

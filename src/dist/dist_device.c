@@ -13,7 +13,7 @@ static void collectives_begin(struct dist *d, const struct tensor *flat, int64_t
     const struct collectives *c = d->be->ops->collectives;
     c->begin(d->be);
     for (int64_t b = from; b < to; b++)
-        c->sum(d->be, dist_part_views(d, flat, b));
+        c->reduce_scatter(d->be, dist_part_views(d, flat, b));
 }
 
 static void collectives_wait(struct dist *d)
@@ -26,7 +26,7 @@ static void collectives_all_gather(struct dist *d, const struct tensor *flat)
     const struct collectives *c = d->be->ops->collectives;
     c->begin(d->be);
     for (int64_t b = 0; b < dist_buckets(d, tensor_count(flat)); b++)
-        c->share(d->be, dist_part_views(d, flat, b));
+        c->all_gather(d->be, dist_part_views(d, flat, b));
     c->wait(d->be);
 }
 

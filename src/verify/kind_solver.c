@@ -42,7 +42,12 @@ static enum status toy_eval(void *ctx, const struct tensor *z, const struct tens
     struct tensor zm = tensor_matrix(z), fm = tensor_matrix(f);
     int64_t count = tensor_count(z);
     op_copy(t->be, &fm, &t->bias);
-    op_gemm(t->be, false, true, t->tanh ? 1.0 : LINEAR_SCALE, &zm, &t->w, 1.0, &fm);
+    op_gemm(t->be, &(struct gemm){.trans_b = true,
+                                  .alpha = t->tanh ? 1.0 : LINEAR_SCALE,
+                                  .beta = 1,
+                                  .a = zm,
+                                  .b = t->w,
+                                  .c = fm});
     if (!t->tanh)
         return backend_check(t->be, err);
     op_download(t->be, t->host, DTYPE_F64, f);

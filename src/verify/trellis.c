@@ -326,7 +326,7 @@ static enum status compare_dz0(struct verify *v, struct f_case *c, struct error 
             g.b_stride = taps * h;
             g.c = tensor_make(c->dz0.data, dpre.dtype, 2, b, h, 1, 1);
             g.c_stride = 2 * h;
-            op_gemm_block(be, &g);
+            op_gemm(be, &g);
         }
     op_release(be, &dc0);
     return verify_tensor(v, "dz0", &c->dz0, LAYOUT_BCT, TOL_GRADIENT, err);

@@ -74,7 +74,7 @@ static void test_rounding(void **state)
     assert_ok(op_alloc(&be, &b, DTYPE_F32, 2, 5, 3, 1, 1, &err), &err);
     assert_ok(op_alloc(&be, &c, DTYPE_F32, 2, 2, 3, 1, 1, &err), &err);
     assert_ptr_not_equal(a.data, b.data);
-    op_gemm(&be, false, false, 1, &a, &b, 1, &c);
+    op_gemm(&be, &(struct gemm){.alpha = 1, .beta = 1, .a = a, .b = b, .c = c});
     /* passes (10 + 15) * 6 / 100, product max(60 / 1000, (25 * 2 + 2 * 24) / 100), 3 launches */
     assert_true(be.stat[OP_gemm].seconds > 5.4799 && be.stat[OP_gemm].seconds < 5.4801);
     /* rows of 8 numbers and operands of 128 make 256 bytes each */

@@ -102,7 +102,9 @@ static void precision_belongs_to_a_run(void **)
         assert_int_equal(backend_set_precision(&f.be, precision, &err), STATUS_OK);
         op_upload(&f.be, &f.x, a, DTYPE_F32);
         op_upload(&f.be, &f.y, one, DTYPE_F32);
-        op_gemm(&f.be, false, false, 1, &x, &y, 0, &c);
+        struct gemm p = {};
+        p.alpha = 1, p.a = x, p.b = y, p.c = c;
+        op_gemm(&f.be, &p);
         assert_true(first(&f, &c) == (precision == PRECISION_FP32 ? a[0] : 1.0f));
     }
     assert_int_equal(graphs(&f), 4);
@@ -143,7 +145,7 @@ static void padding_is_not_compared(void **)
         p.alpha = 1;
         p.a = p.b = tensor_make(f.x.data, DTYPE_F32, 2, 8, 8, 1, 1);
         p.c = tensor_make(f.y.data, DTYPE_F32, 2, 8, 8, 1, 1);
-        op_gemm_block(&f.be, &p);
+        op_gemm(&f.be, &p);
         op_graph_break(&f.be);
     }
     first(&f, &f.y);

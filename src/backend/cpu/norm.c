@@ -1,9 +1,10 @@
-/* Row operations: one pass over memory each, rows shared out among the threads. */
+/* Residual connection and norm of rows, and weight norm, in one pass over memory each with the rows
+ * shared out among the threads. */
 #include "backend/cpu/cpu_impl.h"
 
 #include <math.h>
 
-/* s = (a + bias) * mask + res of one row. */
+/* Computes s = (a + bias) * mask + res of one row. */
 static void residual_row(const struct residual_norm *p, int64_t n, float *s)
 {
     int64_t width = p->a.dim[1];
@@ -29,7 +30,7 @@ static void residual_row(const struct residual_norm *p, int64_t n, float *s)
             s[d] += res[d];
 }
 
-/* Mean (0 for NORM_RMS) and 1 / sqrt(variance + eps). */
+/* Computes the mean (0 for NORM_RMS) and 1 / sqrt(variance + eps). */
 static void statistics(const struct residual_norm *p, const float *s, float *mean, float *rstd)
 {
     int64_t width = p->a.dim[1];
@@ -90,7 +91,7 @@ void cpu_residual_norm(struct backend *be, const struct residual_norm *p)
     }
 }
 
-/* With g = dy * gain: ds = rstd (g - mean(g) - xhat mean(g xhat)) + dsum. */
+/* Computes ds = rstd (g - mean(g) - xhat mean(g xhat)) + dsum with g = dy * gain. */
 static void norm_vjp_row(const struct residual_norm_vjp *p, int64_t n)
 {
     int64_t width = p->ds.dim[1];
@@ -126,7 +127,8 @@ static void norm_vjp_row(const struct residual_norm_vjp *p, int64_t n)
         da[d] = mask != NULL ? ds[d] * mask[d] : ds[d];
 }
 
-/* dgain[d] += sum_n dy xhat: columns shared out, so that the order of the sum is fixed. */
+/* Adds sum_n dy xhat to dgain[d]. The columns are shared out, so that the order of the sum is
+ * fixed. */
 static void gain_gradient(struct backend *be, const struct residual_norm_vjp *p)
 {
     const int64_t block = 64;
@@ -155,7 +157,7 @@ void cpu_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p
         norm_vjp_row(p, n);
 }
 
-/* Sums of a row that the second derivative needs, each divided by the width. */
+/* The sums of a row that the second derivative needs, each divided by the width. */
 struct tangent_sums {
     float s_mean, s_along, mean, along, mean_t, along_t;
 };
@@ -212,7 +214,7 @@ static void norm_tangent_row(const struct norm_vjp_tangent *t, int64_t n)
     }
 }
 
-/* dgain[d] += sum_n (dy_t xhat + dy xhat_t), rows in order. */
+/* Adds sum_n (dy_t xhat + dy xhat_t) to dgain[d], rows in order. */
 static void gain_tangent(const struct norm_vjp_tangent *t)
 {
     const struct residual_norm_vjp *p = &t->vjp;
@@ -259,5 +261,43 @@ void cpu_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *t)
             continue;
         copy_masked(&p->da, &p->ds, p, n);
         copy_masked(&t->da_t, &t->ds_t, p, n);
+    }
+}
+
+void cpu_weight_norm(struct backend *be, const struct tensor *w, const struct tensor *inv,
+                     const struct tensor *v, const struct tensor *g)
+{
+    int64_t rows = v->dim[0], width = v->dim[1];
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
+    for (int64_t r = 0; r < rows; r++) {
+        const float *from = cpu_f32(v) + r * width;
+        float *to = cpu_f32(w) + r * width, sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < width; c++)
+            sum += from[c] * from[c];
+        float inverse = 1.0f / sqrtf(sum), factor = cpu_f32(g)[r] * inverse;
+        cpu_f32(inv)[r] = inverse;
+#pragma omp simd
+        for (int64_t c = 0; c < width; c++)
+            to[c] = factor * from[c];
+    }
+}
+
+void cpu_weight_norm_vjp(struct backend *be, const struct weight_norm_vjp *p)
+{
+    int64_t rows = p->v.dim[0], width = p->v.dim[1];
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
+    for (int64_t r = 0; r < rows; r++) {
+        const float *row = cpu_f32(&p->v) + r * width, *grad = cpu_f32(&p->dw) + r * width;
+        float *to = cpu_f32(&p->dv) + r * width, inverse = cpu_f32(&p->inv)[r], dot = 0;
+#pragma omp simd reduction(+ : dot)
+        for (int64_t c = 0; c < width; c++)
+            dot += grad[c] * row[c];
+        cpu_f32(&p->dg)[r] += dot * inverse;
+        float factor = cpu_f32(&p->g)[r] * inverse, along = dot * inverse * inverse;
+        float keep = to == grad ? 0 : 1;
+#pragma omp simd
+        for (int64_t c = 0; c < width; c++)
+            to[c] = keep * to[c] + factor * (grad[c] - along * row[c]);
     }
 }

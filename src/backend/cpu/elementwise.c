@@ -1,4 +1,4 @@
-/* Elementwise operations, column sums, tables, weight normalisation, random numbers, optimizer. */
+/* Elementwise operations, column sums, tables, random numbers and the optimizer. */
 #include "backend/cpu/cpu_impl.h"
 
 #include <math.h>
@@ -63,6 +63,30 @@ void cpu_col_sum(struct backend *be, const struct tensor *acc, const struct tens
     }
 }
 
+void cpu_copy_block(struct backend *be, const struct copy_block *p)
+{
+    int64_t batch = p->to.dim[0], len = p->to.dim[1], width = p->to.dim[2];
+    int64_t to_row = p->to_row != 0 ? p->to_row : width;
+    int64_t from_row = p->from_row != 0 ? p->from_row : width;
+    int64_t to_batch = p->to_batch != 0 ? p->to_batch : len * width;
+    int64_t from_batch = p->from_batch != 0 ? p->from_batch : len * width;
+#pragma omp parallel for schedule(static) \
+    num_threads(be->threads) if (cpu_worth(batch * len * width / 4))
+    for (int64_t n = 0; n < batch * len; n++) {
+        int64_t b = n / len, t = n % len;
+        const float *from = cpu_f32(&p->from) + b * from_batch + t * from_row;
+        const float *mask = cpu_mask_row(&p->mask, b, width, 1);
+        float *to = cpu_f32(&p->to) + b * to_batch + t * to_row;
+        if (mask == NULL) {
+            memcpy(to, from, (size_t)width * sizeof *to);
+            continue;
+        }
+#pragma omp simd
+        for (int64_t d = 0; d < width; d++)
+            to[d] = from[d] * mask[d];
+    }
+}
+
 void cpu_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
                      const struct tensor *idx, double scale)
 {
@@ -83,7 +107,8 @@ void cpu_scatter_add_rows(struct backend *be, const struct tensor *table, const 
 {
     int64_t rows = x->dim[0], width = table->dim[1];
     float s = (float)scale;
-    /* rows of the table may repeat: each thread owns columns, and goes through all rows in order */
+    /* Rows of the table may repeat. Each thread owns columns, and goes through all rows in
+     * order. */
 #pragma omp parallel num_threads(be->threads) if (cpu_worth(rows * width))
     {
         int64_t threads = omp_get_num_threads(), me = omp_get_thread_num();
@@ -108,50 +133,11 @@ void cpu_scatter_rows(struct backend *be, const struct tensor *table, const stru
                (size_t)width * sizeof(float));
 }
 
-void cpu_weight_norm(struct backend *be, const struct tensor *w, const struct tensor *inv,
-                     const struct tensor *v, const struct tensor *g)
-{
-    int64_t rows = v->dim[0], width = v->dim[1];
-#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
-    for (int64_t r = 0; r < rows; r++) {
-        const float *from = cpu_f32(v) + r * width;
-        float *to = cpu_f32(w) + r * width, sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < width; c++)
-            sum += from[c] * from[c];
-        float inverse = 1.0f / sqrtf(sum), factor = cpu_f32(g)[r] * inverse;
-        cpu_f32(inv)[r] = inverse;
-#pragma omp simd
-        for (int64_t c = 0; c < width; c++)
-            to[c] = factor * from[c];
-    }
-}
-
-void cpu_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struct tensor *dg,
-                         const struct tensor *dw, const struct tensor *v, const struct tensor *g,
-                         const struct tensor *inv)
-{
-    int64_t rows = v->dim[0], width = v->dim[1];
-#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
-    for (int64_t r = 0; r < rows; r++) {
-        const float *row = cpu_f32(v) + r * width, *grad = cpu_f32(dw) + r * width;
-        float *to = cpu_f32(dv) + r * width, inverse = cpu_f32(inv)[r], dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int64_t c = 0; c < width; c++)
-            dot += grad[c] * row[c];
-        cpu_f32(dg)[r] += dot * inverse;
-        float factor = cpu_f32(g)[r] * inverse, along = dot * inverse * inverse;
-        float keep = to == grad ? 0 : 1;
-#pragma omp simd
-        for (int64_t c = 0; c < width; c++)
-            to[c] = keep * to[c] + factor * (grad[c] - along * row[c]);
-    }
-}
-
 void cpu_dropout_mask(struct backend *be, const struct tensor *mask, double p, struct rng_key key,
                       uint64_t first)
 {
-    /* blocks of four words, of which the outermost may be needed in part only */
+    /* Random numbers come in blocks of four words, of which the outermost may be needed in part
+     * only. */
     int64_t count = tensor_count(mask), before = (int64_t)(first % 4);
     int64_t blocks = (before + count + 3) / 4;
     float scale = (float)(1 / (1 - p));
@@ -189,7 +175,7 @@ void cpu_fill_uniform(struct backend *be, const struct tensor *t, double lo, dou
 
 void cpu_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x)
 {
-    /* blocks of fixed size, whatever the number of threads: the same order of summation */
+    /* Blocks of a fixed size keep the order of summation, whatever the number of threads. */
     enum { BLOCKS = 256, SMALLEST = 4096 };
     double part[BLOCKS] = {0}, sum = 0;
     int64_t count = tensor_count(x), block = (count + BLOCKS - 1) / BLOCKS;

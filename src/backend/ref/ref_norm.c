@@ -1,10 +1,10 @@
-/* Operations on rows: residual, normalisation, rectifier. */
+/* Residual connection and norm of rows, and weight norm. */
 #include "backend/ref/ref_ops.h"
 
 #include <math.h>
 
-/* s[d] of one row. It is computed anew wherever it is needed, so that the outputs of the row may
- * share memory with its inputs. */
+/* Returns s[d] of one row. It is computed anew wherever it is needed, so that the outputs of the
+ * row may share memory with its inputs. */
 static double residual_at(const struct residual_norm *p, int64_t n, int64_t d)
 {
     int64_t width = p->a.dim[1];
@@ -51,7 +51,7 @@ void ref_residual_norm(struct backend *be, const struct residual_norm *p)
     }
 }
 
-/* With g = dy * gain: the normalised row loses the parts of g along its own direction and, for
+/* With g = dy * gain, the normalised row loses the parts of g along its own direction and, for
  * NORM_LAYER, along the constant row. eps is inside rstd and xhat, so this is exact. */
 void ref_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p)
 {
@@ -86,7 +86,8 @@ void ref_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p
     }
 }
 
-/* One row: everything is derived anew, number by number, from the formulas of ops.h. */
+/* Computes one row. Everything is derived anew, number by number, from the formulas of
+ * ops/norm.h. */
 static void norm_tangent_row(const struct norm_vjp_tangent *t, int64_t n)
 {
     const struct residual_norm_vjp *p = &t->vjp;
@@ -144,6 +145,42 @@ void ref_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *t)
             double m = mask != NULL ? mask[d] : 1;
             ref_real(&p->da)[at] = ref_real(&p->ds)[at] * m;
             ref_real(&t->da_t)[at] = ref_real(&t->ds_t)[at] * m;
+        }
+    }
+}
+
+void ref_weight_norm(struct backend *be, const struct tensor *w, const struct tensor *inv,
+                     const struct tensor *v, const struct tensor *g)
+{
+    (void)be;
+    int64_t width = v->dim[1];
+    for (int64_t r = 0; r < v->dim[0]; r++) {
+        const double *row = ref_real(v) + r * width;
+        double sum = 0;
+        for (int64_t c = 0; c < width; c++)
+            sum += row[c] * row[c];
+        double inverse = 1 / sqrt(sum);
+        ref_real(inv)[r] = inverse;
+        for (int64_t c = 0; c < width; c++)
+            ref_real(w)[r * width + c] = ref_real(g)[r] * row[c] * inverse;
+    }
+}
+
+void ref_weight_norm_vjp(struct backend *be, const struct weight_norm_vjp *p)
+{
+    (void)be;
+    int64_t width = p->v.dim[1];
+    for (int64_t r = 0; r < p->v.dim[0]; r++) {
+        const double *row = ref_real(&p->v) + r * width, *grad = ref_real(&p->dw) + r * width;
+        double inverse = ref_real(&p->inv)[r], dot = 0;
+        for (int64_t c = 0; c < width; c++)
+            dot += grad[c] * row[c];
+        ref_real(&p->dg)[r] += dot * inverse;
+        for (int64_t c = 0; c < width; c++) {
+            double *to = &ref_real(&p->dv)[r * width + c];
+            double part =
+                ref_real(&p->g)[r] * inverse * (grad[c] - dot * inverse * inverse * row[c]);
+            *to = p->dv.data == p->dw.data ? part : *to + part;
         }
     }
 }

@@ -1,37 +1,7 @@
-/* Embedding tables, softmax and cross entropy. */
+/* Softmax and cross entropy. */
 #include "backend/ref/ref_ops.h"
 
 #include <math.h>
-
-void ref_gather_rows(struct backend *be, const struct tensor *out, const struct tensor *table,
-                     const struct tensor *idx, double scale)
-{
-    (void)be;
-    int64_t width = table->dim[1];
-    for (int64_t i = 0; i < out->dim[0]; i++)
-        for (int64_t e = 0; e < width; e++)
-            ref_real(out)[i * width + e] = scale * ref_real(table)[ref_int(idx)[i] * width + e];
-}
-
-void ref_scatter_add_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
-                          const struct tensor *idx, double scale)
-{
-    (void)be;
-    int64_t width = table->dim[1];
-    for (int64_t i = 0; i < x->dim[0]; i++)
-        for (int64_t e = 0; e < width; e++)
-            ref_real(table)[ref_int(idx)[i] * width + e] += scale * ref_real(x)[i * width + e];
-}
-
-void ref_scatter_rows(struct backend *be, const struct tensor *table, const struct tensor *x,
-                      const struct tensor *idx)
-{
-    (void)be;
-    int64_t width = table->dim[1];
-    for (int64_t i = 0; i < x->dim[0]; i++)
-        for (int64_t e = 0; e < width; e++)
-            ref_real(table)[ref_int(idx)[i] * width + e] = ref_real(x)[i * width + e];
-}
 
 /* Adds the bias to a row of logits and returns the log of the sum of their exponentials. */
 static double biased_lse(double *row, const double *bias, int64_t count)

@@ -1,10 +1,10 @@
-/* Softmax cross entropy: three passes over a row of logits that lies in the caches. */
+/* Softmax and cross entropy, in three passes over a row of logits that lies in the caches. */
 #include "backend/cpu/cpu_impl.h"
 #include "backend/cpu/vecmath.h"
 
 #include <math.h>
 
-/* Adds the bias and returns the log of the sum of exponentials; a NaN makes it NaN. */
+/* Adds the bias and returns the log of the sum of exponentials. A NaN makes it NaN. */
 static float biased_lse(float *row, const float *bias, int64_t count)
 {
     vec max = vec_set(-INFINITY), sum = vec_set(0);
@@ -29,7 +29,7 @@ static float biased_lse(float *row, const float *bias, int64_t count)
     return top + logf(total);
 }
 
-/* row = softmax(row) * scale */
+/* Sets row = softmax(row) * scale. */
 static void softmax_row(float *row, int64_t count, float lse, float scale)
 {
     int64_t whole = count / VEC * VEC;
