@@ -35,7 +35,7 @@ static void write_phases(struct json_writer *w, const struct plan_report *r)
 {
     const struct plan *p = r->plan;
     json_write_array(w, "phases");
-    for (int i = 0; i < PHASE_COUNT; i++) {
+    for (int i = 0; i < BENCH_COUNT; i++) {
         json_write_object(w, NULL);
         json_write_string(w, "name", bench_phase_text((enum bench_phase)i));
         json_write_real(w, "product_flops", plan_products(p->counts.phase[i]));
@@ -140,8 +140,8 @@ static void print_phases(const struct plan_report *r)
     const struct plan *p = r->plan;
     printf("\n%-24s %20s %10s %12s   %s\n", "phase", "products, GFLOP", "bound ms", "expected ms",
            "share of the peak: bound, expected");
-    for (int i = 0; i <= PHASE_COUNT; i++) {
-        bool all = i == PHASE_COUNT;
+    for (int i = 0; i <= BENCH_COUNT; i++) {
+        bool all = i == BENCH_COUNT;
         const struct op_stat *stat = all ? p->counts.stat : p->counts.phase[i];
         printf("%-24s %20.3f %10.3f %12.3f   %6.3f %6.3f\n",
                all ? "the step" : bench_phase_text((enum bench_phase)i), plan_products(stat) / 1e9,

@@ -92,6 +92,7 @@ struct backend {
     char device_name[128];    /* for people; empty: the processor */
     char device_id[40];       /* that no other device has, on other machines either; empty: none */
     size_t device_free;       /* bytes of the device's own memory left at opening; 0: it has none */
+    bool poison;              /* for tests: memory out of use holds NaN (backend/workspace.h) */
     bool batch_invariant;     /* the bits of a product's row in fp32 do not depend on the number of
                             rows and its place among them, from BATCH_INVARIANT_ROWS rows on */
     size_t bytes, peak_bytes; /* memory given out by op_alloc now, and at most */

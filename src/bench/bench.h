@@ -7,12 +7,12 @@
 
 /* The parts of a training step, in their order. */
 enum bench_phase {
-    PHASE_EMBED,    /* weights, embedding, injection */
-    PHASE_FORWARD,  /* the solve, and f at its end */
-    PHASE_LOSS,     /* softmax and loss, with their gradients */
-    PHASE_BACKWARD, /* the adjoint solve, and the gradients of everything before the loss */
-    PHASE_UPDATE,   /* memory, weights' gradients, optimizer */
-    PHASE_COUNT
+    BENCH_EMBED,    /* weights, embedding, injection */
+    BENCH_FORWARD,  /* the solve, and f at its end */
+    BENCH_LOSS,     /* softmax and loss, with their gradients */
+    BENCH_BACKWARD, /* the adjoint solve, and the gradients of everything before the loss */
+    BENCH_UPDATE,   /* memory, weights' gradients, optimizer */
+    BENCH_COUNT
 };
 
 struct bench_step_result {
@@ -22,7 +22,7 @@ struct bench_step_result {
     int64_t parameters;
     double forward_evals, backward_evals;        /* of the last step */
     struct op_stat stat[OP_COUNT];               /* over the timed steps */
-    struct op_stat phase[PHASE_COUNT][OP_COUNT]; /* the same, phase by phase */
+    struct op_stat phase[BENCH_COUNT][OP_COUNT]; /* the same, phase by phase */
     double total_seconds;                        /* of all timed steps */
     struct model_bytes bytes;                    /* of the model; the optimizer's beside it */
     size_t optimizer_bytes;

@@ -64,11 +64,11 @@ enum status plan_make(struct plan *plan, const struct config *config, const stru
     plan->bound_seconds = sum_seconds(counts->stat);
     for (int i = 0; i < OP_COUNT; i++)
         plan->bound[i] = counts->stat[i];
-    for (int p = 0; p < PHASE_COUNT; p++)
+    for (int p = 0; p < BENCH_COUNT; p++)
         plan->phase_bound[p] = sum_seconds(counts->phase[p]);
     TRY(count_step(counts, &plan->memory, config, &real, err));
     plan->seconds = sum_seconds(counts->stat);
-    for (int p = 0; p < PHASE_COUNT; p++)
+    for (int p = 0; p < BENCH_COUNT; p++)
         plan->phase_seconds[p] = sum_seconds(counts->phase[p]);
     return STATUS_OK;
 }
@@ -112,9 +112,9 @@ double plan_share(const struct plan *plan, const struct config *config, const st
                   int phase, bool bound)
 {
     const struct op_stat *stat =
-        phase < PHASE_COUNT ? plan->counts.phase[phase] : plan->counts.stat;
+        phase < BENCH_COUNT ? plan->counts.phase[phase] : plan->counts.stat;
     double seconds = bound ? plan->bound_seconds : plan->seconds;
-    if (phase < PHASE_COUNT)
+    if (phase < BENCH_COUNT)
         seconds = bound ? plan->phase_bound[phase] : plan->phase_seconds[phase];
     return plan_products(stat) / seconds / chip->peak[precision_of(config)];
 }

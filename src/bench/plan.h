@@ -22,7 +22,7 @@ struct plan {
     struct bench_step_result counts; /* of one step; seconds as assumed of the chip */
     struct op_stat bound[OP_COUNT];  /* the same, seconds at the peaks */
     double seconds, bound_seconds;   /* of the step */
-    double phase_seconds[PHASE_COUNT], phase_bound[PHASE_COUNT];
+    double phase_seconds[BENCH_COUNT], phase_bound[BENCH_COUNT];
     struct plan_memory memory;
 };
 
@@ -42,7 +42,7 @@ enum status plan_fit(const struct config *config, const struct chip *chip, doubl
 /* Operations of the products among them. */
 double plan_products(const struct op_stat *stat);
 
-/* Products' FLOP/s of a phase (PHASE_COUNT: of the step) as a share of the chip's peak at the
+/* Products' FLOP/s of a phase (BENCH_COUNT: of the step) as a share of the chip's peak at the
  * configuration's format. `bound`: by the peaks, without what is assumed to be lost. */
 double plan_share(const struct plan *plan, const struct config *config, const struct chip *chip,
                   int phase, bool bound);

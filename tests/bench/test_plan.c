@@ -118,7 +118,7 @@ static void test_shares(void **state)
     assert_ok(plan_make(&plan, &config, &tiny_chip, &err), &err);
     const struct op_stat *gemm = &plan.counts.stat[OP_gemm];
     double products = plan_products(plan.counts.stat);
-    double share = plan_share(&plan, &config, &tiny_chip, PHASE_COUNT, true);
+    double share = plan_share(&plan, &config, &tiny_chip, BENCH_COUNT, true);
     double by_hand = products / 1e9 / plan.bound_seconds;
     assert_true(products > gemm->flops);
     assert_true(share > 0 && share <= 1 && share / by_hand > 0.999999 &&
@@ -127,7 +127,7 @@ static void test_shares(void **state)
     assert_true(gemm->seconds >= 2 * plan.bound[OP_gemm].seconds);
     assert_true(plan.seconds > 2 * plan.bound_seconds);
     double phases = 0;
-    for (int p = 0; p < PHASE_COUNT; p++)
+    for (int p = 0; p < BENCH_COUNT; p++)
         phases += plan.phase_seconds[p];
     assert_true(phases / plan.seconds > 0.999999 && phases / plan.seconds < 1.000001);
 }
