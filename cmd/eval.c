@@ -129,12 +129,12 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
 /* How positions stop, and segments of one for --decode. */
 static void apply_stops(const struct request *r, struct config *config)
 {
-    struct config_solver *s = &config->solver.forward;
+    struct solver_config *s = &config->solver.forward;
     double tol = r->tol;
-    if (r->decode && tol == 0 && r->nfe_count == 0 && s->stop == CONFIG_STOP_FIXED)
+    if (r->decode && tol == 0 && r->nfe_count == 0 && s->stop == STOP_FIXED)
         tol = GENERATION_TOL;
     if (tol > 0) {
-        s->stop = CONFIG_STOP_REL;
+        s->stop = STOP_REL;
         s->tol = tol;
     }
     if (!r->decode)

@@ -7,7 +7,7 @@
 
 static const char *precision_text(const struct config *c)
 {
-    return precision_name((enum precision)c->train.precision);
+    return precision_name(c->train.precision);
 }
 
 static void write_ops(struct json_writer *w, const struct plan *p)

@@ -228,7 +228,7 @@ static enum status run(struct request *r, struct backend *be, struct error *err)
     struct generator g = {0};
     TRY(snapshot_open(&from, r->checkpoint, err));
     if (r->tol > 0) {
-        from.config.solver.forward.stop = CONFIG_STOP_REL;
+        from.config.solver.forward.stop = STOP_REL;
         from.config.solver.forward.tol = r->tol;
     }
     r->how.excluded = r->unk ? -1 : vocab_unk(from.vocab);

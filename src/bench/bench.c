@@ -296,7 +296,7 @@ static enum status run(struct backend *be, const struct config *config, bool tra
     r->parameters = params_distinct(b->model->params, NULL);
     memcpy(r->planned, be->planned, sizeof r->planned);
     TRY_OUT(timed_steps(b, steps, between, ctx, r, times, err));
-    TRY_OUT(equilibrium_report(b->model->eq, &forward, &backward, err));
+    TRY_OUT(model_report(b->model, &forward, &backward, err));
     r->forward_evals = (double)forward.evals;
     r->backward_evals = train ? (double)backward.evals : 0;
 out:

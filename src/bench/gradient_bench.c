@@ -163,11 +163,12 @@ static enum status gradient(struct comparison *c, struct model *m, const struct 
     model_finish_gradients(m);
     op_download(c->be, to, DTYPE_F32, &m->params->g);
     row->backward_s = clock_seconds() - between;
-    TRY(equilibrium_report(m->eq, &forward, &backward, err));
-    bool implicit = m->eq->unrolled == 0 && m->eq->backward != NULL;
+    TRY(model_report(m, &forward, &backward, err));
+    bool implicit =
+        equilibrium_unrolled(m->eq) == 0 && equilibrium_solves(m->eq, DIRECTION_BACKWARD);
     row->forward_evals = forward.evals_mean;
-    if (m->eq->applied == 0) /* phantom steps come after the solve */
-        row->forward_evals += (double)m->eq->unrolled;
+    if (equilibrium_is_solved(m->eq)) /* phantom steps come after the solve */
+        row->forward_evals += (double)equilibrium_unrolled(m->eq);
     row->backward_evals = backward.evals_mean + (implicit ? 1 : 0); /* and the one for parameters */
     return STATUS_OK;
 }
@@ -222,11 +223,10 @@ out:
 /* How far the reference's own solves came. */
 static enum status note_residuals(struct comparison *c, struct gradient_bench *b, struct error *err)
 {
-    struct solve_report report;
-    TRY(solver_report(c->reference->eq->forward, &report, err));
-    b->forward_residual = fmax(b->forward_residual, report.rel_max);
-    TRY(solver_report(c->reference->eq->backward, &report, err));
-    b->backward_residual = fmax(b->backward_residual, report.rel_max);
+    struct solve_report forward, backward;
+    TRY(model_report(c->reference, &forward, &backward, err));
+    b->forward_residual = fmax(b->forward_residual, forward.rel_max);
+    b->backward_residual = fmax(b->backward_residual, backward.rel_max);
     return STATUS_OK;
 }
 

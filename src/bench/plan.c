@@ -51,7 +51,7 @@ static enum status count_step(struct bench_step_result *result, struct plan_memo
 
 static enum precision precision_of(const struct config *config)
 {
-    return (enum precision)config->train.precision;
+    return config->train.precision;
 }
 
 enum status plan_make(struct plan *plan, const struct config *config, const struct chip *chip,

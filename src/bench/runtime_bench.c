@@ -14,7 +14,7 @@ static enum status last_evals(const struct bench *b, double *forward, double *ba
                               struct error *err)
 {
     struct solve_report f, g;
-    TRY(equilibrium_report(bench_model(b)->eq, &f, &g, err));
+    TRY(model_report(bench_model(b), &f, &g, err));
     *forward = (double)f.evals;
     *backward = (double)g.evals;
     return STATUS_OK;

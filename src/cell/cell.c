@@ -12,7 +12,7 @@ void cell_reset_memory(struct cell *c)
 
 const struct cell_kind *cell_kind_of(const struct config_model *model)
 {
-    switch ((enum config_cell)model->cell) {
+    switch (model->cell) {
     case CELL_TRANSFORMER:
         return &transformer_cell_kind;
     case CELL_TRELLIS:

@@ -24,8 +24,10 @@ void config_defaults(struct config *config)
         void *at = field(config, key);
         switch (key->type) {
         case CONFIG_INT:
-        case CONFIG_ENUM:
             *(int64_t *)at = (int64_t)key->initial;
+            break;
+        case CONFIG_ENUM:
+            *(int *)at = (int)key->initial;
             break;
         case CONFIG_REAL:
             *(double *)at = key->initial;
@@ -130,15 +132,17 @@ static enum status read_bool(const struct reader *r, const struct cJSON *value,
 }
 
 static enum status read_enum(const struct reader *r, const struct cJSON *value,
-                             const struct config_key *key, int64_t *out)
+                             const struct config_key *key, int *out)
 {
     const char *name;
     if (json_kind(value) != JSON_STRING)
         return refuse_type(r, value, key, "a string");
     TRY(json_string(r->doc, value, &name, r->err));
-    *out = config_choice_index(key->choices, name);
-    if (*out >= 0)
+    int64_t index = config_choice_index(key->choices, name);
+    if (index >= 0) {
+        *out = (int)key->min + (int)index;
         return STATUS_OK;
+    }
     char got[128];
     snprintf(got, sizeof got, "\"%.100s\"", name);
     return refuse_range(r, value, key, got);

@@ -7,18 +7,14 @@
 #define DEQ_CONFIG_CONFIG_H
 
 #include "base/status.h"
+#include "solver/solver_config.h"
 #include <stdbool.h>
 #include <stdint.h>
 
 enum { CONFIG_MAX_CUTOFFS = 16, CONFIG_MAX_PATH = 512, CONFIG_SHOWN = 80 };
 
 enum config_cell { CELL_TRANSFORMER, CELL_TRELLIS };
-enum config_norm { CONFIG_NORM_LAYER, CONFIG_NORM_RMS };
-enum config_method { METHOD_PICARD, METHOD_ANDERSON, METHOD_BROYDEN };
-enum config_scope { CONFIG_TOKEN, CONFIG_PREFIX, CONFIG_SEQUENCE, CONFIG_BATCH };
-enum config_stop { CONFIG_STOP_REL, CONFIG_STOP_ABS, CONFIG_STOP_FIXED };
 enum config_rows { CONFIG_ROWS_AUTO, CONFIG_ROWS_ACTIVE, CONFIG_ROWS_ALL };
-enum config_ridge { RIDGE_REL, RIDGE_ABS };
 enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
 enum config_start { START_ZERO, START_LINEAR };
 enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
@@ -31,11 +27,11 @@ struct config_list {
 };
 
 struct config_model {
-    int64_t cell; /* enum config_cell; enums are int64_t so that one parser serves all */
+    enum config_cell cell;
     int64_t d_model, n_head, d_head, d_inner, d_embed, blocks;
     int64_t nhid, nout, ksize, dilation;
-    int64_t layers; /* > 0: an explicit network of so many, see deq/unrolled.h */
-    int64_t norm;
+    int64_t layers;      /* > 0: an explicit network of so many, see deq/unrolled.h */
+    enum norm_kind norm; /* NORM_LAYER or NORM_RMS */
     bool pre_lnorm, wnorm, tie_layers;
     struct config_list cutoffs;
     int64_t div_val;
@@ -46,26 +42,18 @@ struct config_model {
     double init_std, proj_init_std;
     int64_t vocab_size;
     bool compat;
-    int64_t start;
+    enum config_start start;
 };
 
-struct config_solver {
-    int64_t method, scope;
-    double decay;
-    int64_t max_iter, min_iter;
-    double tol;
-    int64_t stop, history;
-    double damping, ridge;
-    int64_t ridge_mode;
-    bool line_search;
-    int64_t stall;
-    int64_t rand_delta, iter_start; /* in training only, as tol_start */
+/* How the limits of a training's solves change (schedule_limits). */
+struct config_limits {
+    int64_t rand_delta, iter_start;
     double tol_start;
 };
 
 struct config_jacobian {
     double weight, probability;
-    int64_t form;
+    enum config_penalty form;
     double step;
     int64_t ramp_every;
     double ramp_add;
@@ -77,11 +65,14 @@ struct config_correction {
 };
 
 struct config_train {
-    int64_t steps, batch, tgt_len, mem_len, accumulate, optimizer;
+    int64_t steps, batch, tgt_len, mem_len, accumulate;
+    enum config_optimizer optimizer;
     double lr, lr_min, beta1, beta2, eps, weight_decay;
-    int64_t schedule, warmup_steps;
+    enum config_schedule schedule;
+    int64_t warmup_steps;
     double clip;
-    int64_t pretrain_steps, pretrain_layers, seed, precision;
+    int64_t pretrain_steps, pretrain_layers, seed;
+    enum precision precision;
     int64_t eval_every, checkpoint_every, keep_last, keep_every, log_every;
     bool zero, compress;
 };
@@ -96,11 +87,13 @@ struct config {
     } data;
     struct config_model model;
     struct {
-        struct config_solver forward, backward;
-        int64_t forward_rows; /* enum config_rows */
+        struct solver_config forward, backward;
+        struct config_limits forward_limits, backward_limits; /* in training only */
+        enum config_rows forward_rows;
     } solver;
     struct {
-        int64_t method, steps;
+        enum config_gradient method;
+        int64_t steps;
         double damping;
         int64_t recompute;
     } gradient;

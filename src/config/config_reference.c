@@ -42,7 +42,7 @@ static void initial_text(const struct config_key *key, char *out, size_t size)
 {
     char choice[32];
     if (key->type == CONFIG_ENUM &&
-        config_choice(key->choices, (int64_t)key->initial, choice, sizeof choice))
+        config_choice(key->choices, (int64_t)(key->initial - key->min), choice, sizeof choice))
         snprintf(out, size, "\"%s\"", choice);
     else if (key->type == CONFIG_BOOL)
         snprintf(out, size, "%s", key->initial != 0 ? "true" : "false");

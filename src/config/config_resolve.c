@@ -100,16 +100,17 @@ static enum status check_clusters(struct config_model *m, struct error *err)
     return STATUS_OK;
 }
 
-static enum status check_solver(const struct config_solver *s, const char *name, struct error *err)
+static enum status check_solver(const struct solver_config *s, const struct config_limits *limits,
+                                const char *name, struct error *err)
 {
     if (s->min_iter > s->max_iter)
         return error_set(err, STATUS_CONFIG, "solver.%s.min_iter: %lld is more than max_iter %lld",
                          name, (long long)s->min_iter, (long long)s->max_iter);
-    if (s->rand_delta >= s->max_iter)
+    if (limits->rand_delta >= s->max_iter)
         return error_set(err, STATUS_CONFIG,
                          "solver.%s.rand_delta: %lld would leave no evaluation of max_iter %lld",
-                         name, (long long)s->rand_delta, (long long)s->max_iter);
-    if (s->line_search && s->method != METHOD_BROYDEN)
+                         name, (long long)limits->rand_delta, (long long)s->max_iter);
+    if (s->line_search && s->method != SOLVE_BROYDEN)
         return error_set(err, STATUS_CONFIG,
                          "solver.%s.line_search: only the method broyden has one; set it to false",
                          name);
@@ -176,8 +177,8 @@ enum status config_resolve(struct config *config, int64_t vocab_size, struct err
     TRY(check_shape(m, err));
     TRY(check_layers(config, err));
     TRY(check_clusters(m, err));
-    TRY(check_solver(&config->solver.forward, "forward", err));
-    TRY(check_solver(&config->solver.backward, "backward", err));
+    TRY(check_solver(&config->solver.forward, &config->solver.forward_limits, "forward", err));
+    TRY(check_solver(&config->solver.backward, &config->solver.backward_limits, "backward", err));
     TRY(check_extra_losses(config, err));
     return check_train(&config->train, err);
 }

@@ -19,11 +19,20 @@
     {path, CONFIG_REAL, AT(field), initial, NULL, min, max, open, NULL, unit, meaning}
 #define BOOL(path, field, initial, meaning) \
     {path, CONFIG_BOOL, AT(field), initial, NULL, 0, 1, CONFIG_CLOSED, NULL, "", meaning}
+/* The parser writes enums as int, so that every field must have its size. */
+#define AT_ENUM(field) \
+    (AT(field) + 0 * sizeof(char[sizeof(((struct config *)NULL)->field) == sizeof(int) ? 1 : -1]))
+#define ENUM_FROM(path, field, first, initial, choices, meaning)                              \
+    {path, CONFIG_ENUM, AT_ENUM(field), initial, NULL, first, 0, CONFIG_CLOSED, choices, "", \
+     meaning}
 #define ENUM(path, field, initial, choices, meaning) \
-    {path, CONFIG_ENUM, AT(field), initial, NULL, 0, 0, CONFIG_CLOSED, choices, "", meaning}
+    ENUM_FROM(path, field, 0, initial, choices, meaning)
+/* The choices "a|b" of a list X(NAME, name). */
+#define CHOICE(NAME, name) "|" #name
+#define CHOICES(LIST) (LIST(CHOICE) + 1)
 
 #define SOLVER(which, m_method, m_scope, m_max_iter, m_tol, m_stop, m_history)                     \
-    ENUM("solver." #which ".method", solver.which.method, m_method, "picard|anderson|broyden",     \
+    ENUM("solver." #which ".method", solver.which.method, m_method, CHOICES(SOLVE_METHODS),        \
          "how the fixed point is looked for"),                                                     \
     ENUM("solver." #which ".scope", solver.which.scope, m_scope, "token|prefix|sequence|batch",    \
          "numbers over which mixing weights and stopping are decided; sequence and batch let "     \
@@ -50,12 +59,15 @@
          "Broyden: Armijo line search over the batch"),                                            \
     INT("solver." #which ".stall", solver.which.stall, 30, 1, 10000, "evaluations",                \
         "give up after so many without a lower residual"),                                         \
-    INT("solver." #which ".rand_delta", solver.which.rand_delta, 0, 0, 9999, "evaluations",        \
+    INT("solver." #which ".rand_delta", solver.which##_limits.rand_delta, 0, 0, 9999,              \
+        "evaluations",                                                                             \
         "training: max_iter is lowered by a random number up to this in every step"),              \
-    INT("solver." #which ".iter_start", solver.which.iter_start, 0, 0, 10000, "evaluations",       \
+    INT("solver." #which ".iter_start", solver.which##_limits.iter_start, 0, 0, 10000,             \
+        "evaluations",                                                                             \
         "training: max_iter at its start, from where it changes evenly; 0: max_iter from the "     \
         "start"),                                                                                  \
-    REAL("solver." #which ".tol_start", solver.which.tol_start, 0, 0, NO_LIMIT, CONFIG_CLOSED, "", \
+    REAL("solver." #which ".tol_start", solver.which##_limits.tol_start, 0, 0, NO_LIMIT,           \
+         CONFIG_CLOSED, "",                                                                        \
          "training: tol at its start, from where it changes geometrically; 0: tol from the start")
 
 const struct config_key config_keys[] = {
@@ -84,7 +96,7 @@ const struct config_key config_keys[] = {
     INT("model.ksize", model.ksize, 2, 1, 64, "positions", "trellis: taps of the convolution"),
     INT("model.dilation", model.dilation, 1, 1, 65536, "positions",
         "trellis: distance between the taps"),
-    ENUM("model.norm", model.norm, CONFIG_NORM_LAYER, "layer|rms", "normalisation"),
+    ENUM_FROM("model.norm", model.norm, NORM_LAYER, NORM_LAYER, "layer|rms", "normalisation"),
     BOOL("model.pre_lnorm", model.pre_lnorm, false,
          "normalise in front of each half of a block, not behind"),
     BOOL("model.wnorm", model.wnorm, true, "weight normalisation of the matrices in f"),
@@ -121,12 +133,12 @@ const struct config_key config_keys[] = {
          "it, learned on the way; zero with model.layers, which solve nothing"),
     BOOL("model.compat", model.compat, false, "repeat the published code's quirks exactly"),
 
-    SOLVER(forward, METHOD_ANDERSON, CONFIG_PREFIX, 10, 1e-3, CONFIG_STOP_FIXED, 5),
+    SOLVER(forward, SOLVE_ANDERSON, SCOPE_PREFIX, 10, 1e-3, STOP_FIXED, 5),
     ENUM("solver.forward.rows", solver.forward_rows, CONFIG_ROWS_AUTO, "auto|active|all",
          "positions that f is evaluated for under a stop rule: those that have not stopped, or all; "
          "auto: the former where a product's rows do not depend on their number, so that nothing "
          "leaks by rounding"),
-    SOLVER(backward, METHOD_ANDERSON, CONFIG_TOKEN, 6, 1e-3, CONFIG_STOP_REL, 3),
+    SOLVER(backward, SOLVE_ANDERSON, SCOPE_TOKEN, 6, 1e-3, STOP_REL, 3),
 
     ENUM("gradient.method", gradient.method, GRADIENT_IMPLICIT,
          "implicit|phantom|one-step|unroll", "how the gradient passes the fixed point"),

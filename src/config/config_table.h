@@ -9,7 +9,7 @@ enum config_type {
     CONFIG_INT,       /* int64_t */
     CONFIG_REAL,      /* double */
     CONFIG_BOOL,      /* bool */
-    CONFIG_ENUM,      /* int64_t: index in `choices` */
+    CONFIG_ENUM,      /* an enum of the size of int: min + index in `choices` */
     CONFIG_STRING,    /* char [CONFIG_MAX_PATH] */
     CONFIG_INT_LIST,  /* struct config_list */
     CONFIG_BOOL_LIST, /* struct config_list of 0 and 1 */
@@ -24,7 +24,8 @@ struct config_key {
     size_t offset;            /* in struct config */
     double initial;           /* default of numbers, truth values and enums */
     const char *initial_text; /* default of strings; lists are empty by default */
-    double min, max;          /* of each number; max INFINITY: no upper limit but 2^53 */
+    double min, max;          /* of each number; max INFINITY: no upper limit but 2^53. An enum's
+                                 min is the value of the first choice */
     enum config_open open;
     const char *choices; /* enums: "picard|anderson|broyden", in the order of the C enum */
     const char *unit;    /* "" if it has none */

@@ -39,7 +39,7 @@ static void write_value(struct json_writer *w, const char *name, const struct co
         json_write_bool(w, name, *(const bool *)at);
         break;
     case CONFIG_ENUM:
-        if (!config_choice(key->choices, *(const int64_t *)at, choice, sizeof choice))
+        if (!config_choice(key->choices, *(const int *)at - (int)key->min, choice, sizeof choice))
             assert(!"an enum out of its range");
         json_write_string(w, name, choice);
         break;

@@ -1,32 +1,8 @@
+/* The solves of either direction, and what takes their place. */
 #include "deq/equilibrium.h"
 
 #include "base/mem.h"
 #include <math.h>
-
-_Static_assert((int)METHOD_BROYDEN == (int)SOLVE_BROYDEN, "methods are listed alike");
-_Static_assert((int)CONFIG_BATCH == (int)SCOPE_BATCH, "scopes are listed alike");
-_Static_assert((int)CONFIG_STOP_FIXED == (int)STOP_FIXED, "stop rules are listed alike");
-
-/* The solver's settings as the configuration says them. */
-static struct solver_config solver_config_of(const struct config_solver *c, bool reverse)
-{
-    return (struct solver_config){
-        .method = (enum solve_method)c->method,
-        .scope = (enum scope)c->scope,
-        .decay = c->decay,
-        .max_iter = c->max_iter,
-        .min_iter = c->min_iter,
-        .tol = c->tol,
-        .stop = (enum solve_stop)c->stop,
-        .history = c->history,
-        .damping = c->damping,
-        .ridge = c->ridge,
-        .ridge_relative = c->ridge_mode == RIDGE_REL,
-        .line_search = c->line_search,
-        .stall = c->stall,
-        .reverse = reverse,
-    };
-}
 
 /* The most plain applications of f in a run, 1 at least. */
 static int64_t most_layers(const struct config *config, bool train)
@@ -76,9 +52,15 @@ void equilibrium_free(struct equilibrium *eq)
 {
     if (eq == NULL)
         return;
-    solver_free(eq->backward); /* it borrows from the forward solver */
-    solver_free(eq->forward);
+    solver_free(eq->solver[DIRECTION_BACKWARD]); /* it borrows from the forward solver */
+    solver_free(eq->solver[DIRECTION_FORWARD]);
     unrolled_free(&eq->net);
+    op_release(eq->be, &eq->z);
+    op_release(eq->be, &eq->f);
+    if (!eq->y_lent)
+        op_release(eq->be, &eq->y);
+    if (!eq->dz_lent)
+        op_release(eq->be, &eq->dz);
     mem_free(eq);
 }
 
@@ -93,16 +75,53 @@ static bool wants_rows(const struct config *config, const struct backend *be)
 static enum status create_solvers(struct equilibrium *eq, const struct config *config,
                                   const struct equilibrium_plan *p, struct error *err)
 {
-    struct solver_config forward = solver_config_of(&config->solver.forward, false);
+    struct solver **forward = &eq->solver[DIRECTION_FORWARD];
+    struct solver **backward = &eq->solver[DIRECTION_BACKWARD];
     struct solver_plan plan = {.batch = p->batch, .length = p->length, .width = p->width};
-    TRY(solver_create(&eq->forward, eq->be, &forward, &plan, err));
+    TRY(solver_create(forward, eq->be, &config->solver.forward, &plan, err));
     if (p->train && eq->method == GRADIENT_IMPLICIT) {
-        struct solver_config backward = solver_config_of(&config->solver.backward, true);
-        plan.lender = eq->forward;
-        TRY(solver_create(&eq->backward, eq->be, &backward, &plan, err));
+        plan.reverse = true;
+        plan.lender = *forward;
+        TRY(solver_create(backward, eq->be, &config->solver.backward, &plan, err));
     }
-    solver_lend(eq->forward, eq->backward, &eq->idle);
+    solver_lend(*forward, *backward, &eq->idle);
     return STATUS_OK;
+}
+
+/* A gradient [B,L,W], in idle memory if there is room. `solving`: it lasts through a solve. */
+static enum status plan_gradient(struct equilibrium *eq, struct tensor *t, bool *lent, bool solving,
+                                 const struct equilibrium_plan *p, struct error *err)
+{
+    enum dtype real = eq->be->ops->real;
+    *t = tensor_make(NULL, real, 3, p->batch, p->length, p->width, 1);
+    *lent = idle_take(&eq->idle, t, solving);
+    if (*lent)
+        return STATUS_OK;
+    return op_alloc(eq->be, t, real, 3, p->batch, p->length, p->width, 1, err);
+}
+
+static enum status plan_states(struct equilibrium *eq, const struct config *config,
+                               const struct equilibrium_plan *p, struct error *err)
+{
+    enum dtype real = eq->be->ops->real;
+    enum memory_part before = op_part(eq->be, PART_TAPES);
+    TRY(op_alloc(eq->be, &eq->z, real, 3, p->batch, p->length, p->width, 1, err));
+    TRY(op_alloc(eq->be, &eq->f, real, 3, p->batch, p->length, p->width, 1, err));
+    op_part(eq->be, before);
+    if (p->train) {
+        TRY(plan_gradient(eq, &eq->y, &eq->y_lent, true, p, err));
+        TRY(plan_gradient(eq, &eq->dz, &eq->dz_lent, false, p, err));
+    }
+    struct unrolled_plan plan = {.batch = p->batch,
+                                 .length = p->length,
+                                 .layers = most_layers(config, p->train),
+                                 .recompute = recomputed(config),
+                                 .untied = config_is_layered(&config->model),
+                                 .train = p->train,
+                                 .damped = p->train && is_damped(config),
+                                 .state = {eq->z, eq->f},
+                                 .gradient = {eq->y, eq->dz}};
+    return unrolled_create(&eq->net, eq->be, p->width, &plan, err);
 }
 
 enum status equilibrium_create(struct equilibrium **out, struct backend *be,
@@ -123,6 +142,7 @@ enum status equilibrium_create(struct equilibrium **out, struct backend *be,
     if (eq->layers == 0)
         TRY_OUT(create_solvers(eq, config, p, err));
     eq->solver_bytes = be->bytes - before;
+    TRY_OUT(plan_states(eq, config, p, err));
     *out = eq;
     return STATUS_OK;
 out:
@@ -130,37 +150,45 @@ out:
     return status;
 }
 
-enum status equilibrium_plan_states(struct equilibrium *eq, const struct config *config,
-                                    const struct equilibrium_plan *p, struct error *err)
-{
-    struct unrolled_plan plan = {.batch = p->batch,
-                                 .length = p->length,
-                                 .layers = most_layers(config, p->train),
-                                 .recompute = recomputed(config),
-                                 .untied = config_is_layered(&config->model),
-                                 .train = p->train,
-                                 .damped = p->train && is_damped(config),
-                                 .idle = &eq->idle};
-    return unrolled_create(&eq->net, eq->be, p->width, &plan, err);
-}
-
 void equilibrium_attach(struct equilibrium *eq, struct cell *cell, const struct config *config)
 {
     eq->cell = eq->net.cell = cell;
-    if (eq->forward != NULL)
-        solver_select_rows(eq->forward, cell->selects_rows && wants_rows(config, cell->be));
+    equilibrium_select_rows(eq, cell->selects_rows && wants_rows(config, cell->be));
+}
+
+void equilibrium_set_monitor(struct equilibrium *eq, equilibrium_monitor monitor, void *ctx)
+{
+    eq->monitor = monitor;
+    eq->monitor_ctx = ctx;
+}
+
+enum status equilibrium_set_limits(struct equilibrium *eq, enum solve_direction direction,
+                                   int64_t max_iter, double tol, enum solve_stop stop,
+                                   struct error *err)
+{
+    if (eq->solver[direction] == NULL)
+        return STATUS_OK;
+    return solver_set_limits(eq->solver[direction], max_iter, tol, stop, err);
+}
+
+void equilibrium_select_rows(struct equilibrium *eq, bool can)
+{
+    if (eq->solver[DIRECTION_FORWARD] != NULL)
+        solver_select_rows(eq->solver[DIRECTION_FORWARD], can);
+}
+
+bool equilibrium_solves(const struct equilibrium *eq, enum solve_direction direction)
+{
+    return eq->solver[direction] != NULL;
 }
 
 static enum status apply_cell(void *ctx, const struct tensor *z, const struct tensor *f,
                               const struct tensor *rows, struct error *err)
 {
     struct equilibrium *eq = ctx;
-    const struct config_list *at = eq->keep_at;
-    if (at != NULL && eq->kept_count < at->count && eq->calls == at->value[eq->kept_count]) {
-        struct tensor to = tensor_cut(&eq->kept[eq->kept_count++], z);
-        op_copy(eq->cell->be, &to, z);
-    }
-    eq->calls++;
+    if (eq->monitor != NULL)
+        eq->monitor(eq->monitor_ctx, eq->evaluations, z);
+    eq->evaluations++;
     if (rows != NULL)
         eq->cell->ops->eval_rows(eq->cell, 0, z, f, rows);
     else
@@ -168,11 +196,17 @@ static enum status apply_cell(void *ctx, const struct tensor *z, const struct te
     return backend_check(eq->cell->be, err);
 }
 
+/* The positions of a planned [B,L,W] that e [B,L,E] has. */
+static struct tensor cut_to(const struct tensor *planned, const struct tensor *e)
+{
+    return tensor_prefix(planned, 3, e->dim[0], e->dim[1], planned->dim[2], 1);
+}
+
 /* Layers instead of a solve, from 0 or, untied, from e. */
 static enum status run_layers(struct equilibrium *eq, const struct tensor *e, int64_t layers,
                               bool train, struct error *err)
 {
-    struct tensor z = unrolled_state(&eq->net, 0, e->dim[0], e->dim[1]);
+    struct tensor z = cut_to(&eq->z, e);
     if (eq->net.plan.untied)
         op_copy(eq->cell->be, &z, e);
     else
@@ -180,34 +214,35 @@ static enum status run_layers(struct equilibrium *eq, const struct tensor *e, in
     unrolled_run(&eq->net, e->dim[0], e->dim[1], layers, 1.0, train);
     eq->applied = layers;
     eq->unrolled = train ? layers : 0;
-    eq->z = eq->net.z;
-    eq->h = eq->net.h;
+    eq->state = eq->net.z;
+    eq->output = eq->net.h;
     return backend_check(eq->cell->be, err);
 }
 
 static enum status solve_for_training(struct equilibrium *eq, const struct tensor *z,
                                       const struct tensor *f, struct error *err)
 {
-    TRY(solver_run(eq->forward, apply_cell, eq, z, NULL, NULL, err));
+    TRY(solver_run(eq->solver[DIRECTION_FORWARD], apply_cell, eq, z, NULL, NULL, err));
     if (eq->method == GRADIENT_PHANTOM) {
         unrolled_run(&eq->net, z->dim[0], z->dim[1], eq->steps, eq->damping, true);
         eq->unrolled = eq->steps;
-        eq->z = eq->net.z;
-        eq->h = eq->net.h;
+        eq->state = eq->net.z;
+        eq->output = eq->net.h;
         return STATUS_OK;
     }
-    eq->z = *z;
-    eq->h = *f;
-    eq->cell->ops->eval(eq->cell, 0, &eq->z, &eq->h);
+    eq->state = *z;
+    eq->output = *f;
+    eq->cell->ops->eval(eq->cell, 0, &eq->state, &eq->output);
     return STATUS_OK;
 }
 
 static enum status solve_for_output(struct equilibrium *eq, const struct tensor *z,
                                     const struct tensor *f, struct error *err)
 {
-    TRY(solver_run(eq->forward, apply_cell, eq, z, NULL, eq->return_z ? NULL : f, err));
-    eq->z = *z;
-    eq->h = eq->return_z ? *z : *f;
+    TRY(solver_run(eq->solver[DIRECTION_FORWARD], apply_cell, eq, z, NULL, eq->return_z ? NULL : f,
+                   err));
+    eq->state = *z;
+    eq->output = eq->return_z ? *z : *f;
     /* the tape holds the last iterate of each position, not its best */
     if (eq->cell->tape_remembers) {
         eq->cell->ops->eval(eq->cell, 0, z, f);
@@ -220,15 +255,14 @@ enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
                               const struct tensor *start, int64_t layers, bool train,
                               struct error *err)
 {
-    eq->unrolled = eq->applied = eq->calls = eq->kept_count = 0;
+    eq->unrolled = eq->applied = eq->evaluations = 0;
     if (eq->layers > 0)
         layers = eq->layers;
     else if (layers == 0 && eq->method == GRADIENT_UNROLL && train)
         layers = eq->steps;
     if (layers > 0)
         return run_layers(eq, e, layers, train, err);
-    struct tensor z = unrolled_state(&eq->net, 0, e->dim[0], e->dim[1]);
-    struct tensor f = unrolled_state(&eq->net, 1, e->dim[0], e->dim[1]);
+    struct tensor z = cut_to(&eq->z, e), f = cut_to(&eq->f, e);
     if (start->data != NULL)
         op_copy(eq->cell->be, &z, start);
     else
@@ -242,7 +276,7 @@ static enum status apply_adjoint(void *ctx, const struct tensor *y, const struct
 {
     struct equilibrium *eq = ctx;
     assert(rows == NULL);
-    eq->cell->ops->vjp(eq->cell, 0, &eq->z, &eq->h, y, f, false);
+    eq->cell->ops->vjp(eq->cell, 0, &eq->state, &eq->output, y, f, false);
     op_axpby(eq->cell->be, f, 1.0, &eq->dh, 1.0);
     return backend_check(eq->cell->be, err);
 }
@@ -250,39 +284,83 @@ static enum status apply_adjoint(void *ctx, const struct tensor *y, const struct
 struct equilibrium_point equilibrium_last(const struct equilibrium *eq)
 {
     int last = eq->unrolled > 0 ? (int)eq->unrolled - 1 : 0;
-    struct equilibrium_point p = {last, eq->z, eq->h};
+    struct equilibrium_point p = {last, eq->state, eq->output};
     if (eq->unrolled > 0 && eq->net.damping != 1.0)
         p.f = tensor_cut(&eq->net.applied[last], &p.z);
     return p;
 }
 
-enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh,
-                                 const struct tensor *de, const struct tensor *also,
-                                 struct error *err)
+struct equilibrium_point equilibrium_evaluate(struct equilibrium *eq, const struct tensor *f)
 {
-    assert(also == NULL || eq->unrolled == 0);
-    struct backend *be = eq->cell->be;
+    struct equilibrium_point p = {0, eq->state, tensor_cut(f, &eq->state)};
+    eq->cell->ops->eval(eq->cell, p.tape, &p.z, &p.f);
+    return p;
+}
+
+struct tensor equilibrium_state(const struct equilibrium *eq)
+{
+    return eq->state;
+}
+
+struct tensor equilibrium_output(const struct equilibrium *eq)
+{
+    return eq->output;
+}
+
+bool equilibrium_is_solved(const struct equilibrium *eq)
+{
+    return eq->applied == 0;
+}
+
+int64_t equilibrium_unrolled(const struct equilibrium *eq)
+{
+    return eq->unrolled;
+}
+
+struct tensor equilibrium_adjoint(const struct equilibrium *eq)
+{
+    return tensor_cut(&eq->y, &eq->state);
+}
+
+enum status equilibrium_solve_adjoint(struct equilibrium *eq, const struct tensor *dh,
+                                      struct error *err)
+{
+    struct tensor y = tensor_cut(&eq->y, dh);
     if (eq->cell->ops->end_evals != NULL)
         eq->cell->ops->end_evals(eq->cell);
-    if (eq->unrolled > 0) {
-        struct tensor dz = unrolled_gradient(&eq->net, dh); /* of 0: nobody's, or of e */
-        if (eq->net.plan.untied)
-            op_copy(be, de, &dz);
-        return backend_check(be, err);
+    if (eq->unrolled > 0 || eq->method == GRADIENT_ONE_STEP) {
+        op_copy(eq->be, &y, dh);
+        return backend_check(eq->be, err);
     }
     eq->dh = *dh;
-    struct tensor y = tensor_cut(&eq->net.dstate[0], dh);
-    struct tensor dz = tensor_cut(&eq->net.dstate[1], dh);
-    if (eq->method == GRADIENT_ONE_STEP) {
-        op_copy(be, &y, dh);
-    } else {
-        op_fill(be, &y, 0.0);
-        TRY(solver_run(eq->backward, apply_adjoint, eq, &y, dh, NULL, err));
+    op_fill(eq->be, &y, 0.0);
+    return solver_run(eq->solver[DIRECTION_BACKWARD], apply_adjoint, eq, &y, dh, NULL, err);
+}
+
+void equilibrium_add_cotangent(struct equilibrium *eq, const struct tensor *r,
+                               const struct tensor *unwanted)
+{
+    if (eq->unrolled > 0) {
+        struct equilibrium_point at = equilibrium_last(eq);
+        eq->cell->ops->vjp(eq->cell, at.tape, &at.z, &at.f, r, unwanted, true);
+        return;
     }
-    if (also != NULL)
-        op_axpby(be, &y, 1.0, also, 1.0);
-    eq->cell->ops->vjp(eq->cell, 0, &eq->z, &eq->h, &y, &dz, true);
-    return backend_check(be, err);
+    struct tensor y = tensor_cut(&eq->y, r);
+    op_axpby(eq->be, &y, 1.0, r, 1.0);
+}
+
+enum status equilibrium_propagate(struct equilibrium *eq, const struct tensor *de,
+                                  struct error *err)
+{
+    struct tensor y = tensor_cut(&eq->y, &eq->state), dz = tensor_cut(&eq->dz, &eq->state);
+    if (eq->unrolled == 0) {
+        eq->cell->ops->vjp(eq->cell, 0, &eq->state, &eq->output, &y, &dz, true);
+        return backend_check(eq->be, err);
+    }
+    dz = unrolled_gradient(&eq->net, &y); /* of the start: nobody's, or of e */
+    if (eq->net.plan.untied)
+        op_copy(eq->be, de, &dz);
+    return backend_check(eq->be, err);
 }
 
 void equilibrium_remember(struct equilibrium *eq)
@@ -290,7 +368,7 @@ void equilibrium_remember(struct equilibrium *eq)
     if (eq->applied > 0 || eq->unrolled > 0)
         unrolled_remember(&eq->net);
     else
-        eq->cell->ops->remember(eq->cell, 0, &eq->h);
+        eq->cell->ops->remember(eq->cell, 0, &eq->output);
 }
 
 static void report_applications(struct solve_report *r, int64_t count)
@@ -309,19 +387,11 @@ enum status equilibrium_report(struct equilibrium *eq, struct solve_report *forw
     if (eq->applied > 0)
         report_applications(forward, eq->applied);
     else
-        TRY(solver_report(eq->forward, forward, err));
+        TRY(solver_report(eq->solver[DIRECTION_FORWARD], forward, err));
     if (backward == NULL)
         return STATUS_OK;
-    if (eq->applied == 0 && eq->backward != NULL)
-        return solver_report(eq->backward, backward, err);
+    if (eq->applied == 0 && eq->solver[DIRECTION_BACKWARD] != NULL)
+        return solver_report(eq->solver[DIRECTION_BACKWARD], backward, err);
     report_applications(backward, eq->unrolled > 0 ? eq->unrolled : 1);
     return STATUS_OK;
-}
-
-enum status equilibrium_set_limits(struct equilibrium *eq, int64_t max_iter, double tol,
-                                   enum solve_stop stop, struct error *err)
-{
-    if (eq->forward == NULL)
-        return STATUS_OK;
-    return solver_set_limits(eq->forward, max_iter, tol, stop, err);
 }

@@ -1,50 +1,63 @@
 /* The equilibrium layer: its output H = f(z*) with z* = f(z*; x), and its gradient.
  *
- * Forward: the solver finds z* from 0. With a gradient to follow, one more application of f with
- * its tape gives H; without, H is f(z*) as the solver measured it.
+ * Forward, the solver finds z* from a given start or from 0. If a gradient is to follow, one more
+ * application of f with its tape gives H. Otherwise H is f(z*) as the solver measured it.
  *
  * Gradient, by `gradient.method`:
  *   implicit  solve y = y J + dH, then propagate y once through f at z* (Bai et al. 2019)
- *   one-step  the same with y = dH: no solve (Fung et al. 2022)
+ *   one-step  the same with y = dH and no solve (Fung et al. 2022)
  *   phantom   `steps` damped applications from z*, differentiated plainly (Geng et al. 2021)
  *   unroll    `steps` plain applications from 0 instead of a solve, differentiated plainly
- * The last is also the pre-training phase ("shallow"). With model.layers > 0 there is
- * no equilibrium at all: training and evaluation apply so many layers (explicit.h).
+ * The last is also the pre-training phase ("shallow"). With model.layers > 0 there is no
+ * equilibrium at all. Training and evaluation then apply so many layers (unrolled.h).
+ *
+ * Life of a segment, once its cell has begun it:
+ *   equilibrium_solve -> [equilibrium_solve_adjoint -> equilibrium_add_cotangent (any number) ->
+ *   equilibrium_propagate] -> equilibrium_remember
  */
 #ifndef DEQ_DEQ_EQUILIBRIUM_H
 #define DEQ_DEQ_EQUILIBRIUM_H
 
+#include "backend/idle.h"
 #include "deq/unrolled.h"
 #include "solver/solver.h"
 
+enum solve_direction { DIRECTION_FORWARD, DIRECTION_BACKWARD, DIRECTION_COUNT };
+
+/* Sees the iterate z [B,L,W] that evaluation number `evaluation` of a forward solve, from 0, is
+ * about to evaluate. The iterate changes afterwards, and a monitor that wants it copies it. */
+typedef void (*equilibrium_monitor)(void *ctx, int64_t evaluation, const struct tensor *z);
+
 struct equilibrium {
-    struct backend *be;                /* borrows */
-    struct cell *cell;                 /* borrows: of equilibrium_attach */
-    struct solver *forward, *backward; /* owns; NULL in an explicit network */
-    int64_t layers;                    /* > 0: an explicit network */
-    int64_t method;                    /* enum config_gradient */
-    int64_t steps;                     /* phantom and unroll */
-    double damping;                    /* phantom */
-    bool return_z;                     /* evaluation returns z*, as published */
-    struct unrolled net;               /* states, and all that is not solved */
-    size_t solver_bytes;               /* memory of both solvers */
-    struct idle idle;                  /* of it, idle while no solve runs, and not taken yet */
+    struct backend *be;                     /* borrows */
+    struct cell *cell;                      /* borrows: of equilibrium_attach */
+    struct solver *solver[DIRECTION_COUNT]; /* owns; NULL: nothing is solved in that direction */
+    int64_t layers;                         /* > 0: an explicit network */
+    enum config_gradient method;
+    int64_t steps;  /* phantom and unroll */
+    double damping; /* phantom */
+    bool return_z;  /* evaluation returns z*, as published */
+    /* Owned unless lent, [B,L,W] at the planned B and L. A plain run uses all four too. */
+    struct tensor z, f;  /* the iterate of the solve, and f of it */
+    struct tensor y, dz; /* train: the adjoint, and what f makes of it */
+    bool y_lent, dz_lent;
+    struct unrolled net;         /* all that is not solved */
+    size_t solver_bytes;         /* memory of both solvers */
+    struct idle idle;            /* of it, idle while no solve runs, and not taken yet */
+    equilibrium_monitor monitor; /* or NULL */
+    void *monitor_ctx;           /* borrows */
     /* of the current segment */
-    struct tensor z, h; /* views [B,L,W]: what was solved for; the output */
-    int64_t unrolled;   /* applications to differentiate plainly; 0: implicit */
-    int64_t applied;    /* plain applications in place of a solve; 0: solved */
-    struct tensor dh;   /* borrows */
-    /* iterates of the solve to be kept, by the evaluations that led to them (see correction.h) */
-    const struct config_list *keep_at; /* borrows, or NULL */
-    struct tensor *kept;               /* borrows: [keep_at->count] of [B,L,W] */
-    int64_t kept_count;                /* iterates kept of the last solve */
-    int64_t calls;                     /* of f in the current solve */
+    struct tensor state, output; /* views [B,L,W]: z*, and H */
+    int64_t unrolled;            /* applications to differentiate plainly; 0: implicit */
+    int64_t applied;             /* plain applications in place of a solve; 0: solved */
+    int64_t evaluations;         /* of f in the current solve */
+    struct tensor dh;            /* borrows */
 };
 
 /* An evaluation that can be differentiated. */
 struct equilibrium_point {
     int tape;
-    struct tensor z, f;
+    struct tensor z, f; /* views [B,L,W] */
 };
 
 /* How many tapes the cell must hold for this configuration. */
@@ -61,43 +74,76 @@ struct equilibrium_plan {
     bool train;
 };
 
-/* In this order: the solvers, whose memory (eq->idle) may be lent to what comes later; states and
- * their gradients; once it is there, the cell. */
+/* Builds solvers and states for a resolved configuration. The backend is borrowed. eq->idle then
+ * offers what memory of the solvers others may use between solves. A cell is attached before the
+ * first segment. STATUS_CONFIG, STATUS_NOMEM, STATUS_DEVICE. */
 enum status equilibrium_create(struct equilibrium **out, struct backend *be,
                                const struct config *config, const struct equilibrium_plan *plan,
                                struct error *err);
-enum status equilibrium_plan_states(struct equilibrium *eq, const struct config *config,
-                                    const struct equilibrium_plan *plan, struct error *err);
+/* Makes `cell`, which is borrowed, the function f. It was planned for the same configuration. */
 void equilibrium_attach(struct equilibrium *eq, struct cell *cell, const struct config *config);
+/* Accepts NULL. */
 void equilibrium_free(struct equilibrium *eq);
 
-/* Finds the output of the segment the cell has begun with embedded tokens e: eq->h, valid until the
- * next call. A solve starts from `start` [B,L,W], data NULL: zero. `layers` > 0: that many plain
- * applications instead of a solve. `train`: a gradient will follow. */
+/* Has `monitor` see the iterates of later solves. NULL: nobody does. */
+void equilibrium_set_monitor(struct equilibrium *eq, equilibrium_monitor monitor, void *ctx);
+/* Changes limits of later solves in one direction as solver_set_limits does, or nothing where
+ * nothing is solved. STATUS_CONFIG if out of range. */
+enum status equilibrium_set_limits(struct equilibrium *eq, enum solve_direction direction,
+                                   int64_t max_iter, double tol, enum solve_stop stop,
+                                   struct error *err);
+/* Whether later forward solves leave out positions that have stopped (solver_select_rows). */
+void equilibrium_select_rows(struct equilibrium *eq, bool can);
+/* Whether there is a solver in that direction. */
+bool equilibrium_solves(const struct equilibrium *eq, enum solve_direction direction);
+
+/* Finds the output of the segment that the cell has begun with embedded tokens e [B,L,E]. A solve
+ * starts from `start` [B,L,W], or from zero if its data is NULL. With `layers` > 0 that many plain
+ * applications take the place of a solve. `train`: a gradient will follow. Passes on what the
+ * solver or the backend reports. */
 enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
                               const struct tensor *start, int64_t layers, bool train,
                               struct error *err);
 
+/* Of the current segment, [B,L,W] views that are valid until the next equilibrium_solve: z*, or the
+ * input of the last layer; the output H. */
+struct tensor equilibrium_state(const struct equilibrium *eq);
+struct tensor equilibrium_output(const struct equilibrium *eq);
 /* The last evaluation of f that the output is made of. */
 struct equilibrium_point equilibrium_last(const struct equilibrium *eq);
+/* Evaluates f again at the state, into f [B,L,W] at least as large as planned, and returns that
+ * evaluation. It takes the place of the last one in its tape. */
+struct equilibrium_point equilibrium_evaluate(struct equilibrium *eq, const struct tensor *f);
+/* Whether a solve found the state, rather than plain applications. */
+bool equilibrium_is_solved(const struct equilibrium *eq);
+/* How many applications the gradient differentiates plainly. 0: it is implicit or one-step. */
+int64_t equilibrium_unrolled(const struct equilibrium *eq);
 
-/* Given dh [B,L,W], the gradient at eq->h, gathers the gradients of the cell's parameters and
- * injection; the cell's end_backward is left to the caller. Without an injection, de receives the
- * gradient of e. `also`, NULL or [B,L,W] and only if the segment was not unrolled, is a gradient at
- * f(z*) that passes through f once, z* being constant. */
-enum status equilibrium_gradient(struct equilibrium *eq, const struct tensor *dh,
-                                 const struct tensor *de, const struct tensor *also,
-                                 struct error *err);
+/* Finds the adjoint y [B,L,W] of dh [B,L,W], the gradient of the output: what one vjp of f takes to
+ * the gradients of parameters and injection. Where applications are unrolled, y is dh itself. dh is
+ * read no more afterwards. Passes on what the solver or the backend reports. */
+enum status equilibrium_solve_adjoint(struct equilibrium *eq, const struct tensor *dh,
+                                      struct error *err);
+/* Between equilibrium_solve_adjoint and equilibrium_propagate: adds what r [B,L,W], a gradient at
+ * f(z) of equilibrium_last with z constant, gives to parameters and injection. An implicit gradient
+ * takes it along in its only full vjp. Where applications are unrolled it costs a vjp of its own,
+ * which leaves in `unwanted` [B,L,W] the gradient of z. */
+void equilibrium_add_cotangent(struct equilibrium *eq, const struct tensor *r,
+                               const struct tensor *unwanted);
+/* Propagates the adjoint through f. Adds to the gradients of the cell's parameters and injection,
+ * and leaves the cell's end_backward to the caller. Without an injection, de [B,L,E] receives the
+ * gradient of e. Passes on what the backend reports. */
+enum status equilibrium_propagate(struct equilibrium *eq, const struct tensor *de,
+                                  struct error *err);
+/* The adjoint, a view [B,L,W] that is valid after equilibrium_propagate of an implicit gradient. */
+struct tensor equilibrium_adjoint(const struct equilibrium *eq);
 
-/* Ends the segment: its states become memory of the next. */
+/* Ends the segment. Its states become memory of the next. */
 void equilibrium_remember(struct equilibrium *eq);
 
-/* What the last segment took in either direction (backward NULL: not wanted). Applications that are
- * not solves count as evaluations; their residuals are NaN. */
+/* What the last segment took in either direction. `backward` NULL: it is not wanted. Applications
+ * that are not solves count as evaluations, and their residuals are NaN. STATUS_NOMEM. */
 enum status equilibrium_report(struct equilibrium *eq, struct solve_report *forward,
                                struct solve_report *backward, struct error *err);
-/* solver_set_limits of the forward solve; an explicit network has none to set. */
-enum status equilibrium_set_limits(struct equilibrium *eq, int64_t max_iter, double tol,
-                                   enum solve_stop stop, struct error *err);
 
 #endif

@@ -1,10 +1,5 @@
 #include "deq/initial_guess.h"
 
-/* Factor of the fit's gradient. Adam divides by a gradient's size, so that this does not change how
- * fast the map is learned, but it keeps the map's gradient out of the norm that is clipped, and it
- * is far above Adam's eps. */
-static const double WEIGHT = 1e-5;
-
 enum status initial_guess_declare(struct params *params, const struct config_model *m, int64_t w,
                                   int64_t e, struct error *err)
 {
@@ -103,13 +98,13 @@ struct tensor initial_guess_eval(struct initial_guess *s, struct backend *be,
 }
 
 void initial_guess_fit(struct initial_guess *s, struct backend *be, const struct tensor *e,
-                       const struct tensor *z)
+                       const struct tensor *z, double weight)
 {
     if (!s->linear)
         return;
     struct tensor before = tensor_cut(&s->before, e), z0 = tensor_cut(&s->z0, e);
     struct tensor off = tensor_matrix(&z0), em = tensor_matrix(e), bm = tensor_matrix(&before);
-    double scale = WEIGHT / (double)(e->dim[0] * e->dim[1]);
+    double scale = weight / (double)(e->dim[0] * e->dim[1]);
     op_axpby(be, &z0, -scale, z, scale); /* the gradient of |z0 - z|^2 / 2 per position */
     weight_gradient(be, &s->current, &off, &em);
     weight_gradient(be, &s->previous, &off, &bm);

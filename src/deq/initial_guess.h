@@ -31,10 +31,11 @@ void initial_guess_free(struct initial_guess *s, struct backend *be);
 /* z_0 [B,L,W] of the embeddings e [B,L,E], valid until the next call; data NULL: zero. */
 struct tensor initial_guess_eval(struct initial_guess *s, struct backend *be,
                                  const struct tensor *e);
-/* After initial_guess_eval of the same e, once: adds to the parameters' gradients so that z_0 gets
- * nearer to z [B,L,W]. */
+/* After initial_guess_eval of the same e [B,L,E], once: adds the gradients of
+ * weight * |z_0 - z|^2 / 2, mean over positions, to those of the three parameters, with z [B,L,W]
+ * held constant. Overwrites z_0. Does nothing if every solve starts at zero. */
 void initial_guess_fit(struct initial_guess *s, struct backend *be, const struct tensor *e,
-                       const struct tensor *z);
+                       const struct tensor *z, double weight);
 
 /* Ends the segment with embeddings e. */
 void initial_guess_remember(struct initial_guess *s, struct backend *be, const struct tensor *e);

@@ -1,104 +1,144 @@
 #include "deq/jacobian_penalty.h"
 
-#include <math.h>
+#include "base/mem.h"
 
-bool penalty_wanted(const struct config *config)
+struct penalty {
+    enum config_penalty form;
+    double step;       /* h */
+    int tape;          /* of the cell, for the difference's second evaluation */
+    struct tensor v;   /* owns: [B,L,W] direction, then the difference of f */
+    struct tensor w;   /* owns: [B,L,W] v^T J, or z + h v */
+    struct tensor r;   /* owns: [B,L,W] J w, or f(z + h v) and then the gradient at f(z) */
+    struct tensor dz;  /* owns: [B,L,W] form difference: gradients of z, which nobody wants */
+    struct tensor sum; /* owns: F64 [1], the squared norm of the last call */
+    int64_t numbers;   /* n of the last call */
+};
+
+/* What apply works on, cut to the segment. */
+struct penalty_views {
+    struct equilibrium_point at;
+    struct tensor v, w, r, dz;
+    double scale; /* weight / n */
+};
+
+static bool wanted(const struct config *config)
 {
     return config->jacobian.weight > 0 || config->jacobian.ramp_every > 0;
 }
 
-enum status penalty_create(struct penalty *p, struct cell *cell, const struct config *config,
-                           int64_t batch, int64_t length, int spare_tape, struct error *err)
+static double weight(const struct config *config)
 {
-    struct backend *be = cell->be;
-    const struct config_jacobian *c = &config->jacobian;
-    *p = (struct penalty){
-        .wanted = penalty_wanted(config), .form = c->form, .step = c->step, .tape = spare_tape};
-    if (!p->wanted)
-        return STATUS_OK;
-    struct tensor *const all[] = {&p->v, &p->w, &p->r};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        TRY(op_alloc(be, all[i], be->ops->real, 3, batch, length, cell->width, 1, err));
+    (void)config;
+    return 0;
+}
+
+static struct loss_term_needs needs(const struct config *config)
+{
+    bool exact = config->jacobian.form == PENALTY_EXACT;
+    return (struct loss_term_needs){.cell = true, .spare_tape = !exact, .tangents = exact};
+}
+
+static enum status create(struct loss_term *t, const struct loss_term_plan *plan, struct error *err)
+{
+    const struct config_jacobian *c = &plan->config->jacobian;
+    struct backend *be = t->be;
+    enum dtype real = be->ops->real;
+    int64_t b = plan->batch, l = plan->length, w = plan->cell->width;
+    TRY(mem_alloc(&t->own, 1, sizeof(struct penalty), err));
+    struct penalty *p = t->own;
+    *p = (struct penalty){.form = c->form, .step = c->step, .tape = plan->spare_tape};
+    TRY(op_alloc(be, &p->v, real, 3, b, l, w, 1, err));
+    TRY(op_alloc(be, &p->w, real, 3, b, l, w, 1, err));
+    TRY(op_alloc(be, &p->r, real, 3, b, l, w, 1, err));
     if (p->form == PENALTY_DIFFERENCE)
-        TRY(op_alloc(be, &p->dz, be->ops->real, 3, batch, length, cell->width, 1, err));
+        TRY(op_alloc(be, &p->dz, real, 3, b, l, w, 1, err));
     return op_alloc(be, &p->sum, DTYPE_F64, 1, 1, 1, 1, 1, err);
 }
 
-void penalty_free(struct penalty *p, struct backend *be)
+static void release(struct loss_term *t)
 {
+    struct penalty *p = t->own;
+    if (p == NULL)
+        return;
     struct tensor *const all[] = {&p->v, &p->w, &p->r, &p->dz, &p->sum};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        op_release(be, all[i]);
-}
-
-void penalty_skip(struct penalty *p)
-{
-    p->pending = false;
-    p->numbers = 0;
+        op_release(t->be, all[i]);
+    mem_free(p);
 }
 
 /* |v^T J|^2 has the gradient of 2 v . (J w) at the constant w = J^T v. */
-static void apply_exact(struct penalty *p, struct cell *cell, const struct equilibrium_point *at,
-                        const struct tensor *v, const struct tensor *w, const struct tensor *r,
-                        double scale)
+static void apply_exact(struct penalty *p, struct cell *cell, const struct penalty_views *x)
 {
     const struct tensor none = {0};
-    cell->ops->vjp(cell, at->tape, &at->z, &at->f, v, w, false);
-    op_sum_squares(cell->be, &p->sum, w);
-    cell->ops->jvp(cell, at->tape, &at->z, &at->f, w, r);
-    op_axpby(cell->be, r, 2 * scale, v, 0.0);
-    cell->ops->vjp_tangent(cell, at->tape, &at->z, &at->f, w, r, &none);
+    const struct equilibrium_point *at = &x->at;
+    cell->ops->vjp(cell, at->tape, &at->z, &at->f, &x->v, &x->w, false);
+    op_sum_squares(cell->be, &p->sum, &x->w);
+    cell->ops->jvp(cell, at->tape, &at->z, &at->f, &x->w, &x->r);
+    op_axpby(cell->be, &x->r, 2 * x->scale, &x->v, 0.0);
+    cell->ops->vjp_tangent(cell, at->tape, &at->z, &at->f, &x->w, &x->r, &none);
 }
 
-/* With d = f(z + h v) - f(z): 2 d / h^2 passes through f at z + h v, and its opposite at z. */
-static void apply_difference(struct penalty *p, struct cell *cell,
-                             const struct equilibrium_point *at, const struct tensor *v,
-                             const struct tensor *w, const struct tensor *r, double scale,
-                             bool unrolled)
+/* With d = f(z + h v) - f(z), 2 d / h^2 passes through f at z + h v, and its opposite at z. */
+static void apply_difference(struct penalty *p, struct equilibrium *eq, struct cell *cell,
+                             const struct penalty_views *x)
 {
     struct backend *be = cell->be;
     double h2 = p->step * p->step;
-    op_copy(be, w, v);
-    op_axpby(be, w, 1.0, &at->z, p->step);
-    cell->ops->eval(cell, p->tape, w, r);
-    op_copy(be, v, r);
-    op_axpby(be, v, -1.0, &at->f, 1.0);
-    op_sum_squares(be, &p->sum, v);
-    op_axpby(be, v, 0.0, v, 2 * scale / h2);
-    struct tensor dz = tensor_cut(&p->dz, v);
-    cell->ops->vjp(cell, p->tape, w, r, v, &dz, true);
-    op_axpby(be, r, -1.0, v, 0.0);
-    p->pending = !unrolled;
-    if (unrolled)
-        cell->ops->vjp(cell, at->tape, &at->z, &at->f, r, &dz, true);
+    op_copy(be, &x->w, &x->v);
+    op_axpby(be, &x->w, 1.0, &x->at.z, p->step);
+    cell->ops->eval(cell, p->tape, &x->w, &x->r);
+    op_copy(be, &x->v, &x->r);
+    op_axpby(be, &x->v, -1.0, &x->at.f, 1.0);
+    op_sum_squares(be, &p->sum, &x->v);
+    op_axpby(be, &x->v, 0.0, &x->v, 2 * x->scale / h2);
+    cell->ops->vjp(cell, p->tape, &x->w, &x->r, &x->v, &x->dz, true);
+    op_axpby(be, &x->r, -1.0, &x->v, 0.0);
+    equilibrium_add_cotangent(eq, &x->r, &x->dz);
 }
 
-void penalty_apply(struct penalty *p, const struct equilibrium *eq, double weight,
-                   const struct rng_key *key)
+static void apply(struct loss_term *t, const struct loss_segment *s)
 {
-    struct cell *cell = eq->cell;
-    struct equilibrium_point at = equilibrium_last(eq);
-    struct tensor v = tensor_cut(&p->v, &at.z), w = tensor_cut(&p->w, &at.z);
-    struct tensor r = tensor_cut(&p->r, &at.z);
-    assert(p->wanted);
-    p->numbers = tensor_count(&at.z);
-    double scale = weight / (double)p->numbers;
-    if (key != NULL)
-        op_fill_normal(cell->be, &v, 1.0, *key);
-    op_fill(cell->be, &p->sum, 0.0);
-    if (p->form == PENALTY_EXACT)
-        apply_exact(p, cell, &at, &v, &w, &r, scale);
-    else
-        apply_difference(p, cell, &at, &v, &w, &r, scale, eq->unrolled > 0);
+    struct penalty *p = t->own;
+    struct penalty_views x = {.at = equilibrium_last(s->eq)};
+    x.v = tensor_cut(&p->v, &x.at.z);
+    x.w = tensor_cut(&p->w, &x.at.z);
+    x.r = tensor_cut(&p->r, &x.at.z);
+    p->numbers = tensor_count(&x.at.z);
+    x.scale = t->weight / (double)p->numbers;
+    if (t->draws)
+        op_fill_normal(t->be, &x.v, 1.0, t->key);
+    op_fill(t->be, &p->sum, 0.0);
+    if (p->form == PENALTY_EXACT) {
+        apply_exact(p, s->cell, &x);
+        return;
+    }
+    x.dz = tensor_cut(&p->dz, &x.at.z);
+    apply_difference(p, s->eq, s->cell, &x);
 }
 
-double penalty_read(struct penalty *p, struct backend *be)
+static double read(struct loss_term *t)
 {
+    struct penalty *p = t->own;
     double sum = 0;
-    if (p->numbers == 0)
-        return NAN;
-    op_download(be, &sum, DTYPE_F64, &p->sum);
+    op_download(t->be, &sum, DTYPE_F64, &p->sum);
     if (p->form == PENALTY_DIFFERENCE)
         sum /= p->step * p->step;
     return sum / (double)p->numbers;
 }
+
+struct tensor jacobian_penalty_direction(const struct loss_terms *terms)
+{
+    const struct loss_term *t = &terms->term[TERM_JACOBIAN_PENALTY];
+    assert(t->kind != NULL);
+    return ((const struct penalty *)t->own)->v;
+}
+
+const struct loss_term_kind jacobian_penalty_term = {
+    .wanted = wanted,
+    .weight = weight,
+    .needs = needs,
+    .create = create,
+    .apply = apply,
+    .read = read,
+    .free = release,
+};

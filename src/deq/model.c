@@ -124,8 +124,7 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
     int64_t n = m->plan.batch * length;
     m->length = length;
     m->masks = *masks;
-    m->penalty_weight = 0;
-    penalty_skip(&m->penalty);
+    loss_terms_begin(&m->terms, &m->config);
     cluster_index_set(&m->vocab.input, m->be, &clusters, input, n);
     draw_masks(m);
     embed(m);
@@ -168,7 +167,8 @@ enum status model_solve(struct model *m, int64_t layers, bool gradient, struct e
         start = initial_guess_eval(&m->guess, m->be, &e);
     TRY(equilibrium_solve(m->eq, &e, &start, layers, gradient, err));
     m->e_lost = m->e_lent;
-    take_output(m, &m->eq->h);
+    struct tensor h = equilibrium_output(m->eq);
+    take_output(m, &h);
     return STATUS_OK;
 }
 
@@ -217,19 +217,22 @@ void model_loss(struct model *m, const int32_t *target, double scale, bool gradi
     loss(m, &m->nll, scale, gradient);
 }
 
-void model_output_loss(struct model *m, const struct tensor *h, const struct tensor *nll,
-                       double scale, bool gradient)
+void model_output_loss(struct model *m, const struct tensor *h, const int32_t *target, double scale,
+                       bool gradient)
 {
     take_output(m, h);
-    loss(m, nll, scale, gradient);
+    model_loss(m, target, scale, gradient);
 }
 
-void model_penalise(struct model *m, double weight, const struct rng_key *key)
+void model_weigh_term(struct model *m, enum loss_term_id id, double weight,
+                      const struct rng_key *key)
 {
-    m->penalty_weight = weight;
-    m->penalty_given = key == NULL;
-    if (key != NULL)
-        m->penalty_key = *key;
+    loss_terms_weigh(&m->terms, id, weight, key);
+}
+
+bool model_read_term(struct model *m, enum loss_term_id id, double *value)
+{
+    return loss_terms_read(&m->terms, id, value);
 }
 
 struct tensor model_state_gradient(const struct model *m)
@@ -237,26 +240,39 @@ struct tensor model_state_gradient(const struct model *m)
     return segment(m, m->dstate.data != NULL ? &m->dstate : &m->dq);
 }
 
+/* For loss terms (struct loss_segment): the loss at another output state. */
+static struct tensor loss_at(void *model, const struct tensor *h, const struct tensor *nll,
+                             double scale)
+{
+    struct model *m = model;
+    take_output(m, h);
+    loss(m, nll, scale, true);
+    return model_state_gradient(m);
+}
+
+/* For loss terms too: the embedded tokens. */
+static struct tensor embedded(void *model)
+{
+    struct model *m = model;
+    if (m->e_lost)
+        embed(m);
+    return segment(m, &m->e);
+}
+
 enum status model_backward(struct model *m, struct error *err)
 {
     struct tensor dh = model_state_gradient(m);
     struct tensor de = segment(m, m->de.data != NULL ? &m->de : &m->dq), rows = tensor_matrix(&de);
-    struct tensor also = {0};
-    if (m->penalty_weight > 0) {
-        penalty_apply(&m->penalty, m->eq, m->penalty_weight,
-                      m->penalty_given ? NULL : &m->penalty_key);
-        if (m->penalty.pending)
-            also = segment(m, &m->penalty.r);
-    }
-    TRY(equilibrium_gradient(m->eq, &dh, &de, also.data != NULL ? &also : NULL, err));
-    if (m->correction.wanted)
-        correction_apply(&m->correction, m, m->scale);
-    if (m->e_lost)
-        embed(m);
-    if (m->eq->applied == 0) { /* solved */
-        struct tensor e = segment(m, &m->e);
-        initial_guess_fit(&m->guess, m->be, &e, &m->eq->z);
-    }
+    struct loss_segment current = {.cell = m->cell,
+                                   .eq = m->eq,
+                                   .scale = m->scale,
+                                   .model = m,
+                                   .loss_at = loss_at,
+                                   .embedded = embedded};
+    TRY(equilibrium_solve_adjoint(m->eq, &dh, err));
+    loss_terms_apply(&m->terms, &current);
+    TRY(equilibrium_propagate(m->eq, &de, err));
+    (void)embedded(m); /* the cell reads them once more */
     m->cell->ops->end_backward(m->cell, &de);
     mask_embedding(m, &de);
     embedding_vjp(&m->vocab.embedding, m->be, &m->vocab.input, &rows);
@@ -265,11 +281,21 @@ enum status model_backward(struct model *m, struct error *err)
 
 void model_remember(struct model *m)
 {
-    struct tensor e = segment(m, &m->e);
-    if (m->e_lost)
-        embed(m);
+    struct tensor e = embedded(m);
     equilibrium_remember(m->eq);
     initial_guess_remember(&m->guess, m->be, &e);
+}
+
+enum status model_report(const struct model *m, struct solve_report *forward,
+                         struct solve_report *backward, struct error *err)
+{
+    return equilibrium_report(m->eq, forward, backward, err);
+}
+
+enum status model_set_limits(struct model *m, enum solve_direction direction, int64_t max_iter,
+                             double tol, enum solve_stop stop, struct error *err)
+{
+    return equilibrium_set_limits(m->eq, direction, max_iter, tol, stop, err);
 }
 
 void model_finish_gradients(struct model *m)

@@ -8,9 +8,7 @@
 #ifndef DEQ_DEQ_MODEL_H
 #define DEQ_DEQ_MODEL_H
 
-#include "deq/correction.h"
-#include "deq/initial_guess.h"
-#include "deq/jacobian_penalty.h"
+#include "deq/loss_term.h"
 #include "deq/vocabulary_layers.h"
 
 struct model_plan {
@@ -58,15 +56,11 @@ struct model {
     struct tensor mask_token; /* owns: [B,L,1] of it, the current segment's */
     struct tensor found;      /* owns: [B*L,1] scratch for that */
     struct initial_guess guess;
-    struct penalty penalty;       /* train */
-    struct correction correction; /* train */
+    struct loss_terms terms; /* train */
     /* of the current segment */
     int64_t length;
     const int32_t *target; /* borrows: of model_loss, until model_backward */
     double scale;          /* of model_loss */
-    double penalty_weight; /* of model_penalise; 0: none */
-    bool penalty_given;
-    struct rng_key penalty_key;
     struct masks masks;
     struct tensor q; /* view: what the softmax sees */
 };
@@ -92,27 +86,41 @@ void model_select_memory(struct model *m, int index);
 void model_begin(struct model *m, const int32_t *input, int64_t length, const struct masks *masks);
 /* Finds its output; `layers` > 0: that many plain applications of f instead of a solve. */
 enum status model_solve(struct model *m, int64_t layers, bool gradient, struct error *err);
-/* nll of every position against target [B*L] into m->nll; with `gradient` also the gradient of
- * scale * sum(nll) with respect to the output; `target` then stays valid until model_backward. */
+/* Writes the loss of every position, in nats, against target [B*L] on the host into m->nll. With
+ * `gradient` it also leaves the gradient of scale * sum(nll) at the output for model_backward,
+ * until when `target` stays valid, and adds the softmax's own gradients to params->g. */
 void model_loss(struct model *m, const int32_t *target, double scale, bool gradient);
-/* The gradient of the state [B,L,W] that model_loss left. */
+/* model_loss at any output state h [B,L,W] of the segment in place of the one that was solved for.
+ */
+void model_output_loss(struct model *m, const struct tensor *h, const int32_t *target, double scale,
+                       bool gradient);
+/* The gradient of the output state [B,L,W] that model_loss left, a view that model_backward
+ * overwrites. */
 struct tensor model_state_gradient(const struct model *m);
-/* Before model_backward: it is also to differentiate weight * penalty (penalty.h), with v drawn
- * from `key`, or as it stands in m->penalty.v (NULL). */
-void model_penalise(struct model *m, double weight, const struct rng_key *key);
-/* The loss of any state h [B,L,W] of the segment against the targets of the last model_loss: nll
- * [B*L]; with `gradient`, that of scale * sum(nll) by h takes the place of model_state_gradient. */
-void model_output_loss(struct model *m, const struct tensor *h, const struct tensor *nll,
-                       double scale, bool gradient);
-/* From there to the gradients of all parameters (accumulated). */
+/* Before model_backward, gives a loss term another weight than the configuration's in this segment
+ * (loss_terms_weigh). The configuration must want the term. */
+void model_weigh_term(struct model *m, enum loss_term_id id, double weight,
+                      const struct rng_key *key);
+/* Propagates the gradient that model_loss left, and what the loss terms add, to every parameter and
+ * adds it to params->g. Passes on what the solver or the backend reports. */
 enum status model_backward(struct model *m, struct error *err);
 /* Ends the segment: its states become memory of the next. */
 void model_remember(struct model *m);
 /* After the last segment of a step. */
 void model_finish_gradients(struct model *m);
 
+/* What the last segment's solves took (equilibrium_report). STATUS_NOMEM. */
+enum status model_report(const struct model *m, struct solve_report *forward,
+                         struct solve_report *backward, struct error *err);
+/* Changes limits of later solves in one direction (equilibrium_set_limits). STATUS_CONFIG. */
+enum status model_set_limits(struct model *m, enum solve_direction direction, int64_t max_iter,
+                             double tol, enum solve_stop stop, struct error *err);
 /* Mean of the last model_loss in nats, summed in double; if `each` is not NULL it receives the
  * B*L single values. Synchronises. */
 double model_read_loss(struct model *m, double *each);
+
+/* Sets *value to a loss term's value, without weight, in the last segment. False, and nothing is
+ * set, if it did not run there. Synchronises. */
+bool model_read_term(struct model *m, enum loss_term_id id, double *value);
 
 #endif

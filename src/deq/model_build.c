@@ -19,39 +19,27 @@ static enum status declare_params(struct model *m, struct error *err)
     return params_commit(&m->own, m->plan.train, err);
 }
 
-/* Whether more than the loss is differentiated. */
-static bool has_added_losses(const struct model *m)
-{
-    return penalty_wanted(&m->config) || m->config.correction.weight > 0;
-}
-
-/* Tapes beyond those of the equilibrium: one for the evaluations of added losses. */
-static int spare_tapes(const struct model *m)
-{
-    const struct config *c = &m->config;
-    bool difference = penalty_wanted(c) && c->jacobian.form == PENALTY_DIFFERENCE;
-    return m->plan.train && (difference || c->correction.weight > 0);
-}
-
 static enum status create_cell(struct model *m, struct error *err)
 {
     const struct config_model *c = &m->config.model;
+    struct loss_term_needs terms = {0};
+    if (m->plan.train)
+        terms = loss_terms_needs(&m->config);
     struct cell_plan plan = {
         .batch = m->plan.batch,
         .length = m->plan.length,
         .mem_len = m->plan.mem_len,
         .memories = m->plan.memories > 0 ? m->plan.memories : 1,
-        .tapes = equilibrium_tapes(&m->config, m->plan.train) + spare_tapes(m),
-        .one_vjp = equilibrium_one_vjp(&m->config, m->plan.train) && !has_added_losses(m),
-        .evals_end = m->plan.train && equilibrium_evals_end(&m->config) && !has_added_losses(m) &&
-                     !m->plan.replay,
+        .tapes = equilibrium_tapes(&m->config, m->plan.train) + terms.spare_tape,
+        .one_vjp = equilibrium_one_vjp(&m->config, m->plan.train) && !terms.cell,
+        .evals_end =
+            m->plan.train && equilibrium_evals_end(&m->config) && !terms.cell && !m->plan.replay,
         .keep_all = equilibrium_keeps_all(&m->config),
-        .rows = !m->plan.train || m->config.solver.forward.stop != CONFIG_STOP_FIXED,
+        .rows = !m->plan.train || m->config.solver.forward.stop != STOP_FIXED,
         .idle = &m->eq->idle,
         .train = m->plan.train,
         .vjp = m->plan.train || m->plan.vjp,
-        .tangents =
-            m->plan.train && penalty_wanted(&m->config) && m->config.jacobian.form == PENALTY_EXACT,
+        .tangents = terms.tangents,
         .keep_states = m->plan.train || m->plan.keep_states,
     };
     return cell_kind_of(c)->create(&m->cell, m->params, c, &plan, err);
@@ -169,13 +157,11 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     struct equilibrium_plan solve = {plan->batch, plan->length, io.state, plan->train};
     TRY_OUT(equilibrium_create(&m->eq, be, config, &solve, err));
     bytes->solver = m->eq->solver_bytes;
-    mark = be->bytes;
+    bytes->states = since(be, &mark) - bytes->solver;
     TRY_OUT(plan_gradients(m, &io, err));
     bytes->ends = since(be, &mark);
-    /* all else that is lent may lie there too: losses come between solves and their gradients */
+    /* Losses come between solves and their gradients. What is lent from here on may lie there. */
     struct tensor logits = idle_largest(&m->eq->idle, be->ops->real);
-    TRY_OUT(equilibrium_plan_states(m->eq, config, &solve, err));
-    bytes->states = since(be, &mark);
     TRY_OUT(create_cell(m, err));
     equilibrium_attach(m->eq, m->cell, config);
     m->sees_all = io.output == io.state;
@@ -189,10 +175,14 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     TRY_OUT(initial_guess_create(&m->guess, m->params, &config->model, plan->batch, plan->length,
                                  plan->train, err));
     if (plan->train) {
-        int spare = equilibrium_tapes(config, true);
-        TRY_OUT(penalty_create(&m->penalty, m->cell, &m->config, plan->batch, plan->length, spare,
-                               err));
-        TRY_OUT(correction_create(&m->correction, m, spare, err));
+        struct loss_term_plan terms = {.config = &m->config,
+                                       .batch = plan->batch,
+                                       .length = plan->length,
+                                       .cell = m->cell,
+                                       .spare_tape = equilibrium_tapes(config, true),
+                                       .guess = &m->guess};
+        TRY_OUT(loss_terms_create(&m->terms, &terms, err));
+        equilibrium_set_monitor(m->eq, loss_terms_observe, &m->terms);
     }
     bytes->ends += since(be, &mark);
     *out = m;
@@ -216,8 +206,7 @@ void model_free(struct model *m)
     if (!m->dq_lent)
         op_release(m->be, &m->dq);
     initial_guess_free(&m->guess, m->be);
-    penalty_free(&m->penalty, m->be);
-    correction_free(&m->correction, m);
+    loss_terms_free(&m->terms);
     equilibrium_free(m->eq);
     if (m->cell != NULL)
         m->cell->ops->free(m->cell);

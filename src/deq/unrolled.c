@@ -1,6 +1,9 @@
+/* Runs of layers, their states and tapes, and plain back-propagation through them. */
 #include "deq/unrolled.h"
 
 #include "base/mem.h"
+
+enum { BORROWED = 2 }; /* states of unrolled_plan */
 
 int64_t unrolled_tapes(int64_t layers, int64_t recompute, bool train)
 {
@@ -34,6 +37,11 @@ static int64_t count_states(const struct unrolled *net)
     return count < 2 ? 2 : count;
 }
 
+static struct tensor cut(const struct tensor *t, int64_t batch, int64_t length)
+{
+    return tensor_prefix(t, 3, batch, length, t->dim[2], 1);
+}
+
 /* Where the input of layer l (or, with l = layers, the output) of the last run lies. With
  * recomputation: the anchors, then the states inside a stretch, then the output. */
 static struct tensor state_of(const struct unrolled *net, int64_t l)
@@ -45,7 +53,7 @@ static struct tensor state_of(const struct unrolled *net, int64_t l)
         slot = net->states - 1;
     else if (!keeps_all(net))
         slot = l % k == 0 ? l / k : anchors(net) + l % k - 1;
-    return unrolled_state(net, slot, net->batch, net->length);
+    return cut(&net->state[slot], net->batch, net->length);
 }
 
 static enum status plan_states(struct unrolled *net, int64_t w, struct error *err)
@@ -55,15 +63,11 @@ static enum status plan_states(struct unrolled *net, int64_t w, struct error *er
     const struct unrolled_plan *p = &net->plan;
     TRY(mem_alloc((void **)&net->state, (size_t)net->states, sizeof *net->state, err));
     enum memory_part before = op_part(be, PART_TAPES);
-    for (int64_t i = 0; i < net->states; i++)
+    for (int64_t i = 0; i < BORROWED; i++)
+        net->state[i] = p->state[i];
+    for (int64_t i = BORROWED; i < net->states; i++)
         TRY(op_alloc(be, &net->state[i], real, 3, p->batch, p->length, w, 1, err));
     op_part(be, before);
-    for (int i = 0; i < 2 && p->train; i++) {
-        net->dstate[i] = tensor_make(NULL, real, 3, p->batch, p->length, w, 1);
-        net->dstate_lent[i] = idle_take(p->idle, &net->dstate[i], i == 0);
-        if (!net->dstate_lent[i])
-            TRY(op_alloc(be, &net->dstate[i], real, 3, p->batch, p->length, w, 1, err));
-    }
     if (!p->damped)
         return STATUS_OK;
     TRY(mem_alloc((void **)&net->applied, (size_t)p->layers, sizeof *net->applied, err));
@@ -91,27 +95,13 @@ void unrolled_free(struct unrolled *net)
     if (net->be == NULL)
         return;
     struct backend *be = net->be;
-    for (int64_t i = 0; i < net->states && net->state != NULL; i++)
+    for (int64_t i = BORROWED; i < net->states && net->state != NULL; i++)
         op_release(be, &net->state[i]);
     for (int64_t i = 0; i < net->plan.layers && net->applied != NULL; i++)
         op_release(be, &net->applied[i]);
-    for (int i = 0; i < 2; i++)
-        if (!net->dstate_lent[i])
-            op_release(be, &net->dstate[i]);
     mem_free(net->state);
     mem_free(net->applied);
     *net = (struct unrolled){0};
-}
-
-static struct tensor cut(const struct tensor *t, int64_t batch, int64_t length)
-{
-    return tensor_prefix(t, 3, batch, length, t->dim[2], 1);
-}
-
-struct tensor unrolled_state(const struct unrolled *net, int64_t i, int64_t batch, int64_t length)
-{
-    assert(i < net->states);
-    return cut(&net->state[i], batch, length);
 }
 
 /* What layer l gives before damping. */
@@ -171,10 +161,11 @@ static void differentiate(struct unrolled *net, int64_t l, const struct tensor *
 struct tensor unrolled_gradient(struct unrolled *net, const struct tensor *dh)
 {
     int64_t k = stretch(net);
-    struct tensor from = cut(&net->dstate[0], net->batch, net->length);
-    struct tensor to = cut(&net->dstate[1], net->batch, net->length);
+    struct tensor from = cut(&net->plan.gradient[0], net->batch, net->length);
+    struct tensor to = cut(&net->plan.gradient[1], net->batch, net->length);
     assert(net->taped);
-    op_axpby(net->cell->be, &from, net->damping, dh, 0.0);
+    if (dh->data != from.data || net->damping != 1.0)
+        op_axpby(net->cell->be, &from, net->damping, dh, 0.0);
     for (int64_t start = (net->layers - 1) / k * k; start >= 0; start -= k) {
         int64_t end = start + k < net->layers ? start + k : net->layers;
         for (int64_t l = start; l < end && end < net->layers; l++)

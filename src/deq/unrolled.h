@@ -13,7 +13,6 @@
 #ifndef DEQ_DEQ_UNROLLED_H
 #define DEQ_DEQ_UNROLLED_H
 
-#include "backend/idle.h"
 #include "cell/cell.h"
 
 struct unrolled_plan {
@@ -21,9 +20,11 @@ struct unrolled_plan {
     int64_t layers;        /* the most layers of a run; 1 at least */
     int64_t recompute;     /* k; 0: keep everything */
     bool untied;
-    bool train;        /* gradients will be asked for */
-    bool damped;       /* runs with t < 1 will be asked for; not with recompute */
-    struct idle *idle; /* lends memory for gradients, of which the first lasts through a solve */
+    bool train;  /* gradients will be asked for */
+    bool damped; /* runs with t < 1 will be asked for; not with recompute */
+    /* Borrowed [B,L,W]: the first two states, which the caller may use between runs, and with
+     * `train` two gradients, of which the first holds the one of the last layer's output. */
+    struct tensor state[2], gradient[2];
 };
 
 struct unrolled {
@@ -31,10 +32,8 @@ struct unrolled {
     struct cell *cell;  /* borrows: set before the first run */
     struct unrolled_plan plan;
     int64_t states;
-    struct tensor *state;    /* owns: [states] of [B,L,W] */
-    struct tensor *applied;  /* owns: [layers] f of each state, damped only; else the next state */
-    struct tensor dstate[2]; /* [B,L,W], train: gradients; owns those that are not lent */
-    bool dstate_lent[2];
+    struct tensor *state;   /* [states] of [B,L,W]; owns all but the first two */
+    struct tensor *applied; /* owns: [layers] f of each state, damped only; else the next state */
     /* of the last run */
     int64_t batch, length, layers;
     bool taped; /* a gradient may follow */
@@ -49,10 +48,6 @@ int64_t unrolled_tapes(int64_t layers, int64_t recompute, bool train);
 enum status unrolled_create(struct unrolled *net, struct backend *be, int64_t w,
                             const struct unrolled_plan *plan, struct error *err);
 void unrolled_free(struct unrolled *net);
-
-/* State number i of the planned ones, cut to B x L positions; the first two may be used between
- * runs. */
-struct tensor unrolled_state(const struct unrolled *net, int64_t i, int64_t batch, int64_t length);
 
 /* Runs `layers` layers on the segment the cell has begun, from what state 0 holds, to net->h.
  * `train`: unrolled_gradient will follow. */

@@ -41,10 +41,10 @@ enum status generation_check_memory(const struct backend *be, const struct confi
 /* Solves end by tolerance, position by position: an easy token must not pay for a hard one. */
 static enum status set_limits(struct model *m, struct error *err)
 {
-    const struct config_solver *c = &m->config.solver.forward;
-    bool fixed = c->stop == CONFIG_STOP_FIXED;
-    return equilibrium_set_limits(m->eq, m->config.eval.max_iter, fixed ? GENERATION_TOL : c->tol,
-                                  fixed ? STOP_REL : (enum solve_stop)c->stop, err);
+    const struct solver_config *c = &m->config.solver.forward;
+    bool fixed = c->stop == STOP_FIXED;
+    return model_set_limits(m, DIRECTION_FORWARD, m->config.eval.max_iter,
+                            fixed ? GENERATION_TOL : c->tol, fixed ? STOP_REL : c->stop, err);
 }
 
 enum status generator_create(struct generator *g, struct model *m, const struct sampling *how,
@@ -88,7 +88,7 @@ static enum status feed_segment(struct generator *g, const int32_t *tokens, int6
     limit_memory(g, length);
     model_begin(m, tokens, length, &no_masks);
     TRY(model_solve(m, 0, false, err));
-    TRY(equilibrium_report(m->eq, &report, NULL, err));
+    TRY(model_report(m, &report, NULL, err));
     model_remember(m);
     g->evals += report.evals_mean * (double)length;
     g->positions += length;

@@ -164,19 +164,19 @@ static enum status open_log(struct run *run, struct error *err)
 /* Warns of a tolerance that rounding keeps out of reach: such a solve always uses all its
  * evaluations. ||f|| of a row is about sqrt(d_model), which makes a relative floor absolute. */
 static void warn_tolerance(const struct run *run, const struct config *c,
-                           const struct config_solver *s, const char *name)
+                           const struct solver_config *s, const char *name)
 {
-    double floor = precision_floor((enum precision)c->train.precision);
-    if (s->stop == CONFIG_STOP_ABS)
+    double floor = precision_floor(c->train.precision);
+    if (s->stop == STOP_ABS)
         floor *= sqrt((double)c->model.d_model);
-    if (s->stop == CONFIG_STOP_FIXED || s->tol >= floor)
+    if (s->stop == STOP_FIXED || s->tol >= floor)
         return;
     run_log_message(
         run,
         "warning: solver.%s.tol: %g cannot be reached with train.precision %s, whose "
         "rounding leaves residuals of about %.1g: every solve will use up its evaluations. "
         "Raise it, or take fp32",
-        name, s->tol, precision_name((enum precision)c->train.precision), floor);
+        name, s->tol, precision_name(c->train.precision), floor);
 }
 
 static enum status open_parts(struct run *run, struct backend *be, const struct config *config,

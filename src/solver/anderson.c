@@ -50,7 +50,7 @@ static enum status advance(struct solver *s, int64_t k, struct error *err)
                                        .slot = k % s->history,
                                        .count = count,
                                        .ridge = s->config.ridge,
-                                       .relative = s->config.ridge_relative,
+                                       .relative = s->config.ridge_mode == RIDGE_REL,
                                        .reason = ended};
     op_anderson_weights(s->be, &weights);
     double beta = s->config.damping;

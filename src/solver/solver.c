@@ -10,18 +10,9 @@ static const double DIVERGE_ABS = 1e6, DIVERGE_REL = 1e3;
 enum { STAGNANT_WINDOW = 30 };
 static const double STAGNANT_BAND = 3.0, STAGNANT_RATIO = 1.3;
 
-static const struct method *method_of(enum solve_method method)
-{
-    switch (method) {
-    case SOLVE_PICARD:
-        return &picard_method;
-    case SOLVE_ANDERSON:
-        return &anderson_method;
-    case SOLVE_BROYDEN:
-        return &broyden_method;
-    }
-    return NULL;
-}
+static const struct method *const methods[] = {
+#define METHOD(NAME, name) [SOLVE_##NAME] = &name##_method,
+    SOLVE_METHODS(METHOD)};
 
 enum scope solver_mixing_scope(const struct solver *s)
 {
@@ -39,7 +30,7 @@ struct tensor solver_rows(const struct solver *s, const struct tensor *planned)
 void solver_mix(const struct solver *s, const struct tensor *val)
 {
     struct tensor v = tensor_shape(val, 3, s->b, s->t, val->dim[1], 1);
-    op_scope_sum(s->be, &v, solver_mixing_scope(s), s->config.decay, s->config.reverse);
+    op_scope_sum(s->be, &v, solver_mixing_scope(s), s->config.decay, s->reverse);
 }
 
 enum status solver_call(struct solver *s, const struct tensor *z, const struct tensor *f,
@@ -152,10 +143,11 @@ enum status solver_create(struct solver **out, struct backend *be,
     TRY(mem_alloc((void **)&s, 1, sizeof *s, err));
     s->be = be;
     s->config = *config;
-    s->method = method_of(config->method);
+    s->method = methods[config->method];
     s->batch = plan->batch;
     s->length = plan->length;
     s->width = plan->width;
+    s->reverse = plan->reverse;
     s->history = config->history;
     enum memory_part before = op_part(be, PART_SOLVER);
     TRY_OUT(plan_large(s, plan->lender, err));
@@ -259,7 +251,7 @@ static void judge(struct solver *s, int64_t k, const struct tensor *f_best)
 {
     struct tensor norms = solver_rows(s, &s->norms);
     struct tensor by_row = tensor_shape(&norms, 3, s->b, s->t, 2, 1);
-    op_scope_sum(s->be, &by_row, s->config.scope, s->config.decay, s->config.reverse);
+    op_scope_sum(s->be, &by_row, s->config.scope, s->config.decay, s->reverse);
     bool absolute = s->config.stop == STOP_ABS;
     struct convergence_check p = {
         .norms = norms,

@@ -4,7 +4,7 @@
  * says over which rows the inner products behind them are summed:
  *   token     the row's own D numbers
  *   prefix    sums over positions <= t of the same sequence, decayed per position (positions >= t
- *             if `reverse`, for the adjoint equation, which runs against time)
+ *             if planned `reverse`, for the adjoint equation, which runs against time)
  *   sequence  the whole sequence
  *   batch     weights per sequence, stopping by the norm of the whole batch: the published code
  * f is causal, so with `token` and `prefix` (and stop decided by each row, or a fixed number of
@@ -25,25 +25,7 @@
 
 #include "backend/backend.h"
 #include "backend/idle.h"
-
-enum solve_method { SOLVE_PICARD, SOLVE_ANDERSON, SOLVE_BROYDEN };
-
-struct solver_config {
-    enum solve_method method;
-    enum scope scope;
-    double decay;     /* prefix: factor per position, 0..1 */
-    int64_t max_iter; /* evaluations of f at most (given f0, line searches not counted) */
-    int64_t min_iter; /* no stop before so many evaluations */
-    double tol;
-    enum solve_stop stop;
-    int64_t history;     /* m: Anderson window; Broyden updates (full: all dropped, a restart) */
-    double damping;      /* Picard and Anderson beta: 1 undamped */
-    double ridge;        /* Anderson: added to the Gram's diagonal */
-    bool ridge_relative; /* ridge times the Gram's mean diagonal; false: absolute, as published */
-    bool line_search;    /* Broyden: Armijo on ||g||^2, whole batch, as published */
-    int64_t stall;       /* give a row up after so many iterations without a better residual */
-    bool reverse;        /* prefix sums run against time: backward solves */
-};
+#include "solver/solver_config.h"
 
 /* What a solve did; residuals belong to exactly the iterate that was returned. */
 struct solve_report {
@@ -75,6 +57,7 @@ struct solver;
 /* What a solver is for: at most batch * length rows of width D at once. */
 struct solver_plan {
     int64_t batch, length, width;
+    bool reverse; /* prefix sums run against time, as a backward solve wants */
     /* NULL, or a solver of the same sizes that never runs at the same time: its histories are
      * borrowed where they are large enough, and it must be freed later. */
     struct solver *lender;

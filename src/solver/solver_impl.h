@@ -1,6 +1,5 @@
 /* Shared by the solver's loop and its methods. A new method is a file that fills a struct method,
- * an entry in enum solve_method and in method_of (solver.c); and to be chosen, one in enum
- * config_method (config/config.h) and in the choices of solver.*.method (config/config_table.c). */
+ * and a line of SOLVE_METHODS (solver_config.h). */
 #ifndef DEQ_SOLVER_SOLVER_IMPL_H
 #define DEQ_SOLVER_SOLVER_IMPL_H
 
@@ -24,7 +23,9 @@ struct method {
     enum status (*advance)(struct solver *s, int64_t k, struct error *err);
 };
 
-extern const struct method picard_method, anderson_method, broyden_method;
+#define SOLVE_METHOD_DECLARE(NAME, name) extern const struct method name##_method;
+SOLVE_METHODS(SOLVE_METHOD_DECLARE)
+#undef SOLVE_METHOD_DECLARE
 
 enum { SOLVER_WORK = 4, SOLVER_HISTORIES = 2 };
 
@@ -42,6 +43,7 @@ struct solver {
     struct solver_config config; /* of the next run */
     const struct method *method;
     int64_t batch, length, width, history; /* planned */
+    bool reverse;                          /* planned */
     struct tensor work[SOLVER_WORK];       /* [N,D]; owns unless `lent` */
     struct tensor hist[SOLVER_HISTORIES];  /* [m,N,D]; owns unless `lent` */
     struct tensor best_z;                  /* [N,D]; owns unless `lent` */

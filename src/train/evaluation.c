@@ -97,11 +97,11 @@ enum status evaluation_check_memory(const struct backend *be, const struct confi
 
 static enum status set_limits(struct run *run, struct error *err)
 {
-    const struct config_solver *c = &run->m->config.solver.forward;
+    const struct solver_config *c = &run->m->config.solver.forward;
     const struct evaluation_options *o = run->options;
-    enum solve_stop stop = o->fixed ? STOP_FIXED : (enum solve_stop)c->stop;
+    enum solve_stop stop = o->fixed ? STOP_FIXED : c->stop;
     int64_t max_iter = o->max_iter > 0 ? o->max_iter : c->max_iter;
-    return equilibrium_set_limits(run->m->eq, max_iter, c->tol, stop, err);
+    return model_set_limits(run->m, DIRECTION_FORWARD, max_iter, c->tol, stop, err);
 }
 
 static enum status forward(struct run *run, const struct batch *batch, const int32_t *input,
@@ -131,7 +131,7 @@ static enum status add_segment(struct run *run, const struct batch *batch, struc
     int64_t n = batch->B * batch->L;
     struct evaluation_result *r = run->r;
     struct solve_report report;
-    TRY(equilibrium_report(run->m->eq, &report, NULL, err));
+    TRY(model_report(run->m, &report, NULL, err));
     for (int64_t i = 0; i < n; i++)
         run->sums.nll += run->nll[i];
     run->sums.nfe += report.evals_mean * (double)n;
@@ -177,10 +177,8 @@ static enum status test_radius(struct run *run, const struct batch *batch, struc
 {
     struct evaluation_result *r = run->r;
     struct model *m = run->m;
-    struct equilibrium_point at = {0, m->eq->z, run->radius_f};
+    struct equilibrium_point at = equilibrium_evaluate(m->eq, &run->radius_f);
     double *rayleigh = run->radius, *growth = run->radius + batch->B;
-    at.f = tensor_prefix(&run->radius_f, 3, batch->B, batch->L, m->cell->width, 1);
-    m->cell->ops->eval(m->cell, 0, &at.z, &at.f);
     TRY(spectral_radius(m->cell, &at, SPECTRUM_ITERATIONS, (uint64_t)r->radius_sequences, rayleigh,
                         growth, err));
     for (int64_t b = 0; b < batch->B; b++) {
@@ -331,7 +329,7 @@ enum status evaluation_run(struct model *m, struct stream *stream,
     struct run run = {.m = m, .options = options, .r = result};
     size_t n = (size_t)(m->plan.batch * m->plan.length);
     *result = (struct evaluation_result){0};
-    if (options->spectrum_segments > 0 && m->eq->forward == NULL)
+    if (options->spectrum_segments > 0 && !equilibrium_solves(m->eq, DIRECTION_FORWARD))
         return error_set(err, STATUS_CONFIG,
                          "model.layers: an explicit network has no equilibrium whose spectral "
                          "radius could be estimated");

@@ -19,7 +19,7 @@ static double published_rate(const struct config_train *c, int64_t n)
         return c->lr;
     if (s < c->warmup_steps)
         return c->lr * (double)s / (double)c->warmup_steps;
-    switch ((enum config_schedule)c->schedule) {
+    switch (c->schedule) {
     case SCHEDULE_COSINE:
         return cosine(c, (double)s / (double)c->steps);
     case SCHEDULE_INV_SQRT:
@@ -37,7 +37,7 @@ double schedule_rate(const struct config_train *c, int64_t n, bool published)
         return published_rate(c, n);
     if (n < c->warmup_steps)
         return c->lr * (double)n / (double)c->warmup_steps;
-    switch ((enum config_schedule)c->schedule) {
+    switch (c->schedule) {
     case SCHEDULE_COSINE:
         if (c->steps <= c->warmup_steps)
             return c->lr;
@@ -50,27 +50,28 @@ double schedule_rate(const struct config_train *c, int64_t n, bool published)
     return c->lr;
 }
 
-bool schedule_limits_vary(const struct config_solver *s)
+bool schedule_limits_vary(const struct config_limits *s)
 {
     return s->rand_delta > 0 || s->iter_start > 0 || s->tol_start > 0;
 }
 
-struct solve_limits schedule_limits(const struct config_solver *s, const struct config_train *t,
-                                    int64_t n, int64_t micro, int which)
+struct solve_limits schedule_limits(const struct solver_config *s, const struct config_limits *c,
+                                    const struct config_train *t, int64_t n, int64_t micro,
+                                    int which)
 {
     struct solve_limits limits = {s->max_iter, s->tol};
     double span = (double)(t->steps - t->pretrain_steps);
     double done = span > 1 ? (double)(n - 1 - t->pretrain_steps) / (span - 1) : 1;
     done = fmin(fmax(done, 0), 1);
-    if (s->tol_start > 0)
-        limits.tol = s->tol_start * pow(s->tol / s->tol_start, done);
-    if (s->iter_start > 0)
+    if (c->tol_start > 0)
+        limits.tol = c->tol_start * pow(s->tol / c->tol_start, done);
+    if (c->iter_start > 0)
         limits.max_iter =
-            llround((double)s->iter_start + done * (double)(s->max_iter - s->iter_start));
-    if (s->rand_delta > 0) {
+            llround((double)c->iter_start + done * (double)(s->max_iter - c->iter_start));
+    if (c->rand_delta > 0) {
         struct rng_key key = {(uint64_t)t->seed,
                               rng_stream(RNG_LIMIT, (uint64_t)micro, (uint64_t)which)};
-        limits.max_iter -= (int64_t)(rng_uniform(key, 0) * (double)(s->rand_delta + 1));
+        limits.max_iter -= (int64_t)(rng_uniform(key, 0) * (double)(c->rand_delta + 1));
     }
     if (limits.max_iter < s->min_iter)
         limits.max_iter = s->min_iter;

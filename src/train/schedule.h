@@ -22,11 +22,12 @@ struct solve_limits {
  * pretrain_steps and `steps`, tol goes geometrically from tol_start to tol and max_iter evenly from
  * iter_start to max_iter; then a random number up to rand_delta is taken off (`which`: 0 forward,
  * 1 backward, told apart in the draw). */
-struct solve_limits schedule_limits(const struct config_solver *solver,
+struct solve_limits schedule_limits(const struct solver_config *solver,
+                                    const struct config_limits *change,
                                     const struct config_train *train, int64_t n, int64_t micro,
                                     int which);
 /* Whether anything but the configuration's own max_iter and tol can come out of that. */
-bool schedule_limits_vary(const struct config_solver *solver);
+bool schedule_limits_vary(const struct config_limits *change);
 
 /* Weight of the Jacobian's penalty in step n, counted from 1: it rises by ramp_add whenever n is a
  * multiple of ramp_every, after pre-training, in which it is 0. */

@@ -60,7 +60,7 @@ enum status trainer_set_precision(struct backend *be, const struct config_train 
                                   struct error *err)
 {
     struct error why;
-    enum status status = backend_set_precision(be, (enum precision)train->precision, &why);
+    enum status status = backend_set_precision(be, train->precision, &why);
     if (status != STATUS_OK)
         return error_set(err, status, "train.precision: %.800s", why.text);
     return STATUS_OK;
@@ -127,7 +127,7 @@ static enum status summarise(struct trainer *t, struct step_report *r, struct er
 {
     double weight = 1.0 / (double)t->config.train.accumulate;
     struct solve_report forward, backward;
-    TRY(equilibrium_report(t->model->eq, &forward, &backward, err));
+    TRY(model_report(t->model, &forward, &backward, err));
     add_report(&r->forward, &forward, weight);
     add_report(&r->backward, &backward, weight);
     return STATUS_OK;
@@ -136,16 +136,16 @@ static enum status summarise(struct trainer *t, struct step_report *r, struct er
 /* How far the solves of this part go, where that changes with time or chance. */
 static enum status set_limits(struct trainer *t, const struct step_report *r, struct error *err)
 {
-    const struct config_solver *const config[2] = {&t->config.solver.forward,
+    const struct solver_config *const config[2] = {&t->config.solver.forward,
                                                    &t->config.solver.backward};
-    struct solver *const solver[2] = {t->model->eq->forward, t->model->eq->backward};
-    for (int i = 0; i < 2; i++) {
-        if (solver[i] == NULL || !schedule_limits_vary(config[i]))
+    const struct config_limits *const change[2] = {&t->config.solver.forward_limits,
+                                                   &t->config.solver.backward_limits};
+    for (int i = 0; i < DIRECTION_COUNT; i++) {
+        if (!schedule_limits_vary(change[i]))
             continue;
         struct solve_limits limits =
-            schedule_limits(config[i], &t->config.train, r->step, t->state.micro, i);
-        TRY(solver_set_limits(solver[i], limits.max_iter, limits.tol,
-                              (enum solve_stop)config[i]->stop, err));
+            schedule_limits(config[i], change[i], &t->config.train, r->step, t->state.micro, i);
+        TRY(model_set_limits(t->model, i, limits.max_iter, limits.tol, config[i]->stop, err));
     }
     return STATUS_OK;
 }
@@ -161,9 +161,10 @@ static void penalise(struct trainer *t, const struct step_report *r)
     uint64_t own = DRAW_DIRECTION + (uint64_t)dist_rank(t->dist); /* each rank another one */
     struct rng_key direction = {seed, rng_stream(RNG_PENALTY, micro, own)};
     if (r->penalty_weight > 0 && rng_uniform(whether, 0) < t->config.jacobian.probability)
-        model_penalise(
-            t->model, r->penalty_weight / (double)(t->config.train.accumulate * dist_size(t->dist)),
-            &direction);
+        model_weigh_term(t->model, TERM_JACOBIAN_PENALTY,
+                         r->penalty_weight /
+                             (double)(t->config.train.accumulate * dist_size(t->dist)),
+                         &direction);
 }
 
 /* --- several ranks ---------------------------------------------------------------------------- */
@@ -250,9 +251,7 @@ static enum status read_part(struct trainer *t, struct step_report *r, struct er
     int64_t n = m->plan.batch * m->length;
     r->loss += model_read_loss(m, NULL) * (double)n;
     r->tokens += n;
-    double penalty = penalty_read(&m->penalty, t->be);
-    if (m->penalty.numbers > 0)
-        r->penalty = penalty;
+    (void)model_read_term(m, TERM_JACOBIAN_PENALTY, &r->penalty); /* else an earlier part's stays */
     return summarise(t, r, err);
 }
 

@@ -1,5 +1,6 @@
 /* Kinds that run the whole model over segments of a stream: "deq" (equilibrium and implicit
  * gradient), "eval", "unrolled" (pre-training), "dropout" (given masks), "jacreg". */
+#include "deq/jacobian_penalty.h"
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
@@ -166,13 +167,14 @@ static enum status deq_segment(struct verify *v, struct segment *s, struct error
     TRY(compare_nll(v, s, TOL_SOLVED, err));
     if (v->config.model.cell == CELL_TRELLIS)
         TRY(verify_trellis_injection(v, named(s, "us", name), s->batch, s->length, err));
-    TRY(verify_tensor(v, named(s, "z_star", name), &m->eq->z, LAYOUT_BCT, TOL_SOLVED, err));
-    TRY(verify_tensor(v, named(s, "f_z_star", name), &m->eq->h, LAYOUT_BCT, TOL_SOLVED, err));
+    struct tensor state = equilibrium_state(m->eq), output = equilibrium_output(m->eq);
+    TRY(verify_tensor(v, named(s, "z_star", name), &state, LAYOUT_BCT, TOL_SOLVED, err));
+    TRY(verify_tensor(v, named(s, "f_z_star", name), &output, LAYOUT_BCT, TOL_SOLVED, err));
     struct tensor dh = model_state_gradient(m);
     TRY(verify_tensor(v, named(s, "dl_dzstar", name), &dh, LAYOUT_BCT, TOL_ADJOINT, err));
     TRY(model_backward(m, err));
     model_finish_gradients(m);
-    struct tensor y = tensor_prefix(&m->eq->net.dstate[0], 3, s->batch, s->length, dh.dim[2], 1);
+    struct tensor y = equilibrium_adjoint(m->eq);
     TRY(verify_tensor(v, named(s, "y_star", name), &y, LAYOUT_BCT, TOL_ADJOINT, err));
     TRY(verify_compare_gradients(v, named(s, "g:", name), TOL_ADJOINT, err));
     model_remember(m);
@@ -367,18 +369,21 @@ static enum status jacreg_segment(struct verify *v, struct segment *s, struct er
     TRY(verify_load_tensor(v, "v", LAYOUT_BCT, &direction, err));
     bool fits = tensor_count(&direction) == s->batch * s->length * m->cell->width;
     if (fits) {
-        struct tensor to = tensor_prefix(&m->penalty.v, 3, s->batch, s->length, m->cell->width, 1);
+        struct tensor to = jacobian_penalty_direction(&m->terms);
+        to = tensor_prefix(&to, 3, s->batch, s->length, m->cell->width, 1);
         op_copy(v->be, &to, &direction);
     }
     op_release(v->be, &direction);
     if (!fits)
         return error_set(err, STATUS_DATA, "%s: v: does not fit the stream", v->path);
     TRY(solve_and_loss(v, s, 0, &no_masks, true, err));
-    model_penalise(m, v->config.jacobian.weight, NULL);
+    model_weigh_term(m, TERM_JACOBIAN_PENALTY, v->config.jacobian.weight, NULL);
     TRY(compare_nll(v, s, TOL_SOLVED, err));
     TRY(model_backward(m, err));
     model_finish_gradients(m);
-    TRY(verify_number(v, "jac_loss", penalty_read(&m->penalty, v->be), TOL_ADJOINT, err));
+    double penalty = NAN;
+    (void)model_read_term(m, TERM_JACOBIAN_PENALTY, &penalty);
+    TRY(verify_number(v, "jac_loss", penalty, TOL_ADJOINT, err));
     return verify_compare_gradients(v, "g:", TOL_ADJOINT, err);
 }
 

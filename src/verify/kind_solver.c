@@ -60,6 +60,24 @@ static enum status layer_eval(void *ctx, const struct tensor *z, const struct te
     return backend_check(v->be, err);
 }
 
+/* Takes a method's name and "_" from the front of *name. */
+static bool parse_method(const char **name, enum solve_method *method)
+{
+    static const char *const names[] = {
+#define NAME(NAME, name) [SOLVE_##NAME] = #name "_",
+        SOLVE_METHODS(NAME)
+#undef NAME
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strncmp(*name, names[i], strlen(names[i])) != 0)
+            continue;
+        *method = (enum solve_method)i;
+        *name += strlen(names[i]);
+        return true;
+    }
+    return false;
+}
+
 /* From "broyden_ls_rel_12" to settings; false if the name says nothing known. */
 static bool parse_case(const char *name, struct solver_config *c)
 {
@@ -67,16 +85,10 @@ static bool parse_case(const char *name, struct solver_config *c)
                                 .max_iter = UNSTATED_LIMIT,
                                 .history = PUBLISHED_HISTORY,
                                 .damping = 1,
-                                .ridge = PUBLISHED_RIDGE};
-    if (strncmp(name, "anderson_", 9) == 0) {
-        c->method = SOLVE_ANDERSON;
-        name += 9;
-    } else if (strncmp(name, "broyden_", 8) == 0) {
-        c->method = SOLVE_BROYDEN;
-        name += 8;
-    } else {
+                                .ridge = PUBLISHED_RIDGE,
+                                .ridge_mode = RIDGE_ABS};
+    if (!parse_method(&name, &c->method))
         return false;
-    }
     if (strncmp(name, "ls_", 3) == 0) {
         c->line_search = true;
         name += 3;

@@ -53,11 +53,11 @@ static enum status rewrite(const struct json *doc, char **out, struct error *err
  * ever full also converges where the spectral radius is above 1. */
 static void solve_tightly(struct config *c, bool f64)
 {
-    struct config_solver *const both[2] = {&c->solver.forward, &c->solver.backward};
+    struct solver_config *const both[2] = {&c->solver.forward, &c->solver.backward};
     for (int i = 0; i < 2; i++) {
-        both[i]->method = METHOD_BROYDEN;
-        both[i]->scope = CONFIG_BATCH;
-        both[i]->stop = CONFIG_STOP_REL;
+        both[i]->method = SOLVE_BROYDEN;
+        both[i]->scope = SCOPE_BATCH;
+        both[i]->stop = STOP_REL;
         both[i]->history = 64;
         both[i]->max_iter = 300;
         both[i]->tol = f64 ? 1e-14 : 1e-8;

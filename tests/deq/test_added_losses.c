@@ -1,6 +1,7 @@
 /* The losses that may be added: what they add to the gradient against central differences of the
  * added loss alone, with the states they take for constants held fixed; float64 reference.
  * Tolerances as in test_gradient. */
+#include "deq/jacobian_penalty.h"
 #include "deq/tiny_model.h"
 
 static const double STEP = 1e-4, TOLERANCE = 1e-6, WEIGHT = 0.7;
@@ -21,6 +22,15 @@ static struct tensor state(struct added *a)
     return t;
 }
 
+/* Keeps the iterate that a correction is asked for, beside what the model itself does with it. */
+static void keep_iterate(void *ctx, int64_t evaluation, const struct tensor *z)
+{
+    struct added *a = ctx;
+    loss_terms_observe(&a->f.model->terms, evaluation, z);
+    if (!a->penalty && evaluation == a->f.model->config.correction.at.value[0])
+        op_copy(&a->f.be, &a->z, z);
+}
+
 /* Gradients of all parameters, with or without the added loss, into `out`. */
 static void gradients(struct added *a, bool with, double *out)
 {
@@ -30,16 +40,19 @@ static void gradients(struct added *a, bool with, double *out)
     model_begin(m, a->f.input, LENGTH, &a->f.masks);
     assert_ok(model_solve(m, 0, true, &err), &err);
     model_loss(m, a->f.target, 1.0 / (BATCH * LENGTH), true);
-    m->correction.wanted = with && !a->penalty;
-    if (with && a->penalty) {
-        op_copy(&a->f.be, &m->penalty.v, &a->v);
-        model_penalise(m, WEIGHT, NULL);
+    enum loss_term_id id = a->penalty ? TERM_JACOBIAN_PENALTY : TERM_CORRECTION;
+    if (a->penalty) {
+        struct tensor direction = jacobian_penalty_direction(&m->terms);
+        op_copy(&a->f.be, &direction, &a->v);
     }
+    model_weigh_term(m, id, with ? WEIGHT : 0, NULL);
     assert_ok(model_backward(m, &err), &err);
     model_finish_gradients(m);
     assert_true(tensor_count(&m->params->g) <= PARAMS);
     op_download(&a->f.be, out, DTYPE_F64, &m->params->g);
-    op_copy(&a->f.be, &a->z, a->penalty ? &m->eq->z : &m->correction.states[0]);
+    struct tensor z = equilibrium_state(m->eq);
+    if (a->penalty)
+        op_copy(&a->f.be, &a->z, &z);
 }
 
 /* The added loss at the parameters as they stand, and at the state held fixed. */
@@ -47,20 +60,19 @@ static double added_loss(struct added *a)
 {
     struct model *m = a->f.model;
     struct cell *c = m->cell;
-    double h = m->penalty.step, sum = 0;
+    double h = m->config.jacobian.step, sum = 0;
     model_refresh(m);
     model_begin(m, a->f.input, LENGTH, &a->f.masks);
     c->ops->eval(c, 0, &a->z, &a->f_z);
     if (!a->penalty) {
         double nll[BATCH * LENGTH];
-        m->target = a->f.target;
-        model_output_loss(m, &a->f_z, &m->nll, 1.0, false);
+        model_output_loss(m, &a->f_z, a->f.target, 1.0, false);
         op_download(&a->f.be, nll, DTYPE_F64, &m->nll);
         for (int i = 0; i < BATCH * LENGTH; i++)
             sum += nll[i];
         return WEIGHT * sum / (BATCH * LENGTH);
     }
-    if (m->penalty.form == PENALTY_EXACT) {
+    if (m->config.jacobian.form == PENALTY_EXACT) {
         c->ops->vjp(c, 0, &a->z, &a->f_z, &a->v, &a->moved, false);
         h = 1;
     } else {
@@ -117,12 +129,14 @@ static void check_variant(bool penalty, const char *const *settings, bool dropou
     for (int i = 0; i < 5; i++)
         *states[i] = state(&a);
     op_fill_normal(&a.f.be, &a.v, 1.0, (struct rng_key){5, 6});
+    equilibrium_set_monitor(a.f.model->eq, keep_iterate, &a);
     gradients(&a, false, without);
     gradients(&a, true, with);
-    double own = a.penalty ? WEIGHT * penalty_read(&a.f.model->penalty, &a.f.be) : 0;
+    double own = NAN;
+    assert_true(model_read_term(a.f.model, TERM_JACOBIAN_PENALTY, &own) == penalty);
     double value = added_loss(&a);
-    if (penalty && !(fabs(own - value) <= 1e-9 * value))
-        fail_msg("the penalty is read as %.12g, want %.12g", own, value);
+    if (penalty && !(fabs(WEIGHT * own - value) <= 1e-9 * value))
+        fail_msg("the penalty is read as %.12g, want %.12g", WEIGHT * own, value);
     assert_true(value > 0);
     check_params(&a, with, without);
     for (int i = 0; i < 5; i++)

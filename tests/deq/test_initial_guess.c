@@ -120,7 +120,7 @@ static void follows_the_distance(void **state)
     double factor = 0;
     set_up(&f, true);
     (void)initial_guess_eval(&f.start, &f.be, &f.e);
-    initial_guess_fit(&f.start, &f.be, &f.e, &f.z);
+    initial_guess_fit(&f.start, &f.be, &f.e, &f.z, 1e-5);
     for (int i = 0; i < f.params.count; i++) {
         struct weight w = params_weight(&f.params, i);
         double *x = w.w.data;

@@ -64,7 +64,8 @@ static int64_t gradients(struct fixture *f, uint64_t seed, float *to)
         assert_ok(model_solve(f->m, 0, true, &err), &err);
         model_loss(f->m, tokens, 1, true);
         if (f->m->config.jacobian.weight > 0)
-            model_penalise(f->m, f->m->config.jacobian.weight, &(struct rng_key){9, (uint64_t)s});
+            model_weigh_term(f->m, TERM_JACOBIAN_PENALTY, f->m->config.jacobian.weight,
+                             &(struct rng_key){9, (uint64_t)s});
         assert_ok(model_backward(f->m, &err), &err);
         model_remember(f->m);
     }

@@ -122,7 +122,7 @@ static struct solver_config settings(enum solve_method method, enum scope scope)
                                   .history = 4,
                                   .damping = 1,
                                   .ridge = 1e-6,
-                                  .ridge_relative = true,
+                                  .ridge_mode = RIDGE_REL,
                                   .stall = 7};
 }
 

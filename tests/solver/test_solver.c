@@ -70,7 +70,7 @@ static struct solver_config settings(enum solve_method method, enum scope scope)
                                   .history = 10,
                                   .damping = 1,
                                   .ridge = 1e-12,
-                                  .ridge_relative = true,
+                                  .ridge_mode = RIDGE_REL,
                                   .stall = 100};
 }
 

@@ -59,7 +59,7 @@ static void measure(enum solve_method method, int64_t count, int64_t *each)
                               .history = 12,
                               .damping = 1,
                               .ridge = 1e-4,
-                              .ridge_relative = true};
+                              .ridge_mode = RIDGE_REL};
     struct solver_plan plan = {.batch = BATCH, .length = LENGTH, .width = WIDTH};
     assert_ok(cuda_open(&be, &err), &err);
     assert_ok(op_alloc(&be, &z, DTYPE_F32, 3, BATCH, LENGTH, WIDTH, 1, &err), &err);

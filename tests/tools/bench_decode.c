@@ -89,7 +89,7 @@ static enum status incremental(struct bench *b, double tol, double *seconds, dou
     enum status status = STATUS_OK;
     int64_t vocab = b->config.model.vocab_size;
     TRY(generator_create(&g, b->model, &how, 1, err));
-    TRY_OUT(solver_set_limits(b->model->eq->forward, 100, tol, STOP_REL, err));
+    TRY_OUT(model_set_limits(b->model, DIRECTION_FORWARD, 100, tol, STOP_REL, err));
     TRY_OUT(generator_feed(&g, b->tokens, WINDOW - 1, err));
     backend_reset_stats(&b->be);
     double evals = g.evals, start = clock_seconds();
@@ -126,7 +126,7 @@ static enum status window(struct bench *b, double tol, double *seconds, double *
     struct generator g;
     enum status status = STATUS_OK;
     TRY(generator_create(&g, b->full, &how, 1, err));
-    TRY_OUT(solver_set_limits(b->full->eq->forward, 100, tol, STOP_REL, err));
+    TRY_OUT(model_set_limits(b->full, DIRECTION_FORWARD, 100, tol, STOP_REL, err));
     double start = clock_seconds();
     for (int i = 0; i < FULL_SOLVES; i++) {
         model_reset_memory(b->full);

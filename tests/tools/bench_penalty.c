@@ -56,7 +56,7 @@ static enum status gradient(struct bench *b, uint64_t direction, float *to, stru
     TRY(model_solve(m, 0, true, err));
     model_loss(m, b->batch.target, 1.0 / (double)(b->batch.B * b->batch.L), true);
     if (direction > 0)
-        model_penalise(m, 1, &key);
+        model_weigh_term(m, TERM_JACOBIAN_PENALTY, 1, &key);
     TRY(model_backward(m, err));
     model_finish_gradients(m);
     op_download(&b->be, to, DTYPE_F32, &m->params->g);
@@ -82,7 +82,9 @@ static enum status measure(struct bench *b, const struct form *form, bool is_fir
     memset(b->mean, 0, (size_t)n * sizeof *b->mean);
     for (uint64_t d = 1; d <= DIRECTIONS; d++) {
         TRY(gradient(b, d, b->got, err));
-        penalty += penalty_read(&b->model->penalty, &b->be) / DIRECTIONS;
+        double value = NAN;
+        (void)model_read_term(b->model, TERM_JACOBIAN_PENALTY, &value);
+        penalty += value / DIRECTIONS;
         for (int64_t i = 0; i < n; i++)
             b->mean[i] += ((double)b->got[i] - b->plain[i]) / DIRECTIONS;
     }

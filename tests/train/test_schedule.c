@@ -14,10 +14,11 @@ static const struct config_train train = {.steps = 101, .pretrain_steps = 1, .se
 static void constant_without_settings(void **state)
 {
     (void)state;
-    const struct config_solver s = {.max_iter = 12, .tol = 1e-3};
-    assert_false(schedule_limits_vary(&s));
+    const struct solver_config s = {.max_iter = 12, .tol = 1e-3};
+    const struct config_limits change = {0};
+    assert_false(schedule_limits_vary(&change));
     for (int64_t n = 1; n <= 101; n += 10) {
-        struct solve_limits l = schedule_limits(&s, &train, n, n, 0);
+        struct solve_limits l = schedule_limits(&s, &change, &train, n, n, 0);
         assert_int_equal(l.max_iter, 12);
         assert_true(l.tol == 1e-3);
     }
@@ -26,11 +27,11 @@ static void constant_without_settings(void **state)
 static void from_start_to_end(void **state)
 {
     (void)state;
-    const struct config_solver s = {
-        .max_iter = 14, .iter_start = 4, .tol = 1e-4, .tol_start = 1e-2};
-    struct solve_limits first = schedule_limits(&s, &train, 2, 0, 0);
-    struct solve_limits middle = schedule_limits(&s, &train, 51, 0, 0);
-    struct solve_limits last = schedule_limits(&s, &train, 101, 0, 0);
+    const struct solver_config s = {.max_iter = 14, .tol = 1e-4};
+    const struct config_limits change = {.iter_start = 4, .tol_start = 1e-2};
+    struct solve_limits first = schedule_limits(&s, &change, &train, 2, 0, 0);
+    struct solve_limits middle = schedule_limits(&s, &change, &train, 51, 0, 0);
+    struct solve_limits last = schedule_limits(&s, &change, &train, 101, 0, 0);
     assert_int_equal(first.max_iter, 4);
     assert_int_equal(last.max_iter, 14);
     assert_true(middle.max_iter == 8 || middle.max_iter == 9);
@@ -42,13 +43,14 @@ static void drawn_limits(void **state)
 {
     (void)state;
     enum { DRAWS = 3000 };
-    const struct config_solver s = {.max_iter = 12, .rand_delta = 2, .tol = 1e-3};
+    const struct solver_config s = {.max_iter = 12, .tol = 1e-3};
+    const struct config_limits change = {.rand_delta = 2};
     int64_t seen[13] = {0}, apart = 0;
     for (int64_t i = 0; i < DRAWS; i++) {
-        int64_t forward = schedule_limits(&s, &train, 50, i, 0).max_iter;
+        int64_t forward = schedule_limits(&s, &change, &train, 50, i, 0).max_iter;
         assert_true(forward >= 10 && forward <= 12);
-        assert_int_equal(forward, schedule_limits(&s, &train, 50, i, 0).max_iter);
-        apart += forward != schedule_limits(&s, &train, 50, i, 1).max_iter;
+        assert_int_equal(forward, schedule_limits(&s, &change, &train, 50, i, 0).max_iter);
+        apart += forward != schedule_limits(&s, &change, &train, 50, i, 1).max_iter;
         seen[forward]++;
     }
     /* each a third: 1000 with a standard deviation of 26 */

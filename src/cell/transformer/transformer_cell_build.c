@@ -299,7 +299,7 @@ static struct block_shape shape_of(const struct config_model *m)
         .n_head = m->n_head,
         .d_inner = m->d_inner,
         .span = m->local_size == 0 && m->compat ? PUBLISHED_SPAN : m->local_size,
-        .norm = m->norm == CONFIG_NORM_RMS ? NORM_RMS : NORM_LAYER,
+        .norm = m->norm,
         .norm_eps = 1e-5,
         .pre_norm = m->pre_lnorm,
         .published_residual = m->compat,

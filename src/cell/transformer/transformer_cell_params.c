@@ -135,7 +135,7 @@ enum status transformer_cell_declare(struct params *p, const struct config_model
         for (int i = 0; i < NORMED_WEIGHTS; i++)
             TRY(declare_matrix(p, m, j, i, err));
         for (int i = 0; i < VECTORS; i++) {
-            if (spec[i].only_rms && m->norm != CONFIG_NORM_RMS)
+            if (spec[i].only_rms && m->norm != NORM_RMS)
                 continue;
             block_name(name, m, j, spec[i].name, "");
             const struct param_spec vector = {.name = name,
@@ -209,7 +209,7 @@ enum status transformer_cell_bind(struct transformer_cell *c, const struct param
         TRY(bind_matrix(c, b, p, m, j, i, err));
     TRY(create_narrow(c, b, err));
     for (int i = 0; i < VECTORS; i++) {
-        if (spec[i].only_rms && m->norm != CONFIG_NORM_RMS)
+        if (spec[i].only_rms && m->norm != NORM_RMS)
             continue;
         block_name(name, m, j, spec[i].name, "");
         *target[i] = bound(p, name);
