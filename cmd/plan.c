@@ -26,6 +26,8 @@ static const char usage[] =
     "      --device NAME    cpu (default): this machine, whose speed is measured now; or a100,\n"
     "                       a100-40, h100, h200: by data sheet\n"
     "      --threads N      processor threads, with cpu (default: all)\n"
+    "      --memory         every buffer too: when it lives, where it lies, what it shares\n"
+    "                       memory with, and the bytes in use in each phase of a step\n"
     "      --json           one JSON object\n"
     "  -h, --help           this help\n"
     "\n"
@@ -38,7 +40,7 @@ struct request {
     const char *config, *device;
     struct option_list set;
     int64_t threads;
-    bool json;
+    bool json, memory;
 };
 
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
@@ -48,6 +50,7 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
         OPTION("set", LIST, &r->set),
         OPTION("device", TEXT, &r->device),
         OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
+        OPTION("memory", FLAG, &r->memory),
         OPTION("json", FLAG, &r->json),
         {0},
     };
@@ -153,6 +156,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
         TRY(machine_restart_if_unfair(err));
     TRY(find_chip(&chip, &r, &config, err));
     TRY(plan_make(&plan, &config, &chip, err));
+    report.map = r.memory;
     double left = chip.memory - chip.reserved;
     report.over = (double)plan.memory.total - left;
     if (report.over > 0)

@@ -1,4 +1,5 @@
 #include "cmd/plan_report.h"
+#include "cmd/plan_memory.h"
 #include "cmd/report_json.h"
 
 #include "base/mem.h"
@@ -96,6 +97,8 @@ static enum status print_json(const struct plan_report *r, struct error *err)
     write_phases(&w, r);
     write_ops(&w, p);
     write_memory(&w, r);
+    if (r->map)
+        TRY(plan_memory_write(&w, r->config, r->chip, err));
     json_write_raw(&w, "setting", setting);
     mem_free(setting);
     return report_json_print(&w, err);
@@ -183,5 +186,5 @@ enum status plan_report_print(const struct plan_report *r, bool json, struct err
     print_ops(r->plan);
     print_phases(r);
     print_memory(r);
-    return STATUS_OK;
+    return r->map ? plan_memory_print(r->config, r->chip, err) : STATUS_OK;
 }

@@ -11,6 +11,7 @@ struct plan_report {
     double over;        /* bytes beyond what the chip leaves; 0 or less: it fits */
     int64_t accumulate; /* with which it would fit; 0: with none */
     size_t needed;      /* and would then need */
+    bool map;           /* --memory: every buffer too */
 };
 
 /* As tables on stdout, or as one JSON object. */

@@ -71,7 +71,7 @@ struct op_stat {
     X(GRADIENTS, "gradients")                  \
     X(OPTIMIZER, "optimizer")                  \
     X(SOLVER, "solver history and state")      \
-    X(TAPES, "activations kept for gradients") \
+    X(ACTIVATIONS, "activations kept for gradients") \
     X(MEMORY, "segment memory")                \
     X(LOGITS, "logits")
 

@@ -250,6 +250,11 @@ const struct model *bench_model(const struct bench *b)
     return b->model;
 }
 
+const struct optimizer *bench_optimizer(const struct bench *b)
+{
+    return &b->optimizer;
+}
+
 enum status bench_warm(struct bench *b, struct error *err)
 {
     double ignored;

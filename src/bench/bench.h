@@ -44,6 +44,7 @@ void bench_close(struct bench *b);
 enum status bench_warm(struct bench *b, struct error *err);
 enum status bench_step(struct bench *b, double *seconds, struct error *err);
 const struct model *bench_model(const struct bench *b);
+const struct optimizer *bench_optimizer(const struct bench *b);
 
 /* Sorts them; the middle one. count >= 1. */
 double bench_median(double *times, int64_t count);

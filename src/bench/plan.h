@@ -34,6 +34,14 @@ enum status plan_make(struct plan *plan, const struct config *config, const stru
 enum status plan_memory(struct plan_memory *memory, const struct config *config,
                         const struct chip *chip, struct error *err);
 
+/* Sees an allocation of the training and what lies in it; `owner` says whose it is. */
+typedef void plan_visitor(void *ctx, const char *owner, const struct workspace *ws);
+
+/* Shows every allocation: of parameters, model, optimizer, and the validation's model beside them.
+ * STATUS_NOMEM, or what a configuration that cannot be built gives. */
+enum status plan_visit(const struct config *config, const struct chip *chip, plan_visitor *visit,
+                       void *ctx, struct error *err);
+
 /* The smallest train.accumulate, at least the configuration's own, with which `bytes` suffice, and
  * what is then needed; 0 if none does. */
 enum status plan_fit(const struct config *config, const struct chip *chip, double bytes,

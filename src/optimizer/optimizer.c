@@ -33,11 +33,9 @@ static bool decays(const struct param *q)
     return q->ndim == 2;
 }
 
-static enum status mark_decaying(struct optimizer *o, struct error *err)
+static void mark_decaying(struct optimizer *o)
 {
     const struct params *p = o->params;
-    TRY(op_alloc(p->be, &o->decays, DTYPE_U8, 1, (p->total + ADAM_BLOCK - 1) / ADAM_BLOCK, 1, 1, 1,
-                 err));
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
         assert(q->offset % ADAM_BLOCK == 0);
@@ -46,13 +44,39 @@ static enum status mark_decaying(struct optimizer *o, struct error *err)
         if (decays(q))
             op_fill(p->be, &blocks, 1);
     }
+}
+
+static enum status plan_tensors(struct optimizer *o, struct error *err)
+{
+    int64_t blocks = (o->params->total + ADAM_BLOCK - 1) / ADAM_BLOCK;
+    struct buffer b = {.name = "first moments",
+                       .dtype = o->params->be->ops->real,
+                       .ndim = 1,
+                       .dim = {held(o)},
+                       .life = lives_always(),
+                       .part = PART_OPTIMIZER};
+    TRY(workspace_create(&o->ws, o->params->be, err));
+    workspace_declare(o->ws, &o->m, &b);
+    b.name = "second moments";
+    workspace_declare(o->ws, &o->v, &b);
+    b.name = "blocks that decay";
+    b.dtype = DTYPE_U8;
+    b.dim[0] = blocks;
+    if (o->decay > 0)
+        workspace_declare(o->ws, &o->decays, &b);
+    b.name = "squared norm of the gradient";
+    b.dtype = DTYPE_F64;
+    b.dim[0] = 1;
+    workspace_declare(o->ws, &o->norm2, &b);
+    TRY(workspace_commit(o->ws, err));
+    if (o->decay > 0)
+        mark_decaying(o);
     return STATUS_OK;
 }
 
 enum status optimizer_create(struct optimizer *o, struct params *params,
                              const struct config_train *train, struct dist *dist, struct error *err)
 {
-    struct backend *be = params->be;
     *o = (struct optimizer){
         .params = params,
         .dist = dist,
@@ -65,24 +89,14 @@ enum status optimizer_create(struct optimizer *o, struct params *params,
         .clip = train->clip,
     };
     TRY(mem_alloc((void **)&o->norms, (size_t)dist_size(dist), sizeof *o->norms, err));
-    enum memory_part before = op_part(be, PART_OPTIMIZER);
-    TRY(op_alloc(be, &o->m, be->ops->real, 1, held(o), 1, 1, 1, err));
-    TRY(op_alloc(be, &o->v, be->ops->real, 1, held(o), 1, 1, 1, err));
-    if (o->decay > 0)
-        TRY(mark_decaying(o, err));
-    op_part(be, before);
-    return op_alloc(be, &o->norm2, DTYPE_F64, 1, 1, 1, 1, 1, err);
+    return plan_tensors(o, err);
 }
 
 void optimizer_free(struct optimizer *o)
 {
     if (o->params == NULL)
         return;
-    struct backend *be = o->params->be;
-    op_release(be, &o->m);
-    op_release(be, &o->v);
-    op_release(be, &o->norm2);
-    op_release(be, &o->decays);
+    workspace_free(o->ws);
     mem_free(o->norms);
     *o = (struct optimizer){0};
 }

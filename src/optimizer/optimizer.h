@@ -15,16 +15,17 @@ struct optimizer {
     struct params *params; /* borrows */
     struct dist *dist;     /* borrows; NULL: one rank */
     bool sharded;
-    struct tensor m, v;   /* owns: first and second moments, [total] or, sharded, of own parts */
-    struct tensor norm2;  /* owns: F64 [1] */
-    struct tensor decays; /* owns: U8 [total / ADAM_BLOCK], see struct adam; data NULL: no decay */
+    struct workspace *ws; /* owns: the tensors that follow */
+    struct tensor m, v;   /* first and second moments, [total] or, sharded, of own parts */
+    struct tensor norm2;  /* F64 [1] */
+    struct tensor decays; /* U8 [total / ADAM_BLOCK], see struct adam; data NULL: no decay */
     double *norms;        /* owns: [ranks] */
     bool decoupled_decay; /* AdamW */
     double beta1, beta2, eps, decay, clip;
     int64_t updates; /* done so far: bias correction */
 };
 
-/* Sharded as train.zero says, with more than one rank. */
+/* Sharded as train.zero says, with more than one rank. STATUS_NOMEM. */
 enum status optimizer_create(struct optimizer *o, struct params *params,
                              const struct config_train *train, struct dist *dist,
                              struct error *err);
