@@ -6,6 +6,7 @@
 #include "cmd/load_config.h"
 #include "cmd/machine.h"
 #include "cmd/output.h"
+#include "cmd/plan_memory.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +18,7 @@ struct request {
     const char *config, *device;
     struct option_list set;
     int64_t threads;
-    bool json;
+    bool json, memory;
 };
 
 static const struct option_rule options[] = {
@@ -28,6 +29,9 @@ static const struct option_rule options[] = {
                    "a100, a100-40, h100 and h200 are taken from their data sheets and need not be "
                    "here."),
     OPTION_THREADS,
+    OPTION("memory", FLAG, memory,
+           .help = "Also print every buffer. It says when the buffer lives, where it lies and what "
+                   "it shares memory with, and adds up the bytes in use in each phase of a step."),
     OPTION_JSON,
     {0},
 };
@@ -54,6 +58,8 @@ static const struct json_field fields[] = {
                  "peak_share."},
     {"ops[]", "For each operation name, calls, flops, bytes, bound_seconds and seconds."},
     {"memory", "Bytes by part, and total, reserved and device."},
+    {"allocations[]", "With --memory. For each allocation owner, bytes, peak, buffers[] and "
+                      "phases[]."},
     {"fits", "Whether the training fits the device's memory."},
     {"over_bytes", "Only if it does not fit. Bytes that are missing."},
     {"fits_with_accumulate",
@@ -140,6 +146,7 @@ struct report {
     double over;        /* bytes beyond what the chip leaves; 0 or less if it fits */
     int64_t accumulate; /* with which it would fit, or 0 if with none */
     size_t needed;      /* bytes that it would then need */
+    bool map;           /* --memory */
 };
 
 static const char *precision_text(const struct config *c)
@@ -172,7 +179,7 @@ static void write_phases(struct json_writer *w, const struct report *r)
 {
     const struct plan *p = r->plan;
     json_write_array(w, "phases");
-    for (int i = 0; i < PHASE_COUNT; i++) {
+    for (int i = 0; i < BENCH_COUNT; i++) {
         json_write_object(w, NULL);
         json_write_string(w, "name", bench_phase_text((enum bench_phase)i));
         json_write_real(w, "product_flops", plan_products(p->counts.phase[i]));
@@ -233,6 +240,8 @@ static enum status print_json(const struct report *r, struct error *err)
     write_phases(&w, r);
     write_ops(&w, p);
     write_memory(&w, r);
+    if (r->map)
+        TRY(plan_memory_write(&w, r->config, r->chip, err));
     json_write_raw(&w, "setting", setting);
     mem_free(setting);
     return output_json_print(&w, err);
@@ -277,8 +286,8 @@ static void print_phases(const struct report *r)
     const struct plan *p = r->plan;
     printf("\n%-24s %20s %10s %12s   %s\n", "phase", "products, GFLOP", "bound ms", "expected ms",
            "share of the peak: bound, expected");
-    for (int i = 0; i <= PHASE_COUNT; i++) {
-        bool all = i == PHASE_COUNT;
+    for (int i = 0; i <= BENCH_COUNT; i++) {
+        bool all = i == BENCH_COUNT;
         const struct op_stat *stat = all ? p->counts.stat : p->counts.phase[i];
         printf("%-24s %20.3f %10.3f %12.3f   %6.3f %6.3f\n",
                all ? "the step" : bench_phase_text((enum bench_phase)i), plan_products(stat) / 1e9,
@@ -321,11 +330,10 @@ static enum status print(const struct report *r, bool json, struct error *err)
     print_ops(r->plan);
     print_phases(r);
     print_memory(r);
-    return STATUS_OK;
+    return r->map ? plan_memory_print(r->config, r->chip, err) : STATUS_OK;
 }
 
-/* --- the command
- * ---------------------------------------------------------------------------------- */
+/* --- the command ------------------------------------------------------------------------------ */
 
 /* Says by how much a training does not fit, and what would. */
 static enum status refuse(const struct report *r, struct error *err)
@@ -359,6 +367,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
         TRY(machine_restart_if_unfair(err));
     TRY(find_chip(&chip, &r, &config, err));
     TRY(plan_make(&plan, &config, &chip, err));
+    report.map = r.memory;
     double left = chip.memory - chip.reserved;
     report.over = (double)plan.memory.total - left;
     if (report.over > 0)

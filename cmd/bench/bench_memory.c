@@ -146,7 +146,7 @@ static void fill_row(struct row *row, const struct message *m, size_t process_pe
     const struct model_bytes *b = &m->result.bytes;
     row->bytes = *b;
     row->optimizer = m->result.optimizer_bytes;
-    row->activations = b->cell - b->remembered + b->states + b->ends;
+    row->activations = b->activations;
     row->backend_peak = m->peak;
     row->process_peak = process_peak;
     row->seconds = m->result.seconds;

@@ -23,14 +23,14 @@ struct op_stat {
 
 /* X(name, text) lists what memory is for. op_alloc counts bytes under the part that op_part has
  * set. */
-#define PART_LIST(X)                           \
-    X(WORK, "work")                            \
-    X(PARAMETERS, "parameters")                \
-    X(GRADIENTS, "gradients")                  \
-    X(OPTIMIZER, "optimizer")                  \
-    X(SOLVER, "solver history and state")      \
-    X(TAPES, "activations kept for gradients") \
-    X(MEMORY, "segment memory")                \
+#define PART_LIST(X)                                 \
+    X(WORK, "work")                                  \
+    X(PARAMETERS, "parameters")                      \
+    X(GRADIENTS, "gradients")                        \
+    X(OPTIMIZER, "optimizer")                        \
+    X(SOLVER, "solver history and state")            \
+    X(ACTIVATIONS, "activations kept for gradients") \
+    X(MEMORY, "segment memory")                      \
     X(LOGITS, "logits")
 
 enum memory_part {
@@ -50,6 +50,7 @@ struct backend {
     char device_name[128];    /* for people, empty for the processor */
     char device_id[40];       /* unique among devices of all machines, or empty */
     size_t device_free; /* bytes of the device's own memory left at opening, 0 if it has none */
+    bool poison;        /* for tests, memory out of use holds NaN (backend/workspace.h) */
     /* With at least BATCH_INVARIANT_ROWS rows, the bits of a row of a product in fp32 depend
      * neither on the number of rows nor on the row's place among them. */
     bool batch_invariant;

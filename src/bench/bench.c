@@ -76,17 +76,17 @@ struct bench {
     int64_t parts;   /* of a step */
     int64_t done;    /* steps */
     bool train;
-    uint64_t drawn;                    /* tokens */
-    struct op_stat (*phase)[OP_COUNT]; /* borrows [PHASE_COUNT]; NULL means not measured */
+    uint64_t drawn;
+    struct op_stat (*phase)[OP_COUNT]; /* borrows: [BENCH_COUNT]; NULL: not wanted */
     struct op_stat before[OP_COUNT];   /* when the current phase began */
 };
 
 const char *bench_phase_text(enum bench_phase phase)
 {
-    static const char *const texts[PHASE_COUNT] = {"embedding and injection", "forward solve",
+    static const char *const texts[BENCH_COUNT] = {"embedding and injection", "forward solve",
                                                    "softmax and loss", "backward solve",
                                                    "memory and update"};
-    return phase < PHASE_COUNT ? texts[phase] : "unknown";
+    return phase < BENCH_COUNT ? texts[phase] : "unknown";
 }
 
 void bench_order(const struct op_stat stat[OP_COUNT], enum op_id order[OP_COUNT])
@@ -131,16 +131,16 @@ static enum status one_part(struct bench *b, int64_t n, int64_t index, struct er
     draw_tokens(b);
     model_select_memory(m, (int)index);
     model_begin(m, b->tokens, m->plan.length, &masks);
-    end_phase(b, PHASE_EMBED);
+    end_phase(b, BENCH_EMBED);
     TRY(model_solve(m, 0, true, err));
-    end_phase(b, PHASE_FORWARD);
+    end_phase(b, BENCH_FORWARD);
     model_loss(m, b->tokens + b->count, 1.0 / (double)(b->count * b->parts), true);
-    end_phase(b, PHASE_LOSS);
+    end_phase(b, BENCH_LOSS);
     TRY(model_backward(m, err));
-    end_phase(b, PHASE_BACKWARD);
+    end_phase(b, BENCH_BACKWARD);
     model_remember(m);
     (void)model_read_loss(m, NULL);
-    end_phase(b, PHASE_UPDATE);
+    end_phase(b, BENCH_UPDATE);
     return STATUS_OK;
 }
 
@@ -153,7 +153,7 @@ static enum status training_step(struct bench *b, struct error *err)
         TRY(one_part(b, b->done, i, err));
     model_finish_gradients(m);
     optimizer_step(&b->optimizer, m->config.train.lr, &norm);
-    end_phase(b, PHASE_UPDATE);
+    end_phase(b, BENCH_UPDATE);
     return backend_check(m->be, err);
 }
 
@@ -163,14 +163,14 @@ static enum status evaluation_segment(struct bench *b, struct error *err)
     struct masks masks = {.source = MASKS_NONE};
     draw_tokens(b);
     model_begin(m, b->tokens, m->plan.length, &masks);
-    end_phase(b, PHASE_EMBED);
+    end_phase(b, BENCH_EMBED);
     TRY(model_solve(m, 0, false, err));
-    end_phase(b, PHASE_FORWARD);
+    end_phase(b, BENCH_FORWARD);
     model_loss(m, b->tokens + b->count, 1.0 / (double)b->count, false);
-    end_phase(b, PHASE_LOSS);
+    end_phase(b, BENCH_LOSS);
     model_remember(m);
     (void)model_read_loss(m, NULL);
-    end_phase(b, PHASE_UPDATE);
+    end_phase(b, BENCH_UPDATE);
     return backend_check(m->be, err);
 }
 
@@ -248,6 +248,11 @@ enum status bench_step(struct bench *b, double *seconds, struct error *err)
 const struct model *bench_model(const struct bench *b)
 {
     return b->model;
+}
+
+const struct optimizer *bench_optimizer(const struct bench *b)
+{
+    return &b->optimizer;
 }
 
 enum status bench_warm(struct bench *b, struct error *err)

@@ -7,12 +7,12 @@
 
 /* The parts of a training step, in their order. */
 enum bench_phase {
-    PHASE_EMBED,    /* weights, embedding, injection */
-    PHASE_FORWARD,  /* the solve, and the evaluation of f that follows it */
-    PHASE_LOSS,     /* softmax and loss, with their gradients */
-    PHASE_BACKWARD, /* the adjoint solve, and the gradients of all that comes before the loss */
-    PHASE_UPDATE,   /* segment memory, weights' gradients, optimizer */
-    PHASE_COUNT
+    BENCH_EMBED,    /* weights, embedding, injection */
+    BENCH_FORWARD,  /* the solve, and f at its end */
+    BENCH_LOSS,     /* softmax and loss, with their gradients */
+    BENCH_BACKWARD, /* the adjoint solve, and the gradients of everything before the loss */
+    BENCH_UPDATE,   /* memory, weights' gradients, optimizer */
+    BENCH_COUNT
 };
 
 struct bench_step_result {
@@ -22,7 +22,7 @@ struct bench_step_result {
     int64_t parameters;
     double forward_evals, backward_evals;        /* of the last step */
     struct op_stat stat[OP_COUNT];               /* over the timed steps */
-    struct op_stat phase[PHASE_COUNT][OP_COUNT]; /* the same, phase by phase */
+    struct op_stat phase[BENCH_COUNT][OP_COUNT]; /* the same, phase by phase */
     double total_seconds;                        /* of all timed steps */
     struct model_bytes bytes;                    /* of the model, without the optimizer */
     size_t optimizer_bytes;
@@ -47,6 +47,7 @@ enum status bench_warm(struct bench *b, struct error *err);
 /* Runs one step and measures it. STATUS_DEVICE, STATUS_NOMEM. */
 enum status bench_step(struct bench *b, double *seconds, struct error *err);
 const struct model *bench_model(const struct bench *b);
+const struct optimizer *bench_optimizer(const struct bench *b);
 
 /* Sorts times[count] and returns the middle one. count >= 1. */
 double bench_median(double *times, int64_t count);

@@ -9,10 +9,9 @@ static double sum_seconds(const struct op_stat *stat)
     return sum;
 }
 
-/* Adds the memory of the model that validation runs beside the training. It must be planned here as
- * run/run.c plans it. */
-static enum status add_evaluation(struct plan_memory *m, struct backend *be,
-                                  const struct config *config, struct error *err)
+/* The model that validation runs beside the training, as run/run.c plans it, is made and shown. */
+static enum status visit_evaluation(struct backend *be, const struct config *config,
+                                    plan_visitor *visit, void *ctx, struct error *err)
 {
     struct params params;
     struct model *model = NULL;
@@ -22,15 +21,21 @@ static enum status add_evaluation(struct plan_memory *m, struct backend *be,
     params_init(&params, be);
     TRY_OUT(model_declare(&params, &config->model, err));
     TRY_OUT(params_commit(&params, false, err));
-    size_t before = be->bytes;
     TRY_OUT(model_create(&model, be, config, &params, &plan, err));
-    m->evaluation = be->bytes - before;
+    visit(ctx, "evaluation beside the training", model->ws);
 out:
     model_free(model);
     params_free(&params);
     return status;
 }
 
+static void note_bytes(void *bytes, const char *owner, const struct workspace *ws)
+{
+    (void)owner;
+    *(size_t *)bytes = workspace_bytes(ws);
+}
+
+/* One step on a counted device, and what memory it took. */
 static enum status count_step(struct bench_step_result *result, struct plan_memory *m,
                               const struct config *config, const struct count_device *device,
                               struct error *err)
@@ -41,7 +46,7 @@ static enum status count_step(struct bench_step_result *result, struct plan_memo
     enum status status = bench_run(&be, config, &one_step, result, err);
     *m = (struct plan_memory){.scratch = count_scratch(&be)};
     if (status == STATUS_OK)
-        status = add_evaluation(m, &be, config, err);
+        status = visit_evaluation(&be, config, note_bytes, &m->evaluation, err);
     m->total = m->scratch + m->evaluation;
     for (int i = 0; i < PART_COUNT; i++) {
         m->part[i] = result->planned[i];
@@ -66,11 +71,11 @@ enum status plan_make(struct plan *plan, const struct config *config, const stru
     plan->bound_seconds = sum_seconds(counts->stat);
     for (int i = 0; i < OP_COUNT; i++)
         plan->bound[i] = counts->stat[i];
-    for (int p = 0; p < PHASE_COUNT; p++)
+    for (int p = 0; p < BENCH_COUNT; p++)
         plan->phase_bound[p] = sum_seconds(counts->phase[p]);
     TRY(count_step(counts, &plan->memory, config, &real, err));
     plan->seconds = sum_seconds(counts->stat);
-    for (int p = 0; p < PHASE_COUNT; p++)
+    for (int p = 0; p < BENCH_COUNT; p++)
         plan->phase_seconds[p] = sum_seconds(counts->phase[p]);
     return STATUS_OK;
 }
@@ -81,6 +86,25 @@ enum status plan_memory(struct plan_memory *memory, const struct config *config,
     struct count_device device = chip_device(chip, precision_of(config), false);
     struct bench_step_result ignored;
     return count_step(&ignored, memory, config, &device, err);
+}
+
+enum status plan_visit(const struct config *config, const struct chip *chip, plan_visitor *visit,
+                       void *ctx, struct error *err)
+{
+    struct count_device device = chip_device(chip, precision_of(config), false);
+    struct backend be = {0};
+    struct bench *b = NULL;
+    enum status status = STATUS_OK;
+    TRY(count_open(&be, &device, err));
+    TRY_OUT(bench_open(&b, &be, config, true, err));
+    visit(ctx, "parameters", bench_model(b)->params->ws);
+    visit(ctx, "model", bench_model(b)->ws);
+    visit(ctx, "optimizer", bench_optimizer(b)->ws);
+    TRY_OUT(visit_evaluation(&be, config, visit, ctx, err));
+out:
+    bench_close(b);
+    backend_close(&be);
+    return status;
 }
 
 enum status plan_fit(const struct config *config, const struct chip *chip, double bytes,
@@ -114,9 +138,9 @@ double plan_share(const struct plan *plan, const struct config *config, const st
                   int phase, bool bound)
 {
     const struct op_stat *stat =
-        phase < PHASE_COUNT ? plan->counts.phase[phase] : plan->counts.stat;
+        phase < BENCH_COUNT ? plan->counts.phase[phase] : plan->counts.stat;
     double seconds = bound ? plan->bound_seconds : plan->seconds;
-    if (phase < PHASE_COUNT)
+    if (phase < BENCH_COUNT)
         seconds = bound ? plan->phase_bound[phase] : plan->phase_seconds[phase];
     return plan_products(stat) / seconds / chip->peak[precision_of(config)];
 }

@@ -24,7 +24,7 @@ struct plan {
     struct bench_step_result counts; /* of one step; seconds as assumed for the chip */
     struct op_stat bound[OP_COUNT];  /* the same, seconds at the peaks */
     double seconds, bound_seconds;   /* of the step */
-    double phase_seconds[PHASE_COUNT], phase_bound[PHASE_COUNT];
+    double phase_seconds[BENCH_COUNT], phase_bound[BENCH_COUNT];
     struct plan_memory memory;
 };
 
@@ -37,17 +37,24 @@ enum status plan_make(struct plan *plan, const struct config *config, const stru
 enum status plan_memory(struct plan_memory *memory, const struct config *config,
                         const struct chip *chip, struct error *err);
 
-/* Finds the smallest train.accumulate, from the configuration's own upwards, whose step fits into
- * `bytes`. *needed receives the bytes of the last one tried. *accumulate is 0 if none fits. Fails
- * as plan_make. */
+/* Sees an allocation of the training and what lies in it; `owner` says whose it is. */
+typedef void plan_visitor(void *ctx, const char *owner, const struct workspace *ws);
+
+/* Shows every allocation: of parameters, model, optimizer, and the validation's model beside them.
+ * STATUS_NOMEM, or what a configuration that cannot be built gives. */
+enum status plan_visit(const struct config *config, const struct chip *chip, plan_visitor *visit,
+                       void *ctx, struct error *err);
+
+/* The smallest train.accumulate, at least the configuration's own, with which `bytes` suffice, and
+ * what is then needed; 0 if none does. */
 enum status plan_fit(const struct config *config, const struct chip *chip, double bytes,
                      int64_t *accumulate, size_t *needed, struct error *err);
 
 /* FLOPs of the matrix products among stat[OP_COUNT]. */
 double plan_products(const struct op_stat *stat);
 
-/* FLOP/s of the products in a phase, or in the whole step (PHASE_COUNT), divided by the chip's peak
- * at the configuration's precision. `bound` takes the seconds at the peaks. */
+/* Products' FLOP/s of a phase (BENCH_COUNT: of the step) as a share of the chip's peak at the
+ * configuration's format. `bound`: by the peaks, without what is assumed to be lost. */
 double plan_share(const struct plan *plan, const struct config *config, const struct chip *chip,
                   int phase, bool bound);
 

@@ -1,6 +1,19 @@
 /* The list of cells, and what all of them share. */
 #include "cell/cell.h"
 
+struct lifetime cell_slot_life(const struct cell_plan *p, int slot)
+{
+    if (slot >= p->slots - p->spare_slots)
+        return lives(PHASE_GRADIENTS, PHASE_GRADIENTS);
+    return slot > 0 ? p->later_slots : lives(PHASE_FORWARD, PHASE_REMEMBER);
+}
+
+struct lifetime cell_vjp_life(const struct cell_plan *p)
+{
+    return p->mode == CELL_VJP ? lives(PHASE_OUTPUT, PHASE_REMEMBER)
+                               : lives(PHASE_BACKWARD, PHASE_GRADIENTS);
+}
+
 void cell_reset_memory(struct cell *c)
 {
     struct memory *m;

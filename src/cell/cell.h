@@ -27,23 +27,40 @@ struct masks {
                             streams may be elsewhere: each gets the masks it would get there */
 };
 
-/* What to plan memory for. */
-struct cell_plan {
-    int64_t batch, length, mem_len;
-    int memories;     /* memories side by side, one in use at a time; at least 1 */
-    int tapes;        /* evaluations of f that can be differentiated at once; at least 1 */
-    bool one_vjp;     /* at most one full vjp a segment */
-    bool evals_end;   /* none of the evals of a segment follows its end_evals, and only remember (or
-                         forgetting all memory) follows its vjps: what evals read may be lost */
-    bool keep_all;    /* tapes hold all that a full vjp wants, else what is cheap is made again */
-    bool rows;        /* eval_rows may be called, if the cell has it */
-    bool train;       /* gradients will be asked for */
-    bool vjp;         /* products with J^T will be; implied by train */
-    bool tangents;    /* second derivatives will be: jvp and vjp_tangent */
-    bool keep_states; /* memory holds states and injections, as training needs; else it holds what
-                         follows from them under constant weights (keys and values) */
-    struct idle *idle; /* or NULL: lends memory that nobody needs while no solve runs */
+/* What will be asked of a cell. Each mode can do what those before it can. */
+enum cell_mode {
+    CELL_EVAL,
+    CELL_VJP,    /* products with J^T */
+    CELL_TRAIN,  /* gradients */
+    CELL_TANGENT /* second derivatives: jvp and vjp_tangent */
 };
+
+/* What a segment memory holds. */
+enum cell_memory {
+    MEMORY_KEYS,  /* what follows from states and injections under constant weights */
+    MEMORY_STATES /* states and injections, as training needs */
+};
+
+/* What to declare buffers for. */
+struct cell_plan {
+    struct workspace *ws; /* borrows */
+    int64_t batch, length, mem_len;
+    int memories; /* memories side by side, one in use at a time; at least 1 */
+    enum cell_mode mode;
+    enum cell_memory memory;
+    int slots;                   /* evaluations of f that can be differentiated at once */
+    int spare_slots;             /* the last ones of them serve in PHASE_GRADIENTS alone */
+    struct lifetime later_slots; /* of those between the first and the spare ones */
+    enum phase last_eval;        /* after which f is not evaluated and what it reads may be lost;
+                                    PHASE_REMEMBER: a segment may also begin once more */
+    bool keep_hidden; /* slots hold all that a full vjp wants, else what is cheap is made again */
+    bool rows;        /* eval_rows may be called, if the cell has it */
+};
+
+/* When slot number `slot` of a plan is in use. */
+struct lifetime cell_slot_life(const struct cell_plan *plan, int slot);
+/* When vjps are computed. */
+struct lifetime cell_vjp_life(const struct cell_plan *plan);
 
 /* What the model's other layers must know of a cell. */
 struct cell_io {
@@ -59,31 +76,34 @@ struct cell_io {
 struct cell;
 
 struct cell_ops {
+    /* Once the workspace is committed: fills what lasts from step to step. STATUS_NOMEM. */
+    enum status (*init)(struct cell *c, struct error *err);
     /* Effective weights from the parameters (weight normalisation), whose gradients are zero. */
     void (*refresh)(struct cell *c);
     /* A new segment with embedded tokens e [B,L,E], which stay valid until `remember`: computes
      * everything that is constant during a solve. */
     void (*begin)(struct cell *c, const struct tensor *e, const struct masks *masks);
-    /* f <- f(z), both [B,L,W]; keeps in tape `tape` what a vjp needs. f must not be z. */
-    void (*eval)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f);
-    /* eval in some rows, after an eval with the same tape at a z that differs in these at most:
-     * rows I32 [2,n] holds their rising numbers b*L + t, then their b. Other rows of f stay as they
-     * are; the tape then serves no vjp. Called only if selects_rows. */
-    void (*eval_rows)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+    /* f <- f(z), both [B,L,W]. Saves in `slot` the activations that a vjp needs. f must not be z.
+     */
+    void (*eval)(struct cell *c, int slot, const struct tensor *z, const struct tensor *f);
+    /* eval in some rows, after an eval in the same slot at a z that differs in these at most. rows
+     * I32 [2,n] holds their rising numbers b*L + t, then their b. Other rows of f stay as they are.
+     * The slot then serves no vjp. Called only if selects_rows. */
+    void (*eval_rows)(struct cell *c, int slot, const struct tensor *z, const struct tensor *f,
                       const struct tensor *rows);
     /* No eval follows in this segment. NULL in a cell to which that is nothing. */
     void (*end_evals)(struct cell *c);
-    /* dz <- J^T df for the evaluation in `tape`, with its z and f unchanged since. `full`: also
+    /* dz <- J^T df for the evaluation in `slot`, with its z and f unchanged since. `full`: also
      * accumulates the gradients of parameters and injection. */
-    void (*vjp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+    void (*vjp)(struct cell *c, int slot, const struct tensor *z, const struct tensor *f,
                 const struct tensor *df, const struct tensor *dz, bool full);
     /* Second derivatives; NULL, both, in a cell that has none.
-     * f_t <- J z_t for the evaluation in `tape`, with its z and f unchanged since. */
-    void (*jvp)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+     * f_t <- J z_t for the evaluation in `slot`, with its z and f unchanged since. */
+    void (*jvp)(struct cell *c, int slot, const struct tensor *z, const struct tensor *f,
                 const struct tensor *z_t, const struct tensor *f_t);
     /* After jvp with the same arguments: the gradient of df . (J z_t), for constant df and z_t, is
      * added to those of parameters and injection, and written to dz_t (data NULL: not wanted). */
-    void (*vjp_tangent)(struct cell *c, int tape, const struct tensor *z, const struct tensor *f,
+    void (*vjp_tangent)(struct cell *c, int slot, const struct tensor *z, const struct tensor *f,
                         const struct tensor *z_t, const struct tensor *df,
                         const struct tensor *dz_t);
     /* After the vjps of a segment: de [B,L,E] <- gradient of e; injection weights' gradients.
@@ -91,14 +111,14 @@ struct cell_ops {
     void (*end_backward)(struct cell *c, const struct tensor *de);
     /* After the last segment of a step: gradients of effective weights to those of parameters. */
     void (*finish_gradients)(struct cell *c);
-    /* Appends the segment's output states h [B,L,W] (and, with stacked blocks, what `tape` holds)
+    /* Appends the segment's output states h [B,L,W] (and, with stacked blocks, what `slot` holds)
      * to the memory. */
-    void (*remember)(struct cell *c, int tape, const struct tensor *h);
+    void (*remember)(struct cell *c, int slot, const struct tensor *h);
     /* An explicit network of layers with their own weights (config_is_layered; NULL in a cell that
-     * has none): eval, vjp and remember of layer j alone. A tape serves any layer. */
-    void (*eval_layer)(struct cell *c, int64_t j, int tape, const struct tensor *z,
+     * has none): eval, vjp and remember of layer j alone. A slot serves any layer. */
+    void (*eval_layer)(struct cell *c, int64_t j, int slot, const struct tensor *z,
                        const struct tensor *f);
-    void (*vjp_layer)(struct cell *c, int64_t j, int tape, const struct tensor *z,
+    void (*vjp_layer)(struct cell *c, int64_t j, int slot, const struct tensor *z,
                       const struct tensor *f, const struct tensor *df, const struct tensor *dz);
     void (*remember_layer)(struct cell *c, int64_t j, const struct tensor *z);
     /* The segments that follow belong to memory number `index`. */
@@ -115,7 +135,7 @@ struct cell {
     struct cell_io io;
     int64_t width;       /* W: numbers of state per position */
     bool selects_rows;   /* eval_rows costs what its rows cost */
-    bool tape_remembers; /* remember needs a tape evaluated at the state it is given */
+    bool slot_remembers; /* remember needs a slot evaluated at the state it is given */
 };
 
 /* What differs between cells in the tables of the vocabulary around them. */
@@ -134,7 +154,8 @@ struct cell_kind {
     /* Declares the parameters of f and the injection. */
     enum status (*declare)(struct params *params, const struct config_model *model,
                            struct error *err);
-    /* Builds the cell over declared and committed parameters, which it borrows. */
+    /* Builds the cell over declared and committed parameters, which it borrows, and declares its
+     * buffers in plan->ws. STATUS_NOMEM. */
     enum status (*create)(struct cell **out, const struct params *params,
                           const struct config_model *model, const struct cell_plan *plan,
                           struct error *err);

@@ -1,25 +1,21 @@
 #include "cell/memory.h"
 
-enum { ROOM_FACTOR = 2 }; /* one stream: the rows are moved once every `capacity` appends */
+enum { SPARE_FACTOR = 2 }; /* one stream: the rows are moved once every `capacity` appends */
 
-enum status memory_create(struct memory *m, struct backend *be, int64_t batch, int64_t capacity,
-                          int64_t width, struct error *err)
+void memory_declare(struct memory *m, struct workspace *ws, int64_t batch, int64_t capacity,
+                    int64_t width)
 {
-    enum dtype real = be->ops->real;
     *m = (struct memory){.batch = batch, .capacity = capacity, .width = width};
     if (capacity == 0)
-        return STATUS_OK;
-    m->room = batch == 1 ? ROOM_FACTOR * capacity : capacity;
-    enum memory_part before = op_part(be, PART_MEMORY);
-    TRY(op_alloc(be, &m->now, real, 3, batch, m->room, width, 1, err));
-    op_part(be, before);
-    return STATUS_OK;
-}
-
-void memory_free(struct memory *m, struct backend *be)
-{
-    op_release(be, &m->now);
-    *m = (struct memory){0};
+        return;
+    m->slots = batch == 1 ? SPARE_FACTOR * capacity : capacity;
+    workspace_declare(ws, &m->now,
+                      &(struct buffer){.name = "segment memory",
+                                       .dtype = ws->be->ops->real,
+                                       .ndim = 3,
+                                       .dim = {batch, m->slots, width},
+                                       .life = lives_always(),
+                                       .part = PART_MEMORY});
 }
 
 void memory_reset(struct memory *m)
@@ -55,13 +51,13 @@ struct tensor memory_view(const struct memory *m)
     return tensor_prefix(&m->now, 3, m->batch, m->count, m->width, 1);
 }
 
-/* One stream: append behind the rows held; when the room is used up, move those kept to the front.
- * keep + take is at most half the room, so the move never overlaps. */
+/* One stream: appends behind the rows held. When no slot is left, those kept move to the front.
+ * keep + take is at most half the slots, so that the move never overlaps. */
 static void push_single(struct memory *m, struct backend *be, const struct tensor *x, int64_t keep,
                         int64_t take)
 {
     m->start += m->count - keep;
-    if (m->start + keep + take > m->room) {
+    if (m->start + keep + take > m->slots) {
         if (keep > 0) {
             struct tensor from = stream_rows(&m->now, 0, m->start, keep);
             struct tensor to = stream_rows(&m->now, 0, 0, keep);

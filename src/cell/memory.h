@@ -4,19 +4,20 @@
 #ifndef DEQ_CELL_MEMORY_H
 #define DEQ_CELL_MEMORY_H
 
-#include "backend/backend.h"
+#include "backend/workspace.h"
 
 struct memory {
-    struct tensor now; /* owns: [B,capacity,W]; B = 1: room for appending in place */
+    struct tensor now; /* [B,slots,W], in a workspace; B = 1: more slots than the capacity, so that
+                          rows can be appended in place */
     int64_t batch, capacity, width;
     int64_t count; /* rows a stream holds now */
     int64_t start; /* B = 1: first row in `now` */
-    int64_t room;  /* rows that fit into `now` */
+    int64_t slots; /* rows that fit into `now` */
 };
 
-enum status memory_create(struct memory *m, struct backend *be, int64_t batch, int64_t capacity,
-                          int64_t width, struct error *err);
-void memory_free(struct memory *m, struct backend *be);
+/* Declares the rows, W = width. */
+void memory_declare(struct memory *m, struct workspace *ws, int64_t batch, int64_t capacity,
+                    int64_t width);
 void memory_reset(struct memory *m);
 
 /* The rows held, [B,count,W]; data NULL while there are none. Valid until the next push. */

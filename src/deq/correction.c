@@ -5,12 +5,12 @@
 #include "deq/loss_term.h"
 
 struct correction {
-    int tape;              /* of the cell */
+    int slot;              /* of the cell */
     struct config_list at; /* evaluations whose iterates are kept, ascending */
-    struct tensor *states; /* owns [at.count] of [B,L,W] */
+    struct tensor *states; /* owns: [at.count] of [B,L,W], tensors in the workspace as the next */
     int64_t kept;          /* iterates kept of the current solve */
-    struct tensor h, dz;   /* owns [B,L,W] */
-    struct tensor nll;     /* owns [B*L] */
+    struct tensor h, dz;   /* [B,L,W] */
+    struct tensor nll;     /* [B*L] */
 };
 
 static bool wanted(const struct config *config)
@@ -26,24 +26,30 @@ static double weight(const struct config *config)
 static struct loss_term_needs needs(const struct config *config)
 {
     (void)config;
-    return (struct loss_term_needs){.cell = true, .spare_tape = true};
+    return (struct loss_term_needs){.spare_slot = true, .losses = true};
 }
 
 static enum status create(struct loss_term *t, const struct loss_term_plan *plan, struct error *err)
 {
     struct correction *c = NULL;
-    enum dtype real = t->be->ops->real;
-    int64_t b = plan->batch, l = plan->length, w = plan->cell->width;
+    struct lifetime life = lives(PHASE_GRADIENTS, PHASE_GRADIENTS);
+    struct lifetime kept = lives_on(PATH_SOLVE, PHASE_FORWARD, PHASE_GRADIENTS);
     TRY(mem_alloc(&t->own, 1, sizeof *c, err));
     c = t->own;
-    c->tape = plan->spare_tape;
+    c->slot = plan->spare_slot;
     c->at = plan->config->correction.at;
     TRY(mem_alloc((void **)&c->states, (size_t)c->at.count, sizeof *c->states, err));
     for (int64_t i = 0; i < c->at.count; i++)
-        TRY(op_alloc(t->be, &c->states[i], real, 3, b, l, w, 1, err));
-    TRY(op_alloc(t->be, &c->h, real, 3, b, l, w, 1, err));
-    TRY(op_alloc(t->be, &c->dz, real, 3, b, l, w, 1, err));
-    return op_alloc(t->be, &c->nll, real, 1, b * l, 1, 1, 1, err);
+        loss_term_declare_state(plan, &c->states[i], "correction: iterate", kept);
+    loss_term_declare_state(plan, &c->h, "correction: f", life);
+    loss_term_declare_state(plan, &c->dz, "correction: gradient of z", life);
+    workspace_declare(plan->ws, &c->nll,
+                      &(struct buffer){.name = "correction: losses",
+                                       .dtype = plan->ws->be->ops->real,
+                                       .ndim = 1,
+                                       .dim = {plan->batch * plan->length},
+                                       .life = life});
+    return STATUS_OK;
 }
 
 static void release(struct loss_term *t)
@@ -51,11 +57,6 @@ static void release(struct loss_term *t)
     struct correction *c = t->own;
     if (c == NULL)
         return;
-    for (int64_t i = 0; i < c->at.count && c->states != NULL; i++)
-        op_release(t->be, &c->states[i]);
-    op_release(t->be, &c->h);
-    op_release(t->be, &c->dz);
-    op_release(t->be, &c->nll);
     mem_free(c->states);
     mem_free(c);
 }
@@ -81,9 +82,9 @@ static void apply(struct loss_term *t, const struct loss_segment *s)
     int64_t count = equilibrium_is_solved(s->eq) ? c->kept : 0;
     for (int64_t i = 0; i < count; i++) {
         struct tensor z = tensor_cut(&c->states[i], &last);
-        s->cell->ops->eval(s->cell, c->tape, &z, &h);
+        s->cell->ops->eval(s->cell, c->slot, &z, &h);
         struct tensor dh = s->loss_at(s->model, &h, &c->nll, by);
-        s->cell->ops->vjp(s->cell, c->tape, &z, &h, &dh, &dz, true);
+        s->cell->ops->vjp(s->cell, c->slot, &z, &h, &dh, &dz, true);
     }
 }
 

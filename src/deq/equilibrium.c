@@ -27,19 +27,20 @@ static int64_t recomputed(const struct config *config)
     return is_damped(config) ? 0 : config->gradient.recompute;
 }
 
-int equilibrium_tapes(const struct config *config, bool train)
+int equilibrium_slots(const struct config *config, bool train)
 {
-    return (int)unrolled_tapes(most_layers(config, train), recomputed(config), train);
+    return (int)unrolled_slots(most_layers(config, train), recomputed(config), train);
 }
 
-bool equilibrium_one_vjp(const struct config *config, bool train)
+/* Layers are also what comes behind the solve of a phantom gradient. */
+struct lifetime equilibrium_later_slots(const struct config *config)
 {
-    return most_layers(config, train) == 1;
+    return lives_on(is_damped(config) ? PATH_ANY : PATH_LAYERS, PHASE_FORWARD, PHASE_REMEMBER);
 }
 
-bool equilibrium_evals_end(const struct config *config)
+bool equilibrium_recomputes(const struct config *config)
 {
-    return recomputed(config) == 0;
+    return recomputed(config) > 0;
 }
 
 bool equilibrium_keeps_all(const struct config *config)
@@ -52,15 +53,9 @@ void equilibrium_free(struct equilibrium *eq)
 {
     if (eq == NULL)
         return;
-    solver_free(eq->solver[DIRECTION_BACKWARD]); /* it borrows from the forward solver */
-    solver_free(eq->solver[DIRECTION_FORWARD]);
+    for (int i = 0; i < DIRECTION_COUNT; i++)
+        solver_free(eq->solver[i]);
     unrolled_free(&eq->net);
-    op_release(eq->be, &eq->z);
-    op_release(eq->be, &eq->f);
-    if (!eq->y_lent)
-        op_release(eq->be, &eq->y);
-    if (!eq->dz_lent)
-        op_release(eq->be, &eq->dz);
     mem_free(eq);
 }
 
@@ -75,73 +70,78 @@ static bool wants_rows(const struct config *config, const struct backend *be)
 static enum status create_solvers(struct equilibrium *eq, const struct config *config,
                                   const struct equilibrium_plan *p, struct error *err)
 {
-    struct solver **forward = &eq->solver[DIRECTION_FORWARD];
-    struct solver **backward = &eq->solver[DIRECTION_BACKWARD];
-    struct solver_plan plan = {.batch = p->batch, .length = p->length, .width = p->width};
-    TRY(solver_create(forward, eq->be, &config->solver.forward, &plan, err));
-    if (p->train && eq->method == GRADIENT_IMPLICIT) {
-        plan.reverse = true;
-        plan.lender = *forward;
-        TRY(solver_create(backward, eq->be, &config->solver.backward, &plan, err));
-    }
-    solver_lend(*forward, *backward, &eq->idle);
-    return STATUS_OK;
+    struct solver_plan plan = {.batch = p->batch,
+                               .length = p->length,
+                               .width = p->width,
+                               .ws = p->ws,
+                               .phase = PHASE_FORWARD};
+    TRY(solver_create(&eq->solver[DIRECTION_FORWARD], eq->be, &config->solver.forward, &plan, err));
+    if (!p->train || eq->method != GRADIENT_IMPLICIT)
+        return STATUS_OK;
+    plan.reverse = true;
+    plan.phase = PHASE_BACKWARD;
+    return solver_create(&eq->solver[DIRECTION_BACKWARD], eq->be, &config->solver.backward, &plan,
+                         err);
 }
 
-/* A gradient [B,L,W], in idle memory if there is room. With `solving` it lasts through a solve. */
-static enum status plan_gradient(struct equilibrium *eq, struct tensor *t, bool *lent, bool solving,
-                                 const struct equilibrium_plan *p, struct error *err)
+static void declare_state(const struct equilibrium_plan *p, struct tensor *t, const char *name,
+                          struct lifetime life, enum memory_part part)
 {
-    enum dtype real = eq->be->ops->real;
-    *t = tensor_make(NULL, real, 3, p->batch, p->length, p->width, 1);
-    *lent = idle_take(&eq->idle, t, solving);
-    if (*lent)
-        return STATUS_OK;
-    return op_alloc(eq->be, t, real, 3, p->batch, p->length, p->width, 1, err);
+    workspace_declare(p->ws, t,
+                      &(struct buffer){.name = name,
+                                       .dtype = p->ws->be->ops->real,
+                                       .ndim = 3,
+                                       .dim = {p->batch, p->length, p->width},
+                                       .life = life,
+                                       .part = part});
 }
 
 static enum status plan_states(struct equilibrium *eq, const struct config *config,
                                const struct equilibrium_plan *p, struct error *err)
 {
-    enum dtype real = eq->be->ops->real;
-    enum memory_part before = op_part(eq->be, PART_TAPES);
-    TRY(op_alloc(eq->be, &eq->z, real, 3, p->batch, p->length, p->width, 1, err));
-    TRY(op_alloc(eq->be, &eq->f, real, 3, p->batch, p->length, p->width, 1, err));
-    op_part(eq->be, before);
+    /* An evaluation takes f as the solver measured it. */
+    enum phase known = p->train ? PHASE_OUTPUT : PHASE_FORWARD;
+    enum phase last = p->train ? PHASE_REMEMBER : PHASE_UPDATE;
+    declare_state(p, &eq->z, "iterate", lives(PHASE_FORWARD, last), PART_ACTIVATIONS);
+    if (eq->layers == 0)
+        declare_state(p, &eq->f, "output", lives_on(PATH_SOLVE, known, last), PART_ACTIVATIONS);
     if (p->train) {
-        TRY(plan_gradient(eq, &eq->y, &eq->y_lent, true, p, err));
-        TRY(plan_gradient(eq, &eq->dz, &eq->dz_lent, false, p, err));
+        declare_state(p, &eq->y, "adjoint", lives(PHASE_BACKWARD, PHASE_GRADIENTS), PART_WORK);
+        declare_state(p, &eq->dz, "gradient of a state", lives(PHASE_GRADIENTS, PHASE_GRADIENTS),
+                      PART_WORK);
     }
-    struct unrolled_plan plan = {.batch = p->batch,
+    struct lifetime states = equilibrium_later_slots(config);
+    states.last = last;
+    struct unrolled_plan plan = {.ws = p->ws,
+                                 .batch = p->batch,
                                  .length = p->length,
                                  .layers = most_layers(config, p->train),
                                  .recompute = recomputed(config),
                                  .untied = config_is_layered(&config->model),
                                  .train = p->train,
                                  .damped = p->train && is_damped(config),
-                                 .state = {eq->z, eq->f},
-                                 .gradient = {eq->y, eq->dz}};
-    return unrolled_create(&eq->net, eq->be, p->width, &plan, err);
+                                 .life = states,
+                                 .start = &eq->z,
+                                 .gradient = {&eq->y, &eq->dz}};
+    return unrolled_create(&eq->net, p->width, &plan, err);
 }
 
-enum status equilibrium_create(struct equilibrium **out, struct backend *be,
-                               const struct config *config, const struct equilibrium_plan *p,
-                               struct error *err)
+enum status equilibrium_create(struct equilibrium **out, const struct config *config,
+                               const struct equilibrium_plan *p, struct error *err)
 {
     enum status status = STATUS_OK;
     struct equilibrium *eq = NULL;
     *out = NULL;
     TRY(mem_alloc((void **)&eq, 1, sizeof *eq, err));
-    eq->be = be;
+    eq->be = p->ws->be;
+    eq->ws = p->ws;
     eq->layers = config->model.layers;
     eq->method = config->gradient.method;
     eq->steps = config->gradient.steps;
     eq->damping = config->gradient.damping;
     eq->return_z = config->model.compat;
-    size_t before = be->bytes;
     if (eq->layers == 0)
         TRY_OUT(create_solvers(eq, config, p, err));
-    eq->solver_bytes = be->bytes - before;
     TRY_OUT(plan_states(eq, config, p, err));
     *out = eq;
     return STATUS_OK;
@@ -223,6 +223,7 @@ static enum status solve_for_training(struct equilibrium *eq, const struct tenso
                                       const struct tensor *f, struct error *err)
 {
     TRY(solver_run(eq->solver[DIRECTION_FORWARD], apply_cell, eq, z, NULL, NULL, err));
+    workspace_enter(eq->ws, PHASE_OUTPUT);
     if (eq->method == GRADIENT_PHANTOM) {
         unrolled_run(&eq->net, z->dim[0], z->dim[1], eq->steps, eq->damping, true);
         eq->unrolled = eq->steps;
@@ -241,14 +242,24 @@ static enum status solve_for_output(struct equilibrium *eq, const struct tensor 
 {
     TRY(solver_run(eq->solver[DIRECTION_FORWARD], apply_cell, eq, z, NULL, eq->return_z ? NULL : f,
                    err));
+    workspace_enter(eq->ws, PHASE_OUTPUT);
     eq->state = *z;
     eq->output = eq->return_z ? *z : *f;
-    /* the tape holds the last iterate of each position, not its best */
-    if (eq->cell->tape_remembers) {
+    /* The slot holds the last iterate of each position, not its best. */
+    if (eq->cell->slot_remembers)
         eq->cell->ops->eval(eq->cell, 0, z, f);
-        return backend_check(eq->cell->be, err);
-    }
     return STATUS_OK;
+}
+
+static enum status solve(struct equilibrium *eq, const struct tensor *e, const struct tensor *start,
+                         bool train, struct error *err)
+{
+    struct tensor z = cut_to(&eq->z, e), f = cut_to(&eq->f, e);
+    if (start->data != NULL)
+        op_copy(eq->cell->be, &z, start);
+    else
+        op_fill(eq->cell->be, &z, 0.0);
+    return train ? solve_for_training(eq, &z, &f, err) : solve_for_output(eq, &z, &f, err);
 }
 
 enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
@@ -260,17 +271,15 @@ enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
         layers = eq->layers;
     else if (layers == 0 && eq->method == GRADIENT_UNROLL && train)
         layers = eq->steps;
-    if (layers > 0)
-        return run_layers(eq, e, layers, train, err);
-    struct tensor z = cut_to(&eq->z, e), f = cut_to(&eq->f, e);
-    if (start->data != NULL)
-        op_copy(eq->cell->be, &z, start);
-    else
-        op_fill(eq->cell->be, &z, 0.0);
-    return train ? solve_for_training(eq, &z, &f, err) : solve_for_output(eq, &z, &f, err);
+    workspace_enter(eq->ws, PHASE_FORWARD);
+    TRY(layers > 0 ? run_layers(eq, e, layers, train, err) : solve(eq, e, start, train, err));
+    workspace_enter(eq->ws, PHASE_OUTPUT);
+    if (eq->cell->ops->end_evals != NULL)
+        eq->cell->ops->end_evals(eq->cell);
+    return backend_check(eq->be, err);
 }
 
-/* y -> y J + dH, at the z* and f of tape 0. */
+/* y -> y J + dH, at the z* and f of slot 0. */
 static enum status apply_adjoint(void *ctx, const struct tensor *y, const struct tensor *f,
                                  const struct tensor *rows, struct error *err)
 {
@@ -293,7 +302,7 @@ struct equilibrium_point equilibrium_last(const struct equilibrium *eq)
 struct equilibrium_point equilibrium_evaluate(struct equilibrium *eq, const struct tensor *f)
 {
     struct equilibrium_point p = {0, eq->state, tensor_cut(f, &eq->state)};
-    eq->cell->ops->eval(eq->cell, p.tape, &p.z, &p.f);
+    eq->cell->ops->eval(eq->cell, p.slot, &p.z, &p.f);
     return p;
 }
 
@@ -326,8 +335,6 @@ enum status equilibrium_solve_adjoint(struct equilibrium *eq, const struct tenso
                                       struct error *err)
 {
     struct tensor y = tensor_cut(&eq->y, dh);
-    if (eq->cell->ops->end_evals != NULL)
-        eq->cell->ops->end_evals(eq->cell);
     if (eq->unrolled > 0 || eq->method == GRADIENT_ONE_STEP) {
         op_copy(eq->be, &y, dh);
         return backend_check(eq->be, err);
@@ -342,7 +349,7 @@ void equilibrium_add_cotangent(struct equilibrium *eq, const struct tensor *r,
 {
     if (eq->unrolled > 0) {
         struct equilibrium_point at = equilibrium_last(eq);
-        eq->cell->ops->vjp(eq->cell, at.tape, &at.z, &at.f, r, unwanted, true);
+        eq->cell->ops->vjp(eq->cell, at.slot, &at.z, &at.f, r, unwanted, true);
         return;
     }
     struct tensor y = tensor_cut(&eq->y, r);

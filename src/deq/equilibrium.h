@@ -1,7 +1,7 @@
 /* The equilibrium layer with the output H = f(z*) where z* = f(z*; x), and its gradient.
  *
  * Forward, the solver finds z* from a given start or from 0. If a gradient is to follow, one more
- * application of f with its tape gives H. Otherwise H is f(z*) as the solver measured it.
+ * application of f with its slot gives H. Otherwise H is f(z*) as the solver measured it.
  *
  * The gradient follows `gradient.method`.
  *   implicit  solve y = y J + dH, then propagate y once through f at z* (Bai et al. 2019)
@@ -18,7 +18,6 @@
 #ifndef DEQ_DEQ_EQUILIBRIUM_H
 #define DEQ_DEQ_EQUILIBRIUM_H
 
-#include "backend/idle.h"
 #include "deq/unrolled.h"
 #include "solver/solver.h"
 
@@ -34,16 +33,14 @@ struct equilibrium {
     struct solver *solver[DIRECTION_COUNT]; /* owns; NULL where nothing is solved */
     int64_t layers;                         /* above 0 in an explicit network */
     enum config_gradient method;
-    int64_t steps;  /* phantom and unroll */
-    double damping; /* phantom */
-    bool return_z;  /* evaluation returns z*, as published */
-    /* Owned unless lent, [B,L,W] at the planned B and L. A plain run uses all four too. */
-    struct tensor z, f;  /* the iterate of the solve, and f of it */
-    struct tensor y, dz; /* in training, the adjoint and what f makes of it */
-    bool y_lent, dz_lent;
+    int64_t steps;        /* phantom and unroll */
+    double damping;       /* phantom */
+    bool return_z;        /* evaluation returns z*, as published */
+    struct workspace *ws; /* borrows */
+    /* In the workspace, [B,L,W] at the planned B and L. */
+    struct tensor z, f;          /* the iterate of the solve, and f of it */
+    struct tensor y, dz;         /* train: the adjoint, and what f makes of it */
     struct unrolled net;         /* all that is not solved */
-    size_t solver_bytes;         /* memory of both solvers */
-    struct idle idle;            /* of it, idle while no solve runs, and not taken yet */
     equilibrium_monitor monitor; /* or NULL */
     void *monitor_ctx;           /* borrows */
     /* of the current segment */
@@ -56,30 +53,29 @@ struct equilibrium {
 
 /* An evaluation that can be differentiated. */
 struct equilibrium_point {
-    int tape;
+    int slot;
     struct tensor z, f; /* views [B,L,W] */
 };
 
-/* How many tapes the cell must hold for this configuration. */
-int equilibrium_tapes(const struct config *config, bool train);
-/* Whether a segment's gradient takes one full vjp of the cell. */
-bool equilibrium_one_vjp(const struct config *config, bool train);
-/* Whether the cell is evaluated no more in a segment once its gradient begins. */
-bool equilibrium_evals_end(const struct config *config);
+/* How many slots the cell must hold for this configuration. */
+int equilibrium_slots(const struct config *config, bool train);
+/* When the cell's slots behind the first are in use. */
+struct lifetime equilibrium_later_slots(const struct config *config);
+/* Whether f is evaluated while gradients are computed. */
+bool equilibrium_recomputes(const struct config *config);
 /* Whether most evaluations get a full vjp, so that it pays to keep for it whatever it wants. */
 bool equilibrium_keeps_all(const struct config *config);
 
 struct equilibrium_plan {
-    int64_t batch, length, width; /* the largest B and L, and W */
+    struct workspace *ws;         /* borrows */
+    int64_t batch, length, width; /* the largest B and L; W */
     bool train;
 };
 
-/* Builds solvers and states for a resolved configuration. The backend is borrowed. eq->idle then
- * offers what memory of the solvers others may use between solves. A cell is attached before the
- * first segment. STATUS_CONFIG, STATUS_NOMEM, STATUS_DEVICE. */
-enum status equilibrium_create(struct equilibrium **out, struct backend *be,
-                               const struct config *config, const struct equilibrium_plan *plan,
-                               struct error *err);
+/* Builds solvers for a resolved configuration and declares buffers. A cell is attached, and the
+ * workspace committed, before the first segment. STATUS_CONFIG, STATUS_NOMEM. */
+enum status equilibrium_create(struct equilibrium **out, const struct config *config,
+                               const struct equilibrium_plan *plan, struct error *err);
 /* Makes `cell`, which is borrowed, the function f. It was planned for the same configuration. */
 void equilibrium_attach(struct equilibrium *eq, struct cell *cell, const struct config *config);
 /* Accepts NULL. */
@@ -112,7 +108,7 @@ struct tensor equilibrium_output(const struct equilibrium *eq);
 /* The last evaluation of f that the output is made of. */
 struct equilibrium_point equilibrium_last(const struct equilibrium *eq);
 /* Evaluates f again at the state, into f [B,L,W] at least as large as planned, and returns that
- * evaluation. It takes the place of the last one in its tape. */
+ * evaluation. It takes the place of the last one in its slot. */
 struct equilibrium_point equilibrium_evaluate(struct equilibrium *eq, const struct tensor *f);
 /* Whether a solve found the state, rather than plain applications. */
 bool equilibrium_is_solved(const struct equilibrium *eq);

@@ -16,29 +16,32 @@ enum status initial_guess_declare(struct params *params, const struct config_mod
     return STATUS_OK;
 }
 
-enum status initial_guess_create(struct initial_guess *s, const struct params *params,
-                                 const struct config_model *m, int64_t batch, int64_t length,
-                                 bool train, struct error *err)
+static void declare_positions(const struct initial_guess_plan *p, struct tensor *t,
+                              const char *name, struct lifetime life, int64_t length, int64_t width)
 {
-    struct backend *be = params->be;
+    workspace_declare(p->ws, t,
+                      &(struct buffer){.name = name,
+                                       .dtype = p->ws->be->ops->real,
+                                       .ndim = 3,
+                                       .dim = {p->batch, length, width},
+                                       .life = life});
+}
+
+void initial_guess_bind(struct initial_guess *s, const struct params *params,
+                        const struct config_model *m, const struct initial_guess_plan *p)
+{
+    struct lifetime life = lives(PHASE_FORWARD, PHASE_GRADIENTS);
     *s = (struct initial_guess){.linear = m->start == START_LINEAR};
     if (!s->linear)
-        return STATUS_OK;
+        return;
     s->current = params_weight(params, params_find(params, "start.current"));
     s->previous = params_weight(params, params_find(params, "start.previous"));
     s->bias = params_weight(params, params_find(params, "start.bias"));
     int64_t w = s->current.w.dim[0], e = s->current.w.dim[1];
-    if (!train)
-        TRY(op_alloc(be, &s->last, be->ops->real, 3, batch, 1, e, 1, err));
-    TRY(op_alloc(be, &s->before, be->ops->real, 3, batch, length, e, 1, err));
-    return op_alloc(be, &s->z0, be->ops->real, 3, batch, length, w, 1, err);
-}
-
-void initial_guess_free(struct initial_guess *s, struct backend *be)
-{
-    op_release(be, &s->before);
-    op_release(be, &s->z0);
-    op_release(be, &s->last);
+    if (!p->train)
+        declare_positions(p, &s->last, "initial guess: last embedding", lives_always(), 1, e);
+    declare_positions(p, &s->before, "initial guess: embeddings before", life, p->length, e);
+    declare_positions(p, &s->z0, "initial guess", life, p->length, w);
 }
 
 /* to[b, first + t] <- from[b, skip + t] for `count` positions. */

@@ -11,10 +11,11 @@
 
 struct initial_guess {
     bool linear;
-    struct weight current, previous, bias; /* borrows [W,E], [W,E], [W] */
-    struct tensor before;                  /* owns [B,L,E] embeddings, a position later */
-    struct tensor z0;                      /* owns [B,L,W] */
-    struct tensor last;                    /* owns [B,1,E] e_{-1}, unless training */
+    struct weight current, previous, bias; /* borrows: [W,E], [W,E], [W] */
+    /* In the workspace. */
+    struct tensor before; /* [B,L,E] embeddings, a position later */
+    struct tensor z0;     /* [B,L,W] */
+    struct tensor last;   /* [B,1,E] e_{-1}, unless training */
     bool have_last;
 };
 
@@ -22,12 +23,16 @@ struct initial_guess {
  * embedding e. STATUS_NOMEM. */
 enum status initial_guess_declare(struct params *params, const struct config_model *model,
                                   int64_t w, int64_t e, struct error *err);
-/* Binds declared and committed parameters, which are borrowed, and plans for B x L positions.
- * STATUS_NOMEM, STATUS_DEVICE. */
-enum status initial_guess_create(struct initial_guess *s, const struct params *params,
-                                 const struct config_model *model, int64_t batch, int64_t length,
-                                 bool train, struct error *err);
-void initial_guess_free(struct initial_guess *s, struct backend *be);
+/* What to declare buffers for. */
+struct initial_guess_plan {
+    struct workspace *ws;  /* borrows */
+    int64_t batch, length; /* the largest B and L */
+    bool train;
+};
+
+/* Binds declared and committed parameters and declares buffers. */
+void initial_guess_bind(struct initial_guess *s, const struct params *params,
+                        const struct config_model *model, const struct initial_guess_plan *plan);
 
 /* z_0 [B,L,W] of the embeddings e [B,L,E], a view that is valid until the next call. Its data is
  * NULL if solves start at zero. */

@@ -5,13 +5,14 @@
 
 struct penalty {
     enum config_penalty form;
-    double step;       /* h */
-    int tape;          /* of the cell, for the difference's second evaluation */
-    struct tensor v;   /* owns [B,L,W] direction, then the difference of f */
-    struct tensor w;   /* owns [B,L,W] v^T J, or z + h v */
-    struct tensor r;   /* owns [B,L,W] J w, or f(z + h v) and then the gradient at f(z) */
-    struct tensor dz;  /* owns [B,L,W] with form difference, gradients of z that nobody wants */
-    struct tensor sum; /* owns F64 [1], the squared norm of the last call */
+    double step; /* h */
+    int slot;    /* of the cell, for the difference's second evaluation */
+    /* In the workspace. */
+    struct tensor v;   /* [B,L,W] direction, then the difference of f */
+    struct tensor w;   /* [B,L,W] v^T J, or z + h v */
+    struct tensor r;   /* [B,L,W] J w, or f(z + h v) and then the gradient at f(z) */
+    struct tensor dz;  /* [B,L,W] form difference: gradients of z, which nobody wants */
+    struct tensor sum; /* F64 [1], the squared norm of the last call */
     int64_t numbers;   /* n of the last call */
 };
 
@@ -36,35 +37,33 @@ static double weight(const struct config *config)
 static struct loss_term_needs needs(const struct config *config)
 {
     bool exact = config->jacobian.form == PENALTY_EXACT;
-    return (struct loss_term_needs){.cell = true, .spare_tape = !exact, .tangents = exact};
+    return (struct loss_term_needs){.spare_slot = !exact, .tangents = exact};
 }
 
 static enum status create(struct loss_term *t, const struct loss_term_plan *plan, struct error *err)
 {
     const struct config_jacobian *c = &plan->config->jacobian;
-    struct backend *be = t->be;
-    enum dtype real = be->ops->real;
-    int64_t b = plan->batch, l = plan->length, w = plan->cell->width;
+    struct lifetime life = lives(PHASE_GRADIENTS, PHASE_GRADIENTS);
     TRY(mem_alloc(&t->own, 1, sizeof(struct penalty), err));
     struct penalty *p = t->own;
-    *p = (struct penalty){.form = c->form, .step = c->step, .tape = plan->spare_tape};
-    TRY(op_alloc(be, &p->v, real, 3, b, l, w, 1, err));
-    TRY(op_alloc(be, &p->w, real, 3, b, l, w, 1, err));
-    TRY(op_alloc(be, &p->r, real, 3, b, l, w, 1, err));
+    *p = (struct penalty){.form = c->form, .step = c->step, .slot = plan->spare_slot};
+    loss_term_declare_state(plan, &p->v, "penalty: direction", lives_always());
+    loss_term_declare_state(plan, &p->w, "penalty: v J, or z + h v", life);
+    loss_term_declare_state(plan, &p->r, "penalty: J w, or f", life);
     if (p->form == PENALTY_DIFFERENCE)
-        TRY(op_alloc(be, &p->dz, real, 3, b, l, w, 1, err));
-    return op_alloc(be, &p->sum, DTYPE_F64, 1, 1, 1, 1, 1, err);
+        loss_term_declare_state(plan, &p->dz, "penalty: gradient of z", life);
+    workspace_declare(plan->ws, &p->sum,
+                      &(struct buffer){.name = "penalty: sum",
+                                       .dtype = DTYPE_F64,
+                                       .ndim = 1,
+                                       .dim = {1},
+                                       .life = lives(PHASE_GRADIENTS, PHASE_UPDATE)});
+    return STATUS_OK;
 }
 
 static void release(struct loss_term *t)
 {
-    struct penalty *p = t->own;
-    if (p == NULL)
-        return;
-    struct tensor *const all[] = {&p->v, &p->w, &p->r, &p->dz, &p->sum};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        op_release(t->be, all[i]);
-    mem_free(p);
+    mem_free(t->own);
 }
 
 /* |v^T J|^2 has the gradient of 2 v . (J w) at the constant w = J^T v. */
@@ -72,11 +71,11 @@ static void apply_exact(struct penalty *p, struct cell *cell, const struct penal
 {
     const struct tensor none = {0};
     const struct equilibrium_point *at = &x->at;
-    cell->ops->vjp(cell, at->tape, &at->z, &at->f, &x->v, &x->w, false);
+    cell->ops->vjp(cell, at->slot, &at->z, &at->f, &x->v, &x->w, false);
     op_sum_squares(cell->be, &p->sum, &x->w);
-    cell->ops->jvp(cell, at->tape, &at->z, &at->f, &x->w, &x->r);
+    cell->ops->jvp(cell, at->slot, &at->z, &at->f, &x->w, &x->r);
     op_axpby(cell->be, &x->r, 2 * x->scale, &x->v, 0.0);
-    cell->ops->vjp_tangent(cell, at->tape, &at->z, &at->f, &x->w, &x->r, &none);
+    cell->ops->vjp_tangent(cell, at->slot, &at->z, &at->f, &x->w, &x->r, &none);
 }
 
 /* With d = f(z + h v) - f(z), 2 d / h^2 passes through f at z + h v, and its opposite at z. */
@@ -87,12 +86,12 @@ static void apply_difference(struct penalty *p, struct equilibrium *eq, struct c
     double h2 = p->step * p->step;
     op_copy(be, &x->w, &x->v);
     op_axpby(be, &x->w, 1.0, &x->at.z, p->step);
-    cell->ops->eval(cell, p->tape, &x->w, &x->r);
+    cell->ops->eval(cell, p->slot, &x->w, &x->r);
     op_copy(be, &x->v, &x->r);
     op_axpby(be, &x->v, -1.0, &x->at.f, 1.0);
     op_sum_squares(be, &p->sum, &x->v);
     op_axpby(be, &x->v, 0.0, &x->v, 2 * x->scale / h2);
-    cell->ops->vjp(cell, p->tape, &x->w, &x->r, &x->v, &x->dz, true);
+    cell->ops->vjp(cell, p->slot, &x->w, &x->r, &x->v, &x->dz, true);
     op_axpby(be, &x->r, -1.0, &x->v, 0.0);
     equilibrium_add_cotangent(eq, &x->r, &x->dz);
 }

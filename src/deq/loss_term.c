@@ -5,6 +5,17 @@ static const struct loss_term_kind *const kinds[] = {
 #define ADDRESS(NAME, name) &name##_term,
     LOSS_TERMS(ADDRESS)};
 
+void loss_term_declare_state(const struct loss_term_plan *plan, struct tensor *t, const char *name,
+                             struct lifetime life)
+{
+    workspace_declare(plan->ws, t,
+                      &(struct buffer){.name = name,
+                                       .dtype = plan->ws->be->ops->real,
+                                       .ndim = 3,
+                                       .dim = {plan->batch, plan->length, plan->cell->width},
+                                       .life = life});
+}
+
 struct loss_term_needs loss_terms_needs(const struct config *config)
 {
     struct loss_term_needs all = {0};
@@ -12,8 +23,8 @@ struct loss_term_needs loss_terms_needs(const struct config *config)
         if (!kinds[i]->wanted(config))
             continue;
         struct loss_term_needs one = kinds[i]->needs(config);
-        all.cell |= one.cell;
-        all.spare_tape |= one.spare_tape;
+        all.spare_slot |= one.spare_slot;
+        all.losses |= one.losses;
         all.tangents |= one.tangents;
     }
     return all;

@@ -3,8 +3,8 @@
  * Each term is a file of this folder that fills a struct loss_term_kind, and a line of LOSS_TERMS.
  * The model creates those that the configuration wants and runs them in the order of the list, all
  * at one moment of the backward pass. The adjoint y of the equilibrium is then known and has not
- * passed through f yet. At that moment a term may evaluate f in the spare tape, take vjps of any
- * tape, and add to y (equilibrium_add_cotangent).
+ * passed through f yet. At that moment a term may evaluate f in the spare slot, take vjps of any
+ * slot, and add to y (equilibrium_add_cotangent).
  */
 #ifndef DEQ_DEQ_LOSS_TERM_H
 #define DEQ_DEQ_LOSS_TERM_H
@@ -28,17 +28,18 @@ enum loss_term_id {
 
 /* What a term asks of the cell beyond what the equilibrium does there. */
 struct loss_term_needs {
-    bool cell;       /* evaluations or vjps between the solve and the end of the gradient */
-    bool spare_tape; /* a tape of its own for evaluations, which all terms use in turn */
+    bool spare_slot; /* a slot of its own for evaluations, which all terms use in turn */
+    bool losses;     /* losses of other output states */
     bool tangents;   /* second derivatives */
 };
 
 /* What a term is created for. All pointers are borrowed and outlive the term. */
 struct loss_term_plan {
+    struct workspace *ws;        /* where buffers are declared */
     const struct config *config; /* resolved */
     int64_t batch, length;       /* the largest B and L of a segment */
     struct cell *cell;
-    int spare_tape;              /* the cell's tape for terms that need one */
+    int spare_slot;              /* the cell's slot for terms that need one */
     struct initial_guess *guess; /* where solves start */
 };
 
@@ -60,6 +61,10 @@ struct loss_segment {
 
 struct loss_term;
 
+/* Declares a tensor [B,L,W] of a term. */
+void loss_term_declare_state(const struct loss_term_plan *plan, struct tensor *t, const char *name,
+                             struct lifetime life);
+
 /* A kind of term. Functions that may be NULL say so. */
 struct loss_term_kind {
     /* Whether the configuration asks for the term in any step. */
@@ -67,7 +72,7 @@ struct loss_term_kind {
     /* The weight of a segment, unless loss_terms_weigh gives another. At 0 it is left out. */
     double (*weight)(const struct config *config);
     struct loss_term_needs (*needs)(const struct config *config);
-    /* Plans memory and sets t->own. STATUS_NOMEM, STATUS_DEVICE. */
+    /* Declares buffers and sets t->own. STATUS_NOMEM. */
     enum status (*create)(struct loss_term *t, const struct loss_term_plan *plan,
                           struct error *err);
     /* Sees the iterate z [B,L,W] that evaluation number `evaluation` of a solve, from 0, is about
@@ -104,7 +109,7 @@ struct loss_terms {
 
 /* What all terms of a configuration together ask of the cell in training. */
 struct loss_term_needs loss_terms_needs(const struct config *config);
-/* Creates the wanted terms. On failure *terms may be freed. STATUS_NOMEM, STATUS_DEVICE. */
+/* Creates the wanted terms. On failure *terms may be freed. STATUS_NOMEM. */
 enum status loss_terms_create(struct loss_terms *terms, const struct loss_term_plan *plan,
                               struct error *err);
 /* Accepts zeroed and partly created terms. */

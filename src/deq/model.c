@@ -114,7 +114,6 @@ static void embed(struct model *m)
     struct tensor e = segment(m, &m->e), rows = tensor_matrix(&e);
     embedding_eval(&m->vocab.embedding, m->be, &m->vocab.input, &rows);
     mask_embedding(m, &e);
-    m->e_lost = false;
 }
 
 void model_begin(struct model *m, const int32_t *input, int64_t length, const struct masks *masks)
@@ -123,6 +122,7 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
     assert(masks->source == MASKS_NONE || m->plan.train);
     struct clusters clusters = embedding_index_clusters(&m->vocab.embedding);
     int64_t n = m->plan.batch * length;
+    workspace_enter(m->ws, PHASE_EMBED);
     m->length = length;
     m->masks = *masks;
     loss_terms_begin(&m->terms, &m->config);
@@ -130,6 +130,7 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
     draw_masks(m);
     embed(m);
     struct tensor e = segment(m, &m->e);
+    workspace_enter(m->ws, PHASE_BEGIN);
     m->cell->ops->begin(m->cell, &e, masks);
 }
 
@@ -164,10 +165,10 @@ enum status model_solve(struct model *m, int64_t layers, bool gradient, struct e
     struct tensor e = segment(m, &m->e);
     assert(!gradient || m->plan.train);
     struct tensor start = {0};
+    workspace_enter(m->ws, PHASE_FORWARD);
     if (layers == 0)
         start = initial_guess_eval(&m->guess, m->be, &e);
     TRY(equilibrium_solve(m->eq, &e, &start, layers, gradient, err));
-    m->e_lost = m->e_lent;
     struct tensor h = equilibrium_output(m->eq);
     take_output(m, &h);
     return STATUS_OK;
@@ -211,6 +212,7 @@ static void loss(struct model *m, const struct tensor *nll, double scale, bool g
 
 void model_loss(struct model *m, const int32_t *target, double scale, bool gradient)
 {
+    workspace_enter(m->ws, PHASE_LOSS);
     m->target = target;
     m->scale = scale;
     cluster_index_set(&m->vocab.target, m->be, &m->vocab.softmax.clusters, target,
@@ -254,26 +256,25 @@ static struct tensor loss_at(void *model, const struct tensor *h, const struct t
 /* The embedded tokens, for the loss terms too. */
 static struct tensor embedded(void *model)
 {
-    struct model *m = model;
-    if (m->e_lost)
-        embed(m);
+    const struct model *m = model;
     return segment(m, &m->e);
 }
 
 enum status model_backward(struct model *m, struct error *err)
 {
     struct tensor dh = model_state_gradient(m);
-    struct tensor de = segment(m, m->de.data != NULL ? &m->de : &m->dq), rows = tensor_matrix(&de);
+    struct tensor de = segment(m, &m->de), rows = tensor_matrix(&de);
     struct loss_segment current = {.cell = m->cell,
                                    .eq = m->eq,
                                    .scale = m->scale,
                                    .model = m,
                                    .loss_at = loss_at,
                                    .embedded = embedded};
+    workspace_enter(m->ws, PHASE_BACKWARD);
     TRY(equilibrium_solve_adjoint(m->eq, &dh, err));
+    workspace_enter(m->ws, PHASE_GRADIENTS);
     loss_terms_apply(&m->terms, &current);
     TRY(equilibrium_propagate(m->eq, &de, err));
-    (void)embedded(m); /* the cell reads them once more */
     m->cell->ops->end_backward(m->cell, &de);
     mask_embedding(m, &de);
     embedding_vjp(&m->vocab.embedding, m->be, &m->vocab.input, &rows);
@@ -282,7 +283,8 @@ enum status model_backward(struct model *m, struct error *err)
 
 void model_remember(struct model *m)
 {
-    struct tensor e = embedded(m);
+    struct tensor e = segment(m, &m->e);
+    workspace_enter(m->ws, PHASE_REMEMBER);
     equilibrium_remember(m->eq);
     initial_guess_remember(&m->guess, m->be, &e);
 }
@@ -301,6 +303,7 @@ enum status model_set_limits(struct model *m, enum solve_direction direction, in
 
 void model_finish_gradients(struct model *m)
 {
+    workspace_enter(m->ws, PHASE_UPDATE);
     m->cell->ops->finish_gradients(m->cell);
 }
 

@@ -35,13 +35,11 @@ struct model_plan {
 
 /* What a model's memory is for, in bytes of the backend. */
 struct model_bytes {
-    size_t parameters; /* with effective weights, and gradients */
-    size_t vocabulary; /* a chunk of logits, lists of tokens */
-    size_t cell;       /* tapes, injection, scratch of f */
-    size_t states;     /* inputs and outputs of f, and their gradients */
-    size_t solver;     /* histories and residuals, both directions */
-    size_t ends;       /* embedded tokens, what the softmax sees, their gradients, masks */
-    size_t remembered; /* segment memory, a part of `cell` */
+    size_t parameters;  /* with effective weights, and gradients */
+    size_t vocabulary;  /* a chunk of logits, lists of tokens */
+    size_t activations; /* states, what f saves of them, gradients, scratch: with the solver's at */
+    size_t solver;      /* their peak, histories and residuals of either direction */
+    size_t remembered;  /* segment memory */
 };
 
 struct model {
@@ -55,20 +53,18 @@ struct model {
     struct cell *cell;      /* owns */
     struct equilibrium *eq; /* owns */
     bool sees_all;          /* the softmax sees the whole state, not some of its columns */
-    struct tensor e;        /* [B,L,E] embedded tokens, owned unless lent */
-    bool e_lent, e_lost;    /* The solver lent e and has overwritten it, until it is made again. */
-    struct tensor out;      /* owns [B,L,O] what the softmax sees, where it is not the state */
-    struct tensor nll;      /* owns [B*L] */
-    /* In training, gradients of what the softmax sees [B,L,O], of the state [B,L,W] and of e
-     * [B,L,E]. Where sizes agree dq serves in turn, and the other has no data. Owned unless lent.
-     */
+    struct workspace *ws;   /* owns: all buffers but the parameters */
+    struct tensor e;        /* [B,L,E] embedded tokens */
+    struct tensor out;      /* [B,L,O] what the softmax sees, where it is not the state */
+    struct tensor nll;      /* [B*L] */
+    /* train: gradients of what the softmax sees [B,L,O], of the state [B,L,W] (no data: dq), and of
+     * e [B,L,E] */
     struct tensor dq, dstate, de;
-    bool dq_lent;
-    struct tensor mask_in;    /* owns [B,1,E] */
-    struct tensor mask_out;   /* owns [B,1,O], or [B,L,1] where positions are dropped */
-    struct tensor mask_word;  /* owns [V,1], emb_dropout */
-    struct tensor mask_token; /* owns [B,L,1], mask_word looked up for the segment */
-    struct tensor found;      /* owns [B*L,1] scratch for that */
+    struct tensor mask_in;    /* [B,1,E] */
+    struct tensor mask_out;   /* [B,1,O]; [B,L,1] where positions are dropped */
+    struct tensor mask_word;  /* [V,1], emb_dropout */
+    struct tensor mask_token; /* [B,L,1] of it, the current segment's */
+    struct tensor found;      /* [B*L,1] scratch for that */
     struct initial_guess guess;
     struct loss_terms terms; /* train */
     /* of the current segment */

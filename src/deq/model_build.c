@@ -19,121 +19,168 @@ static enum status declare_params(struct model *m, struct error *err)
     return params_commit(&m->own, m->plan.train, err);
 }
 
-static enum status create_cell(struct model *m, struct error *err)
+/* The last phase in which f is evaluated, see struct cell_plan. */
+static enum phase last_eval(const struct model *m, const struct loss_term_needs *terms)
+{
+    if (m->plan.replay || (!m->plan.train && m->plan.vjp))
+        return PHASE_REMEMBER;
+    bool later = terms->spare_slot || equilibrium_recomputes(&m->config);
+    return m->plan.train && later ? PHASE_GRADIENTS : PHASE_OUTPUT;
+}
+
+static enum cell_mode mode_of(const struct model_plan *plan, const struct loss_term_needs *terms)
+{
+    if (!plan->train)
+        return plan->vjp ? CELL_VJP : CELL_EVAL;
+    return terms->tangents ? CELL_TANGENT : CELL_TRAIN;
+}
+
+static enum status create_cell(struct model *m, const struct loss_term_needs *terms,
+                               struct error *err)
 {
     const struct config_model *c = &m->config.model;
-    struct loss_term_needs terms = {0};
-    if (m->plan.train)
-        terms = loss_terms_needs(&m->config);
+    bool states = m->plan.train || m->plan.keep_states;
     struct cell_plan plan = {
+        .ws = m->ws,
         .batch = m->plan.batch,
         .length = m->plan.length,
         .mem_len = m->plan.mem_len,
         .memories = m->plan.memories > 0 ? m->plan.memories : 1,
-        .tapes = equilibrium_tapes(&m->config, m->plan.train) + terms.spare_tape,
-        .one_vjp = equilibrium_one_vjp(&m->config, m->plan.train) && !terms.cell,
-        .evals_end =
-            m->plan.train && equilibrium_evals_end(&m->config) && !terms.cell && !m->plan.replay,
-        .keep_all = equilibrium_keeps_all(&m->config),
+        .mode = mode_of(&m->plan, terms),
+        .memory = states ? MEMORY_STATES : MEMORY_KEYS,
+        .slots = equilibrium_slots(&m->config, m->plan.train) + terms->spare_slot,
+        .spare_slots = terms->spare_slot,
+        .later_slots = equilibrium_later_slots(&m->config),
+        .last_eval = last_eval(m, terms),
+        .keep_hidden = equilibrium_keeps_all(&m->config),
         .rows = !m->plan.train || m->config.solver.forward.stop != STOP_FIXED,
-        .idle = &m->eq->idle,
-        .train = m->plan.train,
-        .vjp = m->plan.train || m->plan.vjp,
-        .tangents = terms.tangents,
-        .keep_states = m->plan.train || m->plan.keep_states,
     };
     return cell_kind_of(c)->create(&m->cell, m->params, c, &plan, err);
 }
 
-/* Gradients of what the softmax sees, of the state, of embedded tokens. They live through the
- * backward solve: planned before others take what idle memory lasts as long. */
-static enum status plan_gradients(struct model *m, const struct cell_io *io, struct error *err)
+static void declare(struct model *m, struct tensor *t, const char *name, struct lifetime life,
+                    const struct tensor *shape)
 {
-    struct backend *be = m->be;
-    enum dtype real = be->ops->real;
-    int64_t b = m->plan.batch, l = m->plan.length;
-    if (!m->plan.train)
-        return STATUS_OK;
-    m->dq = tensor_make(NULL, real, 3, b, l, io->output, 1);
-    m->dq_lent = idle_take(&m->eq->idle, &m->dq, true);
-    if (!m->dq_lent)
-        TRY(op_alloc(be, &m->dq, real, 3, b, l, io->output, 1, err));
-    if (io->output != io->state)
-        TRY(op_alloc(be, &m->dstate, real, 3, b, l, io->state, 1, err));
-    if (io->input != io->output)
-        TRY(op_alloc(be, &m->de, real, 3, b, l, io->input, 1, err));
-    return STATUS_OK;
+    struct buffer b = {.name = name, .dtype = m->be->ops->real, .ndim = shape->ndim, .life = life};
+    for (int i = 0; i < shape->ndim; i++)
+        b.dim[i] = shape->dim[i];
+    workspace_declare(m->ws, t, &b);
 }
 
-static enum status plan_masks(struct model *m, struct error *err)
+/* A shape [B,L,width]. */
+static struct tensor positions(const struct model *m, int64_t length, int64_t width)
 {
-    struct backend *be = m->be;
-    enum dtype real = be->ops->real;
+    return tensor_make(NULL, m->be->ops->real, 3, m->plan.batch, length, width, 1);
+}
+
+static void declare_gradients(struct model *m, enum phase last_loss)
+{
+    const struct cell_io *io = &m->cell->io;
+    int64_t l = m->plan.length;
+    struct tensor out = positions(m, l, io->output), state = positions(m, l, io->state);
+    struct tensor in = positions(m, l, io->input);
+    struct lifetime loss =
+        lives(PHASE_LOSS, last_loss > PHASE_BACKWARD ? last_loss : PHASE_BACKWARD);
+    declare(m, &m->dq, "gradient of the output", m->sees_all ? loss : lives(PHASE_LOSS, last_loss),
+            &out);
+    if (!m->sees_all)
+        declare(m, &m->dstate, "gradient of the output's state", loss, &state);
+    declare(m, &m->de, "gradient of the embedding", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), &in);
+}
+
+/* Tests and deq verify give masks by hand, so that they last. */
+static void declare_masks(struct model *m)
+{
     const struct cell_io *io = &m->cell->io;
     const struct config_model *c = &m->config.model;
-    int64_t b = m->plan.batch, l = m->plan.length;
-    bool positions = io->drops_positions;
+    int64_t n = m->plan.batch * m->plan.length, l = m->plan.length;
+    struct tensor in = positions(m, 1, io->input), out = positions(m, 1, io->output);
+    struct tensor word = tensor_make(NULL, in.dtype, 2, c->vocab_size, 1, 1, 1), found = word;
+    struct tensor token = positions(m, l, 1);
+    found.dim[0] = n;
     if (io->dropout_in > 0)
-        TRY(op_alloc(be, &m->mask_in, real, 3, b, 1, io->input, 1, err));
+        declare(m, &m->mask_in, "dropout: embedding", lives_always(), &in);
     if (io->dropout_out > 0)
-        TRY(op_alloc(be, &m->mask_out, real, 3, b, positions ? l : 1, positions ? 1 : io->output, 1,
-                     err));
+        declare(m, &m->mask_out, "dropout: output", lives_always(),
+                io->drops_positions ? &token : &out);
     if (c->emb_dropout == 0)
-        return STATUS_OK;
-    TRY(op_alloc(be, &m->mask_word, real, 2, c->vocab_size, 1, 1, 1, err));
-    TRY(op_alloc(be, &m->found, real, 2, b * l, 1, 1, 1, err));
-    return op_alloc(be, &m->mask_token, real, 3, b, l, 1, 1, err);
+        return;
+    declare(m, &m->mask_word, "dropout: words", lives_always(), &word);
+    declare(m, &m->found, "dropout: words found", lives(PHASE_EMBED, PHASE_EMBED), &found);
+    declare(m, &m->mask_token, "dropout: tokens", lives(PHASE_EMBED, PHASE_GRADIENTS), &token);
 }
 
-static enum status plan_tensors(struct model *m, struct error *err)
+static void declare_tensors(struct model *m, enum phase last_loss)
 {
-    struct backend *be = m->be;
-    enum dtype real = be->ops->real;
     const struct cell_io *io = &m->cell->io;
-    int64_t b = m->plan.batch, l = m->plan.length;
-    m->e = tensor_make(NULL, real, 3, b, l, io->input, 1);
-    /* from several tables it is not looked up again: how many rows each has differs by the batch,
-     * and ends what a device runs at once */
-    bool again = m->plan.train && embedding_index_clusters(&m->vocab.embedding).count == 1;
-    m->e_lent = again && idle_take(&m->eq->idle, &m->e, false);
-    if (!m->e_lent)
-        TRY(op_alloc(be, &m->e, real, 3, b, l, io->input, 1, err));
-    TRY(op_alloc(be, &m->nll, real, 1, b * l, 1, 1, 1, err));
-    if (m->plan.train)
-        TRY(plan_masks(m, err));
-    if (!m->sees_all || m->mask_out.data != NULL)
-        TRY(op_alloc(be, &m->out, real, 3, b, l, io->output, 1, err));
+    int64_t l = m->plan.length;
+    struct tensor in = positions(m, l, io->input), out = positions(m, l, io->output);
+    struct tensor losses = tensor_make(NULL, in.dtype, 1, m->plan.batch * l, 1, 1, 1);
+    declare(m, &m->e, "embedded tokens", lives(PHASE_EMBED, PHASE_REMEMBER), &in);
+    declare(m, &m->nll, "losses", lives(PHASE_LOSS, PHASE_UPDATE), &losses);
+    if (!m->sees_all || (m->plan.train && io->dropout_out > 0))
+        declare(m, &m->out, "output without the rest", lives(PHASE_OUTPUT, last_loss), &out);
+    if (!m->plan.train)
+        return;
+    declare_masks(m);
+    declare_gradients(m, last_loss);
+}
+
+static void note_bytes(struct model *m)
+{
+    struct model_bytes *b = &m->bytes;
+    size_t part[PART_COUNT] = {0};
+    unsigned own = 1u << PART_WORK | 1u << PART_SOLVER | 1u << PART_ACTIVATIONS;
+    b->vocabulary = workspace_peak(m->ws, 1u << PART_LOGITS, NULL);
+    b->remembered = workspace_peak(m->ws, 1u << PART_MEMORY, NULL);
+    b->parameters = workspace_peak(m->ws, 1u << PART_PARAMETERS, NULL);
+    if (m->own.ws != NULL)
+        b->parameters += workspace_bytes(m->own.ws);
+    workspace_peak(m->ws, own, part);
+    b->solver = part[PART_SOLVER];
+    b->activations = part[PART_WORK] + part[PART_ACTIVATIONS];
+    /* what is lost between buffers */
+    b->activations += workspace_bytes(m->ws) - workspace_peak(m->ws, ~0u, NULL);
+}
+
+/* Everything but the parameters: declared, then planned and allocated at once. */
+static enum status create_parts(struct model *m, struct error *err)
+{
+    const struct model_plan *plan = &m->plan;
+    const struct config *config = &m->config;
+    struct loss_term_needs needs = {0};
+    struct cell_io io = cell_kind_of(&config->model)->io(&config->model);
+    struct equilibrium_plan solve = {m->ws, plan->batch, plan->length, io.state, plan->train};
+    struct initial_guess_plan guess = {m->ws, plan->batch, plan->length, plan->train};
+    if (plan->train)
+        needs = loss_terms_needs(config);
+    /* Without training, what the softmax sees and gives is read after the segment has ended too. */
+    struct vocabulary_plan words = {.capacity = plan->batch * plan->length,
+                                    .train = plan->train,
+                                    .last_loss = !plan->train   ? PHASE_UPDATE
+                                                 : needs.losses ? PHASE_GRADIENTS
+                                                                : PHASE_LOSS};
+    m->sees_all = io.output == io.state;
+    TRY(equilibrium_create(&m->eq, config, &solve, err));
+    TRY(create_cell(m, &needs, err));
+    TRY(vocabulary_layers_create(&m->vocab, m->params, &config->model, m->ws, &words, err));
+    declare_tensors(m, words.last_loss);
+    initial_guess_bind(&m->guess, m->params, &config->model, &guess);
+    struct loss_term_plan terms = {.ws = m->ws,
+                                   .config = config,
+                                   .batch = plan->batch,
+                                   .length = plan->length,
+                                   .cell = m->cell,
+                                   .spare_slot = equilibrium_slots(config, true),
+                                   .guess = &m->guess};
+    if (plan->train)
+        TRY(loss_terms_create(&m->terms, &terms, err));
+    TRY(workspace_commit(m->ws, err));
+    TRY(m->cell->ops->init(m->cell, err));
+    equilibrium_attach(m->eq, m->cell, config);
+    if (plan->train)
+        equilibrium_set_monitor(m->eq, loss_terms_observe, &m->terms);
     return STATUS_OK;
-}
-
-/* Bytes given out since *mark, which moves on. */
-static size_t since(const struct backend *be, size_t *mark)
-{
-    size_t bytes = be->bytes - *mark;
-    *mark = be->bytes;
-    return bytes;
-}
-
-static size_t remembered_bytes(const struct model *m)
-{
-    struct memory *memory;
-    size_t bytes = 0;
-    for (int i = 0; (memory = m->cell->ops->memory(m->cell, i)) != NULL; i++)
-        if (memory->now.data != NULL)
-            bytes += tensor_bytes(&memory->now);
-    return bytes;
-}
-
-/* Of weight-normalised matrices the cell holds the effective values; their gradients gather where
- * those of the parameters do. */
-static size_t effective_bytes(const struct model *m)
-{
-    const struct params *p = m->params;
-    int64_t numbers = 0;
-    for (int i = 0; i < p->count; i++)
-        if (p->list[i].norm_of >= 0)
-            numbers += param_count(&p->list[p->list[i].norm_of]);
-    return (size_t)numbers * dtype_size(m->be->ops->real);
 }
 
 enum status model_create(struct model **out, struct backend *be, const struct config *config,
@@ -148,43 +195,11 @@ enum status model_create(struct model **out, struct backend *be, const struct co
     m->plan = *plan;
     params_init(&m->own, be);
     m->params = shared != NULL ? shared : &m->own;
-    size_t mark = be->bytes;
-    struct model_bytes *bytes = &m->bytes;
     if (shared == NULL)
         TRY_OUT(declare_params(m, err));
-    bytes->parameters = since(be, &mark);
-    struct cell_io io = cell_kind_of(&config->model)->io(&config->model);
-    struct equilibrium_plan solve = {plan->batch, plan->length, io.state, plan->train};
-    TRY_OUT(equilibrium_create(&m->eq, be, config, &solve, err));
-    bytes->solver = m->eq->solver_bytes;
-    bytes->states = since(be, &mark) - bytes->solver;
-    TRY_OUT(plan_gradients(m, &io, err));
-    bytes->ends = since(be, &mark);
-    /* Losses come between solves and their gradients. What is lent from here on may lie there. */
-    struct tensor logits = idle_largest(&m->eq->idle, be->ops->real);
-    TRY_OUT(create_cell(m, err));
-    equilibrium_attach(m->eq, m->cell, config);
-    m->sees_all = io.output == io.state;
-    bytes->parameters += effective_bytes(m);
-    bytes->cell = since(be, &mark) - effective_bytes(m);
-    bytes->remembered = remembered_bytes(m);
-    TRY_OUT(vocabulary_layers_create(&m->vocab, m->params, &config->model,
-                                     plan->batch * plan->length, &logits, err));
-    bytes->vocabulary = since(be, &mark);
-    TRY_OUT(plan_tensors(m, err));
-    TRY_OUT(initial_guess_create(&m->guess, m->params, &config->model, plan->batch, plan->length,
-                                 plan->train, err));
-    if (plan->train) {
-        struct loss_term_plan terms = {.config = &m->config,
-                                       .batch = plan->batch,
-                                       .length = plan->length,
-                                       .cell = m->cell,
-                                       .spare_tape = equilibrium_tapes(config, true),
-                                       .guess = &m->guess};
-        TRY_OUT(loss_terms_create(&m->terms, &terms, err));
-        equilibrium_set_monitor(m->eq, loss_terms_observe, &m->terms);
-    }
-    bytes->ends += since(be, &mark);
+    TRY_OUT(workspace_create(&m->ws, be, err));
+    TRY_OUT(create_parts(m, err));
+    note_bytes(m);
     *out = m;
     return STATUS_OK;
 out:
@@ -196,21 +211,12 @@ void model_free(struct model *m)
 {
     if (m == NULL)
         return;
-    struct tensor *const owned[] = {&m->out,       &m->nll,        &m->dstate,
-                                    &m->de,        &m->mask_in,    &m->mask_out,
-                                    &m->mask_word, &m->mask_token, &m->found};
-    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
-        op_release(m->be, owned[i]);
-    if (!m->e_lent)
-        op_release(m->be, &m->e);
-    if (!m->dq_lent)
-        op_release(m->be, &m->dq);
-    initial_guess_free(&m->guess, m->be);
     loss_terms_free(&m->terms);
     equilibrium_free(m->eq);
     if (m->cell != NULL)
         m->cell->ops->free(m->cell);
-    vocabulary_layers_free(&m->vocab, m->be);
+    vocabulary_layers_free(&m->vocab);
+    workspace_free(m->ws);
     params_free(&m->own);
     mem_free(m);
 }

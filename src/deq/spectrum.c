@@ -47,7 +47,7 @@ static void step(struct power *p, double *rayleigh, double *norm)
 {
     struct backend *be = p->cell->be;
     const struct equilibrium_point *at = p->at;
-    p->cell->ops->vjp(p->cell, at->tape, &at->z, &at->f, &p->v[0], &p->v[1], false);
+    p->cell->ops->vjp(p->cell, at->slot, &at->z, &at->f, &p->v[0], &p->v[1], false);
     sequence_dots(p, &p->v[0], &p->v[0], norm);
     sequence_dots(p, &p->v[1], &p->v[0], rayleigh);
     for (int64_t s = 0; s < p->batch; s++)

@@ -1,21 +1,19 @@
-/* Runs of layers, their states and tapes, and plain back-propagation through them. */
+/* Runs of layers, their states and slots, and plain back-propagation through them. */
 #include "deq/unrolled.h"
 
 #include "base/mem.h"
 
-enum { BORROWED = 2 }; /* states of unrolled_plan */
-
-int64_t unrolled_tapes(int64_t layers, int64_t recompute, bool train)
+int64_t unrolled_slots(int64_t layers, int64_t recompute, bool train)
 {
     if (!train)
         return 1;
     return recompute > 0 && recompute < layers ? recompute : layers;
 }
 
-/* Layers whose tapes exist at once. */
+/* Layers whose slots exist at once. */
 static int64_t stretch(const struct unrolled *net)
 {
-    return unrolled_tapes(net->plan.layers, net->plan.recompute, net->plan.train);
+    return unrolled_slots(net->plan.layers, net->plan.recompute, net->plan.train);
 }
 
 /* States in front of every stretch, which outlive the stretches. */
@@ -47,42 +45,42 @@ static struct tensor cut(const struct tensor *t, int64_t batch, int64_t length)
 static struct tensor state_of(const struct unrolled *net, int64_t l)
 {
     int64_t k = stretch(net), slot = l;
-    if (!net->taped && !net->plan.untied)
+    if (!net->differentiable && !net->plan.untied)
         slot = l % 2;
     else if (!keeps_all(net) && l == net->layers)
         slot = net->states - 1;
     else if (!keeps_all(net))
         slot = l % k == 0 ? l / k : anchors(net) + l % k - 1;
-    return cut(&net->state[slot], net->batch, net->length);
+    const struct tensor *state = slot == 0 ? net->plan.start : &net->state[slot];
+    return cut(state, net->batch, net->length);
 }
 
 static enum status plan_states(struct unrolled *net, int64_t w, struct error *err)
 {
-    struct backend *be = net->be;
-    enum dtype real = be->ops->real;
     const struct unrolled_plan *p = &net->plan;
+    struct buffer b = {.name = "layers: state",
+                       .dtype = p->ws->be->ops->real,
+                       .ndim = 3,
+                       .dim = {p->batch, p->length, w},
+                       .life = p->life,
+                       .part = PART_ACTIVATIONS};
     TRY(mem_alloc((void **)&net->state, (size_t)net->states, sizeof *net->state, err));
-    enum memory_part before = op_part(be, PART_TAPES);
-    for (int64_t i = 0; i < BORROWED; i++)
-        net->state[i] = p->state[i];
-    for (int64_t i = BORROWED; i < net->states; i++)
-        TRY(op_alloc(be, &net->state[i], real, 3, p->batch, p->length, w, 1, err));
-    op_part(be, before);
+    for (int64_t i = 1; i < net->states; i++)
+        workspace_declare(p->ws, &net->state[i], &b);
     if (!p->damped)
         return STATUS_OK;
     TRY(mem_alloc((void **)&net->applied, (size_t)p->layers, sizeof *net->applied, err));
-    op_part(be, PART_TAPES);
+    b.name = "layers: f of a state";
     for (int64_t i = 0; i < p->layers; i++)
-        TRY(op_alloc(be, &net->applied[i], real, 3, p->batch, p->length, w, 1, err));
-    op_part(be, before);
+        workspace_declare(p->ws, &net->applied[i], &b);
     return STATUS_OK;
 }
 
-enum status unrolled_create(struct unrolled *net, struct backend *be, int64_t w,
-                            const struct unrolled_plan *plan, struct error *err)
+enum status unrolled_create(struct unrolled *net, int64_t w, const struct unrolled_plan *plan,
+                            struct error *err)
 {
     assert(plan->layers >= 1 && (!plan->damped || plan->recompute == 0));
-    *net = (struct unrolled){.be = be, .plan = *plan};
+    *net = (struct unrolled){.plan = *plan};
     net->states = count_states(net);
     enum status status = plan_states(net, w, err);
     if (status != STATUS_OK)
@@ -92,13 +90,6 @@ enum status unrolled_create(struct unrolled *net, struct backend *be, int64_t w,
 
 void unrolled_free(struct unrolled *net)
 {
-    if (net->be == NULL)
-        return;
-    struct backend *be = net->be;
-    for (int64_t i = BORROWED; i < net->states && net->state != NULL; i++)
-        op_release(be, &net->state[i]);
-    for (int64_t i = 0; i < net->plan.layers && net->applied != NULL; i++)
-        op_release(be, &net->applied[i]);
     mem_free(net->state);
     mem_free(net->applied);
     *net = (struct unrolled){0};
@@ -115,11 +106,11 @@ static void apply(struct unrolled *net, int64_t l)
 {
     struct cell *cell = net->cell;
     struct tensor z = state_of(net, l), next = state_of(net, l + 1), f = applied_of(net, l);
-    int tape = net->taped ? (int)(l % stretch(net)) : 0;
+    int slot = net->differentiable ? (int)(l % stretch(net)) : 0;
     if (net->plan.untied)
-        cell->ops->eval_layer(cell, l, tape, &z, &f);
+        cell->ops->eval_layer(cell, l, slot, &z, &f);
     else
-        cell->ops->eval(cell, tape, &z, &f);
+        cell->ops->eval(cell, slot, &z, &f);
     if (net->damping == 1.0)
         return;
     op_copy(cell->be, &next, &f);
@@ -136,7 +127,7 @@ void unrolled_run(struct unrolled *net, int64_t batch, int64_t length, int64_t l
     net->length = length;
     net->layers = layers;
     net->damping = damping;
-    net->taped = train;
+    net->differentiable = train;
     for (int64_t l = 0; l < layers; l++)
         apply(net, l);
     net->z = state_of(net, layers - 1);
@@ -149,11 +140,11 @@ static void differentiate(struct unrolled *net, int64_t l, const struct tensor *
 {
     struct cell *cell = net->cell;
     struct tensor z = state_of(net, l), f = applied_of(net, l);
-    int tape = (int)(l % stretch(net));
+    int slot = (int)(l % stretch(net));
     if (net->plan.untied)
-        cell->ops->vjp_layer(cell, l, tape, &z, &f, from, to);
+        cell->ops->vjp_layer(cell, l, slot, &z, &f, from, to);
     else
-        cell->ops->vjp(cell, tape, &z, &f, from, to, true);
+        cell->ops->vjp(cell, slot, &z, &f, from, to, true);
     if (net->damping != 1.0)
         op_axpby(cell->be, to, 1.0 - net->damping, from, net->damping);
 }
@@ -161,15 +152,15 @@ static void differentiate(struct unrolled *net, int64_t l, const struct tensor *
 struct tensor unrolled_gradient(struct unrolled *net, const struct tensor *dh)
 {
     int64_t k = stretch(net);
-    struct tensor from = cut(&net->plan.gradient[0], net->batch, net->length);
-    struct tensor to = cut(&net->plan.gradient[1], net->batch, net->length);
-    assert(net->taped);
+    struct tensor from = cut(net->plan.gradient[0], net->batch, net->length);
+    struct tensor to = cut(net->plan.gradient[1], net->batch, net->length);
+    assert(net->differentiable);
     if (dh->data != from.data || net->damping != 1.0)
         op_axpby(net->cell->be, &from, net->damping, dh, 0.0);
     for (int64_t start = (net->layers - 1) / k * k; start >= 0; start -= k) {
         int64_t end = start + k < net->layers ? start + k : net->layers;
         for (int64_t l = start; l < end && end < net->layers; l++)
-            apply(net, l); /* the last stretch still has its tapes */
+            apply(net, l); /* the last stretch still has its slots */
         for (int64_t l = end - 1; l >= start; l--) {
             differentiate(net, l, &from, &to);
             struct tensor swap = from;
@@ -184,7 +175,7 @@ void unrolled_remember(struct unrolled *net)
 {
     struct cell *cell = net->cell;
     if (!net->plan.untied) {
-        int64_t last = net->taped ? (net->layers - 1) % stretch(net) : 0;
+        int64_t last = net->differentiable ? (net->layers - 1) % stretch(net) : 0;
         cell->ops->remember(cell, (int)last, &net->h);
         return;
     }

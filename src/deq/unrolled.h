@@ -16,37 +16,39 @@
 #include "cell/cell.h"
 
 struct unrolled_plan {
+    struct workspace *ws;  /* borrows */
     int64_t batch, length; /* the largest B and L */
     int64_t layers;        /* the most layers of a run, 1 at least */
     int64_t recompute;     /* k, or 0 to keep everything */
     bool untied;
-    bool train;  /* gradients will be asked for */
-    bool damped; /* runs with t < 1 will be asked for, not with recompute */
-    /* Borrowed [B,L,W] are the first two states, which the caller may use between runs, and with
-     * `train` two gradients, of which the first holds the one of the last layer's output. */
-    struct tensor state[2], gradient[2];
+    bool train;           /* gradients will be asked for */
+    bool damped;          /* runs with t < 1 will be asked for; not with recompute */
+    struct lifetime life; /* of the states behind the first */
+    /* Borrowed [B,L,W]: the first state, which the caller fills before a run, and with `train` two
+     * gradients, of which the first holds the one of the last layer's output. */
+    const struct tensor *start, *gradient[2];
 };
 
 struct unrolled {
-    struct backend *be; /* borrows */
-    struct cell *cell;  /* borrowed, set before the first run */
+    struct cell *cell; /* borrows: set before the first run */
     struct unrolled_plan plan;
     int64_t states;
-    struct tensor *state;   /* [states] of [B,L,W], all owned but the first two */
-    struct tensor *applied; /* owns [layers] f of each state, if damped */
+    /* Lists are owned, tensors are in the workspace. */
+    struct tensor *state;   /* [states] of [B,L,W], but that number 0 is *plan.start */
+    struct tensor *applied; /* [layers] f of each state, damped only; else the next state */
     /* of the last run */
     int64_t batch, length, layers;
-    bool taped; /* a gradient may follow */
+    bool differentiable; /* a gradient may follow */
     double damping;
     struct tensor z, h; /* views of the last layer's input and output */
 };
 
-/* How many tapes the cell must hold for runs of so many layers. */
-int64_t unrolled_tapes(int64_t layers, int64_t recompute, bool train);
+/* How many slots the cell must hold for runs of so many layers. */
+int64_t unrolled_slots(int64_t layers, int64_t recompute, bool train);
 
-/* Plans a network for states of W numbers. STATUS_NOMEM, STATUS_DEVICE. */
-enum status unrolled_create(struct unrolled *net, struct backend *be, int64_t w,
-                            const struct unrolled_plan *plan, struct error *err);
+/* Declares states of W numbers. STATUS_NOMEM. */
+enum status unrolled_create(struct unrolled *net, int64_t w, const struct unrolled_plan *plan,
+                            struct error *err);
 void unrolled_free(struct unrolled *net);
 
 /* Runs `layers` layers on the segment the cell has begun, from what state 0 holds, to net->h.

@@ -210,8 +210,8 @@ static void bind_softmax(struct adaptive_softmax *s, const struct params *p,
 }
 
 enum status vocabulary_layers_create(struct vocabulary_layers *v, const struct params *p,
-                                     const struct config_model *m, int64_t capacity,
-                                     const struct tensor *scratch, struct error *err)
+                                     const struct config_model *m, struct workspace *ws,
+                                     const struct vocabulary_plan *plan, struct error *err)
 {
     struct embedding *e = &v->embedding;
     *v = (struct vocabulary_layers){0};
@@ -228,16 +228,17 @@ enum status vocabulary_layers_create(struct vocabulary_layers *v, const struct p
     }
     v->softmax.chunk_numbers = p->be->ops->chunk_numbers;
     bind_softmax(&v->softmax, p, m);
-    TRY(embedding_create(e, p->be, capacity, err));
-    TRY(adaptive_softmax_create(&v->softmax, p->be, capacity, scratch, err));
-    TRY(cluster_index_create(&v->input, p->be, capacity, err));
-    return cluster_index_create(&v->target, p->be, capacity, err);
+    struct lifetime loss = lives(PHASE_LOSS, plan->last_loss);
+    embedding_declare(e, ws, plan->capacity, plan->train);
+    TRY(adaptive_softmax_create(&v->softmax, ws, plan->capacity, loss, plan->train, err));
+    TRY(cluster_index_create(&v->input, ws, plan->capacity, lives(PHASE_EMBED, PHASE_GRADIENTS),
+                             err));
+    return cluster_index_create(&v->target, ws, plan->capacity, loss, err);
 }
 
-void vocabulary_layers_free(struct vocabulary_layers *v, struct backend *be)
+void vocabulary_layers_free(struct vocabulary_layers *v)
 {
-    embedding_free(&v->embedding, be);
-    adaptive_softmax_free(&v->softmax, be);
-    cluster_index_free(&v->input, be);
-    cluster_index_free(&v->target, be);
+    adaptive_softmax_free(&v->softmax);
+    cluster_index_free(&v->input);
+    cluster_index_free(&v->target);
 }

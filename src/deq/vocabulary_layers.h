@@ -21,11 +21,18 @@ struct vocabulary_layers {
 /* Declares the parameters of both. STATUS_NOMEM. */
 enum status vocabulary_layers_declare(struct params *params, const struct config_model *model,
                                       struct error *err);
-/* Binds declared and committed parameters, which are borrowed, and plans for up to `capacity`
- * tokens a batch. `scratch` as for adaptive_softmax_create. STATUS_NOMEM, STATUS_DEVICE. */
+/* What to declare memory for. */
+struct vocabulary_plan {
+    int64_t capacity; /* tokens of a batch */
+    bool train;
+    enum phase last_loss; /* the last phase in which a loss is computed */
+};
+
+/* Binds declared and committed parameters, which are borrowed, and declares buffers. STATUS_NOMEM.
+ */
 enum status vocabulary_layers_create(struct vocabulary_layers *v, const struct params *params,
-                                     const struct config_model *model, int64_t capacity,
-                                     const struct tensor *scratch, struct error *err);
-void vocabulary_layers_free(struct vocabulary_layers *v, struct backend *be);
+                                     const struct config_model *model, struct workspace *ws,
+                                     const struct vocabulary_plan *plan, struct error *err);
+void vocabulary_layers_free(struct vocabulary_layers *v);
 
 #endif

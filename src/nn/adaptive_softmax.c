@@ -26,41 +26,48 @@ static int64_t logit_numbers(const struct adaptive_softmax *s, int64_t capacity)
     return numbers < most ? numbers : most;
 }
 
-enum status adaptive_softmax_create(struct adaptive_softmax *s, struct backend *be,
-                                    int64_t capacity, const struct tensor *scratch,
+enum status adaptive_softmax_create(struct adaptive_softmax *s, struct workspace *ws,
+                                    int64_t capacity, struct lifetime life, bool train,
                                     struct error *err)
 {
-    enum dtype real = be->ops->real;
-    int64_t e = s->clusters.width[0], numbers = logit_numbers(s, capacity);
-    s->logits_borrowed = scratch->data != NULL && tensor_count(scratch) >= numbers;
-    enum memory_part before = op_part(be, PART_LOGITS);
-    if (s->logits_borrowed)
-        s->logits = tensor_prefix(scratch, 1, numbers, 1, 1, 1);
-    else
-        TRY(op_alloc(be, &s->logits, real, 1, numbers, 1, 1, 1, err));
-    op_part(be, before);
-    TRY(op_alloc(be, &s->head_bias, real, 1, head_size(s), 1, 1, 1, err));
-    TRY(op_alloc(be, &s->head_dbias, real, 1, head_size(s), 1, 1, 1, err));
-    if (s->clusters.count > 1) {
-        TRY(op_alloc(be, &s->hidden, real, 2, capacity, s->d_model, 1, 1, err));
-        TRY(op_alloc(be, &s->dhidden, real, 2, capacity, s->d_model, 1, 1, err));
+    int64_t e = s->clusters.width[0], d = s->d_model, head = head_size(s);
+    bool tails = s->clusters.count > 1, projects = tails || s->proj[0].w.data != NULL;
+    const struct {
+        bool wanted;
+        struct tensor *t;
+        const char *name;
+        int64_t rows, cols;
+    } all[] = {
+        {true, &s->logits, "logits", logit_numbers(s, capacity), 0},
+        {true, &s->head_bias, "bias of the head", head, 0},
+        {train, &s->head_dbias, "gradient of the head's bias", head, 0},
+        {tails, &s->hidden, "rows of a cluster", capacity, d},
+        {tails && train, &s->dhidden, "their gradient", capacity, d},
+        {projects, &s->low, "rows projected for the softmax", capacity, e},
+        {projects && train, &s->dlow, "gradient of rows projected", capacity, e},
+    };
+    struct buffer b = {.life = life, .part = PART_LOGITS};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        b.name = all[i].name;
+        b.dtype = ws->be->ops->real;
+        b.ndim = all[i].cols > 0 ? 2 : 1;
+        b.dim[0] = all[i].rows;
+        b.dim[1] = all[i].cols;
+        if (all[i].wanted)
+            workspace_declare(ws, all[i].t, &b);
     }
-    if (s->clusters.count > 1 || s->proj[0].w.data != NULL) {
-        TRY(op_alloc(be, &s->low, real, 2, capacity, e, 1, 1, err));
-        TRY(op_alloc(be, &s->dlow, real, 2, capacity, e, 1, 1, err));
-    }
-    TRY(op_alloc(be, &s->target, DTYPE_I32, 1, capacity, 1, 1, 1, err));
+    workspace_declare(ws, &s->target,
+                      &(struct buffer){.name = "targets of the head",
+                                       .dtype = DTYPE_I32,
+                                       .ndim = 1,
+                                       .dim = {capacity},
+                                       .life = life,
+                                       .part = PART_LOGITS});
     return mem_alloc((void **)&s->host_target, (size_t)capacity, sizeof *s->host_target, err);
 }
 
-void adaptive_softmax_free(struct adaptive_softmax *s, struct backend *be)
+void adaptive_softmax_free(struct adaptive_softmax *s)
 {
-    struct tensor *all[] = {&s->head_bias, &s->head_dbias, &s->hidden, &s->dhidden,
-                            &s->low,       &s->dlow,       &s->target};
-    if (!s->logits_borrowed)
-        op_release(be, &s->logits);
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        op_release(be, all[i]);
     mem_free(s->host_target);
     s->host_target = NULL;
 }

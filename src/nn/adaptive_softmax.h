@@ -19,22 +19,21 @@ struct adaptive_softmax {
     struct weight table[CLUSTERS_MAX], proj[CLUSTERS_MAX], bias[CLUSTERS_MAX];
     struct weight cluster_rows, cluster_bias;
     int64_t chunk_numbers; /* logits held at once, at most (one row at least) */
-    struct tensor logits;  /* [chunk_numbers]; owns unless `logits_borrowed` */
-    bool logits_borrowed;
-    /* owns */
+    /* In a workspace. */
+    struct tensor logits;                /* [chunk_numbers] */
     struct tensor head_bias, head_dbias; /* [head size] */
     struct tensor hidden, dhidden;       /* [capacity, D] gathered rows of a tail cluster */
     struct tensor low, dlow;             /* [capacity, max E_i] projected rows */
     struct tensor target;                /* I32 [capacity] head targets */
-    int32_t *host_target;                /* [capacity] */
+    int32_t *host_target;                /* owns: [capacity] */
 };
 
-/* Plans for up to `capacity` rows. Fields above `logits` must be set. `scratch`, 1-D, is used for
- * the logits if it is large enough: each call overwrites it. */
-enum status adaptive_softmax_create(struct adaptive_softmax *s, struct backend *be,
-                                    int64_t capacity, const struct tensor *scratch,
+/* Declares scratch for up to `capacity` rows, for calls while `life` lasts. Fields above `logits`
+ * must be set. `train` says whether gradients will be wanted. STATUS_NOMEM. */
+enum status adaptive_softmax_create(struct adaptive_softmax *s, struct workspace *ws,
+                                    int64_t capacity, struct lifetime life, bool train,
                                     struct error *err);
-void adaptive_softmax_free(struct adaptive_softmax *s, struct backend *be);
+void adaptive_softmax_free(struct adaptive_softmax *s);
 
 /* The loss of n rows, n <= capacity. */
 struct softmax_loss {

@@ -26,20 +26,25 @@ int clusters_find(const struct clusters *c, int64_t token)
     return i;
 }
 
-enum status cluster_index_create(struct cluster_index *ix, struct backend *be, int64_t capacity,
-                                 struct error *err)
+enum status cluster_index_create(struct cluster_index *ix, struct workspace *ws, int64_t capacity,
+                                 struct lifetime life, struct error *err)
 {
+    struct buffer b = {.name = "places of tokens",
+                       .dtype = DTYPE_I32,
+                       .ndim = 1,
+                       .dim = {capacity},
+                       .life = life,
+                       .part = PART_LOGITS};
     *ix = (struct cluster_index){.capacity = capacity};
-    TRY(op_alloc(be, &ix->pos, DTYPE_I32, 1, capacity, 1, 1, 1, err));
-    TRY(op_alloc(be, &ix->local, DTYPE_I32, 1, capacity, 1, 1, 1, err));
+    workspace_declare(ws, &ix->pos, &b);
+    b.name = "tokens within clusters";
+    workspace_declare(ws, &ix->local, &b);
     TRY(mem_alloc((void **)&ix->host_pos, (size_t)capacity, sizeof *ix->host_pos, err));
     return mem_alloc((void **)&ix->host_local, (size_t)capacity, sizeof *ix->host_local, err);
 }
 
-void cluster_index_free(struct cluster_index *ix, struct backend *be)
+void cluster_index_free(struct cluster_index *ix)
 {
-    op_release(be, &ix->pos);
-    op_release(be, &ix->local);
     mem_free(ix->host_pos);
     mem_free(ix->host_local);
     *ix = (struct cluster_index){0};

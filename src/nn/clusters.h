@@ -5,7 +5,7 @@
 #ifndef DEQ_NN_CLUSTERS_H
 #define DEQ_NN_CLUSTERS_H
 
-#include "backend/backend.h"
+#include "backend/workspace.h"
 
 enum { CLUSTERS_MAX = 17 };
 
@@ -19,7 +19,7 @@ struct clusters {
  * (position in the batch) and `local` (id inside the cluster), in order of position. */
 struct cluster_index {
     int64_t start[CLUSTERS_MAX + 1];
-    struct tensor pos, local;       /* I32 [capacity]; owns */
+    struct tensor pos, local;       /* I32 [capacity], in a workspace */
     int32_t *host_pos, *host_local; /* owns */
     int64_t capacity;
 };
@@ -29,9 +29,11 @@ void clusters_init(struct clusters *c, const int64_t *cutoffs, int n, int64_t vo
                    int64_t div_val);
 int clusters_find(const struct clusters *c, int64_t token);
 
-enum status cluster_index_create(struct cluster_index *ix, struct backend *be, int64_t capacity,
-                                 struct error *err);
-void cluster_index_free(struct cluster_index *ix, struct backend *be);
+/* Declares the lists of up to `capacity` tokens, which live as long as `life`, and allocates their
+ * copies on the host. STATUS_NOMEM. */
+enum status cluster_index_create(struct cluster_index *ix, struct workspace *ws, int64_t capacity,
+                                 struct lifetime life, struct error *err);
+void cluster_index_free(struct cluster_index *ix);
 /* Sorts n <= capacity host tokens and uploads the lists. */
 void cluster_index_set(struct cluster_index *ix, struct backend *be, const struct clusters *c,
                        const int32_t *tokens, int64_t n);

@@ -10,20 +10,25 @@ struct clusters embedding_index_clusters(const struct embedding *e)
     return one;
 }
 
-enum status embedding_create(struct embedding *e, struct backend *be, int64_t capacity,
-                             struct error *err)
+void embedding_declare(struct embedding *e, struct workspace *ws, int64_t capacity, bool train)
 {
-    enum dtype real = be->ops->real;
+    struct buffer rows = {.name = "rows of an embedding",
+                          .dtype = ws->be->ops->real,
+                          .ndim = 2,
+                          .dim = {capacity, e->clusters.width[0]},
+                          .life = lives(PHASE_EMBED, PHASE_EMBED)};
+    struct buffer mapped = rows;
+    mapped.name = "rows projected";
+    mapped.dim[1] = e->d_model;
     if (e->proj[0].w.data == NULL) /* rows are the embedding */
-        return STATUS_OK;
-    TRY(op_alloc(be, &e->rows, real, 2, capacity, e->clusters.width[0], 1, 1, err));
-    return op_alloc(be, &e->mapped, real, 2, capacity, e->d_model, 1, 1, err);
-}
-
-void embedding_free(struct embedding *e, struct backend *be)
-{
-    op_release(be, &e->rows);
-    op_release(be, &e->mapped);
+        return;
+    workspace_declare(ws, &e->rows, &rows);
+    workspace_declare(ws, &e->mapped, &mapped);
+    if (!train)
+        return;
+    rows.life = mapped.life = lives(PHASE_GRADIENTS, PHASE_GRADIENTS);
+    workspace_declare(ws, &e->drows, &rows);
+    workspace_declare(ws, &e->dmapped, &mapped);
 }
 
 static int table_count(const struct embedding *e)
@@ -83,8 +88,8 @@ void embedding_vjp(const struct embedding *e, struct backend *be, const struct c
         if (n == 0)
             continue;
         struct tensor pos = cluster_pos(index, i), local = cluster_local(index, i);
-        struct tensor rows = tensor_prefix(&e->rows, 2, n, e->table[i].w.dim[1], 1, 1);
-        struct tensor dmapped = tensor_prefix(&e->mapped, 2, n, e->d_model, 1, 1);
+        struct tensor rows = tensor_prefix(&e->drows, 2, n, e->table[i].w.dim[1], 1, 1);
+        struct tensor dmapped = tensor_prefix(&e->dmapped, 2, n, e->d_model, 1, 1);
         op_gather_rows(be, &dmapped, dout, &pos, scale);
         op_gather_rows(be, &rows, &e->table[i].w, &local, 1.0);
         weight_gradient(be, &e->proj[i], &dmapped, &rows);

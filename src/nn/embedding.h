@@ -14,13 +14,14 @@ struct embedding {
      * A projection with data NULL is the identity. borrows. */
     struct weight table[CLUSTERS_MAX]; /* [n_i,E_i] */
     struct weight proj[CLUSTERS_MAX];  /* [D,E_i] */
-    struct tensor rows, mapped;        /* owns: [capacity, max E_i], [capacity, D], real */
+    /* In a workspace: rows of a table [capacity, max E_i] and what their projection makes of them
+     * [capacity, D], or their gradients. */
+    struct tensor rows, mapped, drows, dmapped;
 };
 
-/* Plans scratch for batches of up to `capacity` tokens; the fields above it must be set. */
-enum status embedding_create(struct embedding *e, struct backend *be, int64_t capacity,
-                             struct error *err);
-void embedding_free(struct embedding *e, struct backend *be);
+/* Declares scratch for batches of up to `capacity` tokens. All other fields must be set. `train`
+ * says whether embedding_vjp will be called. */
+void embedding_declare(struct embedding *e, struct workspace *ws, int64_t capacity, bool train);
 
 /* out[n,D] for the n tokens in `index` (sorted with embedding_index_clusters). */
 void embedding_eval(const struct embedding *e, struct backend *be,

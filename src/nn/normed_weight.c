@@ -1,22 +1,19 @@
 #include "nn/normed_weight.h"
 
-enum status normed_weight_create(struct normed_weight *n, struct weight *w, struct backend *be,
-                                 struct error *err)
+void normed_weight_declare(struct normed_weight *n, struct weight *w, struct workspace *ws)
 {
-    enum dtype real = be->ops->real;
     int64_t rows = n->v.w.dim[0], cols = n->v.w.dim[1];
-    enum memory_part before = op_part(be, PART_PARAMETERS);
-    TRY(op_alloc(be, &n->inv, real, 1, rows, 1, 1, 1, err));
-    TRY(op_alloc(be, &w->w, real, 2, rows, cols, 1, 1, err));
-    op_part(be, before);
+    struct buffer b = {.name = "norms of rows",
+                       .dtype = ws->be->ops->real,
+                       .ndim = 1,
+                       .dim = {rows, cols},
+                       .life = lives_always(),
+                       .part = PART_PARAMETERS};
+    workspace_declare(ws, &n->inv, &b);
+    b.name = "effective weight";
+    b.ndim = 2;
+    workspace_declare(ws, &w->w, &b);
     w->dw = n->v.dw;
-    return STATUS_OK;
-}
-
-void normed_weight_free(struct normed_weight *n, struct weight *w, struct backend *be)
-{
-    op_release(be, &n->inv);
-    op_release(be, &w->w);
 }
 
 void normed_weight_refresh(const struct normed_weight *n, const struct weight *w,

@@ -7,14 +7,12 @@
 
 struct normed_weight {
     struct weight v, g; /* borrows */
-    struct tensor inv;  /* owns: [rows] 1 / ||v|| */
+    struct tensor inv;  /* [rows] 1 / ||v||, in a workspace */
 };
 
-/* Allocates inv and the effective weight `w` [rows, cols]; v and g must be set. The gradient of w
- * is gathered where that of v will stand. */
-enum status normed_weight_create(struct normed_weight *n, struct weight *w, struct backend *be,
-                                 struct error *err);
-void normed_weight_free(struct normed_weight *n, struct weight *w, struct backend *be);
+/* Declares inv and the effective weight `w` [rows, cols] for v and g, which must be set. The
+ * gradient of w is gathered where that of v will stand. */
+void normed_weight_declare(struct normed_weight *n, struct weight *w, struct workspace *ws);
 
 /* w from v and g. */
 void normed_weight_refresh(const struct normed_weight *n, const struct weight *w,

@@ -16,8 +16,7 @@ void params_init(struct params *p, struct backend *be)
 
 void params_free(struct params *p)
 {
-    op_release(p->be, &p->w);
-    op_release(p->be, &p->g);
+    workspace_free(p->ws);
     mem_free(p->list);
     memset(p, 0, sizeof *p);
 }
@@ -78,15 +77,25 @@ enum status params_add(struct params *p, const struct param_spec *spec, int *ind
     return STATUS_OK;
 }
 
+static void declare_flat(struct params *p, struct tensor *t, const char *name,
+                         enum memory_part part)
+{
+    workspace_declare(p->ws, t,
+                      &(struct buffer){.name = name,
+                                       .dtype = p->be->ops->real,
+                                       .ndim = 1,
+                                       .dim = {p->total},
+                                       .life = lives_always(),
+                                       .part = part});
+}
+
 enum status params_commit(struct params *p, bool train, struct error *err)
 {
-    enum memory_part before = op_part(p->be, PART_PARAMETERS);
-    TRY(op_alloc(p->be, &p->w, p->be->ops->real, 1, p->total, 1, 1, 1, err));
-    op_part(p->be, PART_GRADIENTS);
+    TRY(workspace_create(&p->ws, p->be, err));
+    declare_flat(p, &p->w, "parameters", PART_PARAMETERS);
     if (train)
-        TRY(op_alloc(p->be, &p->g, p->be->ops->real, 1, p->total, 1, 1, 1, err));
-    op_part(p->be, before);
-    return STATUS_OK;
+        declare_flat(p, &p->g, "gradients", PART_GRADIENTS);
+    return workspace_commit(p->ws, err);
 }
 
 static struct tensor view(const struct tensor *flat, const struct param *q)

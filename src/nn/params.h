@@ -31,8 +31,9 @@ struct params {
     struct backend *be; /* borrows */
     struct param *list; /* owns */
     int count, capacity;
-    int64_t total;      /* numbers in the flat arrays, padding included */
-    struct tensor w, g; /* [total]; owns; allocated by params_commit */
+    int64_t total;        /* numbers in the flat arrays, padding included */
+    struct workspace *ws; /* owns: of params_commit */
+    struct tensor w, g;   /* [total]: values and gradients */
 };
 
 void params_init(struct params *p, struct backend *be);
@@ -50,7 +51,8 @@ struct param_spec {
 /* Declares a parameter before params_commit. *index, unless NULL: its index. */
 enum status params_add(struct params *p, const struct param_spec *spec, int *index,
                        struct error *err);
-/* Allocates the flat arrays; gradients only if `train`. No params_add afterwards. */
+/* Allocates the flat arrays, with gradients only if `train`. No params_add may follow.
+ * STATUS_NOMEM. */
 enum status params_commit(struct params *p, bool train, struct error *err);
 /* Draws initial values: parameter i from stream i of the seed. */
 enum status params_initialize(struct params *p, uint64_t seed, struct error *err);

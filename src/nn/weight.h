@@ -2,25 +2,33 @@
 #ifndef DEQ_NN_WEIGHT_H
 #define DEQ_NN_WEIGHT_H
 
-#include "backend/backend.h"
+#include "backend/workspace.h"
 
 struct weight {
     struct tensor w;  /* borrows: the effective value (after weight normalisation) */
     struct tensor dw; /* borrows: gradient with respect to w, accumulated */
-    /* owns: w as products take it where low-precision is not real (ops.h), else data NULL.
-     * weight_round makes it from w, which must be repeated whenever w changes: once a step. */
+    /* w as products take it where low precision is not real (ops.h), else data NULL. It lies in a
+     * workspace. weight_round makes it from w and must be called again whenever w has changed. */
     struct tensor low;
-    int64_t stride; /* between rows of low-precision */
+    int64_t stride; /* between rows of `low` */
 };
 
-/* Room for the low-precision value, if there is one, with `room` numbers behind every row. */
-static inline enum status weight_create_low_precision(struct weight *w, struct backend *be,
-                                                      int64_t room, struct error *err)
+/* Declares the low-precision value of w, whose shape is known, if the backend has such values.
+ * `padding` numbers lie behind every row. */
+static inline void weight_declare_low_precision(struct weight *w, struct workspace *ws,
+                                                int64_t padding)
 {
-    if (op_low_precision(be) == be->ops->real)
-        return STATUS_OK;
-    w->stride = low_precision_up(w->w.dim[1] + room);
-    return op_alloc(be, &w->low, op_low_precision(be), 2, w->w.dim[0], w->stride, 1, 1, err);
+    enum dtype low = op_low_precision(ws->be);
+    if (low == ws->be->ops->real)
+        return;
+    w->stride = low_precision_up(w->w.dim[1] + padding);
+    workspace_declare(ws, &w->low,
+                      &(struct buffer){.name = "low-precision weight",
+                                       .dtype = low,
+                                       .ndim = 2,
+                                       .dim = {w->w.dim[0], w->stride},
+                                       .life = lives_always(),
+                                       .part = PART_PARAMETERS});
 }
 
 static inline void weight_round(struct backend *be, const struct weight *w)
@@ -35,7 +43,8 @@ static inline void weight_round(struct backend *be, const struct weight *w)
     op_copy_block(be, &p);
 }
 
-/* The value for a product, without the room behind its rows; they are w->stride apart (0: not). */
+/* The value for a product, without the padding behind its rows. They are w->stride numbers apart,
+ * or lie without gaps if that is 0. */
 static inline struct tensor weight_factor(const struct weight *w)
 {
     struct tensor t = w->w;
@@ -46,7 +55,7 @@ static inline struct tensor weight_factor(const struct weight *w)
     return t;
 }
 
-/* y[N,out] = x[N,in] w^T + u, w [out,in]; u, of y's count, may have no data: 0. */
+/* y[N,out] = x[N,in] w^T + u with w [out,in]. u has y's count, or no data and stands for 0. */
 static inline void weight_apply_to(struct backend *be, const struct weight *w,
                                    const struct tensor *x, const struct tensor *u,
                                    const struct tensor *y)

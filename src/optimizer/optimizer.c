@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include <math.h>
+#include <stdio.h>
 
 static const double CLIP_EPS = 1e-6; /* as in struct adam */
 
@@ -42,11 +43,9 @@ static bool decays(const struct param *q)
     return q->ndim == 2;
 }
 
-static enum status mark_decaying(struct optimizer *o, struct error *err)
+static void mark_decaying(struct optimizer *o)
 {
     const struct params *p = o->params;
-    TRY(op_alloc(p->be, &o->decays, DTYPE_U8, 1, (p->total + ADAM_BLOCK - 1) / ADAM_BLOCK, 1, 1, 1,
-                 err));
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
         assert(q->offset % ADAM_BLOCK == 0);
@@ -55,6 +54,36 @@ static enum status mark_decaying(struct optimizer *o, struct error *err)
         if (decays(q))
             op_fill(p->be, &blocks, 1);
     }
+}
+
+/* Declares the optimizer's tensors, which last from step to step, and allocates them. */
+static enum status plan_tensors(struct optimizer *o, struct error *err)
+{
+    const struct params *p = o->params;
+    struct buffer b = {.dtype = p->be->ops->real,
+                       .ndim = 1,
+                       .dim = {count_held(o)},
+                       .life = lives_always(),
+                       .part = PART_OPTIMIZER};
+    TRY(workspace_create(&o->ws, p->be, err));
+    for (int i = 0; i < o->kind->states; i++) {
+        char name[BUFFER_NAME_MAX];
+        snprintf(name, sizeof name, "optimizer state %s", o->kind->state_name[i]);
+        b.name = name;
+        workspace_declare(o->ws, &o->state[i], &b);
+    }
+    b.name = "blocks that decay";
+    b.dtype = DTYPE_U8;
+    b.dim[0] = (p->total + ADAM_BLOCK - 1) / ADAM_BLOCK;
+    if (o->train.weight_decay > 0)
+        workspace_declare(o->ws, &o->decays, &b);
+    b.name = "squared norm of the gradient";
+    b.dtype = DTYPE_F64;
+    b.dim[0] = 1;
+    workspace_declare(o->ws, &o->norm2, &b);
+    TRY(workspace_commit(o->ws, err));
+    if (o->train.weight_decay > 0)
+        mark_decaying(o);
     return STATUS_OK;
 }
 
@@ -68,7 +97,6 @@ enum status optimizer_create_kind(struct optimizer *o, const struct optimizer_ki
                                   struct params *params, const struct config_train *train,
                                   struct dist *dist, struct error *err)
 {
-    struct backend *be = params->be;
     assert(kind->states <= OPTIMIZER_MAX_STATES);
     *o = (struct optimizer){
         .kind = kind,
@@ -78,24 +106,14 @@ enum status optimizer_create_kind(struct optimizer *o, const struct optimizer_ki
         .sharded = train->zero && dist_size(dist) > 1,
     };
     TRY(mem_alloc((void **)&o->norms, (size_t)dist_size(dist), sizeof *o->norms, err));
-    enum memory_part before = op_part(be, PART_OPTIMIZER);
-    for (int i = 0; i < kind->states; i++)
-        TRY(op_alloc(be, &o->state[i], be->ops->real, 1, count_held(o), 1, 1, 1, err));
-    if (train->weight_decay > 0)
-        TRY(mark_decaying(o, err));
-    op_part(be, before);
-    return op_alloc(be, &o->norm2, DTYPE_F64, 1, 1, 1, 1, 1, err);
+    return plan_tensors(o, err);
 }
 
 void optimizer_free(struct optimizer *o)
 {
     if (o->params == NULL)
         return;
-    struct backend *be = o->params->be;
-    for (int i = 0; i < OPTIMIZER_MAX_STATES; i++)
-        op_release(be, &o->state[i]);
-    op_release(be, &o->norm2);
-    op_release(be, &o->decays);
+    workspace_free(o->ws);
     mem_free(o->norms);
     *o = (struct optimizer){0};
 }

@@ -49,9 +49,10 @@ struct optimizer {
     struct params *params; /* borrows */
     struct dist *dist;     /* borrows; NULL means one rank */
     bool sharded;
-    struct tensor state[OPTIMIZER_MAX_STATES]; /* owns [total] or, sharded, of the own parts */
-    struct tensor norm2;                       /* owns F64 [1], squared norm of the gradient */
-    struct tensor decays; /* owns U8 [total / ADAM_BLOCK]; data NULL means no weight decay */
+    struct workspace *ws;                      /* owns the tensors that follow */
+    struct tensor state[OPTIMIZER_MAX_STATES]; /* [total] or, sharded, of the own parts */
+    struct tensor norm2;                       /* F64 [1], squared norm of the gradient */
+    struct tensor decays; /* U8 [total / ADAM_BLOCK]; data NULL means no weight decay */
     double *norms;        /* owns [ranks] squared norms of the ranks' own parts */
     int64_t updates;      /* done so far, skipped ones not counted */
 };

@@ -3,14 +3,17 @@
  * ||sum_j alpha_j g_j||^2 under sum_j alpha_j = 1. Slots of the history are used in turn. */
 #include "solver/solver_impl.h"
 
-static enum status plan(struct solver *s, struct error *err)
+static void declare(struct solver *s)
 {
     enum dtype real = s->be->ops->real;
     int64_t n = s->batch * s->length, m = s->history;
-    TRY(op_alloc(s->be, &s->len, DTYPE_I32, 1, n, 1, 1, 1, err));
-    TRY(op_alloc(s->be, &s->dots, real, 2, n, m, 1, 1, err));
-    TRY(op_alloc(s->be, &s->coef, real, 2, n, m, 1, 1, err));
-    return op_alloc(s->be, &s->gram, real, 2, n, m * m, 1, 1, err);
+    struct tensor count = tensor_make(NULL, DTYPE_I32, 1, n, 1, 1, 1);
+    struct tensor row = tensor_make(NULL, real, 2, n, m, 1, 1), square = row;
+    square.dim[1] = m * m;
+    solver_declare(s, &s->len, "length of the window", false, &count);
+    solver_declare(s, &s->dots, "inner products", false, &row);
+    solver_declare(s, &s->coef, "mixing weights", false, &row);
+    solver_declare(s, &s->gram, "Gram matrices", false, &square);
 }
 
 static void begin(struct solver *s)
@@ -72,7 +75,7 @@ const struct method anderson_method = {
     .history_tensors = 2,
     .leaves_ended = true,
     .floor = 1e-5,
-    .plan = plan,
+    .declare = declare,
     .begin = begin,
     .place = place,
     .advance = advance,

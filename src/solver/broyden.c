@@ -29,13 +29,16 @@ static int64_t gram_groups(const struct solver *s, int64_t batch, int64_t rows)
     return solver_mixing_scope(s) == SCOPE_SEQUENCE ? batch : rows;
 }
 
-static enum status plan(struct solver *s, struct error *err)
+static void declare(struct solver *s)
 {
     enum dtype real = s->be->ops->real;
     int64_t n = s->batch * s->length, m = s->history, groups = gram_groups(s, s->batch, n);
-    TRY(op_alloc(s->be, &s->dots, real, 2, n, 2 * m, 1, 1, err));
-    TRY(op_alloc(s->be, &s->coef, real, 2, n, m + 1, 1, 1, err));
-    return op_alloc(s->be, &s->gram, real, 2, groups, m * (m + 1) / 2, 1, 1, err);
+    struct tensor dots = tensor_make(NULL, real, 2, n, 2 * m, 1, 1);
+    struct tensor coef = tensor_make(NULL, real, 2, n, m + 1, 1, 1);
+    struct tensor gram = tensor_make(NULL, real, 2, groups, m * (m + 1) / 2, 1, 1);
+    solver_declare(s, &s->dots, "inner products", false, &dots);
+    solver_declare(s, &s->coef, "coefficients", false, &coef);
+    solver_declare(s, &s->gram, "Gram matrices", false, &gram);
 }
 
 static bool is_full(const struct solver *s)
@@ -187,7 +190,7 @@ const struct method broyden_method = {
     .history_tensors = 1,
     .history_extra = 1,
     .floor = 1e-9,
-    .plan = plan,
+    .declare = declare,
     .place = place,
     .advance = advance,
 };

@@ -2,7 +2,7 @@
 
 #include "base/mem.h"
 #include <math.h>
-#include <string.h>
+#include <stdio.h>
 
 /* Published protective break: residual beyond the first one times the length times this. */
 static const double DIVERGE_ABS = 1e6, DIVERGE_REL = 1e3;
@@ -73,63 +73,92 @@ static enum status check_config(const struct solver_config *c, struct error *err
     return STATUS_OK;
 }
 
-/* A large tensor, the lender's if there is one of at least that size. */
-static enum status take(struct solver *s, struct tensor *t, bool *lent, const struct tensor *offer,
-                        int ndim, int64_t d0, int64_t d1, int64_t d2, struct error *err)
+void solver_declare(struct solver *s, struct tensor *t, const char *name, bool reported,
+                    const struct tensor *shape)
 {
-    if (offer != NULL && offer->data != NULL && tensor_count(offer) >= d0 * d1 * d2) {
-        *t = tensor_prefix(offer, ndim, d0, d1, d2, 1);
-        *lent = true;
-        return STATUS_OK;
-    }
-    return op_alloc(s->be, t, s->be->ops->real, ndim, d0, d1, d2, 1, err);
+    char full[BUFFER_NAME_MAX];
+    struct buffer b = {.name = full,
+                       .dtype = shape->dtype,
+                       .ndim = shape->ndim,
+                       .life = lives_on(PATH_SOLVE, s->phase, reported ? PHASE_UPDATE : s->phase),
+                       .part = PART_SOLVER};
+    for (int i = 0; i < shape->ndim; i++)
+        b.dim[i] = shape->dim[i];
+    snprintf(full, sizeof full, "%s: %s", phase_text(s->phase), name);
+    workspace_declare(s->ws, t, &b);
 }
 
-static enum status plan_large(struct solver *s, const struct solver *lender, struct error *err)
+static void declare_large(struct solver *s)
 {
-    int64_t n = s->batch * s->length;
+    enum dtype real = s->be->ops->real;
+    int64_t n = s->batch * s->length, slots = s->history + s->method->history_extra;
+    struct tensor state = tensor_make(NULL, real, 2, n, s->width, 1, 1);
+    struct tensor history = tensor_make(NULL, real, 3, slots, n, s->width, 1);
     int work = s->method->work_tensors;
     if (s->config.line_search)
         work += s->method->search_tensors;
     for (int i = 0; i < work; i++)
-        TRY(take(s, &s->work[i], &s->lent_work[i], lender == NULL ? NULL : &lender->work[i], 2, n,
-                 s->width, 1, err));
+        solver_declare(s, &s->work[i], "working state", false, &state);
     for (int i = 0; i < s->method->history_tensors; i++)
-        TRY(take(s, &s->hist[i], &s->lent_hist[i], lender == NULL ? NULL : &lender->hist[i], 3,
-                 s->history + s->method->history_extra, n, s->width, err));
-    return take(s, &s->best_z, &s->lent_best, lender == NULL ? NULL : &lender->best_z, 2, n,
-                s->width, 1, err);
+        solver_declare(s, &s->hist[i], "history", false, &history);
+    solver_declare(s, &s->best_z, "best iterate", false, &state);
 }
 
-static enum status plan_small(struct solver *s, struct error *err)
+static enum status declare_small(struct solver *s, struct error *err)
 {
-    struct backend *be = s->be;
-    enum dtype real = be->ops->real;
+    enum dtype real = s->be->ops->real;
     int64_t n = s->batch * s->length;
-    struct tensor *const ints[] = {&s->best_at, &s->reason, &s->evals, &s->restarts};
-    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
-        TRY(op_alloc(be, ints[i], DTYPE_I32, 1, n, 1, 1, 1, err));
-    TRY(op_alloc(be, &s->active, DTYPE_I32, 1, 1, 1, 1, 1, err));
-    TRY(op_alloc(be, &s->list, DTYPE_I32, 1, 2 * n, 1, 1, 1, err));
+    struct tensor ints = tensor_make(NULL, DTYPE_I32, 1, n, 1, 1, 1), one = ints, two = ints;
+    struct tensor reals = tensor_make(NULL, real, 1, n, 1, 1, 1);
+    struct tensor pairs = tensor_make(NULL, real, 2, n, 2, 1, 1);
+    one.dim[0] = 1;
+    two.dim[0] = 2 * n;
+    solver_declare(s, &s->best_at, "best evaluation", false, &ints);
+    solver_declare(s, &s->reason, "reasons", true, &ints);
+    solver_declare(s, &s->evals, "evaluations", true, &ints);
+    solver_declare(s, &s->restarts, "restarts", true, &ints);
+    solver_declare(s, &s->active, "active rows", false, &one);
+    solver_declare(s, &s->list, "rows evaluated", false, &two);
+    solver_declare(s, &s->best, "best residual", true, &reals);
+    solver_declare(s, &s->first, "first residual", false, &reals);
+    solver_declare(s, &s->norms, "norms", false, &pairs);
+    if (s->method->declare != NULL)
+        s->method->declare(s);
     TRY(mem_alloc((void **)&s->host_list, (size_t)n * 2, sizeof *s->host_list, err));
-    TRY(mem_alloc((void **)&s->host_reason, (size_t)n, sizeof *s->host_reason, err));
-    TRY(op_alloc(be, &s->best, real, 1, n, 1, 1, 1, err));
-    TRY(op_alloc(be, &s->first, real, 1, n, 1, 1, 1, err));
-    TRY(op_alloc(be, &s->norms, real, 2, n, 2, 1, 1, err));
-    return s->method->plan != NULL ? s->method->plan(s, err) : STATUS_OK;
+    return mem_alloc((void **)&s->host_reason, (size_t)n, sizeof *s->host_reason, err);
 }
 
-/* The trace holds one entry an iterate: max_iter evaluations and a given first one. */
-static enum status plan_trace(struct solver *s, int64_t capacity, struct error *err)
+/* The trace holds one entry for each iterate: max_iter evaluations and a given first one. */
+static enum status plan_host_trace(struct solver *s, int64_t capacity, struct error *err)
 {
-    op_release(s->be, &s->trace);
     mem_free(s->host_trace);
     s->host_trace = NULL;
     s->trace_capacity = 0;
-    TRY(op_alloc(s->be, &s->trace, DTYPE_F64, 2, capacity, 2, 1, 1, err));
     TRY(mem_alloc((void **)&s->host_trace, (size_t)capacity * 4, sizeof *s->host_trace, err));
     s->trace_capacity = capacity;
     return STATUS_OK;
+}
+
+static enum status lengthen_trace(struct solver *s, int64_t capacity, struct error *err)
+{
+    op_release(s->be, &s->longer_trace);
+    TRY(op_alloc(s->be, &s->longer_trace, DTYPE_F64, 2, capacity, 2, 1, 1, err));
+    s->trace = s->longer_trace;
+    return plan_host_trace(s, capacity, err);
+}
+
+static enum status declare_buffers(struct solver *s, struct workspace *ws, struct error *err)
+{
+    int64_t capacity = s->config.max_iter + 1;
+    struct tensor trace = tensor_make(NULL, DTYPE_F64, 2, capacity, 2, 1, 1);
+    if (ws == NULL)
+        TRY(workspace_create(&s->own_ws, s->be, err));
+    s->ws = ws != NULL ? ws : s->own_ws;
+    declare_large(s);
+    TRY(declare_small(s, err));
+    solver_declare(s, &s->planned_trace, "trace", true, &trace);
+    TRY(plan_host_trace(s, capacity, err));
+    return s->own_ws != NULL ? workspace_commit(s->own_ws, err) : STATUS_OK;
 }
 
 enum status solver_create(struct solver **out, struct backend *be,
@@ -149,11 +178,8 @@ enum status solver_create(struct solver **out, struct backend *be,
     s->width = plan->width;
     s->reverse = plan->reverse;
     s->history = config->history;
-    enum memory_part before = op_part(be, PART_SOLVER);
-    TRY_OUT(plan_large(s, plan->lender, err));
-    TRY_OUT(plan_small(s, err));
-    TRY_OUT(plan_trace(s, config->max_iter + 1, err));
-    op_part(be, before);
+    s->phase = plan->ws != NULL ? plan->phase : PHASE_FORWARD;
+    TRY_OUT(declare_buffers(s, plan->ws, err));
     *out = s;
     return STATUS_OK;
 out:
@@ -165,19 +191,8 @@ void solver_free(struct solver *s)
 {
     if (s == NULL)
         return;
-    struct tensor *const small[] = {&s->norms,    &s->dots,    &s->coef, &s->gram,   &s->best,
-                                    &s->first,    &s->best_at, &s->len,  &s->reason, &s->evals,
-                                    &s->restarts, &s->active,  &s->list, &s->trace};
-    for (size_t i = 0; i < sizeof small / sizeof *small; i++)
-        op_release(s->be, small[i]);
-    for (int i = 0; i < SOLVER_WORK; i++)
-        if (!s->lent_work[i])
-            op_release(s->be, &s->work[i]);
-    for (int i = 0; i < SOLVER_HISTORIES; i++)
-        if (!s->lent_hist[i])
-            op_release(s->be, &s->hist[i]);
-    if (!s->lent_best)
-        op_release(s->be, &s->best_z);
+    op_release(s->be, &s->longer_trace);
+    workspace_free(s->own_ws);
     mem_free(s->host_trace);
     mem_free(s->host_list);
     mem_free(s->host_reason);
@@ -193,23 +208,9 @@ enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, en
     c.stop = stop;
     TRY(check_config(&c, err));
     if (max_iter + 1 > s->trace_capacity)
-        TRY(plan_trace(s, max_iter + 1, err));
+        TRY(lengthen_trace(s, max_iter + 1, err));
     s->config = c;
     return STATUS_OK;
-}
-
-void solver_lend(const struct solver *s, const struct solver *borrower, struct idle *to)
-{
-    for (int i = 0; i < s->method->history_tensors; i++) {
-        bool busy = borrower != NULL && borrower->lent_hist[i];
-        idle_add(to, &s->hist[i], busy ? tensor_count(&borrower->hist[i]) : 0);
-    }
-    for (int i = 0; i < SOLVER_WORK; i++) {
-        bool busy = borrower != NULL && borrower->lent_work[i];
-        idle_add(to, &s->work[i], busy ? tensor_count(&s->work[i]) : 0);
-    }
-    bool busy = borrower != NULL && borrower->lent_best;
-    idle_add(to, &s->best_z, busy ? tensor_count(&s->best_z) : 0);
 }
 
 static void start_run(struct solver *s, const struct tensor *z)
@@ -219,6 +220,7 @@ static void start_run(struct solver *s, const struct tensor *z)
     s->rows = s->b * s->t;
     assert(z->dim[2] == s->width && s->b <= s->batch && s->rows <= s->batch * s->length);
     s->z = tensor_matrix(z);
+    s->trace = s->longer_trace.data != NULL ? s->longer_trace : s->planned_trace;
     s->have_f = false;
     s->listed = s->failed = 0;
     s->count = (struct solver_counts){0};

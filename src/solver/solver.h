@@ -23,8 +23,7 @@
 #ifndef DEQ_SOLVER_SOLVER_H
 #define DEQ_SOLVER_SOLVER_H
 
-#include "backend/backend.h"
-#include "backend/idle.h"
+#include "backend/workspace.h"
 #include "solver/solver_config.h"
 
 /* What a solve did; residuals belong to exactly the iterate that was returned. */
@@ -58,13 +57,15 @@ struct solver;
 struct solver_plan {
     int64_t batch, length, width;
     bool reverse; /* prefix sums run against time, as a backward solve wants */
-    /* NULL, or a solver of the same sizes that never runs at the same time: its histories are
-     * borrowed where they are large enough, and it must be freed later. */
-    struct solver *lender;
+    /* Where its buffers are declared, for solves in `phase` of a step. They can be used once the
+     * workspace is committed, and what solver_report reads lasts until PHASE_UPDATE. NULL: the
+     * solver has a workspace of its own, and `phase` is not read. */
+    struct workspace *ws;
+    enum phase phase;
 };
 
-/* Checks the config (STATUS_CONFIG) and allocates all workspace. The backend is borrowed and must
- * outlive the solver. */
+/* Checks the config and declares or, without plan->ws, allocates all buffers. The backend and the
+ * workspace are borrowed and must outlive the solver. STATUS_CONFIG, STATUS_NOMEM. */
 enum status solver_create(struct solver **out, struct backend *be,
                           const struct solver_config *config, const struct solver_plan *plan,
                           struct error *err);
@@ -88,11 +89,6 @@ void solver_select_rows(struct solver *s, bool can);
  * limits); max_iter may exceed the planned one. STATUS_CONFIG if out of range. */
 enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, enum solve_stop stop,
                               struct error *err);
-
-/* Adds the memory that a solve overwrites and nobody needs between solves: room for what else a
- * step needs for a moment. What `borrower` (of which s is the lender, or NULL) uses is busy while
- * it runs. */
-void solver_lend(const struct solver *s, const struct solver *borrower, struct idle *to);
 
 /* Reads the last run's figures back: a few small downloads. STATUS_NOMEM. */
 enum status solver_report(struct solver *s, struct solve_report *report, struct error *err);

@@ -13,8 +13,8 @@ struct method {
     int64_t history_extra; /* slots beyond solver_config.history */
     bool leaves_ended;     /* nothing is read of rows that have stopped */
     double floor;          /* added to ||f|| in a relative residual, as published */
-    /* Allocates what it wants of s->dots, coef, gram and len; NULL: nothing. */
-    enum status (*plan)(struct solver *s, struct error *err);
+    /* Declares what it wants of s->dots, coef, gram and len; NULL: nothing. */
+    void (*declare)(struct solver *s);
     /* A run begins; NULL: nothing to do. */
     void (*begin)(struct solver *s);
     /* Chooses where evaluation k leaves f and its residual: s->f and s->g. */
@@ -44,23 +44,29 @@ struct solver {
     const struct method *method;
     int64_t batch, length, width, history; /* planned */
     bool reverse;                          /* planned */
-    struct tensor work[SOLVER_WORK];       /* [N,D]; owns unless `lent` */
-    struct tensor hist[SOLVER_HISTORIES];  /* [m,N,D]; owns unless `lent` */
-    struct tensor best_z;                  /* [N,D]; owns unless `lent` */
-    bool lent_work[SOLVER_WORK], lent_hist[SOLVER_HISTORIES], lent_best;
-    struct tensor norms;       /* owns: [N,2] */
-    struct tensor dots;        /* owns: [N,m], Anderson; [N,2m], Broyden */
-    struct tensor coef;        /* owns: [N,m], Anderson; [N,m+1], Broyden */
-    struct tensor gram;        /* owns: [N,m,m], Anderson; [N or B,m(m+1)/2], Broyden */
-    struct tensor best, first; /* owns: [N] */
-    struct tensor best_at, reason, evals, restarts; /* owns: I32 [N] */
-    struct tensor len;                              /* owns: I32 [N], Anderson */
-    struct tensor active;                           /* owns: I32 [1] */
-    struct tensor list;   /* owns: I32 [2 N]: the rows that are evaluated, if not all; solve_fn */
-    int32_t *host_list;   /* owns: [2 N]: the same */
-    int32_t *host_reason; /* owns: [N] */
-    struct tensor trace;  /* owns: F64 [capacity,2] squared norms of g and f */
-    double *host_trace;   /* owns: [capacity * 4]: squares, then abs and rel */
+    struct workspace *ws;                  /* borrows, or is own_ws */
+    struct workspace *own_ws;              /* owns, or NULL */
+    enum phase phase;                      /* in which it solves */
+    /* In the workspace. */
+    struct tensor work[SOLVER_WORK];      /* [N,D] */
+    struct tensor hist[SOLVER_HISTORIES]; /* [m,N,D] */
+    struct tensor best_z;                 /* [N,D] */
+    struct tensor norms;                  /* [N,2] */
+    struct tensor dots;                   /* [N,m], Anderson; [N,2m], Broyden */
+    struct tensor coef;                   /* [N,m], Anderson; [N,m+1], Broyden */
+    struct tensor gram;                   /* [N,m,m], Anderson; [N or B,m(m+1)/2], Broyden */
+    struct tensor best, first;            /* [N] */
+    struct tensor best_at, reason, evals, restarts; /* I32 [N] */
+    struct tensor len;                              /* I32 [N], Anderson */
+    struct tensor active;                           /* I32 [1] */
+    struct tensor list;          /* I32 [2 N]: the rows that are evaluated, if not all; solve_fn */
+    struct tensor planned_trace; /* F64 [max_iter + 1,2] */
+
+    struct tensor longer_trace; /* owns: for more iterations than were planned, else data NULL */
+    struct tensor trace;        /* view: of either, squared norms of g and f */
+    int32_t *host_list;         /* owns: [2 N]: the same as `list` */
+    int32_t *host_reason;       /* owns: [N] */
+    double *host_trace;         /* owns: [capacity * 4]: squares, then abs and rel */
     int64_t trace_capacity;
     bool selects; /* see solver_select_rows */
     /* of the current run */
@@ -78,6 +84,9 @@ struct solver {
 
 /* The scope of mixing weights: with `batch` they are per sequence. */
 enum scope solver_mixing_scope(const struct solver *s);
+/* Declares a buffer that lives during a solve and, if `reported`, until the end of the step. */
+void solver_declare(struct solver *s, struct tensor *t, const char *name, bool reported,
+                    const struct tensor *shape);
 /* The first rows of a planned tensor: [n,D], [m,n,D], [n,m] or [n]. */
 struct tensor solver_rows(const struct solver *s, const struct tensor *planned);
 /* Sums val [rows,C] in place over the mixing scope. */

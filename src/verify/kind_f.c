@@ -201,7 +201,7 @@ static struct block_call call_of(const struct verify *v, const struct f_case *c)
                                .shape = &c->cell->shape,
                                .w = &c->block->w,
                                .in = &c->in,
-                               .tape = &c->cell->tapes[0],
+                               .saved = &c->cell->saved[0],
                                .scratch = &c->cell->scratch};
 }
 
@@ -288,7 +288,7 @@ static enum status run(struct verify *v, struct f_case *c, struct error *err)
     TRY(compare_positions(v, c, err));
     struct block_call call = call_of(v, c);
     block_eval(&call, &c->z, &c->f);
-    struct tensor y = tensor_prefix(&c->cell->tapes[0].y, 3, c->batch, c->length, c->width, 1);
+    struct tensor y = tensor_prefix(&c->cell->saved[0].y, 3, c->batch, c->length, c->width, 1);
     TRY(verify_tensor(v, "attn_out", &y, LAYOUT_BCT, TOL_FORWARD, err));
     TRY(verify_tensor(v, "out", &c->f, LAYOUT_BCT, TOL_FORWARD, err));
     TRY(compare_vjp(v, c, err));

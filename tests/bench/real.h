@@ -81,7 +81,7 @@ static inline void plan_is_real_on(open_fn *open, struct chip chip, const char *
         same_stat(&plan.counts.stat[i], &real.stat[i], "step", i);
         calls += real.stat[i].calls;
         struct op_stat phases = {0};
-        for (int p = 0; p < PHASE_COUNT; p++) {
+        for (int p = 0; p < BENCH_COUNT; p++) {
             same_stat(&plan.counts.phase[p][i], &real.phase[p][i],
                       bench_phase_text((enum bench_phase)p), i);
             phases.calls += real.phase[p][i].calls;

@@ -47,12 +47,12 @@ static void gradients(struct added *a, bool with, double *out)
     }
     model_weigh_term(m, id, with ? WEIGHT : 0, NULL);
     assert_ok(model_backward(m, &err), &err);
-    model_finish_gradients(m);
-    assert_true(tensor_count(&m->params->g) <= PARAMS);
-    op_download(&a->f.be, out, DTYPE_F64, &m->params->g);
     struct tensor z = equilibrium_state(m->eq);
     if (a->penalty)
         op_copy(&a->f.be, &a->z, &z);
+    model_finish_gradients(m);
+    assert_true(tensor_count(&m->params->g) <= PARAMS);
+    op_download(&a->f.be, out, DTYPE_F64, &m->params->g);
 }
 
 /* The added loss at the parameters as they stand, and at the state held fixed. */

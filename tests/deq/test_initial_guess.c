@@ -17,6 +17,7 @@ struct fixture {
     struct backend be;
     struct params params;
     struct initial_guess start;
+    struct workspace *ws;
     struct tensor e, z;
 };
 
@@ -28,7 +29,10 @@ static void set_up(struct fixture *f, bool train)
     params_init(&f->params, &f->be);
     assert_ok(initial_guess_declare(&f->params, &model, W, E, &err), &err);
     assert_ok(params_commit(&f->params, true, &err), &err);
-    assert_ok(initial_guess_create(&f->start, &f->params, &model, B, L, train, &err), &err);
+    assert_ok(workspace_create(&f->ws, &f->be, &err), &err);
+    struct initial_guess_plan plan = {.ws = f->ws, .batch = B, .length = L, .train = train};
+    initial_guess_bind(&f->start, &f->params, &model, &plan);
+    assert_ok(workspace_commit(f->ws, &err), &err);
     assert_ok(op_alloc(&f->be, &f->e, DTYPE_F64, 3, B, L, E, 1, &err), &err);
     assert_ok(op_alloc(&f->be, &f->z, DTYPE_F64, 3, B, L, W, 1, &err), &err);
     op_fill_normal(&f->be, &f->e, 1, (struct rng_key){1, 1});
@@ -41,7 +45,7 @@ static void set_up(struct fixture *f, bool train)
 
 static void tear_down(struct fixture *f)
 {
-    initial_guess_free(&f->start, &f->be);
+    workspace_free(f->ws);
     params_free(&f->params);
     op_release(&f->be, &f->e);
     op_release(&f->be, &f->z);
@@ -151,7 +155,8 @@ static void nothing_without_it(void **state)
     params_init(&f.params, &f.be);
     assert_ok(initial_guess_declare(&f.params, &model, W, E, &err), &err);
     assert_int_equal(f.params.count, 0);
-    assert_ok(initial_guess_create(&f.start, &f.params, &model, B, L, true, &err), &err);
+    struct initial_guess_plan plan = {.batch = B, .length = L, .train = true};
+    initial_guess_bind(&f.start, &f.params, &model, &plan); /* has no workspace, wants none */
     assert_null(initial_guess_eval(&f.start, &f.be, &f.e).data);
     assert_int_equal(f.be.bytes, 0);
     backend_close(&f.be);

@@ -35,6 +35,7 @@ static void open_fixture(struct fixture *f, const struct config *c, enum precisi
     struct error err;
     struct model_plan plan = {.batch = BATCH, .length = LENGTH, .mem_len = 4, .train = true};
     assert_ok(cuda_open(&f->be, &err), &err);
+    f->be.poison = true;
     assert_ok(backend_set_precision(&f->be, precision, &err), &err);
     assert_ok(model_create(&f->m, &f->be, c, NULL, &plan, &err), &err);
 }

@@ -53,9 +53,11 @@ static void set_up(struct fixture *f, open_fn *open, const char *const *settings
 {
     struct error err;
     struct config c = tiny(settings);
-    struct model_plan plan = {.batch = BATCH, .length = LENGTH, .mem_len = MEMORY, .train = train};
+    struct model_plan plan = {
+        .batch = BATCH, .length = LENGTH, .mem_len = MEMORY, .train = train, .replay = train};
     memset(f, 0, sizeof *f);
     assert_ok(open(&f->be, &err), &err);
+    f->be.poison = true;
     assert_ok(model_create(&f->model, &f->be, &c, NULL, &plan, &err), &err);
     assert_ok(params_initialize(f->model->params, 7, &err), &err);
     f->masks = (struct masks){.source = train ? MASKS_DRAWN : MASKS_NONE, .seed = 5};

@@ -33,6 +33,7 @@ static struct solve_report solve(const char *rows, bool train, float *z)
                                          "train.pretrain_steps=0",  NULL};
     struct config c = config_of(VOCAB, common, SET(rows));
     assert_ok(cuda_open(&be, &err), &err);
+    be.poison = true;
     assert_ok(model_create(&m, &be, &c, NULL, &plan, &err), &err);
     assert_ok(params_initialize(m->params, 7, &err), &err);
     model_refresh(m);

@@ -58,6 +58,7 @@ static void run(struct outcome *o, bool train, bool keep_states, const char *con
                               .keep_states = keep_states};
     int32_t input[BATCH * LENGTH], target[BATCH * LENGTH];
     assert_ok(ref_open(&be, &err), &err);
+    be.poison = true;
     assert_ok(model_create(&m, &be, &config, NULL, &plan, &err), &err);
     assert_ok(params_initialize(m->params, 5, &err), &err);
     o->bytes = be.bytes;
@@ -173,6 +174,7 @@ static void layers_remember(void **state)
     double loss[3];
     (void)state;
     assert_ok(ref_open(&be, &err), &err);
+    be.poison = true;
     assert_ok(model_create(&m, &be, &config, NULL, &plan, &err), &err);
     assert_ok(params_initialize(m->params, 5, &err), &err);
     model_refresh(m);

@@ -64,6 +64,7 @@ static inline void set_up(struct fixture *f, const struct config *config, bool d
         .batch = BATCH, .length = LENGTH, .mem_len = MEMORY, .train = true, .replay = true};
     memset(f, 0, sizeof *f);
     assert_ok(ref_open(&f->be, &err), &err);
+    f->be.poison = true;
     assert_ok(model_create(&f->model, &f->be, config, NULL, &plan, &err), &err);
     assert_ok(params_initialize(f->model->params, 7, &err), &err);
     /* biases and cluster rows start at zero: move them, so that their gradients are exercised */

@@ -14,9 +14,9 @@ extern "C" void sgemm_(const char *transa, const char *transb, const int *m, con
 extern "C" void openblas_set_num_threads(int threads);
 #endif
 
-/* Comes before every product. ThreadSanitizer does not see how the threads of OpenBLAS wait for each
- * other, and would take them for races. Under it the calling thread works alone. The number belongs
- * to the thread that calls, so it is set every time. */
+/* Comes before every product. ThreadSanitizer does not see how the threads of OpenBLAS wait for
+ * each other, and would take them for races. Under it the calling thread works alone. The number
+ * belongs to the thread that calls, so it is set every time. */
 static inline void emu_product_begins()
 {
 #ifdef EMU_TSAN

@@ -93,8 +93,7 @@ static void scatter_and_gather(int rank)
     ncclReduceScatter(p, own, COUNT, ncclFloat32, ncclSum, comm, nullptr);
     std::vector<float> got = fetched(p, RANKS * COUNT);
     for (size_t i = 0; i < got.size(); i++)
-        must(got[i] == (static_cast<int>(i / COUNT) == rank ? total(i) : number(rank, i)),
-                  "sum");
+        must(got[i] == (static_cast<int>(i / COUNT) == rank ? total(i) : number(rank, i)), "sum");
     ncclAllGather(own, p, COUNT, ncclFloat32, comm, nullptr);
     got = fetched(p, RANKS * COUNT);
     for (size_t i = 0; i < got.size(); i++)
@@ -144,13 +143,13 @@ static void refused(int rank)
 {
     float *p = filled(rank, 10), host[10];
     must(ncclReduce(p, p, 11, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclInvalidArgument,
-              "too many numbers");
+         "too many numbers");
     must(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 2, comm, nullptr) == ncclInvalidArgument,
-              "no such root");
+         "no such root");
     must(ncclAllGather(p, p, 10, ncclFloat32, comm, nullptr) == ncclInvalidArgument,
-              "no room for two");
+         "no room for two");
     must(ncclBroadcast(host, host, 10, ncclFloat32, 0, comm, nullptr) == ncclInvalidArgument,
-              "the host's memory");
+         "the host's memory");
 }
 
 static void another_count(int rank)
@@ -234,10 +233,8 @@ static void told_errors(int rank)
     ncclResult_t error = ncclSuccess;
     must(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclSuccess, "first");
     must(cudaDeviceSynchronize() == cudaSuccess, "wait");
-    must(ncclCommGetAsyncError(comm, &error) == ncclSuccess && error == ncclRemoteError,
-              "told");
-    must(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclSystemError,
-              "fails");
+    must(ncclCommGetAsyncError(comm, &error) == ncclSuccess && error == ncclRemoteError, "told");
+    must(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclSystemError, "fails");
     must(ncclCommAbort(comm) == ncclSuccess, "abort");
     _exit(0);
 }

@@ -94,6 +94,7 @@ static void test_float64(void **state)
     struct backend be;
     struct error err;
     assert_ok(ref_open(&be, &err), &err);
+    be.poison = true;
     for (int k = 0; k < 3; k++) {
         check_pieces(&be, cells[k], "1e-12", 1e-9, 1);
         check_pieces(&be, cells[k], "1e-12", 1e-9, 3);
@@ -108,6 +109,7 @@ static void test_float32(void **state)
     struct backend be;
     struct error err;
     assert_ok(cpu_open(&be, 2, &err), &err);
+    be.poison = true;
     for (int k = 0; k < 3; k++) {
         check_pieces(&be, cells[k], "1e-6", 1e-4, 1);
         check_pieces(&be, cells[k], "1e-6", 1e-4, 4);

@@ -124,6 +124,7 @@ static inline enum status go(struct watch *w, const struct config *c, struct err
     struct backend be;
     *err = (struct error){.status = STATUS_OK};
     assert_ok(cpu_open(&be, 1, err), err);
+    be.poison = true;
     enum status status = run_train(&be, c, &w->options, &w->observer, err);
     backend_close(&be);
     return status;

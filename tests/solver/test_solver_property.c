@@ -105,7 +105,7 @@ static struct solver_config draw_settings(void)
         .history = property_int("history", 1, 10),
         .damping = property_real("damping", 0.5, 1),
         .ridge = 1e-12,
-        .ridge_relative = true,
+        .ridge_mode = RIDGE_REL,
         .stall = 400};
 }
 

@@ -65,6 +65,7 @@ static void train(const char *const *set, bool graphs, struct result *r)
     struct trainer t;
     struct config c = config_unresolved(common, set);
     assert_ok(cuda_open(&be, &err), &err);
+    be.poison = true;
     cuda_use_graphs(&be, graphs);
     assert_ok(trainer_create(&t, &be, NULL, &c, NULL, &err), &err);
     for (int k = 0; k < STEPS; k++) {

@@ -4,13 +4,16 @@
  *   post-LN:  y = norm(attn(z) + z) ;            f = norm(ff(y) + y)
  *   pre-LN:   y = attn(norm(z)) + z ; n = norm(y); f = ff(n) + y   (published_residual: ff(n) + n)
  *
- * The block keeps what the vjp needs in a tape. Evaluating f overwrites the tape it is given, so
- * one tape serves any number of evaluations, and the last one can be differentiated.
+ * An evaluation saves the activations that a vjp needs and overwrites those saved there before. One
+ * struct block_activations serves any number of evaluations, of which the last can be
+ * differentiated.
+ *
+ * A name ending in _t is the derivative, along a direction, of what the name without it stands for.
  */
 #ifndef DEQ_CELL_TRANSFORMER_TRANSFORMER_BLOCK_H
 #define DEQ_CELL_TRANSFORMER_TRANSFORMER_BLOCK_H
 
-#include "backend/idle.h"
+#include "cell/cell.h"
 #include "nn/weight.h"
 
 struct block_shape {
@@ -18,6 +21,7 @@ struct block_shape {
     int64_t span; /* keys a query may see, itself included; 0: all */
     enum norm_kind norm;
     double norm_eps;
+    double dropout;
     bool pre_norm;
     bool published_residual; /* pre-LN only: the quirk of the published code */
 };
@@ -48,8 +52,8 @@ struct block_input {
     struct tensor sequence; /* I32 [n] or NULL: of chosen rows, the row of masks.ff1 of each */
 };
 
-/* Saved by block_eval for block_vjp; planned for the largest B and L. owns all tensors. */
-struct block_tape {
+/* Saved by block_eval for block_vjp, for the largest B and L. In the workspace. */
+struct block_activations {
     struct tensor qkv, attn, lse;   /* [B,L,3D] [B,L,D] [B,H,L] */
     struct tensor norm_in, rstd_in; /* pre-LN: norm(z) [N,D], [N] */
     struct tensor y;                /* output of the attention half [N,D] */
@@ -61,62 +65,91 @@ struct block_tape {
     struct tensor xhat_in;          /* pre-LN with gain: norm(z) before the gain [N,D] */
 };
 
-/* What the tapes and the scratch of a cell's blocks are planned for. */
-struct block_plan {
-    int64_t batch, length; /* the largest B and L */
-    bool vjp;              /* evaluations will be differentiated */
-    bool train;            /* by weights too */
-    bool tangents;         /* and twice (transformer_tangent.h) */
-    bool masked;
-    bool rows;        /* block_eval_rows will be called */
-    bool keep_hidden; /* tapes keep the hidden layer, which a full vjp would else compute again */
-    bool dqkv_lent;   /* the caller puts scratch->dqkv there, unless `rows` */
+/* Scratch of evaluations and vjps, shared by all blocks. In the workspace. */
+struct block_scratch {
+    int64_t rows;       /* of the hidden layer that exist at once */
+    struct tensor work; /* evaluations: so many rows of the hidden layer */
+    struct tensor row_z, row_qkv, row_b, row_mask; /* [N,D] [N,3D] [N,D] [rows,I]: of some rows */
+    /* vjps: first rows of the hidden layer's gradient and, behind them, pre-LN, that of its input;
+     * then the gradient of attention's output and behind it that of qkv. */
+    struct tensor vjp_work;
+    struct tensor b;     /* vjps: [N,D], only under masks */
+    struct tensor again; /* full vjps: low-precision [rows,I], where no hidden layer is kept */
 };
 
-/* Scratch of evaluations and vjps, shared by all blocks. owns what is not said to be lent. */
-struct block_scratch {
-    /* rows of the hidden layer, then of its gradient; behind them in a vjp, gradients [N,D] */
-    struct tensor work;
-    struct tensor b;    /* [N,D], only under masks */
-    struct tensor dqkv; /* [N,3D], for vjps, and some rows; may be lent */
-    struct tensor
-        again; /* low-precision [rows,I], for full vjps where tapes keep none; may be lent */
-    struct tensor row_z, row_mask; /* [N,D], [rows,I]: for some rows */
-    int64_t rows;                  /* of the hidden layer that exist at once */
-    bool owns_dqkv, again_lent;
+/* Saved by block_jvp for block_vjp_tangent, for the largest B and L. In the workspace. */
+struct block_tangent {
+    struct tensor qkv_t, attn_t; /* [B,L,3D] [B,L,D] */
+    struct tensor norm_in_t;     /* pre-LN: norm(z) [N,D] */
+    struct tensor s1_t, mid_t;   /* sum of the attention half, and what the other half sees [N,D] */
+    struct tensor h_t;           /* low-precision [N,I] */
+    struct tensor s2_t;          /* post-LN: sum in front of the output norm [N,D] */
+};
+
+/* Scratch of both functions, shared by all blocks, beside that of the block. In the workspace. */
+struct tangent_scratch {
+    struct tensor dy, dattn;           /* [N,D] */
+    struct tensor dy_t, da_t, dattn_t; /* [N,D] */
+    struct tensor dqkv_t;              /* [N,3D] */
+    struct tensor dh_t;                /* low-precision [N,I] */
 };
 
 /* Where a full vjp leaves gradients that are not weights'; data NULL: not wanted. */
 struct block_grads {
-    struct tensor du;   /* [N,3D] accumulated; scratch->dqkv: written */
+    struct tensor du;   /* [N,3D] accumulated or, if `first`, written */
     struct tensor dmem; /* [B*P,3D] out: gradient of mem_qkv */
     struct tensor drk;  /* [R,D] accumulated */
+    bool first;
 };
 
-enum status block_tape_create(struct block_tape *tape, struct backend *be,
-                              const struct block_shape *shape, const struct block_plan *plan,
-                              struct error *err);
-void block_tape_free(struct block_tape *tape, struct backend *be);
-/* `idle`, or NULL, lends what is needed in full vjps only. */
-enum status block_scratch_create(struct block_scratch *s, struct backend *be,
-                                 const struct block_shape *shape, const struct block_plan *plan,
-                                 struct idle *idle, struct error *err);
-void block_scratch_free(struct block_scratch *s, struct backend *be);
-/* scratch->work as a matrix. */
-struct tensor block_work(const struct block_scratch *s, enum dtype dtype, int64_t rows,
-                         int64_t width);
+/* Declare the tensors for blocks of a shape in plan->ws. `of` begins the names. */
+void block_activations_declare(struct block_activations *saved, const struct cell_plan *plan,
+                               const struct block_shape *shape, const char *of,
+                               struct lifetime life);
+void block_scratch_declare(struct block_scratch *s, const struct cell_plan *plan,
+                           const struct block_shape *shape);
+void block_tangent_declare(struct block_tangent *t, const struct cell_plan *plan,
+                           const struct block_shape *shape, const char *of);
+void tangent_scratch_declare(struct tangent_scratch *s, const struct cell_plan *plan,
+                             const struct block_shape *shape);
 
-/* A block of given weights in a segment, and where its evaluations leave what a vjp needs. */
+/* The first numbers of a scratch tensor as a matrix. */
+struct tensor block_work(const struct tensor *scratch, enum dtype dtype, int64_t rows,
+                         int64_t width);
+/* The gradient of qkv [n,3D] in vjp_work, behind that of attention's output. */
+struct tensor block_dqkv(const struct block_scratch *s, int64_t n, int64_t d_model);
+
+/* Pre-LN: the gradient [n,D] of the feed-forward half's input in vjp_work, behind rows of the
+ * hidden layer's gradient, `inner` numbers of type `low` each. */
+struct tensor block_dinput(const struct block_scratch *s, enum dtype low, int64_t inner, int64_t n,
+                           int64_t d_model);
+
+/* A block of given weights in a segment, and where its evaluations save what a vjp needs. */
 struct block_call {
     struct backend *be;
     const struct block_shape *shape;
     const struct block_weights *w;
     const struct block_input *in;
-    const struct block_tape *tape;
+    const struct block_activations *saved;
     const struct block_scratch *scratch;
 };
 
-/* The attention of the block evaluated at z [B,L,D]: its inputs and outputs in the tape. */
+/* The planned buffer cut to `rows` rows; NULL stays NULL. */
+static inline struct tensor block_rows(const struct tensor *t, int64_t rows)
+{
+    if (t->data == NULL)
+        return *t;
+    return t->ndim == 1 ? tensor_prefix(t, 1, rows, 1, 1, 1)
+                        : tensor_prefix(t, 2, rows, t->dim[t->ndim - 1], 1, 1);
+}
+
+/* Rows [first, first + count) of it; NULL stays NULL. */
+static inline struct tensor block_part(const struct tensor *t, int64_t first, int64_t count)
+{
+    return t->data == NULL ? *t : tensor_slice(t, first, count);
+}
+
+/* The attention of the block evaluated at z [B,L,D]. Inputs and outputs are saved activations. */
 struct attention block_attention(const struct block_call *c, const struct tensor *z);
 
 /* The call that takes `dy` [n,D] back through rows [first, first + n) of the evaluated block's
@@ -124,20 +157,50 @@ struct attention block_attention(const struct block_call *c, const struct tensor
 struct ffn_up_vjp block_ffn_up_vjp(const struct block_call *c, int64_t length, int64_t first,
                                    const struct tensor *dy, const struct tensor *dh);
 
-/* f <- block(z), both [B,L,D]; f must not be z. tape->y then holds the output of the attention
+/* Rows of the hidden layer to work through at once: whole sequences of `length` rows. */
+int64_t block_rows_at_once(const struct block_scratch *s, int64_t n, int64_t length);
+/* h <- the hidden layer of rows [first, first + count) of `mid`. Its bits go to `relu_mask` unless
+ * that is NULL. */
+void block_hidden(const struct block_call *c, int64_t length, const struct tensor *mid,
+                  int64_t first, const struct tensor *h, const struct tensor *relu_mask);
+
+/* f <- block(z), both [B,L,D]; f must not be z. saved->y then holds the output of the attention
  * half. */
 void block_eval(const struct block_call *c, const struct tensor *z, const struct tensor *f);
 
-/* The same in some rows, after a block_eval with the tape at a z that differs in these at most:
- * rows I32 [2,n] holds their rising numbers b*L + t, then their b. Other rows of f stay as they
- * are. The tape then serves no vjp. */
+/* The same in some rows, after a block_eval with the same saved activations at a z that differs in
+ * these at most. rows I32 [2,n] holds their rising numbers b*L + t, then their b. Other rows of f
+ * stay as they are. No vjp may follow. */
 void block_eval_rows(const struct block_call *c, const struct tensor *z, const struct tensor *f,
                      const struct tensor *rows);
 
-/* dz <- J^T df at the z last evaluated with the tape (post-LN: f must still hold its output).
- * z, f, df, dz are [B,L,D]; dz may not be df. With `grads`, the gradients of all weights are
- * accumulated into w->*.dw too and grads is filled; NULL: only dz, as a solve needs it. */
+/* dz <- J^T df at the z last evaluated (post-LN: f must still hold its output). z, f, df, dz are
+ * [B,L,D]; dz may not be df. With `grads`, the gradients of all weights are accumulated into
+ * w->*.dw too and grads is filled. NULL gives only dz, as a solve needs it. */
 void block_vjp(const struct block_call *c, const struct tensor *z, const struct tensor *f,
                const struct tensor *df, const struct tensor *dz, const struct block_grads *grads);
+
+/* What second derivatives take: a block, evaluated at z. */
+struct tangent_call {
+    struct block_call block;
+    const struct block_tangent *tangent;
+    const struct tangent_scratch *more;
+    struct tensor z, f; /* [B,L,D] as given to block_eval, unchanged */
+    struct tensor z_t;  /* [B,L,D] the direction */
+};
+
+/* f_t [B,L,D] <- J z_t. */
+void block_jvp(const struct tangent_call *c, const struct tensor *f_t);
+
+/* After block_jvp at the same direction: dz <- J^T df, dz_t its derivative with df moving along
+ * df_t (data NULL: standing still). The derivatives of the gradients of all weights are added to
+ * w->*.dw, those of the injection and of the positions to grads->du and ->drk; grads->dmem gets
+ * that of mem_qkv. All [B,L,D]; dz and dz_t may not be df or df_t.
+ *
+ * The gradient of v . (J w) for constant v and w is what the Jacobian's penalty asks for: |v^T J|^2
+ * has twice that gradient at w = J^T v (forward-over-reverse). */
+void block_vjp_tangent(const struct tangent_call *c, const struct tensor *df,
+                       const struct tensor *df_t, const struct tensor *dz,
+                       const struct tensor *dz_t, const struct block_grads *grads);
 
 #endif

@@ -1,4 +1,5 @@
-#include "cell/trellis/trellis_cell_impl.h"
+/* The trellis cell: its segments, evaluations, vjps and memory. */
+#include "cell/trellis/trellis_cell.h"
 
 /* Sub-streams of the dropout masks (the model has others, see model.c). */
 enum { MASK_HIDDEN = 8, MASK_WEIGHT = 9 };
@@ -172,8 +173,7 @@ static void begin(struct cell *base, const struct tensor *e, const struct masks 
         drop_weight(c, masks);
     inject(c);
     begin_states(c);
-    if (c->plan.train && !c->plan.one_vjp)
-        op_fill(base->be, &c->du, 0.0);
+    c->gathered = false;
 }
 
 /* h of every position of z into the convolution's rows, under the mask. */
@@ -189,12 +189,12 @@ static struct tensor start_c(const struct trellis_cell *c)
     return c->started ? c->c0 : (struct tensor){0};
 }
 
-static void eval(struct cell *base, int tape, const struct tensor *z, const struct tensor *f)
+static void eval(struct cell *base, int slot, const struct tensor *z, const struct tensor *f)
 {
     struct trellis_cell *c = self(base);
     struct tensor rows = padded(c, &c->h_rows);
     load_hidden(c, z);
-    struct lstm_cell gate = {.pre = padded(c, &c->gates[tape]),
+    struct lstm_cell gate = {.pre = padded(c, &c->gates[slot]),
                              .u = padded(c, &c->u),
                              .bias = c->state_bias.w,
                              .z = *z,
@@ -204,13 +204,14 @@ static void eval(struct cell *base, int tape, const struct tensor *z, const stru
     op_lstm_cell(base->be, &gate);
 }
 
-static void vjp(struct cell *base, int tape, const struct tensor *z, const struct tensor *f,
+static void vjp(struct cell *base, int slot, const struct tensor *z, const struct tensor *f,
                 const struct tensor *df, const struct tensor *dz, bool full)
 {
     struct trellis_cell *c = self(base);
     struct backend *be = base->be;
-    struct tensor dpre = padded(c, &c->dpre), dh = padded(c, &c->dh);
-    struct lstm_cell_vjp gate = {.gates = padded(c, &c->gates[tape]),
+    bool first = full && !c->gathered; /* then the gradient of u is that of the gates itself */
+    struct tensor dpre = padded(c, first ? &c->du : &c->dpre), dh = padded(c, &c->dh);
+    struct lstm_cell_vjp gate = {.gates = padded(c, &c->gates[slot]),
                                  .z = *z,
                                  .c0 = start_c(c),
                                  .out = *f,
@@ -234,7 +235,8 @@ static void vjp(struct cell *base, int tape, const struct tensor *z, const struc
     load_hidden(c, z);
     causal_conv_gradient(&c->state, be, &dpre, &rows, c->length);
     op_col_sum(be, &c->state_bias.dw, &dm);
-    if (!c->plan.one_vjp)
+    c->gathered = true;
+    if (!first)
         op_axpby(be, &du, 1.0, &dpre, 1.0);
 }
 
@@ -257,10 +259,10 @@ static void end_backward(struct cell *base, const struct tensor *de)
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-static void remember(struct cell *base, int tape, const struct tensor *h)
+static void remember(struct cell *base, int slot, const struct tensor *h)
 {
     struct trellis_cell *c = self(base);
-    (void)tape;
+    (void)slot;
     memory_push(&c->states[c->now], base->be, h, &c->kept);
     if (c->embeds != NULL)
         memory_push(&c->embeds[c->now], base->be, &c->e, &c->kept);
@@ -288,6 +290,7 @@ static int64_t memory_length(const struct cell *base)
 }
 
 const struct cell_ops trellis_cell_ops = {
+    .init = trellis_cell_init,
     .refresh = refresh,
     .begin = begin,
     .eval = eval,

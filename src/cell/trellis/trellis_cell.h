@@ -14,12 +14,12 @@
 #include "nn/normed_weight.h"
 
 /* Dropout of a weight matrix (AWD-LSTM's weight drop): v without some entries, drawn anew for each
- * segment, in front of the weight normalisation. */
+ * segment, in front of the weight normalisation. Tensors are in the workspace. */
 struct dropped_weight {
     double rate;
-    struct tensor mask;  /* owns: [out, taps * in], 1 at the newest tap */
-    struct tensor drawn; /* owns: [out, (taps - 1) * in] */
-    struct weight v;     /* owns: v under the mask */
+    struct tensor mask;  /* [out, taps * in], 1 at the newest tap */
+    struct tensor drawn; /* [out, (taps - 1) * in] */
+    struct weight v;     /* v under the mask */
     bool without_norm;   /* then v is the effective weight itself */
 };
 
@@ -31,22 +31,32 @@ struct trellis_cell {
     int64_t pad;   /* rows of history in the padded buffers */
     bool published, wnorm;
     double dropouth;
-    struct causal_conv state, inject; /* weight.w and dw: owned with wnorm, else the parameters */
+    struct causal_conv state, inject; /* weights: effective with wnorm, else the parameters */
     struct normed_weight state_norm, inject_norm;
     struct weight state_bias, inject_bias; /* borrows: [4H] */
     struct dropped_weight drop;            /* of the state's convolution, rate > 0 only */
-    struct tensor e_rows, u, h_rows;       /* owns: [B,pitch,E], [B,pitch,4H], [B,pitch,H] */
-    struct tensor c0;                      /* owns: [B,H] */
-    struct tensor dpre, dh;                /* owns: [B,pitch,4H], [B,pitch,H] */
-    struct tensor du;               /* owns: [B,pitch,4H], unless one vjp leaves it in dpre */
-    struct tensor mask_hidden;      /* owns: [B,H] */
-    struct tensor *gates;           /* owns: [plan.tapes] of [B,pitch,4H] */
+    /* In the workspace. */
+    struct tensor e_rows, u, h_rows; /* [B,pitch,E], [B,pitch,4H], [B,pitch,H] */
+    struct tensor c0;                /* [B,H] */
+    struct tensor dpre, dh;          /* [B,pitch,4H], [B,pitch,H] */
+    struct tensor du;                /* [B,pitch,4H], sum over full vjps */
+    struct tensor mask_hidden;       /* [B,H] */
+    struct tensor *gates;            /* owns: [plan.slots] of [B,pitch,4H] */
+    struct tensor kept;              /* for memory_push */
+
     struct memory *states, *embeds; /* owns: [plan.memories]; the last rows of z and e */
-    struct tensor kept;             /* owns: for memory_push */
     struct tensor e;                /* borrows: of the current segment */
     int64_t length, pitch;          /* of the current segment */
     int now;                        /* memory in use */
-    bool masked, started;           /* started: there is a state before the segment */
+    bool masked;
+    bool started;  /* there is a state before the segment */
+    bool gathered; /* du holds gradients of this segment */
 };
+
+extern const struct cell_ops trellis_cell_ops;
+
+/* build.c */
+enum status trellis_cell_init(struct cell *base, struct error *err);
+void trellis_cell_free(struct cell *base);
 
 #endif

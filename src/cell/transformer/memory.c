@@ -1,9 +1,9 @@
 /* The segment memory of the transformer cell: what attention sees of it, and how it grows. */
-#include "cell/transformer/transformer_cell_impl.h"
+#include "cell/transformer/transformer_cell.h"
 
 /* y = norm(x) as the block's attention sees its input, for memory states. */
 static void normalise(struct transformer_cell *c, const struct transformer_cell_block *b,
-                      const struct memory_tape *tape, const struct tensor *x,
+                      const struct memory_activations *slot, const struct tensor *x,
                       const struct tensor *y)
 {
     struct residual_norm norm = {.a = tensor_matrix(x),
@@ -12,20 +12,20 @@ static void normalise(struct transformer_cell *c, const struct transformer_cell_
                                  .rows_per_mask = 1,
                                  .kind = c->shape.norm,
                                  .eps = c->shape.norm_eps};
-    if (tape != NULL && tape->xhat.data != NULL) {
-        norm.xhat = tensor_slice(&tape->xhat, 0, norm.a.dim[0]);
-        norm.rstd = tensor_slice(&tape->rstd, 0, norm.a.dim[0]);
+    if (slot != NULL && slot->xhat.data != NULL) {
+        norm.xhat = tensor_slice(&slot->xhat, 0, norm.a.dim[0]);
+        norm.rstd = tensor_slice(&slot->rstd, 0, norm.a.dim[0]);
     }
     op_residual_norm(c->base.be, &norm);
 }
 
-void transformer_cell_gain_gradient(struct transformer_cell *c, int64_t j, int tape,
+void transformer_cell_gain_gradient(struct transformer_cell *c, int64_t j, int slot,
                                     const struct tensor *dmem)
 {
     struct transformer_cell_block *b = &c->block[j];
     if (dmem->data == NULL)
         return;
-    const struct memory_tape *t = &c->memory_tapes[c->layered ? tape : j];
+    const struct memory_activations *t = &c->memory_saved[c->layered ? slot : j];
     if (t->xhat.data == NULL)
         return;
     int64_t rows = dmem->dim[0];
@@ -53,9 +53,9 @@ static void map_qkv(struct transformer_cell *c, const struct transformer_cell_bl
 /* Queries, keys and values of the memory do not change during a solve: computed here, once; of a
  * layer, once for each of its evaluations. */
 void transformer_cell_begin_memory(struct transformer_cell *c, struct transformer_cell_block *b,
-                                   int64_t tape)
+                                   int64_t slot)
 {
-    if (!c->plan.keep_states) {
+    if (c->plan.memory == MEMORY_KEYS) {
         b->input.mem_qkv = memory_view(&b->mem_kv[c->now]);
         return;
     }
@@ -64,7 +64,7 @@ void transformer_cell_begin_memory(struct transformer_cell *c, struct transforme
     b->input.mem_qkv = (struct tensor){0};
     if (z.data == NULL)
         return;
-    const struct memory_tape *t = &c->memory_tapes[tape];
+    const struct memory_activations *t = &c->memory_saved[slot];
     if (!c->layered)
         u = memory_view(&b->mem_u[c->now]);
     if (c->shape.pre_norm) {
@@ -75,23 +75,23 @@ void transformer_cell_begin_memory(struct transformer_cell *c, struct transforme
     map_qkv(c, b, &b->input.mem_z, &u, &b->input.mem_qkv);
 }
 
-void transformer_cell_remember_injections(struct transformer_cell *c)
+void transformer_cell_remember_injections(struct transformer_cell *c, const struct tensor *kept)
 {
-    if (c->injected || c->layered || !c->plan.keep_states)
+    if (c->injected || c->layered || c->plan.memory == MEMORY_KEYS)
         return;
     for (int64_t j = 0; j < c->blocks; j++)
-        memory_push(&c->block[j].mem_u[c->now], c->base.be, &c->block[j].input.u, &c->kept);
+        memory_push(&c->block[j].mem_u[c->now], c->base.be, &c->block[j].input.u, kept);
     c->injected = true;
 }
 
-/* Appends a block's input states to its memory; `tape` is free once the segment is done. */
-void transformer_cell_remember(struct transformer_cell *c, int64_t j, int tape,
-                               const struct tensor *state)
+/* Appends a block's input states to its memory. What `slot` holds may be overwritten. */
+static void remember_block(struct transformer_cell *c, int64_t j, int slot,
+                           const struct tensor *state)
 {
     struct backend *be = c->base.be;
     struct transformer_cell_block *b = &c->block[j];
-    struct block_tape *t = transformer_cell_tape(c, j, tape);
-    if (c->plan.keep_states) {
+    struct block_activations *t = transformer_cell_saved(c, j, slot);
+    if (c->plan.memory == MEMORY_STATES) {
         memory_push(&b->mem_z[c->now], be, state, &c->kept);
         return;
     }
@@ -105,10 +105,42 @@ void transformer_cell_remember(struct transformer_cell *c, int64_t j, int tape,
     memory_push(&b->mem_kv[c->now], be, &kv, &c->kept);
 }
 
+/* Injections go to their memories, so that their buffer is free for what follows. */
+void transformer_cell_end_evals(struct cell *base)
+{
+    struct transformer_cell *c = (struct transformer_cell *)base;
+    if (transformer_cell_injects_early(c))
+        transformer_cell_remember_injections(c, &c->kept_early);
+}
+
+void transformer_cell_remember(struct cell *base, int slot, const struct tensor *h)
+{
+    struct transformer_cell *c = (struct transformer_cell *)base;
+    transformer_cell_remember_injections(c, &c->kept);
+    c->injected = false;
+    for (int64_t j = 0; j < c->blocks; j++) {
+        struct tensor state = transformer_cell_block_in(c, j, slot, h);
+        remember_block(c, j, slot, &state);
+    }
+}
+
+void transformer_cell_remember_layer(struct cell *base, int64_t j, const struct tensor *z)
+{
+    remember_block((struct transformer_cell *)base, j, 0, z);
+}
+
+void transformer_cell_select_memory(struct cell *base, int index)
+{
+    struct transformer_cell *c = (struct transformer_cell *)base;
+    assert(index >= 0 && index < c->plan.memories);
+    c->now = index;
+}
+
 int64_t transformer_cell_memory_length(const struct cell *base)
 {
     const struct transformer_cell *c = (const struct transformer_cell *)base;
-    return c->plan.keep_states ? c->block[0].mem_z[c->now].count : c->block[0].mem_kv[c->now].count;
+    return c->plan.memory == MEMORY_STATES ? c->block[0].mem_z[c->now].count
+                                           : c->block[0].mem_kv[c->now].count;
 }
 
 /* Of the first memory: states and injections (or keys and values) of block 0, of block 1, ...;
@@ -116,12 +148,13 @@ int64_t transformer_cell_memory_length(const struct cell *base)
 struct memory *transformer_cell_memory(struct cell *base, int index)
 {
     struct transformer_cell *c = (struct transformer_cell *)base;
-    int kinds = c->plan.keep_states && !c->layered ? 2 : 1, each = kinds * (int)c->blocks;
+    int kinds = c->plan.memory == MEMORY_STATES && !c->layered ? 2 : 1,
+        each = kinds * (int)c->blocks;
     if (index >= each * c->plan.memories)
         return NULL;
     struct transformer_cell_block *b = &c->block[index % each / kinds];
     int which = index / each;
-    if (!c->plan.keep_states)
+    if (c->plan.memory == MEMORY_KEYS)
         return &b->mem_kv[which];
     return index % kinds == 0 ? &b->mem_z[which] : &b->mem_u[which];
 }

@@ -1,54 +1,8 @@
-#include "cell/transformer/transformer_tangent.h"
+/* Second-order derivatives: how f and its vjp change when z moves along a direction
+ * (forward-over-reverse). */
+#include "cell/transformer/transformer_cell.h"
 
-#include "cell/transformer/transformer_block_impl.h"
-
-enum status block_tangent_create(struct block_tangent *t, struct backend *be,
-                                 const struct block_shape *shape, int64_t batch, int64_t length,
-                                 struct error *err)
-{
-    enum dtype real = be->ops->real;
-    int64_t n = batch * length, d = shape->d_model;
-    *t = (struct block_tangent){0};
-    TRY(op_alloc(be, &t->qkv_t, real, 3, batch, length, 3 * d, 1, err));
-    TRY(op_alloc(be, &t->attn_t, real, 3, batch, length, d, 1, err));
-    TRY(op_alloc(be, &t->s1_t, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &t->mid_t, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &t->h_t, op_low_precision(be), 2, n, shape->d_inner, 1, 1, err));
-    struct tensor *last = shape->pre_norm ? &t->norm_in_t : &t->s2_t;
-    return op_alloc(be, last, real, 2, n, d, 1, 1, err);
-}
-
-void block_tangent_free(struct block_tangent *t, struct backend *be)
-{
-    struct tensor *all[] = {&t->qkv_t, &t->attn_t, &t->norm_in_t, &t->s1_t,
-                            &t->mid_t, &t->h_t,    &t->s2_t};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        op_release(be, all[i]);
-}
-
-enum status tangent_scratch_create(struct tangent_scratch *s, struct backend *be,
-                                   const struct block_shape *shape, int64_t batch, int64_t length,
-                                   struct error *err)
-{
-    enum dtype real = be->ops->real;
-    int64_t n = batch * length, d = shape->d_model;
-    *s = (struct tangent_scratch){0};
-    TRY(op_alloc(be, &s->dy, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &s->dattn, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &s->dy_t, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &s->da_t, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &s->dattn_t, real, 2, n, d, 1, 1, err));
-    TRY(op_alloc(be, &s->dqkv_t, real, 2, n, 3 * d, 1, 1, err));
-    return op_alloc(be, &s->dh_t, op_low_precision(be), 2, n, shape->d_inner, 1, 1, err);
-}
-
-void tangent_scratch_free(struct tangent_scratch *s, struct backend *be)
-{
-    struct tensor *all[] = {&s->dy,      &s->dattn,  &s->dy_t, &s->da_t,
-                            &s->dattn_t, &s->dqkv_t, &s->dh_t};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        op_release(be, all[i]);
-}
+/* --- a block ---------------------------------------------------------------------------------- */
 
 /* A planned buffer cut to the call's rows. */
 static struct tensor rows(const struct tangent_call *c, const struct tensor *t)
@@ -68,7 +22,7 @@ enum norm_place { NORM_INPUT, NORM_MIDDLE, NORM_OUTPUT };
 static struct residual_norm_vjp norm_of(const struct tangent_call *c, enum norm_place place)
 {
     const struct block_call *block = &c->block;
-    const struct block_tape *t = block->tape;
+    const struct block_activations *t = block->saved;
     struct residual_norm_vjp p = {.kind = block->shape->norm, .rows_per_mask = length_of(c)};
     bool pre = block->shape->pre_norm;
     const struct weight *gain = &block->w->ff_gain;
@@ -205,10 +159,11 @@ static void ff_tangent(const struct tangent_call *c, const struct tensor *df,
     const struct block_call *block = &c->block;
     const struct block_scratch *s = block->scratch;
     bool pre = block->shape->pre_norm, published = block->shape->published_residual;
-    struct tensor h = rows(c, &block->tape->h);
-    struct tensor mid = rows(c, pre ? &block->tape->mid : &block->tape->y);
+    struct tensor h = rows(c, &block->saved->h);
+    struct tensor mid = rows(c, pre ? &block->saved->mid : &block->saved->y);
     struct tensor h_t = rows(c, &c->tangent->h_t), mid_t = rows(c, &c->tangent->mid_t);
-    struct pair dh = {block_work(s, h.dtype, h.dim[0], h.dim[1]), rows(c, &c->more->dh_t)};
+    struct pair dh = {block_work(&s->vjp_work, h.dtype, h.dim[0], h.dim[1]),
+                      rows(c, &c->more->dh_t)};
     struct pair da = {rows(c, &s->b), rows(c, &c->more->da_t)};
     struct norm_vjp_tangent out = {.vjp = {.kind = NORM_NONE, .dsum = *df}, .dsum_t = *df_t};
     if (!pre) {
@@ -252,7 +207,7 @@ static struct pair attention_pair(const struct tangent_call *c, const struct pai
 {
     const struct block_call *block = &c->block;
     int64_t b = c->z.dim[0], l = c->z.dim[1], d = block->shape->d_model;
-    struct pair dqkv = {rows(c, &block->scratch->dqkv), rows(c, &c->more->dqkv_t)};
+    struct pair dqkv = {block_dqkv(block->scratch, b * l, d), rows(c, &c->more->dqkv_t)};
     struct attention_tangent att = {
         .fwd = block_attention(block, &c->z),
         .qkv_t = tensor_prefix(&c->tangent->qkv_t, 3, b, l, 3 * d, 1),
@@ -267,7 +222,7 @@ static struct pair attention_pair(const struct tangent_call *c, const struct pai
     };
     op_attention_tangent(block->be, &att);
     if (grads->du.data != NULL)
-        op_axpby(block->be, &grads->du, 1.0, &dqkv.t, 1.0);
+        op_axpby(block->be, &grads->du, 1.0, &dqkv.t, grads->first ? 0.0 : 1.0);
     if (block->in->mem_qkv.data != NULL) {
         struct tensor mem = tensor_matrix(&block->in->mem_z);
         weight_gradient(block->be, &block->w->qkv, &grads->dmem, &mem);
@@ -290,7 +245,7 @@ void block_vjp_tangent(const struct tangent_call *c, const struct tensor *df,
     struct pair to = {tensor_matrix(dz), tensor_matrix(dz_t)};
     struct pair da = {rows(c, &s->b), rows(c, &c->more->da_t)};
     struct pair dattn = {rows(c, &c->more->dattn), rows(c, &c->more->dattn_t)};
-    struct tensor attn = rows(c, &block->tape->attn), attn_t = rows(c, &c->tangent->attn_t);
+    struct tensor attn = rows(c, &block->saved->attn), attn_t = rows(c, &c->tangent->attn_t);
     ff_tangent(c, &dfm, &df_tm, &dy);
 
     struct norm_vjp_tangent half = {.vjp = {.kind = NORM_NONE, .dsum = dy.d}, .dsum_t = dy.t};
@@ -303,7 +258,7 @@ void block_vjp_tangent(const struct tangent_call *c, const struct tensor *df,
     linear_vjp(c, &block->w->o, &at_a, 0.0, &dattn);
     linear_tangent(c, &block->w->o, &block->w->o_bias, &at_a, &attn, &attn_t);
     struct pair dqkv = attention_pair(c, &dattn, grads);
-    struct tensor input = pre ? rows(c, &block->tape->norm_in) : zm;
+    struct tensor input = pre ? rows(c, &block->saved->norm_in) : zm;
     struct tensor input_t = pre ? rows(c, &c->tangent->norm_in_t) : z_tm;
     linear_tangent(c, &block->w->qkv, NULL, &dqkv, &input, &input_t);
     if (!pre) {
@@ -316,4 +271,57 @@ void block_vjp_tangent(const struct tangent_call *c, const struct tensor *df,
     norm.vjp.dy = dattn.d;
     norm.vjp.dsum = norm.vjp.ds = to.d;
     op_norm_vjp_tangent(block->be, &norm);
+}
+
+/* --- the cell --------------------------------------------------------------------------------- */
+
+/* Block after block forwards, then back with pairs of a gradient and its derivative. */
+
+/* Block j along z_t, the direction of the cell's own input. */
+static struct tangent_call call_of(const struct transformer_cell *c, int64_t j, int slot,
+                                   const struct tensor *z, const struct tensor *f,
+                                   const struct tensor *z_t)
+{
+    return (struct tangent_call){
+        .block = transformer_cell_call(c, j, slot),
+        .tangent = &c->block[j].tangent,
+        .more = &c->more,
+        .z = transformer_cell_block_in(c, j, slot, z),
+        .f = transformer_cell_block_out(c, j, slot, f),
+        .z_t = j == 0 ? *z_t : tensor_cut(&c->block[j - 1].output_t, z),
+    };
+}
+
+void transformer_cell_jvp(struct cell *base, int slot, const struct tensor *z,
+                          const struct tensor *f, const struct tensor *z_t,
+                          const struct tensor *f_t)
+{
+    struct transformer_cell *c = (struct transformer_cell *)base;
+    assert(c->plan.mode >= CELL_TANGENT);
+    for (int64_t j = 0; j < c->blocks; j++) {
+        struct tangent_call call = call_of(c, j, slot, z, f, z_t);
+        struct tensor to = j == c->blocks - 1 ? *f_t : tensor_cut(&c->block[j].output_t, z);
+        block_jvp(&call, &to);
+    }
+}
+
+void transformer_cell_vjp_tangent(struct cell *base, int slot, const struct tensor *z,
+                                  const struct tensor *f, const struct tensor *z_t,
+                                  const struct tensor *df, const struct tensor *dz_t)
+{
+    struct transformer_cell *c = (struct transformer_cell *)base;
+    struct tensor from = *df, from_t = {0};
+    assert(c->plan.mode >= CELL_TANGENT);
+    for (int64_t j = c->blocks - 1; j >= 0; j--) {
+        struct tangent_call call = call_of(c, j, slot, z, f, z_t);
+        struct tensor to = tensor_cut(&c->pair_d[j % 2], z),
+                      to_t = tensor_cut(&c->pair_t[j % 2], z);
+        struct block_grads grads = transformer_cell_grads(c, j, z);
+        block_vjp_tangent(&call, &from, &from_t, &to, &to_t, &grads);
+        transformer_cell_gain_gradient(c, j, slot, &grads.dmem);
+        from = to;
+        from_t = to_t;
+    }
+    if (dz_t->data != NULL)
+        op_copy(base->be, dz_t, &from_t);
 }

@@ -1,5 +1,5 @@
 /* The parameters of the transformer cell: names, sizes, first values. */
-#include "cell/transformer/transformer_cell_impl.h"
+#include "cell/transformer/transformer_cell.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -159,9 +159,8 @@ static struct weight bound(const struct params *p, const char *name)
     return params_weight(p, index);
 }
 
-static enum status bind_matrix(struct transformer_cell *c, struct transformer_cell_block *b,
-                               const struct params *p, const struct config_model *m, int64_t j,
-                               int which, struct error *err)
+static void bind_matrix(struct transformer_cell *c, struct transformer_cell_block *b,
+                        const struct params *p, const struct config_model *m, int64_t j, int which)
 {
     struct weight *const target[NORMED_WEIGHTS] = {&b->w.qkv, &b->w.r, &b->w.o, &b->w.ff1,
                                                    &b->w.ff2};
@@ -169,34 +168,29 @@ static enum status bind_matrix(struct transformer_cell *c, struct transformer_ce
     if (!m->wnorm) {
         block_name(name, m, j, matrix_names[which], "");
         *target[which] = bound(p, name);
-        return STATUS_OK;
+        return;
     }
     struct normed_weight *n = &b->normed[which];
     block_name(name, m, j, matrix_names[which], "_v");
     n->v = bound(p, name);
     block_name(name, m, j, matrix_names[which], "_g");
     n->g = bound(p, name);
-    return normed_weight_create(n, target[which], c->base.be, err);
+    normed_weight_declare(n, target[which], c->plan.ws);
 }
 
-/* Their low-precision values, and that of W_1 with room for masks of all sequences. */
-static enum status create_narrow(struct transformer_cell *c, struct transformer_cell_block *b,
-                                 struct error *err)
+/* Their low-precision values. That of W_1 has padding for masks of all sequences. */
+static void declare_low_precision(struct transformer_cell *c, struct transformer_cell_block *b)
 {
-    struct backend *be = c->base.be;
     struct weight *const all[] = {&b->w.qkv, &b->w.r, &b->w.o, &b->w.ff2};
-    bool masked = c->plan.train && c->dropout > 0;
-    enum memory_part before = op_part(be, PART_PARAMETERS);
+    bool masked = c->plan.mode >= CELL_TRAIN && c->shape.dropout > 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        TRY(weight_create_low_precision(all[i], be, 0, err));
-    int64_t room = op_ffn_up_padding(be, masked ? c->plan.batch : 0);
-    TRY(weight_create_low_precision(&b->w.ff1, be, room, err));
-    op_part(be, before);
-    return STATUS_OK;
+        weight_declare_low_precision(all[i], c->plan.ws, 0);
+    weight_declare_low_precision(&b->w.ff1, c->plan.ws,
+                                 op_ffn_up_padding(c->base.be, masked ? c->plan.batch : 0));
 }
 
-enum status transformer_cell_bind(struct transformer_cell *c, const struct params *p,
-                                  const struct config_model *m, int64_t j, struct error *err)
+void transformer_cell_bind(struct transformer_cell *c, const struct params *p,
+                           const struct config_model *m, int64_t j)
 {
     struct transformer_cell_block *b = &c->block[j];
     struct weight *const target[VECTORS] = {&b->w.o_bias, &b->w.ff1_bias, &b->w.ff2_bias,
@@ -206,8 +200,8 @@ enum status transformer_cell_bind(struct transformer_cell *c, const struct param
     char name[PARAM_NAME_MAX];
     vector_specs(m, spec);
     for (int i = 0; i < NORMED_WEIGHTS; i++)
-        TRY(bind_matrix(c, b, p, m, j, i, err));
-    TRY(create_narrow(c, b, err));
+        bind_matrix(c, b, p, m, j, i);
+    declare_low_precision(c, b);
     for (int i = 0; i < VECTORS; i++) {
         if (spec[i].only_rms && m->norm != NORM_RMS)
             continue;
@@ -215,10 +209,9 @@ enum status transformer_cell_bind(struct transformer_cell *c, const struct param
         *target[i] = bound(p, name);
     }
     if (config_is_layered(m))
-        return STATUS_OK;
+        return;
     inject_name(name, m, j, "weight");
     b->inject = bound(p, name);
     inject_name(name, m, j, "bias");
     b->inject_bias = bound(p, name);
-    return STATUS_OK;
 }

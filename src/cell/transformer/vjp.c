@@ -1,28 +1,7 @@
-#include "cell/transformer/transformer_block_impl.h"
+/* Products with the Jacobian's transpose, and gradients. */
+#include "cell/transformer/transformer_cell.h"
 
-/* Rows [first, first + count) of it; NULL stays NULL. */
-static struct tensor part_of(const struct tensor *t, int64_t first, int64_t count)
-{
-    return t->data == NULL ? *t : tensor_slice(t, first, count);
-}
-
-struct attention block_attention(const struct block_call *c, const struct tensor *z)
-{
-    int64_t b = z->dim[0], l = z->dim[1], d = c->shape->d_model, heads = c->shape->n_head;
-    return (struct attention){
-        .qkv = tensor_prefix(&c->tape->qkv, 3, b, l, 3 * d, 1),
-        .mem = c->in->mem_qkv,
-        .rk = c->in->rk,
-        .r_w = c->w->r_w.w,
-        .r_r = c->w->r_r.w,
-        .mask = c->in->masks.attention,
-        .mask_scale = c->in->masks.attention_scale,
-        .out = tensor_prefix(&c->tape->attn, 3, b, l, d, 1),
-        .lse = tensor_prefix(&c->tape->lse, 3, b, heads, l, 1),
-        .heads = heads,
-        .span = c->shape->span,
-    };
-}
+/* --- a block ---------------------------------------------------------------------------------- */
 
 struct ffn_up_vjp block_ffn_up_vjp(const struct block_call *c, int64_t length, int64_t first,
                                    const struct tensor *dy, const struct tensor *dh)
@@ -30,145 +9,13 @@ struct ffn_up_vjp block_ffn_up_vjp(const struct block_call *c, int64_t length, i
     int64_t n = dy->dim[0];
     return (struct ffn_up_vjp){.dy = *dy,
                                .w = weight_factor(&c->w->ff2),
-                               .mask = part_of(&c->in->masks.ff1, first / length, n / length),
-                               .h = part_of(&c->tape->h, first, n),
-                               .relu_mask = part_of(&c->tape->relu_mask, first, n),
+                               .mask = block_part(&c->in->masks.ff1, first / length, n / length),
+                               .h = block_part(&c->saved->h, first, n),
+                               .relu_mask = block_part(&c->saved->relu_mask, first, n),
                                .dh = *dh,
                                .w_stride = c->w->ff2.stride,
                                .rows_per_mask = length,
                                .mask_scale = c->in->masks.ff1_scale};
-}
-
-void block_project(const struct block_call *c, const struct tensor *u, const struct tensor *zm,
-                   const struct tensor *qkv)
-{
-    int64_t n = zm->dim[0];
-    struct tensor input = *zm;
-    if (c->shape->pre_norm) {
-        struct residual_norm norm = {
-            .rows_per_mask = 1, .eps = c->shape->norm_eps, .kind = c->shape->norm};
-        norm.a = *zm;
-        norm.gain = c->w->attn_gain.w;
-        norm.y = input = block_rows(&c->tape->norm_in, n);
-        norm.xhat = block_rows(&c->tape->xhat_in, n);
-        norm.rstd = block_rows(&c->tape->rstd_in, n);
-        op_residual_norm(c->be, &norm);
-    }
-    if (u->data == qkv->data)
-        weight_apply(c->be, &c->w->qkv, &input, 1.0, qkv);
-    else
-        weight_apply_to(c->be, &c->w->qkv, &input, u, qkv);
-}
-
-/* Rows of the hidden layer to work through at once: whole sequences of `length` rows. */
-static int64_t rows_at_once(const struct block_scratch *s, int64_t n, int64_t length)
-{
-    int64_t whole = s->rows / length * length;
-    return whole < n ? whole : n;
-}
-
-/* h <- the hidden layer of rows [first, first + count) of `mid`; bits to `relu_mask` unless NULL.
- */
-static void make_hidden(const struct block_call *c, int64_t length, const struct tensor *mid,
-                        int64_t first, const struct tensor *h, const struct tensor *relu_mask)
-{
-    int64_t count = h->dim[0];
-    struct tensor mask = c->in->masks.ff1;
-    if (mask.data != NULL && c->in->sequence.data != NULL) {
-        struct tensor list = tensor_slice(&c->in->sequence, first, count);
-        struct tensor spread = tensor_prefix(&c->scratch->row_mask, 2, count, mask.dim[1], 1, 1);
-        op_gather_rows(c->be, &spread, &mask, &list, 1.0);
-        mask = spread;
-    } else {
-        mask = part_of(&mask, first / length, count / length);
-    }
-    struct ffn_up hidden = {.x = tensor_slice(mid, first, count),
-                            .w = weight_factor(&c->w->ff1),
-                            .bias = c->w->ff1_bias.w,
-                            .mask = mask,
-                            .h = *h,
-                            .w_stride = c->w->ff1.stride,
-                            .rows_per_mask = length,
-                            .mask_scale = c->in->masks.ff1_scale};
-    if (relu_mask != NULL)
-        hidden.relu_mask = *relu_mask;
-    op_ffn_up(c->be, &hidden);
-}
-
-/* out <- W_2 h(mid), both [n,D]. */
-static void feed_forward(const struct block_call *c, int64_t length, const struct tensor *mid,
-                         const struct tensor *out)
-{
-    int64_t n = mid->dim[0], inner = c->w->ff1.w.dim[0];
-    bool kept = c->tape->h.data != NULL;
-    int64_t step = kept ? n : rows_at_once(c->scratch, n, length);
-    for (int64_t first = 0; first < n; first += step) {
-        int64_t count = n - first < step ? n - first : step;
-        struct tensor h = kept ? block_rows(&c->tape->h, n)
-                               : block_work(c->scratch, op_low_precision(c->be), count, inner);
-        struct tensor relu_mask = part_of(&c->tape->relu_mask, first, count);
-        struct tensor to = tensor_slice(out, first, count);
-        make_hidden(c, length, mid, first, &h, &relu_mask);
-        weight_apply(c->be, &c->w->ff2, &h, 0.0, &to);
-    }
-}
-
-void block_finish(const struct block_call *c, int64_t l, const struct tensor *attn,
-                  const struct tensor *z, const struct tensor *f)
-{
-    const struct block_shape *shape = c->shape;
-    const struct block_weights *w = c->w;
-    const struct block_tape *t = c->tape;
-    int64_t n = z->dim[0];
-    struct tensor y = block_rows(&t->y, n), mid = block_rows(&t->mid, n);
-    struct residual_norm common = {.rows_per_mask = l, .eps = shape->norm_eps, .kind = shape->norm};
-    weight_apply(c->be, &w->o, attn, 0.0, &y);
-
-    struct residual_norm half = common;
-    half.a = y;
-    half.bias = w->o_bias.w;
-    half.mask = c->in->masks.attn_out;
-    half.res = *z;
-    half.xhat = block_rows(&t->xhat1, n);
-    half.rstd = block_rows(&t->rstd1, n);
-    if (shape->pre_norm) {
-        half.gain = w->ff_gain.w;
-        half.sum = y;
-        half.y = mid;
-    } else {
-        half.gain = w->attn_gain.w;
-        half.y = mid = y;
-    }
-    op_residual_norm(c->be, &half);
-    feed_forward(c, l, &mid, f);
-
-    struct residual_norm out = common;
-    out.a = *f;
-    out.bias = w->ff2_bias.w;
-    out.mask = c->in->masks.ff2;
-    if (shape->pre_norm) {
-        out.kind = NORM_NONE;
-        out.res = shape->published_residual ? mid : y;
-        out.sum = *f;
-    } else {
-        out.res = y;
-        out.gain = w->ff_gain.w;
-        out.y = *f;
-        out.xhat = block_rows(&t->xhat2, n);
-        out.rstd = block_rows(&t->rstd2, n);
-    }
-    op_residual_norm(c->be, &out);
-}
-
-void block_eval(const struct block_call *c, const struct tensor *z, const struct tensor *f)
-{
-    int64_t l = z->dim[1], n = z->dim[0] * l;
-    struct tensor zm = tensor_matrix(z), fm = tensor_matrix(f);
-    struct tensor attn = block_rows(&c->tape->attn, n), qkv = block_rows(&c->tape->qkv, n);
-    block_project(c, &c->in->u, &zm, &qkv);
-    struct attention att = block_attention(c, z);
-    op_attention(c->be, &att);
-    block_finish(c, l, &attn, &zm, &fm);
 }
 
 /* Gradients of the weights of one linear map y = x w^T + b, b optional. */
@@ -188,11 +35,12 @@ static void feed_forward_vjp(const struct block_call *c, int64_t length, const s
 {
     const struct block_weights *w = c->w;
     const struct block_scratch *s = c->scratch;
-    int64_t n = da->dim[0], inner = w->ff1.w.dim[0], step = rows_at_once(s, n, length);
+    int64_t n = da->dim[0], inner = w->ff1.w.dim[0], step = block_rows_at_once(s, n, length);
     for (int64_t first = 0; first < n; first += step) {
         int64_t count = n - first < step ? n - first : step;
         struct tensor dy = tensor_slice(da, first, count), to = tensor_slice(dx, first, count);
-        struct tensor dh = block_work(s, op_low_precision(c->be), count, inner), h = c->tape->h;
+        struct tensor dh = block_work(&s->vjp_work, op_low_precision(c->be), count, inner);
+        struct tensor h = c->saved->h;
         struct ffn_up_vjp hidden = block_ffn_up_vjp(c, length, first, &dy, &dh);
         op_ffn_up_vjp(c->be, &hidden);
         if (full) {
@@ -201,7 +49,7 @@ static void feed_forward_vjp(const struct block_call *c, int64_t length, const s
                 h = tensor_slice(&h, first, count);
             } else {
                 h = tensor_prefix(&s->again, 2, count, inner, 1, 1);
-                make_hidden(c, length, x, first, &h, NULL);
+                block_hidden(c, length, x, first, &h, NULL);
             }
             linear_gradient(c->be, &w->ff2, &w->ff2_bias, &dy, &h);
             linear_gradient(c->be, &w->ff1, &w->ff1_bias, &dh, &from);
@@ -215,7 +63,7 @@ static void ff_vjp(const struct block_call *c, int64_t length, const struct tens
                    const struct tensor *df, const struct tensor *dy, bool full)
 {
     const struct block_shape *shape = c->shape;
-    const struct block_tape *t = c->tape;
+    const struct block_activations *t = c->saved;
     int64_t n = df->dim[0], d = df->dim[1];
     struct tensor da = block_rows(&c->scratch->b, n);
     struct tensor mid = shape->pre_norm ? block_rows(&t->mid, n) : block_rows(&t->y, n);
@@ -242,7 +90,8 @@ static void ff_vjp(const struct block_call *c, int64_t length, const struct tens
         return;
     }
     /* pre-LN: the map's input is norm(y); the residual is y, or norm(y) as published */
-    struct tensor dmid = tensor_prefix(&c->scratch->dqkv, 2, n, d, 1, 1); /* not in use yet */
+    struct tensor dmid =
+        block_dinput(c->scratch, op_low_precision(c->be), c->w->ff1.w.dim[0], n, d);
     bool published = shape->published_residual;
     if (published)
         op_copy(c->be, &dmid, dy);
@@ -268,7 +117,7 @@ static void ff_vjp(const struct block_call *c, int64_t length, const struct tens
 static struct tensor residual_vjp(const struct block_call *c, int64_t length,
                                   const struct tensor *dz, bool full)
 {
-    const struct block_tape *t = c->tape;
+    const struct block_activations *t = c->saved;
     int64_t n = dz->dim[0];
     struct residual_norm_vjp half = {
         .mask = c->in->masks.attn_out, .rows_per_mask = length, .ds = *dz};
@@ -291,13 +140,15 @@ static struct tensor residual_vjp(const struct block_call *c, int64_t length,
 }
 
 /* Through W_o and attention: from the gradient `da` of W_o's product to that of qkv, returned, in
- * scratch->dqkv. */
+ * grads->du or scratch. */
 static struct tensor attention_vjp(const struct block_call *c, const struct tensor *z,
                                    const struct tensor *da, const struct block_grads *grads)
 {
     int64_t b = z->dim[0], l = z->dim[1], n = b * l, d = c->shape->d_model;
-    struct tensor dattn = block_work(c->scratch, c->be->ops->real, n, d);
-    struct tensor attn = block_rows(&c->tape->attn, n), dqkv = block_rows(&c->scratch->dqkv, n);
+    struct tensor dattn = block_work(&c->scratch->vjp_work, c->be->ops->real, n, d);
+    struct tensor attn = block_rows(&c->saved->attn, n), dqkv = block_dqkv(c->scratch, n, d);
+    if (grads != NULL && grads->first && grads->du.data != NULL)
+        dqkv = grads->du;
     weight_vjp(c->be, &c->w->o, da, 0.0, &dattn);
     if (grads != NULL)
         linear_gradient(c->be, &c->w->o, &c->w->o_bias, da, &attn);
@@ -340,21 +191,21 @@ void block_vjp(const struct block_call *c, const struct tensor *z, const struct 
     struct tensor da = residual_vjp(c, l, &dzm, full);
     struct tensor dqkv = attention_vjp(c, z, &da, grads);
 
-    struct tensor input = pre ? block_rows(&c->tape->norm_in, n) : zm;
+    struct tensor input = pre ? block_rows(&c->saved->norm_in, n) : zm;
     if (full)
         qkv_gradients(c, &input, &dqkv, grads);
     if (!pre) {
         weight_vjp(c->be, &c->w->qkv, &dqkv, 1.0, &dzm);
         return;
     }
-    struct tensor dnorm = block_work(c->scratch, c->be->ops->real, n, c->shape->d_model);
+    struct tensor dnorm = block_work(&c->scratch->vjp_work, c->be->ops->real, n, c->shape->d_model);
     weight_vjp(c->be, &c->w->qkv, &dqkv, 0.0, &dnorm);
     struct residual_norm_vjp norm = {
         .kind = c->shape->norm,
         .dy = dnorm,
         .dsum = dzm,
-        .xhat = c->tape->xhat_in.data != NULL ? block_rows(&c->tape->xhat_in, n) : input,
-        .rstd = block_rows(&c->tape->rstd_in, n),
+        .xhat = c->saved->xhat_in.data != NULL ? block_rows(&c->saved->xhat_in, n) : input,
+        .rstd = block_rows(&c->saved->rstd_in, n),
         .gain = c->w->attn_gain.w,
         .ds = dzm,
         .rows_per_mask = l,
@@ -362,4 +213,92 @@ void block_vjp(const struct block_call *c, const struct tensor *z, const struct 
     if (full)
         norm.dgain = c->w->attn_gain.dw;
     op_residual_norm_vjp(c->be, &norm);
+}
+
+/* --- the cell --------------------------------------------------------------------------------- */
+
+struct block_grads transformer_cell_grads(struct transformer_cell *c, int64_t j,
+                                          const struct tensor *z)
+{
+    struct transformer_cell_block *b = &c->block[j];
+    struct block_grads grads = {.drk = tensor_slice(&b->drk, 0, b->input.rk.dim[0]),
+                                .first = !b->gathered};
+    b->gathered = true;
+    if (grads.first)
+        op_fill(c->base.be, &grads.drk, 0.0);
+    if (!c->layered)
+        grads.du = tensor_slice(&b->du, 0, z->dim[0] * z->dim[1]);
+    if (b->input.mem_qkv.data != NULL)
+        grads.dmem = tensor_slice(&c->dmem, 0, z->dim[0] * b->input.mem_qkv.dim[1]);
+    return grads;
+}
+
+static void vjp_one(struct transformer_cell *c, int64_t j, int slot, const struct tensor *in,
+                    const struct tensor *out, const struct tensor *df, const struct tensor *dz,
+                    bool full)
+{
+    struct block_call call = transformer_cell_call(c, j, slot);
+    struct block_grads grads = {0};
+    if (full)
+        grads = transformer_cell_grads(c, j, in);
+    block_vjp(&call, in, out, df, dz, full ? &grads : NULL);
+    transformer_cell_gain_gradient(c, j, slot, &grads.dmem);
+}
+
+void transformer_cell_vjp(struct cell *base, int slot, const struct tensor *z,
+                          const struct tensor *f, const struct tensor *df, const struct tensor *dz,
+                          bool full)
+{
+    struct transformer_cell *c = (struct transformer_cell *)base;
+    struct tensor from = *df;
+    for (int64_t j = c->blocks - 1; j >= 0; j--) {
+        struct tensor in = transformer_cell_block_in(c, j, slot, z),
+                      out = transformer_cell_block_out(c, j, slot, f);
+        struct tensor to = *dz; /* alternate, so that the first block's gradient lands in dz */
+        if (j % 2 == 1)
+            to = tensor_cut(&c->dstack, dz);
+        vjp_one(c, j, slot, &in, &out, &from, &to, full);
+        from = to;
+    }
+}
+
+void transformer_cell_vjp_layer(struct cell *base, int64_t j, int slot, const struct tensor *z,
+                                const struct tensor *f, const struct tensor *df,
+                                const struct tensor *dz)
+{
+    vjp_one((struct transformer_cell *)base, j, slot, z, f, df, dz, true);
+}
+
+void transformer_cell_end_backward(struct cell *base, const struct tensor *de)
+{
+    struct transformer_cell *c = (struct transformer_cell *)base;
+    struct backend *be = base->be;
+    struct tensor e = tensor_matrix(&c->e), dem = tensor_matrix(de);
+    bool masked = c->masked && c->mask_pos.data != NULL;
+    for (int64_t j = 0; j < c->blocks; j++) {
+        struct transformer_cell_block *b = &c->block[j];
+        assert(b->gathered);
+        if (!c->layered) {
+            struct tensor du = tensor_slice(&b->du, 0, e.dim[0]);
+            weight_gradient(be, &b->inject, &du, &e);
+            op_col_sum(be, &b->inject_bias.dw, &du);
+            weight_vjp(be, &b->inject, &du, j == 0 ? 0.0 : 1.0, &dem);
+        }
+        int64_t rows = b->input.rk.dim[0];
+        struct tensor drk = tensor_slice(&b->drk, 0, rows);
+        struct tensor r = tensor_slice(masked ? &c->positions_in : &c->positions, 0, rows);
+        weight_gradient(be, &b->w.r, &drk, &r);
+    }
+}
+
+void transformer_cell_finish_gradients(struct cell *base)
+{
+    struct transformer_cell *c = (struct transformer_cell *)base;
+    for (int64_t j = 0; j < c->blocks && c->wnorm; j++) {
+        struct transformer_cell_block *b = &c->block[j];
+        const struct weight *const matrix[NORMED_WEIGHTS] = {&b->w.qkv, &b->w.r, &b->w.o, &b->w.ff1,
+                                                             &b->w.ff2};
+        for (int i = 0; i < NORMED_WEIGHTS; i++)
+            normed_weight_vjp(&b->normed[i], matrix[i], base->be);
+    }
 }

@@ -1,4 +1,5 @@
-#include "cell/trellis/trellis_cell_impl.h"
+/* The parameters and buffers of the trellis cell. */
+#include "cell/trellis/trellis_cell.h"
 
 #include "base/mem.h"
 #include <math.h>
@@ -68,71 +69,83 @@ static struct weight bound(const struct params *p, const char *prefix, const cha
     return params_weight(p, index);
 }
 
-static enum status bind_conv(struct trellis_cell *c, const struct params *p, const char *prefix,
-                             struct causal_conv *conv, struct normed_weight *n, struct weight *bias,
-                             struct error *err)
+static void bind_conv(struct trellis_cell *c, const struct params *p, const char *prefix,
+                      struct causal_conv *conv, struct normed_weight *n, struct weight *bias)
 {
     *bias = bound(p, prefix, "bias");
     if (!c->wnorm) {
         n->v = conv->weight = bound(p, prefix, "weight");
-        return STATUS_OK;
+        return;
     }
     n->v = bound(p, prefix, "weight_v");
     n->g = bound(p, prefix, "weight_g");
-    return normed_weight_create(n, &conv->weight, c->base.be, err);
+    normed_weight_declare(n, &conv->weight, c->plan.ws);
 }
 
-static enum status plan_drop(struct trellis_cell *c, const struct config_model *m,
-                             struct error *err)
+static void declare_buffer(struct trellis_cell *c, struct tensor *t, const char *name,
+                           struct lifetime life, const struct tensor *shape)
 {
-    struct backend *be = c->base.be;
+    struct buffer b = {.name = name,
+                       .dtype = c->plan.ws->be->ops->real,
+                       .ndim = shape->ndim,
+                       .dim = {shape->dim[0], shape->dim[1], shape->dim[2]},
+                       .life = life};
+    workspace_declare(c->plan.ws, t, &b);
+}
+
+static struct tensor matrix(int64_t rows, int64_t cols)
+{
+    return tensor_make(NULL, DTYPE_F32, 2, rows, cols, 1, 1);
+}
+
+static void plan_drop(struct trellis_cell *c, const struct config_model *m)
+{
     struct dropped_weight *d = &c->drop;
-    enum dtype real = be->ops->real;
     int64_t rows = c->state_norm.v.w.dim[0], cols = c->state_norm.v.w.dim[1];
-    if (!c->plan.train || m->wdrop == 0)
-        return STATUS_OK;
+    struct tensor all = matrix(rows, cols), old = matrix(rows, cols - c->half);
+    if (c->plan.mode < CELL_TRAIN || m->wdrop == 0)
+        return;
     d->rate = m->wdrop;
     d->without_norm = !c->wnorm;
-    TRY(op_alloc(be, &d->mask, real, 2, rows, cols, 1, 1, err));
-    TRY(op_alloc(be, &d->drawn, real, 2, rows, cols - c->half, 1, 1, err));
-    TRY(op_alloc(be, &d->v.w, real, 2, rows, cols, 1, 1, err));
-    TRY(op_alloc(be, &d->v.dw, real, 2, rows, cols, 1, 1, err));
-    op_fill(be, &d->mask, 1.0);
-    if (d->without_norm)
-        c->state.weight = d->v;
-    else
-        c->state.weight.dw = d->v.dw; /* a segment's own, as the weight is */
-    return STATUS_OK;
+    declare_buffer(c, &d->mask, "weight drop: mask", lives_always(), &all);
+    declare_buffer(c, &d->drawn, "weight drop: draw", lives(PHASE_BEGIN, PHASE_BEGIN), &old);
+    declare_buffer(c, &d->v.w, "weight drop: v", lives(PHASE_BEGIN, PHASE_GRADIENTS), &all);
+    declare_buffer(c, &d->v.dw, "weight drop: gradient", lives(PHASE_BEGIN, PHASE_GRADIENTS), &all);
 }
 
 static enum status plan_buffers(struct trellis_cell *c, struct error *err)
 {
-    struct backend *be = c->base.be;
     const struct cell_plan *p = &c->plan;
-    enum dtype real = be->ops->real;
     int64_t b = p->batch, pitch = p->length + c->pad, h = c->half;
-    TRY(op_alloc(be, &c->e_rows, real, 3, b, pitch, c->embed, 1, err));
-    TRY(op_alloc(be, &c->u, real, 3, b, pitch, 4 * h, 1, err));
-    TRY(op_alloc(be, &c->h_rows, real, 3, b, pitch, h, 1, err));
-    TRY(op_alloc(be, &c->c0, real, 2, b, h, 1, 1, err));
-    TRY(mem_alloc((void **)&c->gates, (size_t)p->tapes, sizeof *c->gates, err));
-    enum memory_part before = op_part(be, PART_TAPES);
-    for (int i = 0; i < p->tapes; i++)
-        TRY(op_alloc(be, &c->gates[i], real, 3, b, pitch, 4 * h, 1, err));
-    op_part(be, before);
-    if (!p->vjp)
+    struct tensor embed = tensor_make(NULL, DTYPE_F32, 3, b, pitch, c->embed, 1);
+    struct tensor hidden = embed, four = embed, one = matrix(b, h);
+    struct lifetime segment = lives(PHASE_BEGIN, PHASE_GRADIENTS);
+    struct lifetime gradients = lives(PHASE_GRADIENTS, PHASE_GRADIENTS);
+    hidden.dim[2] = h;
+    four.dim[2] = 4 * h;
+    declare_buffer(c, &c->e_rows, "padded embeddings", segment, &embed);
+    declare_buffer(c, &c->u, "injection", lives(PHASE_BEGIN, p->last_eval), &four);
+    declare_buffer(c, &c->h_rows, "padded states", segment, &hidden);
+    declare_buffer(c, &c->c0, "c before the segment", segment, &one);
+    TRY(mem_alloc((void **)&c->gates, (size_t)p->slots, sizeof *c->gates, err));
+    for (int i = 0; i < p->slots; i++)
+        workspace_declare(p->ws, &c->gates[i],
+                          &(struct buffer){.name = "gates",
+                                           .dtype = p->ws->be->ops->real,
+                                           .ndim = 3,
+                                           .dim = {b, pitch, 4 * h},
+                                           .life = cell_slot_life(p, i),
+                                           .part = PART_ACTIVATIONS});
+    if (p->mode < CELL_VJP)
         return STATUS_OK;
-    TRY(op_alloc(be, &c->dpre, real, 3, b, pitch, 4 * h, 1, err));
-    TRY(op_alloc(be, &c->dh, real, 3, b, pitch, h, 1, err));
-    if (!p->train)
+    declare_buffer(c, &c->dpre, "gradient of gates", cell_vjp_life(p), &four);
+    declare_buffer(c, &c->dh, "gradient of states", cell_vjp_life(p), &hidden);
+    if (p->mode < CELL_TRAIN)
         return STATUS_OK;
-    if (p->one_vjp)
-        c->du = c->dpre;
-    else
-        TRY(op_alloc(be, &c->du, real, 3, b, pitch, 4 * h, 1, err));
-    if (c->dropouth == 0)
-        return STATUS_OK;
-    return op_alloc(be, &c->mask_hidden, real, 2, b, h, 1, 1, err);
+    declare_buffer(c, &c->du, "gradient of the injection", gradients, &four);
+    if (c->dropouth > 0)
+        declare_buffer(c, &c->mask_hidden, "dropout of states", lives_always(), &one);
+    return STATUS_OK;
 }
 
 static enum status create_memories(struct trellis_cell *c, struct memory **list, int64_t rows,
@@ -141,13 +154,12 @@ static enum status create_memories(struct trellis_cell *c, struct memory **list,
     const struct cell_plan *p = &c->plan;
     TRY(mem_alloc((void **)list, (size_t)p->memories, sizeof **list, err));
     for (int i = 0; i < p->memories; i++)
-        TRY(memory_create(&(*list)[i], c->base.be, p->batch, rows, width, err));
+        memory_declare(&(*list)[i], p->ws, p->batch, rows, width);
     return STATUS_OK;
 }
 
 static enum status plan_memory(struct trellis_cell *c, struct error *err)
 {
-    struct backend *be = c->base.be;
     bool any = c->plan.mem_len > 0;
     int64_t states = c->pad > 1 && !c->published ? c->pad : 1, embeds = c->inject.taps - 1;
     int64_t widest = states * 2 * c->half;
@@ -156,36 +168,32 @@ static enum status plan_memory(struct trellis_cell *c, struct error *err)
         TRY(create_memories(c, &c->embeds, any ? embeds : 0, c->embed, err));
     if (embeds * c->embed > widest)
         widest = embeds * c->embed;
-    return op_alloc(be, &c->kept, be->ops->real, 1, c->plan.batch * widest, 1, 1, 1, err);
+    struct tensor kept = matrix(c->plan.batch, widest);
+    declare_buffer(c, &c->kept, "rows kept", lives(PHASE_REMEMBER, PHASE_REMEMBER), &kept);
+    return STATUS_OK;
 }
 
-static void free_memories(struct trellis_cell *c, struct memory *list)
+enum status trellis_cell_init(struct cell *base, struct error *err)
 {
-    for (int i = 0; list != NULL && i < c->plan.memories; i++)
-        memory_free(&list[i], c->base.be);
-    mem_free(list);
+    struct trellis_cell *c = (struct trellis_cell *)base;
+    struct dropped_weight *d = &c->drop;
+    (void)err;
+    if (d->rate == 0)
+        return STATUS_OK;
+    op_fill(base->be, &d->mask, 1.0);
+    if (d->without_norm)
+        c->state.weight = d->v;
+    else
+        c->state.weight.dw = d->v.dw; /* a segment's own, as the weight is */
+    return STATUS_OK;
 }
 
 void trellis_cell_free(struct cell *base)
 {
     struct trellis_cell *c = (struct trellis_cell *)base;
-    struct backend *be = base->be;
-    struct tensor *const owned[] = {&c->e_rows,    &c->u,        &c->h_rows,    &c->c0,
-                                    &c->dpre,      &c->dh,       &c->kept,      &c->mask_hidden,
-                                    &c->drop.mask, &c->drop.v.w, &c->drop.v.dw, &c->drop.drawn};
-    if (c->wnorm) {
-        normed_weight_free(&c->state_norm, &c->state.weight, be);
-        normed_weight_free(&c->inject_norm, &c->inject.weight, be);
-    }
-    if (!c->plan.one_vjp)
-        op_release(be, &c->du);
-    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
-        op_release(be, owned[i]);
-    for (int i = 0; i < c->plan.tapes && c->gates != NULL; i++)
-        op_release(be, &c->gates[i]);
     mem_free(c->gates);
-    free_memories(c, c->states);
-    free_memories(c, c->embeds);
+    mem_free(c->states);
+    mem_free(c->embeds);
     mem_free(c);
 }
 
@@ -208,9 +216,9 @@ static enum status create(struct cell **out, const struct params *params,
     c->state = (struct causal_conv){.taps = m->ksize, .dilation = m->dilation};
     c->inject = (struct causal_conv){.taps = m->ksize, .dilation = 1};
     c->pad = causal_conv_history(&c->state);
-    TRY_OUT(bind_conv(c, params, STATE, &c->state, &c->state_norm, &c->state_bias, err));
-    TRY_OUT(bind_conv(c, params, INJECT, &c->inject, &c->inject_norm, &c->inject_bias, err));
-    TRY_OUT(plan_drop(c, m, err));
+    bind_conv(c, params, STATE, &c->state, &c->state_norm, &c->state_bias);
+    bind_conv(c, params, INJECT, &c->inject, &c->inject_norm, &c->inject_bias);
+    plan_drop(c, m);
     TRY_OUT(plan_buffers(c, err));
     TRY_OUT(plan_memory(c, err));
     *out = &c->base;

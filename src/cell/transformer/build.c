@@ -1,0 +1,516 @@
+/* The buffers of the transformer cell and its blocks: sizes, and when they live. */
+#include "cell/transformer/transformer_cell.h"
+
+#include "base/mem.h"
+#include <math.h>
+#include <stdio.h>
+
+/* A tensor to be declared, if it is wanted. */
+struct wish {
+    bool wanted;
+    struct tensor *t;
+    const char *name;
+    enum dtype dtype;
+    int ndim;
+    int64_t dim[TENSOR_MAX_DIMS];
+};
+
+enum { WISHES = 16 };
+
+static void declare(const struct cell_plan *p, const struct wish all[WISHES], const char *of,
+                    struct lifetime life, enum memory_part part)
+{
+    char name[BUFFER_NAME_MAX];
+    struct buffer b = {.name = name, .life = life, .part = part};
+    for (int i = 0; i < WISHES && all[i].t != NULL; i++) {
+        snprintf(name, sizeof name, "%s: %s", of, all[i].name);
+        b.dtype = all[i].dtype;
+        b.ndim = all[i].ndim;
+        for (int k = 0; k < b.ndim; k++)
+            b.dim[k] = all[i].dim[k];
+        if (all[i].wanted)
+            workspace_declare(p->ws, all[i].t, &b);
+    }
+}
+
+/* --- a block ---------------------------------------------------------------------------------- */
+
+/* Whether slots hold the hidden layer: if the plan wants it, or the backend cannot do without. */
+static bool keeps_hidden(const struct cell_plan *p)
+{
+    return p->mode >= CELL_VJP &&
+           (p->keep_hidden || p->mode >= CELL_TANGENT || p->ws->be->ops->ffn_rows == 0);
+}
+
+void block_activations_declare(struct block_activations *s, const struct cell_plan *p,
+                               const struct block_shape *shape, const char *of,
+                               struct lifetime life)
+{
+    const struct backend *be = p->ws->be;
+    enum dtype real = be->ops->real, low = op_low_precision(be);
+    int64_t b = p->batch, l = p->length, n = b * l, d = shape->d_model, inner = shape->d_inner;
+    int64_t bits = op_relu_mask_width(be, inner);
+    bool gain = shape->norm == NORM_RMS, pre = shape->pre_norm, keeps = keeps_hidden(p);
+    bool masks = p->mode >= CELL_VJP && bits > 0 && !(keeps && be->ops->ffn_rows > 0);
+    const struct wish all[WISHES] = {
+        {true, &s->qkv, "qkv", real, 3, {b, l, 3 * d}},
+        {true, &s->attn, "attention", real, 3, {b, l, d}},
+        {true, &s->lse, "attention's log-sums", real, 3, {b, shape->n_head, l}},
+        {true, &s->y, "attention half", real, 2, {n, d}},
+        {true, &s->rstd1, "1 / deviation", real, 1, {n}},
+        {keeps, &s->h, "hidden layer", low, 2, {n, inner}},
+        {masks, &s->relu_mask, "rectifier's bits", DTYPE_U8, 2, {n, bits}},
+        {gain, &s->xhat1, "normalised", real, 2, {n, d}},
+        {pre, &s->norm_in, "input's norm", real, 2, {n, d}},
+        {pre, &s->rstd_in, "input's 1 / deviation", real, 1, {n}},
+        {pre, &s->mid, "norm in the middle", real, 2, {n, d}},
+        {pre && gain, &s->xhat_in, "input normalised", real, 2, {n, d}},
+        {!pre, &s->rstd2, "output's 1 / deviation", real, 1, {n}},
+        {!pre && gain, &s->xhat2, "output normalised", real, 2, {n, d}},
+    };
+    *s = (struct block_activations){0};
+    declare(p, all, of, life, PART_ACTIVATIONS);
+}
+
+/* Rows of a hidden layer that exist at once, whole sequences: as many as keep the backend busy, or
+ * as fit where a vjp needs [N,D] later. */
+static int64_t rows_at_once(const struct cell_plan *p, const struct block_shape *shape)
+{
+    int64_t n = p->batch * p->length, l = p->length, wanted = p->ws->be->ops->ffn_rows;
+    int64_t fit = p->mode >= CELL_VJP ? n * shape->d_model / shape->d_inner : 0;
+    if (wanted == 0 || p->mode >= CELL_TANGENT)
+        return n;
+    int64_t rows = (wanted + l - 1) / l * l;
+    if (rows < fit / l * l)
+        rows = fit / l * l;
+    return rows < n ? rows : n;
+}
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + WORKSPACE_ALIGN - 1) / WORKSPACE_ALIGN * WORKSPACE_ALIGN;
+}
+
+/* Numbers of real type in a vjp's scratch, see struct block_scratch. */
+static int64_t vjp_numbers(const struct cell_plan *p, const struct block_shape *shape, int64_t rows)
+{
+    const struct backend *be = p->ws->be;
+    size_t real = dtype_size(be->ops->real), low = dtype_size(op_low_precision(be));
+    size_t state = (size_t)(p->batch * p->length * shape->d_model) * real;
+    size_t first = aligned((size_t)(rows * shape->d_inner) * low) + (shape->pre_norm ? state : 0);
+    size_t then = aligned(state) + 3 * state;
+    return (int64_t)(((first > then ? first : then) + real - 1) / real);
+}
+
+void block_scratch_declare(struct block_scratch *s, const struct cell_plan *p,
+                           const struct block_shape *shape)
+{
+    const struct backend *be = p->ws->be;
+    enum dtype real = be->ops->real, low = op_low_precision(be);
+    int64_t n = p->batch * p->length, d = shape->d_model, inner = shape->d_inner;
+    int64_t rows = rows_at_once(p, shape);
+    bool vjp = p->mode >= CELL_VJP, keeps = keeps_hidden(p);
+    bool masked = p->mode >= CELL_TRAIN && shape->dropout > 0;
+    *s = (struct block_scratch){.rows = rows};
+    const struct wish eval[WISHES] = {
+        {!keeps, &s->work, "hidden layer", low, 2, {rows, inner}},
+        {p->rows, &s->row_z, "some rows: z", real, 2, {n, d}},
+        {p->rows, &s->row_qkv, "some rows: qkv", real, 2, {n, 3 * d}},
+        {p->rows && masked, &s->row_b, "some rows: mask", real, 2, {n, d}},
+        {p->rows && masked, &s->row_mask, "some rows: hidden mask", real, 2, {rows, inner}},
+    };
+    const struct wish back[WISHES] = {
+        {vjp, &s->vjp_work, "gradients", real, 1, {vjp_numbers(p, shape, rows)}},
+        {vjp && masked, &s->b, "gradient under a mask", real, 2, {n, d}},
+    };
+    const struct wish full[WISHES] = {
+        {p->mode >= CELL_TRAIN && !keeps, &s->again, "hidden layer again", low, 2, {rows, inner}},
+    };
+    declare(p, eval, "evaluation", lives(PHASE_FORWARD, p->last_eval), PART_WORK);
+    declare(p, back, "vjp", cell_vjp_life(p), PART_WORK);
+    declare(p, full, "vjp", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
+}
+
+void block_tangent_declare(struct block_tangent *t, const struct cell_plan *p,
+                           const struct block_shape *shape, const char *of)
+{
+    enum dtype real = p->ws->be->ops->real, low = op_low_precision(p->ws->be);
+    int64_t b = p->batch, l = p->length, n = b * l, d = shape->d_model;
+    const struct wish all[WISHES] = {
+        {true, &t->qkv_t, "derivative of qkv", real, 3, {b, l, 3 * d}},
+        {true, &t->attn_t, "derivative of attention", real, 3, {b, l, d}},
+        {true, &t->s1_t, "derivative of the first sum", real, 2, {n, d}},
+        {true, &t->mid_t, "derivative in the middle", real, 2, {n, d}},
+        {true, &t->h_t, "derivative of the hidden layer", low, 2, {n, shape->d_inner}},
+        {shape->pre_norm, &t->norm_in_t, "derivative of the input's norm", real, 2, {n, d}},
+        {!shape->pre_norm, &t->s2_t, "derivative of the second sum", real, 2, {n, d}},
+    };
+    *t = (struct block_tangent){0};
+    declare(p, all, of, lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
+}
+
+void tangent_scratch_declare(struct tangent_scratch *s, const struct cell_plan *p,
+                             const struct block_shape *shape)
+{
+    enum dtype real = p->ws->be->ops->real, low = op_low_precision(p->ws->be);
+    int64_t n = p->batch * p->length, d = shape->d_model;
+    const struct wish all[WISHES] = {
+        {true, &s->dy, "dy", real, 2, {n, d}},
+        {true, &s->dattn, "dattn", real, 2, {n, d}},
+        {true, &s->dy_t, "derivative of dy", real, 2, {n, d}},
+        {true, &s->da_t, "derivative of da", real, 2, {n, d}},
+        {true, &s->dattn_t, "derivative of dattn", real, 2, {n, d}},
+        {true, &s->dqkv_t, "derivative of dqkv", real, 2, {n, 3 * d}},
+        {true, &s->dh_t, "derivative of dh", low, 2, {n, shape->d_inner}},
+    };
+    declare(p, all, "second derivatives", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
+}
+
+struct tensor block_work(const struct tensor *scratch, enum dtype dtype, int64_t rows,
+                         int64_t width)
+{
+    struct tensor t = tensor_make(scratch->data, dtype, 2, rows, width, 1, 1);
+    assert(tensor_bytes(&t) <= tensor_bytes(scratch));
+    return t;
+}
+
+struct tensor block_dqkv(const struct block_scratch *s, int64_t n, int64_t d)
+{
+    struct tensor dattn = block_work(&s->vjp_work, s->vjp_work.dtype, n, d), dqkv = dattn;
+    dqkv.data = (char *)dattn.data + aligned(tensor_bytes(&dattn));
+    dqkv.dim[1] = 3 * d;
+    return dqkv;
+}
+
+struct tensor block_dinput(const struct block_scratch *s, enum dtype low, int64_t inner, int64_t n,
+                           int64_t d)
+{
+    struct tensor hidden = block_work(&s->vjp_work, low, s->rows, inner);
+    struct tensor t = block_work(&s->vjp_work, s->vjp_work.dtype, n, d);
+    t.data = (char *)hidden.data + aligned(tensor_bytes(&hidden));
+    return t;
+}
+
+/* --- the cell --------------------------------------------------------------------------------- */
+
+static enum status create_memories(struct transformer_cell *c, struct memory **list, int64_t width,
+                                   struct error *err)
+{
+    const struct cell_plan *p = &c->plan;
+    TRY(mem_alloc((void **)list, (size_t)p->memories, sizeof **list, err));
+    for (int i = 0; i < p->memories; i++)
+        memory_declare(&(*list)[i], p->ws, p->batch, p->mem_len, width);
+    return STATUS_OK;
+}
+
+static enum status plan_memory(struct transformer_cell *c, struct transformer_cell_block *b,
+                               struct error *err)
+{
+    int64_t d = c->shape.d_model;
+    if (c->plan.memory == MEMORY_KEYS)
+        return create_memories(c, &b->mem_kv, 3 * d, err);
+    TRY(create_memories(c, &b->mem_z, d, err));
+    return c->layered ? STATUS_OK : create_memories(c, &b->mem_u, 3 * d, err);
+}
+
+/* Rows that a memory of several streams keeps pass through here. */
+static void plan_kept(struct transformer_cell *c)
+{
+    const struct cell_plan *p = &c->plan;
+    enum dtype real = p->ws->be->ops->real;
+    int64_t rows = p->batch * p->mem_len, d = c->shape.d_model;
+    bool early = transformer_cell_injects_early(c) && !c->layered;
+    bool narrow = p->memory == MEMORY_STATES && (early || c->layered);
+    if (p->batch == 1 || p->mem_len == 0)
+        return;
+    const struct wish injections[WISHES] = {
+        {early, &c->kept_early, "injections kept", real, 1, {rows * 3 * d}}};
+    const struct wish states[WISHES] = {
+        {true, &c->kept, "rows kept", real, 1, {rows * (narrow ? d : 3 * d)}}};
+    declare(p, injections, "memory", lives(PHASE_OUTPUT, PHASE_OUTPUT), PART_WORK);
+    declare(p, states, "memory", lives(PHASE_REMEMBER, PHASE_REMEMBER), PART_WORK);
+}
+
+/* Whether the norm of memory states has a gain that is trained. */
+static bool gains_memory(const struct transformer_cell *c)
+{
+    return c->plan.mode >= CELL_TRAIN && c->shape.pre_norm && c->shape.norm == NORM_RMS;
+}
+
+static enum status plan_memory_activations(struct transformer_cell *c, struct error *err)
+{
+    const struct cell_plan *p = &c->plan;
+    enum dtype real = p->ws->be->ops->real;
+    int64_t b = p->batch, m = p->mem_len, d = c->shape.d_model, rows = b * m;
+    int64_t count = c->layered ? p->slots : c->blocks;
+    bool train = p->mode >= CELL_TRAIN;
+    if (p->memory == MEMORY_KEYS || m == 0)
+        return STATUS_OK;
+    TRY(mem_alloc((void **)&c->memory_saved, (size_t)count, sizeof *c->memory_saved, err));
+    for (int64_t i = 0; i < count; i++) {
+        struct memory_activations *s = &c->memory_saved[i];
+        struct lifetime life =
+            c->layered ? cell_slot_life(p, (int)i) : lives(PHASE_BEGIN, PHASE_GRADIENTS);
+        const struct wish all[WISHES] = {
+            {true, &s->qkv, "qkv", real, 3, {b, m, 3 * d}},
+            {c->shape.pre_norm, &s->normed, "norm", real, 3, {b, m, d}},
+            {gains_memory(c), &s->xhat, "normalised", real, 2, {rows, d}},
+            {gains_memory(c), &s->rstd, "1 / deviation", real, 1, {rows}},
+        };
+        declare(p, all, "memory", life, PART_ACTIVATIONS);
+    }
+    const struct wish gradients[WISHES] = {
+        {train, &c->dmem, "gradient of qkv", real, 2, {rows, 3 * d}},
+        {train && gains_memory(c), &c->dmem_in, "gradient of its norm", real, 2, {rows, d}},
+    };
+    declare(p, gradients, "memory", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
+    return STATUS_OK;
+}
+
+static enum status plan_activations(struct transformer_cell *c, struct error *err)
+{
+    const struct cell_plan *p = &c->plan;
+    int64_t blocks = c->layered ? 1 : c->blocks;
+    char of[BUFFER_NAME_MAX];
+    TRY(mem_alloc((void **)&c->saved, (size_t)(p->slots * blocks), sizeof *c->saved, err));
+    for (int i = 0; i < p->slots * blocks; i++) {
+        snprintf(of, sizeof of, blocks > 1 ? "slot %d, block %d" : "slot %d", i / (int)blocks,
+                 i % (int)blocks);
+        block_activations_declare(&c->saved[i], p, &c->shape, of,
+                                  cell_slot_life(p, i / (int)blocks));
+    }
+    return STATUS_OK;
+}
+
+/* For second derivatives. */
+static void plan_tangents(struct transformer_cell *c)
+{
+    const struct cell_plan *p = &c->plan;
+    enum dtype real = p->ws->be->ops->real;
+    int64_t b = p->batch, l = p->length, d = c->shape.d_model;
+    struct lifetime life = lives(PHASE_GRADIENTS, PHASE_GRADIENTS);
+    if (p->mode < CELL_TANGENT)
+        return;
+    tangent_scratch_declare(&c->more, p, &c->shape);
+    for (int i = 0; i < 2; i++) {
+        const struct wish pair[WISHES] = {
+            {true, &c->pair_d[i], "gradient between blocks", real, 3, {b, l, d}},
+            {true, &c->pair_t[i], "its derivative", real, 3, {b, l, d}},
+        };
+        declare(p, pair, "second derivatives", life, PART_WORK);
+    }
+    for (int64_t j = 0; j < c->blocks; j++) {
+        struct transformer_cell_block *block = &c->block[j];
+        const struct wish output[WISHES] = {
+            {j + 1 < c->blocks, &block->output_t, "derivative of the output", real, 3, {b, l, d}}};
+        block_tangent_declare(&block->tangent, p, &c->shape, "block");
+        declare(p, output, "block", life, PART_WORK);
+    }
+}
+
+/* Masks last, since some are given by hand. */
+static void plan_masks(struct transformer_cell *c, struct transformer_cell_block *block)
+{
+    const struct cell_plan *p = &c->plan;
+    const struct block_shape *s = &c->shape;
+    enum dtype real = p->ws->be->ops->real;
+    int64_t b = p->batch, l = p->length, k = p->mem_len + p->length;
+    bool any = s->dropout > 0;
+    const struct wish all[WISHES] = {
+        {c->dropatt > 0, &block->mask_attention, "attention", DTYPE_U8, 4, {b, s->n_head, l, k}},
+        {any, &block->mask_attn_out, "attention half", real, 2, {b, s->d_model}},
+        {any, &block->mask_ff1, "hidden layer", real, 2, {b, s->d_inner}},
+        {any, &block->mask_ff2, "feed-forward half", real, 2, {b, s->d_model}},
+    };
+    if (p->mode >= CELL_TRAIN)
+        declare(p, all, "dropout", lives_always(), PART_WORK);
+}
+
+static enum status plan_block(struct transformer_cell *c, int64_t j, struct error *err)
+{
+    struct transformer_cell_block *block = &c->block[j];
+    const struct cell_plan *p = &c->plan;
+    enum dtype real = p->ws->be->ops->real;
+    int64_t b = p->batch, l = p->length, d = c->shape.d_model, r = c->positions.dim[0];
+    bool train = p->mode >= CELL_TRAIN;
+    enum phase last = transformer_cell_injects_early(c) ? PHASE_OUTPUT : PHASE_REMEMBER;
+    const struct wish injection[WISHES] = {
+        {!c->layered, &block->u, "injection", real, 3, {b, l, 3 * d}}};
+    const struct wish positions[WISHES] = {{true, &block->rk, "positions", real, 2, {r, d}}};
+    const struct wish gradients[WISHES] = {
+        {train && !c->layered, &block->du, "gradient of the injection", real, 2, {b * l, 3 * d}},
+        {train, &block->drk, "gradient of the positions", real, 2, {r, d}},
+    };
+    declare(p, injection, "block", lives(PHASE_BEGIN, last), PART_WORK);
+    declare(p, positions, "block", train ? lives(PHASE_BEGIN, PHASE_GRADIENTS) : lives_always(),
+            PART_WORK);
+    declare(p, gradients, "block", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
+    plan_masks(c, block);
+    TRY(plan_memory(c, block, err));
+    if (j == c->blocks - 1 || c->layered)
+        return STATUS_OK;
+    TRY(mem_alloc((void **)&block->outputs, (size_t)p->slots, sizeof *block->outputs, err));
+    for (int i = 0; i < p->slots; i++) {
+        const struct wish output[WISHES] = {
+            {true, &block->outputs[i], "output", real, 3, {b, l, d}}};
+        declare(p, output, "block", cell_slot_life(p, i), PART_ACTIVATIONS);
+    }
+    return STATUS_OK;
+}
+
+static void plan_positions(struct transformer_cell *c)
+{
+    const struct cell_plan *p = &c->plan;
+    enum dtype real = p->ws->be->ops->real;
+    int64_t d = c->shape.d_model, rows = p->mem_len + p->length;
+    bool masked = p->mode >= CELL_TRAIN && c->shape.dropout > 0;
+    if (c->shape.span > 0 && c->shape.span < rows)
+        rows = c->shape.span;
+    const struct wish all[WISHES] = {
+        {true, &c->positions, "sinusoids", real, 2, {rows, d}},
+        {masked, &c->mask_pos, "mask", real, 1, {d}},
+    };
+    const struct wish dropped[WISHES] = {
+        {masked, &c->positions_in, "sinusoids under the mask", real, 2, {rows, d}}};
+    declare(p, all, "positions", lives_always(), PART_WORK);
+    declare(p, dropped, "positions", lives(PHASE_BEGIN, PHASE_GRADIENTS), PART_WORK);
+}
+
+/* Sinusoids of the distances, sines first. */
+enum status transformer_cell_init(struct cell *base, struct error *err)
+{
+    struct transformer_cell *c = (struct transformer_cell *)base;
+    int64_t d = c->shape.d_model, rows = c->positions.dim[0];
+    double *host = NULL;
+    TRY(mem_alloc((void **)&host, (size_t)(rows * d), sizeof *host, err));
+    for (int64_t p = 0; p < rows; p++) {
+        for (int64_t i = 0; i < d / 2; i++) {
+            double angle = (double)p * pow(10000.0, -2.0 * (double)i / (double)d);
+            host[p * d + i] = sin(angle);
+            host[p * d + d / 2 + i] = cos(angle);
+        }
+    }
+    op_upload(base->be, &c->positions, host, DTYPE_F64);
+    mem_free(host);
+    return STATUS_OK;
+}
+
+void transformer_cell_free(struct cell *base)
+{
+    struct transformer_cell *c = (struct transformer_cell *)base;
+    for (int64_t j = 0; j < c->blocks && c->block != NULL; j++) {
+        mem_free(c->block[j].mem_z);
+        mem_free(c->block[j].mem_u);
+        mem_free(c->block[j].mem_kv);
+        mem_free(c->block[j].outputs);
+    }
+    mem_free(c->block);
+    mem_free(c->saved);
+    mem_free(c->memory_saved);
+    mem_free(c);
+}
+
+/* Distances beyond which the published code masks keys when no local size is given. */
+enum { PUBLISHED_SPAN = 1000 };
+
+static struct block_shape shape_of(const struct config_model *m)
+{
+    return (struct block_shape){
+        .d_model = m->d_model,
+        .n_head = m->n_head,
+        .d_inner = m->d_inner,
+        .span = m->local_size == 0 && m->compat ? PUBLISHED_SPAN : m->local_size,
+        .norm = m->norm,
+        .norm_eps = 1e-5,
+        .dropout = m->dropout,
+        .pre_norm = m->pre_lnorm,
+        .published_residual = m->compat,
+    };
+}
+
+static struct cell_io io(const struct config_model *m)
+{
+    return (struct cell_io){.input = m->d_model,
+                            .state = m->d_model,
+                            .output = m->d_model,
+                            .embed_scale = sqrt((double)m->d_model),
+                            .dropout_in = m->dropout,
+                            .dropout_out = m->dropout,
+                            .drops_positions = m->compat};
+}
+
+static enum status plan_cell(struct transformer_cell *c, const struct params *params,
+                             const struct config_model *model, struct error *err)
+{
+    const struct cell_plan *p = &c->plan;
+    const struct wish between[WISHES] = {{p->mode >= CELL_VJP && model->blocks > 1,
+                                          &c->dstack,
+                                          "gradient between blocks",
+                                          p->ws->be->ops->real,
+                                          3,
+                                          {p->batch, p->length, c->shape.d_model}}};
+    plan_positions(c);
+    block_scratch_declare(&c->scratch, p, &c->shape);
+    TRY(plan_activations(c, err));
+    TRY(plan_memory_activations(c, err));
+    plan_kept(c);
+    declare(p, between, "vjp", cell_vjp_life(p), PART_WORK);
+    for (int64_t j = 0; j < c->blocks; j++) {
+        transformer_cell_bind(c, params, model, j);
+        TRY(plan_block(c, j, err));
+    }
+    plan_tangents(c);
+    return STATUS_OK;
+}
+
+static enum status create(struct cell **out, const struct params *params,
+                          const struct config_model *model, const struct cell_plan *plan,
+                          struct error *err)
+{
+    struct transformer_cell *c = NULL;
+    enum status status = STATUS_OK;
+    *out = NULL;
+    TRY(mem_alloc((void **)&c, 1, sizeof *c, err));
+    c->base =
+        (struct cell){.ops = &transformer_cell_ops,
+                      .be = params->be,
+                      .io = io(model),
+                      .width = model->d_model,
+                      /* Keys of a stacked block move while its own input stands still. A
+                       * low-precision hidden layer takes few masks (op_ffn_up_padding). */
+                      .selects_rows = plan->rows && model->blocks == 1 && model->layers == 0 &&
+                                      op_low_precision(params->be) == params->be->ops->real,
+                      .slot_remembers = model->blocks > 1};
+    c->plan = *plan;
+    c->plan.rows = c->base.selects_rows;
+    c->dropatt = model->dropatt;
+    c->shape = shape_of(model);
+    c->wnorm = model->wnorm;
+    c->blocks = transformer_cell_blocks(model);
+    c->layered = config_is_layered(model);
+    TRY_OUT(mem_alloc((void **)&c->block, (size_t)c->blocks, sizeof *c->block, err));
+    TRY_OUT(plan_cell(c, params, model, err));
+    *out = &c->base;
+    return STATUS_OK;
+out:
+    transformer_cell_free(&c->base);
+    return status;
+}
+
+static const struct cell_vocabulary *vocabulary(const struct config_model *model)
+{
+    static const struct cell_vocabulary names = {
+        .table = "word_emb.emb_layers.%d.weight",
+        .projection = "word_emb.emb_projs.%d.weight",
+        .out_table = "crit.out_layers.%d.weight",
+        .out_bias = "crit.out_layers.%d.bias",
+        .out_projection = "crit.out_projs.%d.weight",
+        .cluster_rows = "crit.cluster_weight",
+        .cluster_bias = "crit.cluster_bias",
+    };
+    (void)model;
+    return &names;
+}
+
+const struct cell_kind transformer_cell_kind = {
+    .io = io, .vocabulary = vocabulary, .declare = transformer_cell_declare, .create = create};
