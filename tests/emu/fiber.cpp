@@ -1,3 +1,4 @@
+/* Fibers by switching stacks, which sanitizers are told of. */
 #include "emu/fiber.h"
 
 #include "emu/internal.h"

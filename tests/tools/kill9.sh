@@ -83,7 +83,9 @@ train whole || fail "the run without a kill fails"
 longest=$(($(now_ms) - begin + 50))
 want=$(digest whole/last.bin)
 want_best=$(digest whole/best.bin)
-[ -n "$want" ] && [ -n "$want_best" ] || fail "deq info tells no digest of weights"
+if [ -z "$want" ] || [ -z "$want_best" ]; then
+    fail "deq info tells no digest of weights"
+fi
 events whole >events
 ls whole >names
 
