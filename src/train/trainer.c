@@ -1,3 +1,4 @@
+/* A training step, from the batch to the update, and what ranks merge. */
 #include "train/trainer.h"
 
 #include "base/clock.h"
@@ -152,8 +153,8 @@ static enum status set_limits(struct trainer *t, const struct step_report *r, st
 
 enum { DRAW_WHETHER, DRAW_DIRECTION };
 
-/* Whether this part computes the Jacobian's penalty is drawn; so is its direction. The parts
- * and ranks share the weight, as they share that of the loss. */
+/* Draws whether this part computes the Jacobian's penalty, and its direction. The weight is divided
+ * among the parts and ranks, as that of the loss is. */
 static void penalise(struct trainer *t, const struct step_report *r)
 {
     uint64_t seed = (uint64_t)t->config.train.seed, micro = (uint64_t)t->state.micro;
@@ -169,8 +170,8 @@ static void penalise(struct trainer *t, const struct step_report *r)
 
 /* --- several ranks ---------------------------------------------------------------------------- */
 
-/* Buckets of gradients that are complete once the loss is known, since neither embedding nor f has
- * a share in them: the output layer's own. */
+/* The buckets of the output layer's own gradients. They are complete once the loss is known, since
+ * neither the embedding nor f adds to them. */
 static void output_buckets(const struct trainer *t, int64_t *from, int64_t *to)
 {
     const struct params *p = t->model->params;
@@ -219,7 +220,7 @@ static void merge_solve(struct solve_summary *s, const struct solve_summary *oth
     s->unconverged += other->unconverged;
 }
 
-/* The report of all ranks' shares, which are of one size; losses are still sums. */
+/* Merges the reports of all ranks, whose parts are of one size. Losses are still sums. */
 static void merge_reports(struct trainer *t, struct step_report *r)
 {
     int ranks = dist_size(t->dist);
@@ -312,7 +313,7 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     sum_gradients(t);
     r->lr = schedule_rate(c, r->step, t->config.model.compat);
     optimizer_step(&t->optimizer, r->lr, &r->grad_norm);
-    TRY(read_part(t, r, err)); /* behind all operations: until here nothing was waited for */
+    TRY(read_part(t, r, err)); /* The first wait of the step comes after all its operations. */
     merge_reports(t, r);
     r->loss /= (double)r->tokens;
     r->skipped = !isfinite(r->grad_norm);

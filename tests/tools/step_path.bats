@@ -50,6 +50,8 @@ defines()
 
 @test "a function that has moved is noticed" {
     defines trainer_step train/trainer.c
-    ! defines trainer_step train/schedule.c
-    ! defines no_such_function train/trainer.c
+    run defines trainer_step train/schedule.c
+    [ "$status" -ne 0 ]
+    run defines no_such_function train/trainer.c
+    [ "$status" -ne 0 ]
 }
