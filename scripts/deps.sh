@@ -7,6 +7,9 @@
 #
 # Without root it names what is missing and the command that installs it, and exits 69.
 # Runs on a bare system: nothing but sh, dpkg and apt-get is used.
+
+# installed, apt and install_missing are questions: each ends with the command that answers.
+# shellcheck disable=SC2310
 set -eu
 export LC_ALL=C
 
@@ -41,7 +44,7 @@ installed()
 }
 
 if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
-    sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
     exit 0
 fi
 [ $# -gt 0 ] || set -- build

@@ -21,8 +21,9 @@
 # OpenBLAS and cmocka are taken from the system. Where they are missing, make the archive of
 # scripts/bundle.sh on a machine that has them and unpack it here. Its folder deps/ is used without
 # further options.
-# Functions are called through step:
-# shellcheck disable=SC2317
+# Functions are called through step, and say in its result what failed. Each of their commands that can
+# fail is followed by "|| return".
+# shellcheck disable=SC2310,SC2317
 set -eu
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -13,6 +13,10 @@
 # weights of one that was never killed, bit for bit, the same files, no temporary ones, and every
 # step and evaluation once in its log. Exit 1 and a line that says what and where (the folder is
 # kept) if not.
+
+# Functions used as conditions end with the command that answers, or say themselves what failed.
+# events is a function, and a file that it writes.
+# shellcheck disable=SC2310,SC2094
 set -eu
 export LC_ALL=C OMP_NUM_THREADS=1
 kills=25
@@ -24,7 +28,7 @@ while getopts n:s:vh option; do
     s) seed=$OPTARG ;;
     v) verbose=1 ;;
     h)
-        sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+        sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     *) exit 64 ;;
