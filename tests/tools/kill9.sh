@@ -6,8 +6,8 @@
 # DEQ names the program (build/deq). A small model is trained for 60 steps with a checkpoint every
 # second step and an evaluation every tenth, into one folder; a run that is killed is started again
 # by the same command. When it is done, it begins anew in another folder, until KILLS (default 25)
-# runs were killed. The moments are drawn between 0 and a little more than a run takes. The last run
-# is let go on to its end.
+# runs were killed. The moments are drawn between 0 and a little more than the run before took, on a
+# machine whose speed may change. The last run is let go on to its end.
 #
 # After every kill each checkpoint in the folder must be whole. Each run that is done must have the
 # weights of one that was never killed, bit for bit, the same files, no temporary ones, and every
@@ -93,14 +93,15 @@ fi
 events whole >events
 ls whole >names
 
-# One moment a line, in seconds.
-awk -v n=$((kills * 100 + 1000)) -v seed="$seed" -v most="$longest" 'BEGIN {
+# One moment a line, as a part of the longest.
+awk -v n=$((kills * 100 + 1000)) -v seed="$seed" 'BEGIN {
     srand(seed)
-    for (i = 0; i < n; i++) printf "%.4f\n", rand() * most / 1000 }' >moments
+    for (i = 0; i < n; i++) printf "%.4f\n", rand() }' >moments
 exec 3<moments
 
 finished=0
 resumed=0
+took=0 # by the run so far
 # The run that is done has left what the one without a kill did.
 finished_as_alone()
 {
@@ -115,15 +116,13 @@ finished_as_alone()
 while [ "$killed" -lt "$kills" ]; do
     # A start from nothing, or from what a kill left.
     [ ! -e run/last.bin ] || resumed=$((resumed + 1))
-    read -r moment <&3 || fail "no moments left: runs end before they are killed"
-    # Not by the function: a shell would be killed in the program's place.
-    "$deq" train -q --config tiny.json --threads 1 --out run 2>error &
-    pid=$!
-    sleep "$moment"
-    kill -9 "$pid" 2>/dev/null || :
+    read -r part <&3 || fail "no moments left: runs end before they are killed"
+    moment=$(awk -v part="$part" -v most="$longest" 'BEGIN { printf "%.4f", 0.001 + part * most / 1000 }')
+    start=$(now_ms)
     code=0
-    # The shell's own report of the kill is no news.
-    wait "$pid" 2>/dev/null || code=$?
+    timeout --foreground -s KILL "$moment" \
+        "$deq" train -q --config tiny.json --threads 1 --out run 2>error || code=$?
+    took=$((took + $(now_ms) - start))
     case $code in
     137)
         killed=$((killed + 1))
@@ -135,6 +134,8 @@ while [ "$killed" -lt "$kills" ]; do
     0)
         finished_as_alone
         rm -rf run
+        longest=$((took + 50))
+        took=0
         ;;
     *) fail "exit code $code: $(cat error)" ;;
     esac
