@@ -1,7 +1,5 @@
+/* The list of cells, and what all of them share. */
 #include "cell/cell.h"
-
-#include "cell/transformer/transformer_cell.h"
-#include "cell/trellis/trellis_cell.h"
 
 struct lifetime cell_slot_life(const struct cell_plan *p, int slot)
 {
@@ -25,12 +23,11 @@ void cell_reset_memory(struct cell *c)
 
 const struct cell_kind *cell_kind_of(const struct config_model *model)
 {
-    switch (model->cell) {
-    case CELL_TRANSFORMER:
-        return &transformer_cell_kind;
-    case CELL_TRELLIS:
-        return &trellis_cell_kind;
-    }
-    assert(!"a cell out of its range");
-    return NULL;
+    static const struct cell_kind *const kinds[] = {
+#define KIND(NAME, name) [CELL_##NAME] = &name##_cell_kind,
+        CELLS(KIND)
+#undef KIND
+    };
+    assert((size_t)model->cell < sizeof kinds / sizeof *kinds);
+    return kinds[model->cell];
 }

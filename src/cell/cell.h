@@ -1,10 +1,8 @@
 /* A cell: the function f of the equilibrium z = f(z; x), its memory of earlier segments and its
  * parameters. The equilibrium, the model and the trainer know cells only through this table.
  *
- * A new cell is a file that fills it and a struct cell_kind. Then it needs a name: in enum
- * config_cell (config.h), in the choices of model.cell (config_table.c) and in cell.c; a check of
- * the sizes it takes (check_shape in config_resolve.c); and the names of the tables around it
- * (vocabulary_layers.c).
+ * A new cell is a folder that fills it, a struct cell_kind and name_cell_resolve, and a line of
+ * CELLS (config.h).
  *
  * Life of a segment:
  *   begin -> eval (any number) -> [end_evals -> vjp, vjp_tangent (any number) -> end_backward]
@@ -85,7 +83,8 @@ struct cell_ops {
     /* A new segment with embedded tokens e [B,L,E], which stay valid until `remember`: computes
      * everything that is constant during a solve. */
     void (*begin)(struct cell *c, const struct tensor *e, const struct masks *masks);
-    /* f <- f(z), both [B,L,W]. Saves in `slot` the activations that a vjp needs. f must not be z. */
+    /* f <- f(z), both [B,L,W]. Saves in `slot` the activations that a vjp needs. f must not be z.
+     */
     void (*eval)(struct cell *c, int slot, const struct tensor *z, const struct tensor *f);
     /* eval in some rows, after an eval in the same slot at a z that differs in these at most. rows
      * I32 [2,n] holds their rising numbers b*L + t, then their b. Other rows of f stay as they are.
@@ -139,9 +138,19 @@ struct cell {
     bool slot_remembers; /* remember needs a slot evaluated at the state it is given */
 };
 
+/* What differs between cells in the tables of the vocabulary around them. */
+struct cell_vocabulary {
+    /* Names of the parameters in the published code of the cell. Formats get a cluster's number. */
+    const char *table, *projection, *out_table, *out_bias, *out_projection;
+    const char *cluster_rows, *cluster_bias;
+    double table_range; /* half width of a uniform start of the tables, or 0 for a normal one */
+    bool cluster_rows_start_at_zero;
+};
+
 /* A kind of cell, that of model.cell. */
 struct cell_kind {
     struct cell_io (*io)(const struct config_model *model);
+    const struct cell_vocabulary *(*vocabulary)(const struct config_model *model);
     /* Declares the parameters of f and the injection. */
     enum status (*declare)(struct params *params, const struct config_model *model,
                            struct error *err);
@@ -154,6 +163,10 @@ struct cell_kind {
 
 /* All memories of the cell become empty. */
 void cell_reset_memory(struct cell *c);
+
+#define CELL_KIND(NAME, name) extern const struct cell_kind name##_cell_kind;
+CELLS(CELL_KIND)
+#undef CELL_KIND
 
 const struct cell_kind *cell_kind_of(const struct config_model *model);
 

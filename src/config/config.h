@@ -13,7 +13,18 @@
 
 enum { CONFIG_MAX_CUTOFFS = 16, CONFIG_MAX_PATH = 512, CONFIG_SHOWN = 80 };
 
-enum config_cell { CELL_TRANSFORMER, CELL_TRELLIS };
+/* Every cell. X(NAME, name) stands for CELL_NAME, the object name_cell_kind and the function
+ * name_cell_resolve in the cell's folder, and the name that a configuration gives. A new cell is a
+ * folder of src/cell and a line here. */
+#define CELLS(X)                \
+    X(TRANSFORMER, transformer) \
+    X(TRELLIS, trellis)
+
+enum config_cell {
+#define CELL_ID(NAME, name) CELL_##NAME,
+    CELLS(CELL_ID)
+#undef CELL_ID
+};
 enum config_rows { CONFIG_ROWS_AUTO, CONFIG_ROWS_ACTIVE, CONFIG_ROWS_ALL };
 enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
 enum config_start { START_ZERO, START_LINEAR };
@@ -125,6 +136,19 @@ static inline bool config_is_layered(const struct config_model *m)
 {
     return m->layers > 0 && !m->tie_layers;
 }
+
+/* A penalty on the Jacobian in any step. */
+static inline bool config_has_penalty(const struct config *c)
+{
+    return c->jacobian.weight > 0 || c->jacobian.ramp_every > 0;
+}
+
+/* name_cell_resolve of a cell: fills what the cell derives (model.d_head, model.d_embed) and checks
+ * what it wants of the configuration. config_resolve calls it. STATUS_CONFIG. */
+#define CELL_RESOLVE(NAME, name) \
+    enum status name##_cell_resolve(struct config *config, struct error *err);
+CELLS(CELL_RESOLVE)
+#undef CELL_RESOLVE
 
 /* The configuration as JSON, every key, two spaces of indentation if `pretty`, else one line;
  * config_parse of it gives the same struct. The caller frees *out with mem_free. */

@@ -1,39 +1,20 @@
 /* What a configuration must satisfy as a whole; single keys were checked when they were read. */
 #include "config/config.h"
 
+#include <assert.h>
 #include <string.h>
 
-static enum status check_trellis(struct config_model *m, struct error *err)
+static enum status check_cell(struct config *config, struct error *err)
 {
-    if (m->blocks != 1)
-        return error_set(err, STATUS_CONFIG, "model.blocks: a trellis has no blocks; set it to 1");
-    if (m->wdrop > 0 && m->ksize == 1)
-        return error_set(err, STATUS_CONFIG,
-                         "model.wdrop: drops all taps but the newest, and with model.ksize 1 there "
-                         "is no other; set it to 0");
-    if (m->d_embed == 0)
-        m->d_embed = m->nout;
-    return STATUS_OK;
-}
-
-static enum status check_shape(struct config_model *m, struct error *err)
-{
-    if (m->cell == CELL_TRELLIS)
-        return check_trellis(m, err);
-    if (m->d_head == 0 && m->d_model % m->n_head != 0)
-        return error_set(err, STATUS_CONFIG,
-                         "model.n_head: %lld does not divide model.d_model %lld",
-                         (long long)m->n_head, (long long)m->d_model);
-    if (m->d_head == 0)
-        m->d_head = m->d_model / m->n_head;
-    if (m->n_head * m->d_head != m->d_model)
-        return error_set(err, STATUS_CONFIG,
-                         "model.d_head: n_head %lld x d_head %lld must be d_model %lld; set d_head "
-                         "to 0 to have it derived",
-                         (long long)m->n_head, (long long)m->d_head, (long long)m->d_model);
-    if (m->d_embed == 0)
-        m->d_embed = m->d_model;
-    return STATUS_OK;
+    switch (config->model.cell) {
+#define RESOLVE(NAME, name) \
+    case CELL_##NAME:       \
+        return name##_cell_resolve(config, err);
+        CELLS(RESOLVE)
+#undef RESOLVE
+    }
+    assert(!"a cell out of its range");
+    return STATUS_INTERNAL;
 }
 
 static enum status check_layers(struct config *config, struct error *err)
@@ -42,10 +23,6 @@ static enum status check_layers(struct config *config, struct error *err)
     if (m->layers == 0 && !m->tie_layers)
         return error_set(err, STATUS_CONFIG,
                          "model.tie_layers: false has no meaning without model.layers");
-    if (config_is_layered(m) && m->cell == CELL_TRELLIS)
-        return error_set(err, STATUS_CONFIG,
-                         "model.tie_layers: the layers of a trellis share their weights; set it to "
-                         "true");
     if (config_is_layered(m) && m->blocks != 1)
         return error_set(
             err, STATUS_CONFIG,
@@ -120,16 +97,12 @@ static enum status check_solver(const struct solver_config *s, const struct conf
 static enum status check_extra_losses(const struct config *c, struct error *err)
 {
     const struct config_list *at = &c->correction.at;
-    bool penalty = c->jacobian.weight > 0 || c->jacobian.ramp_every > 0;
+    bool penalty = config_has_penalty(c);
     if (c->model.layers > 0 && (penalty || c->correction.weight > 0))
         return error_set(err, STATUS_CONFIG,
                          "%s.weight: an explicit network (model.layers %lld) has no equilibrium; "
                          "set it to 0",
                          penalty ? "jacobian" : "correction", (long long)c->model.layers);
-    if (penalty && c->jacobian.form == PENALTY_EXACT && c->model.cell == CELL_TRELLIS)
-        return error_set(
-            err, STATUS_CONFIG,
-            "jacobian.form: a trellis has no second derivatives; set it to difference");
     if (penalty && c->gradient.recompute > 0)
         return error_set(err, STATUS_CONFIG,
                          "jacobian.weight: needs what gradient.recompute does not keep; set one of "
@@ -174,7 +147,7 @@ enum status config_resolve(struct config *config, int64_t vocab_size, struct err
                          (long long)m->vocab_size, config->data.dir, (long long)vocab_size);
     if (m->vocab_size == 0)
         m->vocab_size = vocab_size;
-    TRY(check_shape(m, err));
+    TRY(check_cell(config, err));
     TRY(check_layers(config, err));
     TRY(check_clusters(m, err));
     TRY(check_solver(&config->solver.forward, &config->solver.forward_limits, "forward", err));

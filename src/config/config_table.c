@@ -74,7 +74,7 @@ const struct config_key config_keys[] = {
     {"data.dir", CONFIG_STRING, AT(data.dir), 0, "data/kjv", 0, 0, CONFIG_CLOSED, NULL, "",
      "folder of the tokenized shards"},
 
-    ENUM("model.cell", model.cell, CELL_TRANSFORMER, "transformer|trellis", "the function f"),
+    ENUM("model.cell", model.cell, CELL_TRANSFORMER, CHOICES(CELLS), "the function f"),
     INT("model.d_model", model.d_model, 256, 1, 65536, "numbers", "width of a token's state"),
     INT("model.n_head", model.n_head, 8, 1, 1024, "heads", "attention heads"),
     INT("model.d_head", model.d_head, 0, 0, 65536, "numbers",

@@ -1,4 +1,4 @@
-/* Fixed-point correction (Bai, Geng, Savani, Kolter 2022): the loss is also taken at earlier
+/* Fixed-point correction (Bai, Geng, Savani, Kolter 2022). The loss is also taken at earlier
  * iterates of the solve, which teaches f to be near its fixed point after few evaluations. An
  * iterate z_k passes its gradient through f once, since the output is f(z_k) with z_k constant. */
 #include "base/mem.h"
@@ -7,7 +7,7 @@
 struct correction {
     int slot;              /* of the cell */
     struct config_list at; /* evaluations whose iterates are kept, ascending */
-    struct tensor *states; /* owns: [at.count] of [B,L,W], tensors in the workspace as the next */
+    struct tensor *states; /* owns the list [at.count] of [B,L,W] */
     int64_t kept;          /* iterates kept of the current solve */
     struct tensor h, dz;   /* [B,L,W] */
     struct tensor nll;     /* [B*L] */
@@ -72,7 +72,7 @@ static void observe(struct loss_term *t, int64_t evaluation, const struct tensor
     op_copy(t->be, &to, z);
 }
 
-/* A pre-training step has no solve and thus no iterates. A short solve has fewer than asked for. */
+/* A pre-training step has no solve and no iterates. A short solve has fewer than asked for. */
 static void apply(struct loss_term *t, const struct loss_segment *s)
 {
     struct correction *c = t->own;

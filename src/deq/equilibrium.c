@@ -364,7 +364,8 @@ enum status equilibrium_propagate(struct equilibrium *eq, const struct tensor *d
         eq->cell->ops->vjp(eq->cell, 0, &eq->state, &eq->output, &y, &dz, true);
         return backend_check(eq->be, err);
     }
-    dz = unrolled_gradient(&eq->net, &y); /* of the start: nobody's, or of e */
+    dz = unrolled_gradient(&eq->net,
+                           &y); /* the gradient of the start, which is e if layers are untied */
     if (eq->net.plan.untied)
         op_copy(eq->be, de, &dz);
     return backend_check(eq->be, err);

@@ -1,9 +1,10 @@
-/* The equilibrium layer: its output H = f(z*) with z* = f(z*; x), and its gradient.
+/* The equilibrium layer with the output H = f(z*) where z* = f(z*; x), and its gradient.
  *
  * Forward, the solver finds z* from a given start or from 0. If a gradient is to follow, one more
- * application of f with its slot gives H. Otherwise H is f(z*) as the solver measured it.
+ * application of f that saves its activations gives H. Otherwise H is f(z*) as the solver measured
+ * it.
  *
- * Gradient, by `gradient.method`:
+ * The gradient follows `gradient.method`.
  *   implicit  solve y = y J + dH, then propagate y once through f at z* (Bai et al. 2019)
  *   one-step  the same with y = dH and no solve (Fung et al. 2022)
  *   phantom   `steps` damped applications from z*, differentiated plainly (Geng et al. 2021)
@@ -11,7 +12,7 @@
  * The last is also the pre-training phase ("shallow"). With model.layers > 0 there is no
  * equilibrium at all. Training and evaluation then apply so many layers (unrolled.h).
  *
- * Life of a segment, once its cell has begun it:
+ * A segment takes this way, once its cell has begun it.
  *   equilibrium_solve -> [equilibrium_solve_adjoint -> equilibrium_add_cotangent (any number) ->
  *   equilibrium_propagate] -> equilibrium_remember
  */
@@ -29,9 +30,9 @@ typedef void (*equilibrium_monitor)(void *ctx, int64_t evaluation, const struct 
 
 struct equilibrium {
     struct backend *be;                     /* borrows */
-    struct cell *cell;                      /* borrows: of equilibrium_attach */
-    struct solver *solver[DIRECTION_COUNT]; /* owns; NULL: nothing is solved in that direction */
-    int64_t layers;                         /* > 0: an explicit network */
+    struct cell *cell;                      /* borrowed by equilibrium_attach */
+    struct solver *solver[DIRECTION_COUNT]; /* owns; NULL where nothing is solved */
+    int64_t layers;                         /* above 0 in an explicit network */
     enum config_gradient method;
     int64_t steps;        /* phantom and unroll */
     double damping;       /* phantom */
@@ -39,14 +40,14 @@ struct equilibrium {
     struct workspace *ws; /* borrows */
     /* In the workspace, [B,L,W] at the planned B and L. */
     struct tensor z, f;          /* the iterate of the solve, and f of it */
-    struct tensor y, dz;         /* train: the adjoint, and what f makes of it */
+    struct tensor y, dz;         /* in training, the adjoint and what f makes of it */
     struct unrolled net;         /* all that is not solved */
     equilibrium_monitor monitor; /* or NULL */
     void *monitor_ctx;           /* borrows */
     /* of the current segment */
-    struct tensor state, output; /* views [B,L,W]: z*, and H */
-    int64_t unrolled;            /* applications to differentiate plainly; 0: implicit */
-    int64_t applied;             /* plain applications in place of a solve; 0: solved */
+    struct tensor state, output; /* views [B,L,W] of z* and H */
+    int64_t unrolled;            /* applications to differentiate plainly, or 0 */
+    int64_t applied;             /* plain applications in place of a solve, or 0 */
     int64_t evaluations;         /* of f in the current solve */
     struct tensor dh;            /* borrows */
 };
@@ -68,7 +69,7 @@ bool equilibrium_keeps_all(const struct config *config);
 
 struct equilibrium_plan {
     struct workspace *ws;         /* borrows */
-    int64_t batch, length, width; /* the largest B and L; W */
+    int64_t batch, length, width; /* the largest B and L, and W */
     bool train;
 };
 
@@ -81,7 +82,7 @@ void equilibrium_attach(struct equilibrium *eq, struct cell *cell, const struct 
 /* Accepts NULL. */
 void equilibrium_free(struct equilibrium *eq);
 
-/* Has `monitor` see the iterates of later solves. NULL: nobody does. */
+/* Has `monitor` see the iterates of later solves. NULL ends that. */
 void equilibrium_set_monitor(struct equilibrium *eq, equilibrium_monitor monitor, void *ctx);
 /* Changes limits of later solves in one direction as solver_set_limits does, or nothing where
  * nothing is solved. STATUS_CONFIG if out of range. */
@@ -95,14 +96,14 @@ bool equilibrium_solves(const struct equilibrium *eq, enum solve_direction direc
 
 /* Finds the output of the segment that the cell has begun with embedded tokens e [B,L,E]. A solve
  * starts from `start` [B,L,W], or from zero if its data is NULL. With `layers` > 0 that many plain
- * applications take the place of a solve. `train`: a gradient will follow. Passes on what the
- * solver or the backend reports. */
+ * applications take the place of a solve. With `train` a gradient will follow. STATUS_DEVICE or
+ * STATUS_NOMEM, as the backend reports. */
 enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
                               const struct tensor *start, int64_t layers, bool train,
                               struct error *err);
 
-/* Of the current segment, [B,L,W] views that are valid until the next equilibrium_solve: z*, or the
- * input of the last layer; the output H. */
+/* Views [B,L,W] that are valid until the next equilibrium_solve. The state is z*, or the input of
+ * the last layer. The output is H. */
 struct tensor equilibrium_state(const struct equilibrium *eq);
 struct tensor equilibrium_output(const struct equilibrium *eq);
 /* The last evaluation of f that the output is made of. */
@@ -112,15 +113,15 @@ struct equilibrium_point equilibrium_last(const struct equilibrium *eq);
 struct equilibrium_point equilibrium_evaluate(struct equilibrium *eq, const struct tensor *f);
 /* Whether a solve found the state, rather than plain applications. */
 bool equilibrium_is_solved(const struct equilibrium *eq);
-/* How many applications the gradient differentiates plainly. 0: it is implicit or one-step. */
+/* How many applications the gradient differentiates plainly, or 0 if it is implicit or one-step. */
 int64_t equilibrium_unrolled(const struct equilibrium *eq);
 
-/* Finds the adjoint y [B,L,W] of dh [B,L,W], the gradient of the output: what one vjp of f takes to
+/* Finds the adjoint y [B,L,W] of dh [B,L,W], the gradient of the output. One vjp of f takes y to
  * the gradients of parameters and injection. Where applications are unrolled, y is dh itself. dh is
- * read no more afterwards. Passes on what the solver or the backend reports. */
+ * read no more afterwards. STATUS_DEVICE or STATUS_NOMEM, as the backend reports. */
 enum status equilibrium_solve_adjoint(struct equilibrium *eq, const struct tensor *dh,
                                       struct error *err);
-/* Between equilibrium_solve_adjoint and equilibrium_propagate: adds what r [B,L,W], a gradient at
+/* Between equilibrium_solve_adjoint and equilibrium_propagate, adds what r [B,L,W], a gradient at
  * f(z) of equilibrium_last with z constant, gives to parameters and injection. An implicit gradient
  * takes it along in its only full vjp. Where applications are unrolled it costs a vjp of its own,
  * which leaves in `unwanted` [B,L,W] the gradient of z. */
@@ -128,7 +129,7 @@ void equilibrium_add_cotangent(struct equilibrium *eq, const struct tensor *r,
                                const struct tensor *unwanted);
 /* Propagates the adjoint through f. Adds to the gradients of the cell's parameters and injection,
  * and leaves the cell's end_backward to the caller. Without an injection, de [B,L,E] receives the
- * gradient of e. Passes on what the backend reports. */
+ * gradient of e. STATUS_DEVICE or STATUS_NOMEM, as the backend reports. */
 enum status equilibrium_propagate(struct equilibrium *eq, const struct tensor *de,
                                   struct error *err);
 /* The adjoint, a view [B,L,W] that is valid after equilibrium_propagate of an implicit gradient. */
@@ -137,8 +138,9 @@ struct tensor equilibrium_adjoint(const struct equilibrium *eq);
 /* Ends the segment. Its states become memory of the next. */
 void equilibrium_remember(struct equilibrium *eq);
 
-/* What the last segment took in either direction. `backward` NULL: it is not wanted. Applications
- * that are not solves count as evaluations, and their residuals are NaN. STATUS_NOMEM. */
+/* What the last segment took in either direction. `backward` is NULL if it is not wanted.
+ * Applications that are not solves count as evaluations, and their residuals are NaN. STATUS_NOMEM.
+ */
 enum status equilibrium_report(struct equilibrium *eq, struct solve_report *forward,
                                struct solve_report *backward, struct error *err);
 

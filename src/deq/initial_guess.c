@@ -1,3 +1,4 @@
+/* The linear map from embeddings to a start, and its gradient. */
 #include "deq/initial_guess.h"
 
 enum status initial_guess_declare(struct params *params, const struct config_model *m, int64_t w,

@@ -1,4 +1,4 @@
-/* The penalty on the Jacobian of f at the equilibrium (Bai, Koltun, Kolter 2021): a loss that
+/* The penalty on the Jacobian of f at the equilibrium (Bai, Koltun, Kolter 2021). It is a loss that
  * keeps |J| small, so that solves stay short.
  *
  *   exact       |v^T J|^2 / n with v of n standard normal numbers. This is the published estimator

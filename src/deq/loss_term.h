@@ -2,9 +2,9 @@
  *
  * Each term is a file of this folder that fills a struct loss_term_kind, and a line of LOSS_TERMS.
  * The model creates those that the configuration wants and runs them in the order of the list, all
- * at one moment of the backward pass: the adjoint y of the equilibrium is known and has not passed
- * through f yet. At that moment a term may evaluate f in the spare slot, take vjps of any slot, and
- * add to y (equilibrium_add_cotangent).
+ * at one moment of the backward pass. The adjoint y of the equilibrium is then known and has not
+ * passed through f yet. At that moment a term may evaluate f in the spare slot, take vjps of any
+ * slot, and add to y (equilibrium_add_cotangent).
  */
 #ifndef DEQ_DEQ_LOSS_TERM_H
 #define DEQ_DEQ_LOSS_TERM_H
@@ -12,7 +12,7 @@
 #include "deq/equilibrium.h"
 #include "deq/initial_guess.h"
 
-/* Every term in the order in which they run: X(NAME, name) for TERM_NAME and the object
+/* Every term in the order in which they run. X(NAME, name) stands for TERM_NAME and the object
  * name_term. */
 #define LOSS_TERMS(X)                     \
     X(JACOBIAN_PENALTY, jacobian_penalty) \
@@ -47,7 +47,7 @@ struct loss_term_plan {
 struct loss_segment {
     struct cell *cell;
     struct equilibrium *eq;
-    double scale; /* factor of every position's loss: 1 / positions in the batch */
+    double scale; /* factor of every position's loss, 1 / positions in the batch */
     void *model;  /* for the two functions */
     /* The language model's loss at the output state h [B,L,W] against the segment's targets. Writes
      * the loss of each position in nats into nll [B*L], adds the gradients of scale * sum(nll)
@@ -81,7 +81,8 @@ struct loss_term_kind {
     /* Adds the gradient of weight * term to those of the parameters. Failures of the backend wait
      * for backend_check. */
     void (*apply)(struct loss_term *t, const struct loss_segment *segment);
-    /* The term's value, without weight, when apply last ran. Synchronises. NULL: it is not kept. */
+    /* The term's value, without weight, when apply last ran. Synchronises. NULL if it is not kept.
+     */
     double (*read)(struct loss_term *t);
     /* Also after a failed create. */
     void (*free)(struct loss_term *t);
@@ -92,9 +93,9 @@ LOSS_TERMS(LOSS_TERM_DECLARE)
 #undef LOSS_TERM_DECLARE
 
 struct loss_term {
-    const struct loss_term_kind *kind; /* NULL: the configuration does not want this term */
+    const struct loss_term_kind *kind; /* NULL if the configuration does not want this term */
     struct backend *be;                /* borrows */
-    void *own;                         /* owns: the kind's state */
+    void *own;                         /* owns the kind's state */
     /* of the current segment */
     double weight;
     bool applied; /* apply has run */
@@ -114,7 +115,7 @@ enum status loss_terms_create(struct loss_terms *terms, const struct loss_term_p
 /* Accepts zeroed and partly created terms. */
 void loss_terms_free(struct loss_terms *terms);
 
-/* A segment begins: every term has the weight of its configuration. */
+/* A segment begins. Every term gets the weight of its configuration. */
 void loss_terms_begin(struct loss_terms *terms, const struct config *config);
 /* Sets the weight of a wanted term for this segment. Its random numbers are drawn from `key`, or
  * with NULL stay as they are. */

@@ -22,7 +22,7 @@ void model_select_memory(struct model *m, int index)
     m->cell->ops->select_memory(m->cell, index);
 }
 
-/* `first`: the element of the whole batch's mask at which this one begins. */
+/* `first` is the element of the whole batch's mask at which this one begins. */
 static void draw_mask(struct model *m, const struct tensor *mask, double rate, int sub,
                       int64_t first)
 {
@@ -58,7 +58,8 @@ static struct tensor output_mask(const struct model *m)
     return segment(m, &m->mask_out);
 }
 
-/* x [B,L,E] under the masks of whole words and of the embedding's numbers; e or its gradient. */
+/* Puts x [B,L,E], e or its gradient, under the masks of whole words and of the embedding's numbers.
+ */
 static void mask_embedding(struct model *m, const struct tensor *x)
 {
     struct tensor word = in_use(m, &m->mask_word), in = in_use(m, &m->mask_in);
@@ -92,7 +93,7 @@ static void gather_by_token(struct model *m, const struct tensor *word, const st
         op_graph_break(m->be);
 }
 
-/* Draws the masks; those of words are then looked up token by token. */
+/* Draws the masks. Those of words are then looked up token by token. */
 static void draw_masks(struct model *m)
 {
     const struct cell_io *io = &m->cell->io;
@@ -141,7 +142,7 @@ static struct tensor state_columns(const struct model *m, const struct tensor *h
     return tensor_make((char *)h->data + skip, h->dtype, 3, h->dim[0], h->dim[1], io->output, 1);
 }
 
-/* What the softmax sees of a state: all of it, or some columns of each position. */
+/* What the softmax sees of a state, which is all of it or some columns of each position. */
 static void take_output(struct model *m, const struct tensor *h)
 {
     struct tensor mask = output_mask(m);
@@ -242,7 +243,7 @@ struct tensor model_state_gradient(const struct model *m)
     return segment(m, m->dstate.data != NULL ? &m->dstate : &m->dq);
 }
 
-/* For loss terms (struct loss_segment): the loss at another output state. */
+/* The loss at another output state, for the loss terms (struct loss_segment). */
 static struct tensor loss_at(void *model, const struct tensor *h, const struct tensor *nll,
                              double scale)
 {
@@ -252,7 +253,7 @@ static struct tensor loss_at(void *model, const struct tensor *h, const struct t
     return model_state_gradient(m);
 }
 
-/* For loss terms too: the embedded tokens. */
+/* The embedded tokens, for the loss terms too. */
 static struct tensor embedded(void *model)
 {
     const struct model *m = model;

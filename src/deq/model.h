@@ -1,9 +1,22 @@
-/* The language model: embedding -> equilibrium of a cell -> adaptive softmax, with segment memory.
+/* The language model. It embeds tokens, finds the equilibrium of a cell, and has an adaptive
+ * softmax behind it. Segments follow each other with memory.
  *
- * Life of a training step:
- *   model_refresh ; for each micro-batch { model_begin ; model_solve ; model_loss ;
- *   model_backward ; model_remember } ; model_finish_gradients ; optimizer
- * Evaluation: model_refresh once, then { model_begin ; model_solve ; model_loss ; model_remember }.
+ * A training step goes this way:
+ *
+ *   model_refresh                  effective weights; gradients become zero
+ *   for each part of the batch:
+ *     model_select_memory          the part's own memory, if there are several parts
+ *     model_begin                  tokens -> e, under masks; the cell injects e
+ *     model_weigh_term             what this part's loss terms weigh, where that changes
+ *     model_solve                  z* = f(z*; e), H = f(z*)
+ *     model_loss                   H -> loss; gradients of the softmax and of H
+ *     model_backward               adjoint y; loss terms; y through f, to parameters and embedding
+ *     model_remember               states become memory of the next segment
+ *   model_finish_gradients         from effective weights to parameters
+ *   optimizer_step
+ *
+ * Evaluation takes model_refresh once, then model_begin, model_solve, model_loss and model_remember
+ * for each segment.
  */
 #ifndef DEQ_DEQ_MODEL_H
 #define DEQ_DEQ_MODEL_H
@@ -12,11 +25,11 @@
 #include "deq/vocabulary_layers.h"
 
 struct model_plan {
-    int64_t batch, length, mem_len; /* largest B and L of a segment; memory positions kept */
-    int memories;                   /* memories side by side (model_select_memory); 0 means 1 */
+    int64_t batch, length, mem_len; /* largest B and L of a segment, positions remembered */
+    int memories;                   /* memories side by side (model_select_memory), 0 means 1 */
     bool train;                     /* gradients and dropout */
-    bool vjp;         /* products with J^T without the rest of training: see struct cell_plan */
-    bool keep_states; /* see struct cell_plan; implied by train, wanted alone only by tests */
+    bool vjp;                       /* products with J^T without the rest of training */
+    bool keep_states; /* the memory of training (train implies it, tests want it alone) */
     bool replay;      /* segments may begin again without model_remember */
 };
 
@@ -24,8 +37,8 @@ struct model_plan {
 struct model_bytes {
     size_t parameters;  /* with effective weights, and gradients */
     size_t vocabulary;  /* a chunk of logits, lists of tokens */
-    size_t activations; /* states, what f saves of them, gradients, scratch: with the solver's at */
-    size_t solver;      /* their peak, histories and residuals of either direction */
+    size_t activations; /* at the peak of this and the next, states, what f saves, scratch */
+    size_t solver;      /* histories and residuals */
     size_t remembered;  /* segment memory */
 };
 
@@ -40,48 +53,54 @@ struct model {
     struct cell *cell;      /* owns */
     struct equilibrium *eq; /* owns */
     bool sees_all;          /* the softmax sees the whole state, not some of its columns */
-    struct workspace *ws;   /* owns: all buffers but the parameters */
+    struct workspace *ws;   /* owns all buffers but the parameters */
     struct tensor e;        /* [B,L,E] embedded tokens */
     struct tensor out;      /* [B,L,O] what the softmax sees, where it is not the state */
     struct tensor nll;      /* [B*L] */
-    /* train: gradients of what the softmax sees [B,L,O], of the state [B,L,W] (no data: dq), and of
-     * e [B,L,E] */
+    /* In training, gradients of what the softmax sees [B,L,O], of the state [B,L,W] and of e
+     * [B,L,E]. Where the softmax sees all of the state, dq serves for both. */
     struct tensor dq, dstate, de;
     struct tensor mask_in;    /* [B,1,E] */
-    struct tensor mask_out;   /* [B,1,O]; [B,L,1] where positions are dropped */
+    struct tensor mask_out;   /* [B,1,O], or [B,L,1] where positions are dropped */
     struct tensor mask_word;  /* [V,1], emb_dropout */
-    struct tensor mask_token; /* [B,L,1] of it, the current segment's */
+    struct tensor mask_token; /* [B,L,1], mask_word looked up for the segment */
     struct tensor found;      /* [B*L,1] scratch for that */
     struct initial_guess guess;
     struct loss_terms terms; /* train */
     /* of the current segment */
     int64_t length;
-    const int32_t *target; /* borrows: of model_loss, until model_backward */
+    const int32_t *target; /* borrowed by model_loss until model_backward */
     double scale;          /* of model_loss */
     struct masks masks;
-    struct tensor q; /* view: what the softmax sees */
+    struct tensor q; /* view of what the softmax sees */
 };
 
-/* Declares all parameters of a model, for counting them too; the vocabulary must be known. */
+/* Declares all parameters of a model, for counting them too. The vocabulary must be known.
+ * STATUS_NOMEM. */
 enum status model_declare(struct params *params, const struct config_model *model,
                           struct error *err);
-/* Builds a model for a resolved configuration (config_resolve, vocab_size known). With `shared`
- * not NULL its parameters are borrowed (an evaluation beside a training): same configuration.
- * Otherwise parameters are allocated, not initialised. */
+/* Builds a model for a resolved configuration (config_resolve, vocab_size known). The
+ * backend is borrowed. With `shared` not NULL those parameters are borrowed too, as an evaluation
+ * beside a training does. They must be of the same configuration. Otherwise parameters are
+ * allocated, not initialised. The caller frees *out. STATUS_CONFIG, STATUS_NOMEM, STATUS_DEVICE. */
 enum status model_create(struct model **out, struct backend *be, const struct config *config,
                          struct params *shared, const struct model_plan *plan, struct error *err);
+/* Accepts NULL. */
 void model_free(struct model *m);
 
-/* After a change of parameters: recomputes what depends on them; gradients start at zero. */
+/* After a change of parameters, recomputes what depends on them and sets gradients to zero. */
 void model_refresh(struct model *m);
 /* Forgets earlier segments. */
 void model_reset_memory(struct model *m);
-/* The segments that follow belong to memory number `index`: parts of one batch in turn. */
+/* The segments that follow belong to memory number `index`. Parts of one batch take turns. */
 void model_select_memory(struct model *m, int index);
 
-/* Starts a segment of plan.batch streams: input [B*L] token ids on the host, L = length. */
+/* Starts a segment of plan.batch streams. `input` [B*L] holds token ids on the host, where L is
+ * `length`. It is copied. */
 void model_begin(struct model *m, const int32_t *input, int64_t length, const struct masks *masks);
-/* Finds its output; `layers` > 0: that many plain applications of f instead of a solve. */
+/* Finds its output. With `layers` above 0 that many plain applications of f take the place of a
+ * solve. With `gradient` model_backward will follow. STATUS_DEVICE or STATUS_NOMEM, as the backend
+ * reports. */
 enum status model_solve(struct model *m, int64_t layers, bool gradient, struct error *err);
 /* Writes the loss of every position, in nats, against target [B*L] on the host into m->nll. With
  * `gradient` it also leaves the gradient of scale * sum(nll) at the output for model_backward,
@@ -99,11 +118,11 @@ struct tensor model_state_gradient(const struct model *m);
 void model_weigh_term(struct model *m, enum loss_term_id id, double weight,
                       const struct rng_key *key);
 /* Propagates the gradient that model_loss left, and what the loss terms add, to every parameter and
- * adds it to params->g. Passes on what the solver or the backend reports. */
+ * adds it to params->g. STATUS_DEVICE or STATUS_NOMEM, as the backend reports. */
 enum status model_backward(struct model *m, struct error *err);
-/* Ends the segment: its states become memory of the next. */
+/* Ends the segment. Its states become memory of the next. */
 void model_remember(struct model *m);
-/* After the last segment of a step. */
+/* After the last segment of a step, takes gradients of effective weights to those of parameters. */
 void model_finish_gradients(struct model *m);
 
 /* What the last segment's solves took (equilibrium_report). STATUS_NOMEM. */
@@ -112,8 +131,8 @@ enum status model_report(const struct model *m, struct solve_report *forward,
 /* Changes limits of later solves in one direction (equilibrium_set_limits). STATUS_CONFIG. */
 enum status model_set_limits(struct model *m, enum solve_direction direction, int64_t max_iter,
                              double tol, enum solve_stop stop, struct error *err);
-/* Mean of the last model_loss in nats, summed in double; if `each` is not NULL it receives the
- * B*L single values. Synchronises. */
+/* Mean of the last model_loss in nats, summed in double. If `each` is not NULL it receives the B*L
+ * single values. Synchronises. */
 double model_read_loss(struct model *m, double *each);
 
 /* Sets *value to a loss term's value, without weight, in the last segment. False, and nothing is

@@ -1,3 +1,4 @@
+/* The power method on the Jacobian. */
 #include "deq/spectrum.h"
 
 #include "base/mem.h"
@@ -7,10 +8,10 @@ struct power {
     struct cell *cell;
     const struct equilibrium_point *at;
     int64_t batch, length, width;
-    struct tensor v[2];  /* owns: [B,L,W] */
-    struct tensor dots;  /* owns: [B*L,1] */
-    struct tensor scale; /* owns: [B,1,1] */
-    double *host;        /* owns: [B*L] */
+    struct tensor v[2];  /* owns [B,L,W] */
+    struct tensor dots;  /* owns [B*L,1] */
+    struct tensor scale; /* owns [B,1,1] */
+    double *host;        /* owns [B*L] */
 };
 
 /* <a, b> of every sequence into out[B]. */
@@ -41,7 +42,7 @@ static enum status plan(struct power *p, struct error *err)
     return mem_alloc((void **)&p->host, (size_t)(p->batch * p->length), sizeof *p->host, err);
 }
 
-/* One step from v[0], of length 1: the Rayleigh quotients and |v J|. */
+/* One step from v[0], of length 1, with the Rayleigh quotients and |v J|. */
 static void step(struct power *p, double *rayleigh, double *norm)
 {
     struct backend *be = p->cell->be;

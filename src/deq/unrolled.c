@@ -41,7 +41,7 @@ static struct tensor cut(const struct tensor *t, int64_t batch, int64_t length)
 }
 
 /* Where the input of layer l (or, with l = layers, the output) of the last run lies. With
- * recomputation: the anchors, then the states inside a stretch, then the output. */
+ * recomputation the anchors come first, then the states inside a stretch, then the output. */
 static struct tensor state_of(const struct unrolled *net, int64_t l)
 {
     int64_t k = stretch(net), slot = l;
@@ -134,7 +134,7 @@ void unrolled_run(struct unrolled *net, int64_t batch, int64_t length, int64_t l
     net->h = state_of(net, layers);
 }
 
-/* What runs backwards is s = t dz, the gradient at f: s_{l-1} = (1 - t) s_l + t J^T s_l. */
+/* What runs backwards is s = t dz, the gradient at f, with s_{l-1} = (1 - t) s_l + t J^T s_l. */
 static void differentiate(struct unrolled *net, int64_t l, const struct tensor *from,
                           const struct tensor *to)
 {

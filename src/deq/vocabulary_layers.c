@@ -1,48 +1,13 @@
+/* Which tables and projections a configuration has, and which of them are shared. */
 #include "deq/vocabulary_layers.h"
 
 #include "cell/cell.h"
 
 #include <stdio.h>
 
-/* Names of the parameters, those of the published code for either cell: formats with the cluster's
- * number, where there is one. */
-struct names {
-    const char *table, *projection, *out_table, *out_bias, *out_projection;
-    const char *cluster_rows, *cluster_bias;
-};
-
-static const struct names transformer_names = {
-    "word_emb.emb_layers.%d.weight",
-    "word_emb.emb_projs.%d.weight",
-    "crit.out_layers.%d.weight",
-    "crit.out_layers.%d.bias",
-    "crit.out_projs.%d.weight",
-    "crit.cluster_weight",
-    "crit.cluster_bias",
-};
-
-static const struct names trellis_names = {
-    "encoder.weight",         "encoder.proj.%d.weight", "decoder.weight", "decoder.bias",
-    "decoder.proj.%d.weight", "tail_vectors",           "tail_bias",
-};
-
-/* A trellis with narrower embeddings for rarer words was never published. */
-static const struct names trellis_div_names = {
-    "encoder.%d.weight",      "encoder.proj.%d.weight", "decoder.%d.weight", "decoder.%d.bias",
-    "decoder.proj.%d.weight", "tail_vectors",           "tail_bias",
-};
-
-static const struct names *names_of(const struct config_model *m)
+static const struct cell_vocabulary *names_of(const struct config_model *m)
 {
-    if (m->cell != CELL_TRELLIS)
-        return &transformer_names;
-    return m->div_val > 1 ? &trellis_div_names : &trellis_names;
-}
-
-/* Half width of the uniform interval of a trellis's first tables, as published; 0: normal. */
-static double table_range(const struct config_model *m)
-{
-    return m->cell == CELL_TRELLIS ? 0.1 : 0;
+    return cell_kind_of(m)->vocabulary(m);
 }
 
 static struct clusters clusters_of(const struct config_model *m)
@@ -64,7 +29,7 @@ static bool projects_out(const struct config_model *m)
     return m->div_val > 1 || m->d_embed != cell_kind_of(m)->io(m).output;
 }
 
-/* Without a list, as published: all but the first cluster's projection are tied. Only what is there
+/* Without a list all but the first cluster's projection are tied. Only what is there
  * at both ends, in the same size, can be. */
 static bool projection_tied(const struct config_model *m, int i)
 {
@@ -107,7 +72,7 @@ static int64_t table_rows(const struct config_model *m, const struct clusters *c
 /* Table number i of an embedding or an output layer. */
 static struct param_spec table_spec(const struct config_model *m, const struct clusters *c, int i)
 {
-    double range = table_range(m);
+    double range = names_of(m)->table_range;
     return (struct param_spec){.rows = table_rows(m, c, i),
                                .cols = c->width[i],
                                .init = range > 0 ? INIT_UNIFORM : INIT_NORMAL,
@@ -158,11 +123,11 @@ static enum status declare_out_projections(struct params *p, const struct config
     return STATUS_OK;
 }
 
-/* What stands for the clusters behind the first in the head: a row and a bias each. */
+/* The clusters behind the first have a row and a bias each in the head. */
 static enum status declare_cluster_rows(struct params *p, const struct config_model *m,
                                         const struct clusters *c, struct error *err)
 {
-    bool zero = m->cell == CELL_TRELLIS; /* as published */
+    bool zero = names_of(m)->cluster_rows_start_at_zero;
     struct param_spec rows = {.name = names_of(m)->cluster_rows,
                               .part = "softmax",
                               .rows = c->count - 1,
@@ -209,7 +174,7 @@ static struct weight find(const struct params *p, const char *format, int i)
     return params_weight(p, index);
 }
 
-/* Rows of one cluster out of a table or bias for all; gradients alike. */
+/* Rows of one cluster out of a table or bias for all, and of its gradient. */
 static struct weight cluster_part(const struct weight *all, const struct clusters *c, int i)
 {
     int64_t start = c->end[i], count = c->end[i + 1] - start;
@@ -223,7 +188,7 @@ static void bind_softmax(struct adaptive_softmax *s, const struct params *p,
                          const struct config_model *m)
 {
     const struct clusters *c = &s->clusters;
-    const struct names *names = names_of(m);
+    const struct cell_vocabulary *names = names_of(m);
     const char *table = m->tie_weights ? names->table : names->out_table;
     for (int i = 0; i < c->count; i++) {
         s->table[i] = find(p, table, partner(m, i));

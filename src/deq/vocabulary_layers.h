@@ -1,9 +1,9 @@
-/* The two ends of the language model that depend on the vocabulary: adaptive embedding and
- * adaptive softmax, their parameters, and how the two share them.
+/* The two ends of the language model that depend on the vocabulary, adaptive embedding and adaptive
+ * softmax, with their parameters and how the two share them.
  *
- * tie_weights: the softmax's tables are the embedding's. tie_projs[i]: the softmax's projection of
- * cluster i is the embedding's; one parameter with the sum of both gradients, or, with `compat`,
- * two that share their storage, as published. */
+ * With tie_weights the softmax's tables are the embedding's. With tie_projs[i] the softmax's
+ * projection of cluster i is the embedding's. It is one parameter with the sum of both gradients,
+ * or with `compat` two that share their storage, as published. */
 #ifndef DEQ_DEQ_VOCABULARY_LAYERS_H
 #define DEQ_DEQ_VOCABULARY_LAYERS_H
 
@@ -18,6 +18,7 @@ struct vocabulary_layers {
     struct cluster_index input, target; /* a batch's tokens, sorted for either */
 };
 
+/* Declares the parameters of both. STATUS_NOMEM. */
 enum status vocabulary_layers_declare(struct params *params, const struct config_model *model,
                                       struct error *err);
 /* What to declare memory for. */

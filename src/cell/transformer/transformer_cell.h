@@ -73,7 +73,6 @@ struct transformer_cell {
     bool masked;
 };
 
-extern const struct cell_kind transformer_cell_kind;
 extern const struct cell_ops transformer_cell_ops;
 
 /* Input of block j in a slot, given the cell's own input; output, given its own output. */

@@ -228,4 +228,33 @@ out:
     return status;
 }
 
-const struct cell_kind trellis_cell_kind = {.io = io, .declare = declare, .create = create};
+/* As published. Narrower embeddings for rarer words never were, so that their names are ours. */
+static const struct cell_vocabulary *vocabulary(const struct config_model *model)
+{
+    static const struct cell_vocabulary plain = {
+        .table = "encoder.weight",
+        .projection = "encoder.proj.%d.weight",
+        .out_table = "decoder.weight",
+        .out_bias = "decoder.bias",
+        .out_projection = "decoder.proj.%d.weight",
+        .cluster_rows = "tail_vectors",
+        .cluster_bias = "tail_bias",
+        .table_range = 0.1,
+        .cluster_rows_start_at_zero = true,
+    };
+    static const struct cell_vocabulary narrowing = {
+        .table = "encoder.%d.weight",
+        .projection = "encoder.proj.%d.weight",
+        .out_table = "decoder.%d.weight",
+        .out_bias = "decoder.%d.bias",
+        .out_projection = "decoder.proj.%d.weight",
+        .cluster_rows = "tail_vectors",
+        .cluster_bias = "tail_bias",
+        .table_range = 0.1,
+        .cluster_rows_start_at_zero = true,
+    };
+    return model->div_val > 1 ? &narrowing : &plain;
+}
+
+const struct cell_kind trellis_cell_kind = {
+    .io = io, .vocabulary = vocabulary, .declare = declare, .create = create};

@@ -53,7 +53,6 @@ struct trellis_cell {
     bool gathered; /* du holds gradients of this segment */
 };
 
-extern const struct cell_kind trellis_cell_kind;
 extern const struct cell_ops trellis_cell_ops;
 
 /* build.c */
