@@ -1,4 +1,4 @@
-/* A cell: the function f of the equilibrium z = f(z; x), its memory of earlier segments and its
+/* A cell is the function f of the equilibrium z = f(z; x), its memory of earlier segments and its
  * parameters. The equilibrium, the model and the trainer know cells only through this table.
  *
  * A new cell is a folder that fills it, a struct cell_kind and name_cell_resolve, and a line of
@@ -16,15 +16,15 @@
 #include "config/config.h"
 #include "nn/params.h"
 
-/* Where a segment's dropout masks come from: no dropout, drawn, or as they stand in the cell
- * (tests and `verify` put given masks there). */
+/* Where a segment's dropout masks come from. They are not there, drawn, or left as they stand in
+ * the cell (tests and `verify` put given masks there). */
 enum mask_source { MASKS_NONE, MASKS_DRAWN, MASKS_GIVEN };
 
 struct masks {
     enum mask_source source;
-    uint64_t seed, draw; /* drawn: the same pair gives the same masks on every device */
-    int64_t first;       /* drawn: number of the first stream here in the whole batch, whose other
-                            streams may be elsewhere: each gets the masks it would get there */
+    uint64_t seed, draw; /* the same pair draws the same masks on every device */
+    int64_t first; /* number of the first stream here in the whole batch, whose other streams may be
+                      elsewhere. Each gets the masks it would get there. */
 };
 
 /* What will be asked of a cell. Each mode can do what those before it can. */
@@ -32,7 +32,7 @@ enum cell_mode {
     CELL_EVAL,
     CELL_VJP,    /* products with J^T */
     CELL_TRAIN,  /* gradients */
-    CELL_TANGENT /* second derivatives: jvp and vjp_tangent */
+    CELL_TANGENT /* second derivatives, jvp and vjp_tangent */
 };
 
 /* What a segment memory holds. */
@@ -45,14 +45,14 @@ enum cell_memory {
 struct cell_plan {
     struct workspace *ws; /* borrows */
     int64_t batch, length, mem_len;
-    int memories; /* memories side by side, one in use at a time; at least 1 */
+    int memories; /* memories side by side, at least 1, one in use at a time */
     enum cell_mode mode;
     enum cell_memory memory;
     int slots;                   /* evaluations of f that can be differentiated at once */
     int spare_slots;             /* the last ones of them serve in PHASE_GRADIENTS alone */
     struct lifetime later_slots; /* of those between the first and the spare ones */
-    enum phase last_eval;        /* after which f is not evaluated and what it reads may be lost;
-                                    PHASE_REMEMBER: a segment may also begin once more */
+    enum phase last_eval;        /* after it f is not evaluated and what it reads may be lost. With
+                                    PHASE_REMEMBER a segment may also begin once more. */
     bool keep_hidden; /* slots hold all that a full vjp wants, else what is cheap is made again */
     bool rows;        /* eval_rows may be called, if the cell has it */
 };
@@ -64,23 +64,23 @@ struct lifetime cell_vjp_life(const struct cell_plan *plan);
 
 /* What the model's other layers must know of a cell. */
 struct cell_io {
-    int64_t input;        /* E: numbers of an embedded token */
-    int64_t state;        /* W: numbers of a position's state */
+    int64_t input;        /* E, numbers of an embedded token */
+    int64_t state;        /* W, numbers of a position's state */
     int64_t output_start; /* the softmax sees numbers [output_start, + output) of a state */
     int64_t output;
     double embed_scale; /* factor of the embedding */
     double dropout_in, dropout_out;
-    bool drops_positions; /* published quirk: output dropout of whole positions */
+    bool drops_positions; /* output dropout takes whole positions, a published quirk */
 };
 
 struct cell;
 
 struct cell_ops {
-    /* Once the workspace is committed: fills what lasts from step to step. STATUS_NOMEM. */
+    /* Fills what lasts from step to step, once the workspace is committed. STATUS_NOMEM. */
     enum status (*init)(struct cell *c, struct error *err);
     /* Effective weights from the parameters (weight normalisation), whose gradients are zero. */
     void (*refresh)(struct cell *c);
-    /* A new segment with embedded tokens e [B,L,E], which stay valid until `remember`: computes
+    /* Begins a segment with embedded tokens e [B,L,E], which stay valid until `remember`. Computes
      * everything that is constant during a solve. */
     void (*begin)(struct cell *c, const struct tensor *e, const struct masks *masks);
     /* f <- f(z), both [B,L,W]. Saves in `slot` the activations that a vjp needs. f must not be z.
@@ -93,29 +93,30 @@ struct cell_ops {
                       const struct tensor *rows);
     /* No eval follows in this segment. NULL in a cell to which that is nothing. */
     void (*end_evals)(struct cell *c);
-    /* dz <- J^T df for the evaluation in `slot`, with its z and f unchanged since. `full`: also
-     * accumulates the gradients of parameters and injection. */
+    /* dz <- J^T df for the evaluation in `slot`, with its z and f unchanged since. With `full` it
+     * also accumulates the gradients of parameters and injection. */
     void (*vjp)(struct cell *c, int slot, const struct tensor *z, const struct tensor *f,
                 const struct tensor *df, const struct tensor *dz, bool full);
-    /* Second derivatives; NULL, both, in a cell that has none.
-     * f_t <- J z_t for the evaluation in `slot`, with its z and f unchanged since. */
+    /* Second derivatives. Both are NULL in a cell that has none. f_t <- J z_t for the evaluation in
+     * `slot`, with its z and f unchanged since. */
     void (*jvp)(struct cell *c, int slot, const struct tensor *z, const struct tensor *f,
                 const struct tensor *z_t, const struct tensor *f_t);
-    /* After jvp with the same arguments: the gradient of df . (J z_t), for constant df and z_t, is
-     * added to those of parameters and injection, and written to dz_t (data NULL: not wanted). */
+    /* After jvp with the same arguments, adds the gradient of df . (J z_t), for constant df and
+     * z_t, to those of parameters and injection, and writes it to dz_t unless that has no data. */
     void (*vjp_tangent)(struct cell *c, int slot, const struct tensor *z, const struct tensor *f,
                         const struct tensor *z_t, const struct tensor *df,
                         const struct tensor *dz_t);
-    /* After the vjps of a segment: de [B,L,E] <- gradient of e; injection weights' gradients.
-     * Without an injection de stays as it is. */
+    /* After the vjps of a segment, de [B,L,E] <- gradient of e. Adds the gradients of the
+     * injection's weights. Without an injection de stays as it is. */
     void (*end_backward)(struct cell *c, const struct tensor *de);
-    /* After the last segment of a step: gradients of effective weights to those of parameters. */
+    /* After the last segment of a step, turns the gradients of effective weights into those of
+     * parameters. */
     void (*finish_gradients)(struct cell *c);
     /* Appends the segment's output states h [B,L,W] (and, with stacked blocks, what `slot` holds)
      * to the memory. */
     void (*remember)(struct cell *c, int slot, const struct tensor *h);
-    /* An explicit network of layers with their own weights (config_is_layered; NULL in a cell that
-     * has none): eval, vjp and remember of layer j alone. A slot serves any layer. */
+    /* For an explicit network of layers with their own weights (config_is_layered), eval, vjp and
+     * remember of layer j alone. NULL in a cell that has none. A slot serves any layer. */
     void (*eval_layer)(struct cell *c, int64_t j, int slot, const struct tensor *z,
                        const struct tensor *f);
     void (*vjp_layer)(struct cell *c, int64_t j, int slot, const struct tensor *z,
@@ -124,16 +125,17 @@ struct cell_ops {
     /* The segments that follow belong to memory number `index`. */
     void (*select_memory)(struct cell *c, int index);
     int64_t (*memory_length)(const struct cell *c);
-    /* The memories the cell keeps, for saving and restoring: number `index` from 0, NULL beyond. */
+    /* The memories the cell keeps, for saving and restoring. Gives number `index` from 0, NULL
+     * beyond. */
     struct memory *(*memory)(struct cell *c, int index);
     void (*free)(struct cell *c);
 };
 
 struct cell {
-    const struct cell_ops *ops; /* borrows: a const table */
+    const struct cell_ops *ops; /* borrows a const table */
     struct backend *be;         /* borrows */
     struct cell_io io;
-    int64_t width;       /* W: numbers of state per position */
+    int64_t width;       /* W, numbers of state per position */
     bool selects_rows;   /* eval_rows costs what its rows cost */
     bool slot_remembers; /* remember needs a slot evaluated at the state it is given */
 };

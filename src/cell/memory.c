@@ -1,6 +1,6 @@
 #include "cell/memory.h"
 
-enum { SPARE_FACTOR = 2 }; /* one stream: the rows are moved once every `capacity` appends */
+enum { SPARE_FACTOR = 2 }; /* with one stream, rows move once every `capacity` appends */
 
 void memory_declare(struct memory *m, struct workspace *ws, int64_t batch, int64_t capacity,
                     int64_t width)
@@ -51,8 +51,8 @@ struct tensor memory_view(const struct memory *m)
     return tensor_prefix(&m->now, 3, m->batch, m->count, m->width, 1);
 }
 
-/* One stream: appends behind the rows held. When no slot is left, those kept move to the front.
- * keep + take is at most half the slots, so that the move never overlaps. */
+/* With one stream, appends behind the rows held. When no slot is left, those kept move to the
+ * front. keep + take is at most half the slots, so that the move never overlaps. */
 static void push_single(struct memory *m, struct backend *be, const struct tensor *x, int64_t keep,
                         int64_t take)
 {

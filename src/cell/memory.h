@@ -1,17 +1,17 @@
-/* Segment memory: the last rows of each of B streams, kept from one segment to the next
- * (Transformer-XL, Dai et al. 2019). Holds at most `capacity` rows a stream, oldest first; starts
- * empty and grows. */
+/* Segment memory keeps the last rows of each of B streams from one segment to the next
+ * (Transformer-XL, Dai et al. 2019). It holds at most `capacity` rows a stream, oldest first, and
+ * starts empty. */
 #ifndef DEQ_CELL_MEMORY_H
 #define DEQ_CELL_MEMORY_H
 
 #include "backend/workspace.h"
 
 struct memory {
-    struct tensor now; /* [B,slots,W], in a workspace; B = 1: more slots than the capacity, so that
-                          rows can be appended in place */
+    struct tensor now; /* [B,slots,W], in a workspace. With B = 1 there are more slots than the
+                          capacity, so that rows can be appended in place. */
     int64_t batch, capacity, width;
     int64_t count; /* rows a stream holds now */
-    int64_t start; /* B = 1: first row in `now` */
+    int64_t start; /* with B = 1, first row in `now` */
     int64_t slots; /* rows that fit into `now` */
 };
 
@@ -20,13 +20,13 @@ void memory_declare(struct memory *m, struct workspace *ws, int64_t batch, int64
                     int64_t width);
 void memory_reset(struct memory *m);
 
-/* The rows held, [B,count,W]; data NULL while there are none. Valid until the next push. */
+/* The rows held, [B,count,W], without data while there are none. Valid until the next push. */
 struct tensor memory_view(const struct memory *m);
 
-/* The memory becomes these B*count*W numbers, count <= capacity rows a stream: restoring. */
+/* Restores a memory from B*count*W numbers, count <= capacity rows a stream. */
 void memory_upload(struct memory *m, struct backend *be, const float *host, int64_t count);
 
-/* Forgets the oldest rows beyond `count`; one stream (B = 1) only. */
+/* Forgets the oldest rows beyond `count`, of one stream (B = 1) only. */
 void memory_keep(struct memory *m, int64_t count);
 
 /* Appends x [B,L,W], L >= 1, dropping the oldest rows beyond the capacity. With B > 1, rows that

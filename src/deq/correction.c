@@ -7,7 +7,7 @@
 struct correction {
     int slot;              /* of the cell */
     struct config_list at; /* evaluations whose iterates are kept, ascending */
-    struct tensor *states; /* owns: [at.count] of [B,L,W], tensors in the workspace as the next */
+    struct tensor *states; /* owns the list [at.count] of [B,L,W] */
     int64_t kept;          /* iterates kept of the current solve */
     struct tensor h, dz;   /* [B,L,W] */
     struct tensor nll;     /* [B*L] */

@@ -1,7 +1,8 @@
 /* The equilibrium layer with the output H = f(z*) where z* = f(z*; x), and its gradient.
  *
  * Forward, the solver finds z* from a given start or from 0. If a gradient is to follow, one more
- * application of f with its slot gives H. Otherwise H is f(z*) as the solver measured it.
+ * application of f that saves its activations gives H. Otherwise H is f(z*) as the solver measured
+ * it.
  *
  * The gradient follows `gradient.method`.
  *   implicit  solve y = y J + dH, then propagate y once through f at z* (Bai et al. 2019)
@@ -39,7 +40,7 @@ struct equilibrium {
     struct workspace *ws; /* borrows */
     /* In the workspace, [B,L,W] at the planned B and L. */
     struct tensor z, f;          /* the iterate of the solve, and f of it */
-    struct tensor y, dz;         /* train: the adjoint, and what f makes of it */
+    struct tensor y, dz;         /* in training, the adjoint and what f makes of it */
     struct unrolled net;         /* all that is not solved */
     equilibrium_monitor monitor; /* or NULL */
     void *monitor_ctx;           /* borrows */
@@ -68,7 +69,7 @@ bool equilibrium_keeps_all(const struct config *config);
 
 struct equilibrium_plan {
     struct workspace *ws;         /* borrows */
-    int64_t batch, length, width; /* the largest B and L; W */
+    int64_t batch, length, width; /* the largest B and L, and W */
     bool train;
 };
 

@@ -11,7 +11,7 @@
 
 struct initial_guess {
     bool linear;
-    struct weight current, previous, bias; /* borrows: [W,E], [W,E], [W] */
+    struct weight current, previous, bias; /* borrows [W,E], [W,E], [W] */
     /* In the workspace. */
     struct tensor before; /* [B,L,E] embeddings, a position later */
     struct tensor z0;     /* [B,L,W] */
@@ -30,7 +30,7 @@ struct initial_guess_plan {
     bool train;
 };
 
-/* Binds declared and committed parameters and declares buffers. */
+/* Binds declared and committed parameters, which are borrowed, and declares buffers. */
 void initial_guess_bind(struct initial_guess *s, const struct params *params,
                         const struct config_model *model, const struct initial_guess_plan *plan);
 

@@ -11,7 +11,7 @@ struct penalty {
     struct tensor v;   /* [B,L,W] direction, then the difference of f */
     struct tensor w;   /* [B,L,W] v^T J, or z + h v */
     struct tensor r;   /* [B,L,W] J w, or f(z + h v) and then the gradient at f(z) */
-    struct tensor dz;  /* [B,L,W] form difference: gradients of z, which nobody wants */
+    struct tensor dz;  /* [B,L,W] with form difference, gradients of z that nobody wants */
     struct tensor sum; /* F64 [1], the squared norm of the last call */
     int64_t numbers;   /* n of the last call */
 };

@@ -29,16 +29,16 @@ struct model_plan {
     int memories;                   /* memories side by side (model_select_memory), 0 means 1 */
     bool train;                     /* gradients and dropout */
     bool vjp;                       /* products with J^T without the rest of training */
-    bool keep_states; /* see struct cell_plan (train implies it, tests want it alone) */
-    bool replay;      /* segments may begin again after model_backward, without model_remember */
+    bool keep_states; /* the memory of training (train implies it, tests want it alone) */
+    bool replay;      /* segments may begin again without model_remember */
 };
 
 /* What a model's memory is for, in bytes of the backend. */
 struct model_bytes {
     size_t parameters;  /* with effective weights, and gradients */
     size_t vocabulary;  /* a chunk of logits, lists of tokens */
-    size_t activations; /* states, what f saves of them, gradients, scratch: with the solver's at */
-    size_t solver;      /* their peak, histories and residuals of either direction */
+    size_t activations; /* at the peak of this and the next, states, what f saves, scratch */
+    size_t solver;      /* histories and residuals */
     size_t remembered;  /* segment memory */
 };
 
@@ -53,17 +53,17 @@ struct model {
     struct cell *cell;      /* owns */
     struct equilibrium *eq; /* owns */
     bool sees_all;          /* the softmax sees the whole state, not some of its columns */
-    struct workspace *ws;   /* owns: all buffers but the parameters */
+    struct workspace *ws;   /* owns all buffers but the parameters */
     struct tensor e;        /* [B,L,E] embedded tokens */
     struct tensor out;      /* [B,L,O] what the softmax sees, where it is not the state */
     struct tensor nll;      /* [B*L] */
-    /* train: gradients of what the softmax sees [B,L,O], of the state [B,L,W] (no data: dq), and of
-     * e [B,L,E] */
+    /* In training, gradients of what the softmax sees [B,L,O], of the state [B,L,W] and of e
+     * [B,L,E]. Where the softmax sees all of the state, dq serves for both. */
     struct tensor dq, dstate, de;
     struct tensor mask_in;    /* [B,1,E] */
-    struct tensor mask_out;   /* [B,1,O]; [B,L,1] where positions are dropped */
+    struct tensor mask_out;   /* [B,1,O], or [B,L,1] where positions are dropped */
     struct tensor mask_word;  /* [V,1], emb_dropout */
-    struct tensor mask_token; /* [B,L,1] of it, the current segment's */
+    struct tensor mask_token; /* [B,L,1], mask_word looked up for the segment */
     struct tensor found;      /* [B*L,1] scratch for that */
     struct initial_guess guess;
     struct loss_terms terms; /* train */

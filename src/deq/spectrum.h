@@ -5,7 +5,7 @@
 #include "deq/equilibrium.h"
 
 /* Two estimates by the power method v <- v J / |v J|, sequence by sequence. Planned memory is
- * allocated and freed here; the evaluation at `at` must stand in its slot.
+ * allocated and freed here. The evaluation at `at` must stand in its slot.
  *   rayleigh[B]  |<v J, v> / <v, v>| of the last step, as published. It needs a real and well
  *                separated largest eigenvalue, or else swings with the start and the step.
  *   growth[B]    geometric mean of |v J| / |v| over the second half of the steps, which is the

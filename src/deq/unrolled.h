@@ -6,8 +6,8 @@
  *   untied  z_0 = e,  z_{l+1} = f_l(z_l), layers with their own weights and memory, no injection;
  *           with transformer blocks the Transformer-XL (Dai et al. 2019)
  *
- * Memory: a state and a tape a layer. With `recompute` k only the states in front of every k-th
- * layer and the tapes of k layers exist. Backwards, stretch by stretch, the k layers are evaluated
+ * Memory: a state and a slot a layer. With `recompute` k only the states in front of every k-th
+ * layer and the slots of k layers exist. Backwards, stretch by stretch, the k layers are evaluated
  * again (Chen et al. 2016). Untied layers keep all states even then, as the next segment's memory
  * is made of them. */
 #ifndef DEQ_DEQ_UNROLLED_H
@@ -22,20 +22,20 @@ struct unrolled_plan {
     int64_t recompute;     /* k, or 0 to keep everything */
     bool untied;
     bool train;           /* gradients will be asked for */
-    bool damped;          /* runs with t < 1 will be asked for; not with recompute */
+    bool damped;          /* runs with t < 1 will be asked for, not with recompute */
     struct lifetime life; /* of the states behind the first */
-    /* Borrowed [B,L,W]: the first state, which the caller fills before a run, and with `train` two
-     * gradients, of which the first holds the one of the last layer's output. */
+    /* Borrowed [B,L,W] are the first state, which the caller fills before a run, and with `train`
+     * two gradients, of which the first holds the one of the last layer's output. */
     const struct tensor *start, *gradient[2];
 };
 
 struct unrolled {
-    struct cell *cell; /* borrows: set before the first run */
+    struct cell *cell; /* borrowed, set before the first run */
     struct unrolled_plan plan;
     int64_t states;
     /* Lists are owned, tensors are in the workspace. */
     struct tensor *state;   /* [states] of [B,L,W], but that number 0 is *plan.start */
-    struct tensor *applied; /* [layers] f of each state, damped only; else the next state */
+    struct tensor *applied; /* [layers] f of each state, if damped */
     /* of the last run */
     int64_t batch, length, layers;
     bool differentiable; /* a gradient may follow */

@@ -12,7 +12,7 @@ static int64_t class_count(const struct adaptive_softmax *s, int i)
     return i == 0 ? head_size(s) : s->clusters.end[i + 1] - s->clusters.end[i];
 }
 
-/* Every chunk reads a cluster's table, and reads and writes its gradient: 3 numbers for each of its
+/* Every chunk reads a cluster's table, and reads and writes its gradient, 3 numbers for each of its
  * classes times width. With half as many rows as the table is wide that is no more than the passes
  * over the logits themselves, in an eighth of the memory that table, gradient and moments take. */
 static int64_t logit_numbers(const struct adaptive_softmax *s, int64_t capacity)
@@ -138,9 +138,9 @@ static void cluster_logits_vjp(const struct adaptive_softmax *s, struct backend 
 /* The rows of a loss that one cluster is about. */
 struct cluster_part {
     int i;
-    struct tensor low, dlow; /* [n,E_i] projected, and the gradient; dlow data NULL: not wanted */
+    struct tensor low, dlow; /* [n,E_i] projected, and the gradient if wanted */
     struct tensor target;    /* I32 [n] ids inside the cluster */
-    struct tensor pos;       /* I32 [n] places in the loss; data NULL: all of them, in order */
+    struct tensor pos;       /* I32 [n] places in the loss, or no data for all in order */
 };
 
 /* The loss of one cluster, chunk by chunk. */
@@ -196,7 +196,7 @@ static struct tensor project(const struct adaptive_softmax *s, struct backend *b
     return low;
 }
 
-/* dq = dlow Q_i^T and the projection's gradient; nothing to do for the identity. */
+/* dq = dlow Q_i^T and the projection's gradient. The identity needs nothing. */
 static void project_vjp(const struct adaptive_softmax *s, struct backend *be, int i,
                         const struct tensor *q, const struct tensor *dlow, const struct tensor *dq)
 {
@@ -274,8 +274,8 @@ void adaptive_softmax_nll(const struct adaptive_softmax *s, struct backend *be,
     op_graph_break(be);
 }
 
-/* logp[row*V + first ...] <- log-softmax of cluster i (for 0: the head's words), plus the head's
- * log-probability of the cluster where i > 0. */
+/* logp[row*V + first ...] <- log-softmax of cluster i (of cluster 0, the head's words), plus the
+ * head's log-probability of the cluster where i > 0. */
 static void cluster_logp(const struct adaptive_softmax *s, struct backend *be, int i,
                          const struct tensor *low, double *logp, double *cluster_prob)
 {

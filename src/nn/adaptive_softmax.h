@@ -1,10 +1,10 @@
-/* Adaptive softmax and its negative log-likelihood (Grave et al. 2017); with one cluster an
+/* Adaptive softmax and its negative log-likelihood (Grave et al. 2017). With one cluster it is an
  * ordinary softmax.
  *
  *   logit_i(q) = A_i (Q_i^T q) + b_i ;  head = cluster 0 followed by one row per further cluster,
  *   cluster i >= 1 standing at column head_size - i.
  *
- * Logits exist only for a chunk of rows at a time; loss and gradient are computed in one pass. */
+ * Logits exist only for a chunk of rows at a time. Loss and gradient are computed in one pass. */
 #ifndef DEQ_NN_ADAPTIVE_SOFTMAX_H
 #define DEQ_NN_ADAPTIVE_SOFTMAX_H
 
@@ -14,8 +14,8 @@
 struct adaptive_softmax {
     struct clusters clusters;
     int64_t d_model;
-    /* All borrowed. table[i]: A_i [n_i,E_i]; proj[i]: Q_i [D,E_i], data NULL: identity; bias[i]:
-     * [n_i]; cluster rows [n,E_0] and bias [n] for n further clusters. */
+    /* All are borrowed. table[i] is A_i [n_i,E_i], proj[i] is Q_i [D,E_i] or without data the
+     * identity, and bias[i] is [n_i]. n further clusters have cluster rows [n,E_0] and bias [n]. */
     struct weight table[CLUSTERS_MAX], proj[CLUSTERS_MAX], bias[CLUSTERS_MAX];
     struct weight cluster_rows, cluster_bias;
     int64_t chunk_numbers; /* logits held at once, at most (one row at least) */
@@ -38,14 +38,14 @@ void adaptive_softmax_free(struct adaptive_softmax *s);
 /* The loss of n rows, n <= capacity. */
 struct softmax_loss {
     struct tensor q;                   /* [n,D] */
-    const int32_t *targets;            /* borrows: [n], on the host */
-    const struct cluster_index *index; /* borrows: it has sorted them by s->clusters */
+    const int32_t *targets;            /* borrows [n], on the host */
+    const struct cluster_index *index; /* borrows, and has sorted them by s->clusters */
     struct tensor nll;                 /* [n] <- -log p(target | q) */
-    struct tensor dq; /* [n,D] <- scale * d(sum nll)/dq; data NULL: no gradients are wanted */
+    struct tensor dq; /* [n,D] <- scale * d(sum nll)/dq, without data if gradients are not wanted */
     double scale;
 };
 
-/* Computes nll and, if dq is wanted, dq; weight gradients are then accumulated. */
+/* Computes nll and, if dq is wanted, dq. Weight gradients are then accumulated. */
 void adaptive_softmax_nll(const struct adaptive_softmax *s, struct backend *be,
                           const struct softmax_loss *loss);
 

@@ -1,4 +1,4 @@
-/* Frequency clusters of the adaptive embedding and softmax (Grave et al. 2017; Baevski & Auli
+/* Frequency clusters of the adaptive embedding and softmax (Grave et al. 2017, Baevski & Auli
  * 2019), and the sorting of one batch's tokens into them.
  *
  * Cluster i holds tokens [end[i], end[i+1]). Without cutoffs there is one cluster. */
@@ -12,10 +12,10 @@ enum { CLUSTERS_MAX = 17 };
 struct clusters {
     int count;                     /* n + 1 for n cutoffs */
     int64_t end[CLUSTERS_MAX + 1]; /* 0, c_1, ..., c_n, V */
-    int64_t width[CLUSTERS_MAX];   /* E_i: E / div_val^i */
+    int64_t width[CLUSTERS_MAX];   /* E / div_val^i */
 };
 
-/* The tokens of one batch by cluster: for cluster i, entries [start[i], start[i+1]) of `pos`
+/* The tokens of one batch by cluster. Cluster i has entries [start[i], start[i+1]) of `pos`
  * (position in the batch) and `local` (id inside the cluster), in order of position. */
 struct cluster_index {
     int64_t start[CLUSTERS_MAX + 1];

@@ -36,7 +36,7 @@ static int table_count(const struct embedding *e)
     return e->div_val == 1 ? 1 : e->clusters.count;
 }
 
-/* Rows to give to the product of n: from BATCH_INVARIANT_ROWS on, where there is room, a token's
+/* Rows to give to the product of n. From BATCH_INVARIANT_ROWS on, where there is room, a token's
  * numbers do not depend on how many others share its table, among them those that come later. What
  * is computed of the rows beyond n, left by an earlier batch, is not used. */
 static int64_t rows_to_map(const struct embedding *e, int64_t n)

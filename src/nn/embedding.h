@@ -1,4 +1,4 @@
-/* Adaptive embedding: e = scale * P_i table_i[x - end_i] (Baevski & Auli 2019). */
+/* Adaptive embedding, e = scale * P_i table_i[x - end_i] (Baevski & Auli 2019). */
 #ifndef DEQ_NN_EMBEDDING_H
 #define DEQ_NN_EMBEDDING_H
 
@@ -10,12 +10,12 @@ struct embedding {
     int64_t d_model;
     int64_t div_val;
     double scale; /* sqrt(D) in transformers */
-    /* div_val 1: one table [V,E] and at most one projection, in entry 0; else one a cluster.
-     * A projection with data NULL is the identity. borrows. */
+    /* With div_val 1 there is one table [V,E] and at most one projection, in entry 0. Otherwise
+     * each cluster has one. A projection with data NULL is the identity. borrows. */
     struct weight table[CLUSTERS_MAX]; /* [n_i,E_i] */
     struct weight proj[CLUSTERS_MAX];  /* [D,E_i] */
-    /* In a workspace: rows of a table [capacity, max E_i] and what their projection makes of them
-     * [capacity, D], or their gradients. */
+    /* Rows of a table [capacity, max E_i] and what their projection makes of them
+     * [capacity, D], or their gradients, in a workspace. */
     struct tensor rows, mapped, drows, dmapped;
 };
 
@@ -30,7 +30,8 @@ void embedding_eval(const struct embedding *e, struct backend *be,
 void embedding_vjp(const struct embedding *e, struct backend *be, const struct cluster_index *index,
                    const struct tensor *dout);
 
-/* The clusters by which tokens must be sorted for this embedding: with one table, one cluster. */
+/* The clusters by which tokens must be sorted for this embedding. With one table there is one
+ * cluster. */
 struct clusters embedding_index_clusters(const struct embedding *e);
 
 #endif

@@ -1,5 +1,5 @@
-/* A weight-normalised matrix (Salimans & Kingma 2016): parameters v and g, from which the effective
- * weight w = g v / ||v|| (row by row) is computed once a step. */
+/* A weight-normalised matrix (Salimans & Kingma 2016) with parameters v and g, from which the
+ * effective weight w = g v / ||v|| (row by row) is computed once a step. */
 #ifndef DEQ_NN_NORMED_WEIGHT_H
 #define DEQ_NN_NORMED_WEIGHT_H
 

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Numbers: each parameter starts on a vector boundary, and on a block that decays or does not. */
+/* Each parameter starts on a vector boundary, and on a block that decays or does not. */
 enum { PARAM_ALIGN = ADAM_BLOCK };
 
 void params_init(struct params *p, struct backend *be)
@@ -140,7 +140,7 @@ int64_t params_reported(const struct params *p)
 
 enum { INIT_PIECE = 1 << 13 }; /* numbers on the host at once */
 
-/* Row norms of the parameter q belongs to: the g of weight normalisation starts as ||v||. */
+/* Row norms of the parameter q belongs to. The g of weight normalisation starts as ||v||. */
 static enum status init_row_norms(struct params *p, const struct param *q, struct error *err)
 {
     const struct param *v = &p->list[q->norm_of];

@@ -1,4 +1,4 @@
-/* The parameters of a model: named tensors laid end to end in one flat array, their gradients in
+/* The parameters of a model are named tensors laid end to end in one flat array, their gradients in
  * another of the same layout, so that clipping and the optimizer are single passes.
  *
  * Names are those of the published code (word_emb.emb_layers.0.weight, ...), which its users
@@ -14,17 +14,18 @@ enum param_init { INIT_ZERO, INIT_ONE, INIT_NORMAL, INIT_UNIFORM, INIT_ROW_NORM 
 
 struct param {
     char name[PARAM_NAME_MAX];
-    char part[16]; /* embedding, softmax, injection, f: for counts */
+    char part[16]; /* embedding, softmax, injection or f, for counts */
     int ndim;
     int64_t dim[2];
     int64_t offset; /* first number in the flat arrays */
     enum param_init init;
     double scale; /* standard deviation, or half width of the uniform interval */
-    int64_t taps; /* > 0: the published code has a convolution [out, in, taps] here; our columns
-                     lie tap by tap, the oldest first */
-    int norm_of;  /* INIT_ROW_NORM: index of the parameter whose row norms it takes */
-    int alias_of; /* >= 0: shares its storage with that parameter (a quirk of the published
-                     code): own gradient and moments, kept equal by params_join_aliases */
+    int64_t taps; /* above 0 where the published code has a convolution [out, in, taps]. Our columns
+                     lie tap by tap, the oldest first. */
+    int norm_of;  /* index of the parameter whose row norms it takes, INIT_ROW_NORM */
+    int alias_of; /* the parameter whose storage it shares (a quirk of the published code), or -1.
+                     It has its own gradient and moments and is kept equal by params_join_aliases.
+                   */
 };
 
 struct params {
@@ -32,29 +33,30 @@ struct params {
     struct param *list; /* owns */
     int count, capacity;
     int64_t total;        /* numbers in the flat arrays, padding included */
-    struct workspace *ws; /* owns: of params_commit */
-    struct tensor w, g;   /* [total]: values and gradients */
+    struct workspace *ws; /* owns what params_commit allocates */
+    struct tensor w, g;   /* [total] values and gradients */
 };
 
 void params_init(struct params *p, struct backend *be);
 void params_free(struct params *p);
 
-/* What a parameter is declared by: see struct param. */
+/* What a parameter is declared by, as in struct param. */
 struct param_spec {
     const char *name, *part; /* copied */
-    int64_t rows, cols;      /* cols 0: a vector of `rows` numbers */
+    int64_t rows, cols;      /* a vector of `rows` numbers has 0 columns */
     enum param_init init;
     double scale;
     int64_t taps;
 };
 
-/* Declares a parameter before params_commit. *index, unless NULL: its index. */
+/* Declares a parameter before params_commit. *index, unless NULL, receives its index. STATUS_NOMEM.
+ */
 enum status params_add(struct params *p, const struct param_spec *spec, int *index,
                        struct error *err);
 /* Allocates the flat arrays, with gradients only if `train`. No params_add may follow.
  * STATUS_NOMEM. */
 enum status params_commit(struct params *p, bool train, struct error *err);
-/* Draws initial values: parameter i from stream i of the seed. */
+/* Draws initial values, parameter i from stream i of the seed. STATUS_NOMEM. */
 enum status params_initialize(struct params *p, uint64_t seed, struct error *err);
 
 /* Value and gradient (data NULL without `train`) of parameter `index` as a `weight`. */
@@ -62,9 +64,9 @@ struct weight params_weight(const struct params *p, int index);
 /* Index by name, or -1. */
 int params_find(const struct params *p, const char *name);
 int64_t param_count(const struct param *q);
-/* The sizes of parameter `index` in the published code, into dim[3]; returns how many. */
+/* The sizes of parameter `index` in the published code, into dim[3]. Returns how many. */
 int params_published_dims(const struct params *p, int index, int64_t dim[3]);
-/* Where number i of a parameter, as it lies here, lies there: only convolutions differ. */
+/* Where number i of a parameter, as it lies here, lies there. Only convolutions differ. */
 int64_t param_published_index(const struct param *q, int64_t i);
 
 /* Sum of distinct numbers (aliases not counted), of one part or of all (part NULL). */
@@ -72,7 +74,7 @@ int64_t params_distinct(const struct params *p, const char *part);
 /* The same with aliases counted again, as the published code reports. */
 int64_t params_reported(const struct params *p);
 
-/* Around an optimizer step, for aliased parameters: the step must start with the alias at zero
+/* Around an optimizer step of aliased parameters. The step must start with the alias at zero
  * (split) and its change is then added to the shared value (join). */
 void params_split_aliases(struct params *p);
 void params_join_aliases(struct params *p);

@@ -1,12 +1,12 @@
-/* A weight matrix as a layer sees it: its value, and where its gradient is gathered. */
+/* A weight matrix as a layer sees it, with its value and where its gradient is gathered. */
 #ifndef DEQ_NN_WEIGHT_H
 #define DEQ_NN_WEIGHT_H
 
 #include "backend/workspace.h"
 
 struct weight {
-    struct tensor w;  /* borrows: the effective value (after weight normalisation) */
-    struct tensor dw; /* borrows: gradient with respect to w, accumulated */
+    struct tensor w;  /* borrows the effective value (after weight normalisation) */
+    struct tensor dw; /* borrows the gradient with respect to w, accumulated */
     /* w as products take it where low precision is not real (ops.h), else data NULL. It lies in a
      * workspace. weight_round makes it from w and must be called again whenever w has changed. */
     struct tensor low;

@@ -1,4 +1,4 @@
-/* Anderson mixing (type II): the next iterate is the affine combination of the last m evaluations
+/* In Anderson mixing (type II) the next iterate is the affine combination of the last m evaluations
  * whose residuals cancel best,  z <- sum_j alpha_j (f_j - (1 - beta) g_j),  alpha minimising
  * ||sum_j alpha_j g_j||^2 under sum_j alpha_j = 1. Slots of the history are used in turn. */
 #include "solver/solver_impl.h"

@@ -13,7 +13,7 @@
  * x is g and a combination of d_0 .. d_k all along, so inner products with g and those among the
  * d_j tell all its coefficients beforehand (struct broyden_weights): an iteration reads the history
  * once for the inner products of g and of the newest step, and once for the combination. All of
- * them are summed over the mixing scope; a row's coefficients are those of its own sums, as if they
+ * them are summed over the mixing scope. A row's coefficients are those of its own sums, as if they
  * held for every row of its scope. A history of m + 1 slots holds the steps, and the residual in
  * the slot of the next one, which takes its place. A full history is dropped. */
 #include "solver/solver_impl.h"
@@ -23,7 +23,8 @@
 
 enum { WORK_F, WORK_START, WORK_TRIAL }; /* the last two for the line search */
 
-/* Rows with the same sums share a Gram matrix: those of a sequence, or each has its own. */
+/* Rows with the same sums share a Gram matrix. They are those of a sequence, or each has its own.
+ */
 static int64_t gram_groups(const struct solver *s, int64_t batch, int64_t rows)
 {
     return solver_mixing_scope(s) == SCOPE_SEQUENCE ? batch : rows;
@@ -53,7 +54,7 @@ static struct tensor steps_kept(const struct solver *s, int64_t count)
     return tensor_slice(&hist, 0, count);
 }
 
-/* Step j: [N,D]. */
+/* Step j [N,D]. */
 static struct tensor step_at(const struct solver *s, int64_t j)
 {
     struct tensor hist = solver_rows(s, &s->hist[0]), slot = tensor_slice(&hist, j, 1);
@@ -67,7 +68,7 @@ static void place(struct solver *s, int64_t k)
     s->g = step_at(s, is_full(s) ? 0 : s->count.steps);
 }
 
-/* The coefficients of the steps kept and of the residual: [N,count + 1]. */
+/* The coefficients [N,count + 1] of the steps kept and of the residual. */
 static struct tensor weigh_steps(struct solver *s, int64_t count)
 {
     int64_t groups = gram_groups(s, s->b, s->rows);
@@ -91,8 +92,8 @@ static struct tensor weigh_steps(struct solver *s, int64_t count)
     return coef;
 }
 
-/* The next step in place of the residual; without a line search it is taken. Rows that have ended
- * do not move: their step is 0 in the sums of others. */
+/* Puts the next step in place of the residual, and takes it without a line search. Rows that have
+ * ended do not move. Their step is 0 in the sums of others. */
 static void next_step(struct solver *s)
 {
     int64_t count = s->count.steps;
@@ -112,7 +113,7 @@ static void next_step(struct solver *s)
     s->step_length[s->count.steps++] = 1;
 }
 
-/* ||g(z + a step)||^2 over the whole batch; f is left in s->f, the residual in `g`. */
+/* ||g(z + a step)||^2 over the whole batch. f is left in s->f, the residual in `g`. */
 static enum status try_step(struct solver *s, const struct tensor *start, const struct tensor *g,
                             double a, double *phi, struct error *err)
 {
@@ -129,9 +130,9 @@ static enum status try_step(struct solver *s, const struct tensor *start, const 
     return STATUS_OK;
 }
 
-/* Armijo's rule on phi(a) = ||g(z + a step)||^2 with phi'(0) taken as -phi(0): quadratic, then
- * cubic interpolation; the full step if nothing passes. Leaves f at the new z in s->f, and the part
- * of the step that was taken in *length. */
+/* Armijo's rule on phi(a) = ||g(z + a step)||^2 with phi'(0) taken as -phi(0), by quadratic, then
+ * cubic interpolation. Takes the full step if nothing passes. Leaves f at the new z in s->f, and
+ * the part of the step that was taken in *length. */
 static enum status search_line(struct solver *s, double phi0, double *length, struct error *err)
 {
     const double c1 = 1e-4, smallest = 1e-2;

@@ -4,9 +4,10 @@
 #include <math.h>
 #include <stdio.h>
 
-/* Published protective break: residual beyond the first one times the length times this. */
+/* The published protective break is a residual beyond the first one times the length times this. */
 static const double DIVERGE_ABS = 1e6, DIVERGE_REL = 1e3;
-/* Published stagnation rule: below STAGNANT_BAND tolerances, and flat for so many iterations. */
+/* The published stagnation rule is below STAGNANT_BAND tolerances, and flat for so many iterations.
+ */
 enum { STAGNANT_WINDOW = 30 };
 static const double STAGNANT_BAND = 3.0, STAGNANT_RATIO = 1.3;
 
@@ -128,7 +129,7 @@ static enum status declare_small(struct solver *s, struct error *err)
     return mem_alloc((void **)&s->host_reason, (size_t)n, sizeof *s->host_reason, err);
 }
 
-/* The trace holds one entry for each iterate: max_iter evaluations and a given first one. */
+/* The trace holds one entry for each iterate, max_iter evaluations and a given first one. */
 static enum status plan_host_trace(struct solver *s, int64_t capacity, struct error *err)
 {
     mem_free(s->host_trace);
@@ -285,7 +286,7 @@ double solver_batch_residual(const struct solver *s, const double squares[2], bo
     return absolute ? g : g / (sqrt(squares[1]) + s->method->floor);
 }
 
-/* The published rule for the whole batch: nearly converged, and flat for 30 iterations. */
+/* The published rule for the whole batch is nearly converged, and flat for 30 iterations. */
 static bool stagnant(struct solver *s, int64_t k)
 {
     double squares[STAGNANT_WINDOW][2], low = INFINITY, high = 0, last = INFINITY;

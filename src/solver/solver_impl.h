@@ -5,7 +5,7 @@
 
 #include "solver/solver.h"
 
-/* A method: how the next iterate follows from the evaluated ones. */
+/* A method says how the next iterate follows from the evaluated ones. */
 struct method {
     int work_tensors;      /* [N,D] beyond those of the loop */
     int search_tensors;    /* and as many more for a line search */
@@ -13,13 +13,13 @@ struct method {
     int64_t history_extra; /* slots beyond solver_config.history */
     bool leaves_ended;     /* nothing is read of rows that have stopped */
     double floor;          /* added to ||f|| in a relative residual, as published */
-    /* Declares what it wants of s->dots, coef, gram and len; NULL: nothing. */
+    /* Declares what it wants of s->dots, coef, gram and len, or is NULL. */
     void (*declare)(struct solver *s);
-    /* A run begins; NULL: nothing to do. */
+    /* A run begins. May be NULL. */
     void (*begin)(struct solver *s);
-    /* Chooses where evaluation k leaves f and its residual: s->f and s->g. */
+    /* Chooses where evaluation k leaves f and its residual, in s->f and s->g. */
     void (*place)(struct solver *s, int64_t k);
-    /* From iterate k, evaluated and judged, to the next one: s->z of rows still active. */
+    /* Goes from iterate k, evaluated and judged, to the next one in s->z, in rows still active. */
     enum status (*advance)(struct solver *s, int64_t k, struct error *err);
 };
 
@@ -34,8 +34,8 @@ struct solver_counts {
     int64_t iterates; /* evaluated so far */
     int64_t calls;    /* of fn */
     int64_t rows;     /* evaluated in them */
-    int64_t steps;    /* Broyden: steps in the history */
-    int64_t dropped;  /* Broyden: full histories dropped */
+    int64_t steps;    /* steps in the history, Broyden */
+    int64_t dropped;  /* full histories dropped, Broyden */
 };
 
 struct solver {
@@ -52,26 +52,26 @@ struct solver {
     struct tensor hist[SOLVER_HISTORIES]; /* [m,N,D] */
     struct tensor best_z;                 /* [N,D] */
     struct tensor norms;                  /* [N,2] */
-    struct tensor dots;                   /* [N,m], Anderson; [N,2m], Broyden */
-    struct tensor coef;                   /* [N,m], Anderson; [N,m+1], Broyden */
-    struct tensor gram;                   /* [N,m,m], Anderson; [N or B,m(m+1)/2], Broyden */
+    struct tensor dots;                   /* Anderson [N,m], Broyden [N,2m] */
+    struct tensor coef;                   /* Anderson [N,m], Broyden [N,m+1] */
+    struct tensor gram;                   /* Anderson [N,m,m], Broyden [N or B,m(m+1)/2] */
     struct tensor best, first;            /* [N] */
     struct tensor best_at, reason, evals, restarts; /* I32 [N] */
     struct tensor len;                              /* I32 [N], Anderson */
     struct tensor active;                           /* I32 [1] */
-    struct tensor list;          /* I32 [2 N]: the rows that are evaluated, if not all; solve_fn */
+    struct tensor list;          /* I32 [2 N], the rows that are evaluated if not all (solve_fn) */
     struct tensor planned_trace; /* F64 [max_iter + 1,2] */
 
-    struct tensor longer_trace; /* owns: for more iterations than were planned, else data NULL */
-    struct tensor trace;        /* view: of either, squared norms of g and f */
-    int32_t *host_list;         /* owns: [2 N]: the same as `list` */
+    struct tensor longer_trace; /* owns, for more iterations than were planned */
+    struct tensor trace;        /* view of either, squared norms of g and f */
+    int32_t *host_list;         /* owns [2 N], the same as `list` */
     int32_t *host_reason;       /* owns: [N] */
-    double *host_trace;         /* owns: [capacity * 4]: squares, then abs and rel */
+    double *host_trace;         /* owns [capacity * 4], squares, then abs and rel */
     int64_t trace_capacity;
     bool selects; /* see solver_select_rows */
     /* of the current run */
     int64_t b, t, rows;
-    int64_t listed;        /* rows in the list; 0: all are evaluated */
+    int64_t listed;        /* rows in the list, 0 where all are evaluated */
     int64_t failed;        /* rows that have stopped without converging */
     struct tensor z, f, g; /* views [rows,D] */
     solve_fn fn;
@@ -79,15 +79,15 @@ struct solver {
     bool have_f; /* f at z is known already */
     bool given_f0;
     struct solver_counts count;
-    double step_length[HISTORY_MOST + 1]; /* Broyden: the part taken of each step kept */
+    double step_length[HISTORY_MOST + 1]; /* the part taken of each step kept, Broyden */
 };
 
-/* The scope of mixing weights: with `batch` they are per sequence. */
+/* The scope of mixing weights. With `batch` they are per sequence. */
 enum scope solver_mixing_scope(const struct solver *s);
 /* Declares a buffer that lives during a solve and, if `reported`, until the end of the step. */
 void solver_declare(struct solver *s, struct tensor *t, const char *name, bool reported,
                     const struct tensor *shape);
-/* The first rows of a planned tensor: [n,D], [m,n,D], [n,m] or [n]. */
+/* The first rows of a planned tensor [n,D], [m,n,D], [n,m] or [n]. */
 struct tensor solver_rows(const struct solver *s, const struct tensor *planned);
 /* Sums val [rows,C] in place over the mixing scope. */
 void solver_mix(const struct solver *s, const struct tensor *val);
@@ -96,7 +96,7 @@ void solver_mix(const struct solver *s, const struct tensor *val);
 int64_t solver_read_active(struct solver *s);
 /* Residual of the whole batch from a pair in the trace, as the stop rule reads it. */
 double solver_batch_residual(const struct solver *s, const double squares[2], bool absolute);
-/* The reasons of rows where those that have stopped are left out; data NULL: none are. */
+/* The reasons of rows where those that have stopped are left out, without data where none are. */
 struct tensor solver_ended(const struct solver *s);
 /* f <- fn(z) for views [rows,D], in the rows that are listed. */
 enum status solver_call(struct solver *s, const struct tensor *z, const struct tensor *f,

@@ -106,3 +106,37 @@ number() {
     [ "$(wc -l <plan.calls)" -gt 15 ]
     diff plan.calls bench.calls
 }
+
+@test "--memory prints every buffer and the bytes in use in each phase" {
+    "$DEQ" plan --device h100 --memory >out
+    [ "$(grep -c 'bytes in one allocation$' out)" -eq 4 ]
+    grep -E 'forward solve: history +12x512x256 f32 +forward solve, solve +6291456 ' out
+    grep -E '^ +gradients +[0-9]+ +[0-9]+$' out
+    most=$(awk '/^model: / { bytes = $2; own = 1 } own && /the most/ { print bytes, $NF; own = 0 }' out)
+    read -r bytes peak <<<"$most"
+    [ "$bytes" -ge "$peak" ] && [ "$bytes" -lt $((peak + peak / 100)) ]
+}
+
+@test "--memory --json: no two buffers that meet share a byte" {
+    command -v python3 >/dev/null || skip "no python3"
+    "$DEQ" plan --device h100 --memory --json >out
+    python3 - out <<'PY'
+import json, sys
+order = ["always", "embed", "begin", "forward solve", "output", "loss", "backward solve",
+         "gradients", "remember", "update"]
+paths = {"solve": 1, "layers": 2, "any": 3}
+shared = 0
+for a in json.load(open(sys.argv[1]))["allocations"]:
+    b = a["buffers"]
+    for i, x in enumerate(b):
+        assert x["offset"] % 64 == 0 and x["offset"] + x["bytes"] <= a["bytes"]
+        for j in x["shares"]:
+            y = b[j]
+            shared += 1
+            assert x["offset"] < y["offset"] + y["bytes"] and y["offset"] < x["offset"] + x["bytes"]
+            apart = order.index(x["last"]) < order.index(y["first"]) or \
+                order.index(y["last"]) < order.index(x["first"])
+            assert apart or not paths[x["path"]] & paths[y["path"]], (x["name"], y["name"])
+assert shared > 20
+PY
+}

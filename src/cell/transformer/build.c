@@ -1,4 +1,4 @@
-/* The buffers of the transformer cell and its blocks: sizes, and when they live. */
+/* Sizes and lives of the buffers of the transformer cell and its blocks. */
 #include "cell/transformer/transformer_cell.h"
 
 #include "base/mem.h"
@@ -35,7 +35,7 @@ static void declare(const struct cell_plan *p, const struct wish all[WISHES], co
 
 /* --- a block ---------------------------------------------------------------------------------- */
 
-/* Whether slots hold the hidden layer: if the plan wants it, or the backend cannot do without. */
+/* Whether slots hold the hidden layer, because the plan wants it or the backend needs it. */
 static bool keeps_hidden(const struct cell_plan *p)
 {
     return p->mode >= CELL_VJP &&
@@ -72,8 +72,8 @@ void block_activations_declare(struct block_activations *s, const struct cell_pl
     declare(p, all, of, life, PART_ACTIVATIONS);
 }
 
-/* Rows of a hidden layer that exist at once, whole sequences: as many as keep the backend busy, or
- * as fit where a vjp needs [N,D] later. */
+/* Rows of a hidden layer that exist at once, in whole sequences. They are as many as keep the
+ * backend busy, or as fit where a vjp needs [N,D] later. */
 static int64_t rows_at_once(const struct cell_plan *p, const struct block_shape *shape)
 {
     int64_t n = p->batch * p->length, l = p->length, wanted = p->ws->be->ops->ffn_rows;

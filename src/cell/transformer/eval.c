@@ -1,4 +1,4 @@
-/* Evaluations: of a block at all positions or at some, and of the cell. */
+/* Evaluations of a block, at all positions or at some, and of the cell. */
 #include "cell/transformer/transformer_cell.h"
 
 /* --- a block ---------------------------------------------------------------------------------- */
@@ -21,8 +21,8 @@ struct attention block_attention(const struct block_call *c, const struct tensor
     };
 }
 
-/* What comes before attention, row by row: qkv [n,3D] <- W_qkv (z or norm(z)) + u, for z [n,D]. u
- * [n,3D] or NULL may be qkv itself. */
+/* What comes before attention, row by row, is qkv [n,3D] <- W_qkv (z or norm(z)) + u, for z [n,D].
+ * u [n,3D] or NULL may be qkv itself. */
 static void project(const struct block_call *c, const struct tensor *u, const struct tensor *zm,
                     const struct tensor *qkv)
 {
@@ -95,7 +95,7 @@ static void feed_forward(const struct block_call *c, int64_t length, const struc
     }
 }
 
-/* What comes after it, row by row: f [n,D] from attn and z [n,D]. Row n uses row n / l of the
+/* What comes after it, row by row, gives f [n,D] from attn and z [n,D]. Row n uses row n / l of the
  * masks. */
 static void finish(const struct block_call *c, int64_t l, const struct tensor *attn,
                    const struct tensor *z, const struct tensor *f)
@@ -168,7 +168,7 @@ static struct tensor third_of(const struct tensor *t, int64_t i, int64_t n)
     return tensor_shape(&part, 2, n, d, 1, 1);
 }
 
-/* to <- a mask of the rows' sequences; NULL stays NULL. */
+/* to <- a mask of the rows' sequences. NULL stays NULL. */
 static struct tensor spread_mask(struct backend *be, const struct tensor *mask,
                                  const struct tensor *to, const struct tensor *sequence)
 {
@@ -218,10 +218,10 @@ void block_eval_rows(const struct block_call *c, const struct tensor *z, const s
     op_scatter_rows(be, &fm, &out, &list);
 }
 
-/* --- the cell: weights, masks, the start of a segment --------------------------------------------
+/* --- a segment of the cell begins ---------------------------------------------------------------
  */
 
-/* Sub-streams of the dropout masks; those of block j follow at MASK_BLOCK + MASK_KINDS * j. */
+/* Sub-streams of the dropout masks. Those of block j follow at MASK_BLOCK + MASK_KINDS * j. */
 enum { MASK_POS = 1, MASK_BLOCK = 8, MASK_KINDS = 4 };
 
 static struct transformer_cell *self(struct cell *c)
@@ -261,7 +261,7 @@ static void refresh(struct cell *base)
         map_positions(c, &c->positions, c->positions.dim[0]);
 }
 
-/* The attention mask of a segment over `keys` keys: its rows lie without gaps. */
+/* The attention mask of a segment over `keys` keys. Its rows lie without gaps. */
 static struct tensor attention_mask(const struct transformer_cell *c,
                                     const struct transformer_cell_block *b, int64_t batch,
                                     int64_t keys)
@@ -371,7 +371,7 @@ static void begin(struct cell *base, const struct tensor *e, const struct masks 
     map_positions(c, &positions, rows);
 }
 
-/* --- the cell: f --------------------------------------------------------------------------------
+/* --- f of the cell ------------------------------------------------------------------------------
  */
 
 struct tensor transformer_cell_block_in(const struct transformer_cell *c, int64_t j, int slot,

@@ -1,4 +1,4 @@
-/* The segment memory of the transformer cell: what attention sees of it, and how it grows. */
+/* The segment memory of the transformer cell, what attention sees of it and how it grows. */
 #include "cell/transformer/transformer_cell.h"
 
 /* y = norm(x) as the block's attention sees its input, for memory states. */
@@ -42,7 +42,7 @@ void transformer_cell_gain_gradient(struct transformer_cell *c, int64_t j, int s
     op_residual_norm_vjp(c->base.be, &norm);
 }
 
-/* y = x W_qkv^T + u; u [B,T,3D] or, without an injection, nothing. */
+/* y = x W_qkv^T + u, where u [B,T,3D] has no data without an injection. */
 static void map_qkv(struct transformer_cell *c, const struct transformer_cell_block *b,
                     const struct tensor *x, const struct tensor *u, const struct tensor *y)
 {
@@ -50,8 +50,8 @@ static void map_qkv(struct transformer_cell *c, const struct transformer_cell_bl
     weight_apply_to(c->base.be, &b->w.qkv, &in, u, &qkv);
 }
 
-/* Queries, keys and values of the memory do not change during a solve: computed here, once; of a
- * layer, once for each of its evaluations. */
+/* Queries, keys and values of the memory do not change during a solve. They are computed here once,
+ * or of a layer once for each of its evaluations. */
 void transformer_cell_begin_memory(struct transformer_cell *c, struct transformer_cell_block *b,
                                    int64_t slot)
 {
@@ -143,8 +143,8 @@ int64_t transformer_cell_memory_length(const struct cell *base)
                                            : c->block[0].mem_kv[c->now].count;
 }
 
-/* Of the first memory: states and injections (or keys and values) of block 0, of block 1, ...;
- * then those of the second. */
+/* The first memory has states and injections (or keys and values) of block 0, of block 1 and so on.
+ * Those of the second follow. */
 struct memory *transformer_cell_memory(struct cell *base, int index)
 {
     struct transformer_cell *c = (struct transformer_cell *)base;

@@ -1,4 +1,4 @@
-/* The parameters of the transformer cell: names, sizes, first values. */
+/* Names, sizes and first values of the parameters of the transformer cell. */
 #include "cell/transformer/transformer_cell.h"
 
 #include <math.h>
@@ -62,7 +62,7 @@ static enum status declare_matrix(struct params *p, const struct config_model *m
     block_name(name, m, j, matrix_names[which], m->wnorm ? "_v" : "");
     if (!m->wnorm)
         return params_add(p, &matrix, NULL, err);
-    if (m->compat) { /* published quirk: normalised matrices keep the framework's default */
+    if (m->compat) { /* normalised matrices keep the framework's default, a published quirk */
         matrix.init = INIT_UNIFORM;
         matrix.scale = 1.0 / sqrt((double)size[1]);
     }
@@ -73,10 +73,10 @@ static enum status declare_matrix(struct params *p, const struct config_model *m
     return STATUS_OK;
 }
 
-/* The small parameters of a block: name, sizes, first values. */
+/* A small parameter of a block with its name, sizes and first values. */
 struct vector_spec {
     const char *name;
-    int64_t rows, cols; /* cols 0: a vector */
+    int64_t rows, cols; /* a vector has 0 */
     enum param_init init;
     bool only_rms;
 };

@@ -1,4 +1,4 @@
-/* Second-order derivatives: how f and its vjp change when z moves along a direction
+/* Second-order derivatives, that is how f and its vjp change when z moves along a direction
  * (forward-over-reverse). */
 #include "cell/transformer/transformer_cell.h"
 
@@ -15,7 +15,7 @@ static int64_t length_of(const struct tangent_call *c)
     return c->z.dim[1];
 }
 
-/* The three norms of a block; which of them there are depends on pre_norm. */
+/* The three norms of a block. Which of them there are depends on pre_norm. */
 enum norm_place { NORM_INPUT, NORM_MIDDLE, NORM_OUTPUT };
 
 /* Saved normalised rows, 1/deviation, gain and gain's gradient of a norm, in a vjp's call. */
@@ -44,7 +44,7 @@ static struct residual_norm_vjp norm_of(const struct tangent_call *c, enum norm_
 }
 
 /* y_t <- derivative of a norm's output when its input moves along s_t. The Jacobian of the norm
- * without its gain is symmetric: the vjp serves as the jvp. */
+ * without its gain is symmetric, so that the vjp serves as the jvp. */
 static void norm_jvp(const struct tangent_call *c, enum norm_place place, const struct tensor *s_t,
                      const struct tensor *y_t)
 {
@@ -113,12 +113,12 @@ void block_jvp(const struct tangent_call *c, const struct tensor *f_t)
     norm_jvp(c, NORM_OUTPUT, &s2_t, &to);
 }
 
-/* A pair of tensors: a gradient and its derivative. */
+/* A gradient and its derivative. */
 struct pair {
     struct tensor d, t;
 };
 
-/* dw += d(dy^T x) = dy_t^T x + dy^T x_t; the bias gets the column sums of dy_t. */
+/* dw += d(dy^T x) = dy_t^T x + dy^T x_t. The bias gets the column sums of dy_t. */
 static void linear_tangent(const struct tangent_call *c, const struct weight *w,
                            const struct weight *bias, const struct pair *dy, const struct tensor *x,
                            const struct tensor *x_t)
@@ -136,7 +136,7 @@ static void linear_vjp(const struct tangent_call *c, const struct weight *w, con
     weight_vjp(c->block.be, w, &dy->t, beta, &dx->t);
 }
 
-/* Through s = a * mask + res: from the pair at s, in place, to that at a. */
+/* Goes through s = a * mask + res from the pair at s, in place, to that at a. */
 static struct pair split(const struct tangent_call *c, struct norm_vjp_tangent *p,
                          const struct tensor *mask, const struct pair *to, const struct pair *da)
 {
@@ -152,7 +152,7 @@ static struct pair split(const struct tangent_call *c, struct norm_vjp_tangent *
     return mask->data != NULL ? *da : *to;
 }
 
-/* The feed-forward half: from the pair at f to that at y, left in *dy. */
+/* Goes through the feed-forward half from the pair at f to that at y, left in *dy. */
 static void ff_tangent(const struct tangent_call *c, const struct tensor *df,
                        const struct tensor *df_t, const struct pair *dy)
 {

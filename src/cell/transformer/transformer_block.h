@@ -1,4 +1,4 @@
-/* One block of the DEQ-Transformer: relative multi-head attention and a position-wise
+/* One block of the DEQ-Transformer, which is relative multi-head attention and a position-wise
  * feed-forward network, each with a residual connection and a norm (Dai et al. 2019).
  *
  *   post-LN:  y = norm(attn(z) + z) ;            f = norm(ff(y) + y)
@@ -18,12 +18,12 @@
 
 struct block_shape {
     int64_t d_model, n_head, d_inner;
-    int64_t span; /* keys a query may see, itself included; 0: all */
+    int64_t span; /* keys a query may see, itself included, or 0 for all */
     enum norm_kind norm;
     double norm_eps;
     double dropout;
     bool pre_norm;
-    bool published_residual; /* pre-LN only: the quirk of the published code */
+    bool published_residual; /* the quirk of the published code, pre-LN only */
 };
 
 struct block_weights {
@@ -32,7 +32,7 @@ struct block_weights {
     struct weight attn_gain, ff_gain; /* [D], NORM_RMS only, else data NULL */
 };
 
-/* Dropout masks, fixed for a segment (variational: Gal and Ghahramani 2016); data NULL: none. */
+/* Dropout masks, fixed for a segment (Gal and Ghahramani 2016). One without data is not applied. */
 struct block_masks {
     struct tensor attention; /* U8 [B,H,L,K] */
     double attention_scale;
@@ -42,48 +42,49 @@ struct block_masks {
     struct tensor ff2;      /* [B,D] */
 };
 
-/* What stays constant during a solve. */
+/* What stays constant during a solve. A tensor without data stands for nothing. */
 struct block_input {
-    struct tensor u;       /* [B,L,3D] injection of the current segment, or NULL: none */
-    struct tensor mem_z;   /* [B,P,D] memory states as seen by W_qkv; NULL when P = 0 */
-    struct tensor mem_qkv; /* [B,P,3D] W_qkv mem_z + injection of the memory; NULL when P = 0 */
+    struct tensor u;       /* [B,L,3D] injection of the current segment */
+    struct tensor mem_z;   /* [B,P,D] memory states as seen by W_qkv */
+    struct tensor mem_qkv; /* [B,P,3D] W_qkv mem_z + injection of the memory */
     struct tensor rk;      /* [R,D] W_r R, row d for distance d */
     struct block_masks masks;
-    struct tensor sequence; /* I32 [n] or NULL: of chosen rows, the row of masks.ff1 of each */
+    struct tensor sequence; /* I32 [n], of chosen rows the row of masks.ff1 */
 };
 
 /* Saved by block_eval for block_vjp, for the largest B and L. In the workspace. */
 struct block_activations {
     struct tensor qkv, attn, lse;   /* [B,L,3D] [B,L,D] [B,H,L] */
-    struct tensor norm_in, rstd_in; /* pre-LN: norm(z) [N,D], [N] */
+    struct tensor norm_in, rstd_in; /* norm(z) [N,D], [N] with pre-LN */
     struct tensor y;                /* output of the attention half [N,D] */
-    struct tensor mid;              /* input of the feed-forward half: post-LN y, pre-LN norm(y) */
-    struct tensor xhat1, rstd1;     /* that norm: before the gain [N,D] (NULL without one), [N] */
-    struct tensor h;                /* low-precision [N,I] after relu and mask, or NULL: not kept */
-    struct tensor relu_mask;        /* of h, for vjps: U8 [N, op_relu_mask_width], or NULL */
-    struct tensor xhat2, rstd2;     /* post-LN: the output norm, as xhat1 */
-    struct tensor xhat_in;          /* pre-LN with gain: norm(z) before the gain [N,D] */
+    struct tensor mid;          /* input of the feed-forward half, with pre-LN norm(y), else none */
+    struct tensor xhat1, rstd1; /* that norm before the gain [N,D], if there is one, and [N] */
+    struct tensor h;            /* low-precision [N,I] after relu and mask, if kept */
+    struct tensor relu_mask;    /* bits of h for vjps, U8 [N, op_relu_mask_width], or NULL */
+    struct tensor xhat2, rstd2; /* the output norm with post-LN, as xhat1 */
+    struct tensor xhat_in;      /* norm(z) before the gain [N,D], pre-LN with gain */
 };
 
 /* Scratch of evaluations and vjps, shared by all blocks. In the workspace. */
 struct block_scratch {
     int64_t rows;       /* of the hidden layer that exist at once */
-    struct tensor work; /* evaluations: so many rows of the hidden layer */
-    struct tensor row_z, row_qkv, row_b, row_mask; /* [N,D] [N,3D] [N,D] [rows,I]: of some rows */
-    /* vjps: first rows of the hidden layer's gradient and, behind them, pre-LN, that of its input;
-     * then the gradient of attention's output and behind it that of qkv. */
+    struct tensor work; /* so many rows of the hidden layer, for evaluations */
+    struct tensor row_z, row_qkv, row_b, row_mask; /* of some rows, [N,D] [N,3D] [N,D] [rows,I] */
+    /* Of vjps. It first holds rows of the hidden layer's gradient and, behind them, with pre-LN
+     * that of its input. Then it holds the gradient of attention's output and behind it that of
+     * qkv. */
     struct tensor vjp_work;
-    struct tensor b;     /* vjps: [N,D], only under masks */
-    struct tensor again; /* full vjps: low-precision [rows,I], where no hidden layer is kept */
+    struct tensor b;     /* of vjps [N,D], only under masks */
+    struct tensor again; /* of full vjps, low-precision [rows,I] where no hidden layer is kept */
 };
 
 /* Saved by block_jvp for block_vjp_tangent, for the largest B and L. In the workspace. */
 struct block_tangent {
     struct tensor qkv_t, attn_t; /* [B,L,3D] [B,L,D] */
-    struct tensor norm_in_t;     /* pre-LN: norm(z) [N,D] */
+    struct tensor norm_in_t;     /* norm(z) [N,D] with pre-LN */
     struct tensor s1_t, mid_t;   /* sum of the attention half, and what the other half sees [N,D] */
     struct tensor h_t;           /* low-precision [N,I] */
-    struct tensor s2_t;          /* post-LN: sum in front of the output norm [N,D] */
+    struct tensor s2_t;          /* sum in front of the output norm [N,D] with post-LN */
 };
 
 /* Scratch of both functions, shared by all blocks, beside that of the block. In the workspace. */
@@ -94,10 +95,10 @@ struct tangent_scratch {
     struct tensor dh_t;                /* low-precision [N,I] */
 };
 
-/* Where a full vjp leaves gradients that are not weights'; data NULL: not wanted. */
+/* Where a full vjp leaves gradients that are not weights'. One without data is not wanted. */
 struct block_grads {
     struct tensor du;   /* [N,3D] accumulated or, if `first`, written */
-    struct tensor dmem; /* [B*P,3D] out: gradient of mem_qkv */
+    struct tensor dmem; /* [B*P,3D] written with the gradient of mem_qkv */
     struct tensor drk;  /* [R,D] accumulated */
     bool first;
 };
@@ -119,7 +120,7 @@ struct tensor block_work(const struct tensor *scratch, enum dtype dtype, int64_t
 /* The gradient of qkv [n,3D] in vjp_work, behind that of attention's output. */
 struct tensor block_dqkv(const struct block_scratch *s, int64_t n, int64_t d_model);
 
-/* Pre-LN: the gradient [n,D] of the feed-forward half's input in vjp_work, behind rows of the
+/* With pre-LN, the gradient [n,D] of the feed-forward half's input in vjp_work, behind rows of the
  * hidden layer's gradient, `inner` numbers of type `low` each. */
 struct tensor block_dinput(const struct block_scratch *s, enum dtype low, int64_t inner, int64_t n,
                            int64_t d_model);
@@ -134,7 +135,7 @@ struct block_call {
     const struct block_scratch *scratch;
 };
 
-/* The planned buffer cut to `rows` rows; NULL stays NULL. */
+/* The planned buffer cut to `rows` rows. NULL stays NULL. */
 static inline struct tensor block_rows(const struct tensor *t, int64_t rows)
 {
     if (t->data == NULL)
@@ -143,7 +144,7 @@ static inline struct tensor block_rows(const struct tensor *t, int64_t rows)
                         : tensor_prefix(t, 2, rows, t->dim[t->ndim - 1], 1, 1);
 }
 
-/* Rows [first, first + count) of it; NULL stays NULL. */
+/* Rows [first, first + count) of it. NULL stays NULL. */
 static inline struct tensor block_part(const struct tensor *t, int64_t first, int64_t count)
 {
     return t->data == NULL ? *t : tensor_slice(t, first, count);
@@ -157,15 +158,15 @@ struct attention block_attention(const struct block_call *c, const struct tensor
 struct ffn_up_vjp block_ffn_up_vjp(const struct block_call *c, int64_t length, int64_t first,
                                    const struct tensor *dy, const struct tensor *dh);
 
-/* Rows of the hidden layer to work through at once: whole sequences of `length` rows. */
+/* Rows of the hidden layer to work through at once, in whole sequences of `length` rows. */
 int64_t block_rows_at_once(const struct block_scratch *s, int64_t n, int64_t length);
 /* h <- the hidden layer of rows [first, first + count) of `mid`. Its bits go to `relu_mask` unless
  * that is NULL. */
 void block_hidden(const struct block_call *c, int64_t length, const struct tensor *mid,
                   int64_t first, const struct tensor *h, const struct tensor *relu_mask);
 
-/* f <- block(z), both [B,L,D]; f must not be z. saved->y then holds the output of the attention
- * half. */
+/* f <- block(z), both [B,L,D], where f must not be z. saved->y then holds the output of the
+ * attention half. */
 void block_eval(const struct block_call *c, const struct tensor *z, const struct tensor *f);
 
 /* The same in some rows, after a block_eval with the same saved activations at a z that differs in
@@ -174,13 +175,13 @@ void block_eval(const struct block_call *c, const struct tensor *z, const struct
 void block_eval_rows(const struct block_call *c, const struct tensor *z, const struct tensor *f,
                      const struct tensor *rows);
 
-/* dz <- J^T df at the z last evaluated (post-LN: f must still hold its output). z, f, df, dz are
- * [B,L,D]; dz may not be df. With `grads`, the gradients of all weights are accumulated into
- * w->*.dw too and grads is filled. NULL gives only dz, as a solve needs it. */
+/* dz <- J^T df at the z last evaluated, whose output f must still hold. z, f, df, dz are [B,L,D],
+ * and dz may not be df. With `grads`, the gradients of all weights are accumulated into w->*.dw too
+ * and grads is filled. NULL gives only dz, as a solve needs it. */
 void block_vjp(const struct block_call *c, const struct tensor *z, const struct tensor *f,
                const struct tensor *df, const struct tensor *dz, const struct block_grads *grads);
 
-/* What second derivatives take: a block, evaluated at z. */
+/* What second derivatives take, which is a block evaluated at z. */
 struct tangent_call {
     struct block_call block;
     const struct block_tangent *tangent;
@@ -192,13 +193,13 @@ struct tangent_call {
 /* f_t [B,L,D] <- J z_t. */
 void block_jvp(const struct tangent_call *c, const struct tensor *f_t);
 
-/* After block_jvp at the same direction: dz <- J^T df, dz_t its derivative with df moving along
- * df_t (data NULL: standing still). The derivatives of the gradients of all weights are added to
- * w->*.dw, those of the injection and of the positions to grads->du and ->drk; grads->dmem gets
- * that of mem_qkv. All [B,L,D]; dz and dz_t may not be df or df_t.
+/* After block_jvp at the same direction, dz <- J^T df and dz_t its derivative with df moving along
+ * df_t, or standing still where that has no data. The derivatives of the gradients of all weights
+ * are added to w->*.dw, those of the injection and of the positions to grads->du and ->drk.
+ * grads->dmem gets that of mem_qkv. All are [B,L,D], and dz and dz_t may not be df or df_t.
  *
- * The gradient of v . (J w) for constant v and w is what the Jacobian's penalty asks for: |v^T J|^2
- * has twice that gradient at w = J^T v (forward-over-reverse). */
+ * The gradient of v . (J w) for constant v and w is what the Jacobian's penalty asks for, since
+ * |v^T J|^2 has twice that gradient at w = J^T v (forward-over-reverse). */
 void block_vjp_tangent(const struct tangent_call *c, const struct tensor *df,
                        const struct tensor *df_t, const struct tensor *dz,
                        const struct tensor *dz_t, const struct block_grads *grads);

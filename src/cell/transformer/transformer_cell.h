@@ -1,8 +1,9 @@
-/* The DEQ-Transformer's f: `blocks` stacked Transformer-XL blocks with injection (Bai, Kolter,
- * Koltun 2019, section 4). blocks > 1: each block has its own injection and its own memory, the
- * states it saw as input.
+/* The DEQ-Transformer's f, which is `blocks` stacked Transformer-XL blocks with injection (Bai,
+ * Kolter, Koltun 2019, section 4). Each has its own injection and its own memory, the states it saw
+ * as input.
  *
- * The folder has one file for each thing a cell does: params, build, eval, vjp, tangent, memory.
+ * The folder has one file for each thing a cell does, from params and build to eval, vjp, tangent
+ * and memory.
  */
 #ifndef DEQ_CELL_TRANSFORMER_TRANSFORMER_CELL_H
 #define DEQ_CELL_TRANSFORMER_TRANSFORMER_CELL_H
@@ -16,9 +17,8 @@ enum { NORMED_WEIGHTS = 5 }; /* W_qkv, W_r, W_o, W_1, W_2 */
 
 /* What a block makes of its memory before a solve. In the workspace. */
 struct memory_activations {
-    struct tensor qkv, normed; /* [B,P,3D]; pre-LN: [B,P,D] */
-    struct tensor xhat, rstd;  /* pre-LN with a gain and training, for the gain's gradient:
-                                  [B*P,D], [B*P] */
+    struct tensor qkv, normed; /* [B,P,3D], and with pre-LN [B,P,D] */
+    struct tensor xhat, rstd;  /* [B*P,D], [B*P] for the gain's gradient, if pre-LN has one */
 };
 
 /* Tensors are in the workspace. */
@@ -28,17 +28,17 @@ struct transformer_cell_block {
     struct weight inject, inject_bias;           /* [3D,D], [3D] */
     struct tensor u;                             /* [B,L,3D] */
     struct tensor du;                            /* [N,3D] */
-    struct memory *mem_z, *mem_u; /* owns: [memories], MEMORY_STATES: states and injections */
-    struct memory *mem_kv;        /* owns: [memories], MEMORY_KEYS: W_qkv z + u */
+    struct memory *mem_z, *mem_u; /* owns [memories] of states and injections, MEMORY_STATES */
+    struct memory *mem_kv;        /* owns [memories] of W_qkv z + u, MEMORY_KEYS */
     struct tensor rk;             /* [R,D] */
     struct tensor drk;            /* [R,D] */
     bool gathered;                /* du and drk hold gradients of this segment */
     struct tensor mask_attention; /* U8 [B,H,L,K] */
     struct tensor mask_attn_out, mask_ff1, mask_ff2; /* [B,D], [B,I], [B,D] */
-    struct tensor *outputs; /* owns: [plan.slots] output of this block; the last one has none */
+    struct tensor *outputs; /* owns [plan.slots] output of this block, unless it is the last */
     struct block_tangent tangent; /* CELL_TANGENT */
-    struct tensor output_t;       /* [B,L,D], of this block's output; the last one has none */
-    struct block_input input;     /* of the current segment: views into the above */
+    struct tensor output_t;       /* [B,L,D], of this block's output, unless it is the last */
+    struct block_input input;     /* views into the above, of the current segment */
 };
 
 struct transformer_cell {
@@ -48,9 +48,10 @@ struct transformer_cell {
     struct block_shape shape;
     bool wnorm;
     int64_t blocks;
-    bool layered;                         /* blocks are layers: no injection, one after the other */
+    bool layered; /* blocks are layers, one after the other without injection */
     struct transformer_cell_block *block; /* owns: [blocks] */
-    /* owns: of block j in slot s number s * blocks + j, and number j; in layers number s */
+    /* owns both lists. Block j in slot s has number s * blocks + j, and number j. In layers slot s
+     * has number s. */
     struct block_activations *saved;
     struct memory_activations *memory_saved;
     /* In the workspace. */
@@ -62,11 +63,11 @@ struct transformer_cell {
     struct tensor positions;            /* [R,D], row d for distance d */
     struct tensor positions_in;         /* the same under the segment's mask */
     struct tensor mask_pos;             /* [D] */
-    struct tensor kept, kept_early;     /* for memory_push, B*mem_len*3D numbers: at the end of a
+    struct tensor kept, kept_early;     /* for memory_push, B*mem_len*3D numbers at the end of a
                                            segment, and of its evaluations */
-    struct tensor dstack;               /* [B,L,D], stacked blocks: gradient between blocks */
+    struct tensor dstack;               /* [B,L,D] gradient between stacked blocks */
 
-    struct tensor e; /* borrows: of the current segment */
+    struct tensor e; /* borrowed from the current segment */
     int64_t length;  /* L of the current segment */
     int now;         /* memory in use */
     bool injected;   /* this segment's injections are in their memory already */
@@ -75,7 +76,7 @@ struct transformer_cell {
 
 extern const struct cell_ops transformer_cell_ops;
 
-/* Input of block j in a slot, given the cell's own input; output, given its own output. */
+/* Input of block j in a slot, given the cell's own input, and output, given its own output. */
 struct tensor transformer_cell_block_in(const struct transformer_cell *c, int64_t j, int slot,
                                         const struct tensor *z);
 struct tensor transformer_cell_block_out(const struct transformer_cell *c, int64_t j, int slot,
@@ -100,13 +101,14 @@ static inline struct block_activations *transformer_cell_saved(const struct tran
     return &c->saved[c->layered ? slot : slot * c->blocks + j];
 }
 
-/* params.c. Blocks with their own parameters: model.blocks, or the layers of an explicit network.
+/* params.c. Blocks with their own parameters. They are model.blocks, or the layers of an explicit
+ * network.
  */
 int64_t transformer_cell_blocks(const struct config_model *m);
 /* STATUS_NOMEM. */
 enum status transformer_cell_declare(struct params *p, const struct config_model *m,
                                      struct error *err);
-/* Block j's weights: parameters, and effective weights where there is weight normalisation. */
+/* Binds block j's weights to parameters, and to effective weights where those are normalised. */
 void transformer_cell_bind(struct transformer_cell *c, const struct params *p,
                            const struct config_model *m, int64_t j);
 
@@ -118,7 +120,7 @@ void transformer_cell_free(struct cell *base);
 void transformer_cell_begin_memory(struct transformer_cell *c, struct transformer_cell_block *b,
                                    int64_t slot);
 /* The gain of a norm over memory states of block j is a parameter too. Accumulates its gradient,
- * given that of the memory's queries, keys and values (data NULL: none). */
+ * given that of the memory's queries, keys and values. Does nothing without data. */
 void transformer_cell_gain_gradient(struct transformer_cell *c, int64_t j, int slot,
                                     const struct tensor *dmem);
 /* Appends the segment's injections to their memories, where that has not been done. */
@@ -130,7 +132,7 @@ void transformer_cell_select_memory(struct cell *base, int index);
 int64_t transformer_cell_memory_length(const struct cell *base);
 struct memory *transformer_cell_memory(struct cell *base, int index);
 
-/* vjp.c and tangent.c: entries of the table. */
+/* vjp.c and tangent.c have entries of the table. */
 void transformer_cell_vjp(struct cell *base, int slot, const struct tensor *z,
                           const struct tensor *f, const struct tensor *df, const struct tensor *dz,
                           bool full);

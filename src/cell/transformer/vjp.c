@@ -28,7 +28,7 @@ static void linear_gradient(struct backend *be, const struct weight *w, const st
 }
 
 /* dx <- W_1^T dh + beta dx from the gradient `da` at the hidden layer's product, `x` its input, all
- * [n,D]; da may be dx. */
+ * [n,D], where da may be dx. */
 static void feed_forward_vjp(const struct block_call *c, int64_t length, const struct tensor *x,
                              const struct tensor *da, double beta, const struct tensor *dx,
                              bool full)
@@ -58,7 +58,7 @@ static void feed_forward_vjp(const struct block_call *c, int64_t length, const s
     }
 }
 
-/* The feed-forward half: from df to the gradient of y, left in `dy` [N,D]. */
+/* Goes through the feed-forward half from df to the gradient of y, left in `dy` [N,D]. */
 static void ff_vjp(const struct block_call *c, int64_t length, const struct tensor *f,
                    const struct tensor *df, const struct tensor *dy, bool full)
 {
@@ -89,7 +89,7 @@ static void ff_vjp(const struct block_call *c, int64_t length, const struct tens
         feed_forward_vjp(c, length, &mid, &da, 1.0, dy, full);
         return;
     }
-    /* pre-LN: the map's input is norm(y); the residual is y, or norm(y) as published */
+    /* With pre-LN the map's input is norm(y). The residual is y, or norm(y) as published. */
     struct tensor dmid =
         block_dinput(c->scratch, op_low_precision(c->be), c->w->ff1.w.dim[0], n, d);
     bool published = shape->published_residual;
@@ -112,8 +112,8 @@ static void ff_vjp(const struct block_call *c, int64_t length, const struct tens
     op_residual_norm_vjp(c->be, &norm);
 }
 
-/* Through attn + z and, post-LN, its norm: from the gradient of y to that of the residual, both in
- * `dz` [N,D]. Returns that of W_o's product, which is dz itself where there is no mask. */
+/* Goes through attn + z and, with post-LN, its norm from the gradient of y to that of the residual,
+ * both in `dz` [N,D]. Returns that of W_o's product, which is dz itself where there is no mask. */
 static struct tensor residual_vjp(const struct block_call *c, int64_t length,
                                   const struct tensor *dz, bool full)
 {
@@ -139,8 +139,8 @@ static struct tensor residual_vjp(const struct block_call *c, int64_t length,
     return half.mask.data != NULL ? half.da : *dz;
 }
 
-/* Through W_o and attention: from the gradient `da` of W_o's product to that of qkv, returned, in
- * grads->du or scratch. */
+/* Goes through W_o and attention from the gradient `da` of W_o's product to that of qkv, which is
+ * returned and lies in grads->du or scratch. */
 static struct tensor attention_vjp(const struct block_call *c, const struct tensor *z,
                                    const struct tensor *da, const struct block_grads *grads)
 {

@@ -40,7 +40,7 @@ static enum status declare_conv(struct params *p, const struct config_model *m, 
 
 static enum status declare(struct params *p, const struct config_model *m, struct error *err)
 {
-    /* as published: the injection keeps its framework's default */
+    /* As published, the injection keeps its framework's default. */
     const struct param_spec f = {.part = "f", .init = INIT_NORMAL, .scale = m->init_std};
     const struct param_spec injection = {.part = "injection",
                                          .init = INIT_UNIFORM,

@@ -8,7 +8,7 @@ static struct tensor tap(const struct causal_conv *c, const struct tensor *weigh
     return tensor_make(data, weight->dtype, 2, weight->dim[0], in, 1, 1);
 }
 
-/* The rows from `first` on that a product over all sequences covers: up to the last position. */
+/* The rows from `first` up to the last position, which a product over all sequences covers. */
 static struct tensor rows_from(const struct tensor *t, int64_t first, int64_t length)
 {
     struct tensor rows = tensor_matrix(t);

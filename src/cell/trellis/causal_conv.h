@@ -22,15 +22,15 @@ static inline int64_t causal_conv_history(const struct causal_conv *c)
     return (c->taps - 1) * c->dilation;
 }
 
-/* y [B,pitch,out] <- conv(x [B,pitch,in]); the last pitch - L rows of a sequence of y are
+/* y [B,pitch,out] <- conv(x [B,pitch,in]). The last pitch - L rows of a sequence of y are
  * unspecified. All of x must be finite numbers, history included. */
 void causal_conv_eval(const struct causal_conv *c, struct backend *be, const struct tensor *x,
                       const struct tensor *y, int64_t length);
 /* dx [B,pitch,in] <- gradient of the L positions (not of the history), in the first L rows of each
- * sequence; dy's rows beyond L must be 0. */
+ * sequence. dy's rows beyond L must be 0. */
 void causal_conv_vjp(const struct causal_conv *c, struct backend *be, const struct tensor *dy,
                      const struct tensor *dx, int64_t length);
-/* weight.dw += dy x; the rows of dy beyond L must be 0. */
+/* weight.dw += dy x. The rows of dy beyond L must be 0. */
 void causal_conv_gradient(const struct causal_conv *c, struct backend *be, const struct tensor *dy,
                           const struct tensor *x, int64_t length);
 

@@ -1,4 +1,4 @@
-/* The trellis cell: its segments, evaluations, vjps and memory. */
+/* Segments, evaluations, vjps and memory of the trellis cell. */
 #include "cell/trellis/trellis_cell.h"
 
 /* Sub-streams of the dropout masks (the model has others, see model.c). */
@@ -15,7 +15,8 @@ static struct tensor padded(const struct trellis_cell *c, const struct tensor *t
     return tensor_prefix(t, 3, c->e.dim[0], c->pitch, t->dim[2], 1);
 }
 
-/* A block of columns and rows of t [B,T,C]; rows [first, first + rows) of every sequence. */
+/* A block of columns and rows of t [B,T,C], that is rows [first, first + rows) of every sequence.
+ */
 static struct tensor block_of(const struct tensor *t, int64_t first, int64_t rows, int64_t column,
                               int64_t columns)
 {
@@ -45,7 +46,7 @@ static void finish_gradients(struct cell *base)
         normed_weight_vjp(&c->state_norm, &c->state.weight, base->be);
 }
 
-/* With weight drop the effective weight is the segment's own: from v under a new mask ... */
+/* With weight drop the effective weight is the segment's own, made from v under a new mask. */
 static void drop_weight(struct trellis_cell *c, const struct masks *m)
 {
     struct backend *be = c->base.be;
@@ -77,7 +78,7 @@ static void drop_weight(struct trellis_cell *c, const struct masks *m)
     }
 }
 
-/* ... and its gradient goes back the same way before the next one. */
+/* Its gradient goes back the same way before the next one. */
 static void drop_weight_vjp(struct trellis_cell *c)
 {
     struct backend *be = c->base.be;
@@ -99,7 +100,7 @@ static void drop_weight_vjp(struct trellis_cell *c)
 /* --- a segment -------------------------------------------------------------------------------- */
 
 /* Columns [column, +C) of the last `count` rows of `from` [B,T,*] into the rows of `to` [B,pitch,C]
- * that end at row `end`; with a mask [B,C] or NULL. */
+ * that end at row `end`, under a mask [B,C] or NULL. */
 static void place_history(struct trellis_cell *c, const struct tensor *to, int64_t end,
                           const struct tensor *from, int64_t count, int64_t column,
                           const struct tensor *mask)
@@ -135,7 +136,8 @@ static void inject(struct trellis_cell *c)
     op_residual_norm(be, &add_bias);
 }
 
-/* The states before the segment: h in front of the convolution's rows, c of the last one. */
+/* Places the states before the segment, h in front of the convolution's rows and c of the last one.
+ */
 static void begin_states(struct trellis_cell *c)
 {
     struct backend *be = c->base.be;
