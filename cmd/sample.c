@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <glob.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -238,7 +237,6 @@ static enum status run_command(int argc, char **argv, struct error *err)
     TRY(command_read(&command_sample, &r, argc, argv, NULL, err));
     if (r.checkpoint == NULL)
         TRY(find_checkpoint(&r, err));
-    signal(SIGPIPE, SIG_IGN); /* a reader that leaves ends the text, not the program */
     TRY(device_open(&be, r.device, (int)r.threads, err));
     enum status status = run(&r, &be, err);
     backend_close(&be);

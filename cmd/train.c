@@ -54,9 +54,9 @@ static enum status load(const struct request *r, struct config *config, char pat
 /* What a training runs with. All is borrowed. */
 struct job {
     const struct request *request;
-    const atomic_bool *stop; /* a signal has come */
-    struct dist *dist;       /* NULL for one process */
-    double started;          /* by clock_seconds */
+    struct stop_watch *watch;
+    struct dist *dist; /* NULL for one process */
+    double started;    /* by clock_seconds */
 };
 
 /* Plans everything and lets go of it again. */
@@ -107,7 +107,7 @@ static enum status train(const struct job *job, struct backend *be, const struct
     const struct request *r = job->request;
     struct progress progress;
     struct run_observer observer, silent = {0};
-    progress_start(&progress, &observer);
+    progress_start(&progress, &observer, &job->watch->asked);
     bool quiet = r->quiet || dist_rank(job->dist) != 0;
     if (r->dry_run)
         return dry_run(be, job->dist, config, quiet ? &silent : &observer, err);
@@ -116,8 +116,10 @@ static enum status train(const struct job *job, struct backend *be, const struct
                               .resume = resume_mode(r->resume),
                               .resume_file = r->resume,
                               .deadline = deadline,
-                              .stop = job->stop};
+                              .stop = &job->watch->asked};
+    atomic_store(&job->watch->folder, dir);
     enum status status = run_train(be, config, &run, quiet ? &silent : &observer, err);
+    atomic_store(&job->watch->folder, NULL);
     progress_break(&progress);
     if (status == STATUS_OK && !quiet)
         fprintf(stderr, "done: %s\n", dir);
@@ -148,10 +150,10 @@ static enum status train_in_group(const struct job *job, struct error *err)
     return status;
 }
 
-static enum status join_and_train(const struct request *r, const atomic_bool *stop,
+static enum status join_and_train(const struct request *r, struct stop_watch *watch,
                                   struct error *err)
 {
-    struct job job = {.request = r, .stop = stop, .started = clock_seconds()};
+    struct job job = {.request = r, .watch = watch, .started = clock_seconds()};
     TRY(launcher_join("train", &job.dist, err));
     return launcher_leave(job.dist, "train", train_in_group(&job, err), err);
 }
@@ -163,7 +165,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
     TRY(command_read(&command_train, &r, argc, argv, NULL, err));
     /* This comes before the long loading, so that a job asked to stop is always requeued. */
     TRY(stop_watch_begin(&watch, err));
-    enum status status = join_and_train(&r, &watch.asked, err);
+    enum status status = join_and_train(&r, &watch, err);
     stop_watch_end(&watch);
     return status;
 }
@@ -182,9 +184,10 @@ const struct command command_train = {
         "a step and an evaluation. The checkpoints are last.bin, best.bin with the lowest "
         "validation loss, and step-NNNNNNNN.bin. If last.bin is damaged, the newest whole "
         "checkpoint is taken.\n"
-        "SIGTERM, SIGUSR1 and Ctrl-C save and stop after the step under way, with exit code 75. "
-        "The same command then goes on. A second Ctrl-C stops at once, and what was saved before "
-        "stays as it is.",
+        "Ctrl-C, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGXCPU save and stop after the "
+        "step under way, with exit code 75, and so does a log that nobody reads any more. The same "
+        "command then goes on. A second Ctrl-C stops at once, and what was saved before stays as "
+        "it is.",
     .examples =
         (const char *const[]){
             "deq train --config kjv.json --set train.steps=1000 --out runs/short",

@@ -59,8 +59,8 @@ enum status run_list_steps(const struct run *run, int64_t **steps, size_t *count
                            struct error *err);
 /* The name of the numbered checkpoint of a step. */
 void run_step_name(char out[64], int64_t step);
-/* Returns STATUS_CANTCREATE if the folder exists and cannot be read or holds something other than
- * this run. */
+/* Returns STATUS_CANTCREATE if the folder exists and cannot be read, or holds files of a run
+ * without being one. */
 enum status run_check_folder(const struct run *run, struct error *err);
 /* Makes the folder and its parents, unless they exist. Returns STATUS_CANTCREATE on failure. */
 enum status run_make_folder(const struct run *run, struct error *err);
