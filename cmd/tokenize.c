@@ -7,6 +7,7 @@
 #include "data/copy_memory.h"
 #include "data/tokenize.h"
 
+#include <omp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +16,7 @@ struct request {
     struct tokenize_config config;
     const char *task, *unk;
     bool words, json;
-    int64_t delay, seed; /* -1: not given */
+    int64_t delay, seed, threads; /* -1: not given */
 };
 
 /* Training on delays longer than DELAY_MAX would take too long to be of use. */
@@ -64,6 +65,9 @@ static const struct option_rule options[] = {
            .help = "Seed of the symbols.", .unset = "1111"),
     OPTION("shard-tokens", INT, config.shard_tokens, .group = "Output", .value = "N", .min = 1,
            .max = COUNT_MAX, .help = "Tokens in a shard.", .initial = "16777216"),
+    OPTION("threads", INT, threads, .value = "N", .min = 1, .max = TOKENIZE_THREADS_MAX,
+           .help = "Processor threads.",
+           .unset = "OMP_NUM_THREADS, or one for each processor that may be used, at most 16"),
     OPTION_JSON,
     {0},
 };
@@ -190,6 +194,16 @@ static enum status make_task(const struct request *r, struct tokenize_result *re
     return copy_memory_run(&c, result, err);
 }
 
+/* OpenMP knows OMP_NUM_THREADS and the processors that taskset or a batch system allows. */
+static int choose_threads(const struct request *r)
+{
+    int most = omp_get_max_threads() < omp_get_thread_limit() ? omp_get_max_threads()
+                                                              : omp_get_thread_limit();
+    if (r->threads > 0)
+        return (int)r->threads;
+    return most < TOKENIZE_THREADS_MAX ? most : TOKENIZE_THREADS_MAX;
+}
+
 static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {.delay = -1, .seed = -1};
@@ -201,6 +215,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
         r.config.progress_context = &progress;
     }
     double start = clock_seconds();
+    r.config.threads = choose_threads(&r);
     r.delay = r.delay < 0 ? DELAY : r.delay;
     r.seed = r.seed < 0 ? SEED : r.seed;
     enum status status =

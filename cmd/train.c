@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct request {
@@ -25,7 +26,7 @@ static const struct option_rule options[] = {
     OPTION_CONFIG(.required = true),
     OPTION_SET(""),
     OPTION("out", TEXT, out, .value = "DIR", .help = "The folder of the run.",
-           .unset = "runs/NAME for NAME.json"),
+           .unset = "runs/NAME for NAME.json, and RUN for RUN/config.json"),
     OPTION("resume", TEXT, resume, .value = "auto|never|FILE", .initial = "auto",
            .help = "auto continues from DIR/last.bin if there is one. never refuses a folder that "
                    "holds a run. With a FILE the run starts from the weights, the optimizer and "
@@ -126,17 +127,32 @@ static enum status train(const struct job *job, struct backend *be, const struct
     return status;
 }
 
+/* Writes the folder of the run that a configuration belongs to. It is runs/NAME for NAME.json,
+ * but the config.json of a run means that run. */
+static void standard_folder(const char *path, char out[PATHS_MAX])
+{
+    char log[PATHS_MAX + 16], name[256];
+    struct stat info;
+    const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
+    snprintf(out, PATHS_MAX, "%.*s", slash != NULL ? (int)(slash - path) : 1,
+             slash != NULL ? path : ".");
+    snprintf(log, sizeof log, "%s/log.jsonl", out);
+    if (strcmp(base, "config.json") == 0 && stat(log, &info) == 0)
+        return;
+    load_config_name(path, name, sizeof name);
+    snprintf(out, PATHS_MAX, "runs/%s", name);
+}
+
 static enum status train_in_group(const struct job *job, struct error *err)
 {
     const struct request *r = job->request;
     struct dist *dist = job->dist;
     struct config config;
     struct backend be;
-    char path[PATHS_MAX], name[256], standard[512];
+    char path[PATHS_MAX], standard[PATHS_MAX];
     double deadline = deadline_of(job);
     TRY(load(r, &config, path, err));
-    load_config_name(path, name, sizeof name);
-    snprintf(standard, sizeof standard, "runs/%s", name);
+    standard_folder(path, standard);
     enum status opened =
         device_open_nth(&be, r->device, (int)r->threads, dist_local_rank(dist), err);
     enum status status = dist_agree(dist, opened, err);
