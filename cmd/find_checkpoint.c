@@ -44,7 +44,8 @@ static enum status find_newest(char out[PATHS_MAX], struct error *err)
     if (out[0] != '\0')
         return STATUS_OK;
     return error_set(err, STATUS_NOINPUT,
-                     "no runs/*/best.bin or last.bin here; name a checkpoint, or train a model");
+                     "no runs/*/best.bin or last.bin here; name one with "
+                     "--checkpoint, or train a model");
 }
 
 /* Takes last.bin where best.bin is named and missing. */

@@ -15,7 +15,8 @@
 #include <unistd.h>
 
 struct request {
-    const char *config, *out, *resume, *device;
+    const char *config, *out, *resume, *device, *init_from, *reset;
+    unsigned reset_mask;
     struct option_list set;
     int64_t threads;
     double time_limit;
@@ -32,6 +33,14 @@ static const struct option_rule options[] = {
                    "holds a run. With a FILE the run starts from the weights, the optimizer and "
                    "the data position of that checkpoint. A run in DIR that began from the same "
                    "FILE goes on."),
+    OPTION("init-from", TEXT, init_from, .value = "CHECKPOINT",
+           .help = "Begins a new run with the weights of that checkpoint and nothing else of it. "
+                   "The same command then continues the new run."),
+    OPTION("reset", TEXT, reset, .value = "LIST",
+           .help = "Begins anew, in a run that continues, what the list names. optimizer is its "
+                   "moments, schedule is warm-up and decay of the learning rate over the steps "
+                   "left, and data is the place in the text, the memory and the best loss. The "
+                   "same command then continues without another reset."),
     OPTION_DEVICE("auto"),
     OPTION_THREADS,
     OPTION("time-limit", TIME, time_limit, .value = "TIME",
@@ -84,6 +93,29 @@ static enum run_resume resume_mode(const char *resume)
     return strcmp(resume, "auto") == 0 ? RESUME_AUTO : RESUME_FILE;
 }
 
+/* Reads the list of --reset and checks which options go together. */
+static enum status read_resets(struct request *r, struct error *err)
+{
+    static const char *const names[] = {"optimizer", "schedule", "data"};
+    static const unsigned bits[] = {TRAINER_RESET_OPTIMIZER, TRAINER_RESET_SCHEDULE,
+                                    TRAINER_RESET_DATA};
+    if (r->init_from != NULL && (r->reset != NULL || resume_mode(r->resume) == RESUME_FILE))
+        return error_set(err, STATUS_USAGE, "--init-from begins a new run: leave out --%s",
+                         r->reset != NULL ? "reset" : "resume");
+    for (const char *p = r->reset; p != NULL; p = *p == ',' ? p + 1 : NULL) {
+        size_t len = strcspn(p, ","), i = 0;
+        while (i < 3 && (strlen(names[i]) != len || strncmp(p, names[i], len) != 0))
+            i++;
+        if (i == 3)
+            return error_set(err, STATUS_USAGE,
+                             "--reset: want a list of optimizer, schedule and data, got \"%s\"",
+                             r->reset);
+        r->reset_mask |= bits[i];
+        p += len;
+    }
+    return STATUS_OK;
+}
+
 /* The earlier of two times, of which 0 is none. */
 static double earlier(double a, double b)
 {
@@ -116,6 +148,8 @@ static enum status train(const struct job *job, struct backend *be, const struct
                               .dir = dir,
                               .resume = resume_mode(r->resume),
                               .resume_file = r->resume,
+                              .init_from = r->init_from,
+                              .reset = r->reset_mask,
                               .deadline = deadline,
                               .stop = &job->watch->asked};
     atomic_store(&job->watch->folder, dir);
@@ -179,6 +213,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct request r = {0};
     struct stop_watch watch;
     TRY(command_read(&command_train, &r, argc, argv, NULL, err));
+    TRY(read_resets(&r, err));
     /* This comes before the long loading, so that a job asked to stop is always requeued. */
     TRY(stop_watch_begin(&watch, err));
     enum status status = join_and_train(&r, &watch, err);
