@@ -1,6 +1,7 @@
 /* deq eval measures the perplexity of a checkpoint and what it costs. */
 #include "cmd/commands.h"
 #include "cmd/device.h"
+#include "cmd/find_checkpoint.h"
 #include "cmd/load_config.h"
 #include "cmd/output.h"
 #include "cmd/progress.h"
@@ -22,6 +23,7 @@ enum { LEAK_SEGMENTS = 4, SPECTRUM_SEGMENTS = 4 };
 
 struct request {
     const char *checkpoint, *data, *split, *device, *nfe_list;
+    char found[PATHS_MAX]; /* the checkpoint */
     int64_t batch, tgt_len, mem_len, threads;
     int64_t nfe[MAX_NFE];
     int nfe_count;
@@ -124,7 +126,8 @@ static enum status parse(struct request *r, int argc, char **argv, struct error 
 {
     struct operands checkpoint;
     TRY(command_read(&command_eval, r, argc, argv, &checkpoint, err));
-    r->checkpoint = checkpoint.text[0];
+    TRY(find_checkpoint(checkpoint.text[0], r->found, err));
+    r->checkpoint = r->found;
     if (r->nfe_list != NULL)
         TRY(parse_nfe(r, r->nfe_list, err));
     if (r->tol > 0 && r->nfe_count > 0)

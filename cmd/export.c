@@ -1,5 +1,6 @@
 /* deq export writes a checkpoint's weights for programs in Python. */
 #include "cmd/commands.h"
+#include "cmd/find_checkpoint.h"
 #include "cmd/options.h"
 #include "cmd/output.h"
 #include "store/weight_export.h"
@@ -45,11 +46,13 @@ static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {0};
     struct operands checkpoint;
+    char path[PATHS_MAX];
     struct snapshot from;
     struct weight_export_report report;
     TRY(command_read(&command_export, &r, argc, argv, &checkpoint, err));
     TRY(output_check_new(r.out, r.force, err));
-    TRY(snapshot_open(&from, checkpoint.text[0], err));
+    TRY(find_checkpoint(checkpoint.text[0], path, err));
+    TRY(snapshot_open(&from, path, err));
     enum status status = weight_export(&from, r.out, &report, err);
     snapshot_close(&from);
     return status == STATUS_OK ? print(&r, &report, err) : status;

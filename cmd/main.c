@@ -1,13 +1,16 @@
 /* The program deq. Runs the subcommand that is named, prints its error and exits. */
 #include "cmd/commands.h"
 #include "cmd/help.h"
+#include "cmd/output.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef DEQ_VERSION
 #define DEQ_VERSION "0.1.0"
@@ -73,20 +76,38 @@ static enum status run(int argc, char **argv, const char **name, struct error *e
  * limits to as much as 32 and 64 MiB, with every larger block that is freed. */
 enum { KEPT_BYTES = 4 << 20 };
 
+/* Occupies the descriptors 0 to 2 that are closed. A file of the run would get such a number, and
+ * messages would go into it. They are opened so that every use still fails, as before. */
+static void occupy_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+/* Prints what is left. Results that did not reach a full disk or a closed descriptor are a failure,
+ * but a reader who has gone wanted no more. */
+static enum status flush_results(enum status status, struct error *err)
+{
+    errno = 0;
+    bool lost = fflush(stdout) != 0 || ferror(stdout);
+    if (!lost || status != STATUS_OK || output_reader_gone(STDOUT_FILENO))
+        return status;
+    return error_set(err, STATUS_IO, "cannot write to standard output: %s",
+                     strerror(errno != 0 ? errno : EIO));
+}
+
 int main(int argc, char **argv)
 {
+    occupy_descriptors();
     mallopt(M_MMAP_THRESHOLD, KEPT_BYTES);
     mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
     signal(SIGXFSZ, SIG_IGN); /* beyond ulimit -f a write fails, as on a full disk */
+    signal(SIGPIPE, SIG_IGN); /* a reader that leaves must not leave half-written files */
     const char *name = NULL;
     struct error err = {.status = STATUS_OK, .text = ""};
     enum status status = run(argc, argv, &name, &err);
-    /* Results that did not reach a full disk or a closed descriptor are a failure. */
-    errno = 0;
-    bool lost = fflush(stdout) != 0 || ferror(stdout);
-    if (lost && status == STATUS_OK)
-        status = error_set(&err, STATUS_IO, "cannot write to standard output: %s",
-                           strerror(errno != 0 ? errno : EIO));
+    status = flush_results(status, &err);
     if (status != STATUS_OK) {
         const char *text = err.text[0] != '\0' ? err.text : status_text(status);
         if (name != NULL)

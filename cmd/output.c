@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -20,6 +21,12 @@ enum status output_json_print(struct json_writer *w, struct error *err)
     puts(text);
     mem_free(text);
     return STATUS_OK;
+}
+
+bool output_reader_gone(int fd)
+{
+    struct pollfd wait = {.fd = fd};
+    return poll(&wait, 1, 0) > 0 && (wait.revents & POLLERR) && !(wait.revents & POLLHUP);
 }
 
 enum status output_check_new(const char *path, bool force, struct error *err)

@@ -10,6 +10,9 @@ void output_json_begin(struct json_writer *w);
 /* Ends the object, prints it as one line on standard output and frees it. STATUS_NOMEM. */
 enum status output_json_print(struct json_writer *w, struct error *err);
 
+/* Whether `fd` is a pipe that nobody reads any more. A terminal that is gone is none. */
+bool output_reader_gone(int fd);
+
 /* Refuses to write a file where something is already, unless `force`. STATUS_CANTCREATE. */
 enum status output_check_new(const char *path, bool force, struct error *err);
 

@@ -2,6 +2,7 @@
 #include "cmd/progress.h"
 
 #include "base/clock.h"
+#include "cmd/output.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,13 @@ static void format_duration(double seconds, char out[16])
         snprintf(out, 16, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
     else
         snprintf(out, 16, "%ld:%02ld", s / 60, s % 60);
+}
+
+/* Looks whether somebody still reads. */
+static void watch_reader(struct progress *p)
+{
+    if (output_reader_gone(STDERR_FILENO))
+        atomic_store(p->stop, true);
 }
 
 void progress_break(struct progress *p)
@@ -90,6 +98,7 @@ static void on_step(void *ctx, const struct trainer *t, const struct step_report
     const struct config_train *c = &t->config.train;
     bool first = r->step == p->first_step + 1, last = r->step == c->steps;
     double now = clock_seconds(), weight = first ? 1 : NEWEST;
+    watch_reader(p);
     if (isfinite(r->loss))
         p->loss += (first ? 1 : NEWEST) * (r->loss - p->loss);
     p->step_time += weight * (r->seconds - p->step_time);
@@ -115,6 +124,7 @@ static void on_evaluating(void *ctx, int64_t tokens, int64_t of)
 {
     struct progress *p = ctx;
     double now = clock_seconds();
+    watch_reader(p);
     if (!p->live || now - p->last_shown < LIVE_EVERY)
         return;
     p->last_shown = now;
@@ -149,9 +159,9 @@ bool progress_live(void)
     return isatty(STDERR_FILENO) == 1 && (plain == NULL || plain[0] == '\0');
 }
 
-void progress_start(struct progress *p, struct run_observer *observer)
+void progress_start(struct progress *p, struct run_observer *observer, atomic_bool *stop)
 {
-    *p = (struct progress){.live = progress_live()};
+    *p = (struct progress){.live = progress_live(), .stop = stop};
     *observer = (struct run_observer){.ctx = p,
                                       .begin = on_begin,
                                       .step = on_step,

@@ -3,23 +3,20 @@
 #include "base/mem.h"
 #include "cmd/commands.h"
 #include "cmd/device.h"
-#include "cmd/load_config.h"
+#include "cmd/find_checkpoint.h"
 #include "cmd/output.h"
 #include "data/prompt.h"
 #include "generate/generation.h"
 #include "store/snapshot.h"
 
 #include <errno.h>
-#include <glob.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 struct request {
     const char *prompt, *checkpoint, *device;
-    char found[PATHS_MAX]; /* the checkpoint, when none was named */
+    char found[PATHS_MAX]; /* the checkpoint */
     struct sampling how;
     int64_t tokens, seed, threads;
     double tol; /* 0: as configured */
@@ -31,8 +28,10 @@ static const struct option_rule options[] = {
            .help = "The text to continue, in words of the vocabulary with blanks between them. A "
                    "byte model takes any text. An empty prompt stands for the beginning of a "
                    "line."),
-    OPTION("checkpoint", TEXT, checkpoint, .value = "FILE", .help = "The checkpoint to use.",
-           .unset = "the newest runs/*/best.bin, named on stderr"),
+    OPTION("checkpoint", TEXT, checkpoint, .value = "FILE",
+           .help = "The checkpoint to use, or the folder of a run. Of a run it is best.bin, or "
+                   "last.bin where there was no validation text.",
+           .unset = "the newest run under ./runs, named on stderr"),
     OPTION("tokens", INT, tokens, .value = "N", .min = 0, .max = INT64_C(1) << 40,
            .help = "Tokens to add.", .initial = "100"),
     OPTION("temperature", REAL, how.temperature, .value = "X", .low = 0, .high = 1e6,
@@ -69,31 +68,6 @@ static const struct json_field fields[] = {
     {"checkpoint", "The checkpoint that was used."},
     {0},
 };
-
-/* Finds the newest best checkpoint under ./runs. */
-static enum status find_checkpoint(struct request *r, struct error *err)
-{
-    glob_t found;
-    struct timespec newest = {0};
-    if (glob("runs/*/best.bin", 0, NULL, &found) != 0)
-        return error_set(err, STATUS_NOINPUT,
-                         "no runs/*/best.bin here; name one with --checkpoint, or train a model");
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        struct stat info;
-        if (stat(found.gl_pathv[i], &info) != 0)
-            continue;
-        const struct timespec *t = &info.st_mtim;
-        if (t->tv_sec > newest.tv_sec ||
-            (t->tv_sec == newest.tv_sec && t->tv_nsec > newest.tv_nsec)) {
-            newest = *t;
-            snprintf(r->found, sizeof r->found, "%s", found.gl_pathv[i]);
-        }
-    }
-    globfree(&found);
-    r->checkpoint = r->found;
-    fprintf(stderr, "using %s\n", r->checkpoint);
-    return STATUS_OK;
-}
 
 /* U+FFFD, which stands in JSON for bytes that are no UTF-8. */
 #define REPLACEMENT "\xEF\xBF\xBD"
@@ -236,9 +210,8 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct request r = {.how.excluded = -1};
     struct backend be;
     TRY(command_read(&command_sample, &r, argc, argv, NULL, err));
-    if (r.checkpoint == NULL)
-        TRY(find_checkpoint(&r, err));
-    signal(SIGPIPE, SIG_IGN); /* a reader that leaves ends the text, not the program */
+    TRY(find_checkpoint(r.checkpoint, r.found, err));
+    r.checkpoint = r.found;
     TRY(device_open(&be, r.device, (int)r.threads, err));
     enum status status = run(&r, &be, err);
     backend_close(&be);

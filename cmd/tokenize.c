@@ -1,12 +1,16 @@
 /* deq tokenize turns text into a vocabulary and shards of token ids. */
 #include "cmd/commands.h"
+#include "cmd/find_checkpoint.h"
 #include "cmd/output.h"
 #include "cmd/progress.h"
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "data/copy_memory.h"
 #include "data/tokenize.h"
+#include "store/checkpoint.h"
 
+#include <omp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,11 +19,11 @@ struct request {
     struct tokenize_config config;
     const char *task, *unk;
     bool words, json;
-    int64_t delay, seed; /* -1: not given */
+    int64_t delay, seed, threads; /* -1: not given */
 };
 
 /* Training on delays longer than DELAY_MAX would take too long to be of use. */
-enum { DELAY_MAX = 100000, DELAY = 400, SEED = 1111 };
+enum { VOCAB_BYTES_MAX = 1 << 28, DELAY_MAX = 100000, DELAY = 400, SEED = 1111 };
 
 /* More than any text has, and small enough for sums. */
 #define COUNT_MAX (INT64_C(1) << 40)
@@ -48,7 +52,8 @@ static const struct option_rule options[] = {
     OPTION("max-vocab", INT, config.max_vocab, .value = "N", .min = 2, .max = COUNT_MAX,
            .help = "Keeps at most N words, <eos> and <unk> among them. Rarer words become <unk>."),
     OPTION("vocab", TEXT, config.vocab, .value = "FILE",
-           .help = "Uses this vocabulary, a vocab.txt, instead of counting one."),
+           .help = "Uses this vocabulary instead of counting one. It is a vocab.txt, or that of a "
+                   "checkpoint."),
     OPTION("unk", CHOICE, unk, .value = "map|error", .choices = "map or error",
            .help = "What becomes of words outside the vocabulary. They become <unk>, or the first "
                    "one is an error.",
@@ -64,6 +69,9 @@ static const struct option_rule options[] = {
            .help = "Seed of the symbols.", .unset = "1111"),
     OPTION("shard-tokens", INT, config.shard_tokens, .group = "Output", .value = "N", .min = 1,
            .max = COUNT_MAX, .help = "Tokens in a shard.", .initial = "16777216"),
+    OPTION("threads", INT, threads, .value = "N", .min = 1, .max = TOKENIZE_THREADS_MAX,
+           .help = "Processor threads.",
+           .unset = "OMP_NUM_THREADS, or one for each processor that may be used, at most 16"),
     OPTION_JSON,
     {0},
 };
@@ -190,6 +198,34 @@ static enum status make_task(const struct request *r, struct tokenize_result *re
     return copy_memory_run(&c, result, err);
 }
 
+/* Loads a vocab.txt, or the vocabulary of a checkpoint or of a run's folder. */
+static enum status load_vocab(struct vocab **out, const char *path, struct error *err)
+{
+    char found[PATHS_MAX], *text = NULL;
+    struct checkpoint *file;
+    size_t len;
+    *out = NULL;
+    TRY(find_checkpoint(path, found, err));
+    if (checkpoint_open(&file, found, err) != STATUS_OK)
+        return vocab_load(out, path, err);
+    enum status status = checkpoint_read_text(file, "vocab", VOCAB_BYTES_MAX, &text, &len, err);
+    if (status == STATUS_OK)
+        status = vocab_from_text(out, text, len, found, err);
+    mem_free(text);
+    checkpoint_close(file);
+    return status;
+}
+
+/* OpenMP knows OMP_NUM_THREADS and the processors that taskset or a batch system allows. */
+static int choose_threads(const struct request *r)
+{
+    int most = omp_get_max_threads() < omp_get_thread_limit() ? omp_get_max_threads()
+                                                              : omp_get_thread_limit();
+    if (r->threads > 0)
+        return (int)r->threads;
+    return most < TOKENIZE_THREADS_MAX ? most : TOKENIZE_THREADS_MAX;
+}
+
 static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {.delay = -1, .seed = -1};
@@ -201,6 +237,8 @@ static enum status run_command(int argc, char **argv, struct error *err)
         r.config.progress_context = &progress;
     }
     double start = clock_seconds();
+    r.config.load_vocab = load_vocab;
+    r.config.threads = choose_threads(&r);
     r.delay = r.delay < 0 ? DELAY : r.delay;
     r.seed = r.seed < 0 ? SEED : r.seed;
     enum status status =

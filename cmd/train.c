@@ -11,10 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct request {
-    const char *config, *out, *resume, *device;
+    const char *config, *out, *resume, *device, *init_from, *reset;
+    unsigned reset_mask;
     struct option_list set;
     int64_t threads;
     double time_limit;
@@ -25,12 +27,20 @@ static const struct option_rule options[] = {
     OPTION_CONFIG(.required = true),
     OPTION_SET(""),
     OPTION("out", TEXT, out, .value = "DIR", .help = "The folder of the run.",
-           .unset = "runs/NAME for NAME.json"),
+           .unset = "runs/NAME for NAME.json, and RUN for RUN/config.json"),
     OPTION("resume", TEXT, resume, .value = "auto|never|FILE", .initial = "auto",
            .help = "auto continues from DIR/last.bin if there is one. never refuses a folder that "
                    "holds a run. With a FILE the run starts from the weights, the optimizer and "
                    "the data position of that checkpoint. A run in DIR that began from the same "
                    "FILE goes on."),
+    OPTION("init-from", TEXT, init_from, .value = "CHECKPOINT",
+           .help = "Begins a new run with the weights of that checkpoint and nothing else of it. "
+                   "The same command then continues the new run."),
+    OPTION("reset", TEXT, reset, .value = "LIST",
+           .help = "Begins anew, in a run that continues, what the list names. optimizer is its "
+                   "moments, schedule is warm-up and decay of the learning rate over the steps "
+                   "left, and data is the place in the text, the memory and the best loss. The "
+                   "same command then continues without another reset."),
     OPTION_DEVICE("auto"),
     OPTION_THREADS,
     OPTION("time-limit", TIME, time_limit, .value = "TIME",
@@ -54,9 +64,9 @@ static enum status load(const struct request *r, struct config *config, char pat
 /* What a training runs with. All is borrowed. */
 struct job {
     const struct request *request;
-    const atomic_bool *stop; /* a signal has come */
-    struct dist *dist;       /* NULL for one process */
-    double started;          /* by clock_seconds */
+    struct stop_watch *watch;
+    struct dist *dist; /* NULL for one process */
+    double started;    /* by clock_seconds */
 };
 
 /* Plans everything and lets go of it again. */
@@ -83,6 +93,29 @@ static enum run_resume resume_mode(const char *resume)
     return strcmp(resume, "auto") == 0 ? RESUME_AUTO : RESUME_FILE;
 }
 
+/* Reads the list of --reset and checks which options go together. */
+static enum status read_resets(struct request *r, struct error *err)
+{
+    static const char *const names[] = {"optimizer", "schedule", "data"};
+    static const unsigned bits[] = {TRAINER_RESET_OPTIMIZER, TRAINER_RESET_SCHEDULE,
+                                    TRAINER_RESET_DATA};
+    if (r->init_from != NULL && (r->reset != NULL || resume_mode(r->resume) == RESUME_FILE))
+        return error_set(err, STATUS_USAGE, "--init-from begins a new run: leave out --%s",
+                         r->reset != NULL ? "reset" : "resume");
+    for (const char *p = r->reset; p != NULL; p = *p == ',' ? p + 1 : NULL) {
+        size_t len = strcspn(p, ","), i = 0;
+        while (i < 3 && (strlen(names[i]) != len || strncmp(p, names[i], len) != 0))
+            i++;
+        if (i == 3)
+            return error_set(err, STATUS_USAGE,
+                             "--reset: want a list of optimizer, schedule and data, got \"%s\"",
+                             r->reset);
+        r->reset_mask |= bits[i];
+        p += len;
+    }
+    return STATUS_OK;
+}
+
 /* The earlier of two times, of which 0 is none. */
 static double earlier(double a, double b)
 {
@@ -107,7 +140,7 @@ static enum status train(const struct job *job, struct backend *be, const struct
     const struct request *r = job->request;
     struct progress progress;
     struct run_observer observer, silent = {0};
-    progress_start(&progress, &observer);
+    progress_start(&progress, &observer, &job->watch->asked);
     bool quiet = r->quiet || dist_rank(job->dist) != 0;
     if (r->dry_run)
         return dry_run(be, job->dist, config, quiet ? &silent : &observer, err);
@@ -115,13 +148,33 @@ static enum status train(const struct job *job, struct backend *be, const struct
                               .dir = dir,
                               .resume = resume_mode(r->resume),
                               .resume_file = r->resume,
+                              .init_from = r->init_from,
+                              .reset = r->reset_mask,
                               .deadline = deadline,
-                              .stop = job->stop};
+                              .stop = &job->watch->asked};
+    atomic_store(&job->watch->folder, dir);
     enum status status = run_train(be, config, &run, quiet ? &silent : &observer, err);
+    atomic_store(&job->watch->folder, NULL);
     progress_break(&progress);
     if (status == STATUS_OK && !quiet)
         fprintf(stderr, "done: %s\n", dir);
     return status;
+}
+
+/* Writes the folder of the run that a configuration belongs to. It is runs/NAME for NAME.json,
+ * but the config.json of a run means that run. */
+static void standard_folder(const char *path, char out[PATHS_MAX])
+{
+    char log[PATHS_MAX + 16], name[256];
+    struct stat info;
+    const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
+    snprintf(out, PATHS_MAX, "%.*s", slash != NULL ? (int)(slash - path) : 1,
+             slash != NULL ? path : ".");
+    snprintf(log, sizeof log, "%s/log.jsonl", out);
+    if (strcmp(base, "config.json") == 0 && stat(log, &info) == 0)
+        return;
+    load_config_name(path, name, sizeof name);
+    snprintf(out, PATHS_MAX, "runs/%s", name);
 }
 
 static enum status train_in_group(const struct job *job, struct error *err)
@@ -130,11 +183,10 @@ static enum status train_in_group(const struct job *job, struct error *err)
     struct dist *dist = job->dist;
     struct config config;
     struct backend be;
-    char path[PATHS_MAX], name[256], standard[512];
+    char path[PATHS_MAX], standard[PATHS_MAX];
     double deadline = deadline_of(job);
     TRY(load(r, &config, path, err));
-    load_config_name(path, name, sizeof name);
-    snprintf(standard, sizeof standard, "runs/%s", name);
+    standard_folder(path, standard);
     enum status opened =
         device_open_nth(&be, r->device, (int)r->threads, dist_local_rank(dist), err);
     enum status status = dist_agree(dist, opened, err);
@@ -148,10 +200,10 @@ static enum status train_in_group(const struct job *job, struct error *err)
     return status;
 }
 
-static enum status join_and_train(const struct request *r, const atomic_bool *stop,
+static enum status join_and_train(const struct request *r, struct stop_watch *watch,
                                   struct error *err)
 {
-    struct job job = {.request = r, .stop = stop, .started = clock_seconds()};
+    struct job job = {.request = r, .watch = watch, .started = clock_seconds()};
     TRY(launcher_join("train", &job.dist, err));
     return launcher_leave(job.dist, "train", train_in_group(&job, err), err);
 }
@@ -161,9 +213,10 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct request r = {0};
     struct stop_watch watch;
     TRY(command_read(&command_train, &r, argc, argv, NULL, err));
+    TRY(read_resets(&r, err));
     /* This comes before the long loading, so that a job asked to stop is always requeued. */
     TRY(stop_watch_begin(&watch, err));
-    enum status status = join_and_train(&r, &watch.asked, err);
+    enum status status = join_and_train(&r, &watch, err);
     stop_watch_end(&watch);
     return status;
 }
@@ -182,9 +235,10 @@ const struct command command_train = {
         "a step and an evaluation. The checkpoints are last.bin, best.bin with the lowest "
         "validation loss, and step-NNNNNNNN.bin. If last.bin is damaged, the newest whole "
         "checkpoint is taken.\n"
-        "SIGTERM, SIGUSR1 and Ctrl-C save and stop after the step under way, with exit code 75. "
-        "The same command then goes on. A second Ctrl-C stops at once, and what was saved before "
-        "stays as it is.",
+        "Ctrl-C, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGXCPU save and stop after the "
+        "step under way, with exit code 75, and so does a log that nobody reads any more. The same "
+        "command then goes on. A second Ctrl-C stops at once, and what was saved before stays as "
+        "it is.",
     .examples =
         (const char *const[]){
             "deq train --config kjv.json --set train.steps=1000 --out runs/short",

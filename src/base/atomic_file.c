@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Dirty bytes after which the kernel is asked to start writing. Otherwise a large file would wait
@@ -66,12 +67,24 @@ static void free_file(struct atomic_file *f)
     mem_free(f);
 }
 
+/* Refuses to replace what is no file. The rename at the end would take the place of a device, and
+ * whoever waits at a pipe would wait on. A link is replaced, and what it names stays as it is. */
+static enum status check_target(const char *path, struct error *err)
+{
+    struct stat st;
+    if (stat(path, &st) != 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
+        return STATUS_OK;
+    return error_set(err, STATUS_CANTCREATE, "%s: is %s, not a file: choose another name", path,
+                     S_ISFIFO(st.st_mode) ? "a pipe" : "a device");
+}
+
 enum status atomic_file_create(struct atomic_file **out, const char *path, struct error *err)
 {
     *out = NULL;
     enum status status;
     void *p = NULL;
     struct atomic_file *f = NULL;
+    TRY(check_target(path, err));
     TRY(mem_alloc(&p, 1, sizeof *f, err));
     f = p;
     f->fd = -1;

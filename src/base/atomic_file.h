@@ -21,7 +21,8 @@ struct atomic_file;
 
 /* Creates the temporary file that will become `path`. The folder of `path` must exist. The caller
  * owns *out until atomic_file_commit or atomic_file_abort. *out is NULL on error.
- * Returns STATUS_CANTCREATE if the file cannot be made, or STATUS_NOMEM. */
+ * Returns STATUS_CANTCREATE if the file cannot be made or `path` is a pipe or a device, or
+ * STATUS_NOMEM. */
 enum status atomic_file_create(struct atomic_file **out, const char *path, struct error *err);
 
 /* Prepares for large content, before the first byte is written. What is appended from now on is

@@ -153,6 +153,9 @@ enum status shard_set_read(const struct shard_set *s, int64_t first, int64_t cou
 /* The header of the first shard, which has the totals of the split and its vocabulary. */
 const struct shard_header *shard_set_header(const struct shard_set *s);
 
+/* A hash of the ids of the split, as they are stored in its shards. */
+uint64_t shard_set_digest(const struct shard_set *s);
+
 /* Bytes of memory the object holds. */
 size_t shard_set_memory(const struct shard_set *s);
 

@@ -277,6 +277,17 @@ const struct shard_header *shard_set_header(const struct shard_set *s)
     return &s->list[0].header;
 }
 
+uint64_t shard_set_digest(const struct shard_set *s)
+{
+    uint64_t digest = 0;
+    for (int64_t i = 0; i < s->count; i++) {
+        const uint64_t part[] = {digest, (uint64_t)s->list[i].header.tokens,
+                                 s->list[i].header.payload_hash};
+        digest = XXH3_64bits(part, sizeof part);
+    }
+    return digest;
+}
+
 size_t shard_set_memory(const struct shard_set *s)
 {
     return sizeof *s + strlen(s->prefix) + 1 + (size_t)s->count * sizeof *s->list;

@@ -373,6 +373,16 @@ int64_t stream_tokens_per_epoch(const struct stream *s)
     return s->whole * (s->records ? s->segments * s->L : s->n_step - 1);
 }
 
+int64_t stream_tokens_per_segment(const struct stream *s)
+{
+    return s->whole * s->L;
+}
+
+uint64_t stream_digest(const struct stream *s)
+{
+    return shard_set_digest(s->set);
+}
+
 uint64_t stream_vocab_hash(const struct stream *s)
 {
     return shard_set_header(s->set)->vocab_hash;

@@ -82,7 +82,11 @@ int64_t stream_tokens(const struct stream *s);
 int64_t stream_segments(const struct stream *s);
 /* Targets of an epoch for all ranks together, B * (n_step - 1) in a text. */
 int64_t stream_tokens_per_epoch(const struct stream *s);
+/* Targets of a full segment for all ranks together, B * L. */
+int64_t stream_tokens_per_segment(const struct stream *s);
 uint64_t stream_vocab_hash(const struct stream *s);
+/* A hash of the split's tokens, which is another one for another text. */
+uint64_t stream_digest(const struct stream *s);
 /* Bytes of the text of the split. */
 int64_t stream_text_bytes(const struct stream *s);
 /* Words of the text of the split, without <eos>, or 0 if they were not counted. */

@@ -105,7 +105,7 @@ out:
 
 static enum status load_vocabulary(struct tokenizer *t, struct error *err)
 {
-    TRY(vocab_load(&t->vocab, t->c->vocab, err));
+    TRY((t->c->load_vocab != NULL ? t->c->load_vocab : vocab_load)(&t->vocab, t->c->vocab, err));
     if (vocab_is_bytes(t->vocab) != t->bytes)
         return error_set(err, STATUS_DATA, "%s: a vocabulary of %s: %s --bytes", t->c->vocab,
                          t->bytes ? "words" : "bytes", t->bytes ? "leave out" : "use it with");

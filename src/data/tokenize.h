@@ -13,6 +13,7 @@
 
 #include "base/status.h"
 #include "data/text_blocks.h"
+#include "data/vocab.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,13 +25,15 @@ enum { SPLIT_TRAIN, SPLIT_VALID, SPLIT_TEST, SPLITS };
 enum tokenize_unk { TOKENIZE_UNK_AUTO, TOKENIZE_UNK_MAP, TOKENIZE_UNK_ERROR };
 
 struct tokenize_config {
-    const char *text[SPLITS];   /* files, NULL for no such split, but SPLIT_TRAIN is needed */
-    const char *out;            /* folder, made if missing, with the folders above it */
-    bool bytes;                 /* byte level */
-    bool lower;                 /* turn A..Z to a..z before all else */
-    int64_t min_count;          /* rarer words become <unk> */
-    int64_t max_vocab;          /* largest vocabulary, at least 2, or 0 for no limit */
-    const char *vocab;          /* file to use instead of counting, or NULL to count */
+    const char *text[SPLITS]; /* files, NULL for no such split, but SPLIT_TRAIN is needed */
+    const char *out;          /* folder, made if missing, with the folders above it */
+    bool bytes;               /* byte level */
+    bool lower;               /* turn A..Z to a..z before all else */
+    int64_t min_count;        /* rarer words become <unk> */
+    int64_t max_vocab;        /* largest vocabulary, at least 2, or 0 for no limit */
+    const char *vocab;        /* file to use instead of counting, or NULL to count */
+    /* Loads that file, or NULL for vocab_load. */
+    enum status (*load_vocab)(struct vocab **out, const char *path, struct error *err);
     enum tokenize_unk unk;      /* what to do with words outside the vocabulary */
     int64_t shard_tokens;       /* 0 for TOKENIZE_SHARD_TOKENS */
     bool force;                 /* replace vocab.txt and shards in a folder that is not empty */

@@ -169,12 +169,23 @@ static enum status sift(struct metrics *m, struct lines *in, const struct metric
     return STATUS_OK;
 }
 
-/* Sets the length of the longest line that is read, which is at most that of the file. */
-static enum status measure(const struct metrics *m, struct lines *in, struct error *err)
+/* Opens the log as it is. *in->file stays NULL if there is none. *shared says whether it is a link
+ * or has other names too, so that a line appended to it would appear in another file. Sets the
+ * length of the longest line that is read, which is at most that of the file. */
+static enum status open_old(const struct metrics *m, struct lines *in, bool *shared,
+                            struct error *err)
 {
-    struct stat st;
-    if (fstat(fileno(in->file), &st) != 0)
-        return error_set(err, STATUS_IO, "%s: cannot read: %s", m->path, strerror(errno));
+    struct stat st, link;
+    /* Without O_NONBLOCK a pipe of that name would block here. */
+    int fd = open(m->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 && errno == ENOENT)
+        return STATUS_OK;
+    in->file = fd >= 0 ? fdopen(fd, "r") : NULL;
+    if (in->file == NULL || fstat(fd, &st) != 0 || lstat(m->path, &link) != 0)
+        return error_set(err, STATUS_CANTCREATE, "%s: cannot open: %s", m->path, strerror(errno));
+    if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
+        return error_set(err, STATUS_CANTCREATE, "%s: is no plain file: remove it", m->path);
+    *shared = S_ISREG(st.st_mode) && (S_ISLNK(link.st_mode) || st.st_nlink > 1);
     in->longest = st.st_size < METRICS_LINE_MAX ? (size_t)st.st_size : METRICS_LINE_MAX;
     return STATUS_OK;
 }
@@ -186,18 +197,15 @@ static enum status cut_back(struct metrics *m, const struct metrics_position *at
     struct atomic_file *out = NULL;
     enum status status = STATUS_OK;
     void *p = NULL;
-    bool whole = false;
-    in.file = fopen(m->path, "re");
-    if (in.file == NULL && errno == ENOENT)
-        return STATUS_OK;
+    bool whole = false, shared = false;
+    TRY_OUT(open_old(m, &in, &shared, err));
     if (in.file == NULL)
-        return error_set(err, STATUS_CANTCREATE, "%s: cannot open: %s", m->path, strerror(errno));
-    TRY_OUT(measure(m, &in, err));
+        return STATUS_OK;
     TRY_OUT(mem_alloc(&p, in.longest + 2 + LINE_CHECK_BYTES, 1, err));
     in.text = p;
     find_check(&in);
     TRY_OUT(sift(m, &in, at, NULL, &whole, err));
-    if (whole)
+    if (whole && !shared)
         goto out;
     TRY_OUT(atomic_file_create(&out, m->path, err));
     TRY_OUT(sift(m, &in, at, out, &whole, err));
@@ -205,7 +213,8 @@ static enum status cut_back(struct metrics *m, const struct metrics_position *at
 out:
     atomic_file_abort(&out);
     mem_free(in.text);
-    fclose(in.file);
+    if (in.file != NULL)
+        fclose(in.file);
     return status;
 }
 

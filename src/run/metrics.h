@@ -48,9 +48,10 @@ struct metrics_position {
  *   - lines whose check is missing or wrong
  * and keeps the rest, objects without "step" included. If no line of a log has a right check, an
  * older program wrote it, and all lines get one. A log that needs no change is left as it is.
- * Otherwise a new one replaces it as a whole. The caller frees *out with metrics_close. *out is
- * NULL on error. Returns STATUS_CANTCREATE if the file cannot be opened or replaced, STATUS_IO or
- * STATUS_NOMEM. */
+ * Otherwise a new one replaces it as a whole, and so it does if `path` is a link or the file has
+ * other names too, since those belong to another run. The caller frees *out with metrics_close.
+ * *out is NULL on error. Returns STATUS_CANTCREATE if the file cannot be opened or replaced or is a
+ * pipe, STATUS_IO or STATUS_NOMEM. */
 enum status metrics_open_append(struct metrics **out, const char *path,
                                 const struct metrics_position *at, struct error *err);
 /* Closes the log without forcing it to disk. NULL is allowed. */

@@ -73,6 +73,7 @@ static enum status open_validation(struct run *run, struct error *err)
         return STATUS_OK;
     }
     TRY(status);
+    run_check_best(run);
     return evaluation_model(&run->eval_model, t->be, &c, t->model->params, false, err);
 }
 
@@ -114,7 +115,9 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     if (status == STATUS_STOPPED)
         return STATUS_OK;
     TRY(status);
-    *best = result.nll < t->state.best_nll;
+    /* What was measured in pre-training is the loss of another network. */
+    bool other = t->state.best_step <= c->train.pretrain_steps && options.layers == 0;
+    *best = other || result.nll < t->state.best_nll;
     t->state.evaluated = t->state.step;
     if (*best) {
         t->state.best_nll = result.nll;

@@ -26,6 +26,8 @@ struct run_options {
     const char *dir;         /* made if it does not exist */
     enum run_resume resume;  /* RESUME_AUTO continues if there is a checkpoint */
     const char *resume_file; /* for RESUME_FILE */
+    const char *init_from;   /* checkpoint whose weights a new run begins with, or NULL */
+    unsigned reset;          /* TRAINER_RESET_..., once in a run that continues */
     double deadline;         /* of clock_seconds, to save and stop before, or 0 */
     const atomic_bool *stop; /* once true, save and stop after the step, may be NULL */
 };

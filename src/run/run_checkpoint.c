@@ -18,7 +18,7 @@ static enum status add_name(const struct run *run, const char *path, const char 
                             struct error *err)
 {
     char link_path[RUN_PATH], other[RUN_PATH], link_name[64];
-    snprintf(link_name, sizeof link_name, "%s" ATOMIC_FILE_MARK "link", name);
+    snprintf(link_name, sizeof link_name, "%s" ATOMIC_FILE_MARK "%ld-link", name, (long)getpid());
     TRY(run_path(run, other, name, err));
     TRY(run_path(run, link_path, link_name, err));
     unlink(link_path);

@@ -52,13 +52,22 @@ enum status run_make_folder(const struct run *run, struct error *err)
     return STATUS_OK;
 }
 
-/* Whether a file makes the folder not empty. Hidden files do not, since scripts keep their marks in
- * them. Nor does what is left of config.json, the first file of a run, if its process was killed.
- */
-static bool occupies(const char *name)
+/* The step of a file named step-NNNNNNNN.bin, or -1. */
+static int64_t step_of_name(const char *name)
 {
-    static const char begun[] = "config.json" ATOMIC_FILE_MARK;
-    return name[0] != '.' && strncmp(name, begun, strlen(begun)) != 0;
+    long long step;
+    int end = 0;
+    if (sscanf(name, "step-%lld.bin%n", &step, &end) != 1 || end == 0 || name[end] != '\0')
+        return -1;
+    return step;
+}
+
+/* Whether the run would overwrite a file of that name, or continue from it. Other people's files,
+ * such as the log of a batch system, are left alone and do not matter. */
+static bool is_of_a_run(const char *name)
+{
+    return step_of_name(name) >= 0 || strcmp(name, "last.bin") == 0 ||
+           strcmp(name, "best.bin") == 0 || strcmp(name, "log.jsonl") == 0;
 }
 
 enum status run_check_folder(const struct run *run, struct error *err)
@@ -77,14 +86,16 @@ enum status run_check_folder(const struct run *run, struct error *err)
     if (dir == NULL)
         return error_set(err, STATUS_CANTCREATE, "%s: cannot read the folder: %s",
                          run->options->dir, strerror(errno));
-    bool empty = true;
+    char found[RUN_PATH] = "";
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        empty = empty && !occupies(entry->d_name);
+        if (is_of_a_run(entry->d_name))
+            snprintf(found, sizeof found, "%s", entry->d_name);
     closedir(dir);
-    if (!empty && !run_is_file(config))
+    if (found[0] != '\0' && !run_is_file(config))
         return error_set(err, STATUS_CANTCREATE,
-                         "%s: is not empty and holds no run: choose another --out",
-                         run->options->dir);
+                         "%s: holds %.256s but no config.json, so that it is no run of this "
+                         "program: choose another --out",
+                         run->options->dir, found);
     return STATUS_OK;
 }
 
@@ -103,16 +114,6 @@ enum status run_write_config(const struct run *run, struct error *err)
 void run_step_name(char out[64], int64_t step)
 {
     snprintf(out, 64, "step-%08lld.bin", (long long)step);
-}
-
-/* The step of a file named step-NNNNNNNN.bin, or -1. */
-static int64_t step_of_name(const char *name)
-{
-    long long step;
-    int end = 0;
-    if (sscanf(name, "step-%lld.bin%n", &step, &end) != 1 || end == 0 || name[end] != '\0')
-        return -1;
-    return step;
 }
 
 static int newest_first(const void *a, const void *b)

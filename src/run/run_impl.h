@@ -30,6 +30,8 @@ struct run {
     struct save_job job;
     struct worker *writer;             /* owns, NULL on ranks that do not write */
     bool continues_folder;             /* the run goes on with this folder, or begins in it */
+    bool in_folder;                    /* the checkpoint to continue from lies in the folder */
+    struct config_difference measured; /* the first key by which the best loss is another's */
     int64_t saved;                     /* step of the newest checkpoint, or -1 */
     const char *stopping;              /* why the run stops, or NULL while it goes on */
     double slowest_step, slowest_save; /* seconds */
@@ -59,8 +61,8 @@ enum status run_list_steps(const struct run *run, int64_t **steps, size_t *count
                            struct error *err);
 /* The name of the numbered checkpoint of a step. */
 void run_step_name(char out[64], int64_t step);
-/* Returns STATUS_CANTCREATE if the folder exists and cannot be read or holds something other than
- * this run. */
+/* Returns STATUS_CANTCREATE if the folder exists and cannot be read, or holds files of a run
+ * without being one. */
 enum status run_check_folder(const struct run *run, struct error *err);
 /* Makes the folder and its parents, unless they exist. Returns STATUS_CANTCREATE on failure. */
 enum status run_make_folder(const struct run *run, struct error *err);
@@ -82,10 +84,14 @@ enum status run_write_config(const struct run *run, struct error *err);
  */
 enum status run_find_checkpoint(const struct run *run, char path[RUN_PATH], struct error *err);
 /* Creates the trainer from the checkpoint at `path`, or from the seed if `path` is "". Returns
- * STATUS_CONFIG if the checkpoint is of another model or seed, and what snapshot_open and
+ * STATUS_CONFIG if the checkpoint is of another model or seed, STATUS_CANTCREATE if it belongs to a
+ * run that did not begin as init_from says, and what snapshot_open and
  * trainer_create return. */
 enum status run_open_trainer(struct run *run, struct backend *be, const struct config *config,
                              const char *path, struct error *err);
+/* Forgets the best loss if it was measured on another text than run->valid, with other settings or
+ * in another folder, and says so. */
+void run_check_best(struct run *run);
 
 /* --- checkpoints ------------------------------------------------------------------------------ */
 

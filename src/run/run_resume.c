@@ -3,8 +3,10 @@
 
 #include "base/mem.h"
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Whether a key must stay the same during a run. Keys that say what the network is must. How it is
@@ -91,12 +93,20 @@ static bool take_if_whole(const struct run *run, const char *name, char path[RUN
     return false;
 }
 
-/* Whether `state` belongs to a run that began from the file of --resume. The same command then
- * continues that run and does not begin again. */
+/* What a run remembers of the checkpoint that it began from, or "". */
+static void origin_of(const struct run_options *o, char out[SNAPSHOT_ORIGIN_MAX])
+{
+    const char *file = o->resume == RESUME_FILE ? o->resume_file : o->init_from;
+    snprintf(out, SNAPSHOT_ORIGIN_MAX, "%s%s", file == o->init_from && file ? "weights of " : "",
+             file != NULL ? file : "");
+}
+
+/* Whether `state` belongs to a run that began from the file of --resume or --init-from. The same
+ * command then continues that run and does not begin again. */
 static bool began_from_file(const struct run *run, const struct train_state *state)
 {
     char origin[SNAPSHOT_ORIGIN_MAX];
-    snprintf(origin, sizeof origin, "%s", run->options->resume_file);
+    origin_of(run->options, origin);
     return strcmp(origin, state->origin) == 0;
 }
 
@@ -174,6 +184,170 @@ static bool is_last(const struct run *run, const char *path)
     return run_path(run, last, "last.bin", &ignored) == STATUS_OK && strcmp(path, last) == 0;
 }
 
+/* --- what belongs to other data and settings -------------------------------------------------- */
+
+/* Whether a validation loss depends on the key. */
+static bool is_measure(const char *path)
+{
+    return strncmp(path, "eval.", 5) == 0 || strncmp(path, "solver.forward.", 15) == 0;
+}
+
+static bool is_measure_or_folder(const char *path)
+{
+    return is_measure(path) || strcmp(path, "data.dir") == 0;
+}
+
+static bool is_schedule(const char *path)
+{
+    static const char *const keys[] = {"train.steps", "train.lr", "train.lr_min", "train.schedule",
+                                       "train.warmup_steps"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(path, keys[i]) == 0)
+            return true;
+    return false;
+}
+
+void run_check_best(struct run *run)
+{
+    struct train_state *state = &run->trainer.state;
+    const struct config_difference *d = &run->measured;
+    uint64_t text = stream_digest(run->valid);
+    char why[3 * CONFIG_SHOWN + 64] = "";
+    if (!run->in_folder)
+        snprintf(why, sizeof why, "belongs to another run");
+    else if (state->valid_text != 0 && state->valid_text != text)
+        snprintf(why, sizeof why, "was measured on another validation text");
+    else if (d->path != NULL)
+        snprintf(why, sizeof why, "was measured with %s %s, not %s", d->path, d->a, d->b);
+    if (why[0] != '\0' && isfinite(state->best_nll)) {
+        run_log_message(run, "the best loss so far, %.4f at step %lld, %s: best.bin begins anew",
+                        state->best_nll, (long long)state->best_step, why);
+        state->best_nll = INFINITY;
+        state->best_step = 0;
+    }
+    state->valid_text = text;
+}
+
+/* Says what of the checkpoint could not be used. */
+static void report_dropped(const struct run *run)
+{
+    const struct trainer *t = &run->trainer;
+    const struct trainer_dropped *d = &t->dropped;
+    if (d->optimizer)
+        run_log_message(run, "another optimizer than before: its state begins anew");
+    if (d->text)
+        run_log_message(run, "another training text than before: it is read from its start");
+    else if (d->repeated > 0)
+        run_log_message(run,
+                        "another batch or length than before: %lld tokens are read again, since a "
+                        "segment begins there",
+                        (long long)d->repeated);
+    if (d->memory)
+        run_log_message(run, "the segment memory belongs to another text, batch or place: it "
+                             "starts empty");
+}
+
+/* Says if the learning rate follows another curve than before. */
+static enum status report_schedule(const struct run *run, const struct config *then,
+                                   struct error *err)
+{
+    struct config_difference d;
+    TRY(config_compare(then, &run->trainer.config, is_schedule, &d, err));
+    bool said = d.path == NULL || (run->options->reset & TRAINER_RESET_SCHEDULE);
+    if (!said)
+        run_log_message(run,
+                        "%s was %s, now %s: the learning rate goes on along the new curve "
+                        "(--reset schedule begins it anew)",
+                        d.path, d.a, d.b);
+    return STATUS_OK;
+}
+
+/* Begins anew what --reset says. A run that was stopped and goes on by the same command has done so
+ * already. */
+static enum status reset(struct run *run, const struct snapshot *from, struct error *err)
+{
+    unsigned what = run->options->reset;
+    const struct train_state *then = &from->state;
+    bool stopped = run->continues_folder && then->step < from->config.train.steps;
+    if (what == 0 || (stopped && then->reset == (int64_t)what)) {
+        run->trainer.state.reset = what;
+        return STATUS_OK;
+    }
+    TRY(trainer_reset(&run->trainer, what, err));
+    run_log_message(run, "begun anew:%s%s%s", what & TRAINER_RESET_OPTIMIZER ? " optimizer" : "",
+                    what & TRAINER_RESET_SCHEDULE ? " schedule" : "",
+                    what & TRAINER_RESET_DATA ? " data" : "");
+    return STATUS_OK;
+}
+
+/* --- the trainer ------------------------------------------------------------------------------ */
+
+/* Begins a new run, with the weights of a checkpoint if --init-from names one. */
+static enum status begin_trainer(struct run *run, struct backend *be, const struct config *config,
+                                 struct error *err)
+{
+    struct snapshot from;
+    const char *path = run->options->init_from;
+    TRY(trainer_create(&run->trainer, be, run->options->dist, config, NULL, err));
+    run->trainer.state.reset = run->options->reset;
+    if (path == NULL)
+        return STATUS_OK;
+    TRY(snapshot_open(&from, path, err));
+    enum status status = check_same(config, &from.config, path, err);
+    if (status == STATUS_OK)
+        status = trainer_take_weights(&run->trainer, &from, err);
+    origin_of(run->options, run->trainer.state.origin);
+    snapshot_close(&from);
+    if (status == STATUS_OK)
+        run_log_message(run, "beginning with the weights of %s", path);
+    return status;
+}
+
+/* Whether the checkpoint lies in the folder of the run. */
+static bool is_in_folder(const struct run *run, const char *path)
+{
+    struct stat a, b;
+    char folder[RUN_PATH];
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash != NULL ? (int)(slash - path) + 1 : 1,
+             slash != NULL ? path : ".");
+    return stat(folder, &a) == 0 && stat(run->options->dir, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
+/* Checks that the checkpoint belongs to this run. */
+static enum status check_origin(const struct run *run, const struct config *config,
+                                const struct snapshot *from, const char *path, struct error *err)
+{
+    if (run->options->init_from != NULL && !began_from_file(run, &from->state))
+        return error_set(err, STATUS_CANTCREATE,
+                         "%s: is of a run that did not begin with the weights of %s: choose "
+                         "another --out, or leave out --init-from to continue it",
+                         path, run->options->init_from);
+    TRY(check_same(config, &from->config, path, err));
+    return check_seed(run, config, &from->config, path, err);
+}
+
+/* Compares what the checkpoint was made with, and says what changes. */
+static enum status compare(struct run *run, const struct snapshot *from, const char *path,
+                           struct error *err)
+{
+    const struct train_state *then = &from->state;
+    bool known = then->valid_text != 0;
+    if (is_last(run, path) && began_from_file(run, then))
+        run->continues_folder = true;
+    run->in_folder = run->continues_folder || is_in_folder(run, path);
+    if (!run->continues_folder)
+        origin_of(run->options, run->trainer.state.origin);
+    run_log_message(run, "continuing from %s at step %lld", path, (long long)then->step);
+    report_ranks(run);
+    report_dropped(run);
+    TRY(report_schedule(run, &from->config, err));
+    TRY(config_compare(&from->config, &run->trainer.config,
+                       known ? is_measure : is_measure_or_folder, &run->measured, err));
+    return reset(run, from, err);
+}
+
 enum status run_open_trainer(struct run *run, struct backend *be, const struct config *config,
                              const char *path, struct error *err)
 {
@@ -181,22 +355,13 @@ enum status run_open_trainer(struct run *run, struct backend *be, const struct c
     struct dist *dist = run->options->dist;
     run->continues_folder = run->options->resume != RESUME_FILE;
     if (path[0] == '\0')
-        return trainer_create(&run->trainer, be, dist, config, NULL, err);
+        return begin_trainer(run, be, config, err);
     TRY(snapshot_open(&from, path, err));
-    enum status status = check_same(config, &from.config, path, err);
-    if (status == STATUS_OK)
-        status = check_seed(run, config, &from.config, path, err);
+    enum status status = check_origin(run, config, &from, path, err);
     if (status == STATUS_OK)
         status = trainer_create(&run->trainer, be, dist, config, &from, err);
-    if (status == STATUS_OK) {
-        if (is_last(run, path) && began_from_file(run, &from.state))
-            run->continues_folder = true;
-        if (!run->continues_folder)
-            snprintf(run->trainer.state.origin, SNAPSHOT_ORIGIN_MAX, "%s",
-                     run->options->resume_file);
-        run_log_message(run, "continuing from %s at step %lld", path, (long long)from.state.step);
-        report_ranks(run);
-    }
+    if (status == STATUS_OK)
+        status = compare(run, &from, path, err);
     snapshot_close(&from);
     if (run->continues_folder && is_last(run, path))
         run->saved = run->trainer.state.step;

@@ -5,9 +5,46 @@
 #include "base/mem.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_TEXT = 1 << 28 };
+
+/* Reads a hash of 16 hex digits, or 0 if it is missing. */
+static enum status parse_hash(const struct json *doc, const char *key, uint64_t *out,
+                              struct error *err)
+{
+    const struct cJSON *member = json_get(json_root(doc), key);
+    const char *text;
+    *out = 0;
+    if (member == NULL)
+        return STATUS_OK;
+    TRY(json_string(doc, member, &text, err));
+    *out = strtoull(text, NULL, 16);
+    return STATUS_OK;
+}
+
+/* Reads what files of older programs lack. */
+static enum status parse_newer(struct train_state *t, const struct json *doc, struct error *err)
+{
+    const struct cJSON *root = json_root(doc);
+    const struct {
+        const char *key;
+        int64_t *to, otherwise;
+    } ints[] = {{"evaluated", &t->evaluated, t->step},
+                {"ranks", &t->ranks, 1},
+                {"logged", &t->logged, 0},
+                {"position", &t->position, -1},
+                {"schedule_start", &t->schedule_start, 0},
+                {"reset", &t->reset, 0}};
+    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) {
+        *ints[i].to = ints[i].otherwise;
+        if (json_get(root, ints[i].key) != NULL)
+            TRY(json_get_int(doc, root, ints[i].key, ints[i].to, err));
+    }
+    TRY(parse_hash(doc, "train_text", &t->train_text, err));
+    return parse_hash(doc, "valid_text", &t->valid_text, err);
+}
 
 static enum status parse_state(struct train_state *t, const struct json *doc, struct error *err)
 {
@@ -29,15 +66,7 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
             return error_set(err, STATUS_DATA, "%s: %s: want 0 or more, got %lld", json_name(doc),
                              ints[i].key, (long long)*ints[i].to);
     }
-    t->evaluated = t->step; /* files of older programs lack it */
-    if (json_get(root, "evaluated") != NULL)
-        TRY(json_get_int(doc, root, "evaluated", &t->evaluated, err));
-    t->ranks = 1;
-    if (json_get(root, "ranks") != NULL)
-        TRY(json_get_int(doc, root, "ranks", &t->ranks, err));
-    t->logged = 0;
-    if (json_get(root, "logged") != NULL)
-        TRY(json_get_int(doc, root, "logged", &t->logged, err));
+    TRY(parse_newer(t, doc, err));
     t->origin[0] = '\0';
     if (json_get(root, "origin") != NULL) {
         const char *origin;
@@ -206,6 +235,14 @@ enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, str
     return STATUS_OK;
 }
 
+/* Moves the newest `kept` of `count` positions of each stream together. */
+static void keep_newest(float *rows, int64_t streams, int64_t count, int64_t kept, int64_t width)
+{
+    for (int64_t b = 0; b < streams && kept < count; b++)
+        memmove(rows + b * kept * width, rows + (b * count + count - kept) * width,
+                (size_t)(kept * width) * sizeof *rows);
+}
+
 /* Reads a memory of all streams and keeps those of `rank`, from rank * memory->batch on. */
 static enum status read_one_memory(struct snapshot *s, const struct checkpoint_section *c,
                                    struct memory *memory, struct backend *be, int rank,
@@ -214,25 +251,29 @@ static enum status read_one_memory(struct snapshot *s, const struct checkpoint_s
     float *host = NULL;
     TRY(mem_alloc((void **)&host, c->size, 1, err));
     enum status status = checkpoint_read_section(s->file, c->name, host, c->size, err);
-    if (status == STATUS_OK)
-        memory_upload(memory, be, host + rank * memory->batch * c->dim[1] * c->dim[2], c->dim[1]);
+    int64_t kept = c->dim[1] < memory->capacity ? c->dim[1] : memory->capacity;
+    if (status == STATUS_OK) {
+        keep_newest(host, c->dim[0], c->dim[1], kept, c->dim[2]);
+        memory_upload(memory, be, host + rank * memory->batch * kept * c->dim[2], kept);
+    }
     mem_free(host);
     return status;
 }
 
 enum status snapshot_read_memory(struct snapshot *s, struct model *m, const struct dist *dist,
-                                 struct error *err)
+                                 bool *taken, struct error *err)
 {
     struct memory *memory;
     char name[CHECKPOINT_NAME_MAX];
     model_reset_memory(m);
+    *taken = true;
     for (int i = 0; (memory = m->cell->ops->memory(m->cell, i)) != NULL; i++) {
         snprintf(name, sizeof name, "mem:%d", i);
         const struct checkpoint_section *c = checkpoint_find(s->file, name);
         if (c == NULL || c->type != CHECKPOINT_F32 || c->ndim != 3 ||
-            c->dim[0] != dist_size(dist) * memory->batch || c->dim[2] != memory->width ||
-            c->dim[1] > memory->capacity) {
+            c->dim[0] != dist_size(dist) * memory->batch || c->dim[2] != memory->width) {
             model_reset_memory(m); /* a memory that is filled in part would be wrong */
+            *taken = false;
             return STATUS_OK;
         }
         TRY(read_one_memory(s, c, memory, m->be, dist_rank(dist), err));

@@ -19,6 +19,11 @@ struct train_state {
     int64_t skipped;        /* steps without an update, as the gradient was not finite */
     int64_t updates;        /* of the optimizer */
     int64_t epoch, segment; /* the next segment to read */
+    int64_t position;       /* tokens of the epoch read so far, of all streams, -1 if not known */
+    int64_t schedule_start; /* step after which the schedule of the learning rate began */
+    int64_t reset;          /* what --reset began anew in this run, as TRAINER_RESET_... */
+    uint64_t train_text;    /* stream_digest of the text trained on, or 0 if not known */
+    uint64_t valid_text;    /* and of the text that best_nll was measured on */
     int64_t micro;          /* parts of batches trained on, which number the dropout masks */
     double best_nll;        /* lowest validation loss so far, infinite before the first */
     int64_t best_step;
@@ -104,9 +109,10 @@ enum status snapshot_read_params(struct snapshot *s, struct params *params, stru
 /* Fills the moments, and the number of updates from the state. Returns what snapshot_read_params
  * returns. */
 enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err);
-/* Fills the segment memory with this rank's streams of it. The memory stays empty if the file has
- * none of this batch and width that fits. Returns STATUS_DATA, STATUS_IO or STATUS_NOMEM. */
+/* Fills the segment memory with this rank's streams of it. Of a longer memory it keeps the newest
+ * positions. *taken becomes false, and the memory stays empty, if the file has none of this batch
+ * and width. Returns STATUS_DATA, STATUS_IO or STATUS_NOMEM. */
 enum status snapshot_read_memory(struct snapshot *s, struct model *m, const struct dist *dist,
-                                 struct error *err);
+                                 bool *taken, struct error *err);
 
 #endif

@@ -101,6 +101,14 @@ size_t snapshot_image_bytes(const struct snapshot_image *image)
     return numbers * sizeof(float);
 }
 
+static void write_hash(struct json_writer *w, const char *key, uint64_t hash)
+{
+    char text[17];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
+    if (hash != 0)
+        json_write_string(w, key, text);
+}
+
 static enum status state_text(const struct snapshot_source *s, char **out, struct error *err)
 {
     const struct train_state *t = s->state;
@@ -114,12 +122,19 @@ static enum status state_text(const struct snapshot_source *s, char **out, struc
     json_write_int(&w, "updates", t->updates);
     json_write_int(&w, "epoch", t->epoch);
     json_write_int(&w, "segment", t->segment);
+    json_write_int(&w, "position", t->position);
     json_write_int(&w, "micro", t->micro);
     json_write_real(&w, "best_nll", t->best_nll); /* null before the first evaluation */
     json_write_int(&w, "best_step", t->best_step);
     json_write_int(&w, "evaluated", t->evaluated);
     json_write_int(&w, "ranks", t->ranks);
     json_write_int(&w, "logged", t->logged);
+    if (t->schedule_start > 0)
+        json_write_int(&w, "schedule_start", t->schedule_start);
+    if (t->reset != 0)
+        json_write_int(&w, "reset", t->reset);
+    write_hash(&w, "train_text", t->train_text);
+    write_hash(&w, "valid_text", t->valid_text);
     json_write_real(&w, "seconds", t->seconds);
     if (t->origin[0] != '\0')
         json_write_string(&w, "origin", t->origin);

@@ -42,19 +42,98 @@ enum status trainer_resolve_data(struct config *config, const struct dist *dist,
     return status;
 }
 
+static enum status check_vocabulary(const struct trainer *t, const struct snapshot *from,
+                                    struct error *err)
+{
+    if (vocab_hash(from->vocab) == vocab_hash(t->vocab))
+        return STATUS_OK;
+    return error_set(err, STATUS_DATA,
+                     "%s: trained on another vocabulary than %s/vocab.txt: tokenize the text with "
+                     "deq tokenize --vocab %s",
+                     checkpoint_path(from->file), t->config.data.dir, checkpoint_path(from->file));
+}
+
+/* Whether the text is the one that the checkpoint was trained on. Files of older programs tell it
+ * by its folder only. */
+static bool same_text(const struct trainer *t, const struct snapshot *from)
+{
+    if (from->state.train_text != 0)
+        return from->state.train_text == stream_digest(t->stream);
+    return strcmp(t->config.data.dir, from->config.data.dir) == 0;
+}
+
+/* Goes to where the checkpoint stood, counted in tokens of the epoch. Another batch or length cuts
+ * the text into other segments, of which the one that holds this place is taken. */
+static enum status find_position(struct trainer *t, const struct snapshot *from, bool *aligned,
+                                 struct error *err)
+{
+    struct train_state *s = &t->state;
+    const struct config_train *then = &from->config.train;
+    int64_t tokens = stream_tokens_per_segment(t->stream), at = s->position;
+    bool same_cut =
+        then->batch == t->config.train.batch && then->tgt_len == t->config.train.tgt_len;
+    if (at < 0)
+        at = s->segment * (same_cut ? tokens : then->batch * then->tgt_len);
+    if (!same_text(t, from)) {
+        t->dropped.text = s->step > 0;
+        at = 0;
+        s->epoch = 0;
+    }
+    s->segment = at / tokens;
+    if (s->segment >=
+        stream_segments(t->stream)) { /* streams have lost more tokens at their ends */
+        s->segment = 0;
+        s->epoch++;
+        at = 0;
+    }
+    t->dropped.repeated = at - s->segment * tokens;
+    *aligned = !t->dropped.text && then->batch == t->config.train.batch && t->dropped.repeated == 0;
+    s->position = s->segment * tokens;
+    return stream_seek(t->stream, s->epoch, s->segment, err);
+}
+
 static enum status continue_from(struct trainer *t, struct snapshot *from, struct error *err)
 {
+    bool aligned, taken = false;
     t->state = from->state;
-    if (vocab_hash(from->vocab) != vocab_hash(t->vocab))
-        return error_set(err, STATUS_DATA,
-                         "%s: trained on another vocabulary than %s/vocab.txt: tokenize the text "
-                         "with --vocab FILE, which deq info --vocab %s prints",
-                         checkpoint_path(from->file), t->config.data.dir,
-                         checkpoint_path(from->file));
+    TRY(check_vocabulary(t, from, err));
     TRY(snapshot_read_params(from, t->model->params, err));
-    TRY(snapshot_read_optimizer(from, &t->optimizer, err));
-    TRY(snapshot_read_memory(from, t->model, t->dist, err));
-    return stream_seek(t->stream, t->state.epoch, t->state.segment, err);
+    t->dropped.optimizer = from->config.train.optimizer != t->config.train.optimizer;
+    if (t->dropped.optimizer)
+        t->state.updates = 0;
+    else
+        TRY(snapshot_read_optimizer(from, &t->optimizer, err));
+    TRY(find_position(t, from, &aligned, err));
+    if (aligned)
+        TRY(snapshot_read_memory(from, t->model, t->dist, &taken, err));
+    t->dropped.memory = !taken && checkpoint_find(from->file, "mem:0") != NULL;
+    return STATUS_OK;
+}
+
+enum status trainer_take_weights(struct trainer *t, struct snapshot *from, struct error *err)
+{
+    TRY(check_vocabulary(t, from, err));
+    return snapshot_read_params(from, t->model->params, err);
+}
+
+enum status trainer_reset(struct trainer *t, unsigned what, struct error *err)
+{
+    struct train_state *s = &t->state;
+    if (what & TRAINER_RESET_OPTIMIZER) {
+        for (int i = 0; i < t->optimizer.kind->states; i++)
+            op_fill(t->be, &t->optimizer.state[i], 0);
+        t->optimizer.updates = s->updates = 0;
+    }
+    if (what & TRAINER_RESET_SCHEDULE)
+        s->schedule_start = s->step;
+    if (what & TRAINER_RESET_DATA) {
+        s->epoch = s->segment = s->position = s->best_step = 0;
+        s->best_nll = INFINITY;
+        model_reset_memory(t->model);
+        TRY(stream_seek(t->stream, 0, 0, err));
+    }
+    s->reset = what;
+    return backend_check(t->be, err);
 }
 
 enum status trainer_set_precision(struct backend *be, const struct config_train *train,
@@ -95,6 +174,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
         TRY_OUT(continue_from(t, from, err));
     else
         TRY_OUT(params_initialize(t->model->params, (uint64_t)c->seed, err));
+    t->state.train_text = stream_digest(t->stream);
     return backend_check(be, err);
 out:
     trainer_free(t);
@@ -297,7 +377,16 @@ static enum status train_segment(struct trainer *t, struct step_report *r, struc
         t->state.epoch++;
         t->state.segment = 0;
     }
+    t->state.position = t->state.segment * stream_tokens_per_segment(t->stream);
     return STATUS_OK;
+}
+
+/* The learning rate of step n. After a reset it begins anew and covers the steps that are left. */
+static double rate(const struct trainer *t, int64_t n)
+{
+    struct config_train c = t->config.train;
+    c.steps -= t->state.schedule_start;
+    return schedule_rate(&c, n - t->state.schedule_start, t->config.model.compat);
 }
 
 enum status trainer_step(struct trainer *t, struct step_report *r, struct error *err)
@@ -311,7 +400,7 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     TRY(train_segment(t, r, err));
     model_finish_gradients(t->model);
     sum_gradients(t);
-    r->lr = schedule_rate(c, r->step, t->config.model.compat);
+    r->lr = rate(t, r->step);
     optimizer_step(&t->optimizer, r->lr, &r->grad_norm);
     TRY(read_part(t, r, err)); /* The first wait of the step comes after all its operations. */
     merge_reports(t, r);

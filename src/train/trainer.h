@@ -30,6 +30,15 @@ struct step_report {
     double seconds;
 };
 
+/* What of a checkpoint does not belong to the data and settings of a training that continues from
+ * it, and was therefore left out. */
+struct trainer_dropped {
+    bool text;        /* another training text, which is read from its start */
+    bool memory;      /* the segment memory is empty */
+    bool optimizer;   /* the optimizer is of another kind and begins anew */
+    int64_t repeated; /* tokens that are read again, as a segment of this length begins there */
+};
+
 struct trainer {
     struct backend *be;    /* borrows */
     struct dist *dist;     /* borrows, NULL for one rank */
@@ -39,6 +48,7 @@ struct trainer {
     struct model *model;   /* owns */
     struct optimizer optimizer;
     struct train_state state;
+    struct trainer_dropped dropped;
     struct step_report *reports; /* owns [ranks] */
 };
 
@@ -56,6 +66,18 @@ struct trainer {
 enum status trainer_create(struct trainer *t, struct backend *be, struct dist *dist,
                            const struct config *config, struct snapshot *from, struct error *err);
 void trainer_free(struct trainer *t);
+
+/* What may begin anew in a training that continues. */
+enum {
+    TRAINER_RESET_OPTIMIZER = 1, /* its moments and number of updates */
+    TRAINER_RESET_SCHEDULE = 2,  /* warm-up and decay of the learning rate, over the steps left */
+    TRAINER_RESET_DATA = 4       /* position in the text, segment memory and best loss */
+};
+/* Begins these anew. */
+enum status trainer_reset(struct trainer *t, unsigned what, struct error *err);
+/* Takes the weights of a checkpoint into a training that begins. STATUS_DATA if its vocabulary is
+ * another one, and what snapshot_read_params returns. */
+enum status trainer_take_weights(struct trainer *t, struct snapshot *from, struct error *err);
 
 /* Takes one optimizer step on the next segment of all streams. All ranks call it. The batch is
  * computed in `accumulate` parts, one after the other, which gives the same gradient in less

@@ -426,7 +426,8 @@ checkpoint_refused()
     echo precious > mine/notes
     echo precious > plain
     refused 73 "mine: not empty" tokenize --train "$home/text" --out mine
-    refused 73 "mine: is not empty and holds no run" train -q --config "$home/tiny.json" --out mine
+    cp "$home/run/last.bin" mine
+    refused 73 "mine: holds last.bin but no config.json" train -q --config "$home/tiny.json" --out mine
     refused 73 "plain: " tokenize --train "$home/text" --out plain
     refused 73 "plain: " train -q --config "$home/tiny.json" --out plain
     refused 73 "plain/deeper: " train -q --config "$home/tiny.json" --out plain/deeper

@@ -218,12 +218,12 @@ stop_run()
     [[ "$output" == *"holds a run already"* ]]
 }
 
-@test "a folder that is no run is not touched" {
+@test "a folder with the files of a run that is none is not touched" {
     mkdir "$BATS_TEST_TMPDIR/mine"
-    echo precious > "$BATS_TEST_TMPDIR/mine/notes"
+    echo precious > "$BATS_TEST_TMPDIR/mine/last.bin"
     run "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/mine"
     [ "$status" -eq 73 ]
-    [ "$(ls "$BATS_TEST_TMPDIR/mine")" = notes ]
+    [ "$(cat "$BATS_TEST_TMPDIR/mine/last.bin")" = precious ]
 }
 
 @test "another model in the same folder is refused" {
