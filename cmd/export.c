@@ -48,6 +48,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct snapshot from;
     struct weight_export_report report;
     TRY(command_read(&command_export, &r, argc, argv, &checkpoint, err));
+    TRY(output_check_ending(r.out, ".safetensors", err));
     TRY(output_check_new(r.out, r.force, err));
     TRY(snapshot_open(&from, checkpoint.text[0], err));
     enum status status = weight_export(&from, r.out, &report, err);

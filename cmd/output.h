@@ -13,4 +13,8 @@ enum status output_json_print(struct json_writer *w, struct error *err);
 /* Refuses to write a file where something is already, unless `force`. STATUS_CANTCREATE. */
 enum status output_check_new(const char *path, bool force, struct error *err);
 
+/* Refuses a name for an output that promises another format than the one with the ending `ours`
+ * (".bin" or ".safetensors"). The message has a name that would do. STATUS_USAGE. */
+enum status output_check_ending(const char *path, const char *ours, struct error *err);
+
 #endif
