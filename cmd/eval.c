@@ -376,8 +376,9 @@ static void print_text(const struct report *a, const struct evaluation_result *m
         printf("  leak           %.3g nats at most (mean %.3g, %lld positions tested)\n",
                m->leak_max, m->leak_mean, (long long)m->leak_positions);
     else
-        printf("  leak           nothing to test, since a segment of one position has no later "
-               "tokens\n");
+        printf("  leak           nothing to test, since %s\n",
+               a->config->model.vocab_size < 2 ? "a vocabulary of one word has no other token"
+                                               : "segments are too short to have later tokens");
     if (m->radius_sequences > 0)
         printf(
             "  spectral radius  %.3f on average, %.3f at most (%lld sequences; Rayleigh quotient "
