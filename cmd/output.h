@@ -5,6 +5,9 @@
 #include "base/json.h"
 #include <stdbool.h>
 
+/* The share of <unk> among tokens above which figures say little, so that a warning is due. */
+#define OUTPUT_UNKNOWN_MAX 0.05
+
 /* Begins the object that --json prints, to be filled by json_write_*. */
 void output_json_begin(struct json_writer *w);
 /* Ends the object, prints it as one line on standard output and frees it. STATUS_NOMEM. */
