@@ -82,7 +82,10 @@ static const struct json_field fields[] = {
     {"recalled", "Only for a task. The share of symbols recalled right."},
     {"tokens", "Tokens that were scored."},
     {"ppl_word", "Perplexity per word. null if it has no meaning."},
-    {"bits_per_byte", "Bits per byte of text. null if it has no meaning."},
+    {"unknown", "Share of <unk> among the scored tokens."},
+    {"bits_per_byte", "Bits per byte of text. null for records, and where a token is <unk>, whose "
+                      "bytes no loss pays for."},
+    {"bits_per_byte_known", "Only where a token is <unk>. Bits per byte of the other words."},
     {"nfe_mean", "Mean evaluations of f a position until it stopped."},
     {"nfe_max", "The most evaluations of a position."},
     {"nfe_paid", "Mean evaluations that were computed a position."},
@@ -202,6 +205,20 @@ static enum status open_split(struct evaluation *e, const struct request *r,
                      why.text, data->dir);
 }
 
+static enum status refuse_vocabulary(const struct evaluation *e, const struct request *r,
+                                     struct error *err)
+{
+    if (vocab_is_bytes(e->from.vocab))
+        return error_set(err, STATUS_DATA,
+                         "%s: a model of bytes, and the shards in %s are of words; tokenize the "
+                         "text with --bytes",
+                         r->checkpoint, e->config.data.dir);
+    return error_set(err, STATUS_DATA,
+                     "%s: trained on another vocabulary than that of the shards in %s; tokenize "
+                     "the text with --vocab FILE, which deq info --vocab %s prints",
+                     r->checkpoint, e->config.data.dir, r->checkpoint);
+}
+
 static enum status open_all(struct evaluation *e, const struct request *r, struct error *err)
 {
     TRY(device_open(&e->be, r->device, (int)r->threads, err));
@@ -220,10 +237,7 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
                                  .length = e->config.eval.tgt_len};
     TRY(open_split(e, r, &data, err));
     if (stream_vocab_hash(e->stream) != vocab_hash(e->from.vocab))
-        return error_set(err, STATUS_DATA,
-                         "%s: trained on another vocabulary than that of the shards in %s; "
-                         "tokenize the text with --vocab FILE, which deq info --vocab %s prints",
-                         r->checkpoint, e->config.data.dir, r->checkpoint);
+        return refuse_vocabulary(e, r, err);
     TRY(trainer_set_precision(&e->be, &e->config.train, err));
     TRY(evaluation_check_memory(&e->be, &e->config, r->spectrum, err));
     TRY(evaluation_model(&e->model, &e->be, &e->config, NULL, r->spectrum, err));
@@ -258,6 +272,7 @@ static enum status evaluate(struct evaluation *e, const struct request *r, int64
         .fixed = nfe > 0,
         .spectrum_segments = r->spectrum ? SPECTRUM_SEGMENTS : 0,
         .leak_segments = r->check_causality ? stream_segments(e->stream) : LEAK_SEGMENTS,
+        .vocab = e->from.vocab,
         .progress = show_progress,
         .ctx = e,
     };
@@ -291,7 +306,10 @@ static void write_result(struct json_writer *w, const struct evaluation_result *
     }
     json_write_int(w, "tokens", r->tokens);
     json_write_real(w, "ppl_word", r->ppl_word);
+    json_write_real(w, "unknown", r->unknown);
     json_write_real(w, "bits_per_byte", r->bits_per_byte);
+    if (r->unknown > 0)
+        json_write_real(w, "bits_per_byte_known", r->bits_per_byte_known);
     json_write_real(w, "nfe_mean", r->nfe_mean);
     json_write_int(w, "nfe_max", r->nfe_max);
     json_write_real(w, "nfe_paid", r->nfe_paid);
@@ -353,7 +371,21 @@ static void print_perplexity(const struct report *a, const struct evaluation_res
     printf("  perplexity     %.3f per %s (nll %.5f)", m->ppl, bytes ? "byte" : "token", m->nll);
     if (isfinite(m->ppl_word)) /* of many bytes it can be any number */
         printf(bytes ? ", %.4g per word" : ", %.3f per word", m->ppl_word);
-    printf(", %.4f bits per byte\n", m->bits_per_byte);
+    if (m->unknown > 0)
+        printf(", %.4f bits per byte of known words\n", m->bits_per_byte_known);
+    else
+        printf(", %.4f bits per byte\n", m->bits_per_byte);
+}
+
+/* Says where figures are of another text than the one that was given. */
+static void warn_unknown(const struct report *a, const struct evaluation_result *m)
+{
+    if (m->unknown > OUTPUT_UNKNOWN_MAX)
+        fprintf(stderr,
+                "deq eval: warning: %.1f %% of the scored tokens are <unk>, so that the perplexity "
+                "says little of the text in %s: a model with a larger vocabulary, or of bytes "
+                "(deq tokenize --bytes), reads more of it\n",
+                100 * m->unknown, a->config->data.dir);
 }
 
 static void print_text(const struct report *a, const struct evaluation_result *m)
@@ -365,6 +397,8 @@ static void print_text(const struct report *a, const struct evaluation_result *m
                m->nll, m->nll_recall, 100 * m->recalled);
     else
         print_perplexity(a, m);
+    if (m->unknown > 0)
+        printf("  unknown        %.2f %% of the scored tokens are <unk>\n", 100 * m->unknown);
     printf("  tokens scored  %lld of %lld; %lld streams, segments of %lld, memory of %lld\n",
            (long long)m->tokens, (long long)stream_tokens(a->stream),
            (long long)a->config->eval.batch, (long long)a->config->eval.tgt_len,
@@ -379,8 +413,9 @@ static void print_text(const struct report *a, const struct evaluation_result *m
         printf("  leak           %.3g nats at most (mean %.3g, %lld positions tested)\n",
                m->leak_max, m->leak_mean, (long long)m->leak_positions);
     else
-        printf("  leak           nothing to test, since a segment of one position has no later "
-               "tokens\n");
+        printf("  leak           nothing to test, since %s\n",
+               a->config->model.vocab_size < 2 ? "a vocabulary of one word has no other token"
+                                               : "segments are too short to have later tokens");
     if (m->radius_sequences > 0)
         printf(
             "  spectral radius  %.3f on average, %.3f at most (%lld sequences; Rayleigh quotient "
@@ -432,6 +467,7 @@ static enum status evaluate_and_print(struct evaluation *e, const struct request
         whole = rows[r->nfe_count - 1];
     else
         TRY(evaluate(e, r, 0, &whole, err));
+    warn_unknown(&about, &whole);
     if (r->json)
         return print_json(&about, &whole, err);
     if (r->nfe_count == 0)

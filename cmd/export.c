@@ -50,6 +50,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct snapshot from;
     struct weight_export_report report;
     TRY(command_read(&command_export, &r, argc, argv, &checkpoint, err));
+    TRY(output_check_ending(r.out, ".safetensors", err));
     TRY(output_check_new(r.out, r.force, err));
     TRY(find_checkpoint(checkpoint.text[0], path, err));
     TRY(snapshot_open(&from, path, err));

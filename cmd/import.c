@@ -102,6 +102,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
     enum status status = STATUS_OK;
     TRY(command_read(&command_import, &r, argc, argv, &operands, err));
     r.file = operands.text[0];
+    TRY(output_check_ending(r.out, ".bin", err));
     TRY(output_check_new(r.out, r.force, err));
     TRY(st_open(&file, r.file, err));
     TRY_OUT(load(&r, file, &config, &vocab, err));
@@ -120,8 +121,9 @@ const struct command command_import = {
     .description =
         "Writes a checkpoint of step 0 whose weights are the tensors of a safetensors file. "
         "`deq eval`, `deq sample` and `deq train --resume CHECKPOINT` read it.\n"
-        "The tensors have the names of the published PyTorch code, as `deq export` writes them, "
-        "either alone or as w:NAME.",
+        "The tensors have the names and shapes of the published PyTorch code, as `deq export` "
+        "writes them. What torch.compile, DDP, FSDP and Lightning put before or between the parts "
+        "of a name is left out. Tensors that are no weights of the model do not matter.",
     .options = options,
     .json = fields,
     .examples =

@@ -74,6 +74,11 @@ static enum status read_real(const char *option, const char *text, double min, d
     char *end = NULL;
     double value = strtod(text, &end);
     bool digits = strspn(text, "+-.eE0123456789") == strlen(text);
+    const char *first = text + strspn(text, "+-.0");
+    if (digits && (float)value == 0 && *first >= '1' && *first <= '9')
+        return error_set(err, STATUS_USAGE,
+                         "%s: \"%.100s\" is 0 in float32: want a larger number%s", option, text,
+                         min == 0 ? ", or 0" : "");
     if (!digits || end == text || *end != '\0' || !(value >= min && value <= max) ||
         !isfinite(value))
         return error_set(err, STATUS_USAGE, "%s: want a number in %g..%g, got \"%.100s\"", option,

@@ -5,6 +5,8 @@
 
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 void output_json_begin(struct json_writer *w)
@@ -35,4 +37,41 @@ enum status output_check_new(const char *path, bool force, struct error *err)
     if (force || lstat(path, &info) != 0)
         return STATUS_OK;
     return error_set(err, STATUS_CANTCREATE, "%s: is there already; --force replaces it", path);
+}
+
+/* Endings that promise another format than ours, and what writes it. */
+static const struct {
+    const char *ending, *format;
+} foreign[] = {{".pt", "PyTorch"},     {".pth", "PyTorch"},   {".ckpt", "PyTorch"},
+               {".pkl", "Python"},     {".pickle", "Python"}, {".npz", "numpy"},
+               {".npy", "numpy"},      {".h5", "HDF5"},       {".hdf5", "HDF5"},
+               {".msgpack", "Flax"},   {".onnx", "ONNX"},     {".gguf", "llama.cpp"},
+               {".ggml", "llama.cpp"}, {".pb", "TensorFlow"}, {".tflite", "TensorFlow"},
+               {".safetensors", NULL}};
+
+static bool ends_with(const char *path, const char *ending)
+{
+    size_t n = strlen(path), len = strlen(ending);
+    return n >= len && strcasecmp(path + n - len, ending) == 0;
+}
+
+enum status output_check_ending(const char *path, const char *ours, struct error *err)
+{
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+        size_t stem = strlen(path) - strlen(foreign[i].ending);
+        if (!ends_with(path, foreign[i].ending) || strcmp(foreign[i].ending, ours) == 0)
+            continue;
+        if (foreign[i].format == NULL)
+            return error_set(err, STATUS_USAGE,
+                             "--out %s: this writes a checkpoint, as --out %.*s%s; deq export "
+                             "writes safetensors",
+                             path, (int)stem, path, ours);
+        return error_set(err, STATUS_USAGE,
+                         "--out %s: files of %s are not written here; name it %.*s%s, which %s",
+                         path, foreign[i].format, (int)stem, path, ours,
+                         strcmp(ours, ".safetensors") == 0
+                             ? "safetensors.torch.load_file reads in Python"
+                             : "deq eval, deq sample and deq train read");
+    }
+    return STATUS_OK;
 }

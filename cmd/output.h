@@ -5,6 +5,9 @@
 #include "base/json.h"
 #include <stdbool.h>
 
+/* The share of <unk> among tokens above which figures say little, so that a warning is due. */
+#define OUTPUT_UNKNOWN_MAX 0.05
+
 /* Begins the object that --json prints, to be filled by json_write_*. */
 void output_json_begin(struct json_writer *w);
 /* Ends the object, prints it as one line on standard output and frees it. STATUS_NOMEM. */
@@ -15,5 +18,9 @@ bool output_reader_gone(int fd);
 
 /* Refuses to write a file where something is already, unless `force`. STATUS_CANTCREATE. */
 enum status output_check_new(const char *path, bool force, struct error *err);
+
+/* Refuses a name for an output that promises another format than the one with the ending `ours`
+ * (".bin" or ".safetensors"). The message has a name that would do. STATUS_USAGE. */
+enum status output_check_ending(const char *path, const char *ours, struct error *err);
 
 #endif

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 struct request {
-    const char *prompt, *checkpoint, *device;
+    const char *prompt, *prompt_file, *checkpoint, *device;
     char found[PATHS_MAX]; /* the checkpoint */
     struct sampling how;
     int64_t tokens, seed, threads;
@@ -24,10 +24,14 @@ struct request {
 };
 
 static const struct option_rule options[] = {
-    OPTION("prompt", TEXT, prompt, .value = "TEXT", .required = true, .empty = true,
-           .help = "The text to continue, in words of the vocabulary with blanks between them. A "
-                   "byte model takes any text. An empty prompt stands for the beginning of a "
-                   "line."),
+    OPTION("prompt", TEXT, prompt, .value = "TEXT", .empty = true,
+           .help = "The text to continue, read as tokenize reads a text. A model of words ends a "
+                   "line with <eos> and takes words that it does not know as <unk>, if it has one. "
+                   "A byte model takes any text. An empty prompt stands for the beginning of a "
+                   "line. - reads standard input."),
+    OPTION("prompt-file", TEXT, prompt_file, .value = "FILE",
+           .help = "Reads the prompt from a file. A line end at its end counts, so that the text "
+                   "goes on with a new line."),
     OPTION("checkpoint", TEXT, checkpoint, .value = "FILE",
            .help = "The checkpoint to use, or the folder of a run. Of a run it is best.bin, or "
                    "last.bin where there was no validation text.",
@@ -103,8 +107,10 @@ static enum status put_token(struct output *o, int32_t token, struct error *err)
     const char *word = vocab_word(o->vocab, token, &len);
     if (vocab_is_bytes(o->vocab) && !o->stream && word[0] == '\0')
         return put(o, REPLACEMENT, strlen(REPLACEMENT), err); /* else it would end the text */
-    if (vocab_is_bytes(o->vocab))
+    if (vocab_is_bytes(o->vocab)) {
+        o->line_start = word[0] == '\n';
         return put(o, word, len, err);
+    }
     if (token == vocab_eos(o->vocab)) {
         o->line_start = true;
         return put(o, "\n", 1, err);
@@ -145,20 +151,91 @@ static enum status print_json(const struct request *r, const struct output *o, i
     return output_json_print(&w, err);
 }
 
-static enum status sample(const struct request *r, struct generator *g, const struct vocab *vocab,
-                          struct error *err)
+/* The bytes of a prompt and where they came from, for messages. */
+struct prompt {
+    const char *name; /* borrows */
+    const char *text; /* borrows from the command line, or is `read` */
+    char *read;       /* owns */
+    size_t size;
+};
+
+static enum status read_all(FILE *in, struct prompt *p, struct error *err)
+{
+    size_t capacity = 0;
+    for (;;) {
+        if (p->size == capacity) {
+            size_t grown = capacity == 0 ? 4096 : 2 * capacity;
+            TRY(mem_grow((void **)&p->read, capacity, grown, 1, err));
+            capacity = grown;
+        }
+        size_t n = fread(p->read + p->size, 1, capacity - p->size, in);
+        p->size += n;
+        p->text = p->read;
+        if (n == 0)
+            return ferror(in) == 0
+                       ? STATUS_OK
+                       : error_set(err, STATUS_IO, "%s: cannot read: %s", p->name, strerror(errno));
+    }
+}
+
+/* Takes the prompt from where the options say. */
+static enum status get_prompt(const struct request *r, struct prompt *p, struct error *err)
+{
+    *p = (struct prompt){.name = "--prompt", .text = r->prompt};
+    if (r->prompt != NULL && strcmp(r->prompt, "-") == 0) {
+        p->name = "standard input";
+        return read_all(stdin, p, err);
+    }
+    if (r->prompt != NULL) {
+        p->size = strlen(r->prompt);
+        return STATUS_OK;
+    }
+    p->name = r->prompt_file;
+    FILE *in = fopen(r->prompt_file, "re");
+    if (in == NULL)
+        return error_set(err, STATUS_NOINPUT, "%s: cannot open the prompt: %s", r->prompt_file,
+                         strerror(errno));
+    enum status status = read_all(in, p, err);
+    fclose(in);
+    return status;
+}
+
+static void warn_unknown(const struct prompt *p, const struct prompt_unknown *u)
+{
+    if (u->count == 0)
+        return;
+    fprintf(stderr, "deq sample: warning: %s: \"%s\" is not in the vocabulary and becomes <unk>",
+            p->name, u->first);
+    if (u->near[0] != '\0')
+        fprintf(stderr, "; did you mean \"%s\"?", u->near);
+    if (u->count > 1)
+        fprintf(stderr, " (%lld words are unknown)", (long long)u->count);
+    fputc('\n', stderr);
+}
+
+/* Makes ids of the prompt. The caller frees *out. */
+static enum status encode_prompt(const struct prompt *p, const struct vocab *vocab, int32_t **out,
+                                 int64_t *count, struct error *err)
+{
+    struct prompt_unknown unknown;
+    enum status status = prompt_encode(vocab, p->text, p->size, out, count, &unknown, err);
+    if (status == STATUS_OK)
+        warn_unknown(p, &unknown);
+    else
+        error_prefix(err, "%s", p->name);
+    return status;
+}
+
+static enum status sample(const struct request *r, const struct prompt *from, struct generator *g,
+                          const struct vocab *vocab, struct error *err)
 {
     enum status status = STATUS_OK;
     struct output o = {.vocab = vocab, .stream = !r->json, .line_start = true};
     int32_t *prompt = NULL;
     int64_t count, made = 0;
     double seconds;
-    status = prompt_encode(vocab, r->prompt, &prompt, &count, err);
-    if (status != STATUS_OK) {
-        error_prefix(err, "--prompt");
-        return status;
-    }
-    for (int64_t i = 0; i < count && r->prompt[0] != '\0'; i++)
+    TRY(encode_prompt(from, vocab, &prompt, &count, err));
+    for (int64_t i = 0; i < count && from->size > 0; i++)
         TRY_OUT(put_token(&o, prompt[i], err));
     fflush(stdout);
     TRY_OUT(generator_feed(g, prompt, count, err));
@@ -169,7 +246,7 @@ static enum status sample(const struct request *r, struct generator *g, const st
     evals = g->positions > before ? (g->evals - evals) / (double)(g->positions - before) : 0;
     if (r->json)
         TRY_OUT(print_json(r, &o, made, seconds, evals, err));
-    else if (!vocab_is_bytes(vocab))
+    else if (!o.line_start)
         putchar('\n');
     if (r->verbose)
         fprintf(stderr, "%lld tokens, %.1f tokens/s, %.1f evaluations a token\n", (long long)made,
@@ -180,7 +257,8 @@ out:
     return status;
 }
 
-static enum status run(struct request *r, struct backend *be, struct error *err)
+static enum status run(struct request *r, const struct prompt *prompt, struct backend *be,
+                       struct error *err)
 {
     enum status status = STATUS_OK;
     struct snapshot from;
@@ -197,7 +275,7 @@ static enum status run(struct request *r, struct backend *be, struct error *err)
     TRY_OUT(snapshot_read_params(&from, model->params, err));
     model_refresh(model);
     TRY_OUT(generator_create(&g, model, &r->how, (uint64_t)r->seed, err));
-    TRY_OUT(sample(r, &g, from.vocab, err));
+    TRY_OUT(sample(r, prompt, &g, from.vocab, err));
 out:
     generator_free(&g);
     model_free(model);
@@ -209,11 +287,19 @@ static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {.how.excluded = -1};
     struct backend be;
+    struct prompt prompt;
     TRY(command_read(&command_sample, &r, argc, argv, NULL, err));
+    if ((r.prompt == NULL) == (r.prompt_file == NULL))
+        return error_set(err, STATUS_USAGE,
+                         "want --prompt TEXT, --prompt - for standard input, or "
+                         "--prompt-file FILE (try deq help sample)");
     TRY(find_checkpoint(r.checkpoint, r.found, err));
     r.checkpoint = r.found;
     TRY(device_open(&be, r.device, (int)r.threads, err));
-    enum status status = run(&r, &be, err);
+    enum status status = get_prompt(&r, &prompt, err);
+    if (status == STATUS_OK)
+        status = run(&r, &prompt, &be, err);
+    mem_free(prompt.read);
     backend_close(&be);
     return status;
 }
@@ -222,6 +308,8 @@ const struct command command_sample = {
     .name = "sample",
     .summary = "continue a text",
     .stray = "a checkpoint is named by --checkpoint, and a prompt is one argument, so quote it",
+    .forms =
+        (const char *const[]){"--prompt TEXT [OPTION]...", "--prompt-file FILE [OPTION]...", NULL},
     .description = "Continues a text and prints words as they are drawn. Only the new position is "
                    "solved for, against keys and values of the earlier ones. With --json the text "
                    "comes at the end, in the object.",
@@ -230,6 +318,7 @@ const struct command command_sample = {
     .examples =
         (const char *const[]){
             "deq sample --prompt \"And God said\" --tokens 60 --top-p 0.9",
+            "printf 'And God said' | deq sample --prompt -",
             NULL,
         },
     .run = run_command,

@@ -55,8 +55,9 @@ static const struct option_rule options[] = {
            .help = "Uses this vocabulary instead of counting one. It is a vocab.txt, or that of a "
                    "checkpoint."),
     OPTION("unk", CHOICE, unk, .value = "map|error", .choices = "map or error",
-           .help = "What becomes of words outside the vocabulary. They become <unk>, or the first "
-                   "one is an error.",
+           .help =
+               "What becomes of words outside the vocabulary. They become <unk>, which a counted "
+               "vocabulary then has, or the first one is an error.",
            .unset = "map if the vocabulary has <unk>, else error"),
     OPTION("task", CHOICE, task, .group = "Tasks, made instead of read", .value = "copy-memory",
            .choices = "copy-memory",
@@ -81,6 +82,9 @@ static const struct json_field fields[] = {
     {"train_tokens", "Tokens of the training text."},
     {"valid_tokens", "Tokens of the validation text."},
     {"test_tokens", "Tokens of the test text."},
+    {"train_unknown", "Share of the training tokens that became <unk>."},
+    {"valid_unknown", "The same for the validation text."},
+    {"test_unknown", "The same for the test text."},
     {"bytes", "Bytes of text that were read."},
     {"seconds", "Time it took."},
     {"mb_per_s", "Megabytes of text per second."},
@@ -169,6 +173,26 @@ static void print_text(const struct request *r, const struct tokenize_result *x,
            r->config.out, seconds, (double)x->bytes * 1e-6 / seconds);
 }
 
+/* The share of a split's tokens that became <unk>, 0 for a split not given. */
+static double unknown_share(const struct tokenize_result *x, int split)
+{
+    return x->tokens[split] > 0 ? (double)x->unknown[split] / (double)x->tokens[split] : 0;
+}
+
+/* Warns of splits of which a model would see too little. */
+static void warn_unknown(const struct request *r, const struct tokenize_result *x)
+{
+    for (int i = 0; i < SPLITS; i++)
+        if (unknown_share(x, i) > OUTPUT_UNKNOWN_MAX)
+            fprintf(stderr, "deq tokenize: warning: %s: %.1f %% of the tokens became <unk>: %s\n",
+                    r->config.text[i], 100 * unknown_share(x, i),
+                    r->config.vocab != NULL
+                        ? "the vocabulary is that of another kind of text; without --vocab one is "
+                          "counted for a new model, and --bytes needs none"
+                        : "a lower --min-count, a larger --max-vocab or more training text leaves "
+                          "fewer, and --bytes none");
+}
+
 static enum status print_json(const struct tokenize_result *x, double seconds, struct error *err)
 {
     struct json_writer w;
@@ -177,6 +201,9 @@ static enum status print_json(const struct tokenize_result *x, double seconds, s
     json_write_int(&w, "train_tokens", x->tokens[SPLIT_TRAIN]);
     json_write_int(&w, "valid_tokens", x->tokens[SPLIT_VALID]);
     json_write_int(&w, "test_tokens", x->tokens[SPLIT_TEST]);
+    json_write_real(&w, "train_unknown", unknown_share(x, SPLIT_TRAIN));
+    json_write_real(&w, "valid_unknown", unknown_share(x, SPLIT_VALID));
+    json_write_real(&w, "test_unknown", unknown_share(x, SPLIT_TEST));
     json_write_int(&w, "bytes", x->bytes);
     json_write_real(&w, "seconds", seconds);
     json_write_real(&w, "mb_per_s", (double)x->bytes * 1e-6 / seconds);
@@ -248,6 +275,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
         fprintf(stderr, "\r%60s\r", "");
     if (status != STATUS_OK)
         return status;
+    warn_unknown(&r, &result);
     if (r.json)
         return print_json(&result, seconds, err);
     print_text(&r, &result, seconds);

@@ -20,7 +20,9 @@ static const struct option_rule options[] = {
     OPTION_CONFIG(.unset = "none, but FILE is read"),
     OPTION_SET(""),
     OPTION("check", FLAG, info.check,
-           .help = "Verifies every checksum. Exits with 1 if something is damaged."),
+           .help =
+               "Verifies every checksum, and that weights are finite. Exits with 1 if something is "
+               "wrong."),
     OPTION("vocab", FLAG, info.vocab,
            .help = "Prints the vocabulary in a checkpoint instead, one word a line, as deq "
                    "tokenize --vocab takes it."),

@@ -3,8 +3,9 @@
 #include "cmd/output.h"
 
 #include "base/mem.h"
-#include "store/checkpoint.h"
+#include "store/snapshot.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -78,15 +79,29 @@ static enum status gather(struct checkpoint *c, struct content *content, struct 
     return checkpoint_weights_digest(c, content->digest, err);
 }
 
-static enum status ignore_piece(void *context, const void *data, size_t size, size_t offset,
-                                struct error *err)
+/* Looks for a number that is not finite. `context` is a float to note it in, or NULL. */
+static enum status look_at_piece(void *context, const void *data, size_t size, size_t offset,
+                                 struct error *err)
 {
-    (void)context;
-    (void)data;
-    (void)size;
+    float *odd = context;
+    const float *x = data;
     (void)offset;
     (void)err;
+    for (size_t i = 0; odd != NULL && i < size / sizeof *x && isfinite(*odd); i++)
+        *odd = x[i];
     return STATUS_OK;
+}
+
+/* Checks the sums of a section, and that weights are finite. */
+static enum status check_section(struct checkpoint *c, const struct checkpoint_section *s,
+                                 struct error *err)
+{
+    bool weight = s->type == CHECKPOINT_F32 && strncmp(s->name, "w:", 2) == 0;
+    float odd = 0;
+    TRY(checkpoint_read_pieces(c, s->name, look_at_piece, weight ? &odd : NULL, err));
+    if (isfinite(odd))
+        return STATUS_OK;
+    return snapshot_refuse_weight(checkpoint_path(c), s->name + 2, odd, err);
 }
 
 /* Names every damaged section on stderr, except the first, which becomes the error. */
@@ -95,8 +110,7 @@ static enum status check(struct checkpoint *c, struct error *err)
     int64_t bad = 0;
     for (int64_t i = 0; i < checkpoint_count(c); i++) {
         struct error why;
-        const char *name = checkpoint_section(c, i)->name;
-        enum status status = checkpoint_read_pieces(c, name, ignore_piece, NULL, &why);
+        enum status status = check_section(c, checkpoint_section(c, i), &why);
         if (status == STATUS_OK)
             continue;
         if (status != STATUS_DATA) {

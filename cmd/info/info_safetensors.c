@@ -18,7 +18,7 @@ static enum status print_json(const struct info_request *request, const struct s
         const struct st_tensor *t = st_tensor(f, i);
         json_write_object(&w, NULL);
         json_write_string(&w, "name", t->name);
-        json_write_string(&w, "type", st_type_name(t->type));
+        json_write_string(&w, "type", st_type_name(t));
         json_write_array(&w, "dims");
         for (int d = 0; d < t->ndim; d++)
             json_write_int(&w, NULL, t->dim[d]);
@@ -45,7 +45,7 @@ static void print_text(const struct info_request *request, const struct st_file 
         const struct st_tensor *t = st_tensor(f, i);
         char dims[INFO_DIMS_MAX];
         info_dims(t->dim, t->ndim, dims);
-        printf("  %-4s %-20s %12zu bytes  %s\n", st_type_name(t->type), dims, t->bytes, t->name);
+        printf("  %-4s %-20s %12zu bytes  %s\n", st_type_name(t), dims, t->bytes, t->name);
     }
     if (request->check)
         printf("check: sizes, shapes and places agree; the format has no checksums\n");

@@ -314,6 +314,15 @@ enum status json_real(const struct json *doc, const struct cJSON *value, double 
     return STATUS_OK;
 }
 
+bool json_vanishes(const struct json *doc, const struct cJSON *value)
+{
+    if (!cJSON_IsNumber(value) || value->valuedouble != 0)
+        return false;
+    const char *text = doc->text + find_node(doc, value)->offset;
+    const char *digit = text + strspn(text, "-0.");
+    return *digit >= '1' && *digit <= '9';
+}
+
 enum status json_bool(const struct json *doc, const struct cJSON *value, bool *out,
                       struct error *err)
 {

@@ -55,6 +55,8 @@ enum status json_int(const struct json *doc, const struct cJSON *value, int64_t 
                      struct error *err);
 enum status json_real(const struct json *doc, const struct cJSON *value, double *out,
                       struct error *err);
+/* Whether the text of a number is more than 0 or less, and only its double is 0, as of 1e-400. */
+bool json_vanishes(const struct json *doc, const struct cJSON *value);
 enum status json_bool(const struct json *doc, const struct cJSON *value, bool *out,
                       struct error *err);
 enum status json_string(const struct json *doc, const struct cJSON *value, const char **out,

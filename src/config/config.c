@@ -81,6 +81,21 @@ static bool in_range(const struct config_key *key, double x)
     return isfinite(x) && above && below;
 }
 
+/* What becomes of x in float32, in which much is computed, if that is another kind of value, or
+ * NULL. `value` holds its text. */
+static const char *fault_in_float(const struct config_key *key, double x)
+{
+    float rounded = (float)x;
+    if (x != 0 && rounded == 0)
+        return "0";
+    if (isinf(rounded))
+        return "infinite";
+    if ((key->open & CONFIG_OPEN_MAX) != 0 && rounded >= (float)key->max)
+        return "the upper end";
+    return (key->open & CONFIG_OPEN_MIN) != 0 && rounded <= (float)key->min ? "the lower end"
+                                                                            : NULL;
+}
+
 static enum status refuse_range(const struct reader *r, const struct cJSON *value,
                                 const struct config_key *key, const char *got)
 {
@@ -116,10 +131,16 @@ static enum status read_real(const struct reader *r, const struct cJSON *value,
     if (json_kind(value) != JSON_NUMBER)
         return refuse_type(r, value, key, "a number");
     TRY(json_real(r->doc, value, out, r->err));
-    if (in_range(key, *out))
+    const char *rounded = fault_in_float(key, *out);
+    char got[96];
+    if (json_vanishes(r->doc, value))
+        snprintf(got, sizeof got, "a number that is 0 in float64");
+    else if (!in_range(key, *out))
+        snprintf(got, sizeof got, "%.9g", *out);
+    else if (rounded != NULL)
+        snprintf(got, sizeof got, "%.9g, which is %s in float32", *out, rounded);
+    else
         return STATUS_OK;
-    char got[32];
-    snprintf(got, sizeof got, "%.9g", *out);
     return refuse_range(r, value, key, got);
 }
 

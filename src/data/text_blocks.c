@@ -90,9 +90,11 @@ static enum status next_block(struct shared *shared, char *buffer, struct text_b
         while (cut > 0 && !word_is_space(buffer[cut - 1]))
             cut--;
         if (cut == 0)
-            return error_set(err, STATUS_DATA,
-                             "%s:%lld: a word of more than %zu bytes (at byte %lld): is this text?",
-                             pass->path, (long long)shared->line, size, (long long)shared->offset);
+            return error_set(
+                err, STATUS_DATA,
+                "%s:%lld: a word of more than %zu bytes (at byte %lld): is this text? --bytes "
+                "reads any file",
+                pass->path, (long long)shared->line, size, (long long)shared->offset);
         shared->carried = size - cut;
         memcpy(shared->carry, buffer + cut, shared->carried);
     }

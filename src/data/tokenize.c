@@ -29,6 +29,7 @@ struct encoding {
     struct shard_writer *writer;
     int64_t unk;            /* id for words outside the vocabulary, or -1 to refuse them */
     bool has_unk;           /* the vocabulary has <unk>, which the error's advice depends on */
+    const char *given;      /* borrows the vocabulary's file, NULL if it was counted */
     bool counted;           /* the vocabulary was counted on this very text */
     int64_t unknown, words; /* so far */
     bool inside;            /* byte level only, the text so far ends inside a word */
@@ -94,7 +95,9 @@ static enum status count_vocabulary(struct tokenizer *t, struct error *err)
     }
     t->train_tokens = word_count_words(counts[0]) + word_count_lines(counts[0]);
     t->counted = true;
-    const struct vocab_limits limits = {t->c->min_count, t->c->max_vocab};
+    const struct vocab_limits limits = {.min_count = t->c->min_count,
+                                        .max_vocab = t->c->max_vocab,
+                                        .unk = t->c->unk == TOKENIZE_UNK_MAP};
     TRY_OUT(word_count_choose(counts[0], &limits, t->c->text[SPLIT_TRAIN], &t->vocab, &t->dropped,
                               err));
 out:
@@ -126,11 +129,16 @@ static enum status unknown_word(const struct encoding *e, const struct text_bloc
             err, STATUS_IO,
             "%s:%lld: new word \"%.*s\": the file changed while it was read; run again",
             block->path, line, shown, word->text);
-    return error_set(err, STATUS_DATA, "%s:%lld: \"%.*s\" is not in the vocabulary%s", block->path,
-                     line, shown, word->text,
-                     e->has_unk ? "; --unk map makes it " VOCAB_UNK
-                                : ", which has no " VOCAB_UNK
-                                  " either; --min-count 2 makes one from rare words");
+    if (e->has_unk || e->given == NULL)
+        return error_set(
+            err, STATUS_DATA,
+            "%s:%lld: \"%.*s\" is not in the vocabulary; --unk map makes it " VOCAB_UNK,
+            block->path, line, shown, word->text);
+    return error_set(err, STATUS_DATA,
+                     "%s:%lld: \"%.*s\" is not in the vocabulary %.200s, which has no " VOCAB_UNK
+                     ": a model of these words can read no others; for another model leave out "
+                     "--vocab and give --unk map, or --bytes",
+                     block->path, line, shown, word->text, e->given);
 }
 
 /* Writes the id of each word of a batch to its place among the block's ids. */
@@ -232,6 +240,7 @@ static void resolve_unk(const struct tokenizer *t, int split, struct encoding *e
     int64_t unk = vocab_unk(t->vocab);
     bool map = t->c->unk != TOKENIZE_UNK_ERROR;
     e->has_unk = unk >= 0;
+    e->given = t->c->vocab;
     e->counted = t->counted && split == SPLIT_TRAIN;
     /* In the text that the vocabulary was counted on, only words left out are unknown. */
     if (e->counted)

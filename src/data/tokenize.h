@@ -20,8 +20,8 @@
 
 enum { SPLIT_TRAIN, SPLIT_VALID, SPLIT_TEST, SPLITS };
 
-/* Whether words outside the vocabulary become <unk> or are refused. AUTO is MAP if the vocabulary
- * has <unk>. */
+/* Whether words outside the vocabulary become <unk> or are refused. MAP adds <unk> to a vocabulary
+ * that is counted. AUTO maps if the vocabulary has <unk> anyway. */
 enum tokenize_unk { TOKENIZE_UNK_AUTO, TOKENIZE_UNK_MAP, TOKENIZE_UNK_ERROR };
 
 struct tokenize_config {

@@ -125,9 +125,9 @@ static enum status add_word(struct vocab *v, int64_t id, size_t start, size_t le
                          line);
     for (size_t i = 0; i < len; i++)
         if (word_is_space(text[i]))
-            return error_set(
-                err, STATUS_DATA, "%s:%lld: white space in column %zu: one word a line%s", name,
-                line, i + 1, text[i] == '\r' ? ", lines ended by \\n alone (not \\r\\n)" : "");
+            return error_set(err, STATUS_DATA,
+                             "%s:%lld: white space in column %zu: one word a line", name, line,
+                             i + 1);
     if (len > INT32_MAX)
         return error_set(err, STATUS_DATA, "%s:%lld: word of %zu bytes", name, line, len);
     v->start[id] = start;
@@ -166,10 +166,28 @@ static enum status index_words(struct vocab *v, const char *name, struct error *
     return STATUS_OK;
 }
 
+/* Removes what editors add to a text and tokenize does not read as part of a word: a byte order
+ * mark, and the carriage return at the end of a line. */
+static void strip(struct vocab *v)
+{
+    static const char mark[] = "\xEF\xBB\xBF";
+    size_t from = 0, to = 0, n = sizeof mark - 1;
+    if (v->size >= n && memcmp(v->text, mark, n) == 0)
+        from = n;
+    for (; from < v->size; from++) {
+        bool last = from + 1 == v->size;
+        if (v->text[from] == '\r' && (last || v->text[from + 1] == '\n'))
+            continue;
+        v->text[to++] = v->text[from];
+    }
+    v->size = to;
+}
+
 /* Indexes the text in v, behind which one more byte is allocated. */
 static enum status finish(struct vocab *v, const char *name, struct error *err)
 {
     char bytes[256 * BYTE_LINE + 1];
+    strip(v);
     if (v->size == 0)
         return error_set(err, STATUS_DATA, "%s: empty: a vocabulary has one word in every line",
                          name);

@@ -19,10 +19,11 @@
 struct vocab;
 
 /* Reads the text form text[size], which is copied. `name` (a file name) stands in messages. A
- * missing newline at the very end is allowed. The caller frees *out with vocab_free. *out is NULL
- * on error. Returns STATUS_DATA, naming the line, for an empty list, an empty or repeated word,
- * white space inside a line, NUL or invalid UTF-8 and for more than 2^31 - 1 words, or
- * STATUS_NOMEM. */
+ * missing newline at the very end is allowed, and so are a byte order mark at the start and lines
+ * that end with CR LF, of which the vocabulary keeps nothing. The caller frees *out with
+ * vocab_free. *out is NULL on error. Returns STATUS_DATA, naming the line, for an empty list, an
+ * empty or repeated word, white space inside a line, NUL or invalid UTF-8 and for more than 2^31 -
+ * 1 words, or STATUS_NOMEM. */
 enum status vocab_from_text(struct vocab **out, const char *text, size_t size, const char *name,
                             struct error *err);
 

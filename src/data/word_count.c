@@ -220,7 +220,7 @@ static int64_t drop(struct candidate *list, int64_t n, const struct vocab_limits
     int64_t keep = n;
     while (keep > 0 && list[keep - 1].count < limits->min_count)
         keep--;
-    int64_t has_unk = unk->count > 0 || keep < n;
+    int64_t has_unk = limits->unk || unk->count > 0 || keep < n;
     if (limits->max_vocab > 0 && 1 + has_unk + keep > limits->max_vocab)
         keep = limits->max_vocab - 2;
     *dropped = keep < n;
@@ -280,7 +280,7 @@ enum status word_count_choose(const struct word_count *t, const struct vocab_lim
     }
     qsort(list, (size_t)n, sizeof *list, by_rank);
     n = drop(list, n, limits, &unk, dropped);
-    if (unk.count > 0) {
+    if (unk.count > 0 || limits->unk) {
         /* It is ranked like any other word. */
         list[n++] = unk;
         qsort(list, (size_t)n, sizeof *list, by_rank);

@@ -36,6 +36,7 @@ int64_t word_count_lines(const struct word_count *t); /* newlines counted */
 struct vocab_limits {
     int64_t min_count; /* words with a lower count are left out */
     int64_t max_vocab; /* ids of the vocabulary, at least 2, or 0 for no limit */
+    bool unk;          /* the vocabulary has <unk> even if no word is left out */
 };
 
 /* Chooses the vocabulary. <eos> comes first, then the words by descending count, and words of one

@@ -109,7 +109,8 @@ enum status run_save(struct run *run, unsigned names, struct error *err)
     const struct train_state *state = &run->trainer.state;
     struct snapshot_source source = trainer_snapshot(&run->trainer);
     TRY(run_wait_saved(run, err));
-    TRY(snapshot_take(&run->image, &source, err));
+    /* Rank 0 alone sees weights that are not finite. */
+    TRY(dist_agree(run->options->dist, snapshot_take(&run->image, &source, err), err));
     run->job = (struct save_job){.names = names, .step = state->step};
     if (run->writer != NULL)
         worker_start(run->writer);

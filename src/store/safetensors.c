@@ -7,14 +7,14 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors are copied as they lie in files");
 
-enum { HEADER_MAX = 100000000, ALIGN = 64 };
+enum { HEADER_MAX = 100000000, ALIGN = 64, TYPE_NAME_MAX = 20 };
 
 #define METADATA "__metadata__"
 
@@ -39,29 +39,51 @@ struct st_file {
     uint8_t *data; /* owns, all tensors, each aligned */
 };
 
+static const struct {
+    char name[8];
+    size_t size;
+} types[] = {
+    [ST_F64] = {"F64", 8},   [ST_F32] = {"F32", 4}, [ST_F16] = {"F16", 2}, [ST_BF16] = {"BF16", 2},
+    [ST_I64] = {"I64", 8},   [ST_I32] = {"I32", 4}, [ST_I16] = {"I16", 2}, [ST_I8] = {"I8", 1},
+    [ST_U64] = {"U64", 8},   [ST_U32] = {"U32", 4}, [ST_U16] = {"U16", 2}, [ST_U8] = {"U8", 1},
+    [ST_BOOL] = {"BOOL", 1}, [ST_OTHER] = {"", 0},
+};
+
 size_t st_type_size(enum st_type type)
 {
-    switch (type) {
-    case ST_F64:
-    case ST_I64:
-        return 8;
-    case ST_F32:
-    case ST_I32:
-        return 4;
-    case ST_F16:
-    case ST_BF16:
-        return 2;
-    case ST_U8:
-    case ST_BOOL:
-        return 1;
-    }
-    return 0;
+    return types[type].size;
 }
 
-const char *st_type_name(enum st_type type)
+const char *st_type_name(const struct st_tensor *t)
 {
-    static const char *const names[] = {"F64", "F32", "F16", "BF16", "I64", "I32", "U8", "BOOL"};
-    return names[type];
+    return t->type == ST_OTHER ? t->other : types[t->type].name;
+}
+
+bool st_is_real(const struct st_tensor *t)
+{
+    return t->type <= ST_BF16;
+}
+
+/* Reports a file that does not begin as this format does. Files of other kinds that people try are
+ * told by their first bytes. */
+static enum status refuse_kind(const struct st_file *f, const void *head, const char *why,
+                               struct error *err)
+{
+    static const char convert[] =
+        "save its state_dict in Python: safetensors.torch.save_file(state_dict, \"w.safetensors\")";
+    if (memcmp(head, "PK\3\4", 4) == 0)
+        return error_set(err, STATUS_DATA,
+                         "%s: not a safetensors file but a zip archive, as torch.save and numpy "
+                         "make; %s",
+                         f->path, convert);
+    if (memcmp(head, "\x80\x02", 2) == 0 || memcmp(head, "\x80\x04", 2) == 0)
+        return error_set(err, STATUS_DATA, "%s: not a safetensors file but a pickle of Python; %s",
+                         f->path, convert);
+    if (memcmp(head, "\211DEQ", 4) == 0)
+        return error_set(err, STATUS_DATA,
+                         "%s: not a safetensors file but a checkpoint; deq export makes one of it",
+                         f->path);
+    return error_set(err, STATUS_DATA, "%s: %s", f->path, why);
 }
 
 static enum status read_header(struct st_file *f, struct error *err)
@@ -72,11 +94,14 @@ static enum status read_header(struct st_file *f, struct error *err)
                          "%s: not a safetensors file: %lld bytes, a header's length takes 8",
                          f->path, (long long)f->bytes);
     TRY(read_file_at(f->fd, f->path, &length, sizeof length, 0, err));
-    if (length > HEADER_MAX || length > (uint64_t)f->bytes - sizeof length)
-        return error_set(err, STATUS_DATA,
-                         "%s: truncated, or not a safetensors file: its header would be %llu bytes "
-                         "long, the file is %lld",
-                         f->path, (unsigned long long)length, (long long)f->bytes);
+    if (length > HEADER_MAX || length > (uint64_t)f->bytes - sizeof length) {
+        char why[160];
+        snprintf(why, sizeof why,
+                 "truncated, or not a safetensors file: its header would be %llu bytes long, the "
+                 "file is %lld",
+                 (unsigned long long)length, (long long)f->bytes);
+        return refuse_kind(f, &length, why, err);
+    }
     void *p = NULL;
     TRY(mem_alloc(&p, (size_t)length + 1, 1, err));
     char *text = p;
@@ -107,18 +132,22 @@ static enum status parse_metadata(struct st_file *f, const struct cJSON *value, 
     return STATUS_OK;
 }
 
+/* Takes any name that a type could have, since new ones are added to the format. */
 static enum status parse_type(const struct st_file *f, const struct cJSON *entry,
-                              enum st_type *type, struct error *err)
+                              struct st_tensor *t, struct error *err)
 {
-    const char *text = NULL;
-    TRY(json_get_string(f->doc, entry, "dtype", &text, err));
-    for (enum st_type t = ST_F64; t <= ST_BOOL; t++)
-        if (strcmp(text, st_type_name(t)) == 0) {
-            *type = t;
-            return STATUS_OK;
-        }
-    return json_complain(f->doc, json_get(entry, "dtype"), err,
-                         "dtype: want F64, F32, F16, BF16, I64, I32, U8 or BOOL, got %.20s", text);
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+    TRY(json_get_string(f->doc, entry, "dtype", &t->other, err));
+    t->type = ST_F64;
+    while (t->type < ST_OTHER && strcmp(t->other, types[t->type].name) != 0)
+        t->type++;
+    size_t len = strlen(t->other);
+    if (t->type < ST_OTHER)
+        t->other = NULL;
+    else if (len == 0 || len > TYPE_NAME_MAX || strspn(t->other, letters) != len)
+        return json_complain(f->doc, json_get(entry, "dtype"), err,
+                             "dtype: want a type such as F32, got \"%.20s\"", t->other);
+    return STATUS_OK;
 }
 
 /* The member of that name, which must be an array. */
@@ -139,7 +168,7 @@ static enum status parse_shape(const struct st_file *f, const struct cJSON *entr
 {
     const struct cJSON *shape = NULL;
     TRY(get_array(f, entry, "shape", &shape, err));
-    int64_t bytes = (int64_t)st_type_size(t->type);
+    int64_t bytes = t->type == ST_OTHER ? 1 : (int64_t)st_type_size(t->type);
     bool empty = false;
     t->count = 1;
     for (const struct cJSON *d = json_first(shape); d != NULL; d = json_next(d)) {
@@ -162,9 +191,10 @@ static enum status parse_shape(const struct st_file *f, const struct cJSON *entr
 }
 
 static enum status parse_range(const struct st_file *f, const struct cJSON *entry,
-                               const struct st_tensor *t, struct range *r, struct error *err)
+                               struct st_tensor *t, struct range *r, struct error *err)
 {
     const struct cJSON *pair = NULL;
+    r->place = entry;
     TRY(get_array(f, entry, "data_offsets", &pair, err));
     if (json_size(pair) != 2)
         return json_complain(f->doc, pair, err, "data_offsets: want 2 numbers, got %lld",
@@ -177,11 +207,17 @@ static enum status parse_range(const struct st_file *f, const struct cJSON *entr
                              "file: truncated?",
                              (long long)r->begin, (long long)r->end,
                              (long long)(f->bytes - f->data_at));
+    if (t->type == ST_OTHER) {
+        t->bytes = (size_t)(r->end - r->begin);
+        if ((uint64_t)t->count / 8 > t->bytes)
+            return json_complain(f->doc, pair, err, "data_offsets: %zu bytes for %lld elements",
+                                 t->bytes, (long long)t->count);
+        return STATUS_OK;
+    }
     if ((uint64_t)(r->end - r->begin) != t->bytes)
         return json_complain(f->doc, pair, err,
                              "data_offsets: %lld bytes, dtype and shape need %zu",
                              (long long)(r->end - r->begin), t->bytes);
-    r->place = entry;
     return STATUS_OK;
 }
 
@@ -201,7 +237,7 @@ static enum status parse_tensor(struct st_file *f, const struct cJSON *entry, st
                                  json_key(m));
     }
     t->name = json_key(entry);
-    TRY(parse_type(f, entry, &t->type, err));
+    TRY(parse_type(f, entry, t, err));
     TRY(parse_shape(f, entry, t, err));
     TRY(parse_range(f, entry, t, r, err));
     r->index = f->count++;
@@ -393,10 +429,22 @@ double st_value(const struct st_tensor *t, int64_t index)
         return (double)((const int64_t *)t->data)[index];
     case ST_I32:
         return ((const int32_t *)t->data)[index];
+    case ST_I16:
+        return ((const int16_t *)t->data)[index];
+    case ST_I8:
+        return ((const int8_t *)t->data)[index];
+    case ST_U64:
+        return (double)((const uint64_t *)t->data)[index];
+    case ST_U32:
+        return ((const uint32_t *)t->data)[index];
+    case ST_U16:
+        return ((const uint16_t *)t->data)[index];
     case ST_U8:
         return ((const uint8_t *)t->data)[index];
     case ST_BOOL:
         return ((const uint8_t *)t->data)[index] != 0;
+    case ST_OTHER:
+        break;
     }
-    return 0.0;
+    return NAN;
 }

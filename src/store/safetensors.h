@@ -3,16 +3,33 @@
  *
  * The reader trusts nothing. The header is read by the strict JSON reader (no duplicate names,
  * integers only), shapes must agree with byte ranges, and the ranges must cover the data exactly,
- * without overlap or hole. Messages name the file and, for the header, line and column.
+ * without overlap or hole. A tensor of a type that is not known here does no harm until its numbers
+ * are needed. Messages name the file and, for the header, line and column.
  */
 #ifndef DEQ_STORE_SAFETENSORS_H
 #define DEQ_STORE_SAFETENSORS_H
 
 #include "base/status.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum st_type { ST_F64, ST_F32, ST_F16, ST_BF16, ST_I64, ST_I32, ST_U8, ST_BOOL };
+enum st_type {
+    ST_F64,
+    ST_F32,
+    ST_F16,
+    ST_BF16,
+    ST_I64,
+    ST_I32,
+    ST_I16,
+    ST_I8,
+    ST_U64,
+    ST_U32,
+    ST_U16,
+    ST_U8,
+    ST_BOOL,
+    ST_OTHER, /* a type that is not read here, such as F8_E4M3 */
+};
 
 enum { ST_MAX_DIMS = 8 };
 
@@ -21,9 +38,10 @@ struct st_tensor {
     enum st_type type;
     int ndim; /* 0 for a single number */
     int64_t dim[ST_MAX_DIMS];
-    int64_t count;    /* the product of the dims, ignored by st_write */
-    size_t bytes;     /* ignored by st_write */
-    const void *data; /* borrows, row-major, aligned to 64 bytes by st_open */
+    int64_t count;     /* the product of the dims, ignored by st_write */
+    size_t bytes;      /* ignored by st_write. Of ST_OTHER whatever the file says */
+    const char *other; /* borrows, what the file calls its type, of ST_OTHER only */
+    const void *data;  /* borrows, row-major, aligned to 64 bytes by st_open */
 };
 
 struct st_meta {
@@ -32,9 +50,12 @@ struct st_meta {
 
 struct st_file;
 
+/* Bytes of one element, 0 for ST_OTHER. */
 size_t st_type_size(enum st_type type);
-/* The type's name in a header ("F64"). */
-const char *st_type_name(enum st_type type);
+/* The name of the tensor's type in a header ("F64"). */
+const char *st_type_name(const struct st_tensor *t);
+/* Whether its elements are floating-point numbers that can be read. */
+bool st_is_real(const struct st_tensor *t);
 
 /* Reads a whole file into memory. The caller frees *out with st_close. *out is NULL on error.
  * Returns STATUS_NOINPUT if the file cannot be opened, STATUS_DATA for its content, STATUS_IO or
@@ -51,7 +72,7 @@ const struct st_tensor *st_tensor(const struct st_file *f, int64_t index);
 const struct st_tensor *st_find(const struct st_file *f, const char *name);
 /* The string under that key of "__metadata__", or NULL. */
 const char *st_meta(const struct st_file *f, const char *key);
-/* Element `index` of a tensor as a double. */
+/* Element `index` of a tensor as a double, NaN for ST_OTHER. */
 double st_value(const struct st_tensor *t, int64_t index);
 
 /* Writes list[count] and meta[meta_count], whole or not at all. Tensors of larger elements come

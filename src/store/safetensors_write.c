@@ -54,7 +54,7 @@ out:
 static int64_t tensor_bytes(const struct st_tensor *t)
 {
     int64_t bytes = (int64_t)st_type_size(t->type);
-    assert(t->ndim >= 0 && t->ndim <= ST_MAX_DIMS);
+    assert(t->type != ST_OTHER && t->ndim >= 0 && t->ndim <= ST_MAX_DIMS);
     for (int i = 0; i < t->ndim; i++) {
         assert(t->dim[i] >= 0);
         bytes *= t->dim[i];
@@ -65,7 +65,7 @@ static int64_t tensor_bytes(const struct st_tensor *t)
 static void describe(struct json_writer *w, const struct st_tensor *t, int64_t begin)
 {
     json_write_object(w, t->name);
-    json_write_string(w, "dtype", st_type_name(t->type));
+    json_write_string(w, "dtype", st_type_name(t));
     json_write_array(w, "shape");
     for (int i = 0; i < t->ndim; i++)
         json_write_int(w, NULL, t->dim[i]);

@@ -158,7 +158,29 @@ struct destination {
     const struct tensor *to;        /* 1-D, the whole array or this rank's pieces of it */
     int64_t first;                  /* index of the section's first number in the array */
     const struct optimizer *pieces; /* whose pieces `to` holds, or NULL for the whole array */
+    bool odd;                       /* a number was not finite */
+    float odd_value;
 };
+
+enum status snapshot_refuse_weight(const char *path, const char *name, double value,
+                                   struct error *err)
+{
+    return error_set(
+        err, STATUS_DATA,
+        "%s: the weight %s has a value of %g: the training that wrote it diverged; use "
+        "an earlier checkpoint, and lower train.lr to train anew",
+        path, name, value);
+}
+
+/* Notes the first value that is not finite. The checksum of the section is not known yet. */
+static void note_odd(struct destination *d, const float *data, int64_t count)
+{
+    for (int64_t i = 0; i < count && !d->odd; i++)
+        if (!isfinite(data[i])) {
+            d->odd = true;
+            d->odd_value = data[i];
+        }
+}
 
 /* Stores numbers [first, first + count) of the array, as far as they are in this rank's pieces. */
 static void put_pieces(const struct destination *d, const float *data, int64_t first, int64_t count)
@@ -178,9 +200,10 @@ static void put_pieces(const struct destination *d, const float *data, int64_t f
 static enum status take_piece(void *ctx, const void *data, size_t size, size_t offset,
                               struct error *err)
 {
-    const struct destination *d = ctx;
+    struct destination *d = ctx;
     int64_t first = d->first + (int64_t)(offset / sizeof(float));
     int64_t count = (int64_t)(size / sizeof(float));
+    note_odd(d, data, count);
     if (d->pieces != NULL) {
         put_pieces(d, data, first, count);
         return backend_check(d->be, err);
@@ -218,6 +241,9 @@ static enum status read_flat(struct snapshot *s, const char *prefix, const struc
     for (int i = 0; i < p->count; i++) {
         snprintf(name, sizeof name, "%s:%s", prefix, p->list[i].name);
         TRY(read_param(s, name, &p->list[i], &to, err));
+        if (to.odd && flat == &p->w)
+            return snapshot_refuse_weight(checkpoint_path(s->file), p->list[i].name, to.odd_value,
+                                          err);
     }
     return STATUS_OK;
 }

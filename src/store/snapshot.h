@@ -79,7 +79,8 @@ void snapshot_image_free(struct snapshot_image *image);
 size_t snapshot_image_bytes(const struct snapshot_image *image);
 
 /* All ranks. Copies the source as it is now. Returns STATUS_NOMEM, or STATUS_DEVICE for a fault of
- * the device. */
+ * the device. On rank 0 also STATUS_CHECK if a weight is not finite, after all ranks have sent
+ * their parts: such an image must not replace a checkpoint. */
 enum status snapshot_take(struct snapshot_image *image, const struct snapshot_source *s,
                           struct error *err);
 /* Writes what was copied to `path`, which appears whole or not at all. It may run in a thread of
@@ -103,9 +104,12 @@ struct snapshot {
 enum status snapshot_open(struct snapshot *s, const char *path, struct error *err);
 void snapshot_close(struct snapshot *s);
 
-/* Fills the parameters, each of which must be in the file with its sizes. Returns STATUS_DATA,
- * STATUS_IO, STATUS_NOMEM, or STATUS_DEVICE for a fault of the device. */
+/* Fills the parameters, each of which must be in the file with its sizes and finite. Returns
+ * STATUS_DATA, STATUS_IO, STATUS_NOMEM, or STATUS_DEVICE for a fault of the device. */
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err);
+/* Records STATUS_DATA for a weight of the checkpoint `path` that is not finite, and returns it. */
+enum status snapshot_refuse_weight(const char *path, const char *name, double value,
+                                   struct error *err);
 /* Fills the moments, and the number of updates from the state. Returns what snapshot_read_params
  * returns. */
 enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err);

@@ -219,6 +219,23 @@ static void take_moments(struct snapshot_image *image, const struct optimizer *o
         op_download(o->params->be, to, DTYPE_F32, from);
 }
 
+/* Refuses a copy whose weights would be of no use. */
+static enum status check_weights(const struct snapshot_image *image,
+                                 const struct snapshot_source *s, struct error *err)
+{
+    for (int i = 0; i < image->params->count && is_keeper(image); i++) {
+        const struct param *q = &image->params->list[i];
+        for (int64_t k = 0; k < param_count(q); k++)
+            if (!isfinite(image->w[q->offset + k]))
+                return error_set(err, STATUS_CHECK,
+                                 "step %lld: the weight %s has a value of %g, so nothing is saved "
+                                 "and checkpoints stay as they were: lower train.lr, or raise "
+                                 "train.warmup_steps or train.eps",
+                                 (long long)s->state->step, q->name, image->w[q->offset + k]);
+    }
+    return STATUS_OK;
+}
+
 enum status snapshot_take(struct snapshot_image *image, const struct snapshot_source *s,
                           struct error *err)
 {
@@ -230,7 +247,8 @@ enum status snapshot_take(struct snapshot_image *image, const struct snapshot_so
         take_moments(image, s->optimizer, &s->optimizer->state[i], image->moment[i]);
     for (int i = 0; i < image->memories; i++)
         take_memory(image, &image->memory[i], m->cell->ops->memory(m->cell, i), m->be);
-    return backend_check(m->be, err);
+    TRY(backend_check(m->be, err));
+    return check_weights(image, s, err);
 }
 
 /* --- the file --------------------------------------------------------------------------------- */

@@ -2,11 +2,15 @@
 #include "store/weight_export.h"
 
 #include "base/mem.h"
+#include "store/weight_name.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CONFIG_KEY "deq_config"
+
+enum { SHAPE_TEXT_MAX = 96 };
 
 /* --- export ----------------------------------------------------------------------------------- */
 
@@ -47,8 +51,11 @@ static enum status read_weight(struct snapshot *from, struct export *x, int i, s
     size_t bytes = (size_t)count * sizeof *x->stored;
     snprintf(section, sizeof section, "w:%s", q->name);
     TRY(checkpoint_read_section(from->file, section, x->stored, bytes, err));
-    for (int64_t k = 0; k < count; k++)
+    for (int64_t k = 0; k < count; k++) {
+        if (!isfinite(x->stored[k]))
+            return snapshot_refuse_weight(checkpoint_path(from->file), q->name, x->stored[k], err);
         to[param_published_index(q, k)] = x->stored[k];
+    }
     struct st_tensor *t = &x->list[i];
     *t = (struct st_tensor){.name = q->name, .type = ST_F32, .data = to};
     t->ndim = params_published_dims(&x->params, i, t->dim);
@@ -100,53 +107,156 @@ enum status weight_import_config(const struct st_file *file, struct config *conf
     return status;
 }
 
-/* Finds the file's tensor for a parameter and marks it in seen[]. */
-static const struct st_tensor *find(const struct st_file *file, const char *name, bool *seen)
+/* The tensors of a file by their plain names. */
+struct plain_tensor {
+    char name[PARAM_NAME_MAX];
+    const struct st_tensor *tensor; /* borrows */
+};
+
+struct source {
+    const struct st_file *file;
+    struct plain_tensor *list; /* owns [count], sorted by name */
+    size_t count;              /* names that are too long for a parameter are not in the list */
+    bool *seen;                /* owns [tensors of the file], which are taken or known copies */
+};
+
+static int by_plain_name(const void *a, const void *b)
 {
-    char prefixed[PARAM_NAME_MAX + 2];
-    snprintf(prefixed, sizeof prefixed, "w:%s", name);
-    const struct st_tensor *t = st_find(file, name);
-    if (t == NULL)
-        t = st_find(file, prefixed);
-    if (t != NULL)
-        seen[t - st_tensor(file, 0)] = true;
-    return t;
+    const struct plain_tensor *x = a, *y = b;
+    int order = strcmp(x->name, y->name);
+    return order != 0 ? order : (x->tensor > y->tensor) - (x->tensor < y->tensor);
+}
+
+static enum status open_source(struct source *s, const struct st_file *file, struct error *err)
+{
+    size_t tensors = (size_t)st_count(file);
+    *s = (struct source){.file = file};
+    TRY(mem_alloc((void **)&s->seen, tensors, sizeof *s->seen, err));
+    TRY(mem_alloc((void **)&s->list, tensors, sizeof *s->list, err));
+    for (size_t i = 0; i < tensors; i++) {
+        struct plain_tensor *p = &s->list[s->count];
+        p->tensor = st_tensor(file, (int64_t)i);
+        s->count += weight_name_plain(p->tensor->name, p->name, sizeof p->name) < sizeof p->name;
+    }
+    qsort(s->list, s->count, sizeof *s->list, by_plain_name);
+    return STATUS_OK;
+}
+
+static void close_source(struct source *s)
+{
+    mem_free(s->list);
+    mem_free(s->seen);
+}
+
+/* Finds the file's tensor for a parameter and marks it in seen[]. A tensor of exactly that name
+ * goes before others that mean it. *out is NULL if there is none. */
+static enum status find(struct source *s, const char *name, const struct st_tensor **out,
+                        struct error *err)
+{
+    size_t low = 0, high = s->count;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (strcmp(s->list[mid].name, name) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    bool found = low < s->count && strcmp(s->list[low].name, name) == 0;
+    *out = st_find(s->file, name);
+    if (*out == NULL && found) {
+        *out = s->list[low].tensor;
+        if (low + 1 < s->count && strcmp(s->list[low + 1].name, name) == 0)
+            return error_set(err, STATUS_DATA,
+                             "%s: both %s and %s could be the weight %s: keep one of them in the "
+                             "file, or name one %s",
+                             st_path(s->file), (*out)->name, s->list[low + 1].tensor->name, name,
+                             name);
+    }
+    if (*out != NULL)
+        s->seen[*out - st_tensor(s->file, 0)] = true;
+    return STATUS_OK;
+}
+
+/* "[32,16,1]" */
+static void shape_text(const int64_t *dim, int ndim, char out[SHAPE_TEXT_MAX])
+{
+    size_t used = 1;
+    snprintf(out, SHAPE_TEXT_MAX, "[");
+    for (int i = 0; i < ndim && used < SHAPE_TEXT_MAX; i++)
+        used += (size_t)snprintf(out + used, SHAPE_TEXT_MAX - used, "%s%lld", i > 0 ? "," : "",
+                                 (long long)dim[i]);
+    if (used < SHAPE_TEXT_MAX)
+        snprintf(out + used, SHAPE_TEXT_MAX - used, "]");
+}
+
+/* Programs differ in sizes of 1 at the end, which do not move a number. */
+static int without_last_ones(const int64_t *dim, int ndim)
+{
+    while (ndim > 0 && dim[ndim - 1] == 1)
+        ndim--;
+    return ndim;
+}
+
+static enum status check_weight(const char *path, const struct st_tensor *t, const int64_t *dim,
+                                int ndim, struct error *err)
+{
+    int n = without_last_ones(dim, ndim);
+    bool same = without_last_ones(t->dim, t->ndim) == n, turned = n == 2 && same;
+    char got[SHAPE_TEXT_MAX], want[SHAPE_TEXT_MAX];
+    if (!st_is_real(t))
+        return error_set(err, STATUS_DATA,
+                         "%s: %s is of type %s; weights are read as F64, F32, F16 or BF16: save it "
+                         "as one of these",
+                         path, t->name, st_type_name(t));
+    for (int i = 0; i < n && same; i++)
+        same = t->dim[i] == dim[i];
+    if (same)
+        return STATUS_OK;
+    turned = turned && t->dim[0] == dim[1] && t->dim[1] == dim[0];
+    shape_text(t->dim, t->ndim, got);
+    shape_text(dim, ndim, want);
+    return error_set(err, STATUS_DATA, "%s: %s has the shape %s, the configuration asks for %s%s",
+                     path, t->name, got, want, turned ? ": it is transposed" : "");
 }
 
 static enum status take_weight(const char *path, const struct param *q, const struct st_tensor *t,
                                float *to, struct error *err)
 {
-    if (t->count != param_count(q))
-        return error_set(err, STATUS_DATA,
-                         "%s: %s has %lld numbers, the configuration asks for %lld", path, t->name,
-                         (long long)t->count, (long long)param_count(q));
     for (int64_t i = 0; i < t->count; i++) {
         to[i] = (float)st_value(t, param_published_index(q, i));
         if (!isfinite(to[i]))
-            return error_set(err, STATUS_DATA, "%s: %s: a value of %g", path, t->name,
-                             st_value(t, param_published_index(q, i)));
+            return error_set(err, STATUS_DATA, "%s: %s: a value of %g, which is no finite float32",
+                             path, t->name, st_value(t, param_published_index(q, i)));
     }
     return STATUS_OK;
 }
 
-static enum status take_weights(const struct st_file *file, const struct params *params, bool *seen,
-                                float *flat, struct weight_export_report *report, struct error *err)
+/* Says why a weight is missing, as far as the configuration could be the cause. */
+static enum status missing_weight(const struct st_file *file, const char *name, struct error *err)
+{
+    bool start = strncmp(name, "start.", 6) == 0;
+    return error_set(err, STATUS_DATA, "%s: no tensor %s, which the configuration asks for%s",
+                     st_path(file), name,
+                     start ? ": a model without learned starts wants --set model.start=zero" : "");
+}
+
+static enum status take_weights(struct source *from, const struct params *params, float *flat,
+                                struct weight_export_report *report, struct error *err)
 {
     for (int i = 0; i < params->count; i++) {
         const struct param *q = &params->list[i];
-        const struct st_tensor *t = find(file, q->name, seen);
+        const struct st_tensor *t;
+        int64_t dim[3];
+        TRY(find(from, q->name, &t, err));
         if (q->alias_of >= 0) {
             const struct param *shared = &params->list[q->alias_of];
             memcpy(flat + q->offset, flat + shared->offset, (size_t)param_count(q) * sizeof *flat);
         } else if (t == NULL) {
-            return error_set(err, STATUS_DATA,
-                             "%s: no tensor %s, which the configuration asks for%s", st_path(file),
-                             q->name,
-                             strncmp(q->name, "start.", 6) == 0
-                                 ? ": a model without learned starts wants --set model.start=zero"
-                                 : "");
+            return missing_weight(from->file, q->name, err);
         } else {
-            TRY(take_weight(st_path(file), q, t, flat + q->offset, err));
+            int ndim = params_published_dims(params, i, dim);
+            TRY(check_weight(st_path(from->file), t, dim, ndim, err));
+            TRY(take_weight(st_path(from->file), q, t, flat + q->offset, err));
         }
         report->tensors++;
         report->numbers += param_count(q);
@@ -154,15 +264,14 @@ static enum status take_weights(const struct st_file *file, const struct params 
     return STATUS_OK;
 }
 
-static void note_unused(const struct st_file *file, const bool *seen,
-                        struct weight_export_report *report)
+static void note_unused(const struct source *from, struct weight_export_report *report)
 {
-    for (int64_t i = 0; i < st_count(file); i++) {
-        if (seen[i])
+    for (int64_t i = 0; i < st_count(from->file); i++) {
+        if (from->seen[i])
             continue;
         if (report->unused++ == 0)
             snprintf(report->first_unused, sizeof report->first_unused, "%s",
-                     st_tensor(file, i)->name);
+                     st_tensor(from->file, i)->name);
     }
 }
 
@@ -173,18 +282,18 @@ enum status weight_import(const struct st_file *file, const struct config *confi
     enum status status = STATUS_OK;
     struct params params;
     struct snapshot_image image = {0};
-    bool *seen = NULL;
+    struct source from = {0};
     *report = (struct weight_export_report){0};
     params_init(&params, NULL);
     TRY_OUT(model_declare(&params, &config->model, err));
-    TRY_OUT(mem_alloc((void **)&seen, (size_t)st_count(file), sizeof *seen, err));
+    TRY_OUT(open_source(&from, file, err));
     TRY_OUT(snapshot_image_of_weights(&image, config, vocab, &params, err));
-    TRY_OUT(take_weights(file, &params, seen, image.w, report, err));
-    note_unused(file, seen, report);
+    TRY_OUT(take_weights(&from, &params, image.w, report, err));
+    note_unused(&from, report);
     TRY_OUT(snapshot_write(path, &image, err));
 out:
     snapshot_image_free(&image);
-    mem_free(seen);
+    close_source(&from);
     params_free(&params);
     return status;
 }

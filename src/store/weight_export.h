@@ -17,7 +17,8 @@ struct weight_export_report {
 };
 
 /* Writes the weights of a checkpoint to `path`, whole or not at all. Returns STATUS_DATA for a
- * damaged checkpoint, STATUS_CANTCREATE, STATUS_IO or STATUS_NOMEM. */
+ * damaged checkpoint and for weights that are not finite, STATUS_CANTCREATE, STATUS_IO or
+ * STATUS_NOMEM. */
 enum status weight_export(struct snapshot *from, const char *path,
                           struct weight_export_report *report, struct error *err);
 
@@ -27,11 +28,13 @@ enum status weight_import_config(const struct st_file *file, struct config *conf
                                  struct error *err);
 
 /* Writes a checkpoint of step 0 to `path`, whole or not at all, with the tensors of `file` as
- * weights. `config` is resolved. The file must hold every parameter, as NAME or as w:NAME, with the
- * parameter's count of numbers, of any type. A parameter that shares another's storage gets that
- * parameter's values, whatever the file holds for it. Returns STATUS_DATA if a tensor is missing,
- * has another count or is not finite, STATUS_CANTCREATE, STATUS_IO, STATUS_NOMEM, or
- * STATUS_INTERNAL if zlib does not start. */
+ * weights. `config` is resolved. The file must hold every parameter in the shape of the published
+ * code, sizes of 1 at the end aside, as floating-point numbers. Names may have what wrappers of a
+ * training add (weight_name.h). A parameter that shares another's storage gets that parameter's
+ * values, whatever the file holds for it. Other tensors may be of any type. Returns STATUS_DATA if
+ * a tensor is missing, could be either of two, has another shape or type or is not finite in
+ * float32, STATUS_CANTCREATE, STATUS_IO, STATUS_NOMEM, or STATUS_INTERNAL if zlib does not start.
+ */
 enum status weight_import(const struct st_file *file, const struct config *config,
                           const struct vocab *vocab, const char *path,
                           struct weight_export_report *report, struct error *err);

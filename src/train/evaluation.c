@@ -15,6 +15,9 @@ struct sums {
     int64_t tokens;
     double recall_nll;
     int64_t recall, recalled; /* positions that a task asks for, and those with a right answer */
+    int64_t unknown;          /* targets that are <unk> */
+    double known_nll;         /* of the other targets */
+    int64_t known_bytes;      /* in their words, each with the space or line end before or in it */
 };
 
 struct run {
@@ -127,6 +130,28 @@ static void add_recall(struct run *run, const struct batch *batch, int64_t recal
     }
 }
 
+/* Sums over the targets that are not <unk>. */
+static void add_known(struct run *run, const struct batch *batch)
+{
+    const struct vocab *v = run->options->vocab;
+    struct sums *sums = &run->sums;
+    if (v == NULL || vocab_unk(v) < 0)
+        return;
+    for (int64_t i = 0; i < batch->B * batch->L; i++) {
+        size_t len;
+        if (batch->target[i] == vocab_unk(v)) {
+            sums->unknown++;
+            continue;
+        }
+        (void)vocab_word(v, batch->target[i], &len);
+        sums->known_nll += run->nll[i];
+        if (batch->target[i] == vocab_eos(v))
+            sums->known_bytes++;
+        else
+            sums->known_bytes += (int64_t)len + (batch->input[i] != vocab_eos(v));
+    }
+}
+
 static enum status add_segment(struct run *run, const struct batch *batch, struct error *err)
 {
     int64_t n = batch->B * batch->L;
@@ -152,7 +177,7 @@ static enum status test_leak(struct run *run, const struct batch *batch, struct 
 {
     struct evaluation_result *r = run->r;
     int64_t l = batch->L, cut = l - l / 4, vocab = run->m->config.model.vocab_size;
-    if (cut == l)
+    if (cut == l || vocab < 2) /* no later position, or no other token for it */
         return STATUS_OK;
     for (int64_t i = 0; i < batch->B * l; i++)
         run->changed[i] = i % l < cut
@@ -232,6 +257,7 @@ static enum status run_segments(struct run *run, struct stream *stream, struct e
         run->sums.flops += booked_flops(run->m->be) - flops;
         TRY(add_segment(run, &batch, err));
         add_recall(run, &batch, stream_recall(stream));
+        add_known(run, &batch);
         if (o->spectrum_segments > 0 && is_tested(i, segments, o->spectrum_segments)) {
             double t = clock_seconds();
             TRY(test_radius(run, &batch, err));
@@ -276,6 +302,9 @@ static enum status merge_shares(struct run *run, struct error *err)
         run->sums.recall_nll += all[i].sums.recall_nll;
         run->sums.recall += all[i].sums.recall;
         run->sums.recalled += all[i].sums.recalled;
+        run->sums.unknown += all[i].sums.unknown;
+        run->sums.known_nll += all[i].sums.known_nll;
+        run->sums.known_bytes += all[i].sums.known_bytes;
         run->leak_sum += all[i].leak_sum;
         run->r->leak_positions += r->leak_positions;
         run->r->nfe_max = r->nfe_max > run->r->nfe_max ? r->nfe_max : run->r->nfe_max;
@@ -301,7 +330,11 @@ static void finish(struct run *run, struct stream *stream)
     double words = (double)stream_words(stream), loss = r->nll * total;
     bool text = stream_recall(stream) == 0;
     r->ppl_word = text && words > 0 ? exp(loss / words) : NAN;
-    r->bits_per_byte = text ? loss / (double)stream_text_bytes(stream) / log(2.0) : NAN;
+    r->unknown = (double)run->sums.unknown / tokens;
+    bool paid = run->sums.unknown == 0;
+    double known = run->sums.known_nll / (double)run->sums.known_bytes; /* NaN without any */
+    r->bits_per_byte = text && paid ? loss / (double)stream_text_bytes(stream) / log(2.0) : NAN;
+    r->bits_per_byte_known = text && !paid ? known / log(2.0) : NAN;
     r->nfe_mean = run->sums.nfe / tokens;
     r->nfe_paid = run->sums.paid / tokens;
     r->flops = run->sums.flops / tokens;

@@ -3,6 +3,7 @@
 #define DEQ_TRAIN_EVALUATION_H
 
 #include "data/stream.h"
+#include "data/vocab.h"
 #include "deq/model.h"
 #include "dist/dist.h"
 
@@ -15,6 +16,8 @@ struct evaluation_options {
      * that was created with `vjp`, and one rank. */
     int64_t spectrum_segments;
     int64_t leak_segments; /* segments, spread likewise, that are tested for leaks */
+    const struct vocab
+        *vocab;        /* borrows that of the stream, to tell <unk>; NULL: no token is <unk> */
     struct dist *dist; /* borrows ranks that evaluate equal shares of the streams; NULL means one */
     /* Called after each segment with the tokens scored so far and their mean loss in nats. Returns
      * false to stop. May be NULL. */
@@ -31,8 +34,14 @@ struct evaluation_result {
     /* Per word, as stream_words counts them. <eos> is no word, but its loss counts. NaN for records
      * of a task, and if the shards do not know their number of words. */
     double ppl_word;
-    double bits_per_byte; /* of the text before it was tokenized, NaN for records */
-    double nfe_mean;      /* evaluations of f that a position took */
+    double unknown; /* share of <unk> among the scored tokens */
+    /* Of the text before it was tokenized. NaN for records, and if a token is <unk>, since the
+     * bytes of that word are not paid for. */
+    double bits_per_byte;
+    /* Where bits_per_byte is NaN for <unk>: the loss of the other tokens per byte of theirs, a
+     * space before each word but the first of a line included. Otherwise NaN. */
+    double bits_per_byte_known;
+    double nfe_mean; /* evaluations of f that a position took */
     int64_t nfe_max;
     double nfe_paid;            /* evaluations of f made for each position, at least nfe_mean */
     double flops;               /* floating-point operations per position, softmax included */

@@ -398,8 +398,8 @@ checkpoint_refused()
     refused 65 'did you mean "king"?' sample --checkpoint "$home/run/best.bin" --prompt "the kign"
     refused 65 'is not in the vocabulary' sample --checkpoint "$home/run/best.bin" \
         --prompt "$(head -c 100000 /dev/zero | tr '\0' a)"
-    refused 65 'is not in the vocabulary' sample --checkpoint "$home/run/best.bin" \
-        --prompt "$(printf 'the \377\376')"
+    refused 65 '--prompt: line 1: invalid UTF-8 byte 0xFF (byte 4)' sample \
+        --checkpoint "$home/run/best.bin" --prompt "$(printf 'the \377\376')"
     refused 64 'want --prompt TEXT' sample --checkpoint "$home/run/best.bin"
 }
 

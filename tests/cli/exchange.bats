@@ -127,7 +127,7 @@ END
         [[ "${lines[-1]}" == "deq import: "*"$text"* ]]
         [ ! -e none.bin ]
     }
-    refused 65 "e.safetensors: func.pos_ff.ff1_net.weight_v has 512 numbers, the configuration asks for 384" \
+    refused 65 "e.safetensors: func.pos_ff.ff1_net.weight_v has the shape [32,16], the configuration asks for [24,16]" \
         e.safetensors --set model.d_inner=24
     refused 65 "no tensor func.blocks.0.dec_attn.qkv_net.weight_v, which the configuration asks for" \
         e.safetensors --set model.blocks=2
@@ -154,6 +154,120 @@ END
         seek=$(($(stat -c %s nan.safetensors) - 4))
     run "$DEQ" import nan.safetensors --out none.bin
     [ "$status" -eq 65 ]
-    [[ "$output" == *"start.bias: a value of "*nan ]]
+    [[ "$output" == *"start.bias: a value of "*"nan, which is no finite float32" ]]
     [ ! -e none.bin ]
+}
+
+# edit PYTHON: changes trained.safetensors, given as `h` (its header) and `data`, to edited.safetensors.
+edit() {
+    "$DEQ" export run-transformer/last.bin --out trained.safetensors --force >/dev/null
+    python3 - "$1" <<'END'
+import json, struct, sys
+raw = open("trained.safetensors", "rb").read()
+n, = struct.unpack("<Q", raw[:8])
+h, data = json.loads(raw[8:8 + n]), raw[8 + n:]
+def add(name, dtype, shape, more):
+    global data
+    h[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(more)]}
+    data += more
+def rename(change):
+    global h
+    h = {(k if k == "__metadata__" else change(k)): v for k, v in h.items()}
+exec(sys.argv[1])
+text = json.dumps(h).encode()
+open("edited.safetensors", "wb").write(struct.pack("<Q", len(text)) + text + data)
+END
+}
+
+@test "a weight of another shape is refused, whatever its count of numbers" {
+    command -v python3 >/dev/null || skip "no python3"
+    edit 'h["func.pos_ff.ff2_net.bias"]["shape"] = [2, 8]'
+    run "$DEQ" import edited.safetensors --out none.bin
+    [ "$status" -eq 65 ] || { echo "$output"; return 1; }
+    [[ "$output" == *"func.pos_ff.ff2_net.bias has the shape [2,8], the configuration asks for [16]" ]]
+    edit 'h["func.pos_ff.ff1_net.weight_v"]["shape"].reverse()'
+    run "$DEQ" import edited.safetensors --out none.bin
+    [ "$status" -eq 65 ] || { echo "$output"; return 1; }
+    [[ "$output" == *"func.pos_ff.ff1_net.weight_v has the shape [16,32], the configuration asks for [32,16]: it is transposed" ]]
+    [ ! -e none.bin ]
+    # a size of 1 at the end moves nothing
+    edit 'h["start.bias"]["shape"].append(1)'
+    "$DEQ" import edited.safetensors --out ones.bin
+    [ "$(digest ones.bin)" = "$(digest run-transformer/last.bin)" ]
+}
+
+@test "tensors that are not needed may be of any type, weights must be real numbers" {
+    command -v python3 >/dev/null || skip "no python3"
+    edit 'add("a", "I16", [3], b"123456"); add("b", "F8_E5M2", [2], b"12"); add("c", "F4", [4], b"12")'
+    "$DEQ" import edited.safetensors --out types.bin --force
+    [ "$(digest types.bin)" = "$(digest run-transformer/last.bin)" ]
+    "$DEQ" info edited.safetensors | grep -q '^  F8_E5M2 \[2\] '
+    for type in I32 U32 F9_X; do
+        edit "h['start.bias']['dtype'] = '$type'"
+        run "$DEQ" import edited.safetensors --out none.bin
+        [ "$status" -eq 65 ] || { echo "$output"; return 1; }
+        [[ "$output" == *"start.bias is of type $type; weights are read as F64, F32, F16 or BF16"* ]]
+    done
+    [ ! -e none.bin ]
+}
+
+@test "names are understood with what wrappers of a training add" {
+    command -v python3 >/dev/null || skip "no python3"
+    for change in '"model._orig_mod." + k' '"module.module." + k' '"_forward_module.net." + k' \
+        'k.replace("func.", "func._fsdp_wrapped_module.")' \
+        'k.replace("weight_g", "parametrizations.weight.original0").replace("weight_v", "parametrizations.weight.original1")'; do
+        edit "rename(lambda k: $change)"
+        "$DEQ" import edited.safetensors --out wrapped.bin --force
+        [ "$(digest wrapped.bin)" = "$(digest run-transformer/last.bin)" ]
+    done
+    # the model's own name goes before a copy's; of two copies neither is taken
+    edit 'add("module.start.bias", "F32", [16], bytes(64))'
+    "$DEQ" import edited.safetensors --out wrapped.bin --force
+    [ "$(digest wrapped.bin)" = "$(digest run-transformer/last.bin)" ]
+    edit 'add("module.start.bias", "F32", [16], bytes(64)); rename(lambda k: "model." + k if k == "start.bias" else k)'
+    run "$DEQ" import edited.safetensors --out none.bin
+    [ "$status" -eq 65 ] || { echo "$output"; return 1; }
+    [[ "$output" == *"both model.start.bias and module.start.bias could be the weight start.bias"* ]]
+    [ ! -e none.bin ]
+}
+
+@test "files of other programs are told by name, with what to do" {
+    "$DEQ" export run-transformer/last.bin --out trained.safetensors --force
+    for ending in pt PTH ckpt npz gguf; do
+        run "$DEQ" export run-transformer/last.bin --out w.$ending
+        [ "$status" -eq 64 ]
+        [[ "$output" == *"name it w.safetensors, which safetensors.torch.load_file reads"* ]]
+        run "$DEQ" import trained.safetensors --out w.$ending
+        [ "$status" -eq 64 ]
+        [[ "$output" == *"name it w.bin, which deq eval"* ]]
+        [ ! -e w.$ending ]
+    done
+    run "$DEQ" import trained.safetensors --out w.safetensors
+    [ "$status" -eq 64 ]
+    printf 'PK\003\004 an archive of torch.save' >made.pt
+    run "$DEQ" import made.pt --out none.bin
+    [ "$status" -eq 65 ] || { echo "$output"; return 1; }
+    [[ "$output" == *"a zip archive, as torch.save"*"safetensors.torch.save_file"* ]]
+    run "$DEQ" import run-transformer/last.bin --out none.bin
+    [ "$status" -eq 65 ] || { echo "$output"; return 1; }
+    [[ "$output" == *"a checkpoint; deq export"* ]]
+}
+
+@test "weights that are not finite are not exported, evaluated or sampled" {
+    tool=$(dirname "$DEQ")/tests/tools/poison
+    [ -x "$tool" ] || skip "$tool is not built (make tests)"
+    "$tool" run-transformer/last.bin poisoned.bin w:start.bias
+    run "$DEQ" export poisoned.bin --out none.safetensors
+    [ "$status" -eq 65 ] || { echo "$output"; return 1; }
+    [[ "$output" == *"poisoned.bin: the weight start.bias has a value of "*"use an earlier checkpoint"* ]]
+    [ ! -e none.safetensors ]
+    run "$DEQ" eval poisoned.bin
+    [ "$status" -eq 65 ] || { echo "$output"; return 1; }
+    run "$DEQ" sample --checkpoint poisoned.bin --prompt w1
+    [ "$status" -eq 65 ] || { echo "$output"; return 1; }
+    run "$DEQ" info poisoned.bin --check
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"start.bias has a value of "* ]]
+    "$tool" run-transformer/last.bin fine.bin m:start.bias
+    "$DEQ" eval fine.bin
 }

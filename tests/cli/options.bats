@@ -253,7 +253,7 @@ documented()
     }
     asks "--config FILE" train
     asks CHECKPOINT eval
-    asks "--prompt TEXT" sample
+    asks "--prompt TEXT, --prompt - for standard input, or --prompt-file FILE" sample
     asks "--out FILE" export x
     asks CHECKPOINT export --out x
     asks CHECKPOINT export

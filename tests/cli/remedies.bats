@@ -133,3 +133,93 @@ train --confg
 tokenize --min-coutn
 END
 }
+
+# remedied KEY=VALUE...: the configuration is refused with a key and a value to set it to, and then is
+# right.
+remedied()
+{
+    local set=()
+    for key in "$@"; do set+=(--set "$key"); done
+    told 78 "set it to " info --config "$home/tiny.json" "${set[@]}"
+    key=$(grep -oE '[a-z_]+(\.[a-z_]+)+: ' <<<"${output#*tiny.json: }" | head -n 1)
+    value=$(sed 's/.*set it to \([a-z0-9]*\).*/\1/' <<<"$output")
+    "$DEQ" info --config "$home/tiny.json" "${set[@]}" --set "${key%: }=$value" >/dev/null
+}
+
+@test "a key is set to what the message says" {
+    remedied model.layers=2 model.tie_layers=false model.blocks=2
+    remedied gradient.recompute=1 model.blocks=2
+    remedied model.div_val=2
+    remedied solver.forward.line_search=true
+    remedied jacobian.weight=1 model.layers=2
+    remedied correction.weight=1 model.layers=2
+    remedied correction.weight=1 correction.at=[2] gradient.method=unroll
+    remedied model.cell=trellis model.blocks=2
+    remedied model.cell=trellis model.nhid=4 model.nout=2 model.layers=2 model.tie_layers=false
+}
+
+@test "unknown words: --unk map where the vocabulary can have <unk>, else what makes one that can" {
+    for i in $(seq 20); do echo the son of the king; done >train
+    echo the daughter of the king >new
+    told 65 "--unk map makes it <unk>" tokenize --train train --valid new --out counted
+    "$DEQ" tokenize --train train --valid new --unk map --out counted
+    told 65 "--unk map makes it <unk>" tokenize --train new --vocab counted/vocab.txt --unk error --out given
+    "$DEQ" tokenize --train new --vocab counted/vocab.txt --unk map --out given
+    "$DEQ" info "$home/run/best.bin" --vocab >words
+    for unk in "" "--unk map" "--unk error"; do
+        # shellcheck disable=SC2086
+        told 65 "has no <unk>: a model of these words can read no others; for another model leave out --vocab and give --unk map, or --bytes" \
+            tokenize --train new --vocab words $unk --out none
+    done
+    told 64 "leave one out" tokenize --train new --vocab words --min-count 2 --out none
+    "$DEQ" tokenize --train new --min-count 2 --out none
+    "$DEQ" tokenize --train new --unk map --out none --force
+    "$DEQ" tokenize --train new --bytes --out none --force
+}
+
+@test "a text that is none, and a model or a list of words of bytes, are read with --bytes" {
+    printf 'the\0king\n' >nul
+    head -c 3000000 /dev/zero | tr '\0' a >long
+    told 65 "read it with --bytes" tokenize --train nul --out bytes
+    told 65 "--bytes reads any file" tokenize --train long --out bytes
+    "$DEQ" tokenize --train long --valid nul --bytes --out bytes
+    told 65 "use it with --bytes" tokenize --train nul --vocab bytes/vocab.txt --out more
+    "$DEQ" tokenize --train "$home/text" --valid "$home/text" --vocab bytes/vocab.txt --bytes --out more
+    told 65 "leave out --bytes" tokenize --train "$home/text" --vocab "$home/data/vocab.txt" --bytes --out none
+    "$DEQ" tokenize --train "$home/text" --vocab "$home/data/vocab.txt" --out none
+    "$DEQ" train -q --config "$home/tiny.json" --set data.dir=more --out run
+    told 65 "a model of bytes, and the shards in $home/data are of words; tokenize the text with --bytes" \
+        eval run/best.bin --data "$home/data"
+    "$DEQ" tokenize --train "$home/text" --valid "$home/text" --bytes --out other
+    "$DEQ" eval run/best.bin --data other
+}
+
+@test "an output gets the name that the message has, and a file the program that it names" {
+    told 64 "name it w.safetensors, which" export "$home/run/best.bin" --out w.pt
+    "$DEQ" export "$home/run/best.bin" --out "$(grep -o 'w\.safetensors' <<<"$output" | head -n 1)"
+    told 64 "name it c.bin, which deq eval, deq sample and deq train read" import w.safetensors --out c.ckpt
+    told 64 "a checkpoint, as --out c.bin; deq export" import w.safetensors --out c.safetensors
+    "$DEQ" import w.safetensors --out c.bin
+    "$DEQ" eval c.bin
+    "$DEQ" sample --checkpoint c.bin --prompt the
+    "$DEQ" train -q --config "$home/tiny.json" --resume c.bin --out run
+    told 65 "a checkpoint; deq export makes one of it" import c.bin --out d.bin
+    "$DEQ" export c.bin --out v.safetensors
+    "$DEQ" import v.safetensors --out d.bin
+    "$DEQ" train -q --config "$home/tiny.json" --set model.start=linear --out linear
+    "$DEQ" export linear/last.bin --out l.safetensors
+    sed 's/"start\.bias"/"xtart.bias"/' l.safetensors >renamed.safetensors
+    told 65 "wants --set model.start=zero" import renamed.safetensors --out e.bin
+    "$DEQ" import renamed.safetensors --out e.bin --set model.start=zero
+}
+
+@test "a prompt comes from where the message says" {
+    told 64 "--prompt TEXT, --prompt - for standard input, or --prompt-file FILE" sample \
+        --checkpoint "$home/run/best.bin"
+    echo the >prompt
+    "$DEQ" sample --checkpoint "$home/run/best.bin" --prompt the
+    "$DEQ" sample --checkpoint "$home/run/best.bin" --prompt - <prompt
+    "$DEQ" sample --checkpoint "$home/run/best.bin" --prompt-file prompt
+    told 65 'did you mean "king"' sample --checkpoint "$home/run/best.bin" --prompt kingg
+    "$DEQ" sample --checkpoint "$home/run/best.bin" --prompt king
+}

@@ -178,9 +178,7 @@ static void test_unknown(void **state)
     struct tokenize_config c = config();
     scratch_write("valid.txt", "a\na new\n", 8);
     c.text[SPLIT_VALID] = "valid.txt";
-    refuse(&c, "a a b\n", STATUS_DATA, "valid.txt:2: \"new\" is not in the vocabulary, which has");
-    c.unk = TOKENIZE_UNK_MAP;
-    refuse(&c, "a a b\n", STATUS_DATA, "valid.txt:2: \"new\" is not in the vocabulary, which has");
+    refuse(&c, "a a b\n", STATUS_DATA, "valid.txt:2: \"new\" is not in the vocabulary; --unk map");
     c.unk = TOKENIZE_UNK_ERROR;
     refuse(&c, "a a <unk>\n", STATUS_DATA, "valid.txt:2: \"new\" is not in the vocabulary; --unk");
     c.unk = TOKENIZE_UNK_AUTO;
@@ -193,6 +191,23 @@ static void test_unknown(void **state)
     run(&c, "a q x\n");
     assert_string_equal(decoded("train"), "a <unk> x <eos>");
     assert_vocab("x\n<unk>\n<eos>\na\n");
+    /* One without <unk> cannot be given one: it is a model's. */
+    scratch_write("v.txt", "x\n<eos>\na\n", 10);
+    c.unk = TOKENIZE_UNK_MAP;
+    scratch_write("train.txt", "a x\n", 4);
+    expect(tokenize_run(&c, &result, &err), STATUS_DATA,
+           "\"new\" is not in the vocabulary v.txt, which has no <unk>");
+    c.vocab = NULL; /* A counted one is given <unk>, last of the words. */
+    run(&c, "a a b\n");
+    assert_vocab("<eos>\na\nb\n<unk>\n");
+    assert_int_equal(result.unknown[SPLIT_TRAIN], 0);
+    assert_int_equal(result.unknown[SPLIT_VALID], 1);
+    c.max_vocab = 3;
+    run(&c, "a a b\n");
+    assert_vocab("<eos>\na\n<unk>\n");
+    c.max_vocab = 0;
+    c.vocab = "v.txt";
+    c.unk = TOKENIZE_UNK_AUTO;
     scratch_write("v.txt", "x\na\n", 4);
     expect(tokenize_run(&c, &result, &err), STATUS_DATA, "v.txt: no <eos> in the vocabulary");
     c.bytes = true;

@@ -106,6 +106,31 @@ static void test_bytes(void **state)
     vocab_free(v);
 }
 
+/* Editors add a byte order mark and carriage returns, and leave out the last newline. */
+static void test_marks_and_line_ends(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {"<eos>\na\nb\n", "<eos>\na\nb", "\xEF\xBB\xBF<eos>\na\nb\n",
+                                        "<eos>\r\na\r\nb\r\n", "\xEF\xBB\xBF<eos>\r\na\nb\r"};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        struct vocab *v = NULL;
+        size_t size;
+        assert_int_equal(vocab_from_text(&v, forms[i], strlen(forms[i]), "list", &err), STATUS_OK);
+        assert_int_equal(vocab_size(v), 3);
+        assert_int_equal(vocab_eos(v), 0);
+        assert_memory_equal(vocab_text(v, &size), forms[0], strlen(forms[0]));
+        assert_int_equal(size, strlen(forms[0]));
+        vocab_free(v);
+    }
+    struct vocab *v = NULL;
+    static char text[256 * 8 + 1];
+    for (int i = 0; i < 256; i++)
+        snprintf(text + 8 * i, 9, "<0x%02X>\r\n", (unsigned)i);
+    assert_int_equal(vocab_from_text(&v, text, 256 * 8, "list", &err), STATUS_OK);
+    assert_true(vocab_is_bytes(v));
+    vocab_free(v);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -114,7 +139,9 @@ static void test_refused(void **state)
     refuse("a\nb\n\n", 5, "list:3: empty line");
     refuse("a\nb\na\n", 6, "list:3: \"a\" again: it stands in line 1");
     refuse("longer than\n", 12, "list:1: white space in column 7");
-    refuse("a\r\nb\r\n", 6, "list:1: white space in column 2: one word a line, lines ended by \\n");
+    refuse("a\rb\n", 4, "list:1: white space in column 2: one word a line");
+    refuse("\xEF\xBB\xBF\r\n", 5, "list:1: empty line");
+    refuse("\xEF\xBB\xBF", 3, "list: empty");
     refuse("a\nb\0c\n", 6, "list:2: NUL byte");
     refuse("a\nb\n\xff\n", 6, "list:3: invalid UTF-8");
     struct vocab *v = NULL;
@@ -244,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_words),
         cmocka_unit_test(test_hash_and_round_trip),
         cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_marks_and_line_ends),
         cmocka_unit_test_setup_teardown(test_refused, scratch_enter, scratch_leave),
         cmocka_unit_test_setup_teardown(test_load, scratch_enter, scratch_leave),
         cmocka_unit_test(test_many),

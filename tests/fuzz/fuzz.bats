@@ -58,6 +58,10 @@ replay() {
     replay prompt 20000
 }
 
+@test "names of weights" {
+    replay names 20000
+}
+
 @test "log" {
     replay log 2000
 }

@@ -39,9 +39,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         int64_t count = 1;
         for (int d = 0; d < t->ndim; d++)
             count *= t->dim[d];
-        FUZZ_ASSERT(count == t->count && t->bytes == (size_t)count * st_type_size(t->type));
+        FUZZ_ASSERT(count == t->count);
+        FUZZ_ASSERT(t->type == ST_OTHER || t->bytes == (size_t)count * st_type_size(t->type));
         FUZZ_ASSERT(st_find(f, t->name) == t);
-        for (int64_t k = 0; k < t->count; k++)
+        FUZZ_ASSERT(st_type_name(t)[0] != '\0');
+        for (int64_t k = 0; k < t->count && t->type != ST_OTHER; k++)
             sum = sum + st_value(t, k);
         bytes += t->bytes;
     }

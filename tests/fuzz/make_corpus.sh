@@ -78,8 +78,17 @@ seed log odd odd
 "$tools/info_files" .
 seed checkpoint small.bin small
 
-# safetensors, prompts
+# safetensors, names of weights, prompts
 seed safetensors small.safetensors small
+n=0
+for name in func.pos_ff.ff1_net.weight_v w:start.bias \
+    _orig_mod.module.word_emb.emb_layers.0.weight \
+    _fsdp_wrapped_module.func._checkpoint_wrapped_module.dec_attn.qkv_net.weight_g \
+    state_dict.model._forward_module.crit.cluster_bias func.o.parametrizations.weight.original1; do
+    n=$((n + 1))
+    printf '%s' "$name" >name
+    seed names name "$n"
+done
 n=0
 for text in 'the king of the @-@' '' ' ' 'the  kign' "Nebuchadnezzar's  \303\251t\303\251"; do
     n=$((n + 1))

@@ -1,6 +1,8 @@
 /* A run that is stopped or killed anywhere ends as one that was left alone. */
 #include "watched_run.h"
 
+#include <math.h>
+
 static const char *const other[] = {"model.blocks=2",          "model.pre_lnorm=true",
                                     "model.norm=rms",          "solver.forward.method=broyden",
                                     "gradient.method=phantom", "train.accumulate=1",
@@ -95,6 +97,35 @@ static void a_death_at_any_step_changes_nothing(void **state)
     (void)state;
 }
 
+static void poison_at_7(void *ctx, const struct trainer *t, const struct step_report *r)
+{
+    const float nan_value = NAN;
+    struct tensor first = tensor_slice(&t->model->params->w, 0, 1);
+    if (r->step == 7)
+        op_upload(t->model->be, &first, &nan_value, DTYPE_F32);
+    saw_step_too(ctx, t, r);
+}
+
+/* The checkpoint of step 9 would replace that of step 6 as last.bin. */
+static void weights_that_are_not_finite_replace_no_checkpoint(void **state)
+{
+    struct config c = make_config(plain);
+    struct watch w;
+    struct error err;
+    prepare();
+    finish("whole", &c);
+    watch_init(&w, "cut");
+    w.observer.step = poison_at_7;
+    assert_int_equal(go(&w, &c, &err), STATUS_CHECK);
+    assert_non_null(
+        strstr(err.text, "step 9: the weight word_emb.emb_layers.0.weight has a value"));
+    assert_int_equal(access("cut/step-00000006.bin", F_OK), 0);
+    assert_int_not_equal(access("cut/step-00000009.bin", F_OK), 0);
+    finish("cut", &c);
+    same_run("whole", "cut");
+    (void)state;
+}
+
 static void a_finished_run_says_so(void **state)
 {
     struct config c = make_config(plain);
@@ -116,6 +147,7 @@ int main(void)
         IN_SCRATCH(a_stop_after_every_step_changes_nothing),
         IN_SCRATCH(a_stop_in_an_evaluation_leaves_it_due),
         IN_SCRATCH(a_death_at_any_step_changes_nothing),
+        IN_SCRATCH(weights_that_are_not_finite_replace_no_checkpoint),
         IN_SCRATCH(a_finished_run_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -122,7 +122,7 @@ static void test_halves(void **state)
     assert_string_equal(st_tensor(f, 2)->name, "byte");
     const struct st_tensor *half = st_find(f, "half"), *brain = st_find(f, "brain");
     assert_int_equal(half->bytes, 16);
-    assert_string_equal(st_type_name(brain->type), "BF16");
+    assert_string_equal(st_type_name(brain), "BF16");
     for (int i = 0; i < 6; i++)
         assert_true(st_value(half, i) == values[i]);
     assert_true(st_value(half, 6) == INFINITY);
@@ -191,9 +191,12 @@ static void test_headers_that_lie(void **state)
         {"{", 0, "bad:1:"},
         {"{} x", 0, "bad:1:"},
         {"{}", 1, "1 bytes after the last tensor"},
-        {ENTRY("I16", "[1]", "[0,2]"), 2,
-         "want F64, F32, F16, BF16, I64, I32, U8 or BOOL, got I16"},
-        {ENTRY("f32", "[1]", "[0,4]"), 4, "got f32"},
+        {ENTRY("i16", "[1]", "[0,2]"), 2, "want a type such as F32, got \"i16\""},
+        {ENTRY("", "[1]", "[0,2]"), 2, "want a type such as F32, got \"\""},
+        {ENTRY("I16", "[1]", "[0,1]"), 1, "1 bytes, dtype and shape need 2"},
+        {ENTRY("F8_E4M3", "[9]", "[0,1]"), 0, "not within the 0 data bytes"},
+        {ENTRY("F4", "[16]", "[0,1]"), 1, "1 bytes for 16 elements"},
+        {ENTRY("f32", "[1]", "[0,4]"), 4, "got \"f32\""},
         {ENTRY("F32", "[1.5]", "[0,6]"), 6, "bad:1:"},
         {ENTRY("F32", "[\"1\"]", "[0,4]"), 4, "bad:1:"},
         {ENTRY("F32", "[-1]", "[0,4]"), 4, "want sizes >= 0, got -1"},
@@ -252,6 +255,39 @@ static void test_not_a_file(void **state)
     assert_refused("huge", "its header would be");
     scratch_write("zero", "\0\0\0\0\0\0\0\0", 8);
     assert_refused("zero", "does not begin with '{'");
+}
+
+/* All integers of the format are read. A type that only newer programs know opens too, and keeps
+ * the other tensors readable. */
+static void test_types_of_the_format(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"U64", "U32", "U16", "I16", "I8", "F8_E4M3", "C64"};
+    static const int sizes[] = {8, 4, 2, 2, 1, 1, 8};
+    for (int i = 0; i < 7; i++) {
+        char file[256];
+        int begin = sizes[i];
+        int n = snprintf(file + 8, sizeof file - 8,
+                         "{\"t\":{\"dtype\":\"%s\",\"shape\":[1],\"data_offsets\":[0,%d]},"
+                         "\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%d,%d]}}",
+                         names[i], begin, begin, begin + 4);
+        uint64_t length = (uint64_t)n;
+        float w = -1.5F;
+        memcpy(file, &length, sizeof length);
+        memset(file + 8 + n, 0xFF, 8);
+        memcpy(file + 8 + n + begin, &w, sizeof w);
+        scratch_write("types", file, (size_t)(8 + n + begin + 4));
+        struct st_file *f = NULL;
+        assert_int_equal(st_open(&f, "types", &err), STATUS_OK);
+        const struct st_tensor *t = st_find(f, "t");
+        assert_string_equal(st_type_name(t), names[i]);
+        assert_false(st_is_real(t));
+        assert_true(st_is_real(st_find(f, "w")) && st_value(st_find(f, "w"), 0) == -1.5);
+        double want = i > 4 ? NAN : names[i][0] == 'I' ? -1 : ldexp(1, 8 * sizes[i]) - 1;
+        double got = st_value(t, 0);
+        assert_true(isnan(want) ? isnan(got) : fabs(got - want) <= 1);
+        st_close(f);
+    }
 }
 
 /* Every prefix is refused. A flipped byte is refused or, as the format has no checksum, gives a
@@ -331,13 +367,10 @@ int main(void)
         return 1;
 #define CASE(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
     const struct CMUnitTest tests[] = {
-        CASE(test_round_trip),
-        CASE(test_halves),
-        CASE(test_writer_refuses_names),
-        CASE(test_empty_and_misaligned),
-        CASE(test_headers_that_lie),
-        CASE(test_not_a_file),
-        CASE(test_every_length_and_byte),
+        CASE(test_round_trip),           CASE(test_halves),
+        CASE(test_writer_refuses_names), CASE(test_empty_and_misaligned),
+        CASE(test_headers_that_lie),     CASE(test_not_a_file),
+        CASE(test_types_of_the_format),  CASE(test_every_length_and_byte),
         CASE(test_reference_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
