@@ -257,19 +257,22 @@ $(BUILD)/tests/cuda/ops_on_cuda: tests/cuda/ops_on_cuda.c $(DEVICE_OBJ) $(BUILD)
 	    $(DEVICE_OBJ) $(BUILD)/libdeq.a -lcmocka $(DEVICE_LIBS) $(LDLIBS)
 test-cuda: $(BUILD)/tests/cuda/ops_on_cuda
 	@$< || { rc=$$?; [ $$rc = 77 ] || exit $$rc; }
-# Which lines and branches the tests pass through: unit tests and those of the program, on a build
-# that counts. gcovr prints the figures, and writes a page for each file.
+# Which lines and branches the unit tests pass through, on a build that counts. With MORE, a list of
+# .bats files, these run too: MORE="$(echo tests/cli/*.bats)". gcovr prints the figures, and writes a
+# page for each file.
+MORE ?=
+COVERED = $(TESTS:$(BUILD)/%=$(BUILD)-coverage/%)
 coverage:
 	@scripts/deps.sh build test coverage
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-coverage CFLAGS='-O1 -g --coverage' WERROR= CUDA=0 \
-	    all $(TESTS:$(BUILD)/%=$(BUILD)-coverage/%) $(TOOLS:$(BUILD)/%=$(BUILD)-coverage/%)
+	    all $(COVERED) $(TOOLS:$(BUILD)/%=$(BUILD)-coverage/%) >$(BUILD)-coverage.log
 	@find $(BUILD)-coverage -name '*.gcda' -delete
-	@tests/run.sh -b $(BUILD)-coverage $(TESTS:$(BUILD)/%=$(BUILD)-coverage/%) \
-	    $(filter-out tests/cli/peers.bats tests/cli/sbatch.bats tests/cli/scripts.bats,$(wildcard tests/cli/*.bats)) \
-	    >$(BUILD)-coverage/tests.log 2>&1 || { tail -n 40 $(BUILD)-coverage/tests.log; exit 1; }
-	@gcovr --root . --object-directory $(BUILD)-coverage --filter src/ --filter cmd/ \
+	@tests/run.sh -b $(BUILD)-coverage $(COVERED) $(MORE) >>$(BUILD)-coverage.log 2>&1 || \
+	    { tail -n 40 $(BUILD)-coverage.log; exit 1; }
+	@gcovr --root . --object-directory $(BUILD)-coverage --filter src/ $(if $(MORE),--filter cmd/) \
 	    --exclude-unreachable-branches --exclude-throw-branches --gcov-ignore-parse-errors \
-	    --txt $(BUILD)-coverage/files.txt --html-details $(BUILD)-coverage/index.html --print-summary
+	    --txt $(BUILD)-coverage/files.txt --html-details $(BUILD)-coverage/index.html \
+	    --print-summary | sed 's/^/coverage: /'
 	@echo 'coverage: each file in $(BUILD)-coverage/files.txt, its lines in $(BUILD)-coverage/index.html'
 
 # What clang-tidy (.clang-tidy) and shellcheck find.

@@ -21,11 +21,15 @@ scripts/deps.sh build test || {
 # is small; several processes, batch jobs, further sanitizers and PyTorch, with which deq is compared,
 # are fetched where CI=true says that nobody waits.
 optional=demo
-[ "${CI:-}" != true ] || optional="demo mpi slurm sanitize peers"
+[ "${CI:-}" != true ] || optional="demo mpi slurm sanitize peers coverage"
 for group in $optional; do
     scripts/deps.sh "$group" 2>/dev/null || :
 done
 make all tests || broken "the build failed"
 make asan || broken "the build with sanitizers failed"
 make tsan valgrind-build || broken "the build with the thread sanitizer or for valgrind failed"
+# The share of lines and branches that unit tests pass through. It is told, and fails nothing.
+if [ "${CI:-}" = true ] && command -v gcovr >/dev/null; then
+    make coverage || echo "coverage: not measured"
+fi
 exec tests/run.sh
