@@ -1,13 +1,16 @@
 # deq: `make` builds build/deq, `make help` lists the rest.
 #
 # Layout: src/ is the library, cmd/ the program, tests/<folder>/test_*.c are test programs
-# (cmocka), tests/tools/*.c small programs that tests use, tests/fuzz/fuzz_*.c fuzz targets,
-# tests/*/*.bats tests of the binary and the scripts. cuda/*.cu are kernels, compiled where the CUDA
-# Toolkit is. A new file is found by itself.
+# (cmocka), tests/tools/*.c small programs that tests use, tests/bench/bench_*.c programs that
+# measure, tests/fuzz/fuzz_*.c fuzz targets, tests/*/*.bats tests of the binary and the scripts.
+# cuda/*.cu are kernels, compiled where the CUDA Toolkit is. A new file is found by itself.
 
 # ---- What a user may set ------------------------------------------------------------------------
 ifeq ($(origin CC),default)
 CC = gcc
+endif
+ifeq ($(origin CXX),default)
+CXX = g++
 endif
 BUILD ?= build
 ARCH ?= native
@@ -50,12 +53,15 @@ LIB_SRC := $(filter-out $(filter-out src/dist/dist_$(DIST)%,$(wildcard src/dist/
     src/dist/dist_mpi*.c)),$(wildcard src/*/*.c src/*/*/*.c))
 CMD_SRC := $(wildcard cmd/*.c cmd/*/*.c)
 TEST_SRC := $(filter-out %_emu.c %_tsan.c,$(wildcard tests/*/test_*.c))
-TOOL_SRC := $(filter-out tests/tools/test_%,$(wildcard tests/tools/*.c))
+PROPERTY_SRC := $(filter %_property.c,$(TEST_SRC))
+TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
+PROPERTY_TESTS := $(PROPERTY_SRC:%.c=$(BUILD)/%)
+PROPERTY_OBJ := $(BUILD)/obj/tests/property/rapidcheck_shim.o
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
 FUZZ := $(FUZZ_SRC:%.c=$(BUILD)/%)
 TORTURE := $(BUILD)/tests/torture/torture
@@ -76,7 +82,8 @@ OPENBLAS_DIR := $(firstword $(wildcard \
 ALL_LDFLAGS = $(LDFLAGS) $(if $(OPENBLAS_DIR),-L$(OPENBLAS_DIR) -Wl$(comma)-rpath$(comma)$(OPENBLAS_DIR))
 LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) -ldnnl -lopenblas -lcjson -lz -lxxhash -lm -lpthread
 # ---- CUDA ---------------------------------------------------------------------------------------
-# The toolkit: nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda, with cuBLAS beside it.
+# The toolkit: nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda, and its runtime to link with.
+# cuBLAS is opened by the program itself.
 ifeq ($(filter auto 0 1,$(CUDA)),)
 $(error CUDA=$(CUDA): want auto, 0 or 1)
 endif
@@ -86,15 +93,16 @@ NVCC := $(realpath $(firstword $(wildcard $(if $(CUDA_HOME),$(CUDA_HOME)/bin/nvc
     $(shell command -v nvcc 2>/dev/null) /usr/local/cuda/bin/nvcc))))
 CUDA_ROOT := $(patsubst %/bin/nvcc,%,$(NVCC))
 CUDA_LIB := $(patsubst %/,%,$(dir $(firstword $(wildcard \
-    $(CUDA_ROOT)/lib64/libcublas.so $(CUDA_ROOT)/targets/*/lib/libcublas.so))))
+    $(addsuffix /libcudart_static.a,$(CUDA_ROOT)/lib64 $(CUDA_ROOT)/targets/*/lib $(CUDA_ROOT)/lib)))))
 endif
 ifeq ($(and $(NVCC),$(CUDA_LIB)),)
 ifeq ($(CUDA),1)
-$(error CUDA=1: no CUDA Toolkit: looked $(CUDA_PLACES) for bin/nvcc and lib64/libcublas.so. Install \
-    version 12 or 13, or name its folder: make CUDA=1 CUDA_HOME=/path)
+$(error CUDA=1: no CUDA Toolkit: looked $(CUDA_PLACES) for bin/nvcc and for \
+    libcudart_static.a in lib64, targets/*/lib or lib. Install version 12 or 13, or name its folder: \
+    make CUDA=1 CUDA_HOME=/path)
 endif
 DEVICE_OBJ := $(BUILD)/obj/cuda/no_cuda.o
-CUDA_FOUND = $(if $(filter 0,$(CUDA)),left out (CUDA=0),none (looked $(CUDA_PLACES) for nvcc and cuBLAS): CPU only)
+CUDA_FOUND = $(if $(filter 0,$(CUDA)),left out (CUDA=0),none (looked $(CUDA_PLACES) for nvcc and libcudart_static.a): CPU only)
 else
 CUDA_SRC := $(wildcard cuda/*.cu)
 DEVICE_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/obj/%.o) $(BUILD)/obj/cuda/cublas_load.o \
@@ -122,7 +130,7 @@ endif
 $(BUILD)/obj/cmd/%.o: DEFINES = -DDEQ_CONFIG_DIR='"$(PREFIX)/share/deq/configs"'
 $(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"'
 $(BUILD)/obj/src/backend/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
-$(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_sums.o: DEFINES = $(MPI_CFLAGS)
+$(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_transport.o: DEFINES = $(MPI_CFLAGS)
 
 # Pretty lines, or with V=1 the commands.
 ifeq ($(V),0)
@@ -156,9 +164,16 @@ $(BUILD)/obj/cmd/main.o: $(BUILD)/flags.main
 $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/features.test
 	$(call say,TEST,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
-	    $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
+	    $(PROPERTY) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
 
-$(TOOLS): $(BUILD)/tests/tools/%: tests/tools/%.c $(BUILD)/libdeq.a $(BUILD)/flags
+# Property tests use RapidCheck, a C++ library, through a shim.
+$(PROPERTY_TESTS): PROPERTY = $(PROPERTY_OBJ) -lrapidcheck -lstdc++
+$(PROPERTY_TESTS): $(PROPERTY_OBJ)
+$(PROPERTY_OBJ): tests/property/rapidcheck_shim.cpp tests/property/property.h $(BUILD)/flags
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Itests -Wall -Wextra $(WERROR) $(CFLAGS) -c -o $@ $<
+
+$(TOOLS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags
 	$(call say,TOOL,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
 	    $(BUILD)/libdeq.a $(LDLIBS)
@@ -242,6 +257,32 @@ $(BUILD)/tests/cuda/ops_on_cuda: tests/cuda/ops_on_cuda.c $(DEVICE_OBJ) $(BUILD)
 	    $(DEVICE_OBJ) $(BUILD)/libdeq.a -lcmocka $(DEVICE_LIBS) $(LDLIBS)
 test-cuda: $(BUILD)/tests/cuda/ops_on_cuda
 	@$< || { rc=$$?; [ $$rc = 77 ] || exit $$rc; }
+# Which lines and branches the tests pass through: unit tests and those of the program, on a build
+# that counts. gcovr prints the figures, and writes a page for each file.
+coverage:
+	@scripts/deps.sh build test coverage
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-coverage CFLAGS='-O1 -g --coverage' WERROR= CUDA=0 \
+	    all $(TESTS:$(BUILD)/%=$(BUILD)-coverage/%) $(TOOLS:$(BUILD)/%=$(BUILD)-coverage/%)
+	@find $(BUILD)-coverage -name '*.gcda' -delete
+	@tests/run.sh -b $(BUILD)-coverage $(TESTS:$(BUILD)/%=$(BUILD)-coverage/%) \
+	    $(filter-out tests/cli/peers.bats tests/cli/sbatch.bats tests/cli/scripts.bats,$(wildcard tests/cli/*.bats)) \
+	    >$(BUILD)-coverage/tests.log 2>&1 || { tail -n 40 $(BUILD)-coverage/tests.log; exit 1; }
+	@gcovr --root . --object-directory $(BUILD)-coverage --filter src/ --filter cmd/ \
+	    --exclude-unreachable-branches --exclude-throw-branches --gcov-ignore-parse-errors \
+	    --txt $(BUILD)-coverage/files.txt --html-details $(BUILD)-coverage/index.html --print-summary
+	@echo 'coverage: each file in $(BUILD)-coverage/files.txt, its lines in $(BUILD)-coverage/index.html'
+
+# What clang-tidy (.clang-tidy) and shellcheck find.
+LINT_FLAGS = -std=c17 -D_GNU_SOURCE -Isrc -I. -fopenmp $(MPI_CFLAGS)
+lint:
+	@scripts/deps.sh build lint
+	@clang-tidy --quiet $(LIB_SRC) $(CMD_SRC) -- $(LINT_FLAGS) 2>/dev/null
+	@shellcheck -o check-set-e-suppressed,deprecate-which,avoid-nullary-conditions $(SCRIPTS)
+SCRIPTS = .ci/run $(wildcard scripts/*.sh scripts/slurm/* tests/*.sh tests/*/*.sh)
+# For editors and language servers.
+compile_commands.json: FORCE
+	@scripts/deps.sh build lint
+	@bear --output $@ -- $(MAKE) --no-print-directory BUILD=$(BUILD)-commands CUDA=0 all tests
 demo:
 	@scripts/demo.sh
 
@@ -273,7 +314,8 @@ uninstall:
 
 # ---- Housekeeping -------------------------------------------------------------------------------
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-valgrind $(BUILD)-fuzz
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-valgrind $(BUILD)-fuzz $(BUILD)-coverage \
+	    $(BUILD)-commands
 format:
 	@clang-format -i $(FORMATTED)
 check-format:
@@ -292,6 +334,9 @@ help:
 	@echo '  torture       every single call of the C library fails once: half an hour'
 	@echo '  kill9         a training killed at N=1000 random moments, and what came of it'
 	@echo '  install       PREFIX/bin/deq and PREFIX/share/deq/configs; uninstall takes them away'
+	@echo '  coverage      lines and branches that the tests pass through, file by file'
+	@echo '  lint          clang-tidy and shellcheck'
+	@echo '  compile_commands.json   for editors'
 	@echo '  format        clang-format on all sources; check-format only looks'
 	@echo '  clean         removes the build folders'
 	@echo 'Variables:'
@@ -303,5 +348,5 @@ help:
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: all tests asan tsan thread-tests valgrind-build test test-cuda demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
+.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

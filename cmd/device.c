@@ -1,3 +1,4 @@
+/* Opens the backend that --device names. */
 #include "cmd/device.h"
 
 #include "backend/cpu/cpu.h"
@@ -6,6 +7,7 @@
 #include "cuda/cuda.h"
 #include <omp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Opens the processor. Says so when it lends fewer threads than were asked for, or when they have
@@ -26,14 +28,36 @@ static enum status open_cpu(struct backend *be, int threads, struct error *err)
     return STATUS_OK;
 }
 
-/* The GPU if there is one that can be used. A program built with CUDA says what it took and why:
- * whoever expects the GPU should not have to find out by the clock. */
+static void warn_refusal(const char *text)
+{
+    fprintf(stderr, "warning: %s\n", text);
+}
+
+/* Opens the GPU. DEQ_CUDA_GRAPHS=0 in the environment does without CUDA graphs. */
+static enum status open_cuda(struct backend *be, int nth, struct error *err)
+{
+    const char *graphs = getenv("DEQ_CUDA_GRAPHS");
+    if (graphs != NULL && strcmp(graphs, "0") != 0 && strcmp(graphs, "1") != 0)
+        return error_set(err, STATUS_USAGE, "DEQ_CUDA_GRAPHS: want 0 or 1, got \"%s\"", graphs);
+    TRY(cuda_open_nth(be, nth, err));
+    cuda_use_graphs(be, graphs == NULL || graphs[0] == '1');
+    cuda_on_refusal(be, warn_refusal);
+    return STATUS_OK;
+}
+
+/* Opens the GPU if there is one that can be used. A program built with CUDA says what it took and
+ * why, so that whoever expects the GPU does not have to find out by the clock. */
 static enum status open_best(struct backend *be, int threads, int nth, struct error *err)
 {
     struct error why;
     if (!cuda_built())
         return open_cpu(be, threads, err);
-    if (cuda_open_nth(be, nth, &why) == STATUS_OK) {
+    enum status status = open_cuda(be, nth, &why);
+    if (status == STATUS_USAGE) {
+        *err = why;
+        return status;
+    }
+    if (status == STATUS_OK) {
         fprintf(stderr, "device: cuda (%s)\n", be->device_name);
         return STATUS_OK;
     }
@@ -59,8 +83,8 @@ enum status device_open_nth(struct backend *be, const char *name, int threads, i
     if (strcmp(name, "ref") == 0)
         return ref_open(be, err);
     if (strcmp(name, "cuda") == 0) {
-        enum status status = cuda_open_nth(be, nth, err);
-        if (status != STATUS_OK)
+        enum status status = open_cuda(be, nth, err);
+        if (status == STATUS_DEVICE)
             error_prefix(err, "--device cuda");
         return status;
     }

@@ -4,13 +4,15 @@
 
 #include "backend/backend.h"
 
-/* Opens the device of that name: "cpu", "cuda", "auto" (cuda if there is a device that can be used,
- * else cpu; a program built with CUDA says on stderr which, and why), and "ref", the float64
- * reference, for checks. threads 0: all; for the processor. STATUS_USAGE for another name
- * and for more threads than OPTION_THREADS_MAX, STATUS_DEVICE if it is not there. */
+/* Opens the device of that name. "auto" is cuda if there is a GPU that can be used, and cpu
+ * otherwise. A program built with CUDA says on stderr which it took and why. "ref" is the float64
+ * reference. `threads` is for the processor, and 0 takes all. The environment
+ * variable DEQ_CUDA_GRAPHS=0 does without CUDA graphs. STATUS_USAGE for another name, for more
+ * threads than OPTION_THREADS_MAX and for another value of that variable. STATUS_DEVICE if the
+ * device is not there. */
 enum status device_open(struct backend *be, const char *name, int threads, struct error *err);
-/* The same for one of several processes on this machine: the GPU number `nth` of those visible,
- * counted around (each process may see one only, its own). */
+/* As device_open, for one of several processes on this machine. It takes the GPU number `nth` of
+ * those visible, counted around, since each process may see only its own. */
 enum status device_open_nth(struct backend *be, const char *name, int threads, int nth,
                             struct error *err);
 

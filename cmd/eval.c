@@ -1,9 +1,9 @@
-/* deq eval: perplexity of a checkpoint, and what it costs. */
+/* deq eval measures the perplexity of a checkpoint and what it costs. */
 #include "cmd/commands.h"
 #include "cmd/device.h"
-#include "cmd/eval_report.h"
+#include "cmd/find_checkpoint.h"
 #include "cmd/load_config.h"
-#include "cmd/options.h"
+#include "cmd/output.h"
 #include "cmd/progress.h"
 #include "generate/generation.h"
 #include "store/snapshot.h"
@@ -16,57 +16,92 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] =
-    "usage: deq eval CHECKPOINT [OPTION]...\n"
-    "\n"
-    "Perplexity of a checkpoint over a split: streams side by side, segment after segment with\n"
-    "memory, every position but the first of each stream scored once. Reports also how far the\n"
-    "solver came, and the leak: the largest change of a log-probability when later tokens of\n"
-    "its segment are replaced. It must be 0; solvers that mix positions have one.\n"
-    "\n"
-    "      --data DIR          folder of shards (default: the one trained on)\n"
-    "      --split NAME        valid, test or train (default: valid)\n"
-    "      --batch N           streams (default, as for the next two: the checkpoint's eval.*)\n"
-    "      --tgt-len N         positions of a segment\n"
-    "      --mem-len N         positions of memory\n"
-    "      --nfe LIST          a table against exactly so many evaluations of f:\n"
-    "                          1,2,4,8,12,16,30\n"
-    "      --tol X             positions stop by themselves at a relative residual of X, after\n"
-    "                          eval.max_iter evaluations at most\n"
-    "      --decode            token by token, as deq sample does: segments of one position,\n"
-    "                          with a memory of eval.mem_len + eval.tgt_len - 1 (and, unless\n"
-    "                          the configuration or --nfe say how positions stop, the tolerance\n"
-    "                          there)\n"
-    "      --set KEY=VALUE     change a key of solver.* or eval.*, or train.precision (products\n"
-    "                          are in fp32 otherwise, however they were in training); may be\n"
-    "                          repeated\n"
-    "      --check-causality   test for leaks in every segment, not just in a few\n"
-    "      --spectral-radius   how fast plain iteration contracts: the spectral radius of f's\n"
-    "                          Jacobian at the equilibrium, in four segments (power method)\n"
-    "      --device NAME       auto, cpu, cuda, or ref (default: auto)\n"
-    "      --threads N         processor threads (default: all)\n"
-    "      --json              one JSON object as the last line: ppl, nll, tokens, token (what\n"
-    "                          one is: word, byte or symbol), ppl_word, bits_per_byte,\n"
-    "                          nfe_mean, nfe_max, leak, tokens_per_s, ...; null: has no meaning\n"
-    "  -h, --help              this help\n"
-    "\n"
-    "Example:\n"
-    "  deq eval runs/kjv/best.bin --split test --nfe 4,8,12,30\n"
-    "  deq eval runs/kjv/best.bin --decode --tol 5e-2\n";
-
-enum { MAX_NFE = 64 };
+enum { MAX_NFE = 64, LENGTH_MAX = 1 << 20 };
 
 /* Segments tested for leaks without --check-causality, and for the spectral radius. */
 enum { LEAK_SEGMENTS = 4, SPECTRUM_SEGMENTS = 4 };
 
 struct request {
-    const char *checkpoint, *data, *split, *device;
+    const char *checkpoint, *data, *split, *device, *nfe_list;
+    char found[PATHS_MAX]; /* the checkpoint */
     int64_t batch, tgt_len, mem_len, threads;
     int64_t nfe[MAX_NFE];
     int nfe_count;
     struct option_list set;
     double tol; /* 0: as configured */
     bool decode, check_causality, spectrum, json;
+};
+
+static const struct option_rule options[] = {
+    OPTION("data", TEXT, data, .value = "DIR", .help = "The folder of shards.",
+           .unset = "the one that the model was trained on"),
+    OPTION_SPLIT(split, "valid"),
+    OPTION("batch", INT, batch, .value = "N", .min = 1, .max = LENGTH_MAX,
+           .help = "Streams side by side.", .unset = "the checkpoint's eval.batch"),
+    OPTION("tgt-len", INT, tgt_len, .value = "N", .min = 1, .max = LENGTH_MAX,
+           .help = "Positions of a segment.", .unset = "the checkpoint's eval.tgt_len"),
+    OPTION("mem-len", INT, mem_len, .value = "N", .min = 0, .max = LENGTH_MAX,
+           .help = "Positions of memory.", .unset = "the checkpoint's eval.mem_len"),
+    OPTION("nfe", TEXT, nfe_list, .value = "LIST",
+           .help = "Evaluates once for each number in a list such as 1,2,4,8,12,16,30, with "
+                   "exactly so many evaluations of f a position, and prints a table."),
+    OPTION("tol", REAL, tol, .value = "X", .low = 1e-12, .high = 1,
+           .help = "Stops each position at a relative residual of X, or after eval.max_iter "
+                   "evaluations."),
+    OPTION("decode", FLAG, decode,
+           .help = "Evaluates token by token, as deq sample does. Segments have one position, and "
+                   "the memory has eval.mem_len + eval.tgt_len - 1. Where neither the "
+                   "configuration nor --nfe says how positions stop, the tolerance of deq sample "
+                   "does."),
+    OPTION_SET(" Here only solver.*, eval.* and train.precision can be changed. Products are "
+               "computed in fp32, whatever the training used, unless train.precision is set."),
+    OPTION("check-causality", FLAG, check_causality,
+           .help = "Tests every segment for leaks instead of four."),
+    OPTION("spectral-radius", FLAG, spectrum,
+           .help = "Measures how fast plain iteration contracts, which is the spectral radius of "
+                   "f's Jacobian at the equilibrium. It is found by the power method in four "
+                   "segments."),
+    OPTION_DEVICE("auto"),
+    OPTION_THREADS,
+    OPTION_JSON,
+    {0},
+};
+
+static const struct json_field fields[] = {
+    {"checkpoint", "The checkpoint."},
+    {"step", "Its training step."},
+    {"data", "The folder of shards."},
+    {"split", "The split."},
+    {"token", "What a token is, which is word, byte or symbol."},
+    {"batch", "Streams side by side."},
+    {"tgt_len", "Positions of a segment."},
+    {"mem_len", "Positions of memory."},
+    {"ppl", "Perplexity per token."},
+    {"nll", "Mean negative log-likelihood of a token, natural logarithm."},
+    {"nll_recall", "Only for a task. The same over recalled symbols."},
+    {"recalled", "Only for a task. The share of symbols recalled right."},
+    {"tokens", "Tokens that were scored."},
+    {"ppl_word", "Perplexity per word. null if it has no meaning."},
+    {"bits_per_byte", "Bits per byte of text. null if it has no meaning."},
+    {"nfe_mean", "Mean evaluations of f a position until it stopped."},
+    {"nfe_max", "The most evaluations of a position."},
+    {"nfe_paid", "Mean evaluations that were computed a position."},
+    {"flops", "Floating-point operations a position."},
+    {"residual_mean", "Mean relative residual of the solves. null for layers."},
+    {"residual_max", "The largest relative residual."},
+    {"leak", "Largest change of a log-probability by later tokens, in nats."},
+    {"leak_mean", "The mean of these changes."},
+    {"leak_positions", "Positions that were tested for a leak."},
+    {"spectral_radius", "Only with --spectral-radius. Its mean over the sequences."},
+    {"spectral_radius_max", "Only with --spectral-radius. The largest one."},
+    {"spectral_radius_rayleigh",
+     "Only with --spectral-radius. The Rayleigh quotient, as published."},
+    {"spectral_radius_sequences", "Only with --spectral-radius. Sequences measured."},
+    {"tokens_per_s", "Tokens scored per second."},
+    {"seconds", "Time it took."},
+    {"nfe[]", "Only with --nfe. For each number its evaluations and the fields from ppl on. The "
+              "fields outside are then those of the last number."},
+    {0},
 };
 
 static enum status parse_nfe(struct request *r, const char *text, struct error *err)
@@ -89,44 +124,23 @@ static enum status parse_nfe(struct request *r, const char *text, struct error *
 
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    const char *nfe = NULL;
-    int operand;
-    const struct option_rule rules[] = {
-        OPTION("data", TEXT, &r->data),
-        OPTION("split", CHOICE, &r->split, .choices = OPTION_SPLITS),
-        OPTION("batch", INT, &r->batch, .min = 1, .max = 1 << 20),
-        OPTION("tgt-len", INT, &r->tgt_len, .min = 1, .max = 1 << 20),
-        OPTION("mem-len", INT, &r->mem_len, .min = 0, .max = 1 << 20),
-        OPTION("nfe", TEXT, &nfe),
-        OPTION("tol", REAL, &r->tol, .low = 1e-12, .high = 1),
-        OPTION("decode", FLAG, &r->decode),
-        OPTION("set", LIST, &r->set),
-        OPTION("check-causality", FLAG, &r->check_causality),
-        OPTION("spectral-radius", FLAG, &r->spectrum),
-        OPTION("device", TEXT, &r->device),
-        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
-        OPTION("json", FLAG, &r->json),
-        {0},
-    };
-    TRY(options_read(rules, argc, argv, &operand, err));
-    if (nfe != NULL)
-        TRY(parse_nfe(r, nfe, err));
-    if (operand == argc)
-        return error_set(err, STATUS_USAGE, "want a checkpoint (try deq help eval)");
-    r->checkpoint = argv[operand++];
-    if (operand < argc)
-        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[operand]);
+    struct operands checkpoint;
+    TRY(command_read(&command_eval, r, argc, argv, &checkpoint, err));
+    TRY(find_checkpoint(checkpoint.text[0], r->found, err));
+    r->checkpoint = r->found;
+    if (r->nfe_list != NULL)
+        TRY(parse_nfe(r, r->nfe_list, err));
     if (r->tol > 0 && r->nfe_count > 0)
         return error_set(err, STATUS_USAGE,
-                         "--tol and --nfe: positions stop by a tolerance, or "
-                         "after a number of evaluations");
+                         "--tol and --nfe: leave one out; positions stop by a tolerance or after a "
+                         "number of evaluations");
     if (r->decode && r->tgt_len > 0)
         return error_set(err, STATUS_USAGE,
-                         "--decode: segments have one position; without --tgt-len");
+                         "--decode: segments have one position; leave out --tgt-len");
     return STATUS_OK;
 }
 
-/* How positions stop, and segments of one for --decode. */
+/* Sets how positions stop, and segments of one position for --decode. */
 static void apply_stops(const struct request *r, struct config *config)
 {
     struct solver_config *s = &config->solver.forward;
@@ -143,7 +157,7 @@ static void apply_stops(const struct request *r, struct config *config)
     config->eval.tgt_len = 1;
 }
 
-/* What the command line changes of the checkpoint's configuration. */
+/* Changes the checkpoint's configuration as the command line says. */
 static enum status apply(const struct request *r, struct config *config, struct error *err)
 {
     for (int i = 0; i < r->set.count; i++) {
@@ -175,7 +189,7 @@ struct evaluation {
     struct model *model;   /* owns */
 };
 
-/* The folder that a checkpoint names may be elsewhere by now. */
+/* Opens the data. The folder that a checkpoint names may be elsewhere by now. */
 static enum status open_split(struct evaluation *e, const struct request *r,
                               const struct stream_config *data, struct error *err)
 {
@@ -207,7 +221,7 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
     TRY(open_split(e, r, &data, err));
     if (stream_vocab_hash(e->stream) != vocab_hash(e->from.vocab))
         return error_set(err, STATUS_DATA,
-                         "%s: trained on another vocabulary than that of the shards in %s: "
+                         "%s: trained on another vocabulary than that of the shards in %s; "
                          "tokenize the text with --vocab FILE, which deq info --vocab %s prints",
                          r->checkpoint, e->config.data.dir, r->checkpoint);
     TRY(trainer_set_precision(&e->be, &e->config.train, err));
@@ -244,57 +258,216 @@ static enum status evaluate(struct evaluation *e, const struct request *r, int64
         .fixed = nfe > 0,
         .spectrum_segments = r->spectrum ? SPECTRUM_SEGMENTS : 0,
         .leak_segments = r->check_causality ? stream_segments(e->stream) : LEAK_SEGMENTS,
+        .progress = show_progress,
+        .ctx = e,
     };
-    enum status status = evaluation_run(e->model, e->stream, &how, result, show_progress, e, err);
+    enum status status = evaluation_run(e->model, e->stream, &how, result, err);
     if (progress_live())
         fputs("\r\033[K", stderr);
     return status;
 }
 
-static enum status report(struct evaluation *e, const struct request *r, struct error *err)
+/* --- the result
+ * ----------------------------------------------------------------------------------- */
+
+/* What was evaluated. All is borrowed. */
+struct report {
+    const char *checkpoint, *split;
+    int64_t step;
+    const struct config *config; /* as changed for the evaluation */
+    const struct stream *stream;
+    const int64_t *nfe;                   /* [row_count] of --nfe */
+    const struct evaluation_result *rows; /* [row_count], each at so many evaluations */
+    int row_count;
+};
+
+static void write_result(struct json_writer *w, const struct evaluation_result *r)
+{
+    json_write_real(w, "ppl", r->ppl);
+    json_write_real(w, "nll", r->nll);
+    if (isfinite(r->nll_recall)) {
+        json_write_real(w, "nll_recall", r->nll_recall);
+        json_write_real(w, "recalled", r->recalled);
+    }
+    json_write_int(w, "tokens", r->tokens);
+    json_write_real(w, "ppl_word", r->ppl_word);
+    json_write_real(w, "bits_per_byte", r->bits_per_byte);
+    json_write_real(w, "nfe_mean", r->nfe_mean);
+    json_write_int(w, "nfe_max", r->nfe_max);
+    json_write_real(w, "nfe_paid", r->nfe_paid);
+    json_write_real(w, "flops", r->flops);
+    json_write_real(w, "residual_mean", r->rel_mean);
+    json_write_real(w, "residual_max", r->rel_max);
+    json_write_real(w, "leak", r->leak_max);
+    json_write_real(w, "leak_mean", r->leak_mean);
+    json_write_int(w, "leak_positions", r->leak_positions);
+    if (r->radius_sequences > 0) {
+        json_write_real(w, "spectral_radius", r->radius_mean);
+        json_write_real(w, "spectral_radius_max", r->radius_max);
+        json_write_real(w, "spectral_radius_rayleigh", r->rayleigh_mean);
+        json_write_int(w, "spectral_radius_sequences", r->radius_sequences);
+    }
+    json_write_real(w, "tokens_per_s", r->tokens_per_s);
+    json_write_real(w, "seconds", r->seconds);
+}
+
+/* What a token of the data is. In a text of words <eos> is one too. */
+static const char *token_text(const struct report *a)
+{
+    if (stream_recall(a->stream) > 0)
+        return "symbol";
+    return stream_is_bytes(a->stream) ? "byte" : "word";
+}
+
+static enum status print_json(const struct report *a, const struct evaluation_result *whole,
+                              struct error *err)
+{
+    struct json_writer w;
+    output_json_begin(&w);
+    json_write_string(&w, "checkpoint", a->checkpoint);
+    json_write_int(&w, "step", a->step);
+    json_write_string(&w, "data", a->config->data.dir);
+    json_write_string(&w, "split", a->split);
+    json_write_string(&w, "token", token_text(a));
+    json_write_int(&w, "batch", a->config->eval.batch);
+    json_write_int(&w, "tgt_len", a->config->eval.tgt_len);
+    json_write_int(&w, "mem_len", a->config->eval.mem_len);
+    write_result(&w, whole);
+    if (a->row_count > 0) {
+        json_write_array(&w, "nfe");
+        for (int i = 0; i < a->row_count; i++) {
+            json_write_object(&w, NULL);
+            json_write_int(&w, "evaluations", a->nfe[i]);
+            write_result(&w, &a->rows[i]);
+            json_write_end(&w);
+        }
+        json_write_end(&w);
+    }
+    return output_json_print(&w, err);
+}
+
+/* "5.12 per byte (nll ...), 8040 per word, ..." */
+static void print_perplexity(const struct report *a, const struct evaluation_result *m)
+{
+    bool bytes = stream_is_bytes(a->stream);
+    printf("  perplexity     %.3f per %s (nll %.5f)", m->ppl, bytes ? "byte" : "token", m->nll);
+    if (isfinite(m->ppl_word)) /* of many bytes it can be any number */
+        printf(bytes ? ", %.4g per word" : ", %.3f per word", m->ppl_word);
+    printf(", %.4f bits per byte\n", m->bits_per_byte);
+}
+
+static void print_text(const struct report *a, const struct evaluation_result *m)
+{
+    printf("%s (step %lld) on %s of %s\n", a->checkpoint, (long long)a->step, a->split,
+           a->config->data.dir);
+    if (isfinite(m->nll_recall))
+        printf("  loss           %.4g over all positions, %.4g a recalled symbol (%.3f %% right)\n",
+               m->nll, m->nll_recall, 100 * m->recalled);
+    else
+        print_perplexity(a, m);
+    printf("  tokens scored  %lld of %lld; %lld streams, segments of %lld, memory of %lld\n",
+           (long long)m->tokens, (long long)stream_tokens(a->stream),
+           (long long)a->config->eval.batch, (long long)a->config->eval.tgt_len,
+           (long long)a->config->eval.mem_len);
+    printf("  evaluations    %.2f a position (%lld at most; %.2f computed)", m->nfe_mean,
+           (long long)m->nfe_max, m->nfe_paid);
+    if (isfinite(m->rel_mean))
+        printf(", residual %.2e (%.2e at most)", m->rel_mean, m->rel_max);
+    putchar('\n');
+    printf("  operations     %.3g MFLOP a position\n", 1e-6 * m->flops);
+    if (m->leak_positions > 0)
+        printf("  leak           %.3g nats at most (mean %.3g, %lld positions tested)\n",
+               m->leak_max, m->leak_mean, (long long)m->leak_positions);
+    else
+        printf("  leak           nothing to test, since a segment of one position has no later "
+               "tokens\n");
+    if (m->radius_sequences > 0)
+        printf(
+            "  spectral radius  %.3f on average, %.3f at most (%lld sequences; Rayleigh quotient "
+            "as published: %.3f)\n",
+            m->radius_mean, m->radius_max, (long long)m->radius_sequences, m->rayleigh_mean);
+    printf("  speed          %.0f tokens/s (%.1f s)\n", m->tokens_per_s, m->seconds);
+}
+
+static void print_head(void)
+{
+    printf("evaluations  perplexity        nll  residual  (at most)      leak     (mean)  "
+           "tokens/s\n");
+}
+
+static void print_row(int64_t nfe, const struct evaluation_result *m)
+{
+    printf("%11lld  %10.3f  %9.5f  %8.2e  %8.2e", (long long)nfe, m->ppl, m->nll, m->rel_mean,
+           m->rel_max);
+    if (m->leak_positions > 0)
+        printf("  %8.3g  %9.3g", m->leak_max, m->leak_mean);
+    else
+        printf("  %8s  %9s", "-", "-");
+    printf("  %8.0f\n", m->tokens_per_s);
+}
+
+/* --- the command
+ * ---------------------------------------------------------------------------------- */
+
+static enum status evaluate_and_print(struct evaluation *e, const struct request *r,
+                                      struct error *err)
 {
     struct evaluation_result rows[MAX_NFE], whole;
-    const struct eval_report about = {.checkpoint = r->checkpoint,
-                                      .step = e->from.state.step,
-                                      .split = r->split,
-                                      .config = &e->config,
-                                      .stream = e->stream,
-                                      .nfe = r->nfe,
-                                      .rows = rows,
-                                      .row_count = r->nfe_count};
+    const struct report about = {.checkpoint = r->checkpoint,
+                                 .step = e->from.state.step,
+                                 .split = r->split,
+                                 .config = &e->config,
+                                 .stream = e->stream,
+                                 .nfe = r->nfe,
+                                 .rows = rows,
+                                 .row_count = r->nfe_count};
     if (r->nfe_count > 0 && !r->json)
-        eval_report_head();
+        print_head();
     for (int i = 0; i < r->nfe_count; i++) {
         TRY(evaluate(e, r, r->nfe[i], &rows[i], err));
         if (!r->json)
-            eval_report_row(r->nfe[i], &rows[i]);
+            print_row(r->nfe[i], &rows[i]);
     }
     if (r->nfe_count > 0) /* the last row stands for the whole */
         whole = rows[r->nfe_count - 1];
     else
         TRY(evaluate(e, r, 0, &whole, err));
     if (r->json)
-        return eval_report_json(&about, &whole, err);
+        return print_json(&about, &whole, err);
     if (r->nfe_count == 0)
-        eval_report_text(&about, &whole);
+        print_text(&about, &whole);
     return STATUS_OK;
 }
 
 static enum status run_command(int argc, char **argv, struct error *err)
 {
-    struct request r = {.device = "auto", .split = "valid", .mem_len = -1};
+    struct request r = {.mem_len = -1};
     struct evaluation e = {0};
     TRY(parse(&r, argc, argv, err));
     enum status status = open_all(&e, &r, err);
     if (status == STATUS_OK)
-        status = report(&e, &r, err);
+        status = evaluate_and_print(&e, &r, err);
     close_all(&e);
     return status;
 }
 
 const struct command command_eval = {
     .name = "eval",
-    .summary = "perplexity of a checkpoint, and what it costs",
-    .usage = usage,
+    .summary = "measure the perplexity of a checkpoint and what it costs",
+    .operands = "CHECKPOINT",
+    .description =
+        "Measures the perplexity of a checkpoint over a split of the data. Streams run side by "
+        "side, segment after segment with memory, and every position but the first of each stream "
+        "is scored once. The report also says how far the solver came.\n"
+        "The leak is the largest change of a log-probability when later tokens of its segment are "
+        "replaced. It must be 0. Solvers that mix positions have a leak.",
+    .options = options,
+    .json = fields,
+    .examples =
+        (const char *const[]){
+            "deq eval runs/kjv/best.bin --split test --nfe 4,8,12,30",
+            "deq eval runs/kjv/best.bin --decode --tol 5e-2",
+            NULL,
+        },
     .run = run_command,
 };

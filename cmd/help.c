@@ -1,52 +1,174 @@
-/* `deq help`: printed from the table of commands and from the table of configuration keys. */
-#include "cmd/commands.h"
+/* deq help prints the help of every command from its description. */
+#include "cmd/help.h"
 
 #include "base/mem.h"
-#include "base/strdist.h"
+#include "cmd/commands.h"
 #include "config/config.h"
 
-#include <stdbool.h>
 #include <string.h>
 
-enum { MAX_NAMES = 64 };
+/* Columns of a line, and the widest left column whose text still stands beside it. */
+enum { WIDTH = 80, LEFT_MAX = 27, NAME_MAX_BYTES = 64 };
 
-static const char help_usage[] =
-    "usage: deq help                        list the subcommands\n"
-    "       deq help SUBCOMMAND             its options\n"
-    "       deq help config [--markdown]    every key of a configuration file\n";
-
-const struct command *command_find(const struct command *const *table, const char *name)
+/* Prints words from column `at` on. A line that would pass column WIDTH goes on in the next one, at
+ * column `indent`. */
+static void wrap(FILE *out, const char *text, int at, int indent)
 {
-    for (; *table != NULL; table++)
-        if (strcmp((*table)->name, name) == 0)
-            return *table;
-    return NULL;
+    for (bool first = true; *text != '\0'; first = false) {
+        int n = (int)strcspn(text, " ");
+        if (!first && at + 1 + n > WIDTH)
+            at = fprintf(out, "\n%*s", indent, "") - 1;
+        else if (!first)
+            at += fprintf(out, " ");
+        at += fprintf(out, "%.*s", n, text);
+        text += n + (text[n] == ' ');
+    }
 }
 
-enum status command_unknown(const struct command *const *table, const char *name, struct error *err)
+/* Paragraphs, each with an empty line above it. */
+static void print_paragraphs(FILE *out, const char *text)
 {
-    const char *names[MAX_NAMES] = {"help"};
-    size_t count = 1;
-    for (; *table != NULL && count < MAX_NAMES; table++)
-        names[count++] = (*table)->name;
-    const char *nearest = strdist_nearest(name, names, count);
-    if (nearest == NULL)
-        return error_set(err, STATUS_USAGE, "%.100s: unknown subcommand; deq help lists them",
-                         name);
-    return error_set(err, STATUS_USAGE, "%.100s: unknown subcommand; did you mean %s?", name,
-                     nearest);
+    while (text != NULL && *text != '\0') {
+        char paragraph[2048];
+        int n = (int)strcspn(text, "\n");
+        snprintf(paragraph, sizeof paragraph, "%.*s", n, text);
+        fputc('\n', out);
+        wrap(out, paragraph, 0, 0);
+        fputc('\n', out);
+        text += n + (text[n] == '\n');
+    }
 }
 
-void help_overview(const struct command *const *table, FILE *out)
+/* Prints one row of a list, which is what stands at the left and its text from `column` on. */
+static void print_row(FILE *out, const char *left, int column, const char *text)
+{
+    int at = fprintf(out, "%s", left);
+    if (at + 2 > column) {
+        fputc('\n', out);
+        at = 0;
+    }
+    fprintf(out, "%*s", column - at, "");
+    wrap(out, text, column, column);
+    fputc('\n', out);
+}
+
+/* "  -q, --quiet" or "      --config FILE" */
+static int option_left(const struct option_rule *rule, char out[NAME_MAX_BYTES])
+{
+    char letter[8] = "    ";
+    if (rule->letter != 0)
+        snprintf(letter, sizeof letter, "-%c, ", rule->letter);
+    return snprintf(out, NAME_MAX_BYTES, "  %s--%s%s%s", letter, rule->name,
+                    rule->value != NULL ? " " : "", rule->value != NULL ? rule->value : "");
+}
+
+static int wider(int column, int width)
+{
+    return width + 2 <= column ? column : width + 2 <= LEFT_MAX ? width + 2 : column;
+}
+
+static void print_option(FILE *out, const struct option_rule *rule, int column)
+{
+    char left[NAME_MAX_BYTES], text[1024];
+    const char *standard = rule->initial != NULL ? rule->initial : rule->unset;
+    option_left(rule, left);
+    snprintf(text, sizeof text, "%s%s%s%s%s", rule->help, rule->required ? " Required." : "",
+             standard != NULL ? " Default: " : "", standard != NULL ? standard : "",
+             standard != NULL ? "." : "");
+    print_row(out, left, column, text);
+}
+
+static void print_options(FILE *out, const struct option_rule *rules)
+{
+    static const struct option_rule help = {
+        .name = "help", .letter = 'h', .help = "Prints this help."};
+    char left[NAME_MAX_BYTES];
+    int column = 0;
+    for (const struct option_rule *r = rules; r != NULL && r->name != NULL; r++)
+        column = wider(column, option_left(r, left));
+    column = wider(column, option_left(&help, left));
+    if (rules == NULL || rules->group == NULL)
+        fputs("\nOptions:\n", out);
+    for (const struct option_rule *r = rules; r != NULL && r->name != NULL; r++) {
+        if (r->group != NULL)
+            fprintf(out, "\n%s:\n", r->group);
+        print_option(out, r, column);
+    }
+    print_option(out, &help, column);
+}
+
+static void print_json_fields(FILE *out, const struct json_field *fields)
+{
+    char left[NAME_MAX_BYTES];
+    int column = 0;
+    if (fields == NULL)
+        return;
+    for (const struct json_field *f = fields; f->name != NULL; f++)
+        column = wider(column, 2 + (int)strlen(f->name));
+    fputs("\nFields of the JSON object:\n", out);
+    for (const struct json_field *f = fields; f->name != NULL; f++) {
+        snprintf(left, sizeof left, "  %s", f->name);
+        print_row(out, left, column, f->help);
+    }
+}
+
+/* The names of a table and what they do. */
+static void print_list(FILE *out, const struct command *const *table)
+{
+    char left[NAME_MAX_BYTES];
+    for (; *table != NULL; table++) {
+        snprintf(left, sizeof left, "  %s", (*table)->name);
+        print_row(out, left, 13, (*table)->summary);
+    }
+}
+
+/* "usage: deq train --config FILE [OPTION]..." */
+static void print_usage(FILE *out, const struct command *c)
+{
+    char name[NAME_MAX_BYTES];
+    snprintf(name, sizeof name, "deq %s%s%s", c->parent != NULL ? c->parent : "",
+             c->parent != NULL ? " " : "", c->name);
+    for (int i = 0; c->forms != NULL && c->forms[i] != NULL; i++)
+        fprintf(out, "%s%s%s%s\n", i == 0 ? "usage: " : "       ", name,
+                c->forms[i][0] != '\0' ? " " : "", c->forms[i]);
+    if (c->forms != NULL)
+        return;
+    fprintf(out, "usage: %s", name);
+    if (c->operands != NULL)
+        fprintf(out, " %s", c->operands);
+    for (const struct option_rule *r = c->options; r != NULL && r->name != NULL; r++)
+        if (r->required)
+            fprintf(out, " --%s %s", r->name, r->value);
+    fputs(c->options != NULL ? " [OPTION]...\n" : "\n", out);
+}
+
+void help_print(const struct command *command, FILE *out)
+{
+    print_usage(out, command);
+    print_paragraphs(out, command->description);
+    if (command->tools != NULL) {
+        fputc('\n', out);
+        print_list(out, command->tools);
+    }
+    print_options(out, command->options);
+    print_paragraphs(out, command->notes);
+    print_json_fields(out, command->json);
+    if (command->examples != NULL)
+        fprintf(out, "\nExample%s:\n", command->examples[1] != NULL ? "s" : "");
+    for (int i = 0; command->examples != NULL && command->examples[i] != NULL; i++)
+        fprintf(out, "  %s\n", command->examples[i]);
+}
+
+void help_overview(FILE *out)
 {
     fputs("deq trains, evaluates and samples deep equilibrium language models.\n\n"
           "usage: deq SUBCOMMAND [OPTION]...\n\n",
           out);
-    for (; *table != NULL; table++)
-        fprintf(out, "  %-10s %s\n", (*table)->name, (*table)->summary);
-    fputs("  help       show the help of a subcommand, or of the configuration: deq help config\n"
-          "\n  -h, --help     this help\n"
-          "  -V, --version  the version\n\n"
+    print_list(out, commands);
+    fputs("\nOptions:\n"
+          "  -h, --help     Prints this help.\n"
+          "  -V, --version  Prints the version.\n"
+          "\n`deq help SUBCOMMAND` prints all that a subcommand can do.\n\n"
           "Exit codes:\n",
           out);
 #define X(name, code, text) fprintf(out, "  %3d  %s\n", code, text);
@@ -54,12 +176,21 @@ void help_overview(const struct command *const *table, FILE *out)
 #undef X
 }
 
-static enum status help_config(int argc, char **argv, struct error *err)
+/* --- the command ------------------------------------------------------------------------------ */
+
+struct request {
+    bool markdown;
+};
+
+static const struct option_rule options[] = {
+    OPTION("markdown", FLAG, markdown,
+           .help = "Prints the table of configuration keys in Markdown, as the README has it."),
+    {0},
+};
+
+/* Prints every key of a configuration. */
+static enum status help_config(bool markdown, struct error *err)
 {
-    bool markdown = argc == 1 && strcmp(argv[0], "--markdown") == 0;
-    if (argc > (markdown ? 1 : 0))
-        return error_set(err, STATUS_USAGE, "%.100s: unexpected; want deq help config [--markdown]",
-                         argv[argc - 1]);
     char *text = NULL;
     TRY(config_reference(markdown, &text, err));
     fputs(text, stdout);
@@ -67,24 +198,49 @@ static enum status help_config(int argc, char **argv, struct error *err)
     return STATUS_OK;
 }
 
-enum status help_run(const struct command *const *table, int argc, char **argv, struct error *err)
+static enum status help_command(const struct operands *topic, struct error *err)
 {
-    if (argc < 2) {
-        help_overview(table, stdout);
-        return STATUS_OK;
-    }
-    const char *topic = argv[1];
-    if (strcmp(topic, "config") == 0)
-        return help_config(argc - 2, argv + 2, err);
-    if (argc > 2)
-        return error_set(err, STATUS_USAGE, "%.100s: unexpected; want one subcommand", argv[2]);
-    if (strcmp(topic, "help") == 0 || strcmp(topic, "--help") == 0 || strcmp(topic, "-h") == 0) {
-        fputs(help_usage, stdout);
-        return STATUS_OK;
-    }
-    const struct command *command = command_find(table, topic);
-    if (command == NULL)
-        return command_unknown(table, topic, err);
-    fputs(command->usage, stdout);
+    const struct command *command = command_find(commands, topic->text[0]);
+    int depth = 1;
+    if (command == NULL || topic->count > 1)
+        TRY(command_choose(&command, &depth, topic->count, topic->text, err));
+    if (depth < topic->count)
+        return error_set(err, STATUS_USAGE, "%.100s: unexpected; deq %s has no tools",
+                         topic->text[depth], command->name);
+    help_print(command, stdout);
     return STATUS_OK;
 }
+
+static enum status run_command(int argc, char **argv, struct error *err)
+{
+    struct request r = {0};
+    struct operands topic;
+    TRY(command_read(&command_help, &r, argc, argv, &topic, err));
+    bool config = topic.count > 0 && strcmp(topic.text[0], "config") == 0;
+    if (config && topic.count > 1)
+        return error_set(err, STATUS_USAGE, "%.100s: unexpected; want deq help config [--markdown]",
+                         topic.text[1]);
+    if (config)
+        return help_config(r.markdown, err);
+    if (r.markdown)
+        return error_set(err, STATUS_USAGE, "--markdown: only for deq help config");
+    if (topic.count > 0)
+        return help_command(&topic, err);
+    help_overview(stdout);
+    return STATUS_OK;
+}
+
+const struct command command_help = {
+    .name = "help",
+    .summary = "print the help of a subcommand or of the configuration",
+    .operands = "[SUBCOMMAND] [TOOL]",
+    .stray = "want at most a subcommand and a tool of it",
+    .forms = (const char *const[]){"", "SUBCOMMAND [TOOL]", "config [--markdown]", NULL},
+    .description =
+        "Without an operand, lists the subcommands and the exit codes. With a subcommand, or a "
+        "tool of it such as `deq help bench memory`, prints all its options.\n"
+        "`deq help config` describes every key of a configuration file, with its default, its "
+        "range and its unit.",
+    .options = options,
+    .run = run_command,
+};

@@ -1,31 +1,10 @@
-/* deq import: a checkpoint from weights of another program. */
+/* deq import makes a checkpoint from weights of another program. */
 #include "cmd/commands.h"
 #include "cmd/load_config.h"
-#include "cmd/options.h"
-#include "cmd/report_json.h"
-
+#include "cmd/output.h"
 #include "store/weight_export.h"
 
 #include <stdio.h>
-
-static const char usage[] =
-    "usage: deq import FILE.safetensors --out CHECKPOINT [OPTION]...\n"
-    "\n"
-    "Writes a checkpoint of step 0 with the tensors of a safetensors file as weights, for\n"
-    "`deq eval`, `deq sample` and `deq train --resume CHECKPOINT`. Their names are those of the\n"
-    "published PyTorch code (`deq export` shows them), alone or as w:NAME.\n"
-    "\n"
-    "      --config FILE    the model's configuration (default: what `deq export` left in the\n"
-    "                       file)\n"
-    "      --set KEY=VALUE  change a key of it; may be repeated\n"
-    "      --data DIR       the folder whose vocab.txt the model's words are (default: data.dir)\n"
-    "      --out FILE       the checkpoint to write\n"
-    "      --force          replace a file that is there\n"
-    "      --json           one JSON object: file, tensors, numbers, unused\n"
-    "  -h, --help           this help\n"
-    "\n"
-    "Example:\n"
-    "  deq import kjv.safetensors --out kjv.bin && deq eval kjv.bin\n";
 
 struct request {
     const char *file, *config, *data, *out;
@@ -33,27 +12,26 @@ struct request {
     bool force, json;
 };
 
-static enum status parse(struct request *r, int argc, char **argv, struct error *err)
-{
-    const struct option_rule rules[] = {
-        OPTION("config", TEXT, &r->config),
-        OPTION("set", LIST, &r->set),
-        OPTION("data", TEXT, &r->data),
-        OPTION("out", TEXT, &r->out),
-        OPTION("force", FLAG, &r->force),
-        OPTION("json", FLAG, &r->json),
-        {0},
-    };
-    int operand;
-    TRY(options_read(rules, argc, argv, &operand, err));
-    if (operand + 1 != argc || r->out == NULL)
-        return error_set(err, STATUS_USAGE,
-                         "want one file and --out CHECKPOINT (try deq help import)");
-    r->file = argv[operand];
-    return paths_check_new(r->out, r->force, err);
-}
+static const struct option_rule options[] = {
+    OPTION_CONFIG(.unset = "what deq export left in the file"),
+    OPTION_SET(""),
+    OPTION("data", TEXT, data, .value = "DIR",
+           .help = "The folder whose vocab.txt holds the model's words.", .unset = "data.dir"),
+    OPTION("out", TEXT, out, .value = "FILE", .help = "The checkpoint to write.", .required = true),
+    OPTION("force", FLAG, force, .help = "Replaces a file that is there already."),
+    OPTION_JSON,
+    {0},
+};
 
-/* Named, or as it came with the file; not resolved. */
+static const struct json_field fields[] = {
+    {"file", "The checkpoint that was written."},
+    {"tensors", "Tensors that were read."},
+    {"numbers", "Numbers in them."},
+    {"unused", "Tensors of the file that are no weights of this model."},
+    {0},
+};
+
+/* Reads the configuration that is named, or else the one in the file. It is not resolved. */
 static enum status base(const struct request *r, const struct st_file *file, struct config *config,
                         struct error *err)
 {
@@ -62,15 +40,15 @@ static enum status base(const struct request *r, const struct st_file *file, str
     bool found;
     if (r->config != NULL)
         return load_config(r->config, &none, path, config, err);
-    TRY(weight_import_config(file, r->file, config, &found, err));
+    TRY(weight_import_config(file, config, &found, err));
     return found ? STATUS_OK
                  : error_set(err, STATUS_USAGE,
-                             "%s holds no configuration (deq export writes one): name the model's "
+                             "%s holds no configuration (deq export writes one); name the model's "
                              "with --config",
                              r->file);
 }
 
-/* The configuration for the vocabulary of its data. */
+/* Loads the vocabulary and resolves the configuration for it. */
 static enum status load(const struct request *r, const struct st_file *file, struct config *config,
                         struct vocab **vocab, struct error *err)
 {
@@ -105,26 +83,29 @@ static enum status print(const struct request *r, const struct weight_export_rep
                (long long)report->numbers);
         return STATUS_OK;
     }
-    report_json_begin(&w);
+    output_json_begin(&w);
     json_write_string(&w, "file", r->out);
     json_write_int(&w, "tensors", report->tensors);
     json_write_int(&w, "numbers", report->numbers);
     json_write_int(&w, "unused", report->unused);
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
 static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {0};
+    struct operands operands;
     struct st_file *file = NULL;
     struct vocab *vocab = NULL;
     struct config config;
     struct weight_export_report report;
     enum status status = STATUS_OK;
-    TRY(parse(&r, argc, argv, err));
+    TRY(command_read(&command_import, &r, argc, argv, &operands, err));
+    r.file = operands.text[0];
+    TRY(output_check_new(r.out, r.force, err));
     TRY(st_open(&file, r.file, err));
     TRY_OUT(load(&r, file, &config, &vocab, err));
-    TRY_OUT(weight_import(file, r.file, &config, vocab, r.out, &report, err));
+    TRY_OUT(weight_import(file, &config, vocab, r.out, &report, err));
     TRY_OUT(print(&r, &report, err));
 out:
     vocab_free(vocab);
@@ -134,7 +115,16 @@ out:
 
 const struct command command_import = {
     .name = "import",
-    .summary = "a checkpoint from safetensors weights of another program",
-    .usage = usage,
+    .summary = "make a checkpoint from safetensors weights of another program",
+    .operands = "FILE",
+    .description =
+        "Writes a checkpoint of step 0 whose weights are the tensors of a safetensors file. "
+        "`deq eval`, `deq sample` and `deq train --resume CHECKPOINT` read it.\n"
+        "The tensors have the names of the published PyTorch code, as `deq export` writes them, "
+        "either alone or as w:NAME.",
+    .options = options,
+    .json = fields,
+    .examples =
+        (const char *const[]){"deq import kjv.safetensors --out kjv.bin && deq eval kjv.bin", NULL},
     .run = run_command,
 };

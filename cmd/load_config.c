@@ -1,11 +1,70 @@
+/* Finds, reads and changes the configuration that a command line names. */
 #include "cmd/load_config.h"
 
 #include "data/shard.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
-/* The vocabulary of the data's first shard; 0 if there is no usable one (yet). */
+#ifndef DEQ_CONFIG_DIR
+#define DEQ_CONFIG_DIR "configs"
+#endif
+
+static bool is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* Pipes and devices count, so that --config /dev/stdin works. */
+static bool is_file(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISDIR(info.st_mode);
+}
+
+static bool try_path(char out[PATHS_MAX], const char *folder, const char *name, const char *suffix)
+{
+    int n = snprintf(out, PATHS_MAX, "%s/%s%s", folder, name, suffix);
+    return n > 0 && n < PATHS_MAX && is_file(out);
+}
+
+static enum status find_file(const char *name, char out[PATHS_MAX], struct error *err)
+{
+    static const char *const folder[] = {"configs", DEQ_CONFIG_DIR};
+    if (strlen(name) >= PATHS_MAX)
+        return error_set(err, STATUS_NOINPUT, "%.100s...: name too long", name);
+    strcpy(out, name);
+    if (is_file(name))
+        return STATUS_OK;
+    if (strchr(name, '/') != NULL)
+        return error_set(err, STATUS_NOINPUT,
+                         is_folder(name) ? "%s: a folder; give a configuration in it"
+                                         : "%s: no such configuration file",
+                         name);
+    if (try_path(out, ".", name, ".json"))
+        return STATUS_OK;
+    for (size_t i = 0; i < sizeof folder / sizeof *folder; i++)
+        if (try_path(out, folder[i], name, "") || try_path(out, folder[i], name, ".json"))
+            return STATUS_OK;
+    bool same = strcmp(folder[0], folder[1]) == 0;
+    return error_set(err, STATUS_NOINPUT,
+                     "%s: no such configuration file, here or in ./configs%s%s (nor with .json)",
+                     name, same ? "" : " or ", same ? "" : folder[1]);
+}
+
+void load_config_name(const char *path, char *out, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+    const char *base = slash != NULL ? slash + 1 : path;
+    size_t n = strlen(base);
+    if (n > 5 && strcmp(base + n - 5, ".json") == 0)
+        n -= 5;
+    snprintf(out, size, "%.*s", (int)n, base);
+}
+
+/* The size of the vocabulary of the data's first shard, or 0 if there is no usable one yet. */
 static int64_t vocabulary_of(const char *dir)
 {
     char path[PATHS_MAX], name[SHARD_NAME_MAX];
@@ -34,7 +93,7 @@ enum status load_config(const char *name, const struct option_list *set, char pa
                         struct config *config, struct error *err)
 {
     config_defaults(config);
-    TRY(paths_find_config(name, path, err));
+    TRY(find_file(name, path, err));
     TRY(config_load(config, path, err));
     return load_config_set(config, set, err);
 }

@@ -1,29 +1,39 @@
-/* A configuration from the command line: a file or preset, changed by --set. */
+/* A configuration from the command line, which is a file or a preset changed by --set. */
 #ifndef DEQ_CMD_LOAD_CONFIG_H
 #define DEQ_CMD_LOAD_CONFIG_H
 
 #include "cmd/options.h"
-#include "cmd/paths.h"
 #include "config/config.h"
 
-/* Assigns all KEY=VALUE of --set. */
+/* Bytes of a path, with its end. */
+enum { PATHS_MAX = 4096 };
+
+/* Writes the bare name of a configuration, for runs/<name>, without folder and ".json", into `out`
+ * of `size` bytes. A longer name is cut. */
+void load_config_name(const char *path, char *out, size_t size);
+
+/* Assigns all KEY=VALUE of --set. STATUS_CONFIG for an unknown key or a bad value. */
 enum status load_config_set(struct config *config, const struct option_list *set,
                             struct error *err);
-/* Finds, reads and changes it; its file's name into path. Not resolved. */
+/* Finds the file of a configuration, reads it and applies --set. `name` is a file, or, if it has no
+ * folder, NAME.json here, or NAME or NAME.json in ./configs or among the installed presets. The
+ * file's name goes into `path`. The configuration is not resolved. STATUS_NOINPUT lists the places
+ * that were looked at, STATUS_CONFIG is a fault of the content. */
 enum status load_config(const char *name, const struct option_list *set, char path[PATHS_MAX],
                         struct config *config, struct error *err);
-/* The configuration of that name, or what `otherwise` makes where name is NULL. No --set yet. */
+/* Reads the configuration of that name, or takes what `otherwise` makes where name is NULL. --set
+ * is left to the caller. Statuses as for load_config. */
 enum status load_config_or(const char *name,
                            enum status (*otherwise)(struct config *config, struct error *err),
                            struct config *config, struct error *err);
-/* Puts the folder of --data, unless it is NULL, in place of data.dir. Not resolved. STATUS_USAGE if
- * it is too long. */
+/* Puts the folder of --data in place of data.dir, unless it is NULL. The configuration is not
+ * resolved. STATUS_USAGE if the folder's name is too long. */
 enum status load_config_data(struct config *config, const char *dir, struct error *err);
-/* Resolves a configuration without data: the vocabulary, unless model.vocab_size says it, is one of
- * `words`. */
+/* Resolves a configuration for a command that reads no data. The vocabulary has `words` words,
+ * unless model.vocab_size names another number. STATUS_CONFIG. */
 enum status load_config_resolve(struct config *config, int64_t words, struct error *err);
-/* As load_config, resolved. The vocabulary, unless model.vocab_size says it, is that of the data's
- * first shard; 0 if there is none yet. */
+/* As load_config, and resolves. Unless model.vocab_size names the size of the vocabulary, it is
+ * that of the data's first shard, or 0 if there is none yet. */
 enum status load_config_resolved(const char *name, const struct option_list *set,
                                  char path[PATHS_MAX], struct config *config, struct error *err);
 

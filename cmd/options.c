@@ -1,8 +1,10 @@
+/* Reads command lines by tables of rules, with the C library's getopt_long. */
 #include "cmd/options.h"
 
 #include "base/strdist.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -13,8 +15,8 @@
 
 enum { OPTIONS_MAX = 32, OPTION_NAME_MAX = 64, FIRST = 256 };
 
-/* The complaint about an unknown letter. "-json" is a row of letters, of which 'j' is the first:
- * the scan still stands at it, unless the letter was its last. */
+/* The complaint about an unknown letter. To getopt "-json" is a row of letters that begins with
+ * 'j'. The scan still stands at that argument, unless the letter was its last. */
 static enum status refuse_letter(char **argv, const struct option *known, struct error *err)
 {
     const char *arg = argv[optind] != NULL ? argv[optind] : "";
@@ -25,11 +27,11 @@ static enum status refuse_letter(char **argv, const struct option *known, struct
     return error_set(err, STATUS_USAGE, "-%c: unknown option; see --help", optopt);
 }
 
-/* The complaint about what getopt_long just returned: '?' or ':'. */
+/* The complaint about what getopt_long just returned, which is '?' or ':'. */
 static enum status refuse(int returned, char **argv, const struct option *known, struct error *err)
 {
     const char *arg = argv[optind - 1];
-    /* of long options it gives their value; '?' is that of --help */
+    /* optopt is the letter, or the value of a long option, of which --help has '?' */
     if ((optopt != 0 && optopt < FIRST && optopt != '?') || strncmp(arg, "--", 2) != 0)
         return refuse_letter(argv, known, err);
     char name[128];
@@ -93,14 +95,38 @@ static bool is_choice(const char *text, const char *choices)
     return false;
 }
 
-static enum status take(const struct option_rule *rule, const char *text, struct error *err)
+/* Seconds of "90s", "45m", "3h30m", or of a plain number. */
+static enum status read_time(const char *option, const char *text, double *out, struct error *err)
+{
+    double total = 0;
+    const char *p = text;
+    while (*p != '\0') {
+        char *end;
+        double value = strtod(p, &end);
+        double unit = *end == 'h' ? 3600 : *end == 'm' ? 60 : *end == 's' || *end == '\0' ? 1 : 0;
+        if (end == p || unit == 0 || !(value >= 0) || !isdigit((unsigned char)*p))
+            return error_set(err, STATUS_USAGE, "%s: want a time as 3h30m, got \"%s\"", option,
+                             text);
+        total += value * unit;
+        p = *end == '\0' ? end : end + 1;
+    }
+    if (!(total > 0))
+        return error_set(err, STATUS_USAGE, "%s: want more than no time", option);
+    *out = total;
+    return STATUS_OK;
+}
+
+/* Puts the value `text` of an option where its rule says. */
+static enum status take(const struct option_rule *rule, void *request, const char *text,
+                        struct error *err)
 {
     char name[OPTION_NAME_MAX];
+    void *to = (char *)request + rule->offset;
+    struct option_list *list = to;
     snprintf(name, sizeof name, "--%s", rule->name);
-    struct option_list *list = rule->to;
     switch (rule->kind) {
     case OPTION_FLAG:
-        *(bool *)rule->to = true;
+        *(bool *)to = true;
         return STATUS_OK;
     case OPTION_LIST:
         if (list->count == OPTION_LIST_MAX)
@@ -108,9 +134,11 @@ static enum status take(const struct option_rule *rule, const char *text, struct
         list->text[list->count++] = text;
         return STATUS_OK;
     case OPTION_INT:
-        return read_int(name, text, rule->min, rule->max, rule->to, err);
+        return read_int(name, text, rule->min, rule->max, to, err);
     case OPTION_REAL:
-        return read_real(name, text, rule->low, rule->high, rule->to, err);
+        return read_real(name, text, rule->low, rule->high, to, err);
+    case OPTION_TIME:
+        return read_time(name, text, to, err);
     case OPTION_CHOICE:
         if (!is_choice(text, rule->choices))
             return error_set(err, STATUS_USAGE, "%s: want %s, got \"%s\"", name, rule->choices,
@@ -121,12 +149,13 @@ static enum status take(const struct option_rule *rule, const char *text, struct
             return error_set(err, STATUS_USAGE, "%s: the value is empty", name);
         break;
     }
-    *(const char **)rule->to = text;
+    *(const char **)to = text;
     return STATUS_OK;
 }
 
-/* The rules in getopt_long's terms: a rule's value is its index after FIRST, letters as they are.
- * "help" is known to it, so that its abbreviations are not taken for another option. */
+/* The rules in getopt_long's terms. A letter stands for itself and a long option for its rule's
+ * index after FIRST. "help" is among them only so that its abbreviations are not taken for another
+ * option. */
 static void for_getopt(const struct option_rule *rules, struct option known[OPTIONS_MAX + 2],
                        char letters[OPTIONS_MAX + 3])
 {
@@ -147,39 +176,54 @@ static void for_getopt(const struct option_rule *rules, struct option known[OPTI
     known[count + 1] = (struct option){0};
 }
 
-static const struct option_rule *find(const struct option_rule *rules, int returned)
+/* The index of the rule that getopt_long returned. */
+static size_t find(const struct option_rule *rules, int returned)
 {
+    size_t i = 0;
     if (returned >= FIRST)
-        return &rules[returned - FIRST];
-    while (rules->letter != returned)
-        rules++;
-    return rules;
+        return (size_t)(returned - FIRST);
+    while (rules[i].letter != returned)
+        i++;
+    return i;
 }
 
-enum status options_read(const struct option_rule *rules, int argc, char **argv, int *operand,
-                         struct error *err)
+static enum status take_defaults(const struct option_rule *rules, void *request, struct error *err)
+{
+    for (; rules->name != NULL; rules++)
+        if (rules->initial != NULL)
+            TRY(take(rules, request, rules->initial, err));
+    return STATUS_OK;
+}
+
+static const struct option_rule *find_missing(const struct option_rule *rules, const bool *given)
+{
+    for (size_t i = 0; rules[i].name != NULL; i++)
+        if (rules[i].required && !given[i])
+            return &rules[i];
+    return NULL;
+}
+
+enum status options_read(const struct option_rule *rules, void *request, int argc, char **argv,
+                         struct options_found *found, struct error *err)
 {
     struct option known[OPTIONS_MAX + 2];
     char letters[OPTIONS_MAX + 3];
+    bool given[OPTIONS_MAX] = {0};
     int returned;
     for_getopt(rules, known, letters);
-    optind = 0; /* glibc: forget the state of an earlier scan */
+    TRY(take_defaults(rules, request, err));
+    optind = 0; /* makes glibc forget the state of an earlier scan */
     opterr = 0;
     while ((returned = getopt_long(argc, argv, letters, known, NULL)) != -1) {
         if (returned == '?' || returned == ':')
             return refuse(returned, argv, known, err);
-        TRY(take(find(rules, returned), optarg, err));
+        size_t i = find(rules, returned);
+        if (given[i] && rules[i].kind != OPTION_LIST)
+            return error_set(err, STATUS_USAGE, "--%s: given twice; it can stand only once",
+                             rules[i].name);
+        given[i] = true;
+        TRY(take(&rules[i], request, optarg, err));
     }
-    *operand = optind;
-    return STATUS_OK;
-}
-
-enum status options_read_all(const struct option_rule *rules, int argc, char **argv,
-                             struct error *err)
-{
-    int operand;
-    TRY(options_read(rules, argc, argv, &operand, err));
-    if (operand < argc)
-        return error_set(err, STATUS_USAGE, "unexpected \"%s\"", argv[operand]);
+    *found = (struct options_found){.operand = optind, .missing = find_missing(rules, given)};
     return STATUS_OK;
 }

@@ -1,38 +1,16 @@
-/* deq plan: what a training will take, before any run. */
+/* deq plan predicts what a training takes, before any run. */
 #include "bench/plan.h"
 #include "base/mem.h"
-#include "cmd/bench/bench_machine.h"
 #include "cmd/commands.h"
 #include "cmd/device.h"
 #include "cmd/load_config.h"
-#include "cmd/options.h"
-#include "cmd/plan_report.h"
+#include "cmd/machine.h"
+#include "cmd/output.h"
+#include "cmd/plan_memory.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-static const char usage[] =
-    "usage: deq plan [--config FILE] [--device NAME] [OPTION]...\n"
-    "\n"
-    "Counts one training step without computing it: calls, floating-point operations and bytes\n"
-    "of every operation, the time they need at least by the device's peaks and the time to\n"
-    "expect, the share of the peak in each phase, tokens/s, and memory by part. The device need\n"
-    "not be here. A solve that stops by a tolerance is taken to need all its iterations. Exit 1\n"
-    "if the training does not fit the device's memory, with what would.\n"
-    "\n"
-    "      --config FILE    default: the setting of deq bench train\n"
-    "      --set KEY=VALUE  change a key of it\n"
-    "      --device NAME    cpu (default): this machine, whose speed is measured now; or a100,\n"
-    "                       a100-40, h100, h200: by data sheet\n"
-    "      --threads N      processor threads, with cpu (default: all)\n"
-    "      --memory         every buffer too: when it lives, where it lies, what it shares\n"
-    "                       memory with, and the bytes in use in each phase of a step\n"
-    "      --json           one JSON object\n"
-    "  -h, --help           this help\n"
-    "\n"
-    "Example:\n"
-    "  deq plan --config wikitext103 --set model.vocab_size=267735 --device h100\n";
 
 enum { CPU_SAMPLES = 5, WORDS = 10000 }; /* words as in deq bench train */
 
@@ -43,19 +21,53 @@ struct request {
     bool json, memory;
 };
 
-static enum status parse(struct request *r, int argc, char **argv, struct error *err)
-{
-    const struct option_rule rules[] = {
-        OPTION("config", TEXT, &r->config),
-        OPTION("set", LIST, &r->set),
-        OPTION("device", TEXT, &r->device),
-        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
-        OPTION("memory", FLAG, &r->memory),
-        OPTION("json", FLAG, &r->json),
-        {0},
-    };
-    return options_read_all(rules, argc, argv, err);
-}
+static const struct option_rule options[] = {
+    OPTION_CONFIG(.unset = "the setting of deq bench train"),
+    OPTION_SET(""),
+    OPTION("device", TEXT, device, .value = "NAME", .initial = "cpu",
+           .help = "The device to plan for. cpu is this machine, whose speed is measured now. "
+                   "a100, a100-40, h100 and h200 are taken from their data sheets and need not be "
+                   "here."),
+    OPTION_THREADS,
+    OPTION("memory", FLAG, memory,
+           .help = "Also print every buffer. It says when the buffer lives, where it lies and what "
+                   "it shares memory with, and adds up the bytes in use in each phase of a step."),
+    OPTION_JSON,
+    {0},
+};
+
+static const struct json_field fields[] = {
+    {"device", "The name of the device."},
+    {"device_text", "The device in words."},
+    {"precision", "The format of products."},
+    {"parameters", "Parameters of the model."},
+    {"tokens", "Tokens of a step."},
+    {"tokens_per_s", "Expected tokens per second."},
+    {"tokens_per_s_bound", "The same by the device's peaks."},
+    {"step_seconds", "Expected seconds of a step."},
+    {"step_seconds_bound", "The same by the device's peaks."},
+    {"forward_evaluations", "Evaluations of f in the forward solve of a step."},
+    {"backward_evaluations", "Products with f's Jacobian in the backward solve."},
+    {"peak_flops", "The device's peak of products, in operations per second."},
+    {"bandwidth", "The peak of its memory, in bytes per second."},
+    {"product_share", "The share of the peak of products that is expected."},
+    {"bandwidth_share", "The share of the bandwidth that is expected."},
+    {"call_seconds", "Seconds that a launch is expected to take."},
+    {"sync_seconds", "Seconds more that a wait is expected to take."},
+    {"phases[]", "For each phase name, product_flops, bound_seconds, seconds, bound_peak_share and "
+                 "peak_share."},
+    {"ops[]", "For each operation name, calls, flops, bytes, bound_seconds and seconds."},
+    {"memory", "Bytes by part, and total, reserved and device."},
+    {"allocations[]", "With --memory. For each allocation owner, bytes, peak, buffers[] and "
+                      "phases[]."},
+    {"fits", "Whether the training fits the device's memory."},
+    {"over_bytes", "Only if it does not fit. Bytes that are missing."},
+    {"fits_with_accumulate",
+     "Only if it does not fit. The train.accumulate with which it fits, or 0."},
+    {"fits_with_bytes", "Only if it does not fit. Bytes that it then needs."},
+    {"setting", "The resolved configuration."},
+    {0},
+};
 
 static enum status load(const struct request *r, struct config *config, struct error *err)
 {
@@ -74,7 +86,7 @@ static enum status load(const struct request *r, struct config *config, struct e
                      path, config->data.dir);
 }
 
-/* This machine, as measured. */
+/* Measures this machine. */
 static enum status measure_cpu(struct chip *chip, const struct request *r, struct error *err)
 {
     struct backend be = {0};
@@ -124,8 +136,207 @@ static enum status find_chip(struct chip *chip, const struct request *r,
     return measure_cpu(chip, r, err);
 }
 
-/* It does not fit: by how much, and what would. */
-static enum status refuse(const struct plan_report *r, struct error *err)
+/* --- the result
+ * ----------------------------------------------------------------------------------- */
+
+struct report {
+    const struct config *config;
+    const struct chip *chip;
+    const struct plan *plan;
+    double over;        /* bytes beyond what the chip leaves; 0 or less if it fits */
+    int64_t accumulate; /* with which it would fit, or 0 if with none */
+    size_t needed;      /* bytes that it would then need */
+    bool map;           /* --memory */
+};
+
+static const char *precision_text(const struct config *c)
+{
+    return precision_name(c->train.precision);
+}
+
+static void write_ops(struct json_writer *w, const struct plan *p)
+{
+    enum op_id order[OP_COUNT];
+    bench_order(p->counts.stat, order);
+    json_write_array(w, "ops");
+    for (int i = 0; i < OP_COUNT; i++) {
+        const struct op_stat *s = &p->counts.stat[order[i]];
+        if (s->calls == 0)
+            continue;
+        json_write_object(w, NULL);
+        json_write_string(w, "name", op_name(order[i]));
+        json_write_int(w, "calls", s->calls);
+        json_write_real(w, "flops", s->flops);
+        json_write_real(w, "bytes", s->bytes);
+        json_write_real(w, "bound_seconds", p->bound[order[i]].seconds);
+        json_write_real(w, "seconds", s->seconds);
+        json_write_end(w);
+    }
+    json_write_end(w);
+}
+
+static void write_phases(struct json_writer *w, const struct report *r)
+{
+    const struct plan *p = r->plan;
+    json_write_array(w, "phases");
+    for (int i = 0; i < BENCH_COUNT; i++) {
+        json_write_object(w, NULL);
+        json_write_string(w, "name", bench_phase_text((enum bench_phase)i));
+        json_write_real(w, "product_flops", plan_products(p->counts.phase[i]));
+        json_write_real(w, "bound_seconds", p->phase_bound[i]);
+        json_write_real(w, "seconds", p->phase_seconds[i]);
+        json_write_real(w, "bound_peak_share", plan_share(p, r->config, r->chip, i, true));
+        json_write_real(w, "peak_share", plan_share(p, r->config, r->chip, i, false));
+        json_write_end(w);
+    }
+    json_write_end(w);
+}
+
+static void write_memory(struct json_writer *w, const struct report *r)
+{
+    const struct plan_memory *m = &r->plan->memory;
+    json_write_object(w, "memory");
+    for (int i = 0; i < PART_COUNT; i++)
+        json_write_int(w, memory_part_text((enum memory_part)i), (int64_t)m->part[i]);
+    json_write_int(w, "scratch", (int64_t)m->scratch);
+    json_write_int(w, "evaluation", (int64_t)m->evaluation);
+    json_write_int(w, "total", (int64_t)m->total);
+    json_write_real(w, "reserved", r->chip->reserved);
+    json_write_real(w, "device", r->chip->memory);
+    json_write_end(w);
+    json_write_bool(w, "fits", !(r->over > 0));
+    if (!(r->over > 0))
+        return;
+    json_write_real(w, "over_bytes", r->over);
+    json_write_int(w, "fits_with_accumulate", r->accumulate);
+    json_write_int(w, "fits_with_bytes", (int64_t)r->needed);
+}
+
+static enum status print_json(const struct report *r, struct error *err)
+{
+    struct json_writer w;
+    char *setting = NULL;
+    const struct plan *p = r->plan;
+    const struct chip *c = r->chip;
+    TRY(config_to_json(r->config, false, &setting, err));
+    output_json_begin(&w);
+    json_write_string(&w, "device", c->name);
+    json_write_string(&w, "device_text", c->text);
+    json_write_string(&w, "precision", precision_text(r->config));
+    json_write_int(&w, "parameters", p->counts.parameters);
+    json_write_int(&w, "tokens", p->counts.tokens);
+    json_write_real(&w, "tokens_per_s", (double)p->counts.tokens / p->seconds);
+    json_write_real(&w, "tokens_per_s_bound", (double)p->counts.tokens / p->bound_seconds);
+    json_write_real(&w, "step_seconds", p->seconds);
+    json_write_real(&w, "step_seconds_bound", p->bound_seconds);
+    json_write_real(&w, "forward_evaluations", p->counts.forward_evals);
+    json_write_real(&w, "backward_evaluations", p->counts.backward_evals);
+    json_write_real(&w, "peak_flops", c->peak[r->config->train.precision]);
+    json_write_real(&w, "bandwidth", c->bandwidth);
+    json_write_real(&w, "product_share", c->product_share);
+    json_write_real(&w, "bandwidth_share", c->bandwidth_share);
+    json_write_real(&w, "call_seconds", c->call_seconds);
+    json_write_real(&w, "sync_seconds", c->sync_seconds);
+    write_phases(&w, r);
+    write_ops(&w, p);
+    write_memory(&w, r);
+    if (r->map)
+        TRY(plan_memory_write(&w, r->config, r->chip, err));
+    json_write_raw(&w, "setting", setting);
+    mem_free(setting);
+    return output_json_print(&w, err);
+}
+
+static void print_head(const struct report *r)
+{
+    const struct bench_step_result *b = &r->plan->counts;
+    const struct chip *c = r->chip;
+    printf("%lld parameters, %lld tokens a step (train.accumulate %lld), %.0f evaluations of f and "
+           "%.0f "
+           "products with its Jacobian in the solves\n",
+           (long long)b->parameters, (long long)b->tokens, (long long)r->config->train.accumulate,
+           b->forward_evals, b->backward_evals);
+    printf("%s: %.5g TFLOP/s of products in %s, %.5g GB/s (%s)\n", c->text,
+           c->peak[r->config->train.precision] / 1e12, precision_text(r->config),
+           c->bandwidth / 1e9, c->source);
+    printf("bound: each call by these peaks, the longer of both. expected: %.2f and %.2f of them, "
+           "%.0f us a launch, %.0f us more a wait\n  (%s)\n",
+           c->product_share, c->bandwidth_share, 1e6 * c->call_seconds, 1e6 * c->sync_seconds,
+           c->share_source);
+}
+
+static void print_ops(const struct plan *p)
+{
+    enum op_id order[OP_COUNT];
+    bench_order(p->counts.stat, order);
+    printf("\n%-24s %8s %11s %11s %10s %12s %7s\n", "operation, a step", "calls", "GFLOP", "MB",
+           "bound ms", "expected ms", "share");
+    for (int i = 0; i < OP_COUNT; i++) {
+        const struct op_stat *s = &p->counts.stat[order[i]];
+        if (s->calls > 0)
+            printf("%-24s %8lld %11.3f %11.2f %10.3f %12.3f %6.1f%%\n", op_name(order[i]),
+                   (long long)s->calls, s->flops / 1e9, s->bytes / 1e6,
+                   1e3 * p->bound[order[i]].seconds, 1e3 * s->seconds,
+                   100 * s->seconds / p->seconds);
+    }
+}
+
+static void print_phases(const struct report *r)
+{
+    const struct plan *p = r->plan;
+    printf("\n%-24s %20s %10s %12s   %s\n", "phase", "products, GFLOP", "bound ms", "expected ms",
+           "share of the peak: bound, expected");
+    for (int i = 0; i <= BENCH_COUNT; i++) {
+        bool all = i == BENCH_COUNT;
+        const struct op_stat *stat = all ? p->counts.stat : p->counts.phase[i];
+        printf("%-24s %20.3f %10.3f %12.3f   %6.3f %6.3f\n",
+               all ? "the step" : bench_phase_text((enum bench_phase)i), plan_products(stat) / 1e9,
+               1e3 * (all ? p->bound_seconds : p->phase_bound[i]),
+               1e3 * (all ? p->seconds : p->phase_seconds[i]),
+               plan_share(p, r->config, r->chip, i, true),
+               plan_share(p, r->config, r->chip, i, false));
+    }
+    printf("tokens/s: %.0f by the bound, %.0f expected\n",
+           (double)p->counts.tokens / p->bound_seconds, (double)p->counts.tokens / p->seconds);
+}
+
+static void print_bytes(const char *text, double bytes)
+{
+    printf("%-36s %12.2f MB\n", text, bytes / 1e6);
+}
+
+static void print_memory(const struct report *r)
+{
+    const struct plan_memory *m = &r->plan->memory;
+    double left = r->chip->memory - r->chip->reserved;
+    printf("\nmemory\n");
+    for (int i = PART_COUNT - 1; i >= 0; i--)
+        if (m->part[i] > 0)
+            print_bytes(memory_part_text((enum memory_part)i), (double)m->part[i]);
+    if (m->scratch > 0)
+        print_bytes("operands rounded for products", (double)m->scratch);
+    print_bytes("evaluation beside the training", (double)m->evaluation);
+    print_bytes("all", (double)m->total);
+    printf("%-36s %12.2f MB of %.2f, %.2f taken by driver and libraries\n", "the device leaves",
+           left / 1e6, r->chip->memory / 1e6, r->chip->reserved / 1e6);
+}
+
+/* Prints tables, or one JSON object. */
+static enum status print(const struct report *r, bool json, struct error *err)
+{
+    if (json)
+        return print_json(r, err);
+    print_head(r);
+    print_ops(r->plan);
+    print_phases(r);
+    print_memory(r);
+    return r->map ? plan_memory_print(r->config, r->chip, err) : STATUS_OK;
+}
+
+/* --- the command ------------------------------------------------------------------------------ */
+
+/* Says by how much a training does not fit, and what would. */
+static enum status refuse(const struct report *r, struct error *err)
 {
     const struct chip *c = r->chip;
     char remedy[256];
@@ -145,12 +356,12 @@ static enum status refuse(const struct plan_report *r, struct error *err)
 
 static enum status run_command(int argc, char **argv, struct error *err)
 {
-    struct request r = {.device = "cpu"};
+    struct request r = {0};
     struct config config;
     struct chip chip;
     struct plan plan;
-    struct plan_report report = {.config = &config, .chip = &chip, .plan = &plan};
-    TRY(parse(&r, argc, argv, err));
+    struct report report = {.config = &config, .chip = &chip, .plan = &plan};
+    TRY(command_read(&command_plan, &r, argc, argv, NULL, err));
     TRY(load(&r, &config, err));
     if (strcmp(r.device, "cpu") == 0)
         TRY(machine_restart_if_unfair(err));
@@ -161,13 +372,26 @@ static enum status run_command(int argc, char **argv, struct error *err)
     report.over = (double)plan.memory.total - left;
     if (report.over > 0)
         TRY(plan_fit(&config, &chip, left, &report.accumulate, &report.needed, err));
-    TRY(plan_report_print(&report, r.json, err));
+    TRY(print(&report, r.json, err));
     return report.over > 0 ? refuse(&report, err) : STATUS_OK;
 }
 
 const struct command command_plan = {
     .name = "plan",
-    .summary = "what a training will take: operations, time by a device's peaks, memory",
-    .usage = usage,
+    .summary = "predict what a training takes in operations, time and memory",
+    .stray = "a configuration is named by --config",
+    .description =
+        "Counts one training step without computing it. Prints the calls, floating-point "
+        "operations and bytes of every operation, the time they need at least by the device's "
+        "peaks and the time to expect, the share of the peak in each phase, tokens/s, and memory "
+        "by part. A solve that stops by a tolerance is taken to need all its iterations.\n"
+        "Exits with 1 if the training does not fit the device's memory, and says what would.",
+    .options = options,
+    .json = fields,
+    .examples =
+        (const char *const[]){
+            "deq plan --config wikitext103 --set model.vocab_size=267735 --device h100",
+            NULL,
+        },
     .run = run_command,
 };

@@ -1,6 +1,8 @@
+/* Prints the progress of a training. */
 #include "cmd/progress.h"
 
 #include "base/clock.h"
+#include "cmd/output.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +24,13 @@ static void format_duration(double seconds, char out[16])
         snprintf(out, 16, "%ld:%02ld", s / 60, s % 60);
 }
 
+/* Looks whether somebody still reads. */
+static void watch_reader(struct progress *p)
+{
+    if (output_reader_gone(STDERR_FILENO))
+        atomic_store(p->stop, true);
+}
+
 void progress_break(struct progress *p)
 {
     if (p->line_open)
@@ -29,7 +38,7 @@ void progress_break(struct progress *p)
     p->line_open = false;
 }
 
-/* On a terminal: back to the start of the line, which is cleared. */
+/* On a terminal, goes back to the start of the line and clears it. */
 static void begin_line(struct progress *p)
 {
     if (p->live)
@@ -70,7 +79,7 @@ static void on_begin(void *ctx, const struct trainer *t)
             t->be->threads, (double)t->be->bytes / (1 << 20));
 }
 
-/* What the solves of a step did: evaluations on average (and at most), mean residual. */
+/* Prints what the solves of a step did, as mean evaluations (and the most) and mean residual. */
 static void print_solves(const struct step_report *r)
 {
     if (r->layers > 0) {
@@ -89,6 +98,7 @@ static void on_step(void *ctx, const struct trainer *t, const struct step_report
     const struct config_train *c = &t->config.train;
     bool first = r->step == p->first_step + 1, last = r->step == c->steps;
     double now = clock_seconds(), weight = first ? 1 : NEWEST;
+    watch_reader(p);
     if (isfinite(r->loss))
         p->loss += (first ? 1 : NEWEST) * (r->loss - p->loss);
     p->step_time += weight * (r->seconds - p->step_time);
@@ -114,6 +124,7 @@ static void on_evaluating(void *ctx, int64_t tokens, int64_t of)
 {
     struct progress *p = ctx;
     double now = clock_seconds();
+    watch_reader(p);
     if (!p->live || now - p->last_shown < LIVE_EVERY)
         return;
     p->last_shown = now;
@@ -148,9 +159,9 @@ bool progress_live(void)
     return isatty(STDERR_FILENO) == 1 && (plain == NULL || plain[0] == '\0');
 }
 
-void progress_start(struct progress *p, struct run_observer *observer)
+void progress_start(struct progress *p, struct run_observer *observer, atomic_bool *stop)
 {
-    *p = (struct progress){.live = progress_live()};
+    *p = (struct progress){.live = progress_live(), .stop = stop};
     *observer = (struct run_observer){.ctx = p,
                                       .begin = on_begin,
                                       .step = on_step,

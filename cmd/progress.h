@@ -1,9 +1,10 @@
-/* What a person sees of a training: on a terminal one line that is rewritten, elsewhere plain lines
+/* What a person sees of a training. On a terminal one line is rewritten, elsewhere plain lines come
  * now and then. All of it goes to stderr. */
 #ifndef DEQ_CMD_PROGRESS_H
 #define DEQ_CMD_PROGRESS_H
 
 #include "run/run.h"
+#include <stdatomic.h>
 
 struct progress {
     bool live;          /* progress_live() */
@@ -12,14 +13,16 @@ struct progress {
     double step_time;   /* running mean, seconds */
     double last_shown;  /* clock */
     int64_t first_step; /* of this call */
+    atomic_bool *stop;  /* borrows, set when nobody reads what is printed */
 };
 
-/* Whether lines that are rewritten may be shown: stderr is a terminal, and no NO_COLOR in the
- * environment asks for plain text. */
+/* Whether lines that are rewritten may be shown. That is so if stderr is a terminal and no NO_COLOR
+ * in the environment asks for plain text. */
 bool progress_live(void);
 
-/* Fills *observer with functions that print; both must outlive the run. */
-void progress_start(struct progress *p, struct run_observer *observer);
+/* Fills *observer with functions that print. All arguments must outlive the run. *stop becomes true
+ * when stderr is a pipe that nobody reads any more. */
+void progress_start(struct progress *p, struct run_observer *observer, atomic_bool *stop);
 /* Ends an unfinished live line, so that other messages start on their own. */
 void progress_break(struct progress *p);
 

@@ -1,118 +1,78 @@
-/* deq sample: text from a checkpoint. */
+/* deq sample continues a text with a checkpoint. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cmd/commands.h"
 #include "cmd/device.h"
-#include "cmd/options.h"
-#include "cmd/paths.h"
-#include "cmd/report_json.h"
+#include "cmd/find_checkpoint.h"
+#include "cmd/output.h"
 #include "data/prompt.h"
 #include "generate/generation.h"
 #include "store/snapshot.h"
 
 #include <errno.h>
-#include <glob.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-static const char usage[] =
-    "usage: deq sample --prompt TEXT [OPTION]...\n"
-    "\n"
-    "Continues a text, printing words as they come. Only the new position is solved for,\n"
-    "against keys and values of the earlier ones.\n"
-    "\n"
-    "      --prompt TEXT       words of the vocabulary, separated by blanks (a byte model takes\n"
-    "                          any text); empty: the beginning of a line\n"
-    "      --checkpoint FILE   default: the newest runs/*/best.bin, named on stderr\n"
-    "      --tokens N          tokens to add (default: 100)\n"
-    "      --temperature X     below 1 surer, above 1 wilder, 0: always the likeliest\n"
-    "                          (default: 1)\n"
-    "      --top-k N           only the N likeliest tokens (default: 0, all)\n"
-    "      --top-p X           only the likeliest tokens that make up X together (default: 1)\n"
-    "      --tol X             a position stops at a relative residual of X (default: as\n"
-    "                          configured, or 0.03 where that is a fixed number of evaluations;\n"
-    "                          what it costs in perplexity: deq eval --decode --tol X)\n"
-    "      --seed N            of the random numbers: the same seed, the same text (default: 1)\n"
-    "      --unk               let <unk> be drawn too\n"
-    "      --device NAME       auto, cpu, cuda, or ref (default: auto)\n"
-    "      --threads N         processor threads (default: all)\n"
-    "      --json              no streaming; one JSON object: text, tokens, tokens_per_s, ...\n"
-    "  -v, --verbose           tokens/s and evaluations per token at the end, on stderr\n"
-    "  -h, --help              this help\n"
-    "\n"
-    "Example:\n"
-    "  deq sample --prompt \"And God said\" --tokens 60 --top-p 0.9\n";
 
 struct request {
     const char *prompt, *checkpoint, *device;
-    char found[PATHS_MAX]; /* the checkpoint, when none was named */
+    char found[PATHS_MAX]; /* the checkpoint */
     struct sampling how;
     int64_t tokens, seed, threads;
     double tol; /* 0: as configured */
     bool unk, json, verbose;
 };
 
-static enum status parse(struct request *r, int argc, char **argv, struct error *err)
-{
-    int operand;
-    const struct option_rule rules[] = {
-        OPTION("prompt", TEXT, &r->prompt, .empty = true),
-        OPTION("checkpoint", TEXT, &r->checkpoint),
-        OPTION("tokens", INT, &r->tokens, .min = 0, .max = INT64_C(1) << 40),
-        OPTION("temperature", REAL, &r->how.temperature, .low = 0, .high = 1e6),
-        OPTION("top-k", INT, &r->how.top_k, .min = 0, .max = INT32_MAX),
-        OPTION("top-p", REAL, &r->how.top_p, .low = 1e-9, .high = 1),
-        OPTION("tol", REAL, &r->tol, .low = 1e-12, .high = 1),
-        OPTION("seed", INT, &r->seed, .min = 0, .max = INT64_MAX),
-        OPTION("unk", FLAG, &r->unk),
-        OPTION("device", TEXT, &r->device),
-        OPTION("verbose", FLAG, &r->verbose, .letter = 'v'),
-        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
-        OPTION("json", FLAG, &r->json),
-        {0},
-    };
-    TRY(options_read(rules, argc, argv, &operand, err));
-    if (operand < argc)
-        return error_set(err, STATUS_USAGE, "unexpected \"%s\" (%s)", argv[operand],
-                         access(argv[operand], F_OK) == 0 ? "a checkpoint is named by --checkpoint"
-                                                          : "a prompt is one argument: quote it");
-    if (r->prompt == NULL)
-        return error_set(err, STATUS_USAGE, "want --prompt TEXT (try deq help sample)");
-    return STATUS_OK;
-}
+static const struct option_rule options[] = {
+    OPTION("prompt", TEXT, prompt, .value = "TEXT", .required = true, .empty = true,
+           .help = "The text to continue, in words of the vocabulary with blanks between them. A "
+                   "byte model takes any text. An empty prompt stands for the beginning of a "
+                   "line."),
+    OPTION("checkpoint", TEXT, checkpoint, .value = "FILE",
+           .help = "The checkpoint to use, or the folder of a run. Of a run it is best.bin, or "
+                   "last.bin where there was no validation text.",
+           .unset = "the newest run under ./runs, named on stderr"),
+    OPTION("tokens", INT, tokens, .value = "N", .min = 0, .max = INT64_C(1) << 40,
+           .help = "Tokens to add.", .initial = "100"),
+    OPTION("temperature", REAL, how.temperature, .value = "X", .low = 0, .high = 1e6,
+           .help = "Below 1 the text is surer, above 1 wilder. At 0 every token is the likeliest.",
+           .initial = "1"),
+    OPTION("top-k", INT, how.top_k, .value = "N", .min = 0, .max = INT32_MAX,
+           .help = "Draws from the N likeliest tokens only. 0 allows all.", .initial = "0"),
+    OPTION("top-p", REAL, how.top_p, .value = "X", .low = 1e-9, .high = 1,
+           .help = "Draws from the likeliest tokens only whose probabilities add up to X.",
+           .initial = "1"),
+    OPTION("tol", REAL, tol, .value = "X", .low = 1e-12, .high = 1,
+           .help = "Solves each position to a relative residual of X. `deq eval --decode --tol X` "
+                   "tells what that costs in perplexity.",
+           .unset = "as configured, or 0.03 where the configuration fixes the number of "
+                    "evaluations"),
+    OPTION("seed", INT, seed, .value = "N", .min = 0, .max = INT64_MAX,
+           .help = "Seed of the random numbers. The same seed gives the same text.",
+           .initial = "1"),
+    OPTION("unk", FLAG, unk, .help = "Lets <unk> be drawn too."),
+    OPTION_DEVICE("auto"),
+    OPTION_THREADS,
+    OPTION_JSON,
+    OPTION("verbose", FLAG, verbose, .letter = 'v',
+           .help = "Prints tokens/s and evaluations per token on stderr at the end."),
+    {0},
+};
 
-/* The newest best checkpoint under ./runs. */
-static enum status find_checkpoint(struct request *r, struct error *err)
-{
-    glob_t found;
-    struct timespec newest = {0};
-    if (glob("runs/*/best.bin", 0, NULL, &found) != 0)
-        return error_set(err, STATUS_NOINPUT,
-                         "no runs/*/best.bin here: name one with --checkpoint, or train a model");
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        struct stat info;
-        if (stat(found.gl_pathv[i], &info) != 0)
-            continue;
-        const struct timespec *t = &info.st_mtim;
-        if (t->tv_sec > newest.tv_sec ||
-            (t->tv_sec == newest.tv_sec && t->tv_nsec > newest.tv_nsec)) {
-            newest = *t;
-            snprintf(r->found, sizeof r->found, "%s", found.gl_pathv[i]);
-        }
-    }
-    globfree(&found);
-    r->checkpoint = r->found;
-    fprintf(stderr, "using %s\n", r->checkpoint);
-    return STATUS_OK;
-}
+static const struct json_field fields[] = {
+    {"text", "The prompt and its continuation."},
+    {"tokens", "Tokens that were added."},
+    {"tokens_per_s", "Tokens drawn per second."},
+    {"nfe_mean", "Mean evaluations of f per token."},
+    {"seed", "The seed."},
+    {"checkpoint", "The checkpoint that was used."},
+    {0},
+};
 
-/* U+FFFD, which JSON gets for bytes that are no UTF-8. */
+/* U+FFFD, which stands in JSON for bytes that are no UTF-8. */
 #define REPLACEMENT "\xEF\xBF\xBD"
 
-/* Text as it grows: to stdout at once, or into a buffer. */
+/* Text as it grows. It goes to stdout at once, or into a buffer. */
 struct output {
     const struct vocab *vocab;
     bool stream, line_start;
@@ -175,14 +135,14 @@ static enum status print_json(const struct request *r, const struct output *o, i
                               double seconds, double evals, struct error *err)
 {
     struct json_writer w;
-    report_json_begin(&w);
+    output_json_begin(&w);
     json_write_string(&w, "text", o->text != NULL ? o->text : "");
     json_write_int(&w, "tokens", made);
     json_write_real(&w, "tokens_per_s", (double)made / seconds);
     json_write_real(&w, "nfe_mean", evals);
     json_write_int(&w, "seed", r->seed);
     json_write_string(&w, "checkpoint", r->checkpoint);
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
 static enum status sample(const struct request *r, struct generator *g, const struct vocab *vocab,
@@ -247,15 +207,11 @@ out:
 
 static enum status run_command(int argc, char **argv, struct error *err)
 {
-    struct request r = {.device = "auto",
-                        .tokens = 100,
-                        .seed = 1,
-                        .how = {.temperature = 1, .top_p = 1, .excluded = -1}};
+    struct request r = {.how.excluded = -1};
     struct backend be;
-    TRY(parse(&r, argc, argv, err));
-    if (r.checkpoint == NULL)
-        TRY(find_checkpoint(&r, err));
-    signal(SIGPIPE, SIG_IGN); /* a reader that leaves ends the text, not the program */
+    TRY(command_read(&command_sample, &r, argc, argv, NULL, err));
+    TRY(find_checkpoint(r.checkpoint, r.found, err));
+    r.checkpoint = r.found;
     TRY(device_open(&be, r.device, (int)r.threads, err));
     enum status status = run(&r, &be, err);
     backend_close(&be);
@@ -265,6 +221,16 @@ static enum status run_command(int argc, char **argv, struct error *err)
 const struct command command_sample = {
     .name = "sample",
     .summary = "continue a text",
-    .usage = usage,
+    .stray = "a checkpoint is named by --checkpoint, and a prompt is one argument, so quote it",
+    .description = "Continues a text and prints words as they are drawn. Only the new position is "
+                   "solved for, against keys and values of the earlier ones. With --json the text "
+                   "comes at the end, in the object.",
+    .options = options,
+    .json = fields,
+    .examples =
+        (const char *const[]){
+            "deq sample --prompt \"And God said\" --tokens 60 --top-p 0.9",
+            NULL,
+        },
     .run = run_command,
 };

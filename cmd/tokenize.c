@@ -1,100 +1,122 @@
-/* deq tokenize: text to vocabulary and shards. */
+/* deq tokenize turns text into a vocabulary and shards of token ids. */
 #include "cmd/commands.h"
-#include "cmd/options.h"
+#include "cmd/find_checkpoint.h"
+#include "cmd/output.h"
 #include "cmd/progress.h"
-#include "cmd/report_json.h"
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "data/copy_memory.h"
 #include "data/tokenize.h"
+#include "store/checkpoint.h"
 
+#include <omp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] =
-    "usage: deq tokenize --train FILE [--valid FILE] [--test FILE] --out DIR [OPTION]...\n"
-    "       deq tokenize --task copy-memory [--delay N] --out DIR [OPTION]...\n"
-    "\n"
-    "Turns text into DIR/vocab.txt (one word a line, in the order of ids) and shards of token\n"
-    "ids (DIR/train-00000.bin, ...), which the other subcommands read.\n"
-    "\n"
-    "Texts:\n"
-    "      --train FILE        training text; the vocabulary is counted on it\n"
-    "      --valid FILE        validation text\n"
-    "      --test FILE         test text\n"
-    "      --out DIR           output folder, made if missing\n"
-    "      --force             replace vocab.txt and the shards in a folder that is not empty\n"
-    "\n"
-    "Tokens:\n"
-    "      --words             words between white space (space, tab, line ends; no other\n"
-    "                          character), and <eos> at the end of every line; text is UTF-8, a\n"
-    "                          byte order mark at its start is left out (default)\n"
-    "      --bytes             256 byte tokens, any file\n"
-    "      --lower             turn the letters A-Z to a-z first; letters outside ASCII stay as\n"
-    "                          they are\n"
-    "\n"
-    "Vocabulary (words only): <eos>, then words by falling count.\n"
-    "      --min-count N       words seen fewer times in the training text become <unk>\n"
-    "                          (default: 1)\n"
-    "      --max-vocab N       at most N words, <eos> and <unk> among them; the rest become\n"
-    "                          <unk>\n"
-    "      --vocab FILE        use this vocabulary (a vocab.txt) instead of counting\n"
-    "      --unk map|error     words outside the vocabulary: make them <unk>, or stop at the\n"
-    "                          first (default: map if the vocabulary has <unk>)\n"
-    "\n"
-    "Tasks, made instead of read:\n"
-    "      --task copy-memory  ten symbols of 1..8, zeros, a 9, and the symbols are to be given\n"
-    "                          again: 20,000 sequences of N + 20 to train on, 400 to validate,\n"
-    "                          2,000 to test\n"
-    "      --delay N           steps from a symbol to its recall (default: 400)\n"
-    "      --seed N            of the symbols (default: 1111)\n"
-    "\n"
-    "Output:\n"
-    "      --shard-tokens N    tokens in a shard (default: 16777216)\n"
-    "      --json              print the result as one JSON object: vocab, train_tokens,\n"
-    "                          valid_tokens, test_tokens, bytes, seconds, mb_per_s, shards\n"
-    "  -h, --help              this help\n"
-    "\n"
-    "Example:\n"
-    "  deq tokenize --train train.txt --valid valid.txt --min-count 3 --out data/x\n";
-
 struct request {
     struct tokenize_config config;
-    bool words, unk_given, json;
-    bool task;           /* copy-memory, the only one */
-    int64_t delay, seed; /* -1: not given */
+    const char *task, *unk;
+    bool words, json;
+    int64_t delay, seed, threads; /* -1: not given */
 };
 
-/* A sequence beyond this is no longer a test of memory but of patience. */
-enum { DELAY_MAX = 100000, DELAY = 400, SEED = 1111 };
+/* Training on delays longer than DELAY_MAX would take too long to be of use. */
+enum { VOCAB_BYTES_MAX = 1 << 28, DELAY_MAX = 100000, DELAY = 400, SEED = 1111 };
 
 /* More than any text has, and small enough for sums. */
-static const int64_t count_max = INT64_C(1) << 40;
+#define COUNT_MAX (INT64_C(1) << 40)
 
-/* Options that must, or cannot, stand together. */
+static const struct option_rule options[] = {
+    OPTION("train", TEXT, config.text[SPLIT_TRAIN], .group = "Texts", .value = "FILE",
+           .help = "The training text. The vocabulary is counted on it."),
+    OPTION("valid", TEXT, config.text[SPLIT_VALID], .value = "FILE",
+           .help = "The validation text."),
+    OPTION("test", TEXT, config.text[SPLIT_TEST], .value = "FILE", .help = "The test text."),
+    OPTION("out", TEXT, config.out, .value = "DIR",
+           .help = "The folder to write to. It is made if missing.", .required = true),
+    OPTION("force", FLAG, config.force,
+           .help = "Replaces vocab.txt and the shards in a folder that is not empty."),
+    OPTION("words", FLAG, words, .group = "Tokens",
+           .help = "Makes tokens of words and of <eos>, which ends every line. This is the "
+                   "default. Words are divided by spaces, tabs and line ends, and by no other "
+                   "character. The text is UTF-8, and a byte order mark at its start is left out."),
+    OPTION("bytes", FLAG, config.bytes, .help = "Makes 256 byte tokens from any file."),
+    OPTION("lower", FLAG, config.lower,
+           .help = "Turns the letters A-Z to a-z first. Letters outside ASCII stay as they are."),
+    OPTION("min-count", INT, config.min_count, .group = "Vocabulary of words", .value = "N",
+           .min = 1, .max = COUNT_MAX,
+           .help = "Words seen fewer than N times in the training text become <unk>.",
+           .unset = "1"),
+    OPTION("max-vocab", INT, config.max_vocab, .value = "N", .min = 2, .max = COUNT_MAX,
+           .help = "Keeps at most N words, <eos> and <unk> among them. Rarer words become <unk>."),
+    OPTION("vocab", TEXT, config.vocab, .value = "FILE",
+           .help = "Uses this vocabulary instead of counting one. It is a vocab.txt, or that of a "
+                   "checkpoint."),
+    OPTION("unk", CHOICE, unk, .value = "map|error", .choices = "map or error",
+           .help = "What becomes of words outside the vocabulary. They become <unk>, or the first "
+                   "one is an error.",
+           .unset = "map if the vocabulary has <unk>, else error"),
+    OPTION("task", CHOICE, task, .group = "Tasks, made instead of read", .value = "copy-memory",
+           .choices = "copy-memory",
+           .help = "Makes sequences of ten symbols 1..8, zeros and a 9, after which the symbols "
+                   "have to be repeated. 20,000 sequences of N + 20 positions are for training, "
+                   "400 for validation and 2,000 for the test."),
+    OPTION("delay", INT, delay, .value = "N", .min = 1, .max = DELAY_MAX,
+           .help = "Steps from a symbol to its repetition.", .unset = "400"),
+    OPTION("seed", INT, seed, .value = "N", .min = 0, .max = COUNT_MAX,
+           .help = "Seed of the symbols.", .unset = "1111"),
+    OPTION("shard-tokens", INT, config.shard_tokens, .group = "Output", .value = "N", .min = 1,
+           .max = COUNT_MAX, .help = "Tokens in a shard.", .initial = "16777216"),
+    OPTION("threads", INT, threads, .value = "N", .min = 1, .max = TOKENIZE_THREADS_MAX,
+           .help = "Processor threads.",
+           .unset = "OMP_NUM_THREADS, or one for each processor that may be used, at most 16"),
+    OPTION_JSON,
+    {0},
+};
+
+static const struct json_field fields[] = {
+    {"vocab", "Words of the vocabulary."},
+    {"train_tokens", "Tokens of the training text."},
+    {"valid_tokens", "Tokens of the validation text."},
+    {"test_tokens", "Tokens of the test text."},
+    {"bytes", "Bytes of text that were read."},
+    {"seconds", "Time it took."},
+    {"mb_per_s", "Megabytes of text per second."},
+    {"shards", "Shards that were written."},
+    {0},
+};
+
+/* Whether one of the options of texts and vocabularies was given. */
+static bool has_text_options(const struct request *r)
+{
+    const struct tokenize_config *c = &r->config;
+    bool text = r->words || c->bytes || c->lower || c->min_count > 0 || c->max_vocab > 0 ||
+                c->vocab != NULL || r->unk != NULL;
+    for (int i = 0; i < SPLITS; i++)
+        text = text || c->text[i] != NULL;
+    return text;
+}
+
+/* Checks which options must stand together and which cannot. */
 static enum status check_request(const struct request *r, struct error *err)
 {
     const struct tokenize_config *c = &r->config;
     const char *wrong = NULL;
-    bool text = r->words || c->bytes || c->lower || c->min_count > 0 || c->max_vocab > 0 ||
-                c->vocab != NULL || r->unk_given;
-    for (int i = 0; i < SPLITS; i++)
-        text = text || c->text[i] != NULL;
-    if (r->task && text)
-        wrong = "--task makes its own tokens: options of texts and vocabularies have no meaning";
-    else if (!r->task && (r->delay >= 0 || r->seed >= 0))
+    bool task = r->task != NULL;
+    if (task && has_text_options(r))
+        wrong = "--task makes its own tokens; options of texts and vocabularies have no meaning";
+    else if (!task && (r->delay >= 0 || r->seed >= 0))
         wrong = "--delay and --seed are those of --task copy-memory";
-    else if (!r->task && c->text[SPLIT_TRAIN] == NULL)
+    else if (!task && c->text[SPLIT_TRAIN] == NULL)
         wrong = "--train FILE is missing";
-    else if (c->out == NULL)
-        wrong = "--out DIR is missing";
     else if (r->words && c->bytes)
         wrong = "--words and --bytes exclude each other";
-    else if (c->bytes && (c->min_count > 0 || c->max_vocab > 0 || r->unk_given))
+    else if (c->bytes && (c->min_count > 0 || c->max_vocab > 0 || r->unk != NULL))
         wrong = "--min-count, --max-vocab and --unk have no meaning with --bytes";
     else if (c->vocab != NULL && (c->min_count > 0 || c->max_vocab > 0))
-        wrong = "--min-count and --max-vocab choose a vocabulary, --vocab gives one: leave one out";
+        wrong = "--min-count and --max-vocab choose a vocabulary, --vocab gives one; leave one out";
     if (wrong != NULL)
         return error_set(err, STATUS_USAGE, "%s (try deq help tokenize)", wrong);
     return STATUS_OK;
@@ -102,42 +124,13 @@ static enum status check_request(const struct request *r, struct error *err)
 
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    struct tokenize_config *c = &r->config;
-    const char *task = NULL, *unk = NULL;
-    int operand;
-    const struct option_rule rules[] = {
-        OPTION("train", TEXT, &c->text[SPLIT_TRAIN]),
-        OPTION("valid", TEXT, &c->text[SPLIT_VALID]),
-        OPTION("test", TEXT, &c->text[SPLIT_TEST]),
-        OPTION("out", TEXT, &c->out),
-        OPTION("words", FLAG, &r->words),
-        OPTION("bytes", FLAG, &c->bytes),
-        OPTION("lower", FLAG, &c->lower),
-        OPTION("min-count", INT, &c->min_count, .min = 1, .max = count_max),
-        OPTION("max-vocab", INT, &c->max_vocab, .min = 2, .max = count_max),
-        OPTION("vocab", TEXT, &c->vocab),
-        OPTION("unk", CHOICE, &unk, .choices = "map or error"),
-        OPTION("shard-tokens", INT, &c->shard_tokens, .min = 1, .max = count_max),
-        OPTION("force", FLAG, &c->force),
-        OPTION("json", FLAG, &r->json),
-        OPTION("task", CHOICE, &task, .choices = "copy-memory"),
-        OPTION("delay", INT, &r->delay, .min = 1, .max = DELAY_MAX),
-        OPTION("seed", INT, &r->seed, .min = 0, .max = count_max),
-        {0},
-    };
-    TRY(options_read(rules, argc, argv, &operand, err));
-    if (operand < argc)
-        return error_set(err, STATUS_USAGE,
-                         "\"%s\": not an option (texts are given by --train, --valid and --test)",
-                         argv[operand]);
-    r->task = task != NULL;
-    r->unk_given = unk != NULL;
-    if (r->unk_given)
-        c->unk = strcmp(unk, "map") == 0 ? TOKENIZE_UNK_MAP : TOKENIZE_UNK_ERROR;
+    TRY(command_read(&command_tokenize, r, argc, argv, NULL, err));
+    if (r->unk != NULL)
+        r->config.unk = strcmp(r->unk, "map") == 0 ? TOKENIZE_UNK_MAP : TOKENIZE_UNK_ERROR;
     return check_request(r, err);
 }
 
-/* When the progress line was last written, for a line a fifth of a second at most. */
+/* When the progress line was last written, so that it changes five times a second at most. */
 struct text_progress {
     double last;
     bool shown;
@@ -161,10 +154,10 @@ static void show_progress(void *context, const char *what, int64_t done, int64_t
 static void print_text(const struct request *r, const struct tokenize_result *x, double seconds)
 {
     printf("vocabulary  %lld %s\n", (long long)x->vocab, r->config.bytes ? "bytes" : "words");
-    if (r->task)
+    if (r->task != NULL)
         printf("sequences   of %lld positions\n", (long long)copy_memory_length(r->delay));
     for (int i = 0; i < SPLITS; i++) {
-        if (r->config.text[i] == NULL && !r->task)
+        if (r->config.text[i] == NULL && r->task == NULL)
             continue;
         printf("%-11s %lld tokens", split_name(i), (long long)x->tokens[i]);
         if (x->unknown[i] > 0)
@@ -179,7 +172,7 @@ static void print_text(const struct request *r, const struct tokenize_result *x,
 static enum status print_json(const struct tokenize_result *x, double seconds, struct error *err)
 {
     struct json_writer w;
-    report_json_begin(&w);
+    output_json_begin(&w);
     json_write_int(&w, "vocab", x->vocab);
     json_write_int(&w, "train_tokens", x->tokens[SPLIT_TRAIN]);
     json_write_int(&w, "valid_tokens", x->tokens[SPLIT_VALID]);
@@ -188,7 +181,7 @@ static enum status print_json(const struct tokenize_result *x, double seconds, s
     json_write_real(&w, "seconds", seconds);
     json_write_real(&w, "mb_per_s", (double)x->bytes * 1e-6 / seconds);
     json_write_int(&w, "shards", x->shards);
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
 static enum status make_task(const struct request *r, struct tokenize_result *result,
@@ -205,6 +198,34 @@ static enum status make_task(const struct request *r, struct tokenize_result *re
     return copy_memory_run(&c, result, err);
 }
 
+/* Loads a vocab.txt, or the vocabulary of a checkpoint or of a run's folder. */
+static enum status load_vocab(struct vocab **out, const char *path, struct error *err)
+{
+    char found[PATHS_MAX], *text = NULL;
+    struct checkpoint *file;
+    size_t len;
+    *out = NULL;
+    TRY(find_checkpoint(path, found, err));
+    if (checkpoint_open(&file, found, err) != STATUS_OK)
+        return vocab_load(out, path, err);
+    enum status status = checkpoint_read_text(file, "vocab", VOCAB_BYTES_MAX, &text, &len, err);
+    if (status == STATUS_OK)
+        status = vocab_from_text(out, text, len, found, err);
+    mem_free(text);
+    checkpoint_close(file);
+    return status;
+}
+
+/* OpenMP knows OMP_NUM_THREADS and the processors that taskset or a batch system allows. */
+static int choose_threads(const struct request *r)
+{
+    int most = omp_get_max_threads() < omp_get_thread_limit() ? omp_get_max_threads()
+                                                              : omp_get_thread_limit();
+    if (r->threads > 0)
+        return (int)r->threads;
+    return most < TOKENIZE_THREADS_MAX ? most : TOKENIZE_THREADS_MAX;
+}
+
 static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {.delay = -1, .seed = -1};
@@ -216,10 +237,12 @@ static enum status run_command(int argc, char **argv, struct error *err)
         r.config.progress_context = &progress;
     }
     double start = clock_seconds();
+    r.config.load_vocab = load_vocab;
+    r.config.threads = choose_threads(&r);
     r.delay = r.delay < 0 ? DELAY : r.delay;
     r.seed = r.seed < 0 ? SEED : r.seed;
     enum status status =
-        r.task ? make_task(&r, &result, err) : tokenize_run(&r.config, &result, err);
+        r.task != NULL ? make_task(&r, &result, err) : tokenize_run(&r.config, &result, err);
     double seconds = clock_seconds() - start;
     if (progress.shown)
         fprintf(stderr, "\r%60s\r", "");
@@ -234,6 +257,23 @@ static enum status run_command(int argc, char **argv, struct error *err)
 const struct command command_tokenize = {
     .name = "tokenize",
     .summary = "turn text into a vocabulary and shards of token ids",
-    .usage = usage,
+    .stray = "texts are given by --train, --valid and --test",
+    .forms =
+        (const char *const[]){
+            "--train FILE --out DIR [--valid FILE] [OPTION]...",
+            "--task copy-memory --out DIR [--delay N] [OPTION]...",
+            NULL,
+        },
+    .description =
+        "Turns text into shards of token ids, DIR/train-00000.bin and so on, and DIR/vocab.txt, "
+        "which has one word a line in the order of ids. The other subcommands read them.\n"
+        "A vocabulary of words is <eos> and then the words by falling count.",
+    .options = options,
+    .json = fields,
+    .examples =
+        (const char *const[]){
+            "deq tokenize --train train.txt --valid valid.txt --min-count 3 --out data/x",
+            NULL,
+        },
     .run = run_command,
 };

@@ -1,10 +1,8 @@
-/* deq train: a run from a configuration. */
+/* deq train trains a model by a configuration. */
 #include "cmd/commands.h"
-#include "cmd/deadline.h"
 #include "cmd/device.h"
-#include "cmd/group.h"
+#include "cmd/launcher.h"
 #include "cmd/load_config.h"
-#include "cmd/options.h"
 #include "cmd/progress.h"
 #include "cmd/signals.h"
 
@@ -13,73 +11,45 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-static const char usage[] =
-    "usage: deq train --config FILE [--set KEY=VALUE]... [OPTION]...\n"
-    "\n"
-    "Trains a model on the shards in data.dir, evaluates it now and then, and keeps\n"
-    "checkpoints. The same command continues a run that was stopped.\n"
-    "\n"
-    "      --config FILE       configuration (deq help config); a bare name is also looked for\n"
-    "                          here with .json, in ./configs and in the presets\n"
-    "      --set KEY=VALUE     change a key of it, as in --set train.lr=5e-4; may be repeated\n"
-    "      --out DIR           folder of the run (default: runs/NAME for NAME.json)\n"
-    "      --resume auto       continue from DIR/last.bin if there is one (default)\n"
-    "      --resume never      refuse a folder that holds a run\n"
-    "      --resume FILE       start from this checkpoint: weights, optimizer, data position; a\n"
-    "                          run in DIR that began from it goes on\n"
-    "      --device NAME       auto, cpu, cuda, or ref (slow, float64) (default: auto)\n"
-    "      --threads N         processor threads (default: all; OMP_NUM_THREADS is honoured)\n"
-    "      --time-limit TIME   save and stop before so long, exit 75: 90s, 45m, 3h30m; a Slurm\n"
-    "                          job's own end is kept to without it\n"
-    "      --dry-run           check everything, print the plan and stop\n"
-    "  -q, --quiet             print errors only\n"
-    "  -h, --help              this help\n"
-    "\n"
-    "In DIR: config.json (resolved), log.jsonl (an object a step and an evaluation), last.bin,\n"
-    "best.bin (lowest validation loss), step-NNNNNNNN.bin. SIGTERM, SIGUSR1 and Ctrl-C save and\n"
-    "stop after the step under way (exit 75: the same command goes on); a second Ctrl-C stops\n"
-    "at once, and what was saved before stays as it is. If last.bin is damaged, the newest\n"
-    "whole checkpoint is taken.\n"
-    "\n"
-    "Example:\n"
-    "  deq train --config kjv.json --set train.steps=1000 --out runs/short\n";
-
 struct request {
-    const char *config, *out, *resume, *device;
+    const char *config, *out, *resume, *device, *init_from, *reset;
+    unsigned reset_mask;
     struct option_list set;
     int64_t threads;
     double time_limit;
     bool dry_run, quiet;
 };
 
-static enum status parse(struct request *r, int argc, char **argv, struct error *err)
-{
-    const char *limit = NULL;
-    const struct option_rule rules[] = {
-        OPTION("config", TEXT, &r->config),
-        OPTION("set", LIST, &r->set),
-        OPTION("out", TEXT, &r->out),
-        OPTION("resume", TEXT, &r->resume),
-        OPTION("device", TEXT, &r->device),
-        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
-        OPTION("time-limit", TEXT, &limit),
-        OPTION("dry-run", FLAG, &r->dry_run),
-        OPTION("quiet", FLAG, &r->quiet, .letter = 'q'),
-        {0},
-    };
-    int operand;
-    TRY(options_read(rules, argc, argv, &operand, err));
-    if (operand < argc)
-        return error_set(err, STATUS_USAGE,
-                         "unexpected \"%s\": a configuration is named by --config", argv[operand]);
-    if (limit != NULL)
-        TRY(deadline_parse(limit, &r->time_limit, err));
-    if (r->config == NULL)
-        return error_set(err, STATUS_USAGE, "want --config FILE (try deq help train)");
-    return STATUS_OK;
-}
+static const struct option_rule options[] = {
+    OPTION_CONFIG(.required = true),
+    OPTION_SET(""),
+    OPTION("out", TEXT, out, .value = "DIR", .help = "The folder of the run.",
+           .unset = "runs/NAME for NAME.json, and RUN for RUN/config.json"),
+    OPTION("resume", TEXT, resume, .value = "auto|never|FILE", .initial = "auto",
+           .help = "auto continues from DIR/last.bin if there is one. never refuses a folder that "
+                   "holds a run. With a FILE the run starts from the weights, the optimizer and "
+                   "the data position of that checkpoint. A run in DIR that began from the same "
+                   "FILE goes on."),
+    OPTION("init-from", TEXT, init_from, .value = "CHECKPOINT",
+           .help = "Begins a new run with the weights of that checkpoint and nothing else of it. "
+                   "The same command then continues the new run."),
+    OPTION("reset", TEXT, reset, .value = "LIST",
+           .help = "Begins anew, in a run that continues, what the list names. optimizer is its "
+                   "moments, schedule is warm-up and decay of the learning rate over the steps "
+                   "left, and data is the place in the text, the memory and the best loss. The "
+                   "same command then continues without another reset."),
+    OPTION_DEVICE("auto"),
+    OPTION_THREADS,
+    OPTION("time-limit", TIME, time_limit, .value = "TIME",
+           .help = "Saves and stops before this time is over, with exit code 75. Times are written "
+                   "as 90s, 45m or 3h30m. The end of a Slurm job is kept to without this option."),
+    OPTION("dry-run", FLAG, dry_run, .help = "Checks everything, prints the plan and stops."),
+    OPTION("quiet", FLAG, quiet, .letter = 'q', .help = "Prints errors only."),
+    {0},
+};
 
 static enum status load(const struct request *r, struct config *config, char path[PATHS_MAX],
                         struct error *err)
@@ -90,6 +60,14 @@ static enum status load(const struct request *r, struct config *config, char pat
         error_prefix(err, "%s", path);
     return status;
 }
+
+/* What a training runs with. All is borrowed. */
+struct job {
+    const struct request *request;
+    struct stop_watch *watch;
+    struct dist *dist; /* NULL for one process */
+    double started;    /* by clock_seconds */
+};
 
 /* Plans everything and lets go of it again. */
 static enum status dry_run(struct backend *be, struct dist *dist, const struct config *config,
@@ -108,82 +86,163 @@ static enum status dry_run(struct backend *be, struct dist *dist, const struct c
     return STATUS_OK;
 }
 
-static enum status train(const struct request *r, struct backend *be, struct dist *dist,
-                         const struct config *config, const char *out, double deadline,
-                         const atomic_bool *stop, struct error *err)
+static enum run_resume resume_mode(const char *resume)
 {
+    if (strcmp(resume, "never") == 0)
+        return RESUME_NEVER;
+    return strcmp(resume, "auto") == 0 ? RESUME_AUTO : RESUME_FILE;
+}
+
+/* Reads the list of --reset and checks which options go together. */
+static enum status read_resets(struct request *r, struct error *err)
+{
+    static const char *const names[] = {"optimizer", "schedule", "data"};
+    static const unsigned bits[] = {TRAINER_RESET_OPTIMIZER, TRAINER_RESET_SCHEDULE,
+                                    TRAINER_RESET_DATA};
+    if (r->init_from != NULL && (r->reset != NULL || resume_mode(r->resume) == RESUME_FILE))
+        return error_set(err, STATUS_USAGE, "--init-from begins a new run: leave out --%s",
+                         r->reset != NULL ? "reset" : "resume");
+    for (const char *p = r->reset; p != NULL; p = *p == ',' ? p + 1 : NULL) {
+        size_t len = strcspn(p, ","), i = 0;
+        while (i < 3 && (strlen(names[i]) != len || strncmp(p, names[i], len) != 0))
+            i++;
+        if (i == 3)
+            return error_set(err, STATUS_USAGE,
+                             "--reset: want a list of optimizer, schedule and data, got \"%s\"",
+                             r->reset);
+        r->reset_mask |= bits[i];
+        p += len;
+    }
+    return STATUS_OK;
+}
+
+/* The earlier of two times, of which 0 is none. */
+static double earlier(double a, double b)
+{
+    if (a <= 0 || b <= 0)
+        return a <= 0 ? b : a;
+    return a < b ? a : b;
+}
+
+/* When to stop, or 0. One process asks the batch system, since a thousand would be a burden to it.
+ */
+static double deadline_of(const struct job *job)
+{
+    const struct request *r = job->request;
+    bool ask = !r->dry_run && dist_rank(job->dist) == 0;
+    return earlier(r->time_limit > 0 ? job->started + r->time_limit : 0,
+                   ask ? launcher_job_end() : 0);
+}
+
+static enum status train(const struct job *job, struct backend *be, const struct config *config,
+                         const char *dir, double deadline, struct error *err)
+{
+    const struct request *r = job->request;
     struct progress progress;
     struct run_observer observer, silent = {0};
-    progress_start(&progress, &observer);
-    bool quiet = r->quiet || dist_rank(dist) != 0;
+    progress_start(&progress, &observer, &job->watch->asked);
+    bool quiet = r->quiet || dist_rank(job->dist) != 0;
     if (r->dry_run)
-        return dry_run(be, dist, config, quiet ? &silent : &observer, err);
-    struct run_options run = {.dist = dist,
-                              .dir = out,
-                              .resume = RESUME_AUTO,
+        return dry_run(be, job->dist, config, quiet ? &silent : &observer, err);
+    struct run_options run = {.dist = job->dist,
+                              .dir = dir,
+                              .resume = resume_mode(r->resume),
                               .resume_file = r->resume,
+                              .init_from = r->init_from,
+                              .reset = r->reset_mask,
                               .deadline = deadline,
-                              .stop = stop};
-    if (r->resume != NULL && strcmp(r->resume, "never") == 0)
-        run.resume = RESUME_NEVER;
-    else if (r->resume != NULL && strcmp(r->resume, "auto") != 0)
-        run.resume = RESUME_FILE;
+                              .stop = &job->watch->asked};
+    atomic_store(&job->watch->folder, dir);
     enum status status = run_train(be, config, &run, quiet ? &silent : &observer, err);
+    atomic_store(&job->watch->folder, NULL);
     progress_break(&progress);
     if (status == STATUS_OK && !quiet)
-        fprintf(stderr, "done: %s\n", out);
+        fprintf(stderr, "done: %s\n", dir);
     return status;
 }
 
-static enum status train_in_group(const struct request *r, struct dist *dist, double started,
-                                  const atomic_bool *stop, struct error *err)
+/* Writes the folder of the run that a configuration belongs to. It is runs/NAME for NAME.json,
+ * but the config.json of a run means that run. */
+static void standard_folder(const char *path, char out[PATHS_MAX])
 {
+    char log[PATHS_MAX + 16], name[256];
+    struct stat info;
+    const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
+    snprintf(out, PATHS_MAX, "%.*s", slash != NULL ? (int)(slash - path) : 1,
+             slash != NULL ? path : ".");
+    snprintf(log, sizeof log, "%s/log.jsonl", out);
+    if (strcmp(base, "config.json") == 0 && stat(log, &info) == 0)
+        return;
+    load_config_name(path, name, sizeof name);
+    snprintf(out, PATHS_MAX, "runs/%s", name);
+}
+
+static enum status train_in_group(const struct job *job, struct error *err)
+{
+    const struct request *r = job->request;
+    struct dist *dist = job->dist;
     struct config config;
     struct backend be;
-    char path[PATHS_MAX], name[256], out[512];
-    /* one process asks: a thousand would be a burden to a batch system */
-    double deadline = deadline_earlier(r->time_limit > 0 ? started + r->time_limit : 0,
-                                       r->dry_run || dist_rank(dist) != 0 ? 0 : deadline_of_job());
+    char path[PATHS_MAX], standard[PATHS_MAX];
+    double deadline = deadline_of(job);
     TRY(load(r, &config, path, err));
-    paths_config_name(path, name, sizeof name);
-    snprintf(out, sizeof out, "runs/%s", name);
+    standard_folder(path, standard);
     enum status opened =
         device_open_nth(&be, r->device, (int)r->threads, dist_local_rank(dist), err);
     enum status status = dist_agree(dist, opened, err);
     if (status == STATUS_OK)
         status = dist_attach(dist, &be, err);
     if (status == STATUS_OK)
-        status = train(r, &be, dist, &config, r->out != NULL ? r->out : out, deadline, stop, err);
+        status = train(job, &be, &config, r->out != NULL ? r->out : standard, deadline, err);
     dist_detach(dist);
     if (opened == STATUS_OK)
         backend_close(&be);
     return status;
 }
 
-static enum status join_and_train(const struct request *r, const atomic_bool *stop,
+static enum status join_and_train(const struct request *r, struct stop_watch *watch,
                                   struct error *err)
 {
-    struct dist *dist;
-    double started = clock_seconds();
-    TRY(group_open(&dist, err));
-    return group_close(dist, "train", train_in_group(r, dist, started, stop, err), err);
+    struct job job = {.request = r, .watch = watch, .started = clock_seconds()};
+    TRY(launcher_join("train", &job.dist, err));
+    return launcher_leave(job.dist, "train", train_in_group(&job, err), err);
 }
 
 static enum status run_command(int argc, char **argv, struct error *err)
 {
-    struct request r = {.device = "auto"};
+    struct request r = {0};
     struct stop_watch watch;
-    TRY(parse(&r, argc, argv, err));
-    /* before the long loading: a job asked to stop is always requeued */
+    TRY(command_read(&command_train, &r, argc, argv, NULL, err));
+    TRY(read_resets(&r, err));
+    /* This comes before the long loading, so that a job asked to stop is always requeued. */
     TRY(stop_watch_begin(&watch, err));
-    enum status status = join_and_train(&r, &watch.asked, err);
+    enum status status = join_and_train(&r, &watch, err);
     stop_watch_end(&watch);
     return status;
 }
 
 const struct command command_train = {
     .name = "train",
-    .summary = "train a model on shards, from a configuration",
-    .usage = usage,
+    .summary = "train a model on shards, by a configuration",
+    .stray = "a configuration is named by --config",
+    .description =
+        "Trains a model on the shards in data.dir, evaluates it now and then and keeps "
+        "checkpoints. The same command continues a run that was stopped. `deq help config` "
+        "describes every key of a configuration.",
+    .options = options,
+    .notes =
+        "DIR holds config.json, which is the resolved configuration, and log.jsonl with one object "
+        "a step and an evaluation. The checkpoints are last.bin, best.bin with the lowest "
+        "validation loss, and step-NNNNNNNN.bin. If last.bin is damaged, the newest whole "
+        "checkpoint is taken.\n"
+        "Ctrl-C, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGXCPU save and stop after the "
+        "step under way, with exit code 75, and so does a log that nobody reads any more. The same "
+        "command then goes on. A second Ctrl-C stops at once, and what was saved before stays as "
+        "it is.",
+    .examples =
+        (const char *const[]){
+            "deq train --config kjv.json --set train.steps=1000 --out runs/short",
+            NULL,
+        },
     .run = run_command,
 };

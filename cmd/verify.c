@@ -1,54 +1,38 @@
-/* deq verify: our code against dumps of another implementation. */
+/* deq verify compares our code with dumps of another implementation. */
 #include "verify/verify.h"
 #include "base/mem.h"
 #include "cmd/commands.h"
 #include "cmd/device.h"
-#include "cmd/options.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include <stdio.h>
-
-static const char usage[] =
-    "usage: deq verify FILE.safetensors... [--tol X] [--device NAME] [--json]\n"
-    "\n"
-    "Runs the computation a reference dump describes and compares every tensor in it: the\n"
-    "largest absolute difference, and that relative to the tensor's largest value. Exit 1 if\n"
-    "one is beyond its tolerance, unknown, or of a kind that cannot be run.\n"
-    "\n"
-    "      --tol X         one relative tolerance for all (default: a table, see the README)\n"
-    "      --device NAME   auto, cpu, cuda, or ref: float64, much tighter tolerances\n"
-    "                      (default: cpu)\n"
-    "      --threads N     processor threads (default: all)\n"
-    "  -q, --quiet         print failures and one line a file\n"
-    "      --json          one JSON object as the last line\n"
-    "  -h, --help          this help\n"
-    "\n"
-    "Example:\n"
-    "  deq verify --device ref dumps/*.safetensors\n";
 
 struct request {
     const char *device;
     double tol;
     int64_t threads;
     bool quiet, json;
-    int first; /* of the files in argv */
 };
 
-static enum status parse(struct request *r, int argc, char **argv, struct error *err)
-{
-    const struct option_rule rules[] = {
-        OPTION("tol", REAL, &r->tol, .low = 1e-300, .high = 1e300),
-        OPTION("device", TEXT, &r->device),
-        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
-        OPTION("quiet", FLAG, &r->quiet, .letter = 'q'),
-        OPTION("json", FLAG, &r->json),
-        {0},
-    };
-    TRY(options_read(rules, argc, argv, &r->first, err));
-    if (r->first == argc)
-        return error_set(err, STATUS_USAGE, "want a file (try deq help verify)");
-    return STATUS_OK;
-}
+static const struct option_rule options[] = {
+    OPTION("tol", REAL, tol, .value = "X", .low = 1e-300, .high = 1e300,
+           .help = "One relative tolerance for all tensors.",
+           .unset = "a table by kind of tensor, which the README explains"),
+    OPTION_DEVICE("cpu"),
+    OPTION_THREADS,
+    OPTION("quiet", FLAG, quiet, .letter = 'q', .help = "Prints failures and one line a file."),
+    OPTION_JSON,
+    {0},
+};
+
+static const struct json_field fields[] = {
+    {"pass", "Whether every file passed."},
+    {"files[]", "For each file its name, its kind and whether it passed."},
+    {"tensors[]", "For each tensor that was compared file, name, max_abs, max_rel, tol and pass. A "
+                  "note says why one could not be compared."},
+    {"not_computed[]", "For each tensor that was left out file, name and why."},
+    {0},
+};
 
 static void print_report(const struct request *r, const char *path,
                          const struct verify_report *report)
@@ -111,7 +95,7 @@ static enum status print_json(char **paths, const struct verify_report *reports,
                               bool pass, struct error *err)
 {
     struct json_writer w;
-    report_json_begin(&w);
+    output_json_begin(&w);
     json_write_bool(&w, "pass", pass);
     json_write_array(&w, "files");
     for (int i = 0; i < count; i++) {
@@ -130,7 +114,7 @@ static enum status print_json(char **paths, const struct verify_report *reports,
     for (int i = 0; i < count; i++)
         write_skipped(&w, paths[i], &reports[i]);
     json_write_end(&w);
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
 static enum status verify_all(const struct request *r, struct backend *be, char **paths,
@@ -158,15 +142,16 @@ static enum status verify_all(const struct request *r, struct backend *be, char 
 
 static enum status run_command(int argc, char **argv, struct error *err)
 {
-    struct request r = {.device = "cpu"};
+    struct request r = {0};
+    struct operands files;
     struct backend be;
     struct verify_report *reports = NULL;
-    TRY(parse(&r, argc, argv, err));
-    int count = argc - r.first;
+    TRY(command_read(&command_verify, &r, argc, argv, &files, err));
+    int count = files.count;
     TRY(mem_alloc((void **)&reports, (size_t)count, sizeof *reports, err));
     enum status status = device_open(&be, r.device, (int)r.threads, err);
     if (status == STATUS_OK) {
-        status = verify_all(&r, &be, argv + r.first, reports, count, err);
+        status = verify_all(&r, &be, files.text, reports, count, err);
         backend_close(&be);
     }
     for (int i = 0; i < count; i++)
@@ -178,6 +163,15 @@ static enum status run_command(int argc, char **argv, struct error *err)
 const struct command command_verify = {
     .name = "verify",
     .summary = "compare this program with dumps of another implementation",
-    .usage = usage,
+    .operands = "FILE...",
+    .description =
+        "Runs the computation that a reference dump in safetensors describes, and compares every "
+        "tensor in it. Prints the largest absolute difference, and the same relative to the "
+        "tensor's largest value.\n"
+        "Exits with 1 if a tensor is beyond its tolerance, is unknown, or belongs to a computation "
+        "that cannot be run. On the device ref the tolerances are much tighter.",
+    .options = options,
+    .json = fields,
+    .examples = (const char *const[]){"deq verify --device ref dumps/*.safetensors", NULL},
     .run = run_command,
 };

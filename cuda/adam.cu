@@ -1,4 +1,4 @@
-/* The optimizer over flat arrays: one launch for the norm, one for the update. */
+/* The optimizer over flat arrays, with one launch for the norm and one for the update. */
 #include "cuda_impl.h"
 #include "kernel.h"
 #include "queue.h"
@@ -7,8 +7,8 @@
 
 enum { NORM_BLOCKS = 512 };
 
-/* Partial sums of fixed strides; the block that finishes last adds them up in their order, so that
- * the result does not depend on which one that is. `ticket` starts at 0 and is left at 0. */
+/* Each block sums a fixed stride. The block that finishes last adds the parts up in their order, so
+ * that the result does not depend on which one that is. `ticket` starts at 0 and is left at 0. */
 __global__ void k_sum_squares(double *acc, const float *x, int64_t count, double *part,
                               unsigned *ticket)
 {
@@ -56,7 +56,7 @@ void cuda_sum_squares(struct backend *be, const struct tensor *acc, const struct
 
 /* Changes from step to step, and is found on the device. */
 struct adam_rates {
-    float rate, v_scale, keep; /* keep: of numbers with decoupled decay */
+    float rate, v_scale, keep; /* `keep` is for numbers with decoupled decay */
 };
 
 struct adam_args {
@@ -116,9 +116,7 @@ static void start_adam(struct backend *be, size_t at, const struct adam *p)
     a.rates = static_cast<const struct adam_rates *>(queue_changing(be, at));
     int vec = VEC_OF(count, a.w, a.m, a.v, a.g);
     a.packs = count / vec;
-    unsigned blocks = flat_blocks(count, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_adam, vec, blocks, MAX_THREADS, 0, stream, a);
+    LAUNCH_FLAT(be, PACKS(k_adam), vec, count, a);
     cuda_launched(be, OP_adam);
 }
 

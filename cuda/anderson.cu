@@ -1,5 +1,5 @@
-/* Mixing weights of Anderson's method: one small linear system for every row, in float64, solved by
- * one warp in shared memory. */
+/* Mixing weights of Anderson acceleration. Every row has a small linear system in float64, which
+ * one warp solves in shared memory. */
 #include "cuda_impl.h"
 #include "kernel.h"
 
@@ -21,9 +21,9 @@ __device__ __forceinline__ int64_t ring(const weights_args &p, int64_t i)
     return (p.slot - i + p.count) % p.count;
 }
 
-/* Solves a x = b in place of b by elimination with row exchanges; a is [n,n] with rows `step`
- * apart. False if a pivot is zero or not a number. The pivot is looked for by every thread alike,
- * which needs no exchange of results. */
+/* Solves a x = b in place of b by elimination with row exchanges. `a` is [n,n] with rows `step`
+ * apart. False if a pivot is zero or not a number. Every thread looks for the pivot by itself, so
+ * that they need not exchange it. */
 __device__ bool solve_dense(double *a, double *b, int n, int step)
 {
     int lane = (int)threadIdx.x;
@@ -64,7 +64,8 @@ __device__ bool solve_dense(double *a, double *b, int n, int step)
     return true;
 }
 
-/* The weights of one row: w[0] belongs to the newest slot. False if there is no finite solution. */
+/* The weights of one row, of which w[0] belongs to the newest slot. False if there is no finite
+ * solution. */
 __device__ bool row_weights(const weights_args &p, const float *gram, int len, double *a, double *w)
 {
     int lane = (int)threadIdx.x, step = len + 1;
@@ -96,7 +97,8 @@ __device__ bool row_weights(const weights_args &p, const float *gram, int len, d
     return finite;
 }
 
-/* A block (one warp) a row. Shared memory: the system [m,m+1] and its right side [m]. */
+/* A block of one warp for each row. Shared memory holds the system [m,m+1] and its right side
+ * [m]. */
 __global__ void k_anderson_weights(weights_args p)
 {
     DYNAMIC_SHARED(double, system);
@@ -143,7 +145,7 @@ void cuda_anderson_weights(struct backend *be, const struct anderson_weights *p)
                       p->count,
                       p->ridge,
                       p->relative};
-    size_t bytes = (size_t)(m * (m + 1) + m) * sizeof(double); /* 64 slots: 33,792 */
+    size_t bytes = (size_t)(m * (m + 1) + m) * sizeof(double); /* 33,792 for 64 slots */
     LAUNCH(k_anderson_weights, (unsigned)rows, SYSTEM_THREADS, bytes, cuda_of(be)->stream, a);
     cuda_launched(be, OP_anderson_weights);
 }

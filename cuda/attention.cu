@@ -1,11 +1,12 @@
-/* Relative attention, forward: one pass over the keys with a running softmax (Milakov and
- * Gimelshein 2018; Dao et al. 2022), the positional term by diagonals (attention_tile.h).
+/* Relative attention, forward, in one pass over the keys with a running softmax (Milakov and
+ * Gimelshein 2018, Dao et al. 2022). The positional term is computed by diagonals
+ * (attention_tile.h).
  *
- * Per tile of 32 x 64 scores and head width h: 2 * 2048 * h multiply-adds for the scores, 2048 * h
- * for the values, and (64 + 64 + 95) * h numbers from memory or the caches: some 27 operations a
- * byte, so the kernel is bound by arithmetic. A decoder of width 700 and inner width 48,000 spends
- * 2 * 69e6 operations a token in its products and 6 * 700 * 225 = 0.9e6 here: 0.7 percent, which is
- * why this stays in float32 on the plain cores. */
+ * A tile of 32 x 64 scores with head width h takes 2 * 2048 * h multiply-adds for the scores and
+ * 2048 * h for the values. It reads (64 + 64 + 95) * h numbers from memory or the caches. These are
+ * some 27 operations a byte, so the kernel is bound by arithmetic. A decoder of width 700 and inner
+ * width 48,000 spends 2 * 69e6 operations a token in its products and 6 * 700 * 225 = 0.9e6 here.
+ * Because that is 0.7 percent, attention stays in float32 on the plain cores. */
 #include "cuda_impl.h"
 
 #include "attention_tile.h"
@@ -25,12 +26,13 @@ __device__ __forceinline__ float lanes_sum(float x)
     return x;
 }
 
-/* State of a thread's queries: largest score so far, sum of exponentials relative to it, output. */
+/* State of a thread's queries. `top` is the largest score so far, and `sum` and `out` are relative
+ * to it. */
 template <int COLS> struct running {
     float top[EACH], sum[EACH], out[EACH][COLS];
 };
 
-/* Takes a tile's scores in: they become weights in shared memory [QUERIES][WEIGHTS]. */
+/* Turns a tile's scores into weights, in shared memory [QUERIES][WEIGHTS]. */
 template <int COLS>
 __device__ __forceinline__ void take_scores(const att &p, const att_place &at, int64_t j0,
                                             float s[EACH][EACH], running<COLS> *run, float *weight)
@@ -46,7 +48,7 @@ __device__ __forceinline__ void take_scores(const att &p, const att_place &at, i
             top = fmaxf(top, s[a][b]);
         }
         top = fmaxf(lanes_max(top), run->top[a]);
-        /* nothing seen yet: any finite reference will do */
+        /* While nothing has been seen any finite reference will do. */
         float reference = top == -INFINITY ? 0 : top;
         float keep = expf(run->top[a] - reference);
 #pragma unroll
@@ -107,13 +109,13 @@ __device__ __forceinline__ void write_output(const att &p, const att_place &at,
     }
 }
 
-/* Floats of shared memory: queries twice; keys, later the weights; rk, later the values. */
-static __host__ __device__ __forceinline__ int key_room(int stride)
+/* Floats for a tile of keys, which later holds the weights. */
+static __host__ __device__ __forceinline__ int key_floats(int stride)
 {
     return KEYS * stride > QUERIES * WEIGHTS ? KEYS * stride : QUERIES * WEIGHTS;
 }
 
-/* The queries that are wanted: rising numbers b*L + i; NULL: all. */
+/* The queries that are wanted, as rising numbers b*L + i. NULL stands for all. */
 struct att_list {
     const int32_t *rows;
     int64_t count;
@@ -146,7 +148,7 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
     if (!is_wanted(p, at, list))
         return;
     float *qw = shared, *qr = qw + QUERIES * p.stride, *key = qr + QUERIES * p.stride;
-    float *rel = key + key_room(p.stride);
+    float *rel = key + key_floats(p.stride);
     int64_t rows = at_most(p.length - at.first, QUERIES);
     att_keys keys = keys_seen(p, at, rows);
     running<COLS> run = {};
@@ -191,7 +193,7 @@ void cuda_attention(struct backend *be, const struct attention *f)
         ATT_ALLOW(k_attention, cuda->shared_limit);
     cuda->attention_ready = true;
     size_t floats =
-        (size_t)(2 * QUERIES + DIAGONALS) * (size_t)p.stride + (size_t)key_room(p.stride);
+        (size_t)(2 * QUERIES + DIAGONALS) * (size_t)p.stride + (size_t)key_floats(p.stride);
     att_list list = {i32(&f->rows), f->rows.dim[0]};
     ATT_LAUNCH(k_attention, p, blocks, floats * sizeof(float), cuda->stream, p, tiles, list);
     cuda_launched(be, OP_attention);

@@ -1,17 +1,18 @@
-/* What the attention kernels share: tiles of scores in registers over rows in shared memory.
+/* What the attention kernels share. Tiles of scores are kept in registers and the rows they come
+ * from in shared memory.
  *
  * A tile is QUERIES queries by KEYS columns, which are keys or, for the gradient of rk, distances.
- * 128 threads lie as 8 (ty) by 16 (tx); thread (ty, tx) holds the scores of queries ty + 8a and
- * columns tx + 16b, a, b < 4: lanes next to each other then read rows next to each other, whose
- * stride (an odd number of float4) sends them to different banks.
+ * The 128 threads lie as 8 (ty) by 16 (tx). Thread (ty, tx) holds the scores of queries ty + 8a and
+ * columns tx + 16b, for a, b < 4. Neighbouring lanes therefore read neighbouring rows, whose stride
+ * (an odd number of float4) sends them to different banks.
  *
- * Of the two terms of a score, q_i . k_j pairs rows directly, while q_i . rk_{P+i-j} runs along
- * diagonals: the rows of rk that a tile needs are QUERIES + KEYS - 1 neighbours, kept in shared
- * memory in the order of i - j; a thread's 16 scores meet 10 of them. So the T x K matrix of
- * positional scores never exists, nor does the shifted copy that others make of it. Over distances
- * the two terms change places: k runs along diagonals.
+ * The first term of a score, q_i . k_j, pairs rows directly. The second, q_i . rk_{P+i-j}, runs
+ * along diagonals. The rows of rk that a tile needs are QUERIES + KEYS - 1 neighbours. They lie in
+ * shared memory in the order of i - j, and a thread's 16 scores meet 10 of them. So the T x K
+ * matrix of positional scores never exists, nor does the shifted copy that others make of it. Over
+ * distances the two terms change places, and k runs along diagonals.
  *
- * A head wider than MAX_CHUNK columns is taken in chunks: scores add up over all chunks, and a
+ * A head wider than MAX_CHUNK columns is taken in chunks. Scores add up over all chunks, and a
  * block (blockIdx.y) writes one chunk of the output. */
 #ifndef DEQ_CUDA_ATTENTION_TILE_H
 #define DEQ_CUDA_ATTENTION_TILE_H
@@ -23,13 +24,13 @@ enum {
     KEYS = 64,
     DIAGONALS = QUERIES + KEYS - 1,
     ATT_THREADS = 128,
-    ATT_BLOCKS = 2, /* on a multiprocessor at least: shared memory lets few more in, so that
-                     * registers need not be saved by spilling */
+    ATT_BLOCKS = 2, /* The least on a multiprocessor. Shared memory lets few more in, so that
+                       registers need not be saved by spilling. */
     LANES_X = 16,
     LANES_Y = 8,
     EACH = 4,           /* scores of a thread in each direction */
     WEIGHTS = KEYS + 4, /* stride of a tile of weights in shared memory */
-    MAX_COLS = 5,       /* columns of a thread in an output row: chunks of at most 80 */
+    MAX_COLS = 5,       /* columns of a thread in an output row, for chunks of at most 80 */
     MAX_CHUNK = MAX_COLS * LANES_X,
 };
 
@@ -38,12 +39,13 @@ struct att {
     const uint8_t *mask;
     float *out, *lse;
     int64_t batch, length, mem_len, keys, width, heads, head; /* B, L, P, K, D, H, h */
-    int64_t span; /* keys a query may see; K if it may see all */
+    int64_t span; /* keys a query may see, K if it may see all */
     float scale, mask_scale;
-    int chunk, chunks, stride; /* columns of a chunk; floats between rows in shared memory */
+    int chunk, chunks, stride; /* columns of a chunk, and floats between rows in shared memory */
 };
 
-/* Where a block works: sequence, head, and its tile's first query, key or distance. */
+/* The place of a block. `b` is its sequence, `n` its head, `first` its tile's first query, key or
+ * distance. */
 struct att_place {
     int64_t b, n, first;
     int tx, ty;
@@ -61,7 +63,8 @@ __device__ __forceinline__ att_place place_of(const att &p, int64_t tiles, int64
     return at;
 }
 
-/* Columns [start, start + count) of a head: chunk c; those that this block writes. */
+/* Columns [start, start + count) of a head. columns_of gives chunk c, block_columns the chunk that
+ * this block writes. */
 struct att_columns {
     int64_t start;
     int count;
@@ -91,7 +94,8 @@ __device__ __forceinline__ att_keys keys_seen(const att &p, const att_place &at,
 
 enum att_part { PART_Q, PART_K, PART_V };
 
-/* Head n's numbers of a part of key row j, memory first; NULL if there is no such key. */
+/* Head n's numbers of a part of key row j, where the memory comes first. NULL if there is no such
+ * key. */
 __device__ __forceinline__ const float *key_row(const att &p, const att_place &at, att_part part,
                                                 int64_t j)
 {
@@ -114,15 +118,15 @@ __device__ __forceinline__ const float *plain_row(const att &p, const att_place 
     return i < p.length ? data + (at.b * p.length + i) * p.width + at.n * p.head : NULL;
 }
 
-/* Row of rk for a distance; NULL where no query may look that far. */
+/* Row of rk for a distance. NULL where no query may look that far. */
 __device__ __forceinline__ const float *rk_row(const att &p, const att_place &at, int64_t d)
 {
     return d >= 0 && d < p.span ? p.rk + d * p.width + at.n * p.head : NULL;
 }
 
-/* Brings chunk c of `rows` rows into shared memory; row_of(r) points at a head's numbers, NULL for
- * a row of zeros; `add`, if not NULL, is added to each. All COLS * 16 columns are written, so that
- * the products need no bounds. */
+/* Brings chunk c of `rows` rows into shared memory. row_of(r) points at a head's numbers, or is
+ * NULL for a row of zeros. `add`, if not NULL, is added to each row. All COLS * 16 columns are
+ * written, so that the products need no bounds. */
 template <int COLS, class F>
 __device__ __forceinline__ void load_rows(const att &p, const att_place &at, float *to, int rows,
                                           int c, F row_of, const float *add)
@@ -141,8 +145,9 @@ __device__ __forceinline__ void load_rows(const att &p, const att_place &at, flo
     }
 }
 
-/* The rows that tiles are made of: `rows` keys (or values) and rows of rk from number `first` on;
- * QUERIES queries, with a bias, and rows of a [B,L,D] tensor. */
+/* The rows that tiles are made of, from number `first` on. load_keys brings `rows` keys or values,
+ * load_rk rows of rk, load_queries QUERIES queries with a bias, and load_plain rows of a [B,L,D]
+ * tensor. */
 template <int COLS>
 __device__ __forceinline__ void load_keys(const att &p, const att_place &at, float *to, int rows,
                                           int c, att_part part, int64_t first)
@@ -200,8 +205,8 @@ __device__ __forceinline__ void add_products(const att &p, const att_place &at,
     }
 }
 
-/* acc[a][b] += x[i] . y[i - j + KEYS - 1] with i = ty + 8a, j = tx + 16b: the row depends on
- * a - 2b alone. */
+/* acc[a][b] += x[i] . y[i - j + KEYS - 1] with i = ty + 8a, j = tx + 16b. The row depends on a - 2b
+ * alone. */
 template <int COLS>
 __device__ __forceinline__ void add_diagonals(const att &p, const att_place &at,
                                               float acc[EACH][EACH], const float *x, const float *y)
@@ -242,7 +247,7 @@ __device__ __forceinline__ float kept(const att &p, const att_place &at, int64_t
 
 /* --- on the host ------------------------------------------------------------------------------ */
 
-/* The common part of a call; head chunks are as equal as multiples of 4 allow. */
+/* The common part of a call. Chunks of a head are as equal as multiples of 4 allow. */
 static inline att att_of(const struct attention *f)
 {
     att p = {};

@@ -1,10 +1,10 @@
-/* Relative attention, backward: weights are recomputed from lse, never stored. Three kernels, each
- * of which owns what it writes, so that no sum needs an atomic and every order is fixed:
+/* Relative attention, backward. Weights are recomputed from lse and never stored. Each of the three
+ * kernels owns what it writes, so that no sum needs an atomic and every order is fixed.
  *   queries    dq of 32 queries over all keys they see, and the tile's share of dr_w, dr_r
  *   keys       dk, dv of 64 keys over all queries that see them
  *   distances  drk of 64 distances over all queries of a share of the batch (full gradients only)
- * Each computes the scores again: 5 + 5 products of 2048 * h a tile where 7 would do if they could
- * share them, and in exchange nothing of size L x K is written. In a solve for the adjoint, where
+ * Each computes the scores again. That costs 5 + 5 products of 2048 * h a tile where 7 would do if
+ * they could share them, but nothing of size L x K is written. In a solve for the adjoint, where
  * the memory's gradient is not wanted, the second skips the memory's keys. */
 #include "attention_vjp.h"
 
@@ -27,7 +27,7 @@ __global__ void k_attention_delta(att_vjp p, float *delta, int64_t rows)
 
 /* --- queries ---------------------------------------------------------------------------------- */
 
-/* content += ds [QUERIES,KEYS] key ; place += ds by diagonals rel */
+/* content += ds [QUERIES,KEYS] key, and place += ds by diagonals rel */
 template <int COLS>
 __device__ __forceinline__ void
 add_query_gradients(const att &f, const att_place &at, float content[EACH][COLS],
@@ -104,8 +104,8 @@ __device__ __forceinline__ void write_query_gradients(const att_vjp &p, const at
     }
 }
 
-/* A block for QUERIES queries of a head. Shared memory: q + r_w, q + r_r, dout, values or keys,
- * rk, gradients of scores. */
+/* A block for QUERIES queries of a head. Shared memory holds q + r_w, q + r_r, dout, values or
+ * keys, rk, and gradients of scores. */
 template <int COLS>
 __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
     k_attention_queries(att_vjp p, int64_t tiles)
@@ -172,8 +172,8 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
 
 enum { MAX_GROUPS = 8 }; /* shares of the batch that sum drk side by side */
 
-/* Scratch: delta, parts of the biases, parts of drk, and what adding up the parts needs. False if
- * there is no memory for it. */
+/* Divides scratch among delta, parts of the biases, parts of drk, and what adding up the parts
+ * needs. False if there is no memory for it. */
 static bool plan_work(struct backend *be, const struct attention_vjp *v, int64_t tiles, att_vjp *p,
                       float **columns)
 {
@@ -181,7 +181,7 @@ static bool plan_work(struct backend *be, const struct attention_vjp *v, int64_t
     int64_t delta = div_up(f.batch * f.heads * f.length, 64) * 64;
     int64_t bias = div_up(f.batch * tiles * f.width, 64) * 64;
     int64_t drk = v->drk.data == NULL ? 0 : p->groups * p->reach * f.width;
-    int64_t sums = columns_room(f.batch * tiles, f.width);
+    int64_t sums = columns_scratch(f.batch * tiles, f.width);
     int64_t count = delta + 2 * bias + div_up(drk, 64) * 64 + sums;
     float *work =
         static_cast<float *>(cuda_work(be, (size_t)count * sizeof(float), OP_attention_vjp));

@@ -1,4 +1,4 @@
-/* What the kernels of attention's vjp share. */
+/* What the kernels of attention's backward pass share. */
 #ifndef DEQ_CUDA_ATTENTION_VJP_H
 #define DEQ_CUDA_ATTENTION_VJP_H
 
@@ -8,7 +8,7 @@
 
 struct att_vjp {
     att f;
-    const float *dout, *delta; /* delta [B,H,L]: dout . out of a head */
+    const float *dout, *delta; /* delta [B,H,L] is dout . out of a head */
     float *dqkv, *dmem;
     float *dr_w, *dr_r; /* [B * tiles, D] parts, or NULL */
     float *drk;         /* [groups, reach, D] parts */
@@ -36,8 +36,8 @@ __device__ __forceinline__ weight_pair weight_of(const att_vjp &p, const att_pla
     return w;
 }
 
-/* attention_keys.cu: launches for dk, dv of the keys from first_key on, and for the parts of drk.
- */
+/* Launches of attention_vjp_keys.cu. attention_keys writes dk and dv of the keys from first_key on,
+ * attention_distances the parts of drk. */
 void attention_keys(struct cuda *cuda, const att_vjp &p);
 void attention_distances(struct cuda *cuda, const att_vjp &p);
 void attention_keys_allow(struct cuda *cuda);

@@ -1,5 +1,5 @@
-/* Coefficients of Broyden's method: a recurrence over the steps kept, for every group of rows, in
- * float64, by one warp: a lane keeps the sums of its steps and adds to them as earlier coefficients
+/* Coefficients of Broyden's method. Every group of rows has a recurrence over the steps kept, in
+ * float64, by one warp. A lane keeps the sums of its steps and adds to them as earlier coefficients
  * get known. */
 #include "cuda_impl.h"
 #include "kernel.h"
@@ -19,8 +19,8 @@ struct broyden_args {
 };
 
 /* The recurrence of struct broyden_weights, on g . d_j in `sum` and the Gram matrix. Leaves the
- * coefficients of a lane's steps, j = lane + 32 s, in `c`. Returns the scale of the sum; *good is
- * false if the newest update is left out. */
+ * coefficients of a lane's steps, j = lane + 32 s, in `c`. Returns the scale of the sum. *good
+ * becomes false if the newest update is left out. */
 __device__ double recur(const broyden_args &p, const float *gram, double sum[STEPS_A_LANE],
                         double c[STEPS_A_LANE], bool *good)
 {
@@ -63,7 +63,7 @@ __device__ double recur(const broyden_args &p, const float *gram, double sum[STE
     return 1;
 }
 
-/* A block (one warp) a group. Shared memory: the lower triangle of its Gram matrix. */
+/* A block of one warp for each group. Shared memory holds the lower triangle of its Gram matrix. */
 __global__ void k_broyden_weights(broyden_args p)
 {
     DYNAMIC_SHARED(float, gram);

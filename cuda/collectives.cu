@@ -1,9 +1,9 @@
 /* Sums and shares over processes, one with a device each, by NCCL.
  *
  * They run on a stream of their own, behind what the backend's stream has been given before `begin`
- * and beside what it is given later. The host waits for their end, watching for errors that NCCL
- * tells only when asked (of another machine, of the network): the backend's stream never waits for
- * another process, so whatever happens to one of them the host gets hold of it. */
+ * and beside what it is given later. The host waits for their end and watches for errors of another
+ * machine or of the network, which NCCL tells only when asked. The backend's stream never waits for
+ * another process, so the host stays in control whatever happens to one of them. */
 #include "collectives.h"
 #include "queue.h"
 
@@ -23,11 +23,11 @@ static_assert(sizeof(ncclUniqueId) == COLLECTIVES_INVITATION);
 static const long PATIENCE = 20000;
 
 struct group {
-    ncclComm_t comm; /* owns; NULL: left, or given up after an error */
+    ncclComm_t comm; /* owns, NULL once left or given up after an error */
     int rank, size;
     cudaStream_t stream; /* owns */
-    cudaEvent_t ready;   /* owns: the backend's stream has come to `begin` */
-    cudaEvent_t done;    /* owns: ours to `wait` */
+    cudaEvent_t ready;   /* owns, recorded when the backend's stream has come to `begin` */
+    cudaEvent_t done;    /* owns, recorded when our stream has come to `wait` */
     bool active;         /* between the two */
 };
 
@@ -42,8 +42,8 @@ static bool available(char *text, size_t size)
                  tried);
         return false;
     }
-    /* Sums that switches make (NVLS) differ from call to call, says NVIDIA (nccl issue 1497 on
-     * GitHub): left out, unless the user wants them. NCCL reads this later. */
+    /* Sums made by switches (NVLS) differ from call to call, says NVIDIA (nccl issue 1497 on
+     * GitHub). They are left out unless the user wants them. NCCL reads this later. */
     setenv("NCCL_NVLS_ENABLE", "0", 0);
     if (ncclGetVersion(&version) != ncclSuccess) {
         snprintf(text, size, "no NCCL: the libnccl.so.2 here does not tell its version");

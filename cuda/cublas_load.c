@@ -17,8 +17,8 @@
 #define OTHER "12"
 #endif
 
-/* Names alone are looked for in the Toolkit's folder at the time of the build and where the loader
- * looks. The functions below are the same in versions 12 and 13; those of cuBLASLt are found too,
+/* A bare name is looked for in the Toolkit's folder at the time of the build and where the loader
+ * looks. The functions below are the same in versions 12 and 13. Those of cuBLASLt are found too,
  * since cuBLAS brings it. */
 static const char *const libraries[] = {CUBLAS OWN,
                                         "/usr/local/cuda/lib64/" CUBLAS OWN,

@@ -1,4 +1,5 @@
-/* Opening and closing: what the machine must have, the state, the table. */
+/* Opens and closes the CUDA backend. It checks what the machine must have and fills the state and
+ * the table. */
 #include "cuda_impl.h"
 
 extern "C" {
@@ -45,7 +46,7 @@ static void cuda_close(struct backend *be)
     delete cuda;
 }
 
-/* What fills a slot: the operation's own function where that notes the call itself. */
+/* What fills a slot. An operation that notes its calls itself stands for itself. */
 template <auto op> struct slot : queued<op> {
 };
 #define NOTES_ITSELF(op)                        \
@@ -72,20 +73,20 @@ static struct ops make_table(void)
     t.close = cuda_close;
     t.set_precision = cuda_set_precision;
     t.graph_break = queue_run;
-#define X(op) t.op = slot<cuda_##op>::note;
-    OP_LIST(X)
-#undef X
+#define OP(name, ...) t.name = slot<cuda_##name>::note;
+    OP_LIST(OP)
+#undef OP
     return t;
 }
 
-/* A driver's version as it is spoken of: 13.0 for 13000. */
-struct spoken {
+/* A driver's version as it is spoken of, 13.0 for 13000. */
+struct version {
     int major, minor;
 };
 
-static struct spoken version_of(int number)
+static struct version version_of(int number)
 {
-    struct spoken v = {number / 1000, number % 1000 / 10};
+    struct version v = {number / 1000, number % 1000 / 10};
     return v;
 }
 
@@ -95,7 +96,7 @@ static enum status find_device(struct error *err)
     int driver = 0, runtime = 0, count = 0;
     cudaError_t error = cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
-    struct spoken has = version_of(driver), wants = version_of(runtime);
+    struct version has = version_of(driver), wants = version_of(runtime);
     if (error != cudaSuccess || driver == 0)
         return error_set(err, STATUS_DEVICE,
                          "no NVIDIA driver on this machine (libcuda.so.1): install one for CUDA "
@@ -160,7 +161,7 @@ static enum status open_libraries(struct cuda *cuda, struct error *err)
 {
     if (cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking) != cudaSuccess)
         return error_set(err, STATUS_DEVICE, "cannot make a CUDA stream");
-    /* a workspace of our own: cuBLAS would allocate while a graph is recorded */
+    /* cuBLAS needs a workspace of ours, since it would allocate while a graph is recorded. */
     if (cudaMalloc(&cuda->blas_work, BLAS_WORK_BYTES) != cudaSuccess)
         return error_set(err, STATUS_DEVICE,
                          "no device memory for cuBLAS (32 MiB): end what else runs there "
@@ -194,7 +195,7 @@ enum status cuda_ask_memory(struct backend *be, struct error *err)
     return STATUS_OK;
 }
 
-/* Runs one kernel: a program built for other devices fails here, not in mid-run. */
+/* Runs one kernel, so that a program built for other devices fails here and not in mid-run. */
 static enum status probe(struct backend *be, struct error *err)
 {
     struct cuda *cuda = cuda_of(be);

@@ -1,12 +1,12 @@
 /* The hidden layer of feed-forward networks.
  *
- * In bfloat16 the layer is stored as such, and bias, mask and rectifier come with the product, so
- * that it is written once and read by products alone. cuBLASLt rectifies. Bias and mask come as
- * columns (ffn_up_columns): behind the numbers of its row, x has a one in the column of its mask
- * row; w has there the rounded bias, or, where the mask is 0, a number so far below 0 that the
- * rectifier makes it 0. Another column, where all of x have a one, holds what rounding took from
- * the bias. The mask's scale is the product's factor. Backward, bits that the rectifier left say
- * which numbers pass, dropped ones included.
+ * In bfloat16 the layer is stored as such. Bias, mask and rectifier come with the product, so that
+ * it is written once and read by products alone. cuBLASLt rectifies. Bias and mask come as columns
+ * (ffn_up_columns). Behind the numbers of its row, x has a one in the column of its mask row. There
+ * w has the rounded bias or, where the mask is 0, a number so far below 0 that the rectifier makes
+ * it 0. Another column, where all of x have a one, holds what rounding took from the bias. The
+ * mask's scale is the product's factor. Backward, bits that the rectifier left say which numbers
+ * pass, dropped ones included.
  *
  * Where the library has no kernel for a shape, and in float32, they come in a pass of their own. */
 #include "gemm.h"
@@ -15,8 +15,8 @@
 enum { COLUMN_TILE = 32, COLUMN_THREADS = 256 };
 #define FAR_BELOW (-0x1p100f)
 
-/* to[n] = x[n] rounded, then the columns of the row: ones in columns n / rows_per_mask and
- * mask_rows of them. */
+/* to[n] = x[n] rounded, then the columns of the row, which are ones in columns n / rows_per_mask
+ * and mask_rows and zeros elsewhere. */
 __global__ void k_ffn_up_input(__nv_bfloat16 *to, const float *x, int64_t width, int64_t stride,
                                int64_t mask_rows, int64_t rows_per_mask)
 {
@@ -29,8 +29,8 @@ __global__ void k_ffn_up_input(__nv_bfloat16 *to, const float *x, int64_t width,
     to[row * stride + d] = __float2bfloat16(v);
 }
 
-/* The columns [width, end) of w, through a tile: the mask is read along rows of the layer, w is
- * written along its own. */
+/* Writes the columns [width, end) of w through a tile, since the mask is read along rows of the
+ * layer and w is written along its own. */
 __global__ void k_ffn_up_columns(__nv_bfloat16 *w, const float *bias, const float *mask,
                                  int64_t layer, int64_t width, int64_t end, int64_t stride,
                                  int64_t mask_rows)
@@ -78,9 +78,10 @@ __global__ void k_rectify(T *h, const float *bias, const float *mask, int64_t wi
     store_pack<V>(h + row * width + d, v);
 }
 
-/* dh = h > 0 ? dh * mask : 0 in place. */
+/* dh is multiplied by the mask where h > 0 and becomes 0 elsewhere, in place. */
 template <int V, class T>
-__global__ void k_gate(T *dh, const T *h, const float *mask, int64_t width, int64_t rows_per_mask)
+__global__ void k_relu_mask(T *dh, const T *h, const float *mask, int64_t width,
+                            int64_t rows_per_mask)
 {
     int64_t row = blockIdx.x, d = tile_column<V>();
     if (d >= width)
@@ -96,32 +97,25 @@ __global__ void k_gate(T *dh, const T *h, const float *mask, int64_t width, int6
     store_pack<V>(dh + row * width + d, g);
 }
 
-template <class T>
-static void rectify(struct backend *be, const struct ffn_up *p, cudaStream_t stream)
+template <class T> static void rectify(struct backend *be, const struct ffn_up *p)
 {
-    int64_t width = p->h.dim[1];
-    T *h = static_cast<T *>(p->h.data);
+    int64_t rows = p->h.dim[0], width = p->h.dim[1];
     int vec = VEC_OF(width, p->h.data, p->bias.data, p->mask.data);
-    struct row_launch l = launch_tiles(p->h.dim[0], width, vec);
-    LAUNCH_VEC_OF(k_rectify, T, vec, l.grid, l.threads, 0, stream, h, f32(&p->bias), f32(&p->mask),
-                  width, p->rows_per_mask);
+    LAUNCH_TILES(be, PACKS_OF(k_rectify, T), vec, rows, width, static_cast<T *>(p->h.data),
+                 f32(&p->bias), f32(&p->mask), width, p->rows_per_mask);
     cuda_launched(be, OP_ffn_up);
 }
 
-template <class T>
-static void relu_mask(struct backend *be, const struct ffn_up_vjp *p, cudaStream_t stream)
+template <class T> static void relu_mask(struct backend *be, const struct ffn_up_vjp *p)
 {
-    int64_t width = p->h.dim[1];
-    T *dh = static_cast<T *>(p->dh.data);
-    const T *h = static_cast<const T *>(p->h.data);
+    int64_t rows = p->h.dim[0], width = p->h.dim[1];
     int vec = VEC_OF(width, p->dh.data, p->h.data, p->mask.data);
-    struct row_launch l = launch_tiles(p->h.dim[0], width, vec);
-    LAUNCH_VEC_OF(k_gate, T, vec, l.grid, l.threads, 0, stream, dh, h, f32(&p->mask), width,
-                  p->rows_per_mask);
+    LAUNCH_TILES(be, PACKS_OF(k_relu_mask, T), vec, rows, width, static_cast<T *>(p->dh.data),
+                 static_cast<const T *>(p->h.data), f32(&p->mask), width, p->rows_per_mask);
     cuda_launched(be, OP_ffn_up_vjp);
 }
 
-/* Sizes of a layer with its mask; columns 0: there are none. */
+/* Sizes of a layer with its mask. It has 0 columns if the mask and the bias cannot come as such. */
 struct layer {
     int64_t rows, width, d, mask_rows, columns;
     float scale;
@@ -140,53 +134,72 @@ static struct layer layer_of(const struct tensor *x, const struct tensor *h,
     return l;
 }
 
-/* The product that makes the layer from x with its columns. */
-static struct lt_product forward_of(const struct layer *l, const struct tensor *w, int64_t w_stride,
-                                    const struct tensor *h, void *x, void *gates)
+/* What the products of both directions have besides their input. */
+struct direction {
+    const struct tensor *w;
+    int64_t w_stride;
+    const struct tensor *out;
+    void *relu_mask; /* NULL: none */
+};
+
+/* out = scale x w, with x [rows,inner] in scratch. */
+static struct lt_product product_of(const struct layer *l, const struct direction *to, void *x,
+                                    int64_t inner)
 {
-    int64_t inner = low_precision_up(l->d + l->columns);
     struct lt_product p = {};
-    p.p.trans_b = true;
     p.p.inner = inner;
     p.p.alpha = l->scale;
-    p.p.a = {x, l->rows, inner, inner, CUDA_R_16BF};
-    p.p.b = operand_of(w, w_stride);
-    p.p.b.width = inner;
-    p.p.c = p.p.d = operand_of(h, 0);
-    p.epilogue = gates != NULL ? EPILOGUE_RELU_GATES : EPILOGUE_RELU;
-    p.gates = gates;
+    p.p.a = {x, l->rows, inner, low_precision_up(inner), CUDA_R_16BF};
+    p.p.b = operand_of(to->w, to->w_stride);
+    p.p.c = p.p.d = operand_of(to->out, 0);
+    p.relu_mask = to->relu_mask;
+    return p;
+}
+
+/* The product that makes the layer from x with its columns. */
+static struct lt_product forward_of(const struct layer *l, const struct direction *to, void *x)
+{
+    struct lt_product p = product_of(l, to, x, low_precision_up(l->d + l->columns));
+    p.p.trans_b = true;
+    p.p.b.width = p.p.inner;
+    p.epilogue = p.relu_mask != NULL ? EPILOGUE_RELU_MASK : EPILOGUE_RELU;
     return p;
 }
 
 /* The product that takes dy [N,D] back to the layer. */
-static struct lt_product backward_of(const struct layer *l, const struct tensor *w,
-                                     int64_t w_stride, const struct tensor *dh, void *dy,
-                                     void *gates)
+static struct lt_product backward_of(const struct layer *l, const struct direction *to, void *dy)
 {
-    struct lt_product p = {};
-    p.p.inner = l->d;
-    p.p.alpha = l->scale;
-    p.p.a = {dy, l->rows, l->d, low_precision_up(l->d), CUDA_R_16BF};
-    p.p.b = operand_of(w, w_stride);
-    p.p.c = p.p.d = operand_of(dh, 0);
-    p.epilogue = EPILOGUE_GATES;
-    p.gates = gates;
+    struct lt_product p = product_of(l, to, dy, l->d);
+    p.epilogue = EPILOGUE_MASK;
     return p;
 }
 
-/* Both directions of a layer that has gates go the same way, since only the library reads the bits
- * that it wrote: each asks for a kernel of the other too. `x` stands for scratch, aligned. */
+/* Both directions of a layer with a relu_mask go the same way, since only the library reads the
+ * bits that it wrote. Each therefore asks for a kernel of the other too. `x` stands for scratch,
+ * aligned. */
 static bool goes_both_ways(struct backend *be, const struct layer *l, const struct tensor *h,
-                           void *gates, void *x)
+                           void *relu_mask, void *x)
 {
     struct tensor w1 = tensor_make(x, DTYPE_BF16, 2, l->width, l->d, 1, 1);
     struct tensor w2 = tensor_make(x, DTYPE_BF16, 2, l->d, l->width, 1, 1);
-    struct lt_product forth = forward_of(l, &w1, low_precision_up(l->d + l->columns), h, x, gates);
-    struct lt_product back = backward_of(l, &w2, l->width, h, x, gates);
+    struct direction up = {&w1, low_precision_up(l->d + l->columns), h, relu_mask};
+    struct direction down = {&w2, l->width, h, relu_mask};
+    struct lt_product forth = forward_of(l, &up, x), back = backward_of(l, &down, x);
     return l->columns > 0 && lt_supports(be, &forth) && lt_supports(be, &back);
 }
 
-static void hidden_narrow(struct backend *be, const struct ffn_up *p)
+/* The product and a pass, where the library has no kernel for both at once. */
+static void ffn_up_in_two(struct backend *be, const struct ffn_up *p, struct lt_product *q,
+                          struct operand *x)
+{
+    round_operand(be, x, const_cast<void *>(q->p.a.data), q->p.a.stride);
+    struct product plain = {false,  true,  x->width, 1, 0, *x, operand_of(&p->w, p->w_stride),
+                            q->p.c, q->p.d};
+    cuda_multiply(be, &plain, OP_ffn_up);
+    rectify<__nv_bfloat16>(be, p);
+}
+
+static void ffn_up_low_precision(struct backend *be, const struct ffn_up *p)
 {
     struct layer l = layer_of(&p->x, &p->h, &p->mask, p->rows_per_mask, p->mask_scale);
     cudaStream_t stream = cuda_of(be)->stream;
@@ -195,14 +208,11 @@ static void hidden_narrow(struct backend *be, const struct ffn_up *p)
     void *scratch = cuda_work(be, rounded_bytes(&x, stride), OP_ffn_up);
     if (scratch == NULL)
         return;
-    struct lt_product q = forward_of(&l, &p->w, p->w_stride, &p->h, scratch, p->relu_mask.data);
+    struct direction up = {&p->w, p->w_stride, &p->h, p->relu_mask.data};
+    struct lt_product q = forward_of(&l, &up, scratch);
     if (l.columns == 0 || !lt_supports(be, &q) ||
-        (q.gates != NULL && !goes_both_ways(be, &l, &p->h, q.gates, scratch))) {
-        round_operand(be, &x, scratch, stride);
-        struct product plain = {false, true, l.d, 1, 0, x, operand_of(&p->w, p->w_stride),
-                                q.p.c, q.p.d};
-        cuda_multiply(be, &plain, OP_ffn_up);
-        rectify<__nv_bfloat16>(be, p, stream);
+        (q.relu_mask != NULL && !goes_both_ways(be, &l, &p->h, q.relu_mask, scratch))) {
+        ffn_up_in_two(be, p, &q, &x);
         return;
     }
     struct row_launch tiles = launch_tiles(l.rows, stride, 1);
@@ -235,11 +245,11 @@ void cuda_ffn_up(struct backend *be, const struct ffn_up *p)
     if (tensor_count(&p->h) == 0)
         return;
     if (p->h.dtype == DTYPE_BF16) {
-        hidden_narrow(be, p);
+        ffn_up_low_precision(be, p);
         return;
     }
     multiply_whole(be, &p->x, &p->w, p->w_stride, true, &p->h);
-    rectify<float>(be, p, cuda_of(be)->stream);
+    rectify<float>(be, p);
 }
 
 static void ffn_up_vjp_low_precision(struct backend *be, const struct ffn_up_vjp *p)
@@ -251,9 +261,10 @@ static void ffn_up_vjp_low_precision(struct backend *be, const struct ffn_up_vjp
     if (scratch == NULL)
         return;
     round_operand(be, &dy, scratch, stride);
-    struct lt_product q = backward_of(&l, &p->w, p->w_stride, &p->dh, scratch, p->relu_mask.data);
-    if (!p->forward && q.gates != NULL && lt_supports(be, &q) &&
-        goes_both_ways(be, &l, &p->h, q.gates, scratch)) {
+    struct direction down = {&p->w, p->w_stride, &p->dh, p->relu_mask.data};
+    struct lt_product q = backward_of(&l, &down, scratch);
+    if (!p->forward && q.relu_mask != NULL && lt_supports(be, &q) &&
+        goes_both_ways(be, &l, &p->h, q.relu_mask, scratch)) {
         lt_multiply(be, &q, OP_ffn_up_vjp);
         return;
     }
@@ -261,7 +272,7 @@ static void ffn_up_vjp_low_precision(struct backend *be, const struct ffn_up_vjp
     plain.trans_b = p->forward;
     plain.alpha = 1;
     cuda_multiply(be, &plain, OP_ffn_up_vjp);
-    relu_mask<__nv_bfloat16>(be, p, cuda_of(be)->stream);
+    relu_mask<__nv_bfloat16>(be, p);
 }
 
 void cuda_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
@@ -273,5 +284,5 @@ void cuda_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
         return;
     }
     multiply_whole(be, &p->dy, &p->w, p->w_stride, p->forward, &p->dh);
-    relu_mask<float>(be, p, cuda_of(be)->stream);
+    relu_mask<float>(be, p);
 }

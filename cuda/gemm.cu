@@ -1,20 +1,20 @@
-/* Products: cuBLAS.
+/* Products by cuBLAS.
  *
- * cuBLAS counts matrices by columns: what we store as rows [r,c] with stride s it reads as the
- * transposed [c,r] with leading dimension s. So C = op(A) op(B) is asked for as
- * C^T = op(B)^T op(A)^T: the operands change places and keep their flags. This is the only place
- * that knows.
+ * cuBLAS counts matrices by columns. What we store as rows [r,c] with stride s it reads as the
+ * transposed [c,r] with leading dimension s. So C = op(A) op(B) is asked for as C^T = op(B)^T
+ * op(A)^T, where the operands change places and keep their flags. Only this file and gemm_lt.cu
+ * know.
  *
- * tf32 lets the product units round operands to 10 bits on their way; for bf16 the operands that
- * are not stored so are rounded here, into scratch, and the result stays float32. Sums are float32
- * in both. */
+ * With tf32 the product units round operands to 10 bits on their way. For bf16, operands that are
+ * not stored so are rounded here, into scratch, and the result stays float32. Sums are float32 in
+ * both. */
 #include "gemm.h"
 #include "kernel.h"
 
 #include <limits.h>
 
-/* to[r,c] = from[r,c] rounded; V 4: both strides and the width are multiples of 4, starts aligned.
- */
+/* to[r,c] = from[r,c] rounded. With V 4 both strides and the width are multiples of 4 and the
+ * starts are aligned. */
 template <int V>
 __global__ void k_to_bf16(__nv_bfloat16 *to, const float *from, int64_t width, int64_t from_stride,
                           int64_t to_stride)
@@ -24,7 +24,7 @@ __global__ void k_to_bf16(__nv_bfloat16 *to, const float *from, int64_t width, i
         store_pack<V>(to + row * to_stride + d, load_pack<V>(from + row * from_stride + d));
 }
 
-/* c *= beta, 0 whatever c holds for beta 0: a product with nothing to sum. */
+/* c *= beta, for a product with nothing to sum. With beta 0 it is 0 whatever c holds. */
 __global__ void k_scale_block(float *c, int64_t width, int64_t stride, float beta)
 {
     int64_t row = blockIdx.x, d = tile_column<1>();
@@ -56,9 +56,8 @@ void round_operand(struct backend *be, struct operand *o, void *scratch, int64_t
     const float *from = static_cast<const float *>(o->data);
     bool strides = (o->stride | stride) % 4 == 0;
     int vec = strides ? VEC_OF(o->width, from) : 1;
-    struct row_launch l = launch_tiles(o->rows, o->width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_to_bf16, vec, l.grid, l.threads, 0, stream, to, from, o->width, o->stride, stride);
+    LAUNCH_TILES(be, PACKS(k_to_bf16), vec, o->rows, o->width, to, from, o->width, o->stride,
+                 stride);
     o->data = scratch;
     o->stride = stride;
     o->type = CUDA_R_16BF;
@@ -99,7 +98,7 @@ void cuda_multiply(struct backend *be, const struct product *p, enum op_id id)
         backend_fault(be, id, blas_text(status));
 }
 
-/* Float32 factors in bfloat16, in scratch, unless they are stored so. False: no memory. */
+/* Rounds float32 factors to bfloat16, into scratch. False if there is no memory. */
 static bool round_factors(struct backend *be, struct product *p)
 {
     struct operand *factor[] = {&p->a, &p->b};
@@ -127,7 +126,7 @@ static void copy_sum(struct backend *be, const struct operand *d, const struct t
                                 (size_t)d->rows, cudaMemcpyDeviceToDevice, cuda_of(be)->stream));
 }
 
-/* d = alpha a b + beta add: cuBLASLt reads `add` where it is; cuBLAS wants it in d. */
+/* d = alpha a b + beta add. cuBLASLt reads `add` where it is, while cuBLAS wants it in d. */
 static void multiply_and_add(struct backend *be, struct product *p, const struct tensor *add)
 {
     struct lt_product q = {*p, EPILOGUE_NONE, NULL};

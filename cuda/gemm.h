@@ -1,4 +1,4 @@
-/* Inside the CUDA backend: factors of products, and products that do more at their end. */
+/* Factors of products, and products that do more at their end. */
 #ifndef DEQ_CUDA_GEMM_H
 #define DEQ_CUDA_GEMM_H
 
@@ -12,13 +12,15 @@ struct operand {
 };
 
 struct operand operand_of(const struct tensor *t, int64_t stride);
-/* A float32 operand in bfloat16: bytes of scratch for it, in rows of `stride` numbers, and a launch
- * that writes it there. The operand is then the rounded one. */
+/* Rounds a float32 operand to bfloat16. rounded_bytes is the scratch for rows of `stride` numbers,
+ * and round_operand launches the kernel that writes it there. The operand is then the rounded
+ * one. */
 int64_t rounded_stride(const struct operand *o);
 size_t rounded_bytes(const struct operand *o, int64_t stride);
 void round_operand(struct backend *be, struct operand *o, void *scratch, int64_t stride);
 
-/* d = alpha op(a) op(b) + beta c, all row-major, d [m,n]; c may be d. Factors have one type. */
+/* d = alpha op(a) op(b) + beta c, all row-major, d [m,n], where c may be d. Factors have one
+ * type. */
 struct product {
     bool trans_a, trans_b;
     int64_t inner;
@@ -26,35 +28,35 @@ struct product {
     struct operand a, b, c, d;
 };
 
-/* By cublasGemmEx; c must be d. */
+/* Computes it by cublasGemmEx, for which c must be d. */
 void cuda_multiply(struct backend *be, const struct product *p, enum op_id id);
 
 /* What cuBLASLt does to a number of a product before it writes it. */
 enum epilogue {
     EPILOGUE_NONE,
-    EPILOGUE_RELU,       /* the larger of it and 0 */
-    EPILOGUE_RELU_GATES, /* and a bit of `gates` says whether it was above 0 */
-    EPILOGUE_GATES,      /* 0 where the bit of `gates` is 0 */
+    EPILOGUE_RELU,      /* the larger of it and 0 */
+    EPILOGUE_RELU_MASK, /* and a bit of `relu_mask` says whether it was above 0 */
+    EPILOGUE_MASK,      /* 0 where the bit of `relu_mask` is 0 */
     EPILOGUES
 };
 
-/* `gates`: for every row of d bits in cuBLASLt's order, 8 a byte, rows lt_gate_bytes(n) apart;
- * aligned to 16. */
+/* `relu_mask` has for every row of d bits in cuBLASLt's order, 8 a byte. Its rows are
+ * lt_mask_bytes(n) apart, and it is aligned to 16. */
 struct lt_product {
     struct product p;
     enum epilogue epilogue;
-    void *gates;
+    void *relu_mask;
 };
 
-int64_t lt_gate_bytes(int64_t width);
-/* Whether the library has a kernel for it; asked once for a shape, remembered. Everything is
- * aligned to 16, rows too. */
+int64_t lt_mask_bytes(int64_t width);
+/* Whether the library has a kernel for it, which is asked once for a shape and remembered. False
+ * unless everything, rows too, is aligned to 16. */
 bool lt_supports(struct backend *be, const struct lt_product *p);
 /* Runs one that is supported. */
 void lt_multiply(struct backend *be, const struct lt_product *p, enum op_id id);
 
 struct lt;
-/* NULL: the library is not there. */
+/* NULL if the library is not there. */
 struct lt *lt_open(void *work, size_t work_bytes);
 void lt_close(struct lt *lt);
 

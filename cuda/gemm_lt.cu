@@ -1,4 +1,4 @@
-/* Products whose epilogue does more than store: cuBLASLt.
+/* Products whose epilogue does more than store, by cuBLASLt.
  *
  * As in gemm.cu, cuBLASLt reads row-major matrices as their transposes, so the operands change
  * places. Its kernels are chosen by a heuristic of the library, which is asked once for a shape. */
@@ -7,10 +7,10 @@
 #include <new>
 #include <string.h>
 
-enum { LT_SHAPES = 32, LT_ALIGN = 16, GATE_BITS = 128 };
+enum { LT_SHAPES = 32, LT_ALIGN = 16, MASK_BITS = 128 };
 
-/* What a choice depends on; compared as bytes, so it is cleared before it is filled. Distances
- * between rows do not count: they are all aligned alike. */
+/* What a choice depends on. It is compared as bytes, so it is cleared before it is filled.
+ * Distances between rows do not count, because they are all aligned alike. */
 struct lt_shape {
     int64_t m, n, k;
     int32_t trans_a, trans_b, in_type, c_type, d_type, epilogue, precision, in_place;
@@ -27,7 +27,7 @@ struct lt {
     void *work; /* borrows */
     size_t work_bytes;
     struct lt_choice choice[LT_SHAPES];
-    int choices; /* so far; beyond LT_SHAPES the oldest is replaced */
+    int choices; /* so far, and beyond LT_SHAPES the oldest is replaced */
 };
 
 struct lt *lt_open(void *work, size_t work_bytes)
@@ -51,9 +51,9 @@ void lt_close(struct lt *lt)
     delete lt;
 }
 
-int64_t lt_gate_bytes(int64_t width)
+int64_t lt_mask_bytes(int64_t width)
 {
-    return div_up(width, GATE_BITS) * GATE_BITS / 8;
+    return div_up(width, MASK_BITS) * MASK_BITS / 8;
 }
 
 /* The library's descriptions of one product. */
@@ -92,10 +92,10 @@ static bool set_epilogue(const struct lt_call *call, const struct lt_product *p)
         CUBLASLT_EPILOGUE_DRELU};
     if (!set(call, CUBLASLT_MATMUL_DESC_EPILOGUE, names[p->epilogue]))
         return false;
-    if (p->gates == NULL)
+    if (p->relu_mask == NULL)
         return true;
-    return set(call, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p->gates) &&
-           set(call, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, 8 * lt_gate_bytes(p->p.d.width));
+    return set(call, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p->relu_mask) &&
+           set(call, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, 8 * lt_mask_bytes(p->p.d.width));
 }
 
 static bool create_call(struct backend *be, struct lt_call *call, const struct lt_product *p)
@@ -187,7 +187,7 @@ bool lt_supports(struct backend *be, const struct lt_product *p)
     if (cuda_of(be)->lt == NULL || q->inner == 0 || q->d.rows * q->d.width == 0)
         return false;
     if (!is_even(&q->a) || !is_even(&q->b) || !is_even(&q->c) || !is_even(&q->d) ||
-        !is_aligned(p->gates, LT_ALIGN))
+        !is_aligned(p->relu_mask, LT_ALIGN))
         return false;
     return choose(be, p)->found;
 }

@@ -1,10 +1,10 @@
-/* Shared by the kernels: packs of numbers, sums over a block. */
+/* What the kernels share, packs of numbers, launches, and sums over a block. */
 #ifndef DEQ_CUDA_KERNEL_H
 #define DEQ_CUDA_KERNEL_H
 
-#include "shim.h"
+#include "cuda_impl.h"
 
-/* V neighbouring numbers, V 1 or 4: kernels over rows are written once for both. */
+/* V neighbouring numbers, where V is 1 or 4. Kernels over rows are written once for both. */
 template <int V> struct pack {
     float x[V];
 };
@@ -73,20 +73,37 @@ template <int V> __device__ __forceinline__ void store_pack(__nv_bfloat16 *p, co
     }
 }
 
-/* Starts kernel<4> where vec is 4 (VEC_OF), else kernel<1>; or kernel<4, type> and its like. The
- * rest as in LAUNCH. */
-#define LAUNCH_VEC(kernel, vec, ...) LAUNCH_PACKS(kernel<4>, kernel<1>, vec, __VA_ARGS__)
-#define LAUNCH_VEC_OF(kernel, type, vec, ...) \
-    LAUNCH_PACKS((kernel<4, type>), (kernel<1, type>), vec, __VA_ARGS__)
-#define LAUNCH_PACKS(of_four, of_one, vec, ...) \
-    do {                                        \
-        if ((vec) == 4)                         \
-            LAUNCH(of_four, __VA_ARGS__);       \
-        else                                    \
-            LAUNCH(of_one, __VA_ARGS__);        \
+/* A kernel for packs of four numbers and of one, as the launches below take it. PACKS_OF is for a
+ * kernel with a further template argument. */
+#define PACKS(kernel) kernel<4>, kernel<1>
+#define PACKS_OF(kernel, argument) (kernel<4, argument>), (kernel<1, argument>)
+
+/* Starts the kernel for packs of `vec` numbers (VEC_OF) on the backend's stream. The arguments of
+ * the kernel come last. LAUNCH_ROWS has one block a row, with `bytes` of dynamic shared memory.
+ * LAUNCH_TILES has a block for every tile of columns of a row (tile_column). LAUNCH_FLAT walks an
+ * array of `count` numbers (flat_index). */
+#define LAUNCH_ROWS(be, packs, vec, rows, width, bytes, ...)                   \
+    LAUNCH_PACKS(packs, vec, (unsigned)(rows), row_threads(width, vec), bytes, \
+                 cuda_of(be)->stream, __VA_ARGS__)
+#define LAUNCH_TILES(be, packs, vec, rows, width, ...)                                      \
+    do {                                                                                    \
+        struct row_launch l_ = launch_tiles(rows, width, vec);                              \
+        LAUNCH_PACKS(packs, vec, l_.grid, l_.threads, 0, cuda_of(be)->stream, __VA_ARGS__); \
+    } while (0)
+#define LAUNCH_FLAT(be, packs, vec, count, ...)                                            \
+    LAUNCH_PACKS(packs, vec, flat_blocks(count, vec), MAX_THREADS, 0, cuda_of(be)->stream, \
+                 __VA_ARGS__)
+/* One step more, in which `packs` becomes two arguments. */
+#define LAUNCH_PACKS(packs, vec, ...) LAUNCH_EITHER(packs, vec, __VA_ARGS__)
+#define LAUNCH_EITHER(of_four, of_one, vec, ...) \
+    do {                                         \
+        if ((vec) == 4)                          \
+            LAUNCH(of_four, __VA_ARGS__);        \
+        else                                     \
+            LAUNCH(of_one, __VA_ARGS__);         \
     } while (0)
 
-/* Sum over the block, the same bits in every thread; every thread must call it. */
+/* Sum over the block, the same bits in every thread. Every thread must call it. */
 template <class T> __device__ __forceinline__ T block_sum(T x)
 {
     x = warp_sum(x);

@@ -1,71 +1,19 @@
-/* Blocks of wider arrays and the gates of the trellis cell: elementwise, one pass each. */
+/* The LSTM cell of a trellis network and its gradient, elementwise in one pass. */
 #include "cuda_impl.h"
 #include "kernel.h"
-
-template <class T> struct block_args {
-    T *to;
-    const float *from, *mask;
-    int64_t length, width, to_batch, to_row, from_batch, from_row;
-};
-
-template <int V, class T> __global__ void k_copy_block(block_args<T> p)
-{
-    int64_t b = blockIdx.x / p.length, t = blockIdx.x % p.length, d = tile_column<V>();
-    if (d >= p.width)
-        return;
-    pack<V> x = load_pack<V>(p.from + b * p.from_batch + t * p.from_row + d);
-    if (p.mask != NULL) {
-        pack<V> m = load_pack<V>(p.mask + b * p.width + d);
-#pragma unroll
-        for (int k = 0; k < V; k++)
-            x.x[k] *= m.x[k];
-    }
-    store_pack<V>(p.to + b * p.to_batch + t * p.to_row + d, x);
-}
-
-template <class T> static void copy_rows(struct backend *be, const struct copy_block *p)
-{
-    int64_t batch = p->to.dim[0], length = p->to.dim[1], width = p->to.dim[2];
-    if (batch * length * width == 0)
-        return;
-    block_args<T> a;
-    a.to = static_cast<T *>(p->to.data);
-    a.from = f32(&p->from);
-    a.mask = f32(&p->mask);
-    a.length = length;
-    a.width = width;
-    a.to_row = p->to_row != 0 ? p->to_row : width;
-    a.from_row = p->from_row != 0 ? p->from_row : width;
-    a.to_batch = p->to_batch != 0 ? p->to_batch : length * width;
-    a.from_batch = p->from_batch != 0 ? p->from_batch : length * width;
-    bool strides = (a.to_row | a.from_row | a.to_batch | a.from_batch) % 4 == 0;
-    int vec = strides ? VEC_OF(width, a.to, a.from, a.mask) : 1;
-    struct row_launch l = launch_tiles(batch * length, width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC_OF(k_copy_block, T, vec, l.grid, l.threads, 0, stream, a);
-    cuda_launched(be, OP_copy_block);
-}
-
-void cuda_copy_block(struct backend *be, const struct copy_block *p)
-{
-    if (p->to.dtype == DTYPE_BF16)
-        copy_rows<__nv_bfloat16>(be, p);
-    else
-        copy_rows<float>(be, p);
-}
 
 __device__ __forceinline__ float logistic(float x)
 {
     return 1.0f / (1.0f + expf(-x));
 }
 
-struct gate_args {
+struct lstm_args {
     float *pre, *out;
     const float *u, *bias, *z, *c0;
     int64_t length, rows, h; /* L, R, H */
 };
 
-/* c of the position before (b, t): 0 without one. */
+/* c of the position before (b, t), 0 without one. */
 __device__ __forceinline__ float previous_c(const float *z, const float *c0, int64_t b, int64_t t,
                                             int64_t length, int64_t h, int64_t d)
 {
@@ -75,7 +23,7 @@ __device__ __forceinline__ float previous_c(const float *z, const float *c0, int
 }
 
 /* A block for a tile of one position. */
-__global__ void k_lstm_cell(gate_args p)
+__global__ void k_lstm_cell(lstm_args p)
 {
     int64_t b = blockIdx.x / p.length, t = blockIdx.x % p.length, d = tile_column<1>();
     if (d >= p.h)
@@ -99,21 +47,21 @@ void cuda_lstm_cell(struct backend *be, const struct lstm_cell *p)
     int64_t batch = p->z.dim[0], length = p->z.dim[1], h = p->z.dim[2] / 2;
     if (batch * length * h == 0)
         return;
-    gate_args a = {f32(&p->pre), f32(&p->out),  f32(&p->u), f32(&p->bias), f32(&p->z), f32(&p->c0),
+    lstm_args a = {f32(&p->pre), f32(&p->out),  f32(&p->u), f32(&p->bias), f32(&p->z), f32(&p->c0),
                    length,       p->pre.dim[1], h};
     struct row_launch l = launch_tiles(batch * length, h, 1);
     LAUNCH(k_lstm_cell, l.grid, l.threads, 0, cuda_of(be)->stream, a);
     cuda_launched(be, OP_lstm_cell);
 }
 
-struct gate_vjp_args {
+struct lstm_vjp_args {
     const float *gates, *z, *c0, *out, *dout;
     float *dpre, *dz, *dc0;
     int64_t length, rows, h;
 };
 
-/* A block for a tile of one of R rows; those beyond L become 0. */
-__global__ void k_lstm_cell_vjp(gate_vjp_args p)
+/* A block for a tile of one of R rows. Rows beyond L become 0. */
+__global__ void k_lstm_cell_vjp(lstm_vjp_args p)
 {
     int64_t b = blockIdx.x / p.rows, t = blockIdx.x % p.rows, d = tile_column<1>(), h = p.h;
     if (d >= h)
@@ -146,7 +94,7 @@ void cuda_lstm_cell_vjp(struct backend *be, const struct lstm_cell_vjp *p)
     int64_t batch = p->z.dim[0], rows = p->gates.dim[1], h = p->z.dim[2] / 2;
     if (batch * rows * h == 0)
         return;
-    gate_vjp_args a = {f32(&p->gates),
+    lstm_vjp_args a = {f32(&p->gates),
                        f32(&p->z),
                        f32(&p->c0),
                        f32(&p->out),

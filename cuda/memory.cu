@@ -1,6 +1,6 @@
 /* Device memory and transfers.
  *
- * Transfers pass through pinned pieces of host memory, two in turn: an upload returns as soon as
+ * Transfers pass through pinned pieces of host memory, two in turn. An upload returns as soon as
  * its numbers have been copied there, and the device fetches them when it comes to it. */
 #include "cuda_impl.h"
 #include "memory.h"
@@ -123,7 +123,7 @@ void stage_sent(struct backend *be, struct stage *s, enum op_id id)
     s->used = true;
 }
 
-/* Between the two floating types; equal types are copied as bytes. */
+/* Converts between the two floating types. Equal types are copied as bytes. */
 static void convert(void *dst, enum dtype dst_type, const void *src, enum dtype src_type,
                     int64_t count)
 {
@@ -193,7 +193,7 @@ void cuda_upload(struct backend *be, const struct tensor *dst, const void *src, 
                 tensor_count(dst));
 }
 
-/* After a fault the numbers are zeros: whoever reads them asks backend_check before using them. */
+/* After a fault the numbers are zeros. Whoever reads them asks backend_check before using them. */
 void cuda_download(struct backend *be, void *dst, enum dtype dst_type, const struct tensor *src)
 {
     int64_t count = tensor_count(src), piece = stage_count(src->dtype, dst_type);

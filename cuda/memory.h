@@ -1,4 +1,4 @@
-/* Slots of the table that allocate. */
+/* Slots of the table that allocate. cuda_alloc returns STATUS_DEVICE if there is no memory. */
 #ifndef DEQ_CUDA_MEMORY_H
 #define DEQ_CUDA_MEMORY_H
 

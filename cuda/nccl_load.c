@@ -1,5 +1,5 @@
-/* The functions of NCCL that the backend calls, passed on to a library that is loaded when several
- * processes train on devices: most machines have none, and need none. */
+/* The functions of NCCL that the backend calls. They are passed on to a library that is loaded when
+ * several processes train on devices, since most machines have none and need none. */
 #include "cuda/nccl_load.h"
 
 #include "base/library.h"

@@ -1,7 +1,7 @@
-/* The part of NCCL that the backend uses, declared here so that it is not needed for a build, and
- * looked for when processes join on devices. Names and values are those of its public interface,
- * nccl.h, the same in all versions 2; tests/emu/test_emu_nccl_header.cpp compares them with those
- * of an installed one, which it includes before this file. */
+/* The part of NCCL that the backend uses. It is declared here so that NCCL is not needed for a
+ * build. Names and values are those of its public interface, nccl.h, the same in all versions 2.
+ * tests/emu/test_emu_nccl_header.cpp compares them with those of an installed one, which it
+ * includes before this file. */
 #ifndef DEQ_CUDA_NCCL_LOAD_H
 #define DEQ_CUDA_NCCL_LOAD_H
 
@@ -50,7 +50,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm);
 ncclResult_t ncclCommAbort(ncclComm_t comm);
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error);
 const char *ncclGetErrorString(ncclResult_t result);
-const char *ncclGetLastError(ncclComm_t comm); /* the library's own words; may be empty */
+const char *ncclGetLastError(ncclComm_t comm); /* the library's own words, maybe empty */
 ncclResult_t ncclGroupStart(void);
 ncclResult_t ncclGroupEnd(void);
 ncclResult_t ncclReduceScatter(const void *send, void *recv, size_t recv_count, ncclDataType_t type,

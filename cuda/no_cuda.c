@@ -12,6 +12,12 @@ void cuda_use_graphs(struct backend *be, bool use)
     (void)use;
 }
 
+void cuda_on_refusal(struct backend *be, void (*warn)(const char *text))
+{
+    (void)be;
+    (void)warn;
+}
+
 enum status cuda_open(struct backend *be, struct error *err)
 {
     return cuda_open_nth(be, 0, err);

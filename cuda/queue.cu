@@ -1,16 +1,18 @@
-/* Noting calls, and starting them: call by call, recording, or as a graph. See queue.h. */
+/* Notes calls and starts them one by one or as a graph (queue.h). */
 #include "queue.h"
 
 #include <new>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
     NOTE_WORDS = (4 << 20) / 8,   /* of all calls of a run */
     CHANGING_BYTES = 2 << 20,     /* of all calls of a run */
     CHANGING_ALIGN = 64,          /* of those of one call */
-    GRAPHS = 64,                  /* kept at most */
+    GRAPHS = 256,                 /* kept at most, where a step with tolerances has some 70 */
     GRAPH_WORDS = 8 * NOTE_WORDS, /* and so many words of notes */
-    SEEN = 256                    /* runs remembered that came once */
+    SEEN = 1024,                  /* runs remembered that came once */
+    REFUSALS = 8                  /* after so many refusals no more graphs are recorded */
 };
 
 /* What is in front of the arguments of a call. */
@@ -21,8 +23,8 @@ struct call {
 enum { CALL_WORDS = sizeof(struct call) / sizeof(uint64_t) };
 
 struct graph {
-    cudaGraphExec_t exec; /* owns; NULL: a free place */
-    uint64_t *notes;      /* owns: the run */
+    cudaGraphExec_t exec; /* owns, NULL if the place is free */
+    uint64_t *notes;      /* owns, the notes of the run */
     size_t words;
     uint64_t hash;
     int64_t work_moves; /* scratch had been reallocated so often */
@@ -30,13 +32,15 @@ struct graph {
 };
 
 struct queue {
-    uint64_t *notes; /* owns: [NOTE_WORDS] the run so far */
+    uint64_t *notes; /* owns [NOTE_WORDS], the run so far */
     size_t words;
     struct stage stage[STAGE_SLOTS]; /* changing numbers on the host */
     int now;                         /* the stage in use */
-    void *changing;                  /* owns: [CHANGING_BYTES] on the device */
+    void *changing;                  /* owns [CHANGING_BYTES] on the device */
     size_t bytes;                    /* of them in use */
     bool direct;                     /* no graphs */
+    int refusals;                    /* graphs that CUDA refused so far */
+    void (*warn)(const char *text);  /* is told of the first refusal, may be NULL */
     struct graph graph[GRAPHS];
     uint64_t seen[SEEN]; /* hashes of runs that came once, in turn */
     int next_seen;
@@ -85,6 +89,11 @@ extern "C" void cuda_use_graphs(struct backend *be, bool use)
 {
     queue_run(be);
     cuda_of(be)->queue->direct = !use;
+}
+
+extern "C" void cuda_on_refusal(struct backend *be, void (*warn)(const char *text))
+{
+    cuda_of(be)->queue->warn = warn;
 }
 
 /* --- noting ----------------------------------------------------------------------------------- */
@@ -198,63 +207,102 @@ static struct graph *find_place(struct queue *q, size_t words)
     }
 }
 
-/* Records the run, which starts nothing, into a new graph. NULL after a fault, or if there is no
- * memory for its notes; *recorded: then the calls must not be started again. */
-static struct graph *record(struct backend *be, uint64_t hash, bool *recorded)
+/* Between beginning and end of a capture, which starts nothing. Operations may latch a fault. */
+static cudaError_t capture(struct backend *be, cudaGraph_t *graph)
+{
+    struct cuda *cuda = cuda_of(be);
+    cudaError_t error = cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeThreadLocal);
+    if (error != cudaSuccess)
+        return error;
+    cuda->recording = true;
+    start_calls(be);
+    cuda->recording = false;
+    return cudaStreamEndCapture(cuda->stream, graph);
+}
+
+/* A graph could not be made or launched. Nothing has started, so the fault is dropped and the run
+ * can start directly. An error that stays belongs to the device and is a fault all the same. */
+static void note_refusal(struct backend *be, cudaError_t error)
+{
+    struct queue *q = cuda_of(be)->queue;
+    char text[500];
+    cudaGetLastError();
+    cudaError_t lasting = cudaGetLastError();
+    if (lasting != cudaSuccess) {
+        cuda_note(be, OP_copy, lasting);
+        return;
+    }
+    snprintf(text, sizeof text,
+             "CUDA refused to record operations as a graph (%s). They start one by one instead, "
+             "with the same results. DEQ_CUDA_GRAPHS=0 records none",
+             be->fault[0] != '\0' ? be->fault : cudaGetErrorString(error));
+    be->fault[0] = '\0';
+    if (q->refusals++ == 0 && q->warn != NULL)
+        q->warn(text);
+}
+
+/* Records the run into a new graph. NULL if there is no memory for its notes, or after a refusal.
+ */
+static struct graph *record(struct backend *be, uint64_t hash)
 {
     struct cuda *cuda = cuda_of(be);
     struct queue *q = cuda->queue;
     cudaGraph_t graph = NULL;
     size_t bytes = q->words * sizeof *q->notes;
     uint64_t *notes = static_cast<uint64_t *>(malloc(bytes));
-    *recorded = notes != NULL;
     if (notes == NULL)
         return NULL;
     memcpy(notes, q->notes, bytes);
     struct graph *g = find_place(q, q->words);
     *g = {NULL, notes, q->words, hash, cuda->work_moves, 0};
-    cudaError_t error = cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeThreadLocal);
-    cuda_note(be, OP_copy, error);
-    if (error == cudaSuccess) {
-        cuda->recording = true;
-        start_calls(be);
-        cuda->recording = false;
-        cuda_note(be, OP_copy, cudaStreamEndCapture(cuda->stream, &graph));
-    }
-    if (graph != NULL) {
-        cuda_note(be, OP_copy, cudaGraphInstantiate(&g->exec, graph, 0));
+    cudaError_t error = capture(be, &graph);
+    if (error == cudaSuccess && be->fault[0] == '\0')
+        error = cudaGraphInstantiate(&g->exec, graph, 0);
+    if (graph != NULL)
         cudaGraphDestroy(graph);
-    }
-    if (g->exec != NULL && be->fault[0] == '\0')
+    if (error == cudaSuccess && be->fault[0] == '\0')
         return g;
     forget(g);
+    note_refusal(be, error);
     return NULL;
+}
+
+/* The graph of the run, which is one that is kept or a new one if the run comes again. NULL if
+ * there is none. */
+static struct graph *graph_of_run(struct backend *be)
+{
+    struct cuda *cuda = cuda_of(be);
+    struct queue *q = cuda->queue;
+    if (q->direct || q->refusals >= REFUSALS || be->fault[0] != '\0')
+        return NULL;
+    uint64_t hash = hash_of(q->notes, q->words);
+    struct graph *g = find_graph(q, hash);
+    if (g != NULL && g->work_moves == cuda->work_moves)
+        return g;
+    if (g != NULL) /* it holds an old address */
+        forget(g);
+    return came_before(q, hash) ? record(be, hash) : NULL;
+}
+
+/* False if CUDA refuses, which starts nothing. */
+static bool launch_graph(struct backend *be, struct graph *g)
+{
+    struct cuda *cuda = cuda_of(be);
+    cudaError_t error = cudaGraphLaunch(g->exec, cuda->stream);
+    g->used = ++cuda->queue->clock;
+    if (error != cudaSuccess)
+        note_refusal(be, error);
+    return error == cudaSuccess;
 }
 
 void queue_run(struct backend *be)
 {
-    struct cuda *cuda = cuda_of(be);
-    struct queue *q = cuda->queue;
+    struct queue *q = cuda_of(be)->queue;
     if (q->words == 0)
         return;
     send_changing(be);
-    struct graph *g = NULL;
-    bool recorded = false;
-    if (!q->direct && be->fault[0] == '\0') {
-        uint64_t hash = hash_of(q->notes, q->words);
-        g = find_graph(q, hash);
-        if (g != NULL && g->work_moves != cuda->work_moves) { /* it holds an old address */
-            forget(g);
-            g = NULL;
-        }
-        if (g == NULL && came_before(q, hash))
-            g = record(be, hash, &recorded);
-    }
-    if (g != NULL) {
-        g->used = ++q->clock;
-        cuda_note(be, OP_copy, cudaGraphLaunch(g->exec, cuda->stream));
-    } else if (!recorded) {
+    struct graph *g = graph_of_run(be);
+    if (g == NULL || !launch_graph(be, g))
         start_calls(be);
-    }
     q->words = 0;
 }

@@ -1,5 +1,5 @@
-/* Random numbers: the Philox blocks of base/rng.h, compiled for the device, so masks are those of
- * the CPU bit for bit. A thread draws one block of four words. */
+/* Random numbers from the Philox blocks of base/rng.h, compiled for the device, so that masks are
+ * those of the CPU bit for bit. A thread draws one block of four words. */
 #include "cuda_impl.h"
 #include "kernel.h"
 #include "queue.h"
@@ -10,8 +10,8 @@ struct draw {
     int64_t first;
 };
 
-/* Element i of the mask takes number first + i: a thread's block of four may begin in front of it.
- */
+/* Element i of the mask takes number first + i, so a thread's block of four may begin in front of
+ * it. */
 template <class T>
 __global__ void k_mask(T *mask, int64_t count, double p, T keep, const struct draw *draw)
 {
@@ -56,7 +56,7 @@ void cuda_dropout_mask(struct backend *be, const struct tensor *mask, double p, 
         memcpy(queued_changing<start_mask>::note(be, sizeof draw, mask, p), &draw, sizeof draw);
 }
 
-/* rng_uniform and rng_normal of base/rng.c; two numbers a block. */
+/* rng_uniform and rng_normal of base/rng.c, with two numbers a block. */
 __global__ void k_fill_uniform(float *x, int64_t count, double lo, double hi,
                                const struct draw *draw)
 {

@@ -1,45 +1,42 @@
-/* The one door through which kernel files (*.cu) and the CUDA backend reach the device.
+/* How kernel files (*.cu) and the CUDA backend reach the device.
  *
- * The same text is compiled twice: by nvcc for a GPU, and by g++ with DEQ_EMULATE defined for the
- * host emulator (tests/emu), which runs every kernel on the processor and is harsher than a GPU.
- * Most of CUDA keeps its own name in both worlds; only what g++ cannot parse or what the emulator
- * must see goes through a macro of this file. A .cu file includes this header and no header of the
- * toolkit.
+ * The same text is compiled by nvcc for a GPU, and by g++ with DEQ_EMULATE defined for the host
+ * emulator (tests/emu), which runs every kernel on the processor and is harsher than a GPU. Most of
+ * CUDA keeps its own name in both worlds. Only what g++ cannot parse or what the emulator must see
+ * goes through a macro of this file. A .cu file includes this header and no header of the toolkit.
  *
- * Plain CUDA, usable as it is
- *   device   __global__ __device__ __restrict__ __launch_bounds__(n); threadIdx blockIdx blockDim
- *            gridDim warpSize; __syncthreads() __syncwarp(mask) __threadfence();
- *            __shfl_sync __shfl_up_sync __shfl_down_sync __shfl_xor_sync (4- and 8-byte types, full
- *            warps of 32) __ballot_sync __any_sync __all_sync; atomicAdd (int, unsigned, unsigned
- *            long long, float, double) atomicMax atomicMin (int, unsigned) atomicCAS atomicExch
- *            (int, unsigned); __ldg; rsqrtf rsqrt; __float_as_int and the like, __umulhi,
- *            __fmaf_rn, __popc __clz __ffs; min max; float2 float4 int4 ... make_float4;
- *            __nv_bfloat16 with __float2bfloat16 and __bfloat162float.
- *   host     the runtime API (memory, streams, events, stream capture and graphs, device
- *            properties, errors), cuBLAS v2 and cuBLASLt, by their own names: tests/emu/toolkit.h
- *            lists what the emulator has.
+ * Plain CUDA is usable as it is, as far as the emulator has it.
+ *   device   __global__ __device__ __restrict__ __launch_bounds__(n)
+ *            threadIdx blockIdx blockDim gridDim
+ *            __syncthreads() __syncwarp(mask) __threadfence()
+ *            __shfl_sync __shfl_xor_sync (4- and 8-byte types, full warps of 32)
+ *            __ballot_sync __all_sync, atomicAdd (unsigned, float), __ffs
+ *            float2 float4 make_float2 make_float4
+ *            __nv_bfloat16 with __float2bfloat16 and __bfloat162float
+ *   host     the runtime API, cuBLAS v2 and cuBLASLt by their own names
+ * More of it is a few lines in tests/emu/device.h, or in the file of the function's kin there.
  *
  * What needs a macro
  *   LAUNCH(kernel, grid, block, bytes, stream, args...)
  *            kernel<<<grid, block, bytes, stream>>>(args...). A template instance with a comma in
- *            it goes in parentheses: LAUNCH((k_norm<float, 4>), ...). Arguments are copied now, the
- *            kernel runs later; a bad shape is reported by cudaGetLastError. More than 48 KiB of
- *            dynamic shared memory must first be allowed by cudaFuncSetAttribute.
+ *            it goes in parentheses, as in LAUNCH((k_norm<float, 4>), ...). Arguments are copied
+ *            now and the kernel runs later. cudaGetLastError reports a bad shape. More than
+ *            48 KiB of dynamic shared memory must first be allowed by cudaFuncSetAttribute.
  *   SHARED(type, name, [n][m]...)
- *            a static shared array: __shared__ type name[n][m]. One number: SHARED(float, total, ).
+ *            a static shared array, __shared__ type name[n][m]. SHARED(float, x, ) is one number.
  *   DYNAMIC_SHARED(type, name)
  *            type *name = start of the launch's dynamic shared memory, 16-byte aligned. Carve
  *            several arrays out of one by hand.
- *   ASYNC barriers, cooperative groups and textures are not supported.
+ * Asynchronous barriers, cooperative groups and textures are not supported.
  *
- * Vector loads go through load_vec and store_vec below: they state the alignment, and the emulator
- * checks it. Warp reductions are the functions warp_sum and warp_max: every lane of a full warp
- * must call them, and every lane gets the result (the same bits on all lanes).
+ * Vector loads go through load_vec and store_vec below, which state the alignment that the emulator
+ * checks. Warp reductions are the functions warp_sum and warp_max. Every lane of a full warp must
+ * call them, and every lane gets the result (the same bits on all lanes).
  *
- * Rules the emulator enforces: all threads of a block reach the same __syncthreads (none may have
- * returned before); the lanes named in a mask reach the same warp operation; blocks have at most
- * 1024 threads; a shared array is not read before it is written (it starts as NaN, and so does
- * memory from cudaMalloc); host code never dereferences a device pointer; nothing relies on a
+ * The emulator enforces these rules. All threads of a block reach the same __syncthreads, none
+ * having returned before. The lanes named in a mask reach the same warp operation. Blocks have at
+ * most 1024 threads. A shared array is not read before it is written (it starts as NaN, and so does
+ * memory from cudaMalloc). Host code never dereferences a device pointer. Nothing relies on a
  * stream running before it is synchronised. */
 #ifndef DEQ_CUDA_SHIM_H
 #define DEQ_CUDA_SHIM_H
@@ -99,8 +96,8 @@ __host__ __device__ __forceinline__ bool is_aligned(const void *p, size_t bytes)
     return reinterpret_cast<uintptr_t>(p) % bytes == 0;
 }
 
-/* Sum and maximum over a full warp, the same on every lane. A NaN in the sum propagates; warp_max
- * drops NaNs, as fmaxf does. */
+/* Sum and maximum over a full warp, the same on every lane. A NaN in the sum propagates, while
+ * warp_max drops NaNs, as fmaxf does. */
 template <class T> __device__ __forceinline__ T warp_sum(T x)
 {
     for (int step = 16; step > 0; step /= 2)

@@ -1,6 +1,7 @@
-/* Second derivatives: the operations of the Jacobian penalty. They run once a step, in a share of
- * the steps, so the kernels are simple: a block for every row, query, key or distance, each score
- * computed anew by the thread that needs it, and no sum whose order depends on timing. */
+/* Second derivatives, the operations of the Jacobian penalty. They run once a step, in a share of
+ * the steps, so the kernels are simple. A block stands for a row, query, key or distance, each
+ * score is computed anew by the thread that needs it, and no sum has an order that depends on
+ * timing. */
 #include "cuda_impl.h"
 
 #include "attention_tile.h"
@@ -10,7 +11,7 @@
 struct norm_tangent_args {
     const float *dy, *dsum, *xhat, *rstd, *gain, *mask, *s_t, *dy_t, *dsum_t;
     float *ds, *da, *ds_t, *da_t;
-    float *dgain; /* [N,D]: what each row adds, or NULL */
+    float *dgain; /* [N,D], what each row adds, or NULL */
     int64_t width, rows_per_mask;
     enum norm_kind kind;
 };
@@ -20,7 +21,7 @@ __device__ __forceinline__ float value_at(const float *x, int64_t at)
     return x != NULL ? x[at] : 0;
 }
 
-/* The formulas of struct norm_vjp_tangent. A number may be overwritten by what follows from it: the
+/* The formulas of struct norm_vjp_tangent. A number may be overwritten by what follows from it. The
  * thread that writes it has read it, and nobody else does behind the sums. */
 __global__ void k_norm_tangent(norm_tangent_args p)
 {
@@ -81,7 +82,7 @@ void cuda_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *t)
     if (rows * width == 0)
         return;
     float *part = NULL;
-    size_t numbers = (size_t)(rows * width + columns_room(rows, width));
+    size_t numbers = (size_t)(rows * width + columns_scratch(rows, width));
     if (gain && (part = static_cast<float *>(
                      cuda_work(be, numbers * sizeof(float), OP_norm_vjp_tangent))) == NULL)
         return;
@@ -102,20 +103,20 @@ enum { TAN_THREADS = 64 }; /* pairs of a block at once, and columns of a head at
 
 struct att_tangent {
     att f;
-    const float *qkv_t, *dout, *dout_t; /* dout NULL: only out_t */
+    const float *qkv_t, *dout, *dout_t; /* with dout NULL only out_t is wanted */
     float *out_t, *dqkv, *dqkv_t, *dmem_t, *drk_t;
-    float *sums;        /* [B,H,L,3]: means over a query's keys, see pair_sums */
-    float *by_k, *by_r; /* [B*L,D]: what a query adds to dr_w_t and dr_r_t */
+    float *sums;        /* [B,H,L,3], the pair_sums of each query */
+    float *by_k, *by_r; /* [B*L,D], what a query adds to dr_w_t and dr_r_t */
 };
 
-/* Over the keys of a query, with weights a: the mean of the scores' derivatives; delta = sum a da;
- * its derivative. */
+/* Sums over the keys of a query, with weights a. `mean_t` is the mean of the scores' derivatives,
+ * `delta` the sum of a da, and `delta_t` its derivative. */
 struct pair_sums {
     float mean_t, delta, delta_t;
 };
 
-/* A query and a key: weight and its derivative, both times the mask; da is the gradient of the
- * weight; d that of the score; _t derivatives. */
+/* A query and a key. `a` is the weight, `score_t` the derivative of the score, `da` the gradient of
+ * the weight and `da_t` its derivative, both times the mask `m`. */
 struct pair {
     float a, score_t, da, da_t, m;
 };
@@ -183,7 +184,7 @@ __device__ __forceinline__ pair_sums sums_at(const att_tangent &p, const att_pla
     return {s[0], s[1], s[2]};
 }
 
-/* The means of one query, in two rounds over its keys: the second needs the first's. */
+/* The sums of one query, in two rounds over its keys, of which the second needs the first's. */
 __device__ __forceinline__ pair_sums sum_pairs(const att_tangent &p, const att_place &at, int64_t i,
                                                int64_t first, int64_t last)
 {
@@ -203,7 +204,8 @@ __device__ __forceinline__ pair_sums sum_pairs(const att_tangent &p, const att_p
     return s;
 }
 
-/* A block for a query of a head: out_t, and with dout its gradient dq and what is summed for it. */
+/* A block for a query of a head. Writes out_t and, with dout, its gradient dq and what is summed
+ * for it. */
 __global__ void k_tangent_queries(att_tangent p)
 {
     SHARED(factors, tile, [TAN_THREADS]);
@@ -252,7 +254,7 @@ __global__ void k_tangent_queries(att_tangent p)
     }
 }
 
-/* A block for a key of a head: the gradients of k and v. */
+/* A block for a key of a head, which writes the gradients of k and v. */
 __global__ void k_tangent_keys(att_tangent p, int64_t first_key)
 {
     SHARED(factors, tile, [TAN_THREADS]);
@@ -297,7 +299,8 @@ __global__ void k_tangent_keys(att_tangent p, int64_t first_key)
     }
 }
 
-/* A block for a distance of a head: the gradient of that row of rk, over all sequences. */
+/* A block for a distance of a head, which writes the gradient of that row of rk over all
+ * sequences. */
 __global__ void k_tangent_distances(att_tangent p)
 {
     SHARED(factors, tile, [TAN_THREADS]);
@@ -333,7 +336,7 @@ void cuda_attention_tangent(struct backend *be, const struct attention_tangent *
     att_tangent p = {};
     p.f = att_of(&t->fwd);
     const att &f = p.f;
-    int64_t rows = f.batch * f.length, columns = columns_room(rows, f.width);
+    int64_t rows = f.batch * f.length, columns = columns_scratch(rows, f.width);
     if (rows * f.width == 0)
         return;
     p.qkv_t = f32(&t->qkv_t);

@@ -1,4 +1,4 @@
-/* Weight normalisation: one block a row. */
+/* Weight normalisation, with one block a row. */
 #include "cuda_impl.h"
 #include "kernel.h"
 
@@ -32,10 +32,9 @@ void cuda_weight_norm(struct backend *be, const struct tensor *w, const struct t
     int64_t rows = v->dim[0], width = v->dim[1];
     if (rows * width == 0)
         return;
-    int vec = VEC_OF(width, w->data, v->data), threads = row_threads(width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_weight_norm, vec, (unsigned)rows, threads, 0, stream, f32(w), f32(inv), f32(v),
-               f32(g), width);
+    int vec = VEC_OF(width, w->data, v->data);
+    LAUNCH_ROWS(be, PACKS(k_weight_norm), vec, rows, width, 0, f32(w), f32(inv), f32(v), f32(g),
+                width);
     cuda_launched(be, OP_weight_norm);
 }
 
@@ -69,16 +68,14 @@ template <int V> __global__ void k_weight_norm_vjp(weight_norm_vjp_args p)
     }
 }
 
-void cuda_weight_norm_vjp(struct backend *be, const struct tensor *dv, const struct tensor *dg,
-                          const struct tensor *dw, const struct tensor *v, const struct tensor *g,
-                          const struct tensor *inv)
+void cuda_weight_norm_vjp(struct backend *be, const struct weight_norm_vjp *p)
 {
-    int64_t rows = v->dim[0], width = v->dim[1];
+    int64_t rows = p->v.dim[0], width = p->v.dim[1];
     if (rows * width == 0)
         return;
-    weight_norm_vjp_args a = {f32(dv), f32(dg), f32(dw), f32(v), f32(g), f32(inv), width};
-    int vec = VEC_OF(width, a.dv, a.dw, a.v), threads = row_threads(width, vec);
-    cudaStream_t stream = cuda_of(be)->stream;
-    LAUNCH_VEC(k_weight_norm_vjp, vec, (unsigned)rows, threads, 0, stream, a);
+    weight_norm_vjp_args a = {f32(&p->dv), f32(&p->dg),  f32(&p->dw), f32(&p->v),
+                              f32(&p->g),  f32(&p->inv), width};
+    int vec = VEC_OF(width, a.dv, a.dw, a.v);
+    LAUNCH_ROWS(be, PACKS(k_weight_norm_vjp), vec, rows, width, 0, a);
     cuda_launched(be, OP_weight_norm_vjp);
 }

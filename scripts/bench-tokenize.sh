@@ -16,7 +16,7 @@ trap 'exit 1' INT TERM
 
 ${CC:-cc} -std=c17 -O2 -D_GNU_SOURCE -I"$root/src" -o "$folder/zipf" "$root/tests/tools/zipf.c" -lm
 "$folder/zipf" "$tokens" "$types" 1 >"$folder/text"
-ls -l "$folder/text" | awk '{ printf "text: %.1f MB\n", $5 / 1e6 }'
+wc -c <"$folder/text" | awk '{ printf "text: %.1f MB\n", $1 / 1e6 }'
 /usr/bin/time -v -o "$folder/time" "$deq" tokenize --train "$folder/text" --out "$folder/out" --json
 awk -F': ' '/Elapsed|Maximum resident|User time|System time/ { sub(/^[ \t]+/, ""); print }' \
     "$folder/time"

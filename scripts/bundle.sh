@@ -8,7 +8,8 @@
 # deq/, with the libraries' headers and shared objects in deq/deps. There scripts/gpu-check.sh uses
 # them by itself; by hand:
 #
-#   make CFLAGS="-O2 -g -I$PWD/deps/include" LDFLAGS="-L$PWD/deps/lib -Wl,-rpath,$PWD/deps/lib"
+#   make CFLAGS="-O2 -g -I$PWD/deps/include" \
+#       LDFLAGS="-L$PWD/deps/lib -Wl,--disable-new-dtags,-rpath,$PWD/deps/lib"
 #
 # The other machine needs make, gcc and g++ (with their libgomp and libstdc++), the same processor
 # family, and a C library at least as new as this one's, which the archive states in deps/glibc.
@@ -34,7 +35,9 @@ trap 'rm -rf "$tmp" "$out.part"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 mkdir -p "$tmp/deq/deps/include" "$tmp/deq/deps/lib"
-(cd "$root" && git ls-files -z | tar --null -T - -cf -) | tar -xf - -C "$tmp/deq"
+(cd "$root" && git ls-files -z) >"$tmp/files"
+tar -C "$root" --null -T "$tmp/files" -cf "$tmp/sources"
+tar -xf "$tmp/sources" -C "$tmp/deq"
 
 # Headers, by what the compiler itself reads.
 multiarch=$(gcc -print-multiarch 2>/dev/null || true)
@@ -73,7 +76,12 @@ search="-L$openblas -Wl,-rpath,$openblas"
 gcc -o "$tmp/all" "$tmp/all.c" -include stdarg.h -include stddef.h -include stdint.h \
     -include setjmp.h -I"$cblas" $search -Wl,--no-as-needed -ldnnl -lopenblas -lcjson -lz \
     -lxxhash -lcmocka
-ldd "$tmp/all" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' |
+ldd "$tmp/all" >"$tmp/needed"
+if grep 'not found' "$tmp/needed" >&2; then
+    echo "bundle.sh: a library is missing (see above): scripts/deps.sh build test" >&2
+    exit 69
+fi
+awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' "$tmp/needed" |
     grep -vE '^(libc|libm|libpthread|libdl|librt|libgomp|libgcc_s|libstdc\+\+|ld-linux.*)\.so' >"$tmp/libs"
 while read -r soname path; do
     cp -L "$path" "$tmp/deq/deps/lib/$soname"

@@ -3,10 +3,13 @@
 # nothing when all are there.
 #
 #   scripts/deps.sh [GROUP]...       groups: build test mpi slurm demo plot fuzz sanitize
-#                                  peers (default: build)
+#                                  peers coverage lint (default: build)
 #
 # Without root it names what is missing and the command that installs it, and exits 69.
 # Runs on a bare system: nothing but sh, dpkg and apt-get is used.
+
+# installed, apt and install_missing are questions: each ends with the command that answers.
+# shellcheck disable=SC2310
 set -eu
 export LC_ALL=C
 
@@ -18,7 +21,7 @@ packages_of()
         echo make gcc libc6-dev libdnnl-dev libopenblas-openmp-dev libcjson-dev zlib1g-dev \
             libxxhash-dev
         ;;
-    test) echo g++ libcmocka-dev bats ;;
+    test) echo g++ libcmocka-dev librapidcheck-dev bats ;;
     mpi) echo libopenmpi-dev openmpi-bin ;;
     slurm) echo slurmctld slurmd slurm-client munge ;;
     demo) echo bible-kjv ;;
@@ -26,6 +29,8 @@ packages_of()
     fuzz) echo clang libclang-rt-14-dev libomp-dev xz-utils ;;
     sanitize) echo clang libclang-rt-14-dev libomp-dev valgrind ;;
     peers) echo python3-torch ;;
+    coverage) echo gcovr ;;
+    lint) echo clang-tidy libomp-dev shellcheck bear ;;
     *) return 1 ;;
     esac
 }
@@ -39,7 +44,7 @@ installed()
 }
 
 if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
-    sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
     exit 0
 fi
 [ $# -gt 0 ] || set -- build
@@ -48,7 +53,7 @@ wanted=
 for group; do
     if ! list=$(packages_of "$group"); then
         echo "deps.sh: unknown group $group (want build, test, mpi, slurm, demo, plot, fuzz," \
-            "sanitize or peers)" >&2
+            "sanitize, peers, coverage or lint)" >&2
         exit 64
     fi
     wanted="$wanted $list"

@@ -13,7 +13,7 @@
 # TARGET is config, vocab, ... as in tests/fuzz/fuzz_TARGET.c; default: all. Exit 1 if one broke.
 set -eu
 export LC_ALL=C
-build=build-fuzz
+build="build-fuzz"
 runs=10000000
 seconds=0
 seed=1

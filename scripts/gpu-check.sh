@@ -1,33 +1,40 @@
 #!/bin/sh
 # Checks the CUDA backend on the GPU of this machine, and measures it. Writes one JSON report.
 #
-#   scripts/gpu-check.sh [-o REPORT.json] [-b BUILD] [REFERENCE.safetensors]...
+#   scripts/gpu-check.sh [-o REPORT.json] [-b BUILD] [-t SECONDS] [REFERENCE.safetensors]...
 #
 #   -o  the report (BUILD/gpu-check.json); outputs of all steps go to BUILD/gpu-check/
 #   -b  build folder (build-gpu)
+#   -t  the most seconds of any step; each has a limit of its own too
 #
-# Steps: build with CUDA=1; the operations' suite on the GPU (make test-cuda); deq verify on the
-# given reference files; 20 training steps whose losses must follow the processor's within 1e-4, on
-# one GPU and, where there are more and Open MPI, on two, twice with the same bits;
-# compute-sanitizer (memcheck, racecheck, initcheck) over two steps; deq bench train at the default
-# and the published setting, beside what deq plan expects. A step that cannot run here is reported
-# as skipped, with the reason. Exit 1 if one failed, 69 without a GPU or the CUDA Toolkit.
+# It builds with CUDA=1 and runs the suite of the operations (make test-cuda) and deq verify on the
+# given reference files. It trains 20 steps, whose losses must follow the processor's within 1e-4.
+# Where there are several GPUs and Open MPI, two processes train the same steps, twice with the same
+# bits. It measures deq bench train at the default and the published setting, beside what deq plan
+# expects. The slow compute-sanitizer (memcheck, racecheck, initcheck) comes last, over two steps.
+#
+# The report is written anew after each step, so one that is cut short still says what was found. Its
+# field "complete" is true at the end. A step that cannot run here is reported as skipped, with the
+# reason. Exit 1 if one failed, 69 without a GPU or the CUDA Toolkit.
 #
 # Needs a driver, nvcc, cuBLAS, make, gcc and g++, and no network. cJSON, zlib, xxHash, oneDNN,
-# OpenBLAS and cmocka are taken from the system; where they are missing, make the archive of
-# scripts/bundle.sh on a machine that has them and unpack it here: its folder deps/ is used by
-# itself.
-# Functions are called through step:
-# shellcheck disable=SC2317
+# OpenBLAS and cmocka are taken from the system. Where they are missing, make the archive of
+# scripts/bundle.sh on a machine that has them and unpack it here. Its folder deps/ is used without
+# further options.
+# Functions are called through step, and say in its result what failed. Each of their commands that can
+# fail is followed by "|| return".
+# shellcheck disable=SC2310,SC2317
 set -eu
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/.." && pwd)
 build='build-gpu'
 report=
-while getopts o:b:h option; do
+most=
+while getopts o:b:t:h option; do
     case $option in
     o) report=$OPTARG ;;
     b) build=$OPTARG ;;
+    t) most=$OPTARG ;;
     h)
         sed -n '2,/^# Functions/{/^# Functions/d;s/^# \{0,1\}//p;}' "$0"
         exit 0
@@ -36,6 +43,12 @@ while getopts o:b:h option; do
     esac
 done
 shift $((OPTIND - 1))
+case $most in
+*[!0-9]* | 0*)
+    echo "gpu-check.sh: -t: want a number of seconds, got \"$most\"" >&2
+    exit 64
+    ;;
+esac
 
 unavailable()
 {
@@ -58,7 +71,7 @@ gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,nohea
 nvcc=${CUDA_HOME:+$CUDA_HOME/bin/nvcc}
 [ -n "$nvcc" ] || nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
 [ -x "$nvcc" ] || unavailable "no nvcc ($nvcc): install the CUDA Toolkit or set CUDA_HOME"
-for tool in make gcc g++; do
+for tool in make gcc g++ timeout; do
     command -v "$tool" >/dev/null || unavailable "no $tool"
 done
 grep -q '^test-cuda:' "$root/Makefile" || unavailable "this version of deq has no CUDA backend"
@@ -81,6 +94,7 @@ deq=$build/deq
 toolkit=$("$nvcc" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p')
 failed=0
 entries=0
+complete=false
 : >"$out/steps"
 
 # quoted TEXT: a JSON string
@@ -102,13 +116,24 @@ entry()
     } >>"$out/steps"
     echo "gpu-check.sh: $1: $2${4:+ ($4)}" >&2
     [ "$2" != failed ] || failed=1
+    write_report
 }
 
-# step NAME COMMAND...: runs it, its output into $out/NAME.log and .out
+# within COMMAND...: runs it for $limit seconds at most
+within()
+{
+    timeout -k 10 "$limit" "$@"
+}
+
+# step NAME SECONDS COMMAND...: runs it, its output into $out/NAME.log and .out. The command is
+# `within` or a function that uses it. In such a function set -e is off, since step looks at its exit
+# code: all but its last command want a "|| return".
 step()
 {
     name=$1
-    shift
+    limit=$2
+    [ -z "$most" ] || [ "$most" -ge "$limit" ] || limit=$most
+    shift 2
     begin=$(date +%s)
     code=0
     "$@" >"$out/$name.out" 2>"$out/$name.log" </dev/null || code=$?
@@ -118,6 +143,7 @@ step()
         result=passed
     else
         note="exit code $code: $(tail -n 1 "$out/$name.log")"
+        [ "$code" -ne 124 ] && [ "$code" -ne 137 ] || note="not done after $limit s"
         result=failed
     fi
     last=$(tail -n 1 "$out/$name.out")
@@ -135,14 +161,21 @@ write_report()
             "$(quoted "$(echo "$gpu" | cut -d, -f2 | tr -d ' ')")"
         printf '  "memory": %s,\n  "toolkit": %s,\n' \
             "$(quoted "$(echo "$gpu" | cut -d, -f3 | sed 's/^ *//')")" "$(quoted "$toolkit")"
-        printf '  "version": %s,\n  "passed": %s,\n  "steps": [\n' \
-            "$(quoted "$("$deq" --version 2>/dev/null || cat "$root/VERSION")")" \
-            "$([ "$failed" -eq 0 ] && echo true || echo false)"
+        printf '  "version": %s,\n  "passed": %s,\n  "complete": %s,\n  "steps": [\n' \
+            "$(quoted "$(timeout 10 "$deq" --version 2>/dev/null || cat "$root/VERSION")")" \
+            "$([ "$failed" -eq 0 ] && echo true || echo false)" "$complete"
         cat "$out/steps"
         printf '\n  ]\n}\n'
     } >"$report.tmp"
     mv "$report.tmp" "$report"
+}
+
+finish()
+{
+    complete=true
+    write_report
     echo "$report"
+    exit "$failed"
 }
 
 set_flags()
@@ -151,19 +184,23 @@ set_flags()
     ldflags=
     [ -d "$root/deps/lib" ] || return 0
     cflags="$cflags -I$root/deps/include"
-    ldflags="-L$root/deps/lib -Wl,-rpath,$root/deps/lib"
+    # With the newer RUNPATH in place of RPATH, what these libraries need themselves would be looked
+    # for in the system alone.
+    ldflags="-L$root/deps/lib -Wl,--disable-new-dtags,-rpath,$root/deps/lib"
 }
 
 build_with()
 {
-    make BUILD="$build" CUDA=1 CFLAGS="$cflags" LDFLAGS="$ldflags" WERROR= "$@"
+    within make BUILD="$build" CUDA=1 CFLAGS="$cflags" LDFLAGS="$ldflags" WERROR= "$@"
 }
 
 # The suite says "skipped" where it finds no device: here that is a failure.
 ops_suite()
 {
-    build_with test-cuda
-    ! grep '# SKIP' "$out/ops.out" >&2
+    build_with test-cuda || return
+    if grep '# SKIP' "$out/ops.out" >&2; then
+        return 1
+    fi
 }
 
 # Text of a thousand words that follow each other by a rule with noise, so that there is something
@@ -198,7 +235,7 @@ train()
     shift
     # A list of words.
     # shellcheck disable=SC2086
-    $launch "$deq" train --config "$root/configs/demo.json" --set data.dir="$out/data" \
+    within $launch "$deq" train --config "$root/configs/demo.json" --set data.dir="$out/data" \
         --set train.batch=8 --set train.tgt_len=32 --set train.mem_len=32 \
         --set train.pretrain_steps=0 --set train.eval_every=0 --set train.checkpoint_every=0 \
         --set train.log_every=1 --set solver.backward.stop=fixed --device "$device" --resume never "$@"
@@ -207,8 +244,8 @@ train()
 # compare_losses RUN RUN [TRANSPORT]
 compare_losses()
 {
-    losses "$out/$1/log.jsonl" >"$out/losses.one"
-    losses "$out/$2/log.jsonl" >"$out/losses.other"
+    losses "$out/$1/log.jsonl" >"$out/losses.one" || return
+    losses "$out/$2/log.jsonl" >"$out/losses.other" || return
     paste "$out/losses.one" "$out/losses.other" | awk -v by="${3:-}" '
     {
         d = ($1 - $2) / $1
@@ -248,11 +285,11 @@ check_two()
         return 0
     fi
     launch="env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun -np 2"
-    if step train-two train cuda --set train.steps=20 --out "$out/run-two" &&
-        step train-two-again train cuda --set train.steps=20 --out "$out/run-two-again"; then
+    if step train-two 120 train cuda --set train.steps=20 --out "$out/run-two" &&
+        step train-two-again 120 train cuda --set train.steps=20 --out "$out/run-two-again"; then
         by=$(sed -n 's/^2 processes over \(.*\); each with:$/\1/p' "$out/train-two.log")
-        step losses-two compare_losses run-cuda run-two "$(quoted "$by")" || :
-        step repeats-two same_weights run-two run-two-again || :
+        step losses-two 10 compare_losses run-cuda run-two "$(quoted "$by")" || :
+        step repeats-two 10 same_weights run-two run-two-again || :
     fi
     launch=
 }
@@ -261,44 +298,31 @@ sanitizer=$(dirname "$nvcc")/compute-sanitizer
 [ -x "$sanitizer" ] || sanitizer=$(command -v compute-sanitizer || true)
 
 set_flags
-if ! step build build_with all; then
-    write_report
-    exit 1
-fi
-step ops ops_suite || :
+step build 600 build_with all || finish
+step ops 120 ops_suite || :
 if [ $# -gt 0 ]; then
-    step verify "$deq" verify --device cuda --json "$@" || :
+    step verify 120 within "$deq" verify --device cuda --json "$@" || :
 else
     entry verify skipped 0 "no reference files were given"
 fi
 
 make_text 1 >"$out/train.txt"
 make_text 2 >"$out/valid.txt"
-if step tokenize "$deq" tokenize --train "$out/train.txt" --valid "$out/valid.txt" \
+if step tokenize 30 within "$deq" tokenize --train "$out/train.txt" --valid "$out/valid.txt" \
     --out "$out/data" --min-count 2 --unk map --json --force; then
     # Dropout masks are the same on both: the random numbers are counted, not drawn.
-    if step train-cpu train cpu --set train.steps=20 --out "$out/run-cpu" &&
-        step train-cuda train cuda --set train.steps=20 --out "$out/run-cuda"; then
-        step losses compare_losses run-cpu run-cuda || :
+    if step train-cpu 120 train cpu --set train.steps=20 --out "$out/run-cpu" &&
+        step train-cuda 120 train cuda --set train.steps=20 --out "$out/run-cuda"; then
+        step losses 10 compare_losses run-cpu run-cuda || :
         check_two
     fi
-    for tool in memcheck racecheck initcheck; do
-        if [ -n "$sanitizer" ]; then
-            step "$tool" "$sanitizer" --tool "$tool" --error-exitcode 1 "$deq" train \
-                --config "$root/configs/demo.json" --set data.dir="$out/data" \
-                --set train.steps=2 --set train.pretrain_steps=1 --set train.eval_every=0 \
-                --device cuda --resume never --out "$out/run-$tool" || :
-        else
-            entry "$tool" skipped 0 "no compute-sanitizer in the Toolkit"
-        fi
-    done
 fi
 
-step bench-default "$deq" bench train --device cuda --json || :
+step bench-default 30 within "$deq" bench train --device cuda --json || :
 for precision in fp32 tf32 bf16; do
     set -- --config "$root/configs/wikitext103.json" --set model.vocab_size=267735 \
         --set train.precision="$precision"
-    step "bench-published-$precision" "$deq" bench train "$@" --device cuda --steps 10 --json || :
+    step "bench-published-$precision" 60 within "$deq" bench train "$@" --device cuda --steps 10 --json || :
     case $gpu in
     *H200*) chip=h200 ;;
     *H100*) chip=h100 ;;
@@ -307,10 +331,23 @@ for precision in fp32 tf32 bf16; do
     *) chip= ;;
     esac
     if [ -n "$chip" ]; then
-        step "plan-published-$precision" "$deq" plan "$@" --device "$chip" --json || :
+        step "plan-published-$precision" 30 within "$deq" plan "$@" --device "$chip" --json || :
     else
         entry "plan-published-$precision" skipped 0 "deq plan does not know this chip"
     fi
 done
-write_report
-exit "$failed"
+
+# The slowest at the end.
+for tool in memcheck racecheck initcheck; do
+    if [ -z "$sanitizer" ]; then
+        entry "$tool" skipped 0 "no compute-sanitizer in the Toolkit"
+    elif [ ! -d "$out/data" ]; then
+        entry "$tool" skipped 0 "no tokens to train on"
+    else
+        step "$tool" 120 within "$sanitizer" --tool "$tool" --error-exitcode 1 "$deq" train \
+            --config "$root/configs/demo.json" --set data.dir="$out/data" \
+            --set train.steps=2 --set train.pretrain_steps=1 --set train.eval_every=0 \
+            --device cuda --resume never --out "$out/run-$tool" || :
+    fi
+done
+finish

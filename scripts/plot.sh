@@ -10,10 +10,13 @@
 #
 # Needs gnuplot (scripts/deps.sh plot). A run without solves (an explicit network) has no residuals:
 # the last picture is then left out.
+
+# gnuplot reads the inner quotes, and the shell the outer ones.
+# shellcheck disable=SC2016
 set -eu
 export LC_ALL=C
 if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
-    sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
     exit 0
 fi
 fail()
@@ -21,7 +24,9 @@ fail()
     echo "plot.sh: $2" >&2
     exit "$1"
 }
-[ $# -ge 1 ] && [ $# -le 2 ] || fail 64 "want a run's folder: scripts/plot.sh RUN [OUT]"
+if [ $# -lt 1 ] || [ $# -gt 2 ]; then
+    fail 64 "want a run's folder: scripts/plot.sh RUN [OUT]"
+fi
 run=$1
 out=${2:-$run}
 [ -f "$run/log.jsonl" ] || fail 66 "$run/log.jsonl: no such file: is $run the folder of a run?"

@@ -8,6 +8,9 @@
 #
 # Each library is tried by a small program that is compiled, linked and run. Exit code 69 if one
 # is missing; all are tried before that.
+
+# found and has_rounding answer a question, and what is missing is collected.
+# shellcheck disable=SC2310
 set -eu
 export LC_ALL=C
 compile=$1

@@ -11,7 +11,8 @@
 # counts as a failure, so nothing is left out in silence.
 #
 #   -j  programs at a time, default: the number of cores
-#   -t  seconds a program may take, default 600; those called long_* three times as many
+#   -t  seconds a program may take, default 1800; those called long_* three times as many. It is
+#       there for what hangs: a busy machine may need ten times as long as a quiet one
 #   -o  where the outputs go, default BUILD/test-output
 #
 # One line per program; the output of a failed one is shown. A program passes if it printed a plan
@@ -125,7 +126,7 @@ if [ "${1:-}" = --one ]; then
 fi
 
 jobs=$(nproc 2>/dev/null || echo 2)
-limit=600
+limit=1800
 build=build
 out=
 while getopts j:t:b:o:h option; do

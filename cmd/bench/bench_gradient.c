@@ -1,10 +1,9 @@
-#include "cmd/bench/bench_gradient.h"
-
+/* deq bench gradient compares ways to the gradient on the user's own checkpoint. */
 #include "bench/gradient_bench.h"
+#include "cmd/bench/tools.h"
 #include "cmd/device.h"
 #include "cmd/load_config.h"
-#include "cmd/options.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,30 +18,38 @@ struct request {
     bool json;
 };
 
-static enum status parse(struct request *r, int argc, char **argv, struct error *err)
-{
-    const struct option_rule rules[] = {
-        OPTION("checkpoint", TEXT, &r->checkpoint),
-        OPTION("data", TEXT, &r->data),
-        OPTION("split", CHOICE, &r->how.split, .choices = OPTION_SPLITS),
-        OPTION("segments", INT, &r->how.segments, .min = 1, .max = MAX_SEGMENTS),
-        OPTION("tight-forward", FLAG, &r->how.tight_forward),
-        OPTION("set", LIST, &r->set),
-        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
-        OPTION("json", FLAG, &r->json),
-        {0},
-    };
-    TRY(options_read_all(rules, argc, argv, err));
-    if (r->checkpoint == NULL)
-        return error_set(err, STATUS_USAGE, "want --checkpoint FILE (try deq help bench)");
-    return STATUS_OK;
-}
+static const struct option_rule options[] = {
+    OPTION("checkpoint", TEXT, checkpoint, .value = "FILE", .help = "A checkpoint of deq train.",
+           .required = true),
+    OPTION("data", TEXT, data, .value = "DIR", .help = "The folder of shards.",
+           .unset = "the one that the model was trained on"),
+    OPTION_SPLIT(how.split, "train"),
+    OPTION("segments", INT, how.segments, .value = "N", .min = 1, .max = MAX_SEGMENTS,
+           .help = "Segments to average over.", .initial = "2"),
+    OPTION("tight-forward", FLAG, how.tight_forward,
+           .help = "Starts every way from a tight forward solve, so that only the way back "
+                   "differs."),
+    OPTION_SET(" The keys of model.* stay as they are in the checkpoint."),
+    OPTION_THREADS,
+    OPTION_JSON,
+    {0},
+};
+
+static const struct json_field fields[] = {
+    {"bench", "gradient."},
+    {"forward_residual", "The largest residual of the reference's forward solves."},
+    {"backward_residual", "The largest residual of its backward solves."},
+    {"rows[]", "For each way name, cosine, error, forward_evaluations, backward_evaluations, "
+               "forward_seconds, backward_seconds and bytes."},
+    {0},
+};
 
 static enum status apply(const struct request *r, struct config *config, struct error *err)
 {
     for (int i = 0; i < r->set.count; i++) {
         if (strncmp(r->set.text[i], "model.", 6) == 0)
-            return error_set(err, STATUS_USAGE, "--set %s: the checkpoint's model is what it is",
+            return error_set(err, STATUS_USAGE,
+                             "--set %s: the model of a checkpoint cannot be changed",
                              r->set.text[i]);
         TRY(config_set(config, r->set.text[i], err));
     }
@@ -67,7 +74,7 @@ static void print_table(const struct gradient_bench *b)
 static enum status print_json(const struct gradient_bench *b, struct error *err)
 {
     struct json_writer w;
-    report_json_begin(&w);
+    output_json_begin(&w);
     json_write_string(&w, "bench", "gradient");
     json_write_real(&w, "forward_residual", b->forward_residual);
     json_write_real(&w, "backward_residual", b->backward_residual);
@@ -86,17 +93,17 @@ static enum status print_json(const struct gradient_bench *b, struct error *err)
         json_write_end(&w);
     }
     json_write_end(&w);
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
-enum status bench_gradient(int argc, char **argv, struct error *err)
+static enum status run_tool(int argc, char **argv, struct error *err)
 {
-    struct request r = {.how = {.split = "train", .segments = 2}};
+    struct request r = {0};
     struct backend be = {0};
     struct snapshot from = {0};
     struct gradient_bench b = {0};
     enum status status = STATUS_OK;
-    TRY(parse(&r, argc, argv, err));
+    TRY(command_read(&bench_tool_gradient, &r, argc, argv, NULL, err));
     TRY(device_open(&be, "cpu", (int)r.threads, err));
     TRY_OUT(snapshot_open(&from, r.checkpoint, err));
     struct config config = from.config;
@@ -112,3 +119,20 @@ out:
     backend_close(&be);
     return status;
 }
+
+const struct command bench_tool_gradient = {
+    .name = "gradient",
+    .parent = "bench",
+    .summary = "ways to the gradient, compared on a checkpoint",
+    .stray = "a checkpoint is named by --checkpoint",
+    .description =
+        "Compares ways to the gradient on a checkpoint and its data. They are the implicit one by "
+        "several solvers, numbers of products and tolerances, the one-step, the phantom and the "
+        "unrolled one. The reference is the implicit gradient of tight solves.\n"
+        "Prints the cosine and the relative error over all parameters, the time, the evaluations "
+        "and the memory of each.",
+    .options = options,
+    .json = fields,
+    .examples = (const char *const[]){"deq bench gradient --checkpoint runs/kjv/best.bin", NULL},
+    .run = run_tool,
+};

@@ -1,11 +1,10 @@
-#include "cmd/bench/bench_growth.h"
-
+/* deq bench growth measures a training step against everything that makes it larger. */
 #include "bench/bench.h"
+#include "cmd/bench/plot.h"
+#include "cmd/bench/tools.h"
 #include "cmd/device.h"
 #include "cmd/load_config.h"
-#include "cmd/options.h"
-#include "cmd/plot.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,9 +16,29 @@ struct request {
     bool json;
 };
 
+static const struct option_rule options[] = {
+    OPTION_SET(""),
+    OPTION("steps", INT, steps, .value = "N", .min = 1, .max = OPTION_STEPS_MAX,
+           .help = "Steps that are timed at each point.", .initial = "5"),
+    OPTION("plot", TEXT, plot, .value = "FILE",
+           .help = "Also draws it to FILE.png or FILE.svg. This needs gnuplot."),
+    OPTION_THREADS,
+    OPTION_JSON,
+    {0},
+};
+
+static const struct json_field fields[] = {
+    {"bench", "growth."},
+    {"axes[]", "For each axis its name and points[], which have value, seconds, memory in bytes, "
+               "flops and bytes of a step. From the second point on, they also have the exponents "
+               "growth_time, growth_flops, growth_bytes and growth_memory."},
+    {0},
+};
+
 enum { POINTS = 5 };
 
-/* What doubles: `first`, and the keys that are set to it times their factor, or divided by it. */
+/* What doubles. It starts at `first`, and each key is set to its value times `times` over `over`.
+ */
 struct axis {
     const char *name;
     int64_t first;
@@ -70,7 +89,8 @@ static enum status measure(const struct request *r, const struct axis *axis, int
     struct bench_step_result result;
     TRY(setting(r, axis, value, &config, err));
     TRY(device_open(&be, "cpu", (int)r->threads, err));
-    enum status status = bench_train(&be, &config, r->steps, NULL, NULL, &result, err);
+    const struct bench_options how = {.train = true, .steps = r->steps};
+    enum status status = bench_run(&be, &config, &how, &result, err);
     *p = (struct point){.value = value, .seconds = result.seconds, .memory = (double)be.peak_bytes};
     backend_close(&be);
     for (int i = 0; i < OP_COUNT && status == STATUS_OK; i++) {
@@ -90,7 +110,7 @@ struct growth {
     double time, memory, flops, bytes;
 };
 
-/* NaNs at the first point, which has none before it. */
+/* The exponents at a point. They are NaN at the first one, which has none before it. */
 static struct growth growth_at(const struct point *points, int i)
 {
     if (i == 0)
@@ -142,7 +162,7 @@ static void write_point(struct json_writer *w, const struct point *points, int i
 static enum status print_json(struct point points[AXES][POINTS], struct error *err)
 {
     struct json_writer w;
-    report_json_begin(&w);
+    output_json_begin(&w);
     json_write_string(&w, "bench", "growth");
     json_write_array(&w, "axes");
     for (int a = 0; a < AXES; a++) {
@@ -155,7 +175,7 @@ static enum status print_json(struct point points[AXES][POINTS], struct error *e
         json_write_end(&w);
     }
     json_write_end(&w);
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
 static void draw_panel(FILE *g, struct point points[AXES][POINTS], const char *what, bool memory)
@@ -189,25 +209,13 @@ static enum status draw(struct point points[AXES][POINTS], const char *path, str
 
 /* --- the command ------------------------------------------------------------------------------ */
 
-static enum status parse(struct request *r, int argc, char **argv, struct error *err)
+static enum status run_tool(int argc, char **argv, struct error *err)
 {
-    const struct option_rule rules[] = {
-        OPTION("set", LIST, &r->set),
-        OPTION("steps", INT, &r->steps, .min = 1, .max = OPTION_STEPS_MAX),
-        OPTION("plot", TEXT, &r->plot),
-        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
-        OPTION("json", FLAG, &r->json),
-        {0},
-    };
-    TRY(options_read_all(rules, argc, argv, err));
-    return r->plot != NULL ? plot_check(r->plot, err) : STATUS_OK;
-}
-
-enum status bench_growth(int argc, char **argv, struct error *err)
-{
-    struct request r = {.steps = 5};
+    struct request r = {0};
     struct point points[AXES][POINTS];
-    TRY(parse(&r, argc, argv, err));
+    TRY(command_read(&bench_tool_growth, &r, argc, argv, NULL, err));
+    if (r.plot != NULL)
+        TRY(plot_check(r.plot, err));
     if (!r.json)
         print_head();
     for (int a = 0; a < AXES; a++)
@@ -220,3 +228,19 @@ enum status bench_growth(int argc, char **argv, struct error *err)
         TRY(draw(points, r.plot, err));
     return r.json ? print_json(points, err) : STATUS_OK;
 }
+
+const struct command bench_tool_growth = {
+    .name = "growth",
+    .parent = "bench",
+    .summary = "a training step against all that makes it larger",
+    .description =
+        "Times training steps while length, width, vocabulary, evaluations and batch double, one "
+        "after the other. The setting is that of deq bench memory.\n"
+        "Prints the exponents by which time and memory grow between neighbours, beside those of "
+        "the arithmetic, which are the floating-point operations of the products and the bytes of "
+        "all operations.",
+    .options = options,
+    .json = fields,
+    .examples = (const char *const[]){"deq bench growth --plot growth.png", NULL},
+    .run = run_tool,
+};

@@ -1,11 +1,10 @@
-#include "cmd/bench/bench_memory.h"
-
+/* deq bench memory measures memory by what it is for, against depth and solver evaluations. */
 #include "bench/bench.h"
+#include "cmd/bench/plot.h"
+#include "cmd/bench/tools.h"
 #include "cmd/device.h"
 #include "cmd/load_config.h"
-#include "cmd/options.h"
-#include "cmd/plot.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include <errno.h>
 #include <math.h>
@@ -25,8 +24,34 @@ struct request {
     bool json;
 };
 
-/* What is measured: a method, and the depths it is measured at. `%` in a setting stands for the
- * depth, `@` for as long a history, 64 at most. */
+static const struct option_rule options[] = {
+    OPTION_CONFIG(.unset =
+                      "width 128, inner width 512, trellis 192 + 64, 8 streams of 64 positions "
+                      "and 64 of memory, 2,000 words"),
+    OPTION_SET(""),
+    OPTION("plot", TEXT, plot, .value = "FILE",
+           .help = "Also draws it to FILE.png or FILE.svg. This needs gnuplot."),
+    OPTION_THREADS,
+    OPTION_JSON,
+    {0},
+};
+
+static const struct json_field fields[] = {
+    {"rows[]", "For each method and depth its method and depth. In bytes follow parameters, "
+               "optimizer, activations, solver, segment_memory, vocabulary, peak_planned and "
+               "peak_process. seconds_per_step is in seconds."},
+    {"reduction_vs_trellis70", "By what share the DEQ at 50 evaluations needs less for activations "
+                               "and solver than the trellis of 70 layers."},
+    {"reduction_vs_transformer16", "The same against the transformer of 16 layers."},
+    {"reduction_vs_transformer18", "The same against the transformer of 18 layers."},
+    {"variation_10_to_200",
+     "The relative change of that memory from 10 to 200 evaluations, with Anderson."},
+    {"variation_10_to_200_broyden", "The same with Broyden, which keeps up to 64 pairs."},
+    {0},
+};
+
+/* A method and the depths at which it is measured. In a setting `%` stands for the depth, and `@`
+ * for a history of the same length, 64 at most. */
 struct method {
     const char *name;
     const char *settings[4]; /* NULL: none */
@@ -96,7 +121,7 @@ static enum status setting(const struct request *r, const struct method *m, int6
     return load_config_resolve(c, WORDS, err);
 }
 
-/* What the child sends: the result, or why there is none. */
+/* What the child sends, which is the result or why there is none. */
 struct message {
     enum status status;
     struct error err;
@@ -110,7 +135,8 @@ static void measure(const struct config *c, int64_t threads, struct message *m)
     m->status = device_open(&be, "cpu", (int)threads, &m->err);
     if (m->status != STATUS_OK)
         return;
-    m->status = bench_train(&be, c, STEPS, NULL, NULL, &m->result, &m->err);
+    const struct bench_options how = {.train = true, .steps = STEPS};
+    m->status = bench_run(&be, c, &how, &m->result, &m->err);
     m->peak = be.peak_bytes;
     backend_close(&be);
 }
@@ -126,7 +152,7 @@ static void fill_row(struct row *row, const struct message *m, size_t process_pe
     row->seconds = m->result.seconds;
 }
 
-/* In the child: measures and sends. */
+/* Measures and sends, in the child. */
 static void send_result(const struct config *c, int64_t threads, int to)
 {
     struct message message;
@@ -190,7 +216,7 @@ static const struct row *find(const struct table *t, const char *name, int64_t d
     return NULL;
 }
 
-/* Memory that depends on the method: what is kept to differentiate, and to solve. */
+/* Memory that depends on the method. It is kept to differentiate and to solve. */
 static double own(const struct row *row)
 {
     return (double)(row->activations + row->bytes.solver);
@@ -223,7 +249,7 @@ static const char BROYDEN_DEQ[] = "deq-transformer broyden";
 static enum status print_json(const struct table *t, struct error *err)
 {
     struct json_writer w;
-    report_json_begin(&w);
+    output_json_begin(&w);
     json_write_array(&w, "rows");
     for (int i = 0; i < t->count; i++) {
         const struct row *row = &t->row[i];
@@ -250,7 +276,7 @@ static enum status print_json(const struct table *t, struct error *err)
     json_write_real(&w, "variation_10_to_200",
                     fmax(variation(t, TRANSFORMER_DEQ), variation(t, TRELLIS_DEQ)));
     json_write_real(&w, "variation_10_to_200_broyden", variation(t, BROYDEN_DEQ));
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
 static double mib(size_t bytes)
@@ -306,22 +332,14 @@ static enum status draw(const struct table *t, const char *path, struct error *e
 
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    const struct option_rule rules[] = {
-        OPTION("config", TEXT, &r->config),
-        OPTION("set", LIST, &r->set),
-        OPTION("plot", TEXT, &r->plot),
-        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
-        OPTION("json", FLAG, &r->json),
-        {0},
-    };
-    TRY(options_read_all(rules, argc, argv, err));
+    TRY(command_read(&bench_tool_memory, r, argc, argv, NULL, err));
     if (r->plot != NULL)
         TRY(plot_check(r->plot, err));
     TRY(load_config_or(r->config, bench_width_setting, &r->base, err));
     return load_config_set(&r->base, &r->set, err);
 }
 
-enum status bench_memory(int argc, char **argv, struct error *err)
+static enum status run_tool(int argc, char **argv, struct error *err)
 {
     struct request r = {0};
     struct table t = {0};
@@ -347,3 +365,20 @@ enum status bench_memory(int argc, char **argv, struct error *err)
     print_summary(&t);
     return STATUS_OK;
 }
+
+const struct command bench_tool_memory = {
+    .name = "memory",
+    .parent = "bench",
+    .summary = "memory by what it is for, against depth",
+    .stray = "a configuration is named by --config",
+    .description =
+        "Trains a few steps of each method at the same width, batch and length, each in a process "
+        "of its own. The methods are equilibria at 1 to 200 evaluations of f and explicit networks "
+        "of 1 to 70 layers, with and without recomputation. Each row sets the cell, the depth and "
+        "the forward method itself.\n"
+        "Prints the memory of each by what it is for, and the process's own peak.",
+    .options = options,
+    .json = fields,
+    .examples = (const char *const[]){"deq bench memory --plot memory.png", NULL},
+    .run = run_tool,
+};

@@ -1,12 +1,11 @@
-#include "cmd/bench/bench_runtime.h"
-
+/* deq bench runtime times training and evaluation of equilibria beside explicit networks. */
 #include "base/mem.h"
 #include "bench/bench.h"
 #include "bench/runtime_bench.h"
+#include "cmd/bench/tools.h"
 #include "cmd/device.h"
 #include "cmd/load_config.h"
-#include "cmd/options.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -21,6 +20,31 @@ struct request {
     struct runtime_options how;
     int64_t threads;
     bool json;
+};
+
+static const struct option_rule options[] = {
+    OPTION_CONFIG(.unset = "that of deq bench memory"),
+    OPTION("checkpoint", LIST, checkpoints, .value = "FILE",
+           .help = "A checkpoint of deq train to time. May be repeated. The others are divided by "
+                   "the first."),
+    OPTION_SPLIT(how.split, "valid"),
+    OPTION_SET(" Applies to all checkpoints too."),
+    OPTION("steps", INT, how.steps, .value = "N", .min = 1, .max = OPTION_STEPS_MAX,
+           .help = "Steps of each network that are timed.", .initial = "20"),
+    OPTION_DEVICE("cpu"),
+    OPTION_THREADS,
+    OPTION_JSON,
+    {0},
+};
+
+static const struct json_field fields[] = {
+    {"bench", "runtime."},
+    {"rows[]",
+     "For each network name, measure (the row it is divided by), parameters, layers, "
+     "forward_evaluations, backward_evaluations, eval_evaluations, train_step_seconds, "
+     "train_tokens_per_s, train_ratio, eval_tokens_per_s and eval_ratio. With checkpoints also "
+     "ppl, steps and run_seconds."},
+    {0},
 };
 
 /* A row is compared with the last `first` row at or before it. */
@@ -58,23 +82,13 @@ enum { LINES = sizeof lines / sizeof *lines };
 
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
-    const struct option_rule rules[] = {
-        OPTION("config", TEXT, &r->config),
-        OPTION("checkpoint", LIST, &r->checkpoints),
-        OPTION("split", CHOICE, &r->how.split, .choices = OPTION_SPLITS),
-        OPTION("set", LIST, &r->set),
-        OPTION("steps", INT, &r->how.steps, .min = 1, .max = OPTION_STEPS_MAX),
-        OPTION("device", TEXT, &r->device),
-        OPTION("threads", INT, &r->threads, .min = 1, .max = OPTION_THREADS_MAX),
-        OPTION("json", FLAG, &r->json),
-        {0},
-    };
-    TRY(options_read_all(rules, argc, argv, err));
+    TRY(command_read(&bench_tool_runtime, r, argc, argv, NULL, err));
     if (r->checkpoints.count > MAX_ROWS)
         return error_set(err, STATUS_USAGE, "--checkpoint: at most %d times", MAX_ROWS);
     if (r->config != NULL && r->checkpoints.count > 0)
-        return error_set(err, STATUS_USAGE,
-                         "--config and --checkpoint: a checkpoint has its own configuration");
+        return error_set(
+            err, STATUS_USAGE,
+            "--config and --checkpoint: leave one out; a checkpoint has its own configuration");
     r->how.settings = r->set.text;
     r->how.setting_count = r->set.count;
     return load_config_or(r->config, bench_width_setting, &r->base, err);
@@ -147,7 +161,7 @@ static double eval_ratio(const struct table *t, int i)
 static enum status print_json(const struct table *t, struct error *err)
 {
     struct json_writer w;
-    report_json_begin(&w);
+    output_json_begin(&w);
     json_write_string(&w, "bench", "runtime");
     json_write_array(&w, "rows");
     for (int i = 0; i < t->count; i++) {
@@ -173,7 +187,7 @@ static enum status print_json(const struct table *t, struct error *err)
         json_write_end(&w);
     }
     json_write_end(&w);
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
 static void print_table(const struct table *t)
@@ -194,9 +208,9 @@ static void print_table(const struct table *t)
     }
 }
 
-enum status bench_runtime(int argc, char **argv, struct error *err)
+static enum status run_tool(int argc, char **argv, struct error *err)
 {
-    struct request r = {.device = "cpu", .how = {.steps = 20, .split = "valid"}};
+    struct request r = {0};
     struct runtime_row rows[MAX_ROWS];
     struct backend be = {0};
     TRY(parse(&r, argc, argv, err));
@@ -214,3 +228,28 @@ enum status bench_runtime(int argc, char **argv, struct error *err)
     print_table(&t);
     return STATUS_OK;
 }
+
+const struct command bench_tool_runtime = {
+    .name = "runtime",
+    .parent = "bench",
+    .summary = "training and evaluation time beside explicit networks",
+    .stray = "checkpoints are named by --checkpoint",
+    .forms = (const char *const[]){"[--config FILE] [OPTION]...",
+                                   "--checkpoint FILE [--checkpoint FILE]... [OPTION]...", NULL},
+    .description =
+        "Times training steps and evaluation of equilibria and explicit networks, which take turns "
+        "step by step in one process. Times are divided by those of the first of each kind, so a "
+        "ratio above 1 is slower.\n"
+        "Without checkpoints, the networks are untrained and have the same width, batch and "
+        "length. The equilibria have the default limits and the published ones. The explicit "
+        "networks have the paper's depths, and as many layers as the equilibrium has "
+        "evaluations.\n"
+        "With checkpoints, those networks are timed as they were trained, on their data. Their "
+        "perplexity is measured too, so that they can be compared at equal quality.",
+    .options = options,
+    .json = fields,
+    .examples =
+        (const char *const[]){
+            "deq bench runtime --checkpoint runs/a/best.bin --checkpoint runs/b/best.bin", NULL},
+    .run = run_tool,
+};

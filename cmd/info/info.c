@@ -1,37 +1,72 @@
-/* `deq info`: what a file holds, and whether it is whole. */
+/* deq info tells what a file holds and whether it is whole. */
 #include "cmd/info/info.h"
 
 #include "base/mem.h"
-#include "cmd/cmd.h"
 #include "cmd/commands.h"
-#include "cmd/options.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-static const char usage[] =
-    "usage: deq info FILE [--check] [--json]\n"
-    "       deq info CHECKPOINT --vocab\n"
-    "       deq info --config FILE [--set KEY=VALUE]... [--json]\n"
-    "\n"
-    "Prints what a file holds. FILE is a checkpoint, a shard of tokens or a safetensors file.\n"
-    "\n"
-    "      --config FILE     the resolved configuration: every key, derived values filled in.\n"
-    "                        A bare name is also looked for in ./configs and in the presets\n"
-    "      --set KEY=VALUE   change a key of the configuration; may be repeated\n"
-    "      --check           verify every checksum; exit 1 if something is damaged\n"
-    "      --vocab           the vocabulary in a checkpoint instead, one word a line: what deq\n"
-    "                        tokenize --vocab takes\n"
-    "      --json            one JSON object, for scripts; with --check it has \"check\", true or\n"
-    "                        false\n"
-    "  -h, --help            this help\n";
+struct request {
+    struct info_request info;
+    const char *config;
+    struct option_list set;
+};
+
+static const struct option_rule options[] = {
+    OPTION_CONFIG(.unset = "none, but FILE is read"),
+    OPTION_SET(""),
+    OPTION("check", FLAG, info.check,
+           .help = "Verifies every checksum. Exits with 1 if something is damaged."),
+    OPTION("vocab", FLAG, info.vocab,
+           .help = "Prints the vocabulary in a checkpoint instead, one word a line, as deq "
+                   "tokenize --vocab takes it."),
+    OPTION("json", FLAG, info.json,
+           .help = "Prints one JSON object as the last line. Its fields are listed below."),
+    {0},
+};
+
+static const struct json_field fields[] = {
+    {"file", "The file that was read."},
+    {"kind", "checkpoint, shard, safetensors or config."},
+    {"check", "Only with --check. Whether everything is whole."},
+    {"error", "Only for a damaged file. What is damaged."},
+    {"weights_digest", "Only for a checkpoint. A digest of the parameter values."},
+    {"step", "Only for a checkpoint. The training step, or null."},
+    {"parameters", "Only for a checkpoint or a configuration. Numbers in all parameters, or null."},
+    {"parameters_by_part", "Only for a checkpoint or a configuration. The same by part."},
+    {"parameters_reported", "Only for a configuration. Parameters as the published code counts "
+                            "them, where shared ones count twice."},
+    {"state", "Only for a checkpoint. The state of the training, or null."},
+    {"config", "Only for a checkpoint or a configuration. The configuration, or null."},
+    {"bytes", "Only for a checkpoint. Bytes of the file."},
+    {"unpacked", "Only for a checkpoint. Bytes of all sections."},
+    {"sections[]", "Only for a checkpoint. For each section name, type, dims, bytes and stored."},
+    {"tensors[]", "Only for safetensors. For each tensor name, type, dims and bytes."},
+    {"numbers", "Only for safetensors. Numbers in all tensors."},
+    {"tokens", "Only for a shard. Its tokens."},
+    {"first", "Only for a shard. The number of its first token in the split."},
+    {"split_tokens", "Only for a shard. Tokens of the split."},
+    {"shard", "Only for a shard. Its number, from 0."},
+    {"shards", "Only for a shard. Shards of the split."},
+    {"bytes_per_id", "Only for a shard. Bytes of an id."},
+    {"vocab", "Only for a shard. Words of the vocabulary."},
+    {"vocab_hash", "Only for a shard. The hash of the vocabulary."},
+    {"byte_level", "Only for a shard. Whether ids are bytes of text."},
+    {"split_text_bytes", "Only for a shard. Bytes of text in the split."},
+    {"split_words", "Only for a shard. Words of text in the split."},
+    {"record_positions", "Only for a shard of a task. Positions of a sequence."},
+    {"record_recall", "Only for a shard of a task. Positions that are recalled."},
+    {"checksum", "Only for a shard. The checksum of its ids."},
+    {0},
+};
 
 void info_json_begin(struct json_writer *w, const struct info_request *request, const char *kind)
 {
-    report_json_begin(w);
+    output_json_begin(w);
     json_write_string(w, "file", request->path);
     json_write_string(w, "kind", kind);
 }
@@ -59,12 +94,12 @@ static info_fn *kind_of(const char *start, size_t got)
         if (got >= strlen(kinds[i].magic) &&
             memcmp(start, kinds[i].magic, strlen(kinds[i].magic)) == 0)
             return kinds[i].print;
-    /* safetensors: a length below 2^40, then the header's JSON object */
+    /* safetensors begin with a length below 2^40 and the header's JSON object */
     bool tensors = got > 8 && start[5] == 0 && start[6] == 0 && start[7] == 0 && start[8] == '{';
     return tensors ? info_safetensors : NULL;
 }
 
-/* The first bytes of a file. STATUS_NOINPUT; STATUS_DATA if it has none. */
+/* Reads the first bytes of a file. STATUS_NOINPUT, or STATUS_DATA if it has none. */
 static enum status read_start(const char *path, char *start, size_t size, size_t *got,
                               struct error *err)
 {
@@ -112,52 +147,69 @@ static enum status answer_damaged(const struct info_request *request, struct err
         return STATUS_CHECK;
     struct json_writer w;
     struct error lost;
-    report_json_begin(&w);
+    output_json_begin(&w);
     json_write_string(&w, "file", request->path);
     json_write_bool(&w, "check", false);
     json_write_string(&w, "error", err->text);
-    enum status status = report_json_print(&w, &lost);
+    enum status status = output_json_print(&w, &lost);
     if (status != STATUS_OK)
         *err = lost;
     return status != STATUS_OK ? status : STATUS_CHECK;
 }
 
-static enum status run_command(int argc, char **argv, struct error *err)
+static enum status check_request(const struct request *r, const struct operands *files,
+                                 struct error *err)
 {
-    struct info_request request = {0};
-    const char *config = NULL;
-    struct option_list set = {0};
-    int operand;
-    const struct option_rule rules[] = {
-        OPTION("config", TEXT, &config),
-        OPTION("set", LIST, &set),
-        OPTION("check", FLAG, &request.check),
-        OPTION("vocab", FLAG, &request.vocab), /* of a checkpoint */
-        OPTION("json", FLAG, &request.json),
-        {0},
-    };
-    TRY(options_read(rules, argc, argv, &operand, err));
-    int files = argc - operand;
-    if (config != NULL && files > 0)
+    bool config = r->config != NULL;
+    if (config && files->count > 0)
         return error_set(err, STATUS_USAGE, "want a FILE or --config FILE, not both");
-    if (config == NULL && set.count > 0)
+    if (!config && r->set.count > 0)
         return error_set(err, STATUS_USAGE, "--set: belongs to --config FILE");
-    if (config == NULL && files != 1)
-        return error_set(err, STATUS_USAGE, "want one FILE, or --config FILE; got %d", files);
-    if (request.vocab && (config != NULL || request.json))
+    if (!config && files->count != 1)
+        return error_set(err, STATUS_USAGE, "want one FILE, or --config FILE (try deq help info)");
+    if (r->info.vocab && (config || r->info.json))
         return error_set(err, STATUS_USAGE,
                          "--vocab: a list of words, of a checkpoint; not with %s",
-                         config != NULL ? "--config" : "--json");
-    request.path = config != NULL ? config : argv[operand];
-    if (config != NULL)
-        return info_config(&request, &set, err);
-    enum status status = info_file(&request, err);
-    return request.check && status == STATUS_DATA ? answer_damaged(&request, err) : status;
+                         config ? "--config" : "--json");
+    return STATUS_OK;
+}
+
+static enum status run_command(int argc, char **argv, struct error *err)
+{
+    struct request r = {0};
+    struct operands files;
+    TRY(command_read(&command_info, &r, argc, argv, &files, err));
+    TRY(check_request(&r, &files, err));
+    r.info.path = r.config != NULL ? r.config : files.text[0];
+    if (r.config != NULL)
+        return info_config(&r.info, &r.set, err);
+    enum status status = info_file(&r.info, err);
+    return r.info.check && status == STATUS_DATA ? answer_damaged(&r.info, err) : status;
 }
 
 const struct command command_info = {
     .name = "info",
-    .summary = "what a checkpoint, a shard or a configuration holds; is it whole?",
-    .usage = usage,
+    .summary = "show what a file or configuration holds and whether it is whole",
+    .operands = "[FILE]",
+    .stray = "want one FILE",
+    .forms =
+        (const char *const[]){
+            "FILE [--check] [--json]",
+            "CHECKPOINT --vocab",
+            "--config FILE [--set KEY=VALUE]... [--json]",
+            NULL,
+        },
+    .description =
+        "Prints what a file holds. FILE is a checkpoint, a shard of tokens or a safetensors file.\n"
+        "With --config, prints the resolved configuration instead, which has every key, with "
+        "derived values filled in.",
+    .options = options,
+    .json = fields,
+    .examples =
+        (const char *const[]){
+            "deq info runs/kjv/best.bin --check",
+            "deq info --config kjv --set model.d_inner=2048",
+            NULL,
+        },
     .run = run_command,
 };

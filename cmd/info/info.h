@@ -1,4 +1,4 @@
-/* `deq info`, one function a kind of file. */
+/* The parts of deq info, one function a kind of file. */
 #ifndef DEQ_CMD_INFO_INFO_H
 #define DEQ_CMD_INFO_INFO_H
 
@@ -15,18 +15,20 @@ struct info_request {
     bool vocab; /* of a checkpoint, its words instead */
 };
 
-/* Begins the JSON object (report_json.h) with "file" and "kind". */
+/* Begins the JSON object with "file" and "kind". */
 void info_json_begin(struct json_writer *w, const struct info_request *request, const char *kind);
 
 enum { INFO_DIMS_MAX = 192 };
-/* "[3,4]"; "[]" for a single number. */
+/* Writes dimensions as "[3,4]", or "[]" for a single number. */
 void info_dims(const int64_t *dim, int ndim, char out[INFO_DIMS_MAX]);
 
-/* Each prints one file of its kind; nothing goes to stdout if the file is faulty (STATUS_DATA). */
+/* Each prints one file of its kind. STATUS_DATA if the file is faulty, and then nothing goes to
+ * stdout. */
 enum status info_checkpoint(const struct info_request *request, struct error *err);
 enum status info_shard(const struct info_request *request, struct error *err);
 enum status info_safetensors(const struct info_request *request, struct error *err);
-/* The resolved configuration; `set` are the --set assignments. */
+/* Prints the resolved configuration. `set` holds the assignments of --set. STATUS_NOINPUT,
+ * STATUS_CONFIG. */
 enum status info_config(const struct info_request *request, const struct option_list *set,
                         struct error *err);
 

@@ -1,6 +1,6 @@
-/* `deq info` on a checkpoint: step, state, parameters, sections, configuration, checksums. */
+/* deq info on a checkpoint prints its step, state, parameters, sections and configuration. */
 #include "cmd/info/info.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include "base/mem.h"
 #include "store/checkpoint.h"
@@ -89,7 +89,7 @@ static enum status ignore_piece(void *context, const void *data, size_t size, si
     return STATUS_OK;
 }
 
-/* Names every damaged section on stderr; the error is that of the first. */
+/* Names every damaged section on stderr, except the first, which becomes the error. */
 static enum status check(struct checkpoint *c, struct error *err)
 {
     int64_t bad = 0;
@@ -158,7 +158,7 @@ static enum status print_json(const struct info_request *request, const struct c
     write_sections(&w, c);
     if (request->check)
         json_write_bool(&w, "check", true);
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
 static enum status print_value(const char *title, const struct cJSON *value, struct error *err)

@@ -1,6 +1,6 @@
-/* `deq info --config`: the resolved configuration and the size of its model. */
+/* deq info --config prints the resolved configuration and the size of its model. */
 #include "cmd/info/info.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include "base/mem.h"
 #include "cmd/load_config.h"
@@ -27,16 +27,17 @@ static enum status print_json(const struct info_request *request, const char *te
         json_write_raw(&w, "parameters", "null");
     }
     json_write_raw(&w, "config", text);
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
-/* The counts go to stderr: what is on stdout can be used as a configuration. */
+/* The counts go to stderr, so that what is on stdout can be used as a configuration. */
 static void print_text(const char *text, const struct config *config, const struct params *params)
 {
     fputs(text, stdout);
     if (params->count == 0) {
         fprintf(stderr,
-                "parameters: not known before %s is tokenized; or --set model.vocab_size=N\n",
+                "parameters: not known before %s is tokenized; --set model.vocab_size=N names "
+                "the size of its vocabulary\n",
                 config->data.dir);
         return;
     }

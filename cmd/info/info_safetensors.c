@@ -1,6 +1,7 @@
-/* `deq info` on a safetensors file. The format has no checksums: opening it checks all there is. */
+/* deq info on a safetensors file. The format has no checksums, so opening it checks all there is.
+ */
 #include "cmd/info/info.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include "store/safetensors.h"
 
@@ -30,7 +31,7 @@ static enum status print_json(const struct info_request *request, const struct s
     json_write_int(&w, "numbers", numbers);
     if (request->check)
         json_write_bool(&w, "check", true);
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
 static void print_text(const struct info_request *request, const struct st_file *f)

@@ -1,6 +1,6 @@
-/* `deq info` on one shard: its header, its size and, with --check, its checksum and ids. */
+/* deq info on one shard prints its header and, with --check, verifies its checksum and ids. */
 #include "cmd/info/info.h"
-#include "cmd/report_json.h"
+#include "cmd/output.h"
 
 #include "base/mem.h"
 #include "data/shard.h"
@@ -114,7 +114,7 @@ static enum status print_json(const struct info_request *request, const struct s
     json_write_string(&w, "checksum", hash);
     if (request->check)
         json_write_bool(&w, "check", true);
-    return report_json_print(&w, err);
+    return output_json_print(&w, err);
 }
 
 static void print_text(const struct info_request *request, const struct shard_header *h)

@@ -1,3 +1,4 @@
+/* Opening and closing backends, their memory, faults and statistics. */
 #include "backend/backend.h"
 
 #include <stdio.h>
@@ -18,9 +19,9 @@ enum status backend_init(struct backend *be, const struct ops *ops, void *impl, 
                  {"close", ops->close != NULL},
                  {"set_precision", ops->set_precision != NULL},
                  {"graph_break", ops->graph_break != NULL},
-#define X(op) {#op, ops->op != NULL},
-                 OP_LIST(X)
-#undef X
+#define OP(name, ...) {#name, ops->name != NULL},
+                 OP_LIST(OP)
+#undef OP
     };
     for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
         if (!slots[i].filled)
@@ -73,9 +74,9 @@ int64_t op_ffn_up_padding(const struct backend *be, int64_t mask_rows)
 
 int64_t op_relu_mask_width(const struct backend *be, int64_t width)
 {
-    enum { GATE_BITS = 128 }; /* a row of cuBLASLt's bits is a multiple of */
+    enum { RELU_MASK_BITS = 128 }; /* cuBLASLt pads a row of bits to a multiple of this */
     if (op_low_precision(be) == DTYPE_BF16)
-        return (width + GATE_BITS - 1) / GATE_BITS * GATE_BITS / 8;
+        return (width + RELU_MASK_BITS - 1) / RELU_MASK_BITS * RELU_MASK_BITS / 8;
     return be->ops->ffn_rows > 0 ? (width + 7) / 8 : 0;
 }
 
@@ -92,9 +93,9 @@ void graph_break_none(struct backend *be)
 const char *op_name(enum op_id id)
 {
     static const char *const names[OP_COUNT] = {
-#define X(name) #name,
-        OP_LIST(X)
-#undef X
+#define OP(name, ...) #name,
+        OP_LIST(OP)
+#undef OP
     };
     return id < OP_COUNT ? names[id] : "unknown";
 }
@@ -114,6 +115,33 @@ enum memory_part op_part(struct backend *be, enum memory_part part)
     enum memory_part before = be->part;
     be->part = part;
     return before;
+}
+
+enum status op_alloc(struct backend *be, struct tensor *t, enum dtype dtype, int ndim, int64_t d0,
+                     int64_t d1, int64_t d2, int64_t d3, struct error *err)
+{
+    struct tensor made = tensor_make(NULL, dtype, ndim, d0, d1, d2, d3);
+    assert(d0 >= 0 && d1 >= 0 && d2 >= 0 && d3 >= 0);
+    *t = made;
+    size_t bytes = tensor_bytes(&made);
+    TRY(be->ops->alloc(be, &made.data, bytes, err));
+    *t = made;
+    be->planned[be->part] += bytes;
+    be->bytes += bytes;
+    if (be->bytes > be->peak_bytes)
+        be->peak_bytes = be->bytes;
+    if (bytes > 0)
+        op_fill(be, t, 0.0);
+    return STATUS_OK;
+}
+
+void op_release(struct backend *be, struct tensor *t)
+{
+    if (t->data == NULL)
+        return;
+    be->bytes -= tensor_bytes(t);
+    be->ops->release(be, t->data);
+    t->data = NULL;
 }
 
 static void latch(struct backend *be, enum op_id id, enum status status, const char *text)

@@ -1,12 +1,13 @@
 /* A contiguous, row-major view of numbers in some backend's memory.
  *
- * A view owns nothing; whoever allocated the memory (an arena, a parameter set) frees it. Code
- * above ops never dereferences `data`: it may lie on a device.
+ * A view owns nothing. Whoever allocated the memory (an arena, a parameter set) frees it. Code
+ * above the backends never dereferences `data`, since it may lie on a device.
  *
- * Shape letters, the same everywhere: B batch, T or L positions of a segment, P positions of
- * memory, K = P + L keys, N = B*T rows, D model width, H heads, I inner width, V vocabulary,
- * m solver history.
- */
+ * The letters of shapes are the same everywhere.
+ *   B batch               P positions of memory   H heads
+ *   T or L positions      K = P + L keys          I inner width
+ *     of a segment        N = B*T rows            V vocabulary
+ *                         D model width           m solver history */
 #ifndef DEQ_BACKEND_TENSOR_H
 #define DEQ_BACKEND_TENSOR_H
 
@@ -19,7 +20,7 @@ enum dtype { DTYPE_F32, DTYPE_F64, DTYPE_I32, DTYPE_U8, DTYPE_BF16 };
 enum { TENSOR_MAX_DIMS = 4 };
 
 struct tensor {
-    void *data; /* borrows */
+    void *data; /* borrowed */
     enum dtype dtype;
     int ndim;
     int64_t dim[TENSOR_MAX_DIMS]; /* unused trailing dimensions are 1 */
@@ -51,14 +52,14 @@ static inline size_t tensor_bytes(const struct tensor *t)
     return (size_t)tensor_count(t) * dtype_size(t->dtype);
 }
 
-/* A view of `data` with the first `ndim` of the four sizes; pass 1 for the rest. */
+/* Returns a view of `data` with the first `ndim` of the four sizes. The others must be 1. */
 static inline struct tensor tensor_make(void *data, enum dtype dtype, int ndim, int64_t d0,
                                         int64_t d1, int64_t d2, int64_t d3)
 {
     return (struct tensor){data, dtype, ndim, {d0, d1, d2, d3}};
 }
 
-/* The same numbers in another shape; the counts must agree. */
+/* Returns the same numbers in another shape. The counts must agree. */
 static inline struct tensor tensor_shape(const struct tensor *t, int ndim, int64_t d0, int64_t d1,
                                          int64_t d2, int64_t d3)
 {
@@ -67,7 +68,7 @@ static inline struct tensor tensor_shape(const struct tensor *t, int ndim, int64
     return r;
 }
 
-/* As a matrix: all leading dimensions folded into rows, the last one kept. */
+/* Returns the tensor as a matrix, with all leading dimensions folded into rows. */
 static inline struct tensor tensor_matrix(const struct tensor *t)
 {
     int64_t last = t->dim[t->ndim - 1];
@@ -75,7 +76,8 @@ static inline struct tensor tensor_matrix(const struct tensor *t)
     return tensor_make(t->data, t->dtype, 2, rows, last, 1, 1);
 }
 
-/* The first numbers of `t` in a smaller shape (a segment shorter than the planned one). */
+/* Returns the first numbers of `t` in a smaller shape, for a segment shorter than the planned
+ * one. */
 static inline struct tensor tensor_prefix(const struct tensor *t, int ndim, int64_t d0, int64_t d1,
                                           int64_t d2, int64_t d3)
 {
@@ -84,14 +86,14 @@ static inline struct tensor tensor_prefix(const struct tensor *t, int ndim, int6
     return r;
 }
 
-/* A tensor planned for [B,L,W] as [b,l,W], where b and l are those of `like` [b,l,...]. */
+/* Cuts a tensor planned for [B,L,W] to [b,l,W], where b and l are those of `like` [b,l,...]. */
 static inline struct tensor tensor_cut(const struct tensor *t, const struct tensor *like)
 {
     assert(t->ndim == 3);
     return tensor_prefix(t, 3, like->dim[0], like->dim[1], t->dim[2], 1);
 }
 
-/* Entries [start, start + count) of the first dimension. */
+/* Returns entries [start, start + count) of the first dimension. */
 static inline struct tensor tensor_slice(const struct tensor *t, int64_t start, int64_t count)
 {
     assert(start >= 0 && count >= 0 && start + count <= t->dim[0]);

@@ -1,3 +1,4 @@
+/* Temporary files that are renamed when they are complete. */
 #include "base/atomic_file.h"
 
 #include "base/mem.h"
@@ -9,28 +10,29 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* Dirty bytes after which the kernel is asked to start writing: without it a large file waits in
- * memory until fsync, and the disk idles while the content is computed. */
+/* Dirty bytes after which the kernel is asked to start writing. Otherwise a large file would wait
+ * in memory until fsync, and the disk would idle while the content is computed. */
 enum { WRITEBACK_BYTES = 8 << 20, NAME_TRIES = 1000 };
-/* What is written at once past the cache, and where it must lie in memory and file: a page suits
+/* Size and alignment, in memory and file, of what is written past the page cache. A page suits
  * every disk. */
 enum { BLOCK_BYTES = 1 << 20, BLOCK_ALIGN = 4096 };
 
 struct atomic_file {
-    char *path; /* owns; the final name */
-    char *temp; /* owns; the temporary name */
+    char *path; /* owns, the final name */
+    char *temp; /* owns, the temporary name */
     int fd;     /* -1 while suspended */
     bool dirty; /* bytes may not be on disk yet */
     int64_t size;
     int64_t flushed; /* the kernel was asked to write the bytes before this offset */
-    char *block;     /* owns: BLOCK_BYTES for a stream, from the first aligned one on; NULL: none */
-    bool direct;     /* writes go past the cache */
-    size_t held;     /* bytes in it, the file's last ones, not written yet */
+    char *block;     /* owns, what a stream collects (see block_start), or NULL without a stream */
+    size_t held;     /* bytes in the block, the last ones of the file, not written yet */
+    bool direct;     /* writes go past the page cache */
 };
 
-/* A failed write or fsync of `f` at `offset`, from errno. */
+/* Reports that a write or fsync at `offset` failed with the errno `code`. */
 static enum status write_error(const struct atomic_file *f, int code, int64_t offset,
                                struct error *err)
 {
@@ -65,22 +67,34 @@ static void free_file(struct atomic_file *f)
     mem_free(f);
 }
 
+/* Refuses to replace what is no file. The rename at the end would take the place of a device, and
+ * whoever waits at a pipe would wait on. A link is replaced, and what it names stays as it is. */
+static enum status check_target(const char *path, struct error *err)
+{
+    struct stat st;
+    if (stat(path, &st) != 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
+        return STATUS_OK;
+    return error_set(err, STATUS_CANTCREATE, "%s: is %s, not a file: choose another name", path,
+                     S_ISFIFO(st.st_mode) ? "a pipe" : "a device");
+}
+
 enum status atomic_file_create(struct atomic_file **out, const char *path, struct error *err)
 {
     *out = NULL;
     enum status status;
     void *p = NULL;
     struct atomic_file *f = NULL;
+    TRY(check_target(path, err));
     TRY(mem_alloc(&p, 1, sizeof *f, err));
     f = p;
     f->fd = -1;
     TRY_OUT(mem_strdup(&f->path, path, err));
-    size_t room = strlen(path) + sizeof ATOMIC_FILE_MARK + 32;
-    TRY_OUT(mem_alloc(&p, room, 1, err));
+    size_t capacity = strlen(path) + sizeof ATOMIC_FILE_MARK + 32;
+    TRY_OUT(mem_alloc(&p, capacity, 1, err));
     f->temp = p;
     /* A fixed name would let two writers share one file, so the first free name is taken. */
     for (int i = 0; i < NAME_TRIES && f->fd < 0; i++) {
-        snprintf(f->temp, room, "%s" ATOMIC_FILE_MARK "%ld-%d", path, (long)getpid(), i);
+        snprintf(f->temp, capacity, "%s" ATOMIC_FILE_MARK "%ld-%d", path, (long)getpid(), i);
         f->fd = open(f->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (f->fd < 0 && errno != EEXIST)
             break;
@@ -101,7 +115,8 @@ out:
     return status;
 }
 
-/* Writes go past the cache from here on, or not; where a file system cannot do that, not. */
+/* Makes writes go past the page cache, or through it again. File systems that cannot do the former
+ * stay with the cache. */
 static void bypass_cache(struct atomic_file *f, bool bypass)
 {
     int flags = f->fd >= 0 ? fcntl(f->fd, F_GETFL) : -1;
@@ -120,7 +135,7 @@ static enum status put(struct atomic_file *f, const char *from, size_t size, int
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EINVAL && f->direct) {
-            bypass_cache(f, false); /* this file system wants other blocks */
+            bypass_cache(f, false); /* this file system wants another alignment */
             continue;
         }
         if (n <= 0)
@@ -132,6 +147,7 @@ static enum status put(struct atomic_file *f, const char *from, size_t size, int
     return STATUS_OK;
 }
 
+/* The first aligned byte of the block, from which on it holds BLOCK_BYTES. */
 static char *block_start(const struct atomic_file *f)
 {
     uintptr_t at = (uintptr_t)f->block;
@@ -145,7 +161,8 @@ static enum status put_block(struct atomic_file *f, struct error *err)
     return status;
 }
 
-/* Writes what is held, which is no whole block, and ends the stream. */
+/* Writes what is held and ends the stream. The rest is no whole block and goes through the cache.
+ */
 static enum status end_stream(struct atomic_file *f, struct error *err)
 {
     enum status status = STATUS_OK;
@@ -173,7 +190,7 @@ static enum status write_stream(struct atomic_file *f, const char *from, size_t 
                                 struct error *err)
 {
     while (size > 0) {
-        size_t room = BLOCK_BYTES - f->held, take = size < room ? size : room;
+        size_t space = BLOCK_BYTES - f->held, take = size < space ? size : space;
         memcpy(block_start(f) + f->held, from, take);
         f->held += take;
         f->size += (int64_t)take;
@@ -193,7 +210,7 @@ enum status atomic_file_write(struct atomic_file *f, const void *data, size_t si
     TRY(put(f, data, size, f->size, err));
     f->size += (int64_t)size;
     if (f->size - f->flushed >= WRITEBACK_BYTES) {
-        /* A hint: where it is not supported, fsync does all the work. */
+        /* This is a hint. Where it is not supported, fsync does all the work. */
         (void)sync_file_range(f->fd, f->flushed, f->size - f->flushed, SYNC_FILE_RANGE_WRITE);
         f->flushed = f->size;
     }
@@ -241,10 +258,11 @@ static enum status open_folder(const char *folder, int *fd, struct error *err)
     return STATUS_OK;
 }
 
-/* `name` stands in the message. */
+/* Forces the folder `fd` to disk. `name` stands in the message. */
 static enum status sync_folder(int fd, const char *name, struct error *err)
 {
-    /* Some file systems cannot sync a folder and say EINVAL: nothing more can be done there. */
+    /* Some file systems cannot sync a folder and fail with EINVAL. Nothing more can be done there.
+     */
     if (fsync(fd) != 0 && errno != EINVAL)
         return error_set(err, STATUS_IO, "%s: cannot force its folder to disk: %s", name,
                          strerror(errno));
@@ -270,7 +288,8 @@ enum status atomic_file_commit(struct atomic_file **f, struct error *err)
     int folder;
     TRY(atomic_file_sync(*f, err));
     TRY(atomic_file_suspend(*f, err));
-    /* before the name is given: what can fail after that is the disk alone */
+    /* The folder is opened before the file gets its name, since opening can fail for many reasons.
+     */
     TRY(open_folder_of((*f)->path, &folder, err));
     if (rename((*f)->temp, (*f)->path) != 0)
         status = error_set(err, STATUS_CANTCREATE, "%s: cannot replace: %s", (*f)->path,

@@ -4,7 +4,7 @@
 
 #include <time.h>
 
-/* Seconds of a clock that never jumps, from an arbitrary start. */
+/* Seconds since an arbitrary start, from a clock that never jumps. */
 static inline double clock_seconds(void)
 {
     struct timespec t;

@@ -1,4 +1,5 @@
-/* Small dense systems of linear equations. In a header, so that each backend's own flags hold. */
+/* Small dense systems of linear equations. This is a header so that each backend compiles it with
+ * its own flags. */
 #ifndef DEQ_BASE_DENSE_H
 #define DEQ_BASE_DENSE_H
 
@@ -6,8 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Solves A x = b in place of b by elimination with row exchanges; a is [n,n], and is used up.
- * False if a pivot is zero or not a number. */
+/* Solves A x = b by elimination with row exchanges. a is [n,n], row-major, and is overwritten. b is
+ * [n] and becomes x. Returns false if a pivot is zero or not a number. */
 static inline bool dense_solve(double *a, double *b, int64_t n)
 {
     for (int64_t c = 0; c < n; c++) {

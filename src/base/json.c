@@ -1,3 +1,4 @@
+/* The JSON reader, which lets cJSON parse what json_scan has accepted. */
 #include "base/json.h"
 
 #include "base/json_scan.h"
@@ -16,15 +17,15 @@ static const double INT_LIMIT = 9007199254740992.0; /* 2^53 */
 
 struct node {
     const cJSON *value;
-    size_t place;  /* of the key, or of the value if it has none */
-    size_t offset; /* of the value */
+    size_t place;  /* offset of the key, or of the value if it has none */
+    size_t offset; /* offset of the value */
 };
 
 struct json {
     char *name, *text; /* owns */
     size_t len;
     cJSON *root;       /* owns */
-    struct node *node; /* owns; [count], by address of the value, for json_place */
+    struct node *node; /* owns [count], sorted by address of the value */
     size_t count;
     enum status fault;
 };
@@ -53,7 +54,7 @@ static const struct node *find_node(const struct json *doc, const cJSON *value)
     return found;
 }
 
-/* Visits the values in the order of the text, which is that of the scan. */
+/* Fills doc->node. It visits the values in the order of the text, which is that of the scan. */
 static void number_nodes(struct json *doc, const cJSON *value, const struct json_scan *scan)
 {
     assert(doc->count < scan->count);
@@ -70,9 +71,8 @@ static int by_key(const void *a, const void *b)
     return order != 0 ? order : (x->place > y->place) - (x->place < y->place);
 }
 
-/* doc->node is still in the order of the text: the members of one object, sorted by key, show two
- * that are the same. Sorting keeps a hostile file with a million members from costing its square.
- */
+/* Expects doc->node in the order of the text. The members of each object are sorted by key, so that
+ * a hostile file with a million members does not cost a million squared comparisons. */
 static enum status refuse_duplicates(const struct json *doc, struct error *err)
 {
     struct node *member = NULL;
@@ -115,7 +115,7 @@ static enum status build(struct json *doc, struct error *err)
         goto out;
     doc->root = cJSON_ParseWithLength(doc->text, doc->len);
     if (doc->root == NULL) {
-        /* the grammar was right, so only memory can have failed */
+        /* The grammar was right, so only memory can have failed. */
         status = error_set(err, STATUS_NOMEM, "%s: out of memory for JSON of %zu bytes", doc->name,
                            doc->len);
         goto out;
@@ -277,7 +277,7 @@ static enum status want(const struct json *doc, const struct cJSON *value, const
                          key != NULL ? ": " : "", what, json_kind_name(value));
 }
 
-/* The double may hide digits (2^53 + 1 reads as 2^53), so plain digits are read once more. */
+/* The double may hide digits, as 2^53 + 1 reads as 2^53. Plain digits are therefore read again. */
 static bool exact_int(const char *text, double number, int64_t *out)
 {
     if (!(fabs(number) <= INT_LIMIT) || number != floor(number))

@@ -1,13 +1,15 @@
+/* A recursive-descent check of JSON that builds nothing but the offsets of all values. */
 #include "base/json_scan.h"
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* cJSON copies a number into a buffer of 64 bytes. */
+/* cJSON copies a number into a buffer of 64 bytes, so a longer one would be cut. */
 enum { NUMBER_MAX = 60 };
 
 static enum status scan_value(struct json_scan *s, size_t place, struct error *err);
@@ -24,8 +26,8 @@ static int peek(const struct json_scan *s)
     return s->at < s->len ? (unsigned char)s->text[s->at] : -1;
 }
 
-/* What stands where `want` was wanted, if it is one of the things that other languages allow. */
-static const char *habit(const struct json_scan *s, const char *want)
+/* The message for text that JSON does not allow here but other languages do, or else `want`. */
+static const char *explain(const struct json_scan *s, const char *want)
 {
     int c = peek(s);
     size_t before = s->at;
@@ -72,27 +74,7 @@ static enum status record(struct json_scan *s, size_t place, struct error *err)
     return STATUS_OK;
 }
 
-size_t json_utf8_length(const char *text, size_t len)
-{
-    const unsigned char *p = (const unsigned char *)text;
-    if (len == 0)
-        return 0;
-    if (p[0] < 0x80)
-        return 1;
-    size_t n = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
-    if (p[0] < 0xC2 || p[0] > 0xF4 || n > len)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xC0) != 0x80)
-            return 0;
-    /* overlong forms, surrogates, beyond U+10FFFF */
-    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) ||
-        (p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F))
-        return 0;
-    return n;
-}
-
-/* The four digits of \uXXXX; -1 if they are none. */
+/* Reads the four digits of \uXXXX. Returns -1 if they are none. */
 static int32_t hex4(struct json_scan *s)
 {
     int32_t code = 0;
@@ -149,7 +131,7 @@ static enum status scan_string(struct json_scan *s)
             TRY(scan_escape(s));
             continue;
         }
-        size_t n = json_utf8_length(s->text + s->at, s->len - s->at);
+        size_t n = utf8_length(s->text + s->at, s->len - s->at);
         if (n == 0)
             return fault(s, s->at, "not UTF-8");
         s->at += n;
@@ -197,7 +179,7 @@ static enum status scan_word(struct json_scan *s, const char *word)
 {
     size_t n = strlen(word);
     if (s->len - s->at < n || memcmp(s->text + s->at, word, n) != 0)
-        return fault(s, s->at, habit(s, "want a value (strings and keys need double quotes)"));
+        return fault(s, s->at, explain(s, "want a value (strings and keys need double quotes)"));
     s->at += n;
     return STATUS_OK;
 }
@@ -215,7 +197,7 @@ static enum status scan_array(struct json_scan *s, struct error *err)
         if (take(s, ']'))
             return STATUS_OK;
         if (!take(s, ','))
-            return fault(s, s->at, habit(s, "want ',' or ']' in an array"));
+            return fault(s, s->at, explain(s, "want ',' or ']' in an array"));
     }
 }
 
@@ -229,7 +211,7 @@ static enum status scan_object(struct json_scan *s, struct error *err)
         skip_space(s);
         size_t key = s->at;
         if (peek(s) != '"')
-            return fault(s, s->at, habit(s, "want a key in double quotes"));
+            return fault(s, s->at, explain(s, "want a key in double quotes"));
         TRY(scan_string(s));
         skip_space(s);
         if (!take(s, ':'))
@@ -240,7 +222,7 @@ static enum status scan_object(struct json_scan *s, struct error *err)
         if (take(s, '}'))
             return STATUS_OK;
         if (!take(s, ','))
-            return fault(s, s->at, habit(s, "want ',' or '}' in an object"));
+            return fault(s, s->at, explain(s, "want ',' or '}' in an object"));
     }
 }
 
@@ -274,7 +256,7 @@ enum status json_scan_text(struct json_scan *scan, const char *text, size_t len,
     TRY(scan_value(scan, scan->at, err));
     skip_space(scan);
     if (scan->at != len)
-        return fault(scan, scan->at, habit(scan, "something follows the end of the value"));
+        return fault(scan, scan->at, explain(scan, "something follows the end of the value"));
     return STATUS_OK;
 }
 

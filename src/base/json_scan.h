@@ -1,4 +1,4 @@
-/* The grammar check behind base/json: RFC 8259 to the letter. Private to base/json. */
+/* The grammar check of the JSON reader (RFC 8259 to the letter). Private to base/json. */
 #ifndef DEQ_BASE_JSON_SCAN_H
 #define DEQ_BASE_JSON_SCAN_H
 
@@ -6,29 +6,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the scan leaves: where each value begins, in the order of the text, containers before
- * their content. A member's place is that of its key. */
+/* Where each value begins. Values are in the order of the text, so that an object or array comes
+ * before its content. */
 struct json_scan {
-    const char *text;
+    const char *text; /* borrows */
     size_t len, at;
-    size_t *place; /* owns; [count], byte offset of the key or value */
-    size_t *value; /* owns; [count], byte offset of the value itself */
+    size_t *place; /* owns [count] byte offsets of the key, or of the value if it has none */
+    size_t *value; /* owns [count] byte offsets of the value itself */
     size_t count, capacity;
     int depth;
-    /* The first fault: what and at which byte. */
-    const char *fault;
-    size_t fault_at;
+    const char *fault; /* the first fault, a string literal */
+    size_t fault_at;   /* its byte offset */
 };
 
-/* STATUS_OK if text[len] is one JSON value and white space; STATUS_DATA with `fault` and
- * `fault_at` set if it is not (err untouched); STATUS_NOMEM. */
+/* Checks that text[len] is one JSON value and white space. Returns STATUS_DATA, with `fault` and
+ * `fault_at` set and `err` untouched, if it is not, or STATUS_NOMEM. The caller calls
+ * json_scan_free in any case. */
 enum status json_scan_text(struct json_scan *scan, const char *text, size_t len, struct error *err);
 void json_scan_free(struct json_scan *scan);
 
-/* Line and column, in bytes from 1, of an offset. */
+/* Line and column, in bytes from 1, of byte offset `at`. */
 void json_scan_place(const char *text, size_t len, size_t at, int64_t *line, int64_t *column);
-
-/* Bytes of the UTF-8 character at text[0..len), 0 if it is none. */
-size_t json_utf8_length(const char *text, size_t len);
 
 #endif

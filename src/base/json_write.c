@@ -1,6 +1,7 @@
+/* The JSON writer. */
 #include "base/json.h"
-#include "base/json_scan.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <assert.h>
 #include <cjson/cJSON.h>
@@ -38,7 +39,7 @@ static void put_quoted(struct json_writer *w, const char *value)
     put(w, "\"", 1);
     for (size_t i = 0; i < len;) {
         unsigned char c = (unsigned char)value[i];
-        size_t n = json_utf8_length(value + i, len - i);
+        size_t n = utf8_length(value + i, len - i);
         char escape[8];
         if (c == '"' || c == '\\') {
             snprintf(escape, sizeof escape, "\\%c", c);
@@ -67,7 +68,7 @@ static void new_line(struct json_writer *w)
         put(w, "  ", 2);
 }
 
-/* Comma, line and key in front of the next value. */
+/* Writes comma, new line and key in front of the next value. */
 static void lead(struct json_writer *w, const char *key)
 {
     bool member = w->depth > 0 && !w->array[w->depth];
@@ -114,7 +115,8 @@ void json_write_end(struct json_writer *w)
     bool array = w->array[w->depth], filled = w->filled[w->depth];
     w->depth--;
     if (filled && !array) {
-        /* an object inside an array stays on the array's line with its own lines inside */
+        /* The closing brace of an object inside an array stands on a line of its own all the same.
+         */
         bool outer = w->array[w->depth];
         w->array[w->depth] = false;
         new_line(w);
@@ -163,7 +165,7 @@ void json_write_raw(struct json_writer *w, const char *key, const char *json)
 
 static void copy_number(struct json_writer *w, const char *key, double value)
 {
-    /* so large an integer would be written with an exponent */
+    /* json_write_real would write integers such as 1e15 with an exponent. */
     if (value == trunc(value) && fabs(value) <= 0x1p53)
         json_write_int(w, key, (int64_t)value);
     else

@@ -1,3 +1,4 @@
+/* Opening of shared libraries by dlopen. */
 #include "base/library.h"
 
 #include <dlfcn.h>

@@ -4,18 +4,19 @@
 
 #include <stddef.h>
 
-/* Opens the first of these libraries that can be, names[..] ending with NULL: a path, or a name
- * that the loader looks for (the program's own list of folders, LD_LIBRARY_PATH, ld.so.conf, /lib
- * and /usr/lib). It stays open; a second call gives the same. NULL if none can: `tried` then says,
- * for each, why. */
+/* Opens the first library of names[], which ends with NULL, that can be opened. An entry is a path
+ * or a name that the loader searches for (run path of the program, LD_LIBRARY_PATH, ld.so.conf,
+ * /lib and /usr/lib). The library stays open, and a second call gives the same handle. Returns NULL
+ * if none can be opened, and tried[size] then holds the reason for each. */
 void *library_open(const char *const *names, char *tried, size_t size);
 
-/* The function of that name in the first of these libraries that can be opened; NULL if there is
- * none. */
+/* The address of `function` in the first library of names[] that can be opened. Returns NULL if no
+ * library opens or it has no such function. */
 void *library_function(const char *const *names, const char *function);
 
-/* Defines the function `name`, of result `type`: it calls its namesake in a library of `names`, or
- * gives `otherwise` where there is none. Parameters and arguments stand in parentheses. */
+/* Defines the function `name` with result `type`. It calls the function of the same name in a
+ * library of `names`, or returns `otherwise` if there is none. `parameters` and `arguments` are
+ * given in parentheses. */
 #define LIBRARY_FORWARD(names, type, name, parameters, arguments, otherwise)         \
     type name parameters                                                             \
     {                                                                                \

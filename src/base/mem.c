@@ -1,3 +1,4 @@
+/* Aligned, zeroed allocations. */
 #include "base/mem.h"
 
 #include <stdint.h>

@@ -6,20 +6,21 @@
 #include "base/status.h"
 #include <stddef.h>
 
-/* Allocates `count` zeroed objects of `size` bytes, aligned for vector loads (64 bytes), into *out.
- * The caller owns them and frees them with mem_free. STATUS_NOMEM on overflow or failure; *out is
- * then NULL. A zero-sized request gives a pointer that may be freed. */
+/* Allocates `count` zeroed objects of `size` bytes, aligned to 64 bytes for vector loads, into
+ * *out. The caller frees them with mem_free. A request for zero bytes gives a pointer too. Returns
+ * STATUS_NOMEM, and sets *out to NULL, if the size overflows or memory runs out. */
 enum status mem_alloc(void **out, size_t count, size_t size, struct error *err);
 
-/* As mem_alloc, but keeps the first `old_count` objects of *ptr and frees the old block. On
- * failure *ptr is unchanged and still owned by the caller. */
+/* Replaces *ptr by a block of `new_count` zeroed objects that begins with the first `old_count`
+ * objects of the old block, which is freed. On STATUS_NOMEM *ptr is unchanged and still owned by
+ * the caller. */
 enum status mem_grow(void **ptr, size_t old_count, size_t new_count, size_t size,
                      struct error *err);
 
-/* A copy of the string, owned by the caller. */
+/* Copies a string. The caller frees *out with mem_free. On STATUS_NOMEM *out is unchanged. */
 enum status mem_strdup(char **out, const char *text, struct error *err);
 
-/* Frees what mem_alloc gave; NULL is allowed. */
+/* Frees what a function above gave. NULL is allowed. */
 void mem_free(void *ptr);
 
 #endif

@@ -1,3 +1,4 @@
+/* Opening and reading of regular files. */
 #include "base/read_file.h"
 
 #include <errno.h>

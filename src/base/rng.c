@@ -1,3 +1,4 @@
+/* Uniform and normal numbers in double precision. */
 #include "base/rng.h"
 
 #include <math.h>
@@ -16,7 +17,7 @@ double rng_normal(struct rng_key key, uint64_t index)
     const double two_pi = 6.283185307179586476925;
     uint32_t w[4];
     rng_block(key, index / 2, w);
-    /* (0, 1]: the logarithm stays finite */
+    /* u is in (0, 1], so that its logarithm is finite. */
     double u = ((double)w[0] + 1.0) * 0x1.0p-32;
     double v = ((double)w[1] + (double)w[2] * 0x1.0p-32) * 0x1.0p-32;
     double r = sqrt(-2.0 * log(u));

@@ -1,21 +1,21 @@
-/* Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random
- * numbers: as easy as 1, 2, 3", SC 2011). A number is a pure function of (seed, stream, index),
- * so it is the same on every device, thread and rank, and nothing has to be saved but the seed
- * and the step. */
+/* Counter-based random numbers, by Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random
+ * numbers: as easy as 1, 2, 3", SC 2011). A number is a pure function of (seed, stream, index). It
+ * is therefore the same on every device, thread and rank, and a checkpoint saves only the seed and
+ * the step. */
 #ifndef DEQ_BASE_RNG_H
 #define DEQ_BASE_RNG_H
 
 #include <stdint.h>
 
-/* What a function that draws is declared as; a backend for a device that compiles functions apart
- * (cuda/) says its own words before it includes this file: the same text, the same numbers. */
+/* How functions that draw numbers are declared. cuda/ defines it before it includes this file, so
+ * that the same code gives the same numbers on a device. */
 #ifndef RNG_FN
 #define RNG_FN static inline
 #endif
 
 struct rng_key {
     uint64_t seed;   /* of the run */
-    uint64_t stream; /* what the numbers are for: see rng_stream */
+    uint64_t stream; /* what the numbers are for, from rng_stream */
 };
 
 /* What the program draws numbers for. */
@@ -28,7 +28,7 @@ static inline uint64_t rng_stream(uint64_t purpose, uint64_t step, uint64_t sub)
     return purpose << 48 | (step & 0xffffffffu) << 16 | (sub & 0xffffu);
 }
 
-/* Block number `block` of four 32-bit words. */
+/* Computes block number `block`, which is four 32-bit words. */
 RNG_FN void rng_block(struct rng_key key, uint64_t block, uint32_t out[4])
 {
     uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32);
@@ -60,13 +60,13 @@ RNG_FN uint32_t rng_word(struct rng_key key, uint64_t index)
     return w[index % 4];
 }
 
-/* Uniform in (0, 1): 24 random bits and a half, exact in float32. */
+/* Uniform in (0, 1), made of 24 random bits and a half, which is exact in float32. */
 RNG_FN float rng_unit(uint32_t word)
 {
     return ((float)(word >> 8) + 0.5f) * (1.0f / 16777216.0f);
 }
 
-/* Uniform in [0, 1) with 53 bits, from words 2*index and 2*index + 1. */
+/* Uniform in [0, 1) with 53 bits, from words 2 * index and 2 * index + 1. */
 double rng_uniform(struct rng_key key, uint64_t index);
 
 /* Standard normal number `index` of the stream, by Box and Muller in double precision. */

@@ -1,3 +1,4 @@
+/* Error messages and what statuses mean. */
 #include "base/status.h"
 
 #include <stdarg.h>
@@ -17,8 +18,8 @@ const char *status_text(enum status status)
     return "unknown status";
 }
 
-/* Names and words in a message come from files that nobody vouches for: what could move a cursor or
- * begin another line does not reach a terminal. */
+/* Names and words in a message may come from a hostile file. They must not move the cursor of a
+ * terminal or begin another line. */
 static void make_printable(char *text)
 {
     for (unsigned char *p = (unsigned char *)text; *p != '\0'; p++) {

@@ -2,7 +2,7 @@
  *
  * Every function that can fail returns `enum status` and takes a `struct error *` as its last
  * argument. The message is written once, where the fault is known, and names file, place and
- * remedy; callers pass it up unchanged. Only cmd/ prints it and exits.
+ * remedy. Callers pass it up unchanged, and only cmd/ prints it and exits.
  */
 #ifndef DEQ_BASE_STATUS_H
 #define DEQ_BASE_STATUS_H
@@ -33,11 +33,11 @@ struct error {
     char text[1024]; /* one line, no trailing newline */
 };
 
-/* The meaning of `status` in words; never NULL. */
+/* The meaning of `status` in words. Never NULL. */
 const char *status_text(enum status status);
 
-/* Records `status` and a printf-formatted message in `err`; returns `status`. A message longer
- * than the buffer is cut; control characters in it become '?'. */
+/* Records `status` and a printf-formatted message in `err` and returns `status`. A message longer
+ * than the buffer is cut. Control characters in it become '?'. */
 enum status error_set(struct error *err, enum status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -52,7 +52,8 @@ void error_prefix(struct error *err, const char *format, ...) __attribute__((for
             return try_status_;           \
     } while (0)
 
-/* The same for functions with a clean-up label: wants `enum status status` and `out:` in scope. */
+/* Jumps to the label `out` if `call` did not end with STATUS_OK. A variable `enum status status`
+ * must be in scope and receives what `call` returned. */
 #define TRY_OUT(call)            \
     do {                         \
         status = (call);         \

@@ -1,3 +1,4 @@
+/* Edit distance by dynamic programming over three rows. */
 #include "base/strdist.h"
 
 #include <string.h>
@@ -12,7 +13,7 @@ static int least(int a, int b)
 int strdist(const char *a, const char *b)
 {
     size_t na = strnlen(a, LONGEST), nb = strnlen(b, LONGEST);
-    /* rows i - 2, i - 1 and i of the table of prefix distances */
+    /* Rows i - 2, i - 1 and i of the table of prefix distances. */
     int row[3][LONGEST + 1];
     for (size_t j = 0; j <= nb; j++)
         row[0][j] = (int)j;

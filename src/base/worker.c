@@ -1,3 +1,4 @@
+/* A thread that waits for jobs on a condition variable. */
 #include "base/worker.h"
 
 #include "base/mem.h"
@@ -14,18 +15,19 @@ struct worker {
     void *ctx; /* borrows */
     int niceness;
     pthread_t thread;
-    pthread_mutex_t lock; /* over what follows */
+    pthread_mutex_t lock; /* protects the fields below */
     pthread_cond_t changed;
     enum worker_state state;
     bool quit;
-    struct error result; /* of the job that is done */
+    struct error result; /* of the job in state WORKER_DONE */
 };
 
 static void *work(void *arg)
 {
     struct worker *w = arg;
     if (w->niceness > 0)
-        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), w->niceness); /* Linux: of this thread */
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(),
+                          w->niceness); /* on Linux, of this thread only */
     pthread_mutex_lock(&w->lock);
     while (!w->quit) {
         if (w->state != WORKER_WANTED) {

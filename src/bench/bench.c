@@ -1,3 +1,4 @@
+/* Steps on random tokens, timed as a whole and phase by phase. */
 #include "bench/bench.h"
 
 #include "base/clock.h"
@@ -70,10 +71,10 @@ struct bench {
     struct model *model; /* owns */
     struct optimizer optimizer;
     size_t optimizer_bytes;
-    int32_t *tokens; /* owns: input and target of a part [2 * B*L] */
+    int32_t *tokens; /* owns [2 * count] input and target of a part */
     int64_t count;   /* B*L of a part */
-    int64_t parts;
-    int64_t done; /* steps */
+    int64_t parts;   /* of a step */
+    int64_t done;    /* steps */
     bool train;
     uint64_t drawn;
     struct op_stat (*phase)[OP_COUNT]; /* borrows: [BENCH_COUNT]; NULL: not wanted */
@@ -98,7 +99,7 @@ void bench_order(const struct op_stat stat[OP_COUNT], enum op_id order[OP_COUNT]
     }
 }
 
-/* What has been booked since the last call belongs to that phase. */
+/* Adds to a phase all that the backend has counted since the phase before it ended. */
 static void end_phase(struct bench *b, enum bench_phase phase)
 {
     const struct op_stat *now = b->model->be->stat;
@@ -114,7 +115,6 @@ static void end_phase(struct bench *b, enum bench_phase phase)
     }
 }
 
-/* Token ids whose frequency falls like 1/rank, as that of words. */
 static void draw_tokens(struct bench *b)
 {
     double vocab = (double)b->model->config.model.vocab_size;
@@ -174,7 +174,7 @@ static enum status evaluation_segment(struct bench *b, struct error *err)
     return backend_check(m->be, err);
 }
 
-/* Steps until the segment memory is full, and a few for the caches. */
+/* As many steps as fill the segment memory, but at least a few for the caches. */
 static int64_t warm_steps(const struct config_train *c)
 {
     int64_t fill = (c->mem_len + c->tgt_len - 1) / c->tgt_len;
@@ -263,63 +263,49 @@ enum status bench_warm(struct bench *b, struct error *err)
     return STATUS_OK;
 }
 
-static enum status timed_steps(struct bench *b, int64_t steps, bench_between_fn between, void *ctx,
-                               struct bench_step_result *r, double *times, struct error *err)
+static enum status time_steps(struct bench *b, const struct bench_options *o,
+                              struct bench_step_result *r, double *times, struct error *err)
 {
     struct backend *be = b->model->be;
     TRY(bench_warm(b, err));
     backend_reset_stats(be);
     b->phase = r->phase;
     memset(b->before, 0, sizeof b->before);
-    for (int64_t i = 0; i < steps; i++) {
+    for (int64_t i = 0; i < o->steps; i++) {
         TRY(bench_step(b, &times[i], err));
         r->total_seconds += times[i];
-        if (between != NULL)
-            between(ctx);
+        if (o->between != NULL)
+            o->between(o->ctx);
     }
     for (int i = 0; i < OP_COUNT; i++)
         r->stat[i] = be->stat[i];
-    r->seconds = bench_median(times, steps);
+    r->seconds = bench_median(times, o->steps);
     r->fastest = times[0];
-    r->steps = steps;
+    r->steps = o->steps;
     return STATUS_OK;
 }
 
-static enum status run(struct backend *be, const struct config *config, bool train, int64_t steps,
-                       bench_between_fn between, void *ctx, struct bench_step_result *r,
-                       struct error *err)
+enum status bench_run(struct backend *be, const struct config *config,
+                      const struct bench_options *options, struct bench_step_result *r,
+                      struct error *err)
 {
     enum status status = STATUS_OK;
     struct solve_report forward, backward;
     struct bench *b = NULL;
     double *times = NULL;
     *r = (struct bench_step_result){.tokens = config->train.batch * config->train.tgt_len};
-    TRY_OUT(mem_alloc((void **)&times, (size_t)steps, sizeof *times, err));
-    TRY_OUT(bench_open(&b, be, config, train, err));
+    TRY_OUT(mem_alloc((void **)&times, (size_t)options->steps, sizeof *times, err));
+    TRY_OUT(bench_open(&b, be, config, options->train, err));
     r->optimizer_bytes = b->optimizer_bytes;
     r->bytes = b->model->bytes;
     r->parameters = params_distinct(b->model->params, NULL);
     memcpy(r->planned, be->planned, sizeof r->planned);
-    TRY_OUT(timed_steps(b, steps, between, ctx, r, times, err));
+    TRY_OUT(time_steps(b, options, r, times, err));
     TRY_OUT(model_report(b->model, &forward, &backward, err));
     r->forward_evals = (double)forward.evals;
-    r->backward_evals = train ? (double)backward.evals : 0;
+    r->backward_evals = options->train ? (double)backward.evals : 0;
 out:
     bench_close(b);
     mem_free(times);
     return status;
-}
-
-enum status bench_train(struct backend *be, const struct config *config, int64_t steps,
-                        bench_between_fn between, void *ctx, struct bench_step_result *r,
-                        struct error *err)
-{
-    return run(be, config, true, steps, between, ctx, r, err);
-}
-
-enum status bench_solve(struct backend *be, const struct config *config, int64_t steps,
-                        bench_between_fn between, void *ctx, struct bench_step_result *r,
-                        struct error *err)
-{
-    return run(be, config, false, steps, between, ctx, r, err);
 }

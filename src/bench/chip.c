@@ -1,23 +1,25 @@
+/* The known chips. */
 #include "bench/chip.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* Of products: cuBLAS in bf16 has been measured on an H100 SXM at 741 (6144^3) and 798 TFLOP/s
- * (8192^3, github.com/pranjalssh/fast.cu), 0.75 and 0.81 of the peak, and by others with less
- * power or an older library at 519 (0.52, its issue 13). Of memory: 2903 GB/s of device copies
- * where the peak is 3350 (Voltage Park's cluster, measured with AI @ Georgia Tech: 0.87). */
+/* cuBLAS in bf16 has been measured on an H100 SXM at 741 TFLOP/s (6144^3) and 798 TFLOP/s (8192^3),
+ * which are 0.75 and 0.81 of the peak (github.com/pranjalssh/fast.cu). With less power or an older
+ * library others measured 519, or 0.52 (issue 13 there). Device copies reached 2903 of 3350 GB/s,
+ * or 0.87, on Voltage Park's cluster, measured with AI @ Georgia Tech. */
 #define SHARE_SOURCE                                                                        \
     "cuBLAS bf16 measured by others at 0.52-0.81 of peak (fast.cu), device copies at 0.87 " \
     "(Voltage Park); not measured with deq"
 
-/* A launch behind others costs the front end some microseconds; a wait adds the host's turn. */
+/* The device's front end takes some microseconds for a launch that follows others. A wait adds the
+ * time until the host goes on. */
 #define LAUNCH_SECONDS 3e-6
 #define SYNC_SECONDS 15e-6
 
-/* As cuda/cuda_open.cu has it. */
+/* Must be that of cuda/cuda_open.cu. */
 enum { CUDA_CHUNK_NUMBERS = 32 << 20 };
-/* A CUDA context with its kernels, and cuBLAS's workspace: about 0.5 GB are usual. */
+/* A CUDA context with its kernels usually takes about 0.5 GB. The rest is cuBLAS's workspace. */
 static const double CUDA_RESERVED = 600e6;
 
 #define CUDA_COMMON                                                                             \

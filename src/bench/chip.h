@@ -1,4 +1,4 @@
-/* What accelerators can do, by their makers' data sheets, and how much of it programs get. */
+/* What accelerators can do by their makers' data sheets, and how much of it programs reach. */
 #ifndef DEQ_BENCH_CHIP_H
 #define DEQ_BENCH_CHIP_H
 
@@ -13,22 +13,25 @@ struct chip {
     const char *source;           /* of the peaks */
     double peak[CHIP_PRECISIONS]; /* FLOP/s of dense products, by enum precision */
     double bandwidth;             /* bytes/s */
-    double memory, reserved;      /* bytes; what the driver and libraries take of them */
-    /* What is assumed of it: shares of the peaks that large products and streams reach, and from
-     * where; seconds of a launch and of a wait. */
+    double memory;                /* bytes */
+    double reserved;              /* bytes of it that the driver and libraries take */
+    /* Programs are assumed to reach these fractions of the peaks in large products and in long
+     * streams of memory, and to need these seconds for a kernel launch and for a wait. */
     double product_share, bandwidth_share;
-    const char *share_source;
+    const char *share_source; /* of the two fractions */
     double call_seconds, sync_seconds;
-    int64_t chunk_numbers, ffn_rows; /* as its backend's struct ops has them */
+    int64_t chunk_numbers, ffn_rows; /* as in struct ops of its backend */
     bool cuda;
 };
 
-/* The chip of that name, or NULL; the names, "a100, h100, ...", into out[size]. */
+/* The chip of that name, or NULL. */
 const struct chip *chip_find(const char *name);
+/* Writes the known names, "a100, h100, ...", into out[size]. */
 void chip_names(char *out, size_t size);
 
-/* It as a counted device, at a format of products. `achievable`: with the shares; else the bound
- * that nothing passes, without them and without launches. */
+/* The chip as a device that counts, with products in `precision`. `achievable` includes the
+ * fractions, launches and waits that are assumed. Otherwise its times are a lower bound, made of
+ * the peaks alone. */
 struct count_device chip_device(const struct chip *chip, enum precision precision, bool achievable);
 
 #endif

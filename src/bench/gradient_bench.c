@@ -1,3 +1,4 @@
+/* The gradient of each method on the same segments, beside the reference. */
 #include "bench/gradient_bench.h"
 
 #include "base/clock.h"
@@ -9,7 +10,7 @@
 
 enum { MAX_SETTINGS = 8 };
 
-struct way {
+struct method {
     const char *name;
     const char *set[MAX_SETTINGS];
 };
@@ -21,7 +22,7 @@ struct way {
     "gradient.method=implicit", "solver.backward.method=anderson", "solver.backward.scope=token", \
         "solver.backward.stop=rel", "solver.backward.tol=" tol, "solver.backward.max_iter=60"
 
-static const struct way ways[] = {
+static const struct method methods[] = {
     {"as configured", {NULL}},
     {"implicit, anderson token, 2", {BACKWARD("anderson", "token", "2", "3")}},
     {"implicit, anderson token, 4", {BACKWARD("anderson", "token", "4", "3")}},
@@ -51,9 +52,9 @@ static const struct way ways[] = {
     {"unroll 8", {"gradient.method=unroll", "gradient.steps=8"}},
     {"unroll 12", {"gradient.method=unroll", "gradient.steps=12"}},
 };
-enum { WAYS = sizeof ways / sizeof *ways };
+enum { METHODS = sizeof methods / sizeof *methods };
 
-/* Anderson over decayed prefixes, as far as float32 goes. */
+/* The reference solves by Anderson over decayed prefixes, as tightly as float32 allows. */
 static const char *const tight_forward[] = {
     "solver.forward.method=anderson", "solver.forward.scope=prefix", "solver.forward.stop=rel",
     "solver.forward.tol=3e-6",        "solver.forward.max_iter=80",  "solver.forward.history=8",
@@ -75,11 +76,11 @@ static enum status set_all(struct config *c, const char *const *settings, struct
 struct comparison {
     struct backend *be;
     const struct gradient_options *options;
-    struct config base;      /* without added losses and schedules */
+    struct config base;      /* as given, but without added losses and pre-training */
     struct model *reference; /* owns */
     struct stream *stream;   /* owns */
-    struct tensor scratch;   /* owns: for memory_push */
-    float *want, *got;       /* owns: [total] gradients on the host */
+    struct tensor scratch;   /* owns, for memory_push */
+    float *want, *got;       /* owns [total] gradients on the host */
     struct masks masks;
 };
 
@@ -103,8 +104,8 @@ static enum status set_up(struct comparison *c, struct snapshot *from, const str
     c->base = *config;
     if (config->model.layers > 0)
         return error_set(err, STATUS_CONFIG,
-                         "model.layers: an explicit network has no fixed point to compare ways of "
-                         "passing");
+                         "model.layers: an explicit network has no fixed point to differentiate "
+                         "through");
     TRY(set_all(&c->base, plain, err));
     struct config tight = c->base;
     TRY(set_all(&tight, tight_forward, err));
@@ -133,7 +134,6 @@ static enum status set_up(struct comparison *c, struct snapshot *from, const str
     return mem_alloc((void **)&c->got, total, sizeof *c->got, err);
 }
 
-/* `m` remembers what the reference does. */
 static void copy_memory(struct comparison *c, struct model *m)
 {
     struct memory *from, *to;
@@ -147,7 +147,7 @@ static void copy_memory(struct comparison *c, struct model *m)
     }
 }
 
-/* One gradient of a segment into `to`; its times, and evaluations, into the row. */
+/* Computes the gradient of a segment into to[total], and fills the row's times and evaluations. */
 static enum status gradient(struct comparison *c, struct model *m, const struct batch *batch,
                             float *to, struct gradient_row *row, struct error *err)
 {
@@ -197,16 +197,18 @@ static void add_row(struct gradient_row *sum, const struct gradient_row *one, do
     sum->backward_evals += weight * one->backward_evals;
 }
 
-/* One way on one segment: the first run warms its memory, the second is timed. */
-static enum status try_way(struct comparison *c, const struct way *way, const struct batch *batch,
-                           struct gradient_row *sum, struct error *err)
+/* Runs one method on one segment. The first of the two runs warms the caches, and the second is
+ * timed. */
+static enum status try_method(struct comparison *c, const struct method *method,
+                              const struct batch *batch, struct gradient_row *sum,
+                              struct error *err)
 {
     struct config config = c->base;
     struct model *m = NULL;
     struct gradient_row one;
     enum status status = STATUS_OK;
     size_t before = c->be->bytes;
-    TRY(set_all(&config, way->set, err));
+    TRY(set_all(&config, method->set, err));
     TRY(config_resolve(&config, config.model.vocab_size, err));
     TRY(make_model(c, &config, c->reference->params, &m, err));
     sum->bytes = (double)(c->be->bytes - before);
@@ -220,7 +222,6 @@ out:
     return status;
 }
 
-/* How far the reference's own solves came. */
 static enum status note_residuals(struct comparison *c, struct gradient_bench *b, struct error *err)
 {
     struct solve_report forward, backward;
@@ -240,9 +241,9 @@ static enum status measure_segment(struct comparison *c, struct gradient_bench *
     memcpy(c->got, c->want, (size_t)c->reference->params->total * sizeof *c->got);
     compare(c, &one);
     add_row(&b->rows[0], &one, 1.0 / (double)c->options->segments);
-    for (int i = 0; i < WAYS; i++)
-        TRY(try_way(c, &ways[i], batch, &b->rows[1 + i], err));
-    /* the ways have used up its gradients, but its states stand */
+    for (int i = 0; i < METHODS; i++)
+        TRY(try_method(c, &methods[i], batch, &b->rows[1 + i], err));
+    /* the methods overwrote the shared gradients, but the reference's states are still valid */
     model_remember(c->reference);
     return STATUS_OK;
 }
@@ -273,11 +274,11 @@ enum status gradient_bench_run(struct gradient_bench *b, struct backend *be, str
     enum status status = STATUS_OK;
     struct comparison c = {.be = be, .options = options};
     c.masks = (struct masks){.source = MASKS_DRAWN, .seed = (uint64_t)config->train.seed};
-    *b = (struct gradient_bench){.count = WAYS + 1};
-    TRY_OUT(mem_alloc((void **)&b->rows, WAYS + 1, sizeof *b->rows, err));
+    *b = (struct gradient_bench){.count = METHODS + 1};
+    TRY_OUT(mem_alloc((void **)&b->rows, METHODS + 1, sizeof *b->rows, err));
     snprintf(b->rows[0].name, sizeof b->rows[0].name, "reference: implicit, to 3e-6");
-    for (int i = 0; i < WAYS; i++)
-        snprintf(b->rows[1 + i].name, sizeof b->rows[0].name, "%s", ways[i].name);
+    for (int i = 0; i < METHODS; i++)
+        snprintf(b->rows[1 + i].name, sizeof b->rows[0].name, "%s", methods[i].name);
     size_t before = be->bytes;
     TRY_OUT(set_up(&c, from, config, err));
     const struct params *p = c.reference->params;

@@ -1,3 +1,4 @@
+/* A training step run on the backend that counts. */
 #include "bench/plan.h"
 
 static double sum_seconds(const struct op_stat *stat)
@@ -41,7 +42,8 @@ static enum status count_step(struct bench_step_result *result, struct plan_memo
 {
     struct backend be = {0};
     TRY(count_open(&be, device, err));
-    enum status status = bench_train(&be, config, 1, NULL, NULL, result, err);
+    const struct bench_options one_step = {.train = true, .steps = 1};
+    enum status status = bench_run(&be, config, &one_step, result, err);
     *m = (struct plan_memory){.scratch = count_scratch(&be)};
     if (status == STATUS_OK)
         status = visit_evaluation(&be, config, note_bytes, &m->evaluation, err);

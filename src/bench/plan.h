@@ -1,10 +1,12 @@
-/* The plan of a training, before any run: what a step computes and moves, how long a chip needs for
- * it, and what memory it takes. Found by running the trainer's own step on the backend that counts,
- * so every cell, solver and option is planned as it will be done.
+/* The plan of a training tells before any run what a step computes and moves, how long a chip needs
+ * for it, and how much memory it takes.
  *
- * Tokens are drawn as deq bench draws them (frequency falling like 1 / rank), which decides the
- * sizes of the clusters of an adaptive softmax. A solve that stops by a tolerance is taken to need
- * all its iterations. */
+ * It is found by running the trainer's own step on the backend that counts, so that every cell,
+ * solver and option is planned as it will be executed.
+ *
+ * Tokens are drawn as deq bench draws them, with frequencies falling like 1/rank. They decide the
+ * sizes of the clusters of an adaptive softmax. A solve that stops by a tolerance is assumed to
+ * need all its iterations. */
 #ifndef DEQ_BENCH_PLAN_H
 #define DEQ_BENCH_PLAN_H
 
@@ -13,24 +15,25 @@
 
 struct plan_memory {
     size_t part[PART_COUNT]; /* bytes, of the training */
-    size_t scratch;          /* the backend's own: operands rounded to bfloat16 */
-    size_t evaluation;       /* of the validation's model beside it; 0 if there is none */
+    size_t scratch;          /* bytes of the backend's own, for operands rounded to bfloat16 */
+    size_t evaluation;       /* bytes of the validation's model beside it, 0 without one */
     size_t total;
 };
 
 struct plan {
-    struct bench_step_result counts; /* of one step; seconds as assumed of the chip */
+    struct bench_step_result counts; /* of one step; seconds as assumed for the chip */
     struct op_stat bound[OP_COUNT];  /* the same, seconds at the peaks */
     double seconds, bound_seconds;   /* of the step */
     double phase_seconds[BENCH_COUNT], phase_bound[BENCH_COUNT];
     struct plan_memory memory;
 };
 
-/* Counts one equilibrium step of a resolved configuration on the chip. */
+/* Counts one equilibrium step of a resolved configuration on the chip. STATUS_NOMEM,
+ * STATUS_CONFIG. */
 enum status plan_make(struct plan *plan, const struct config *config, const struct chip *chip,
                       struct error *err);
 
-/* The memory alone; for a check against a device's before anything is allocated. */
+/* Counts the memory alone. Fails as plan_make. */
 enum status plan_memory(struct plan_memory *memory, const struct config *config,
                         const struct chip *chip, struct error *err);
 
@@ -47,7 +50,7 @@ enum status plan_visit(const struct config *config, const struct chip *chip, pla
 enum status plan_fit(const struct config *config, const struct chip *chip, double bytes,
                      int64_t *accumulate, size_t *needed, struct error *err);
 
-/* Operations of the products among them. */
+/* FLOPs of the matrix products among stat[OP_COUNT]. */
 double plan_products(const struct op_stat *stat);
 
 /* Products' FLOP/s of a phase (BENCH_COUNT: of the step) as a share of the chip's peak at the

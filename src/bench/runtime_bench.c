@@ -1,3 +1,4 @@
+/* Several networks that take turns at training and evaluation. */
 #include "bench/runtime_bench.h"
 
 #include "base/mem.h"
@@ -9,7 +10,7 @@
 
 /* --- untrained -------------------------------------------------------------------------------- */
 
-/* Evaluations of the last solve; 0 of an explicit network. */
+/* Evaluations of the last solves, 0 for an explicit network. */
 static enum status last_evals(const struct bench *b, double *forward, double *backward,
                               struct error *err)
 {
@@ -20,44 +21,50 @@ static enum status last_evals(const struct bench *b, double *forward, double *ba
     return STATUS_OK;
 }
 
-/* Both directions of all of them, in turns. times: [count * steps] */
-static enum status take_turns(struct bench **bench, int64_t count, int64_t steps, double *times,
-                              struct error *err)
+/* The networks that take turns. */
+struct turns {
+    int64_t count, steps;
+    struct bench **bench; /* owns [count] */
+    double *times;        /* owns [count * steps] seconds */
+};
+
+static enum status take_turns(struct turns *t, struct error *err)
 {
-    for (int64_t i = 0; i < count; i++)
-        TRY(bench_warm(bench[i], err));
-    for (int64_t n = 0; n < steps; n++)
-        for (int64_t i = 0; i < count; i++)
-            TRY(bench_step(bench[i], &times[i * steps + n], err));
+    for (int64_t i = 0; i < t->count; i++)
+        TRY(bench_warm(t->bench[i], err));
+    for (int64_t n = 0; n < t->steps; n++)
+        for (int64_t i = 0; i < t->count; i++)
+            TRY(bench_step(t->bench[i], &t->times[i * t->steps + n], err));
     return STATUS_OK;
 }
 
-static enum status one_direction(struct backend *be, const struct config *configs, int64_t count,
-                                 bool train, int64_t steps, double *times, struct runtime_row *rows,
-                                 struct error *err)
+static enum status fill_row(const struct turns *t, int64_t i, bool train, struct runtime_row *row,
+                            struct error *err)
+{
+    double ignored, median = bench_median(t->times + i * t->steps, t->steps);
+    if (!train) {
+        row->eval_tokens_per_s = (double)row->tokens / median;
+        return last_evals(t->bench[i], &row->eval_forward, &ignored, err);
+    }
+    row->train_seconds = median;
+    row->parameters = params_distinct(bench_model(t->bench[i])->params, NULL);
+    return last_evals(t->bench[i], &row->forward, &row->backward, err);
+}
+
+static enum status run_turns(struct turns *t, struct backend *be, const struct config *configs,
+                             bool train, struct runtime_row *rows, struct error *err)
 {
     enum status status = STATUS_OK;
-    struct bench **bench = NULL;
-    TRY(mem_alloc((void **)&bench, (size_t)count, sizeof *bench, err));
-    for (int64_t i = 0; i < count; i++)
-        TRY_OUT(bench_open(&bench[i], be, &configs[i], train, err));
-    TRY_OUT(take_turns(bench, count, steps, times, err));
-    for (int64_t i = 0; i < count; i++) {
-        struct runtime_row *r = &rows[i];
-        double ignored, median = bench_median(times + i * steps, steps);
-        if (train) {
-            r->train_seconds = median;
-            r->parameters = params_distinct(bench_model(bench[i])->params, NULL);
-            TRY_OUT(last_evals(bench[i], &r->forward, &r->backward, err));
-        } else {
-            r->eval_tokens_per_s = (double)r->tokens / median;
-            TRY_OUT(last_evals(bench[i], &r->eval_forward, &ignored, err));
-        }
-    }
+    for (int64_t i = 0; i < t->count; i++)
+        TRY_OUT(bench_open(&t->bench[i], be, &configs[i], train, err));
+    TRY_OUT(take_turns(t, err));
+    for (int64_t i = 0; i < t->count; i++)
+        TRY_OUT(fill_row(t, i, train, &rows[i], err));
 out:
-    for (int64_t i = 0; i < count; i++)
-        bench_close(bench[i]);
-    mem_free(bench);
+    for (int64_t i = 0; i < t->count; i++) {
+        bench_close(t->bench[i]);
+        t->bench[i] = NULL;
+    }
     return status;
 }
 
@@ -66,16 +73,18 @@ enum status runtime_untrained(struct backend *be, const struct config *configs, 
                               struct error *err)
 {
     enum status status = STATUS_OK;
-    double *times = NULL;
-    TRY(mem_alloc((void **)&times, (size_t)(count * o->steps), sizeof *times, err));
+    struct turns t = {.count = count, .steps = o->steps};
+    TRY_OUT(mem_alloc((void **)&t.bench, (size_t)count, sizeof *t.bench, err));
+    TRY_OUT(mem_alloc((void **)&t.times, (size_t)(count * o->steps), sizeof *t.times, err));
     for (int64_t i = 0; i < count; i++)
         rows[i] = (struct runtime_row){.layers = configs[i].model.layers,
                                        .tokens = configs[i].train.batch * configs[i].train.tgt_len,
                                        .ppl = NAN};
-    TRY_OUT(one_direction(be, configs, count, true, o->steps, times, rows, err));
-    TRY_OUT(one_direction(be, configs, count, false, o->steps, times, rows, err));
+    TRY_OUT(run_turns(&t, be, configs, true, rows, err));
+    TRY_OUT(run_turns(&t, be, configs, false, rows, err));
 out:
-    mem_free(times);
+    mem_free(t.bench);
+    mem_free(t.times);
     return status;
 }
 
@@ -84,9 +93,10 @@ out:
 struct trained {
     struct snapshot from;
     struct trainer trainer;
-    struct model *model;   /* owns: for evaluation, with the trainer's parameters */
-    struct stream *stream; /* owns: of the split */
-    double *train, *eval;  /* owns: [steps] seconds of a step, tokens/s */
+    struct model *model;   /* owns, for evaluation, with the trainer's parameters */
+    struct stream *stream; /* owns the split */
+    double *train;         /* owns [steps] seconds of a step */
+    double *eval;          /* owns [steps] tokens/s of an evaluation */
 };
 
 static enum status open_trained(struct trained *t, struct backend *be, const char *path,
@@ -116,14 +126,14 @@ static void close_trained(struct trained *t)
     snapshot_close(&t->from);
 }
 
-/* Before any further step, which would change the weights. */
+/* Must come before the training steps, which change the weights. */
 static enum status evaluate(struct trained *t, int64_t round, struct runtime_row *r,
                             struct error *err)
 {
     struct evaluation_result e;
     struct evaluation_options how = {.max_iter = t->from.config.eval.max_iter};
     model_refresh(t->model);
-    TRY(evaluation_run(t->model, t->stream, &how, &e, NULL, NULL, err));
+    TRY(evaluation_run(t->model, t->stream, &how, &e, err));
     t->eval[round] = e.tokens_per_s;
     r->ppl = e.ppl;
     r->eval_forward = e.nfe_mean;

@@ -1,3 +1,4 @@
+/* Reading a configuration from JSON and from --set, checked key by key against the table. */
 #include "config/config.h"
 
 #include "base/json.h"
@@ -46,15 +47,14 @@ void config_defaults(struct config *config)
     }
 }
 
-/* One value being read: where from, and what complaints must name. */
+/* The source of the value being read, for messages. */
 struct reader {
     const struct json *doc;
-    bool lines; /* a file: complaints name the line; --set has none */
-    bool *seen; /* borrows; [KEYS_MAX], by number of the key; of a file */
+    bool lines; /* messages name the line, which --set does not have */
+    bool *seen; /* borrows [KEYS_MAX] by number of the key, for files only */
     struct error *err;
 };
 
-/* "name:line: path: what" or "name: path: what"; STATUS_CONFIG. */
 static enum status refuse(const struct reader *r, const struct cJSON *value, const char *path,
                           const char *what)
 {
@@ -169,7 +169,7 @@ static enum status read_string(const struct reader *r, const struct cJSON *value
 static enum status read_list(const struct reader *r, const struct cJSON *value,
                              const struct config_key *key, struct config_list *out)
 {
-    /* one tie_projs flag a cluster, and there is one cluster more than cutoffs */
+    /* each cluster has a flag in tie_projs, and there is one more cluster than cutoffs */
     int64_t most = CONFIG_MAX_CUTOFFS + (key->type == CONFIG_BOOL_LIST);
     if (json_kind(value) != JSON_ARRAY)
         return refuse_type(r, value, key, "an array");
@@ -239,7 +239,7 @@ static enum status read_section(const struct reader *r, const struct cJSON *obje
             return refuse_key(r, item, path);
         const struct config_key *key = config_find_key(path);
         if (key != NULL) {
-            /* "train.steps" beside "train": the reader of JSON sees two keys */
+            /* the JSON reader does not know that "train.steps" is "steps" inside "train" */
             if (r->seen[key - config_keys])
                 return refuse(r, item, path, "given twice");
             r->seen[key - config_keys] = true;
@@ -287,8 +287,8 @@ enum status config_load(struct config *config, const char *path, struct error *e
     return status;
 }
 
-/* The text behind "=" as JSON: bare strings get their quotes, bare lists their brackets, a bare
- * point its 0. */
+/* Turns the text behind "=" into JSON. It adds the quotes of strings, the brackets of lists and the
+ * 0 before a leading point if they are missing. */
 static enum status set_text(const struct config_key *key, const char *value, char **out,
                             struct error *err)
 {

@@ -1,8 +1,8 @@
-/* The configuration of a run: what a JSON file, --set and a checkpoint say.
+/* The configuration of a run, as JSON files, --set and checkpoints give it.
  *
- * Every key is defined once, in config_table.c: path, type, default, range, unit, meaning. From it
- * come the defaults, the parser's checks, the resolved JSON and the printed reference. The struct
- * holds no pointers and may be copied by assignment. */
+ * config_table.c defines every key once. The defaults, the parser's checks, the resolved JSON and
+ * the printed reference come from that table. The struct holds no pointers and may be copied by
+ * assignment. */
 #ifndef DEQ_CONFIG_CONFIG_H
 #define DEQ_CONFIG_CONFIG_H
 
@@ -29,8 +29,19 @@ enum config_rows { CONFIG_ROWS_AUTO, CONFIG_ROWS_ACTIVE, CONFIG_ROWS_ALL };
 enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
 enum config_start { START_ZERO, START_LINEAR };
 enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
-enum config_optimizer { OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT };
+
+/* The optimizers as X(NAME, name). train.optimizer takes the name, and src/optimizer defines the
+ * struct optimizer_kind optimizer_name. A new optimizer is a line here and a file there. */
+#define OPTIMIZER_LIST(X) \
+    X(ADAM, adam)         \
+    X(ADAMW, adamw)
+
+enum config_optimizer {
+#define X(NAME, name) OPTIMIZER_##NAME,
+    OPTIMIZER_LIST(X)
+#undef X
+};
 
 struct config_list {
     int64_t count;
@@ -41,7 +52,7 @@ struct config_model {
     enum config_cell cell;
     int64_t d_model, n_head, d_head, d_inner, d_embed, blocks;
     int64_t nhid, nout, ksize, dilation;
-    int64_t layers;      /* > 0: an explicit network of so many, see deq/unrolled.h */
+    int64_t layers;      /* > 0 makes an explicit network, see deq/unrolled.h */
     enum norm_kind norm; /* NORM_LAYER or NORM_RMS */
     bool pre_lnorm, wnorm, tie_layers;
     struct config_list cutoffs;
@@ -114,21 +125,23 @@ struct config {
     struct config_eval eval;
 };
 
-/* Every key at its default. */
+/* Sets every key to its default. */
 void config_defaults(struct config *config);
 
-/* Reads JSON text over *config. `name` stands in messages: "name:line: key: what is wrong". An
- * unknown key names the nearest known one; duplicates, wrong types and values out of range are
- * refused. STATUS_CONFIG. On failure *config is unspecified. */
+/* Reads JSON text and changes the keys of *config that it names. Messages have the form "name:line:
+ * key: what is wrong". On failure *config is unspecified.
+ * STATUS_CONFIG for anything but valid JSON, for an unknown key (with the nearest known one), for a
+ * key given twice, for a wrong type and for a value out of range. STATUS_NOMEM. */
 enum status config_parse(struct config *config, const char *text, const char *name,
                          struct error *err);
-/* config_parse on a file. STATUS_NOINPUT if it cannot be read. */
+/* Reads a file. STATUS_NOINPUT if it cannot be opened or read. Else as config_parse. */
 enum status config_load(struct config *config, const char *path, struct error *err);
-/* One "key.path=value", as from --set. Strings need no quotes. */
+/* Changes one key by "key.path=value", as from --set. Strings need no quotes. STATUS_CONFIG,
+ * STATUS_NOMEM. */
 enum status config_set(struct config *config, const char *assignment, struct error *err);
 
-/* Fills what is derived (d_head, d_embed, vocab_size given by the data; 0: unknown yet) and checks
- * that sizes fit each other. */
+/* Fills the keys that are derived from others when they are 0 or empty, and checks that all keys
+ * fit each other. `vocab_size` is that of the data, or 0 if it is not known yet. STATUS_CONFIG. */
 enum status config_resolve(struct config *config, int64_t vocab_size, struct error *err);
 
 /* An explicit network whose layers have their own weights and no injection. */
@@ -137,33 +150,34 @@ static inline bool config_is_layered(const struct config_model *m)
     return m->layers > 0 && !m->tie_layers;
 }
 
-/* A penalty on the Jacobian in any step. */
+/* Whether any step has a penalty on the Jacobian. */
 static inline bool config_has_penalty(const struct config *c)
 {
     return c->jacobian.weight > 0 || c->jacobian.ramp_every > 0;
 }
 
-/* name_cell_resolve of a cell: fills what the cell derives (model.d_head, model.d_embed) and checks
- * what it wants of the configuration. config_resolve calls it. STATUS_CONFIG. */
+/* name_cell_resolve fills what the cell derives (model.d_head, model.d_embed) and checks what it
+ * wants of the configuration. config_resolve calls it. STATUS_CONFIG. */
 #define CELL_RESOLVE(NAME, name) \
     enum status name##_cell_resolve(struct config *config, struct error *err);
 CELLS(CELL_RESOLVE)
 #undef CELL_RESOLVE
 
-/* The configuration as JSON, every key, two spaces of indentation if `pretty`, else one line;
- * config_parse of it gives the same struct. The caller frees *out with mem_free. */
+/* Writes all keys as JSON that config_parse reads back to the same struct. `pretty` indents by two
+ * spaces, otherwise it is one line. The caller frees *out with mem_free. STATUS_NOMEM. */
 enum status config_to_json(const struct config *config, bool pretty, char **out, struct error *err);
 /* The first key in which two configurations differ, in the order of the table. */
 struct config_difference {
-    const char *path;                      /* NULL: there is none */
+    const char *path;                      /* NULL if there is none */
     char a[CONFIG_SHOWN], b[CONFIG_SHOWN]; /* its values as JSON, cut if longer */
 };
-/* Looks among the keys that `counts` accepts. */
+/* Compares the keys that `counts` accepts. STATUS_NOMEM. */
 enum status config_compare(const struct config *a, const struct config *b,
                            bool (*counts)(const char *path), struct config_difference *out,
                            struct error *err);
 
-/* The reference of all keys, as plain text or as a Markdown table; freed by mem_free. */
+/* Writes the reference of all keys as plain text or as a Markdown table. The caller frees *out with
+ * mem_free. STATUS_NOMEM. */
 enum status config_reference(bool markdown, char **out, struct error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* `deq help config` and the README's table, printed from the table of keys. */
+/* The reference of all keys, for `deq help config` and the README. */
 #include "base/json.h"
 #include "base/mem.h"
 #include "config/config.h"

@@ -1,4 +1,4 @@
-/* What a configuration must satisfy as a whole; single keys were checked when they were read. */
+/* What keys must satisfy together. Each key by itself was checked when it was read. */
 #include "config/config.h"
 
 #include <assert.h>
@@ -29,11 +29,11 @@ static enum status check_layers(struct config *config, struct error *err)
             "model.blocks: set it to 1 with untied layers: model.layers counts blocks");
     if (config->gradient.recompute > 0 && m->blocks != 1)
         return error_set(err, STATUS_CONFIG,
-                         "gradient.recompute: not with stacked blocks, whose memory needs what the "
-                         "last evaluation kept; set model.blocks to 1");
+                         "gradient.recompute: it does not keep what the memory of stacked blocks "
+                         "needs; set it to 0, or model.blocks to 1");
     if (m->layers > 0) {
-        config->train.pretrain_steps = 0; /* it is unrolled from the start */
-        m->start = START_ZERO;            /* as moot as solver.*: nothing is solved */
+        config->train.pretrain_steps = 0; /* layers are unrolled from the start */
+        m->start = START_ZERO;            /* nothing is solved */
     }
     return STATUS_OK;
 }
@@ -104,9 +104,10 @@ static enum status check_extra_losses(const struct config *c, struct error *err)
                          "set it to 0",
                          penalty ? "jacobian" : "correction", (long long)c->model.layers);
     if (penalty && c->gradient.recompute > 0)
-        return error_set(err, STATUS_CONFIG,
-                         "jacobian.weight: needs what gradient.recompute does not keep; set one of "
-                         "them to 0");
+        return error_set(
+            err, STATUS_CONFIG,
+            "jacobian.weight: the penalty needs what gradient.recompute does not keep; "
+            "set one of them to 0");
     if (c->correction.weight > 0 && at->count == 0)
         return error_set(err, STATUS_CONFIG,
                          "correction.weight: %g needs iterates in correction.at, for example [4]",

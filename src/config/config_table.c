@@ -1,3 +1,4 @@
+/* The table of all keys, and the search in it. */
 #include "config/config_table.h"
 
 #include "backend/ops.h"
@@ -11,6 +12,11 @@
 
 #define AT(field) offsetof(struct config, field)
 #define NO_LIMIT INFINITY
+
+/* "|adam|adamw", whose first bar is skipped where it is used. */
+#define X(NAME, name) "|" #name
+static const char optimizer_names[] = OPTIMIZER_LIST(X);
+#undef X
 
 /* clang-format off */
 #define INT(path, field, initial, min, max, unit, meaning) \
@@ -33,62 +39,66 @@
 
 #define SOLVER(which, m_method, m_scope, m_max_iter, m_tol, m_stop, m_history)                     \
     ENUM("solver." #which ".method", solver.which.method, m_method, CHOICES(SOLVE_METHODS),        \
-         "how the fixed point is looked for"),                                                     \
+         "method that looks for the fixed point"),                                                     \
     ENUM("solver." #which ".scope", solver.which.scope, m_scope, "token|prefix|sequence|batch",    \
-         "numbers over which mixing weights and stopping are decided; sequence and batch let "     \
-         "the future leak until converged"),                                                       \
+         "numbers that share mixing weights and a stop; with sequence and batch, predictions "     \
+         "depend on later tokens until the solve has converged"),                                  \
     REAL("solver." #which ".decay", solver.which.decay, 0.5, 0, 1, CONFIG_CLOSED, "per position",  \
-         "scope prefix: weight of a position's sums at the next one"),                             \
+         "scope prefix: factor by which a position's sums count less at the next position"),       \
     INT("solver." #which ".max_iter", solver.which.max_iter, m_max_iter, 1, 10000, "evaluations",  \
         "evaluations of f at most"),                                                               \
     INT("solver." #which ".min_iter", solver.which.min_iter, 0, 0, 10000, "evaluations",           \
-        "no stop before so many"),                                                                 \
+        "evaluations of f at least"),                                                              \
     REAL("solver." #which ".tol", solver.which.tol, m_tol, 0, NO_LIMIT, CONFIG_OPEN_MIN, "",       \
          "residual at which a solve has converged"),                                               \
     ENUM("solver." #which ".stop", solver.which.stop, m_stop, "rel|abs|fixed",                     \
-         "residual that tol is compared with; fixed: always max_iter evaluations"),                \
+         "residual that is compared with tol, or fixed to make max_iter evaluations always"),      \
     INT("solver." #which ".history", solver.which.history, m_history, 1, 64, "iterates",           \
-        "Anderson's window, Broyden's rank-one terms; more than max_iter are never used"),         \
+        "iterates that Anderson mixes, or rank-one terms that Broyden keeps; at most max_iter are "\
+        "used"),                                                                                   \
     REAL("solver." #which ".damping", solver.which.damping, 1, 0, 1, CONFIG_OPEN_MIN, "",          \
-         "Picard and Anderson: share of the new value in an iterate"),                             \
+         "Picard and Anderson: weight of the new value in an iterate"),                            \
     REAL("solver." #which ".ridge", solver.which.ridge, 1e-6, 0, NO_LIMIT, CONFIG_CLOSED, "",      \
-         "Anderson: added to the diagonal of the Gram matrix"),                                    \
+         "Anderson: number added to the diagonal of the Gram matrix"),                             \
     ENUM("solver." #which ".ridge_mode", solver.which.ridge_mode, RIDGE_REL, "rel|abs",            \
-         "ridge relative to the Gram matrix's trace, or absolute as published"),                   \
+         "Anderson: ridge as a fraction of the Gram matrix's trace, or absolute as published"),    \
     BOOL("solver." #which ".line_search", solver.which.line_search, false,                         \
          "Broyden: Armijo line search over the batch"),                                            \
     INT("solver." #which ".stall", solver.which.stall, 30, 1, 10000, "evaluations",                \
-        "give up after so many without a lower residual"),                                         \
+        "a solve gives up after so many evaluations without a lower residual"),                                         \
     INT("solver." #which ".rand_delta", solver.which##_limits.rand_delta, 0, 0, 9999,              \
         "evaluations",                                                                             \
-        "training: max_iter is lowered by a random number up to this in every step"),              \
+        "training: each step lowers max_iter by a random number up to this one"),              \
     INT("solver." #which ".iter_start", solver.which##_limits.iter_start, 0, 0, 10000,             \
         "evaluations",                                                                             \
-        "training: max_iter at its start, from where it changes evenly; 0: max_iter from the "     \
-        "start"),                                                                                  \
+        "training: max_iter of the first solve, from which it changes linearly to max_iter; 0 to " \
+         "use max_iter throughout"),                                                                                  \
     REAL("solver." #which ".tol_start", solver.which##_limits.tol_start, 0, 0, NO_LIMIT,           \
          CONFIG_CLOSED, "",                                                                        \
-         "training: tol at its start, from where it changes geometrically; 0: tol from the start")
+         "training: tol of the first solve, from which it changes geometrically to tol; 0 to use " \
+         "tol throughout")
 
 const struct config_key config_keys[] = {
     {"data.dir", CONFIG_STRING, AT(data.dir), 0, "data/kjv", 0, 0, CONFIG_CLOSED, NULL, "",
      "folder of the tokenized shards"},
 
-    ENUM("model.cell", model.cell, CELL_TRANSFORMER, CHOICES(CELLS), "the function f"),
+    ENUM("model.cell", model.cell, CELL_TRANSFORMER, CHOICES(CELLS),
+         "the function f whose fixed point is the output"),
     INT("model.d_model", model.d_model, 256, 1, 65536, "numbers", "width of a token's state"),
     INT("model.n_head", model.n_head, 8, 1, 1024, "heads", "attention heads"),
     INT("model.d_head", model.d_head, 0, 0, 65536, "numbers",
-        "width of a head; 0: d_model / n_head"),
+        "width of a head; 0 for d_model / n_head"),
     INT("model.d_inner", model.d_inner, 1024, 1, 1048576, "numbers",
         "width inside the feed-forward network"),
     INT("model.d_embed", model.d_embed, 0, 0, 65536, "numbers",
-        "width of the first cluster's embedding; 0: d_model, or nout of a trellis"),
+        "width of the first cluster's embedding; 0 for d_model, or for nout of a trellis"),
     INT("model.blocks", model.blocks, 1, 1, 64, "blocks", "transformer blocks inside f"),
     INT("model.layers", model.layers, 0, 0, 1024, "layers",
-        "0: equilibrium; else an explicit network of so many layers, back-propagated plainly"),
+        "0 for an equilibrium, else the number of layers of an explicit network, "
+        "differentiated layer by layer"),
     BOOL("model.tie_layers", model.tie_layers, true,
-         "the layers are f applied again and again; false: each has its own weights, and the first "
-         "sees the embedding in place of an injection"),
+         "all layers are the same f; if false, each has its own weights, and the first sees "
+         "the embedding in place of an injection"),
     INT("model.nhid", model.nhid, 1000, 0, 65536, "numbers",
         "trellis: width of the hidden part of h"),
     INT("model.nout", model.nout, 400, 1, 65536, "numbers",
@@ -98,121 +108,133 @@ const struct config_key config_keys[] = {
         "trellis: distance between the taps"),
     ENUM_FROM("model.norm", model.norm, NORM_LAYER, NORM_LAYER, "layer|rms", "normalisation"),
     BOOL("model.pre_lnorm", model.pre_lnorm, false,
-         "normalise in front of each half of a block, not behind"),
+         "normalise before each half of a block, not after it"),
     BOOL("model.wnorm", model.wnorm, true, "weight normalisation of the matrices in f"),
     {"model.cutoffs", CONFIG_INT_LIST, AT(model.cutoffs), 0, NULL, 1, 2147483647, CONFIG_CLOSED,
-     NULL, "tokens", "ends of the frequency clusters but the last; empty: one cluster"},
+     NULL, "tokens",
+     "first token id of each frequency cluster after the first; empty for one cluster"},
     INT("model.div_val", model.div_val, 1, 1, 64, "",
-        "each cluster's embedding is so many times narrower than the one before"),
+        "each cluster's embedding is narrower by this factor than the one before"),
     BOOL("model.tie_weights", model.tie_weights, true,
          "the output layer uses the embedding tables"),
     {"model.tie_projs", CONFIG_BOOL_LIST, AT(model.tie_projs), 0, NULL, 0, 1, CONFIG_CLOSED, NULL,
-     "", "share projections with the embedding, one a cluster; empty: all but the first"},
+     "",
+     "one flag for each cluster, whether it shares its projection with the embedding; empty for "
+     "all but the first"},
     REAL("model.dropout", model.dropout, 0.1, 0, 1, CONFIG_OPEN_MAX, "probability",
          "dropout of embeddings and activations"),
     REAL("model.dropatt", model.dropatt, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
          "dropout of attention weights"),
     REAL("model.dropouti", model.dropouti, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
-         "trellis: dropout of embeddings (model.dropout is then that of the output)"),
+         "trellis: dropout of embeddings, where model.dropout is that of the output"),
     REAL("model.dropouth", model.dropouth, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
          "trellis: dropout of h where the convolution reads it"),
     REAL("model.wdrop", model.wdrop, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
-         "trellis: dropout of the convolution's weights, all taps but the newest"),
+         "trellis: dropout of the convolution's weights for all taps but the newest"),
     REAL("model.emb_dropout", model.emb_dropout, 0, 0, 1, CONFIG_OPEN_MAX, "probability",
          "dropout of whole words of the vocabulary"),
     INT("model.local_size", model.local_size, 0, 0, 1048576, "positions",
-        "positions a token attends to, itself included; 0: all"),
+        "positions that a token attends to, itself included; 0 for all"),
     REAL("model.init_std", model.init_std, 0.01, 0, 100, CONFIG_OPEN_MIN, "",
          "standard deviation of initial weights"),
     REAL("model.proj_init_std", model.proj_init_std, 0.01, 0, 100, CONFIG_OPEN_MIN, "",
-         "the same for the embedding's projections"),
+         "standard deviation of the embedding's initial projections"),
     INT("model.vocab_size", model.vocab_size, 0, 0, 2147483647, "tokens",
-        "size of the vocabulary; 0: taken from the data"),
+        "size of the vocabulary; 0 to take it from the data"),
     ENUM("model.start", model.start, START_ZERO, "zero|linear",
-         "where solves start: at zero, or at a linear map of a token's embedding and the one before "
-         "it, learned on the way; zero with model.layers, which solve nothing"),
+         "initial guess of a solve: zero, or a learned linear map of the embeddings of a token "
+         "and of the one before it; always zero with model.layers"),
     BOOL("model.compat", model.compat, false, "repeat the published code's quirks exactly"),
 
     SOLVER(forward, SOLVE_ANDERSON, SCOPE_PREFIX, 10, 1e-3, STOP_FIXED, 5),
     ENUM("solver.forward.rows", solver.forward_rows, CONFIG_ROWS_AUTO, "auto|active|all",
-         "positions that f is evaluated for under a stop rule: those that have not stopped, or all; "
-         "auto: the former where a product's rows do not depend on their number, so that nothing "
-         "leaks by rounding"),
+         "positions at which f is evaluated under a stop rule: those that have not stopped, or "
+         "all; auto takes the former where rounding does not depend on their number"),
     SOLVER(backward, SOLVE_ANDERSON, SCOPE_TOKEN, 6, 1e-3, STOP_REL, 3),
 
     ENUM("gradient.method", gradient.method, GRADIENT_IMPLICIT,
-         "implicit|phantom|one-step|unroll", "how the gradient passes the fixed point"),
+         "implicit|phantom|one-step|unroll",
+         "method of differentiating through the fixed point"),
     INT("gradient.steps", gradient.steps, 4, 1, 1024, "evaluations",
-        "phantom: damped steps; unroll: plain steps"),
+        "phantom: damped applications of f; unroll: plain applications of f"),
     REAL("gradient.damping", gradient.damping, 0.8, 0, 1, CONFIG_OPEN_MIN, "",
-         "phantom: share of the new value in a step"),
+         "phantom: weight of the new value in an application"),
     INT("gradient.recompute", gradient.recompute, 0, 0, 1024, "layers",
-        "layers and unrolled steps: keep only the input of so many and compute them again "
-        "backwards; 0: keep all"),
+        "explicit layers and unrolled applications: keep only the input of so many at a time "
+        "and compute them again backwards; 0 to keep all"),
 
     REAL("jacobian.weight", jacobian.weight, 0, 0, NO_LIMIT, CONFIG_CLOSED, "",
-         "weight in the loss of the penalty |J|^2 per number of z, which keeps solves short; 0: none"),
+         "weight in the loss of the squared norm of J per number of z, a penalty that keeps "
+         "solves short; 0 for none"),
     REAL("jacobian.probability", jacobian.probability, 0.35, 0, 1, CONFIG_OPEN_MIN, "",
-         "share of the steps that compute it"),
+         "probability that a step computes the penalty"),
     ENUM("jacobian.form", jacobian.form, PENALTY_EXACT, "exact|difference",
-         "|v^T J|^2 with its exact gradient, or |f(z + h v) - f(z)|^2 / h^2, at half the cost"),
+         "squared norm of v^T J with its exact gradient, or of (f(z + h v) - f(z)) / h at half "
+         "the cost"),
     REAL("jacobian.step", jacobian.step, 0.05, 0, 1, CONFIG_OPEN_MIN, "",
-         "form difference: h; a shorter one makes the gradient noisier where units are rectified"),
+         "form difference: the step h, whose gradient gets noisier the shorter it is where "
+         "units are rectified"),
     INT("jacobian.ramp_every", jacobian.ramp_every, 0, 0, NO_LIMIT, "updates",
-        "the weight rises after so many updates, again and again; 0: never"),
+        "the penalty's weight rises whenever so many updates have passed; 0 for never"),
     REAL("jacobian.ramp_add", jacobian.ramp_add, 0.1, 0, NO_LIMIT, CONFIG_CLOSED, "",
-         "by how much"),
+         "what each rise adds to the weight"),
     REAL("correction.weight", correction.weight, 0, 0, NO_LIMIT, CONFIG_CLOSED, "",
-         "weight of the loss at earlier iterates, which pass their gradient through f once"),
+         "weight of the loss at earlier iterates, whose gradient passes through f once"),
     {"correction.at", CONFIG_INT_LIST, AT(correction.at), 0, NULL, 1, 10000, CONFIG_CLOSED, NULL,
-     "evaluations", "which iterates, by the evaluations of f that led to them; empty: none"},
+     "evaluations",
+     "iterates to correct, each given by the number of evaluations of f that led to it; empty for "
+     "none"},
 
     INT("train.steps", train.steps, 20000, 1, NO_LIMIT, "updates", "length of the training"),
     INT("train.batch", train.batch, 16, 1, 1048576, "sequences", "streams of text side by side"),
     INT("train.tgt_len", train.tgt_len, 64, 1, 1048576, "tokens", "length of a segment"),
     INT("train.mem_len", train.mem_len, 64, 0, 1048576, "tokens",
-        "states remembered from earlier segments; a trellis remembers what it needs, or with 0 "
-        "nothing"),
+        "states remembered from earlier segments; a trellis remembers the states that it "
+        "needs, or none with 0"),
     INT("train.accumulate", train.accumulate, 1, 1, 65536, "parts",
-        "the batch is computed in so many parts, one after the other"),
+        "parts into which a batch is divided and that are computed one after the other"),
     BOOL("train.zero", train.zero, false,
-         "several processes: each keeps the optimizer's state of its share only (ZeRO stage 1)"),
-    ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, "adam|adamw", "update rule"),
+         "with several processes, each keeps only its part of the optimizer's state (ZeRO "
+         "stage 1)"),
+    ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, &optimizer_names[1], "update rule"),
     REAL("train.lr", train.lr, 1e-3, 0, 100, CONFIG_OPEN_MIN, "", "highest learning rate"),
     REAL("train.lr_min", train.lr_min, 0, 0, 100, CONFIG_CLOSED, "",
          "learning rate at the end of the cosine"),
     REAL("train.beta1", train.beta1, 0.9, 0, 1, CONFIG_OPEN_MAX, "",
-         "Adam: decay of the gradient's mean"),
+         "Adam: decay of the running mean of the gradient"),
     REAL("train.beta2", train.beta2, 0.999, 0, 1, CONFIG_OPEN_MAX, "",
-         "Adam: decay of its square's mean"),
-    REAL("train.eps", train.eps, 1e-8, 0, 1, CONFIG_OPEN_MIN, "", "Adam: added to the root"),
+         "Adam: decay of the running mean of its square"),
+    REAL("train.eps", train.eps, 1e-8, 0, 1, CONFIG_OPEN_MIN, "",
+         "Adam: number added to the root of that mean"),
     REAL("train.weight_decay", train.weight_decay, 0, 0, 100, CONFIG_CLOSED, "",
-         "adam: L2 term in the gradient; adamw: decoupled"),
+         "weight decay, a term of the gradient with adam (L2) and of the update with adamw"),
     ENUM("train.schedule", train.schedule, SCHEDULE_COSINE, "cosine|inv_sqrt|constant",
-         "learning rate after the warm-up"),
+         "course of the learning rate after the warm-up"),
     INT("train.warmup_steps", train.warmup_steps, 400, 0, NO_LIMIT, "updates",
-        "linear rise of the learning rate"),
+        "updates in which the learning rate rises linearly"),
     REAL("train.clip", train.clip, 0.25, 0, NO_LIMIT, CONFIG_CLOSED, "",
-         "norm to which the whole gradient is cut; 0: never"),
+         "largest norm of the whole gradient, to which a longer one is scaled; 0 for no limit"),
     INT("train.pretrain_steps", train.pretrain_steps, 1000, 0, NO_LIMIT, "updates",
-        "first updates, made with f unrolled"),
+        "updates at the beginning in which f is unrolled in place of a solve"),
     INT("train.pretrain_layers", train.pretrain_layers, 2, 1, 1024, "evaluations",
-        "times f is unrolled in them"),
-    INT("train.seed", train.seed, 1111, 0, NO_LIMIT, "", "of all random numbers"),
+        "applications of f in each of these updates"),
+    INT("train.seed", train.seed, 1111, 0, NO_LIMIT, "", "seed of all random numbers"),
     ENUM("train.precision", train.precision, PRECISION_FP32, "fp32|tf32|bf16",
-         "rounding of the operands of matrix products; what the device has. Relative residuals "
-         "below about 1e-6, 5e-5, 4e-4 are out of reach"),
+         "rounding of the operands of matrix products, which the device must have; residuals "
+         "below about 1e-6, 5e-5 and 4e-4 are out of reach, in this order"),
     INT("train.eval_every", train.eval_every, 1000, 0, NO_LIMIT, "updates",
-        "between evaluations on the validation set; 0: only at the end"),
+        "updates between evaluations on the validation set; 0 for one at the end"),
     INT("train.checkpoint_every", train.checkpoint_every, 500, 0, NO_LIMIT, "updates",
-        "between checkpoints; 0: only at the end"),
+        "updates between checkpoints; 0 for one at the end"),
     INT("train.keep_last", train.keep_last, 2, 0, NO_LIMIT, "files",
-        "numbered checkpoints kept"),
+        "numbered checkpoints that are kept"),
     INT("train.keep_every", train.keep_every, 0, 0, NO_LIMIT, "updates",
-        "between numbered checkpoints that are kept for good; 0: none are"),
+        "updates between numbered checkpoints that are never deleted; 0 for none"),
     BOOL("train.compress", train.compress, true,
-         "compress the numbers of checkpoints: a sixth smaller, for 18 times the work of writing"),
-    INT("train.log_every", train.log_every, 1, 1, NO_LIMIT, "updates", "between lines of the log"),
+         "compress the numbers of checkpoints, which makes files a sixth smaller and takes 18 "
+         "times the work of writing"),
+    INT("train.log_every", train.log_every, 1, 1, NO_LIMIT, "updates",
+        "updates between lines of the log"),
 
     INT("eval.batch", eval.batch, 8, 1, 1048576, "sequences", "streams of text side by side"),
     INT("eval.tgt_len", eval.tgt_len, 64, 1, 1048576, "tokens", "length of a segment"),
@@ -246,7 +268,7 @@ const char *config_nearest_key(const char *path)
     for (size_t i = 0; i < config_key_count; i++) {
         const char *known = config_keys[i].path;
         int name = strdist(last_part(path), last_part(known));
-        /* 256 is more than any distance: the section only decides between equal names */
+        /* 256 exceeds every distance, so that sections decide only between equal names */
         if (best != NULL && 256 * name > least)
             continue;
         int distance = 256 * name + strdist(path, known);

@@ -1,4 +1,4 @@
-/* The configuration as JSON, key by key from the table. */
+/* Writing a configuration as JSON, and comparing two of them. */
 #include "base/json.h"
 #include "base/mem.h"
 #include "config/config.h"
@@ -53,7 +53,7 @@ static void write_value(struct json_writer *w, const char *name, const struct co
     }
 }
 
-/* The length of the part of `path` that it shares with `section`, in whole sections. */
+/* The length of the whole sections with which both `section` and `path` begin. */
 static size_t shared_sections(const char *section, const char *path)
 {
     size_t shared = 0;
@@ -66,7 +66,7 @@ static size_t shared_sections(const char *section, const char *path)
 enum status config_to_json(const struct config *config, bool pretty, char **out, struct error *err)
 {
     struct json_writer w;
-    char section[SECTION_MAX] = ""; /* the open sections, "solver.forward." */
+    char section[SECTION_MAX] = ""; /* the open sections, as in "solver.forward." */
     json_write_begin(&w, pretty);
     json_write_object(&w, NULL);
     for (size_t i = 0; i < config_key_count; i++) {

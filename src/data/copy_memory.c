@@ -1,13 +1,14 @@
+/* Writes the copy-memory task as a folder of shards. */
 #include "data/copy_memory.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "data/tokenize_out.h"
+#include "data/out_folder.h"
 
 #include <assert.h>
 #include <string.h>
 
-/* One record: inputs, then targets. Sequence `index` of `split`. */
+/* Writes sequence `index` of `split` to `record`, its inputs and then its targets. */
 static void make_record(uint16_t *record, const struct copy_memory_config *c, int split,
                         int64_t index)
 {
@@ -33,15 +34,20 @@ static enum status write_split(const struct copy_memory_config *c, int split,
     int64_t most = c->shard_tokens > 0 ? c->shard_tokens : TOKENIZE_SHARD_TOKENS;
     uint16_t *record = NULL;
     assert(shard_width(vocab_size(vocab)) == sizeof *record);
-    TRY(shard_writer_open(writer, c->out, split_name(split), most, vocab_size(vocab),
-                          vocab_hash(vocab), false, err));
-    shard_writer_records(*writer, length, COPY_MEMORY_SYMBOLS);
+    const struct shard_writer_config config = {.dir = c->out,
+                                               .split = split_name(split),
+                                               .shard_tokens = most,
+                                               .vocab_size = vocab_size(vocab),
+                                               .vocab_hash = vocab_hash(vocab),
+                                               .sequence = length,
+                                               .recall = COPY_MEMORY_SYMBOLS};
+    TRY(shard_writer_open(writer, &config, err));
     TRY_OUT(mem_alloc((void **)&record, (size_t)(2 * length), sizeof *record, err));
     for (int64_t i = 0; i < count; i++) {
         make_record(record, c, split, i);
         TRY_OUT(shard_writer_append(*writer, record, 2 * length, err));
     }
-    /* a target is a word, and one byte of text */
+    /* Each target counts as a word and as one byte of text. */
     TRY_OUT(shard_writer_finish(*writer, count * length, count * length, err));
 out:
     mem_free(record);

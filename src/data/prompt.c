@@ -1,3 +1,4 @@
+/* Turns the text of a prompt into token ids. */
 #include "data/prompt.h"
 
 #include "base/mem.h"
@@ -6,13 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A word the vocabulary lacks: the nearest one helps with typing errors. */
+/* Reports a word that the vocabulary lacks, with the nearest one, which helps with typing errors.
+ */
 static enum status unknown_word(const struct vocab *v, const char *word, size_t len,
                                 struct error *err)
 {
     enum { LONGEST = 64 };
     char wanted[LONGEST], near[LONGEST] = "";
-    int best = 3; /* farther away is no help */
+    int best = 3; /* words at this distance or farther are not suggested */
     snprintf(wanted, sizeof wanted, "%.*s", (int)(len < LONGEST ? len : LONGEST - 1), word);
     for (int64_t i = 0; i < vocab_size(v) && len < LONGEST; i++) {
         char other[LONGEST];

@@ -1,3 +1,4 @@
+/* Encodes and checks the header of a shard, and names shards. */
 #include "data/shard.h"
 
 #include <ctype.h>
@@ -67,7 +68,7 @@ void shard_header_encode(const struct shard_header *h, unsigned char out[SHARD_H
     put64(out + 120, XXH3_64bits(out, 120));
 }
 
-/* A number that its type can hold and that is not above `max`. */
+/* Takes a number unless it is above `max`, which its type must hold. */
 static bool take(int64_t *to, uint64_t value, int64_t max)
 {
     if (value > (uint64_t)max)
@@ -76,7 +77,8 @@ static bool take(int64_t *to, uint64_t value, int64_t max)
     return true;
 }
 
-/* Both numbers of records, or none of them; only whole records. */
+/* Takes the two numbers of records, which are both zero in a text. A split has only whole records.
+ */
 static bool plausible_records(struct shard_header *h, const unsigned char *in)
 {
     bool records = (get32(in + 20) & FLAG_RECORDS) != 0;
@@ -132,7 +134,7 @@ void shard_name(char out[SHARD_NAME_MAX], const char *split, int64_t index)
     snprintf(out, SHARD_NAME_MAX, "%.12s-%05lld.bin", split, (long long)index);
 }
 
-/* What of `name` follows the prefix, or NULL. */
+/* The rest of `name` after the prefix, or NULL if it begins otherwise. */
 static const char *after(const char *name, const char *prefix)
 {
     size_t n = strlen(prefix);

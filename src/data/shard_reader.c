@@ -1,3 +1,4 @@
+/* Opens, checks and reads the shards of a split. */
 #include "data/shard.h"
 
 #include "base/mem.h"
@@ -14,7 +15,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { PATH_ROOM = 4096 + SHARD_NAME_MAX };
+enum { PATH_SIZE = 4096 + SHARD_NAME_MAX };
 
 struct shard {
     int fd;
@@ -22,8 +23,8 @@ struct shard {
 };
 
 struct shard_set {
-    char *prefix;       /* owns; "DIR/SPLIT", for messages */
-    struct shard *list; /* owns; [count] */
+    char *prefix;       /* owns, "DIR/SPLIT" */
+    struct shard *list; /* owns [count] */
     int64_t count;      /* opened so far */
 };
 
@@ -36,12 +37,12 @@ static void path_of(const struct shard_set *s, int64_t index, char *out, size_t 
 static enum status read_at(const struct shard_set *s, int64_t index, void *to, size_t size,
                            int64_t offset, struct error *err)
 {
-    char path[PATH_ROOM];
+    char path[PATH_SIZE];
     path_of(s, index, path, sizeof path);
     return read_file_at(s->list[index].fd, path, to, size, offset, err);
 }
 
-/* Whether the shard fits to the first one and to those before it. */
+/* Checks that a shard belongs to the first one and to the one before it. */
 static enum status check_member(const struct shard_set *s, int64_t index, const char *path,
                                 struct error *err)
 {
@@ -80,14 +81,14 @@ static enum status open_error(const char *path, int64_t index, int64_t count, st
     if (errno == ENOENT || errno == ENOTDIR)
         return error_set(err, STATUS_NOINPUT, "%s: %s; make it with deq tokenize", path,
                          strerror(errno));
-    /* it is there: a training must not go on as if it were not */
+    /* The file exists, so this must not be STATUS_NOINPUT, which callers take for no such split. */
     return error_set(err, STATUS_IO, "%s: cannot open: %s", path, strerror(errno));
 }
 
 /* Opens shard s->count and checks its header and size. */
 static enum status open_next(struct shard_set *s, int64_t count, struct error *err)
 {
-    char path[PATH_ROOM];
+    char path[PATH_SIZE];
     unsigned char bytes[SHARD_HEADER_BYTES];
     struct stat st;
     int64_t index = s->count;
@@ -123,10 +124,10 @@ enum status shard_set_open(struct shard_set **out, const char *dir, const char *
     *out = NULL;
     TRY(mem_alloc(&p, 1, sizeof **out, err));
     struct shard_set *s = p;
-    size_t room = strlen(dir) + strlen(split) + 2;
-    TRY_OUT(mem_alloc(&p, room, 1, err));
+    size_t size = strlen(dir) + strlen(split) + 2;
+    TRY_OUT(mem_alloc(&p, size, 1, err));
     s->prefix = p;
-    snprintf(s->prefix, room, "%s/%s", dir, split);
+    snprintf(s->prefix, size, "%s/%s", dir, split);
     TRY_OUT(mem_alloc(&p, 1, sizeof *s->list, err));
     s->list = p;
     TRY_OUT(open_next(s, 1, err));
@@ -154,7 +155,7 @@ void shard_set_close(struct shard_set *s)
     mem_free(s);
 }
 
-/* The largest of `count` stored ids. Two loops, so that each becomes vector code. */
+/* The largest of `count` stored ids. There are two loops so that each becomes vector code. */
 static uint32_t largest_id(const void *ids, int64_t count, int32_t width)
 {
     uint32_t most = 0;
@@ -175,7 +176,7 @@ static enum status check_ids(const struct shard_set *s, int64_t index, const voi
                              int64_t count, struct error *err)
 {
     const struct shard_header *h = &s->list[index].header;
-    char path[PATH_ROOM];
+    char path[PATH_SIZE];
     uint32_t most = largest_id(ids, count, h->width);
     if (most < h->vocab_size)
         return STATUS_OK;
@@ -185,14 +186,14 @@ static enum status check_ids(const struct shard_set *s, int64_t index, const voi
                      path, (unsigned long)most, (long long)h->vocab_size);
 }
 
-enum status shard_set_verify(const struct shard_set *s, void *buffer, size_t size,
+enum status shard_set_verify(const struct shard_set *s, const struct shard_buffer *buffer,
                              struct error *err)
 {
     XXH3_state_t *state = NULL;
     void *p = NULL;
     enum status status = STATUS_OK;
-    char path[PATH_ROOM];
-    assert(size >= 4 && size % 4 == 0);
+    char path[PATH_SIZE];
+    assert(buffer->size >= 4 && buffer->size % 4 == 0);
     TRY(mem_alloc(&p, 1, sizeof *state, err));
     state = p;
     for (int64_t i = 0; i < s->count; i++) {
@@ -202,10 +203,10 @@ enum status shard_set_verify(const struct shard_set *s, void *buffer, size_t siz
         struct error range_err;
         XXH3_64bits_reset(state);
         while (left > 0) {
-            int64_t n = left < (int64_t)size ? left : (int64_t)size;
-            TRY_OUT(read_at(s, i, buffer, (size_t)n, offset, err));
-            XXH3_64bits_update(state, buffer, (size_t)n);
-            in_range &= check_ids(s, i, buffer, n / h->width, &range_err) == STATUS_OK;
+            int64_t n = left < (int64_t)buffer->size ? left : (int64_t)buffer->size;
+            TRY_OUT(read_at(s, i, buffer->data, (size_t)n, offset, err));
+            XXH3_64bits_update(state, buffer->data, (size_t)n);
+            in_range &= check_ids(s, i, buffer->data, n / h->width, &range_err) == STATUS_OK;
             left -= n;
             offset += n;
         }
@@ -243,26 +244,26 @@ static int64_t shard_of(const struct shard_set *s, int64_t position)
 }
 
 enum status shard_set_read(const struct shard_set *s, int64_t first, int64_t count, int32_t *out,
-                           void *buffer, size_t size, struct error *err)
+                           const struct shard_buffer *buffer, struct error *err)
 {
     assert(first >= 0 && count >= 0 && first + count <= s->list[0].header.split_tokens);
-    assert(size >= 4);
+    assert(buffer->size >= 4);
     while (count > 0) {
         int64_t i = shard_of(s, first);
         const struct shard_header *h = &s->list[i].header;
         int64_t n = h->first + h->tokens - first;
-        int64_t most = (int64_t)size / h->width;
+        int64_t most = (int64_t)buffer->size / h->width;
         n = n < count ? n : count;
         n = n < most ? n : most;
-        TRY(read_at(s, i, buffer, (size_t)(n * h->width),
+        TRY(read_at(s, i, buffer->data, (size_t)(n * h->width),
                     SHARD_HEADER_BYTES + (first - h->first) * h->width, err));
-        TRY(check_ids(s, i, buffer, n, err));
+        TRY(check_ids(s, i, buffer->data, n, err));
         if (h->width == 2) {
-            const uint16_t *from = buffer;
+            const uint16_t *from = buffer->data;
             for (int64_t k = 0; k < n; k++)
                 out[k] = from[k];
         } else {
-            memcpy(out, buffer, (size_t)n * sizeof *out);
+            memcpy(out, buffer->data, (size_t)n * sizeof *out);
         }
         out += n;
         first += n;
@@ -274,6 +275,17 @@ enum status shard_set_read(const struct shard_set *s, int64_t first, int64_t cou
 const struct shard_header *shard_set_header(const struct shard_set *s)
 {
     return &s->list[0].header;
+}
+
+uint64_t shard_set_digest(const struct shard_set *s)
+{
+    uint64_t digest = 0;
+    for (int64_t i = 0; i < s->count; i++) {
+        const uint64_t part[] = {digest, (uint64_t)s->list[i].header.tokens,
+                                 s->list[i].header.payload_hash};
+        digest = XXH3_64bits(part, sizeof part);
+    }
+    return digest;
 }
 
 size_t shard_set_memory(const struct shard_set *s)

@@ -1,3 +1,4 @@
+/* Writes the shards of a split under temporary names and renames them together. */
 #include "data/shard.h"
 
 #include "base/atomic_file.h"
@@ -12,9 +13,9 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-/* A shard that is being written, or waits for its final name. */
+/* A shard that is being written or waits for its final name. */
 struct pending {
-    struct atomic_file *file; /* owns; NULL once it has its final name */
+    struct atomic_file *file; /* owns, NULL once it has its final name */
     char *path;               /* owns */
     int64_t tokens;
     uint64_t payload_hash;
@@ -24,29 +25,31 @@ struct shard_writer {
     char *dir; /* owns */
     char split[16];
     int64_t shard_tokens;
-    struct shard_header header; /* what all shards share; totals grow */
+    struct shard_header header; /* what all shards have in common, with totals that grow */
     struct pending *list;       /* owns */
     int64_t count, capacity;
-    XXH3_state_t *hash; /* owns; of the last shard's payload */
+    XXH3_state_t *hash; /* owns, of the last shard's payload */
 };
 
-enum status shard_writer_open(struct shard_writer **out, const char *dir, const char *split,
-                              int64_t shard_tokens, int64_t vocab_size, uint64_t vocab_hash,
-                              bool bytes, struct error *err)
+enum status shard_writer_open(struct shard_writer **out, const struct shard_writer_config *c,
+                              struct error *err)
 {
-    assert(shard_tokens >= 1 && vocab_size >= 1);
+    assert(c->shard_tokens >= 1 && c->vocab_size >= 1);
+    assert(c->sequence >= 0 && c->recall >= 0 && c->recall <= c->sequence);
     void *p = NULL;
     enum status status;
     *out = NULL;
     TRY(mem_alloc(&p, 1, sizeof **out, err));
     struct shard_writer *w = p;
-    w->shard_tokens = shard_tokens;
-    w->header = (struct shard_header){.width = shard_width(vocab_size),
-                                      .bytes = bytes,
-                                      .vocab_size = vocab_size,
-                                      .vocab_hash = vocab_hash};
-    snprintf(w->split, sizeof w->split, "%s", split);
-    TRY_OUT(mem_strdup(&w->dir, dir, err));
+    w->shard_tokens = c->shard_tokens;
+    w->header = (struct shard_header){.width = shard_width(c->vocab_size),
+                                      .bytes = c->bytes,
+                                      .vocab_size = c->vocab_size,
+                                      .vocab_hash = c->vocab_hash,
+                                      .sequence = c->sequence,
+                                      .recall = c->recall};
+    snprintf(w->split, sizeof w->split, "%s", c->split);
+    TRY_OUT(mem_strdup(&w->dir, c->dir, err));
     TRY_OUT(mem_alloc(&p, 1, sizeof *w->hash, err));
     w->hash = p;
     *out = w;
@@ -56,14 +59,7 @@ out:
     return status;
 }
 
-void shard_writer_records(struct shard_writer *w, int64_t sequence, int64_t recall)
-{
-    assert(w->count == 0 && sequence >= 1 && recall >= 0 && recall <= sequence);
-    w->header.sequence = sequence;
-    w->header.recall = recall;
-}
-
-/* Records the last shard's checksum; its header follows in shard_writer_finish. */
+/* Records the last shard's checksum. Its header is written in shard_writer_finish. */
 static enum status end_shard(struct shard_writer *w, struct error *err)
 {
     struct pending *last = &w->list[w->count - 1];
@@ -90,12 +86,12 @@ static enum status begin_shard(struct shard_writer *w, struct error *err)
     }
     struct pending *next = &w->list[w->count];
     shard_name(name, w->split, w->count);
-    size_t room = strlen(w->dir) + 1 + sizeof name;
+    size_t size = strlen(w->dir) + 1 + sizeof name;
     void *p = NULL;
-    TRY(mem_alloc(&p, room, 1, err));
+    TRY(mem_alloc(&p, size, 1, err));
     next->path = p;
     w->count++; /* from here on shard_writer_close frees it */
-    snprintf(next->path, room, "%s/%s", w->dir, name);
+    snprintf(next->path, size, "%s/%s", w->dir, name);
     TRY(atomic_file_create(&next->file, next->path, err));
     XXH3_64bits_reset(w->hash);
     return atomic_file_write(next->file, empty_header, sizeof empty_header, err);
@@ -109,8 +105,8 @@ enum status shard_writer_append(struct shard_writer *w, const void *ids, int64_t
         if (w->count == 0 || w->list[w->count - 1].tokens == w->shard_tokens)
             TRY(begin_shard(w, err));
         struct pending *last = &w->list[w->count - 1];
-        int64_t room = w->shard_tokens - last->tokens;
-        int64_t n = count < room ? count : room;
+        int64_t left = w->shard_tokens - last->tokens;
+        int64_t n = count < left ? count : left;
         size_t bytes = (size_t)n * (size_t)w->header.width;
         TRY(atomic_file_write(last->file, from, bytes, err));
         XXH3_64bits_update(w->hash, from, bytes);
@@ -127,7 +123,7 @@ enum status shard_writer_finish(struct shard_writer *w, int64_t text_bytes, int6
 {
     unsigned char bytes[SHARD_HEADER_BYTES];
     struct shard_header h = w->header;
-    if (w->count == 0) /* no tokens: still a split, of one empty shard */
+    if (w->count == 0) /* a split without tokens is one empty shard */
         TRY(begin_shard(w, err));
     TRY(end_shard(w, err));
     h.count = w->count;

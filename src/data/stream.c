@@ -1,3 +1,4 @@
+/* Reads the segments of a split ahead of their use, in a thread of its own. */
 #include "data/stream.h"
 
 #include "base/mem.h"
@@ -13,34 +14,34 @@ enum { SCRATCH_BYTES = 256 << 10 };
 
 enum half_state { HALF_IDLE, HALF_WANTED, HALF_FILLING, HALF_READY };
 
-/* One of the two read-ahead buffers: segments [first, first + count) of every stream. */
+/* One of the two read-ahead buffers. It holds segments [first, first + count) of every stream. */
 struct half {
     enum half_state state;
     int64_t first, count;
-    int32_t *tokens; /* borrows from `buffers`; [B][row], rows used up to their need */
+    int32_t *tokens; /* borrows from `buffers`, [B][row] */
     enum status status;
     struct error err;
 };
 
 struct stream {
     struct shard_set *set; /* owns */
-    int64_t B, L;          /* B: streams read here */
+    int64_t B, L;          /* streams read here, and inputs of a segment */
     int64_t whole;         /* streams of the whole batch */
-    struct stream_share share;
+    struct stream_partition partition;
     bool records;
     int64_t n_step;   /* tokens of a stream */
     int64_t segments; /* in an epoch */
     int64_t step;     /* tokens from one segment to the next */
     int64_t span;     /* segments a half can hold */
-    int64_t row;      /* tokens of a stream in a half: span * step, and in a text one more */
-    int32_t *buffers; /* owns; both halves */
-    int32_t *batch;   /* owns; input and target, [2][B][L] */
-    void *scratch;    /* owns; the reading thread's */
+    int64_t row;      /* tokens of a stream in a half, span * step, and in a text one more */
+    int32_t *buffers; /* owns, both halves */
+    int32_t *batch;   /* owns [2][B][L], inputs and targets */
+    struct shard_buffer buffer; /* owns, of the reading thread */
 
     int64_t epoch, segment; /* what stream_next returns next */
     int current;            /* the half it lies in */
 
-    pthread_mutex_t lock; /* over what follows */
+    pthread_mutex_t lock; /* protects the fields below */
     pthread_cond_t changed;
     struct half half[2];
     int turn; /* the half the thread fills next */
@@ -56,11 +57,11 @@ static int64_t segment_length(const struct stream *s, int64_t k)
     return s->records || left >= s->L ? s->L : left;
 }
 
-/* The number of stream b, of those read here, in the whole batch. */
+/* The number in the whole batch of the b-th stream read here. */
 static int64_t number_of(const struct stream *s, int64_t b)
 {
-    int64_t group = s->whole / s->share.groups, each = group / s->share.shares;
-    return b / each * group + s->share.share * each + b % each;
+    int64_t group = s->whole / s->partition.groups, slice = group / s->partition.ranks;
+    return b / slice * group + s->partition.rank * slice + b % slice;
 }
 
 static enum status fill_half(const struct stream *s, struct half *h, struct error *err)
@@ -70,7 +71,7 @@ static enum status fill_half(const struct stream *s, struct half *h, struct erro
     int64_t end = s->records ? (last + 1) * s->step : last * s->L + segment_length(s, last) + 1;
     for (int64_t b = 0; b < s->B; b++)
         TRY(shard_set_read(s->set, number_of(s, b) * s->n_step + from, end - from,
-                           h->tokens + b * s->row, s->scratch, SCRATCH_BYTES, err));
+                           h->tokens + b * s->row, &s->buffer, err));
     return STATUS_OK;
 }
 
@@ -97,7 +98,7 @@ static void *read_ahead(void *arg)
     return NULL;
 }
 
-/* Asks for the segments from `first` on; wants the lock. */
+/* Asks for the segments from `first` on. The caller holds the lock. */
 static void want_half(struct stream *s, struct half *h, int64_t first)
 {
     int64_t left = s->segments - first;
@@ -107,8 +108,8 @@ static void want_half(struct stream *s, struct half *h, int64_t first)
     pthread_cond_broadcast(&s->changed);
 }
 
-/* The first segment behind those of `h`; the next epoch follows at once. */
-static int64_t behind(const struct stream *s, const struct half *h)
+/* The first segment after those of `h`. After the last one comes the first of the next epoch. */
+static int64_t next_after(const struct stream *s, const struct half *h)
 {
     return (h->first + h->count) % s->segments;
 }
@@ -130,7 +131,7 @@ static void restart(struct stream *s)
     }
     s->turn = s->current = 0;
     want_half(s, &s->half[0], s->segment);
-    want_half(s, &s->half[1], behind(s, &s->half[0]));
+    want_half(s, &s->half[1], next_after(s, &s->half[0]));
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -162,8 +163,8 @@ enum status stream_next(struct stream *s, struct batch *out, struct error *err)
                           .first = s->records || s->segment == 0};
     if (++s->segment == h->first + h->count) {
         pthread_mutex_lock(&s->lock);
-        /* The other half holds, or is promised, what comes next; this one takes what follows. */
-        want_half(s, h, behind(s, &s->half[1 - s->current]));
+        /* The other half has what comes next, or will have it. This one takes what follows that. */
+        want_half(s, h, next_after(s, &s->half[1 - s->current]));
         pthread_mutex_unlock(&s->lock);
         s->current = 1 - s->current;
     }
@@ -187,7 +188,7 @@ enum status stream_seek(struct stream *s, int64_t epoch, int64_t segment, struct
     return STATUS_OK;
 }
 
-/* The folder's vocabulary must be the one the shards were made with. */
+/* Checks that the shards were made with the folder's vocabulary. */
 static enum status check_vocabulary(const char *dir, const char *split,
                                     const struct shard_header *h, struct error *err)
 {
@@ -195,10 +196,10 @@ static enum status check_vocabulary(const char *dir, const char *split,
     char *path = NULL;
     void *p = NULL;
     enum status status;
-    size_t room = strlen(dir) + sizeof "/vocab.txt";
-    TRY_OUT(mem_alloc(&p, room, 1, err));
+    size_t size = strlen(dir) + sizeof "/vocab.txt";
+    TRY_OUT(mem_alloc(&p, size, 1, err));
     path = p;
-    snprintf(path, room, "%s/vocab.txt", dir);
+    snprintf(path, size, "%s/vocab.txt", dir);
     status = vocab_load(&vocab, path, err);
     if (status == STATUS_NOINPUT)
         error_set(err, status, "%s: missing: run deq tokenize (again, with --force)", path);
@@ -216,23 +217,24 @@ out:
     return status;
 }
 
-static enum status plan_share(struct stream *s, const struct stream_config *c, struct error *err)
+static enum status plan_partition(struct stream *s, const struct stream_config *c,
+                                  struct error *err)
 {
-    s->share = c->share;
-    if (c->share.shares == 0)
-        s->share = (struct stream_share){.groups = 1, .shares = 1};
-    if (s->share.groups < 1 || s->share.share < 0 || s->share.share >= s->share.shares ||
-        c->batch % (s->share.groups * s->share.shares) != 0)
+    struct stream_partition *p = &s->partition;
+    *p = c->partition;
+    if (p->ranks == 0)
+        *p = (struct stream_partition){.groups = 1, .ranks = 1};
+    if (p->groups < 1 || p->rank < 0 || p->rank >= p->ranks ||
+        c->batch % (p->groups * p->ranks) != 0)
         return error_set(err, STATUS_CONFIG,
                          "batch %lld: cannot be cut into %lld parts with %lld equal shares each",
-                         (long long)c->batch, (long long)s->share.groups,
-                         (long long)s->share.shares);
+                         (long long)c->batch, (long long)p->groups, (long long)p->ranks);
     s->whole = c->batch;
-    s->B = c->batch / s->share.shares;
+    s->B = c->batch / p->ranks;
     return STATUS_OK;
 }
 
-/* Segments of B contiguous streams of text. */
+/* Cuts B contiguous streams of text into segments. */
 static enum status plan_text(struct stream *s, const struct stream_config *c, int64_t tokens,
                              struct error *err)
 {
@@ -247,13 +249,13 @@ static enum status plan_text(struct stream *s, const struct stream_config *c, in
                          c->dir, c->split, (long long)tokens, (long long)c->batch,
                          (long long)(tokens / 2));
     s->n_step = tokens / s->whole;
-    /* A segment longer than the stream is the same as one of the stream's length. */
+    /* L is at most the length of the stream, which saves memory and changes no batch. */
     s->L = s->step = c->length < s->n_step - 1 ? c->length : s->n_step - 1;
     s->segments = (s->n_step - 1 + s->L - 1) / s->L;
     return STATUS_OK;
 }
 
-/* One record a segment. */
+/* Makes each segment one record of every stream. */
 static enum status plan_records(struct stream *s, const struct stream_config *c, int64_t tokens,
                                 struct error *err)
 {
@@ -283,13 +285,13 @@ static enum status plan(struct stream *s, const struct stream_config *c, struct 
         return error_set(err, STATUS_CONFIG,
                          "batch %lld, length %lld, buffer_tokens %lld: want at least 1, 1 and 0",
                          (long long)c->batch, (long long)c->length, (long long)c->buffer_tokens);
-    TRY(plan_share(s, c, err));
+    TRY(plan_partition(s, c, err));
     if (h->sequence > 0)
         TRY(plan_records(s, c, h->split_tokens, err));
     else
         TRY(plan_text(s, c, h->split_tokens, err));
-    int64_t room = c->buffer_tokens == 0 ? STREAM_BUFFER_TOKENS : c->buffer_tokens;
-    int64_t row = room / 2 / s->B;
+    int64_t tokens = c->buffer_tokens == 0 ? STREAM_BUFFER_TOKENS : c->buffer_tokens;
+    int64_t row = tokens / 2 / s->B;
     s->span = row > s->step ? (row - 1) / s->step : 1;
     s->span = s->span < s->segments ? s->span : s->segments;
     s->row = s->span * s->step + !s->records;
@@ -326,8 +328,8 @@ enum status stream_open(struct stream **out, const struct stream_config *c, stru
     TRY_OUT(check_vocabulary(c->dir, c->split, shard_set_header(s->set), err));
     TRY_OUT(plan(s, c, err));
     TRY_OUT(mem_alloc(&p, 1, SCRATCH_BYTES, err));
-    s->scratch = p;
-    TRY_OUT(shard_set_verify(s->set, s->scratch, SCRATCH_BYTES, err));
+    s->buffer = (struct shard_buffer){p, SCRATCH_BYTES};
+    TRY_OUT(shard_set_verify(s->set, &s->buffer, err));
     TRY_OUT(start(s, err));
     *out = s;
     return STATUS_OK;
@@ -352,7 +354,7 @@ void stream_close(struct stream *s)
     shard_set_close(s->set);
     mem_free(s->buffers);
     mem_free(s->batch);
-    mem_free(s->scratch);
+    mem_free(s->buffer.data);
     mem_free(s);
 }
 
@@ -371,6 +373,16 @@ int64_t stream_tokens_per_epoch(const struct stream *s)
     return s->whole * (s->records ? s->segments * s->L : s->n_step - 1);
 }
 
+int64_t stream_tokens_per_segment(const struct stream *s)
+{
+    return s->whole * s->L;
+}
+
+uint64_t stream_digest(const struct stream *s)
+{
+    return shard_set_digest(s->set);
+}
+
 uint64_t stream_vocab_hash(const struct stream *s)
 {
     return shard_set_header(s->set)->vocab_hash;
@@ -384,7 +396,7 @@ int64_t stream_text_bytes(const struct stream *s)
 int64_t stream_words(const struct stream *s)
 {
     const struct shard_header *h = shard_set_header(s->set);
-    bool counted = !h->bytes || h->words < h->split_tokens; /* older programs gave the bytes */
+    bool counted = !h->bytes || h->words < h->split_tokens; /* older programs stored the bytes */
     return counted ? h->words : 0;
 }
 

@@ -1,8 +1,9 @@
+/* Counts the words of a text, chooses the vocabulary and writes the shards of all splits. */
 #include "data/tokenize.h"
 
 #include "base/mem.h"
+#include "data/out_folder.h"
 #include "data/shard.h"
-#include "data/tokenize_out.h"
 #include "data/vocab.h"
 #include "data/word_count.h"
 
@@ -15,22 +16,22 @@
 /* One thread's state in the encoding of a split. */
 struct encoder {
     struct encoding *shared;
-    uint32_t *ids; /* owns; [block_bytes + 1]; narrowed in place to the stored width */
-    /* of the block at hand: */
+    uint32_t *ids; /* owns [block_bytes + 1], narrowed in place to the stored width */
+    /* The fields below are of the block at hand. */
     int64_t count; /* ids */
     int64_t eos, unknown, words;
-    bool inside, leaves_inside; /* bytes: it begins, and ends, inside a word */
+    bool inside, leaves_inside; /* byte level only, it begins and ends inside a word */
 };
 
 /* The encoding of one split. */
 struct encoding {
     const struct vocab *vocab;
     struct shard_writer *writer;
-    int64_t unk;            /* id for words outside the vocabulary, -1: an error */
-    bool may_have;          /* the vocabulary has <unk>: for the error's advice */
+    int64_t unk;            /* id for words outside the vocabulary, or -1 to refuse them */
+    bool has_unk;           /* the vocabulary has <unk>, which the error's advice depends on */
     bool counted;           /* the vocabulary was counted on this very text */
     int64_t unknown, words; /* so far */
-    bool inside;            /* bytes: the text so far ends inside a word */
+    bool inside;            /* byte level only, the text so far ends inside a word */
 };
 
 struct tokenizer {
@@ -42,7 +43,7 @@ struct tokenizer {
     bool bytes, dropped, counted;
     int threads;
     size_t block_bytes;
-    int64_t train_tokens; /* counted in the first pass; -1: there was none */
+    int64_t train_tokens; /* counted in the first pass, or -1 without one */
 };
 
 const char *split_name(int split)
@@ -71,7 +72,7 @@ static struct text_pass make_pass(const struct tokenizer *t, int split, const ch
                               .progress_context = t->c->progress_context};
 }
 
-/* First pass over the training text: the vocabulary. */
+/* Makes the first pass over the training text, which chooses the vocabulary. */
 static enum status count_vocabulary(struct tokenizer *t, struct error *err)
 {
     struct word_count *counts[TOKENIZE_THREADS_MAX] = {NULL};
@@ -93,8 +94,9 @@ static enum status count_vocabulary(struct tokenizer *t, struct error *err)
     }
     t->train_tokens = word_count_words(counts[0]) + word_count_lines(counts[0]);
     t->counted = true;
-    TRY_OUT(word_count_choose(counts[0], t->c->min_count, t->c->max_vocab, t->c->text[SPLIT_TRAIN],
-                              &t->vocab, &t->dropped, err));
+    const struct vocab_limits limits = {t->c->min_count, t->c->max_vocab};
+    TRY_OUT(word_count_choose(counts[0], &limits, t->c->text[SPLIT_TRAIN], &t->vocab, &t->dropped,
+                              err));
 out:
     for (int i = 0; i < t->threads; i++)
         word_count_free(counts[i]);
@@ -103,7 +105,7 @@ out:
 
 static enum status load_vocabulary(struct tokenizer *t, struct error *err)
 {
-    TRY(vocab_load(&t->vocab, t->c->vocab, err));
+    TRY((t->c->load_vocab != NULL ? t->c->load_vocab : vocab_load)(&t->vocab, t->c->vocab, err));
     if (vocab_is_bytes(t->vocab) != t->bytes)
         return error_set(err, STATUS_DATA, "%s: a vocabulary of %s: %s --bytes", t->c->vocab,
                          t->bytes ? "words" : "bytes", t->bytes ? "leave out" : "use it with");
@@ -126,12 +128,12 @@ static enum status unknown_word(const struct encoding *e, const struct text_bloc
             block->path, line, shown, word->text);
     return error_set(err, STATUS_DATA, "%s:%lld: \"%.*s\" is not in the vocabulary%s", block->path,
                      line, shown, word->text,
-                     e->may_have ? "; --unk map makes it " VOCAB_UNK
-                                 : ", which has no " VOCAB_UNK
-                                   " either; --min-count 2 makes one from rare words");
+                     e->has_unk ? "; --unk map makes it " VOCAB_UNK
+                                : ", which has no " VOCAB_UNK
+                                  " either; --min-count 2 makes one from rare words");
 }
 
-/* Ids of a batch of words, each to its place among the block's ids. */
+/* Writes the id of each word of a batch to its place among the block's ids. */
 static enum status encode_batch(struct encoder *e, const struct text_block *block,
                                 const struct word *words, const uint32_t *places, int count,
                                 struct error *err)
@@ -154,7 +156,7 @@ static enum status encode_batch(struct encoder *e, const struct text_block *bloc
     return STATUS_OK;
 }
 
-/* To two bytes each, in place: id i is read before anything is written over it. */
+/* Narrows the ids to two bytes each in place. Id i is read before anything overwrites it. */
 static void narrow_ids(uint32_t *ids, int64_t count)
 {
     char *to = (char *)ids;
@@ -218,7 +220,7 @@ static enum status store_block(void *worker, const struct text_block *block, str
     (void)block;
     struct encoder *e = worker;
     struct encoding *s = e->shared;
-    bool cut = s->inside && e->inside; /* a word between the blocks, counted in both */
+    bool cut = s->inside && e->inside; /* a word across the blocks was counted in both */
     s->words += e->words - cut;
     s->inside = e->leaves_inside;
     s->unknown += e->unknown;
@@ -229,9 +231,9 @@ static void resolve_unk(const struct tokenizer *t, int split, struct encoding *e
 {
     int64_t unk = vocab_unk(t->vocab);
     bool map = t->c->unk != TOKENIZE_UNK_ERROR;
-    e->may_have = unk >= 0;
+    e->has_unk = unk >= 0;
     e->counted = t->counted && split == SPLIT_TRAIN;
-    /* In the text it was counted on, words left out become <unk> and there are no others. */
+    /* In the text that the vocabulary was counted on, only words left out are unknown. */
     if (e->counted)
         map = t->dropped;
     e->unk = map ? unk : -1;
@@ -246,9 +248,14 @@ static enum status encode_split(struct tokenizer *t, int split, struct error *er
     int64_t bytes = 0, tokens;
     enum status status;
     resolve_unk(t, split, &shared);
-    TRY_OUT(shard_writer_open(&t->writer[split], t->c->out, split_name(split),
-                              t->c->shard_tokens > 0 ? t->c->shard_tokens : TOKENIZE_SHARD_TOKENS,
-                              vocab_size(t->vocab), vocab_hash(t->vocab), t->bytes, err));
+    const struct shard_writer_config config = {
+        .dir = t->c->out,
+        .split = split_name(split),
+        .shard_tokens = t->c->shard_tokens > 0 ? t->c->shard_tokens : TOKENIZE_SHARD_TOKENS,
+        .vocab_size = vocab_size(t->vocab),
+        .vocab_hash = vocab_hash(t->vocab),
+        .bytes = t->bytes};
+    TRY_OUT(shard_writer_open(&t->writer[split], &config, err));
     shared.writer = t->writer[split];
     for (int i = 0; i < t->threads; i++) {
         encoders[i].shared = &shared;
@@ -285,7 +292,7 @@ static int choose_threads(int wanted)
     return n < 1 ? 1 : n > TOKENIZE_THREADS_MAX ? TOKENIZE_THREADS_MAX : (int)n;
 }
 
-/* A missing file is to be reported before minutes are spent on the others. */
+/* Reports a missing file before minutes are spent on the others. */
 static enum status check_texts(const struct tokenize_config *c, struct error *err)
 {
     for (int i = 0; i < SPLITS; i++)

@@ -1,8 +1,9 @@
+/* Reads a vocabulary and looks words up in a hash table. */
 #include "data/vocab.h"
 
 #include "base/mem.h"
 #include "base/read_file.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -19,15 +20,15 @@ enum { BYTE_LINE = 7 /* "<0x00>\n" */ };
 struct slot {
     uint64_t key;
     uint32_t len;
-    int32_t id; /* -1: free */
+    int32_t id; /* -1 in a free slot */
 };
 
 struct vocab {
-    char *text; /* owns; the text form */
+    char *text; /* owns, the text form */
     size_t size;
-    size_t *start; /* owns; [n + 1] offset of each word; the next one's start - 1 is its end */
+    size_t *start; /* owns [n + 1], offset of each word, which ends at the next one's start - 1 */
     int64_t n;
-    struct slot *slots; /* owns; [2^(64 - shift)], at most five eighths full */
+    struct slot *slots; /* owns [2^(64 - shift)], at most five eighths full */
     int shift;
     bool bytes;
     int64_t eos, unk;
@@ -165,7 +166,7 @@ static enum status index_words(struct vocab *v, const char *name, struct error *
     return STATUS_OK;
 }
 
-/* Takes over the text in v, which has room for one more byte. */
+/* Indexes the text in v, behind which one more byte is allocated. */
 static enum status finish(struct vocab *v, const char *name, struct error *err)
 {
     char bytes[256 * BYTE_LINE + 1];
@@ -183,7 +184,7 @@ static enum status finish(struct vocab *v, const char *name, struct error *err)
     return STATUS_OK;
 }
 
-/* A vocabulary with room for `size` bytes of text and a newline. */
+/* Allocates a vocabulary with `size` bytes of text and one for a newline. */
 static enum status make_empty(struct vocab **out, size_t size, struct error *err)
 {
     void *p = NULL;
@@ -221,7 +222,7 @@ enum status vocab_load(struct vocab **out, const char *path, struct error *err)
     *out = NULL;
     /* Without O_NONBLOCK a pipe of that name would block here. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) /* callers go on without what is not there: too many open files is not that */
+    if (fd < 0) /* callers go on without a missing file, so too many open files must differ */
         return error_set(err, errno == EMFILE || errno == ENFILE ? STATUS_IO : STATUS_NOINPUT,
                          "%s: cannot open the vocabulary: %s", path, strerror(errno));
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {

@@ -1,3 +1,4 @@
+/* A hash table of words with their counts, and the choice of a vocabulary from it. */
 #include "data/word_count.h"
 
 #include "base/mem.h"
@@ -9,18 +10,18 @@ enum { FIRST_SHIFT = 64 - 12, ARENA_UNIT = 8, FIRST_ARENA = 1 << 13 };
 
 struct entry {
     uint64_t key;
-    int64_t count; /* 0: free */
-    int64_t first;
+    int64_t count; /* 0 in a free entry */
+    int64_t first; /* offset in the file */
     uint32_t len;
-    uint32_t place; /* of a long word in the arena, in units; short words are their keys */
+    uint32_t place; /* of a long word in the arena, in units (a short word is its key) */
 };
 
 struct word_count {
-    struct entry *slots; /* owns; [2^(64 - shift)], at most five eighths full */
+    struct entry *slots; /* owns [2^(64 - shift)], at most five eighths full */
     int shift;
     int64_t types, words, lines;
-    char *arena; /* owns; the long words, each at a multiple of ARENA_UNIT */
-    size_t arena_units, arena_room;
+    char *arena; /* owns, the long words, each at a multiple of ARENA_UNIT */
+    size_t arena_units, arena_capacity;
 };
 
 enum status word_count_new(struct word_count **out, struct error *err)
@@ -31,10 +32,10 @@ enum status word_count_new(struct word_count **out, struct error *err)
     TRY(mem_alloc(&p, 1, sizeof **out, err));
     struct word_count *t = p;
     t->shift = FIRST_SHIFT;
-    t->arena_room = FIRST_ARENA;
+    t->arena_capacity = FIRST_ARENA;
     TRY_OUT(mem_alloc(&p, (size_t)1 << (64 - t->shift), sizeof *t->slots, err));
     t->slots = p;
-    TRY_OUT(mem_alloc(&p, t->arena_room, ARENA_UNIT, err));
+    TRY_OUT(mem_alloc(&p, t->arena_capacity, ARENA_UNIT, err));
     t->arena = p;
     *out = t;
     return STATUS_OK;
@@ -57,7 +58,7 @@ static const char *entry_text(const struct word_count *t, const struct entry *e)
     return e->len <= WORD_SHORT ? (const char *)&e->key : t->arena + (size_t)e->place * ARENA_UNIT;
 }
 
-/* The word's entry, or the free one where it belongs. */
+/* The entry of the word, or the free one where it belongs. */
 static inline struct entry *find(const struct word_count *t, const struct word *word)
 {
     uint64_t mask = (UINT64_C(1) << (64 - t->shift)) - 1;
@@ -97,13 +98,13 @@ static enum status add_new(struct word_count *t, struct entry *e, const struct w
     uint32_t place = 0;
     if (word->len > WORD_SHORT) {
         size_t units = (word->len + (size_t)ARENA_UNIT - 1) / ARENA_UNIT;
-        if (t->arena_units + units > t->arena_room) {
-            size_t more = 2 * t->arena_room > t->arena_units + units ? 2 * t->arena_room
-                                                                     : t->arena_units + units;
+        if (t->arena_units + units > t->arena_capacity) {
+            size_t more = 2 * t->arena_capacity > t->arena_units + units ? 2 * t->arena_capacity
+                                                                         : t->arena_units + units;
             void *p = t->arena;
-            TRY(mem_grow(&p, t->arena_room, more, ARENA_UNIT, err));
+            TRY(mem_grow(&p, t->arena_capacity, more, ARENA_UNIT, err));
             t->arena = p;
-            t->arena_room = more;
+            t->arena_capacity = more;
         }
         if (t->arena_units > UINT32_MAX)
             return error_set(err, STATUS_NOMEM, "more than 32 GB of distinct words: is this text?");
@@ -119,7 +120,7 @@ static enum status add_new(struct word_count *t, struct entry *e, const struct w
     return STATUS_OK;
 }
 
-/* Asks memory for what counting these words will touch. */
+/* Starts to load what counting these words will touch. */
 static void prefetch_words(const struct word_count *t, const struct word *words, int count)
 {
     for (int i = 0; i < count; i++)
@@ -211,16 +212,17 @@ static bool candidate_is(const struct candidate *c, const char *word)
     return c->len == strlen(word) && memcmp(c->text, word, c->len) == 0;
 }
 
-/* Moves the words that are left out from the ranked list into `unk`; returns how many stay. */
-static int64_t drop(struct candidate *list, int64_t n, int64_t min_count, int64_t max_vocab,
+/* Removes the words beyond the limits from the ranked list[n] and adds their counts to `unk`.
+ * Returns how many stay. */
+static int64_t drop(struct candidate *list, int64_t n, const struct vocab_limits *limits,
                     struct candidate *unk, bool *dropped)
 {
     int64_t keep = n;
-    while (keep > 0 && list[keep - 1].count < min_count)
+    while (keep > 0 && list[keep - 1].count < limits->min_count)
         keep--;
     int64_t has_unk = unk->count > 0 || keep < n;
-    if (max_vocab > 0 && 1 + has_unk + keep > max_vocab)
-        keep = max_vocab - 2;
+    if (limits->max_vocab > 0 && 1 + has_unk + keep > limits->max_vocab)
+        keep = limits->max_vocab - 2;
     *dropped = keep < n;
     for (int64_t i = keep; i < n; i++) {
         if (unk->count == 0 || list[i].first < unk->first)
@@ -230,7 +232,7 @@ static int64_t drop(struct candidate *list, int64_t n, int64_t min_count, int64_
     return keep;
 }
 
-/* Writes the list as text, "<eos>" before it. */
+/* Makes the vocabulary of "<eos>" and the words of the list. */
 static enum status make_vocab(const struct candidate *list, int64_t n, const char *path,
                               struct vocab **out, struct error *err)
 {
@@ -252,11 +254,11 @@ static enum status make_vocab(const struct candidate *list, int64_t n, const cha
     return status;
 }
 
-enum status word_count_choose(const struct word_count *t, int64_t min_count, int64_t max_vocab,
+enum status word_count_choose(const struct word_count *t, const struct vocab_limits *limits,
                               const char *path, struct vocab **out, bool *dropped,
                               struct error *err)
 {
-    assert(max_vocab == 0 || max_vocab >= 2);
+    assert(limits->max_vocab == 0 || limits->max_vocab >= 2);
     void *p = NULL;
     int64_t n = 0;
     struct candidate unk = {.text = VOCAB_UNK, .len = sizeof VOCAB_UNK - 1};
@@ -277,9 +279,9 @@ enum status word_count_choose(const struct word_count *t, int64_t min_count, int
             list[n++] = c;
     }
     qsort(list, (size_t)n, sizeof *list, by_rank);
-    n = drop(list, n, min_count, max_vocab, &unk, dropped);
+    n = drop(list, n, limits, &unk, dropped);
     if (unk.count > 0) {
-        /* Ranked like any other word. */
+        /* It is ranked like any other word. */
         list[n++] = unk;
         qsort(list, (size_t)n, sizeof *list, by_rank);
     }

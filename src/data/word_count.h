@@ -4,37 +4,48 @@
 
 #include "base/status.h"
 #include "data/vocab.h"
-#include "data/word_key.h"
+#include "data/word.h"
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A table of distinct words; 50 to 100 bytes a word, and the bytes of those longer than eight. */
+/* A table of distinct words. It takes 50 to 100 bytes a word, and the bytes of words longer than
+ * eight. */
 struct word_count;
 
+/* An empty table. The caller frees *out with word_count_free. Returns STATUS_NOMEM, with *out NULL,
+ * on failure. */
 enum status word_count_new(struct word_count **out, struct error *err);
 void word_count_free(struct word_count *t); /* NULL is allowed */
 
-/* Counts every word of a text that ends with white space (and WORD_PADDING bytes); `offset` is its
- * place in the file, from which the first place of each word is taken. Texts are to be given in
- * ascending order of offset. */
+/* Counts every word of text[size], which ends with white space and is followed by WORD_PADDING
+ * readable bytes. `offset` is its offset in the file, from which the offset of each word's first
+ * occurrence follows. Texts are given in ascending order of offset. Returns STATUS_NOMEM on
+ * failure.
+ */
 enum status word_count_text(struct word_count *t, const char *text, size_t size, int64_t offset,
                             struct error *err);
 
-/* Adds the counts of `from`, and takes the earlier of the first places. */
+/* Adds the counts of `from`, and takes the earlier of the two first occurrences. Returns
+ * STATUS_NOMEM on failure. */
 enum status word_count_merge(struct word_count *t, const struct word_count *from,
                              struct error *err);
 
 int64_t word_count_words(const struct word_count *t); /* words counted */
 int64_t word_count_lines(const struct word_count *t); /* newlines counted */
 
-/* The vocabulary: <eos> first, then words by descending count, ties by first place.
- *   - Words with a count below `min_count` are left out; then, if more than `max_vocab` ids remain
- *     (0: no limit; else at least 2), the last ones, until <unk> has a place too.
- *   - What is left out counts for <unk> (count, and earliest place), which is put in if it is no
- *     word of the text; so the result is that of the text with those words replaced.
- * *dropped: whether a word was left out. `path` (the text's) is for messages. STATUS_DATA if the
- * text has no words. */
-enum status word_count_choose(const struct word_count *t, int64_t min_count, int64_t max_vocab,
+struct vocab_limits {
+    int64_t min_count; /* words with a lower count are left out */
+    int64_t max_vocab; /* ids of the vocabulary, at least 2, or 0 for no limit */
+};
+
+/* Chooses the vocabulary. <eos> comes first, then the words by descending count, and words of one
+ * count in the order of their first occurrence. Words below min_count are left out, and then the
+ * last ones until the others, <eos> and <unk> are at most max_vocab. <unk> is ranked with the
+ * counts and the first occurrence of all words left out, as if they had been replaced in the text.
+ * *dropped says whether a word was left out. `path` (the text's) is for messages. The caller frees
+ * *out with vocab_free. *out is NULL on error. Returns STATUS_DATA if the text has no words or more
+ * than a vocabulary can hold, or STATUS_NOMEM. */
+enum status word_count_choose(const struct word_count *t, const struct vocab_limits *limits,
                               const char *path, struct vocab **out, bool *dropped,
                               struct error *err);
 

@@ -122,7 +122,7 @@ void loss_terms_begin(struct loss_terms *terms, const struct config *config);
 void loss_terms_weigh(struct loss_terms *terms, enum loss_term_id id, double weight,
                       const struct rng_key *key);
 /* A monitor of equilibrium_set_monitor whose context is the struct loss_terms. */
-void loss_terms_observe(void *terms, int64_t evaluation, const struct tensor *z);
+void loss_terms_observe(void *ctx, int64_t evaluation, const struct tensor *z);
 /* Runs the terms that have a weight, in order. */
 void loss_terms_apply(struct loss_terms *terms, const struct loss_segment *segment);
 /* Sets *value to the term's value in the current segment. False, and nothing is set, if the term

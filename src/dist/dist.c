@@ -1,4 +1,5 @@
-/* What groups have in common, and the choice of how they sum. */
+/* What a group does without knowing MPI. It compares devices, chooses the transport and divides the
+ * gradients. */
 #include "dist/dist_impl.h"
 
 #include "backend/backend.h"
@@ -25,108 +26,112 @@ int dist_local_rank(const struct dist *d)
 
 const char *dist_transport(const struct dist *d)
 {
-    return d != NULL ? d->transport : "one process";
+    return d != NULL ? d->description : "one process";
 }
 
-bool dist_speaks(const struct dist *d)
+bool dist_communicates(const struct dist *d)
 {
     return d != NULL && (d->be == NULL || d->be->fault[0] == '\0');
 }
 
-/* --- whose memory is summed ------------------------------------------------------------------- */
+/* --- devices ---------------------------------------------------------------------------------- */
 
-/* What a rank trains on. */
-struct card {
+/* The device of a rank, as the other ranks learn it. */
+struct rank_device {
     char backend[16], name[128], id[64];
 };
 
-static struct card card_of(const struct backend *be)
+static struct rank_device device_of(const struct backend *be)
 {
-    struct card c = {0};
+    struct rank_device c = {0};
     snprintf(c.backend, sizeof c.backend, "%s", be->ops->name);
     snprintf(c.name, sizeof c.name, "%.127s", be->device_name);
     snprintf(c.id, sizeof c.id, "%s", be->device_id);
     return c;
 }
 
-static int distinct(const struct card *cards, int count)
+static int count_distinct(const struct rank_device *devices, int count)
 {
     int n = 0;
     for (int i = 0; i < count; i++) {
         int same = 0;
-        while (same < i && strcmp(cards[same].id, cards[i].id) != 0)
+        while (same < i && strcmp(devices[same].id, devices[i].id) != 0)
             same++;
         n += same == i;
     }
     return n;
 }
 
-/* All ranks train on the same kind of device, each on one of its own. */
-static enum status compare_cards(const struct dist *d, const struct card *cards, struct error *err)
+/* All ranks must train on the same kind of device, and no two on the same device. */
+static enum status compare_devices(const struct dist *d, const struct rank_device *devices,
+                                   struct error *err)
 {
-    const struct card *own = &cards[d->rank];
-    if (strcmp(own->backend, cards[0].backend) != 0)
+    const struct rank_device *own = &devices[d->rank];
+    if (strcmp(own->backend, devices[0].backend) != 0)
         return error_set(err, STATUS_DEVICE,
                          "process %d would train on %s and process 0 on %s: name one for all with "
                          "--device",
-                         d->rank, own->backend, cards[0].backend);
+                         d->rank, own->backend, devices[0].backend);
     for (int r = 0; r < d->rank; r++)
-        if (own->id[0] != '\0' && strcmp(own->id, cards[r].id) == 0)
+        if (own->id[0] != '\0' && strcmp(own->id, devices[r].id) == 0)
             return error_set(err, STATUS_DEVICE,
                              "%d processes have %d GPU%s: processes %d and %d would share one "
                              "(%s). Start one process a GPU on each machine (mpirun -np; srun "
                              "--ntasks-per-node), make more visible (CUDA_VISIBLE_DEVICES; "
                              "--gpus-per-task=1), or use --device cpu",
-                             d->size, distinct(cards, d->size),
-                             distinct(cards, d->size) == 1 ? "" : "s", r, d->rank, own->name);
+                             d->size, count_distinct(devices, d->size),
+                             count_distinct(devices, d->size) == 1 ? "" : "s", r, d->rank,
+                             own->name);
     return STATUS_OK;
 }
 
-static enum status check_cards(struct dist *d, const struct backend *be, struct error *err)
+static enum status check_devices(struct dist *d, const struct backend *be, struct error *err)
 {
-    struct card own = card_of(be), *cards = NULL;
-    enum status status = mem_alloc((void **)&cards, (size_t)d->size, sizeof own, err);
+    struct rank_device own = device_of(be), *devices = NULL;
+    enum status status = mem_alloc((void **)&devices, (size_t)d->size, sizeof own, err);
     TRY(dist_agree(d, status, err));
-    dist_gather_all(d, &own, sizeof own, cards);
-    status = dist_agree(d, compare_cards(d, cards, err), err);
-    mem_free(cards);
+    dist_all_gather_bytes(d, &own, sizeof own, devices);
+    status = dist_agree(d, compare_devices(d, devices, err), err);
+    mem_free(devices);
     return status;
 }
 
-/* Through the host where a rank lacks what it takes: all do the same. */
-static void go_by_host(struct dist *d, int lacking, const char *why)
+/* One rank without collectives makes all ranks send their gradients through host memory. */
+static void use_staging(struct dist *d, int lacking, const char *why)
 {
-    char mpi[sizeof d->transport];
-    snprintf(mpi, sizeof mpi, "%.100s", d->transport);
-    d->way = &dist_staged;
+    char mpi[sizeof d->description];
+    snprintf(mpi, sizeof mpi, "%.100s", d->description);
+    d->transport = &dist_staged_transport;
     if (lacking == d->rank)
-        snprintf(d->transport, sizeof d->transport,
+        snprintf(d->description, sizeof d->description,
                  "%s, gradients by way of the host's memory (slow: %.700s)", mpi, why);
     else
-        snprintf(d->transport, sizeof d->transport,
+        snprintf(d->description, sizeof d->description,
                  "%s, gradients by way of the host's memory (slow: process %d lacks %.300s)", mpi,
                  lacking, why);
 }
 
-/* A rank that cannot join says so at once, and by that ends the group: the others may be waiting
- * for it in `join`, where no message reaches them. */
+/* A rank that cannot join returns its error at once, and its process then ends the group. It must
+ * not call dist_agree, because the others may already wait for it in `join`, where no message
+ * reaches them. */
 static enum status join(struct dist *d, struct backend *be, struct error *err)
 {
     const struct collectives *c = be->ops->collectives;
     unsigned char invitation[COLLECTIVES_INVITATION] = {0};
-    char text[700], mpi[sizeof d->transport];
+    char text[700], mpi[sizeof d->description];
     bool here = c->available(text, sizeof text);
-    int lacking = (int)-dist_max(d, here ? -d->size : -d->rank); /* the first, or d->size */
+    int lacking =
+        (int)-dist_max(d, here ? -d->size : -d->rank); /* the lowest such rank, or d->size */
     if (lacking < d->size) {
-        go_by_host(d, lacking, text);
+        use_staging(d, lacking, text);
         return STATUS_OK;
     }
     TRY(dist_agree(d, d->rank == 0 ? c->invite(invitation, err) : STATUS_OK, err));
     dist_broadcast(d, invitation, sizeof invitation);
     TRY(c->join(be, invitation, d->rank, d->size, err));
-    d->way = &dist_collectives;
-    snprintf(mpi, sizeof mpi, "%.100s", d->transport);
-    snprintf(d->transport, sizeof d->transport, "%s and %.200s", mpi, text);
+    d->transport = &dist_collectives_transport;
+    snprintf(mpi, sizeof mpi, "%.100s", d->description);
+    snprintf(d->description, sizeof d->description, "%s and %.200s", mpi, text);
     return STATUS_OK;
 }
 
@@ -134,8 +139,8 @@ enum status dist_attach(struct dist *d, struct backend *be, struct error *err)
 {
     if (dist_size(d) == 1)
         return STATUS_OK;
-    TRY(check_cards(d, be, err));
-    d->way = d->host;
+    TRY(check_devices(d, be, err));
+    d->transport = d->host_transport;
     if (be->ops->collectives != NULL)
         TRY(join(d, be, err));
     d->be = be;
@@ -146,37 +151,79 @@ void dist_detach(struct dist *d)
 {
     if (d == NULL || d->be == NULL)
         return;
-    if (d->way == &dist_collectives)
+    if (d->transport == &dist_collectives_transport)
         d->be->ops->collectives->leave(d->be);
     else
-        dist_sum_wait(d);
+        dist_reduce_scatter_wait(d);
     mem_free(d->stage.data);
     d->stage.data = NULL;
-    d->way = d->host;
-    d->active = false;
+    d->transport = d->host_transport;
+    d->summing = false;
     d->be = NULL;
 }
 
-/* --- sums ------------------------------------------------------------------------------------- */
+/* --- gradients -------------------------------------------------------------------------------- */
 
-void dist_sum_begin(struct dist *d, const struct tensor *flat, int64_t from, int64_t to)
+void dist_reduce_scatter_begin(struct dist *d, const struct tensor *flat, int64_t from, int64_t to)
 {
-    if (dist_size(d) == 1 || from >= to || !dist_speaks(d))
+    if (dist_size(d) == 1 || from >= to || !dist_communicates(d))
         return;
-    d->way->sum_begin(d, flat, from, to);
-    d->active = true;
+    d->transport->reduce_scatter_begin(d, flat, from, to);
+    d->summing = true;
 }
 
-void dist_sum_wait(struct dist *d)
+void dist_reduce_scatter_wait(struct dist *d)
 {
-    if (d == NULL || !d->active)
+    if (d == NULL || !d->summing)
         return;
-    d->way->sum_wait(d);
-    d->active = false;
+    d->transport->reduce_scatter_wait(d);
+    d->summing = false;
 }
 
-void dist_share(struct dist *d, const struct tensor *flat)
+void dist_all_gather(struct dist *d, const struct tensor *flat)
 {
-    if (dist_size(d) > 1 && dist_speaks(d))
-        d->way->share(d, flat);
+    if (dist_size(d) > 1 && dist_communicates(d))
+        d->transport->all_gather(d, flat);
+}
+
+/* --- buckets and parts ------------------------------------------------------------------------ */
+
+enum { PART_ALIGN = 16 }; /* numbers, so that parts begin on vector boundaries */
+
+static int64_t at_most(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+int64_t dist_buckets(const struct dist *d, int64_t total)
+{
+    if (dist_size(d) == 1)
+        return 1;
+    return (total + DIST_BUCKET - 1) / DIST_BUCKET;
+}
+
+struct dist_part dist_bucket(const struct dist *d, int64_t total, int64_t bucket)
+{
+    if (dist_size(d) == 1)
+        return (struct dist_part){0, total};
+    int64_t first = bucket * DIST_BUCKET;
+    return (struct dist_part){first, at_most(total - first, DIST_BUCKET)};
+}
+
+struct dist_part dist_part(const struct dist *d, int64_t total, int64_t bucket, int rank)
+{
+    struct dist_part all = dist_bucket(d, total, bucket);
+    int64_t unit = (int64_t)PART_ALIGN * dist_size(d);
+    int64_t each = (all.count + unit - 1) / unit * PART_ALIGN;
+    int64_t skip = at_most(rank * each, all.count);
+    return (struct dist_part){all.first + skip, at_most(all.count - skip, each)};
+}
+
+const struct tensor *dist_part_views(struct dist *d, const struct tensor *flat, int64_t bucket)
+{
+    for (int r = 0; r < d->size; r++) {
+        struct dist_part part = dist_part(d, tensor_count(flat), bucket, r);
+        d->parts[r] = tensor_slice(flat, part.first, part.count);
+    }
+    return d->parts;
 }

@@ -1,38 +1,43 @@
-/* Inside dist: the group, and the ways in which it sums. */
+/* The inside of a group, for the implementations of dist.h. */
 #ifndef DEQ_DIST_DIST_IMPL_H
 #define DEQ_DIST_DIST_IMPL_H
 
 #include "dist/dist.h"
 
-/* See dist_sum_begin, dist_sum_wait and dist_share: called with several ranks, at least one bucket,
- * and sum_wait with sums under way. */
+/* How gradients travel. The functions do what those of dist.h say. They are called with several
+ * ranks and at least one bucket, and reduce_scatter_wait only with a sum under way. */
 struct transport {
-    void (*sum_begin)(struct dist *d, const struct tensor *flat, int64_t from, int64_t to);
-    void (*sum_wait)(struct dist *d);
-    void (*share)(struct dist *d, const struct tensor *flat);
+    void (*reduce_scatter_begin)(struct dist *d, const struct tensor *flat, int64_t from,
+                                 int64_t to);
+    void (*reduce_scatter_wait)(struct dist *d);
+    void (*all_gather)(struct dist *d, const struct tensor *flat);
 };
 
-extern const struct transport dist_staged;      /* device memory, by way of the host's */
-extern const struct transport dist_collectives; /* device memory, by the backend's own means */
+extern const struct transport dist_mpi_transport;         /* host memory, over MPI */
+extern const struct transport dist_staged_transport;      /* device memory, through the host's */
+extern const struct transport dist_collectives_transport; /* device memory, by its collectives */
 
 struct dist {
     int rank, size, local_rank;
-    char transport[1024];         /* for humans */
-    struct backend *be;           /* borrows: attached; NULL: none */
-    const struct transport *host; /* borrows: for the host's memory */
-    const struct transport *way;  /* borrows: for that of the backend */
-    bool active;                  /* sums are under way */
-    struct tensor *parts;         /* owns: [size], see dist_cut */
-    struct mpi_sums *sums;        /* owns: dist_mpi.c */
-    /* dist_staged.c: */
-    struct tensor stage; /* owns: on the host, as large as what is summed; made when first needed */
-    struct tensor flat;  /* borrows: what is being summed, on the device ... */
-    int64_t from, to;    /* ... and which buckets */
+    char description[1024];                 /* what dist_transport returns */
+    struct backend *be;                     /* borrows; NULL means not attached */
+    const struct transport *host_transport; /* borrows, for host memory */
+    const struct transport *transport;      /* borrows, for the attached backend's memory */
+    bool summing;                           /* a reduce_scatter is under way */
+    struct tensor *parts;                   /* owns [size], see dist_part_views */
+    struct mpi_transport *mpi;              /* owns buffers of dist_mpi_transport.c */
+    struct tensor stage; /* owns a copy of the gradients in host memory, made when first needed */
+    struct tensor flat;  /* borrows the device's tensor that the staged transport sums, ... */
+    int64_t from, to;    /* ... these buckets of it */
 };
 
-/* Whether messages are exchanged: there are others, and this rank's device works. */
-bool dist_speaks(const struct dist *d);
-/* Views of the parts of a bucket, in d->parts. */
-const struct tensor *dist_cut(struct dist *d, const struct tensor *flat, int64_t bucket);
+/* Whether messages are exchanged, which takes other ranks and a device that has not failed. */
+bool dist_communicates(const struct dist *d);
+/* The parts of a bucket as tensors, one for each rank. Valid until the next call. */
+const struct tensor *dist_part_views(struct dist *d, const struct tensor *flat, int64_t bucket);
+
+/* Makes and frees d->mpi, with the thread that sums. STATUS_NOMEM, STATUS_IO (no thread). */
+enum status mpi_transport_open(struct dist *d, struct error *err);
+void mpi_transport_close(struct dist *d);
 
 #endif

@@ -1,6 +1,6 @@
-/* A group over MPI: its beginning and end, and small messages. Errors of MPI end the group: its
- * default handler does that. */
-#include "dist/dist_mpi.h"
+/* The begin, the end and the small messages of a group over MPI. MPI's default handler ends the
+ * group after an error, so that no call here checks for one. */
+#include "dist/dist_impl.h"
 
 #include "backend/backend.h"
 #include "base/mem.h"
@@ -16,14 +16,13 @@
 #define TEXT(x) #x
 #define NUMBER(x) TEXT(x)
 #ifdef OMPI_MAJOR_VERSION
-#define TRANSPORT                                                                     \
+#define LIBRARY                                                                       \
     "Open MPI " NUMBER(OMPI_MAJOR_VERSION) "." NUMBER(OMPI_MINOR_VERSION) "." NUMBER( \
         OMPI_RELEASE_VERSION)
 #else
-#define TRANSPORT "MPI " NUMBER(MPI_VERSION) "." NUMBER(MPI_SUBVERSION)
+#define LIBRARY "MPI " NUMBER(MPI_VERSION) "." NUMBER(MPI_SUBVERSION)
 #endif
 
-/* Counted on each machine by itself. */
 static int local_rank(void)
 {
     MPI_Comm machine;
@@ -53,19 +52,19 @@ enum status dist_open(struct dist **out, int launched, struct error *err)
     MPI_Comm_rank(MPI_COMM_WORLD, &d->rank);
     MPI_Comm_size(MPI_COMM_WORLD, &d->size);
     d->local_rank = local_rank();
-    snprintf(d->transport, sizeof d->transport, TRANSPORT);
-    d->host = d->way = &mpi_sums_transport;
+    snprintf(d->description, sizeof d->description, LIBRARY);
+    d->host_transport = d->transport = &dist_mpi_transport;
     *out = d;
     TRY(mem_alloc(&p, (size_t)d->size, sizeof *d->parts, err));
     d->parts = p;
-    return mpi_sums_open(d, err);
+    return mpi_transport_open(d, err);
 }
 
 void dist_close(struct dist *d)
 {
     if (d == NULL)
         return;
-    mpi_sums_close(d);
+    mpi_transport_close(d);
     mem_free(d->parts);
     mem_free(d);
     MPI_Barrier(MPI_COMM_WORLD);
@@ -84,38 +83,38 @@ noreturn void dist_abort(struct dist *d, int code)
 int64_t dist_max(struct dist *d, int64_t mine)
 {
     int64_t most = mine;
-    if (dist_speaks(d))
+    if (dist_communicates(d))
         MPI_Allreduce(&mine, &most, 1, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
     return most;
 }
 
-/* Where nobody is spoken to: all are like oneself. */
-static void fill_all(const struct dist *d, const void *mine, size_t bytes, void *all)
+/* Without communication a rank takes the others to send what it sends itself. */
+static void repeat_own(const struct dist *d, const void *mine, size_t bytes, void *all)
 {
     for (int r = 0; r < dist_size(d); r++)
         memcpy((char *)all + (size_t)r * bytes, mine, bytes);
 }
 
-void dist_gather_all(struct dist *d, const void *mine, size_t bytes, void *all)
+void dist_all_gather_bytes(struct dist *d, const void *mine, size_t bytes, void *all)
 {
-    if (dist_speaks(d))
+    if (dist_communicates(d))
         MPI_Allgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD);
     else
-        fill_all(d, mine, bytes, all);
+        repeat_own(d, mine, bytes, all);
 }
 
 void dist_gather(struct dist *d, const void *mine, size_t bytes, void *all)
 {
     assert(bytes <= INT32_MAX);
-    if (dist_speaks(d))
+    if (dist_communicates(d))
         MPI_Gather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, 0, MPI_COMM_WORLD);
     else if (dist_rank(d) == 0)
-        fill_all(d, mine, bytes, all);
+        repeat_own(d, mine, bytes, all);
 }
 
 void dist_broadcast(struct dist *d, void *data, size_t bytes)
 {
-    if (dist_speaks(d))
+    if (dist_communicates(d))
         MPI_Bcast(data, (int)bytes, MPI_BYTE, 0, MPI_COMM_WORLD);
 }
 
@@ -123,7 +122,7 @@ enum status dist_agree(struct dist *d, enum status mine, struct error *err)
 {
     int failing = mine != STATUS_OK ? dist_rank(d) : dist_size(d), lowest = failing;
     int status = mine;
-    if (!dist_speaks(d))
+    if (!dist_communicates(d))
         return d == NULL || mine != STATUS_OK ? mine : backend_check(d->be, err);
     MPI_Allreduce(&failing, &lowest, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
     if (lowest == d->size)

@@ -1,4 +1,4 @@
-/* One process: there is nobody to talk to. */
+/* A group of one process, for a program built without MPI. */
 #include "dist/dist.h"
 
 #include <stdlib.h>
@@ -32,7 +32,7 @@ int64_t dist_max(struct dist *d, int64_t mine)
     return mine;
 }
 
-void dist_gather_all(struct dist *d, const void *mine, size_t bytes, void *all)
+void dist_all_gather_bytes(struct dist *d, const void *mine, size_t bytes, void *all)
 {
     (void)d;
     memcpy(all, mine, bytes);
@@ -40,7 +40,7 @@ void dist_gather_all(struct dist *d, const void *mine, size_t bytes, void *all)
 
 void dist_gather(struct dist *d, const void *mine, size_t bytes, void *all)
 {
-    dist_gather_all(d, mine, bytes, all);
+    dist_all_gather_bytes(d, mine, bytes, all);
 }
 
 void dist_broadcast(struct dist *d, void *data, size_t bytes)

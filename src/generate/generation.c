@@ -1,3 +1,4 @@
+/* Incremental decoding with the cell's memory as cache. */
 #include "generate/generation.h"
 
 #include "backend/count/memory_check.h"
@@ -8,7 +9,7 @@ static const struct masks no_masks = {.source = MASKS_NONE};
 enum status generation_model(struct model **out, struct backend *be, const struct config *config,
                              struct params *shared, struct error *err)
 {
-    /* with the position itself the memory makes a whole window */
+    /* memory and the position itself make a whole window */
     struct model_plan plan = {.batch = 1,
                               .length = config->eval.tgt_len,
                               .mem_len = config->eval.mem_len + config->eval.tgt_len - 1};
@@ -38,7 +39,7 @@ enum status generation_check_memory(const struct backend *be, const struct confi
                      memory_check_gib(wanted), memory_check_gib(wanted - limit));
 }
 
-/* Solves end by tolerance, position by position: an easy token must not pay for a hard one. */
+/* Every position stops by the tolerance, so that an easy token does not pay for a hard one. */
 static enum status set_limits(struct model *m, struct error *err)
 {
     const struct solver_config *c = &m->config.solver.forward;
@@ -72,7 +73,8 @@ void generator_free(struct generator *g)
     g->logp = NULL;
 }
 
-/* Positions of a longer segment have the memory of its last one: no more than that one may see. */
+/* All positions of a segment share one memory, which must not be longer than the last one may see.
+ */
 static void limit_memory(struct generator *g, int64_t length)
 {
     struct memory *memory;

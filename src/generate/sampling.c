@@ -1,3 +1,4 @@
+/* Temperature, top-k and top-p, sorting only what they keep. */
 #include "generate/sampling.h"
 
 #include "base/mem.h"
@@ -5,7 +6,7 @@
 #include <math.h>
 #include <stdbool.h>
 
-/* Log-softmax in float32 may round to a little above 0. */
+/* In float32 a log-softmax may round to a little above 0. */
 static const double LOGP_LIMIT = 1e-3;
 
 enum status sampler_create(struct sampler *s, const struct sampling *how, int64_t vocab,
@@ -29,7 +30,7 @@ void sampler_free(struct sampler *s)
     *s = (struct sampler){0};
 }
 
-/* The most probable permitted token. */
+/* Finds the most probable token that is not excluded. */
 static enum status find_top(const struct sampler *s, const double *logp, int64_t *top,
                             struct error *err)
 {
@@ -66,8 +67,8 @@ static void sift_down(struct sampler *s, int64_t at, int64_t count)
     heap[at] = moved;
 }
 
-/* Moves the tokens that top-k and top-p keep to the end of the heap's array, the most probable one
- * last; returns how many, and their mass. Only these are sorted. The nucleus of top-p is one of
+/* Sorts the tokens that top-k and top-p keep into the end of the heap's array, the most probable
+ * one last. Returns their number, and in *mass the sum of their probabilities. top-p applies to
  * what top-k leaves. */
 static int64_t keep_best(struct sampler *s, double total, double *mass)
 {
@@ -76,7 +77,7 @@ static int64_t keep_best(struct sampler *s, double total, double *mass)
         s->heap[i] = (int32_t)i;
     for (int64_t i = s->vocab / 2 - 1; i >= 0; i--)
         sift_down(s, i, s->vocab);
-    /* without top-k the nucleus' mass is known beforehand, and popping can end there */
+    /* without top-k the sum that top-p asks for is known, so that sorting can stop there */
     double sum = 0, enough = s->how.top_k == 0 ? s->how.top_p * total : INFINITY;
     while (left > 0 && s->vocab - left < limit && sum < enough) {
         int32_t best = s->heap[0];
@@ -94,8 +95,8 @@ static int64_t keep_best(struct sampler *s, double total, double *mass)
     return kept;
 }
 
-/* The token at which the running sum over `count` tokens passes `target`; rounding may leave the
- * sum short of it, then the last one of any probability. */
+/* The token at which the running sum over `count` tokens exceeds `target`. If rounding keeps the
+ * sum below it, the last token that has a probability. */
 static int32_t walk(const struct sampler *s, int64_t count, double target, bool filtered)
 {
     int32_t last = 0;

@@ -96,11 +96,11 @@ static void cluster_logits(const struct adaptive_softmax *s, struct backend *be,
     struct gemm words = {
         .trans_b = true, .alpha = 1, .a = *low, .b = s->table[0].w, .c_stride = size};
     words.c = tensor_make(logits->data, logits->dtype, 2, n, first, 1, 1);
-    op_gemm_block(be, &words);
+    op_gemm(be, &words);
     struct gemm rows = words;
     rows.b = s->cluster_rows.w;
     rows.c = tensor_make((char *)logits->data + skip, logits->dtype, 2, n, size - first, 1, 1);
-    op_gemm_block(be, &rows);
+    op_gemm(be, &rows);
 }
 
 /* From dlogits to dlow and the gradients of the tables. */
@@ -123,7 +123,7 @@ static void cluster_logits_vjp(const struct adaptive_softmax *s, struct backend 
     for (int k = 0; k < 2; k++) {
         struct gemm back = {
             .alpha = 1, .beta = k, .a = part[k], .b = table[k]->w, .c = *dlow, .a_stride = size};
-        op_gemm_block(be, &back);
+        op_gemm(be, &back);
         struct gemm grad = {.trans_a = true,
                             .alpha = 1,
                             .beta = 1,
@@ -131,7 +131,7 @@ static void cluster_logits_vjp(const struct adaptive_softmax *s, struct backend 
                             .b = *low,
                             .c = table[k]->dw,
                             .a_stride = size};
-        op_gemm_block(be, &grad);
+        op_gemm(be, &grad);
     }
 }
 
@@ -192,7 +192,7 @@ static struct tensor project(const struct adaptive_softmax *s, struct backend *b
     if (s->proj[i].w.data == NULL)
         return *q;
     struct tensor low = tensor_prefix(&s->low, 2, q->dim[0], s->proj[i].w.dim[1], 1, 1);
-    op_gemm(be, false, false, 1.0, q, &s->proj[i].w, 0.0, &low);
+    op_gemm(be, &(struct gemm){.alpha = 1, .a = *q, .b = s->proj[i].w, .c = low});
     return low;
 }
 
@@ -202,8 +202,11 @@ static void project_vjp(const struct adaptive_softmax *s, struct backend *be, in
 {
     if (s->proj[i].w.data == NULL)
         return;
-    op_gemm(be, false, true, 1.0, dlow, &s->proj[i].w, 0.0, dq);
-    op_gemm(be, true, false, 1.0, q, dlow, 1.0, &s->proj[i].dw);
+    op_gemm(be,
+            &(struct gemm){.trans_b = true, .alpha = 1, .a = *dlow, .b = s->proj[i].w, .c = *dq});
+    op_gemm(be,
+            &(struct gemm){
+                .trans_a = true, .alpha = 1, .beta = 1, .a = *q, .b = *dlow, .c = s->proj[i].dw});
 }
 
 /* Where the gradient of rows dx [n,D] behind cluster i's projection is gathered. */

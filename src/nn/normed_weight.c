@@ -24,5 +24,8 @@ void normed_weight_refresh(const struct normed_weight *n, const struct weight *w
 
 void normed_weight_vjp(const struct normed_weight *n, const struct weight *w, struct backend *be)
 {
-    op_weight_norm_vjp(be, &n->v.dw, &n->g.dw, &w->dw, &n->v.w, &n->g.w, &n->inv);
+    op_weight_norm_vjp(
+        be,
+        &(struct weight_norm_vjp){
+            .dv = n->v.dw, .dg = n->g.dw, .dw = w->dw, .v = n->v.w, .g = n->g.w, .inv = n->inv});
 }

@@ -68,7 +68,7 @@ static inline void weight_apply_to(struct backend *be, const struct weight *w,
                      .c = *y,
                      .b_stride = w->stride,
                      .add = *u};
-    op_gemm_block(be, &p);
+    op_gemm(be, &p);
 }
 
 /* y[N,out] = x[N,in] w^T + beta * y. */
@@ -82,7 +82,7 @@ static inline void weight_apply(struct backend *be, const struct weight *w, cons
                      .b = weight_factor(w),
                      .c = *y,
                      .b_stride = w->stride};
-    op_gemm_block(be, &p);
+    op_gemm(be, &p);
 }
 
 /* dx[N,in] = dy[N,out] w + beta * dx. */
@@ -91,14 +91,15 @@ static inline void weight_vjp(struct backend *be, const struct weight *w, const 
 {
     struct gemm p = {
         .alpha = 1, .beta = beta, .a = *dy, .b = weight_factor(w), .c = *dx, .b_stride = w->stride};
-    op_gemm_block(be, &p);
+    op_gemm(be, &p);
 }
 
 /* dw += dy^T x. */
 static inline void weight_gradient(struct backend *be, const struct weight *w,
                                    const struct tensor *dy, const struct tensor *x)
 {
-    op_gemm(be, true, false, 1.0, dy, x, 1.0, &w->dw);
+    op_gemm(be,
+            &(struct gemm){.trans_a = true, .alpha = 1, .beta = 1, .a = *dy, .b = *x, .c = w->dw});
 }
 
 #endif

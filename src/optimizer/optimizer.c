@@ -1,33 +1,43 @@
+/* What all optimizers have in common, from the global norm to aliased parameters. */
 #include "optimizer/optimizer.h"
 
 #include "base/mem.h"
 #include <math.h>
+#include <stdio.h>
 
 static const double CLIP_EPS = 1e-6; /* as in struct adam */
 
-bool optimizer_piece(const struct optimizer *o, int64_t index, struct dist_part *piece, int64_t *at)
+const struct optimizer_kind *optimizer_kind_of(const struct config_train *train)
 {
-    const struct dist *d = o->sharded ? o->dist : NULL; /* NULL: all in one piece */
+    static const struct optimizer_kind *const kinds[] = {
+#define X(NAME, name) [OPTIMIZER_##NAME] = &optimizer_##name,
+        OPTIMIZER_LIST(X)
+#undef X
+    };
+    return kinds[train->optimizer];
+}
+
+bool optimizer_part(const struct optimizer *o, int64_t index, struct dist_part *part, int64_t *at)
+{
+    const struct dist *d = o->sharded ? o->dist : NULL; /* a NULL group owns all in one piece */
     int64_t total = o->params->total;
     if (index >= dist_buckets(d, total))
         return false;
-    /* all buckets but the last are alike */
-    *piece = dist_part(d, total, index, dist_rank(d));
-    *at = index * dist_part(d, total, 0, dist_rank(d)).count;
+    *part = dist_part(d, total, index, dist_rank(d));
+    *at = index * dist_part(d, total, 0, dist_rank(d)).count; /* only the last may be smaller */
     return true;
 }
 
-/* Numbers in all pieces. */
-static int64_t held(const struct optimizer *o)
+static int64_t count_held(const struct optimizer *o)
 {
-    struct dist_part piece;
+    struct dist_part part;
     int64_t at, sum = 0;
-    for (int64_t i = 0; optimizer_piece(o, i, &piece, &at); i++)
-        sum = at + piece.count;
+    for (int64_t i = 0; optimizer_part(o, i, &part, &at); i++)
+        sum = at + part.count;
     return sum;
 }
 
-/* Decay pulls matrices towards zero, not biases, gains and norms. */
+/* Weight decay is for matrices, not for biases, gains and norms. */
 static bool decays(const struct param *q)
 {
     return q->ndim == 2;
@@ -46,30 +56,33 @@ static void mark_decaying(struct optimizer *o)
     }
 }
 
+/* Declares the optimizer's tensors, which last from step to step, and allocates them. */
 static enum status plan_tensors(struct optimizer *o, struct error *err)
 {
-    int64_t blocks = (o->params->total + ADAM_BLOCK - 1) / ADAM_BLOCK;
-    struct buffer b = {.name = "first moments",
-                       .dtype = o->params->be->ops->real,
+    const struct params *p = o->params;
+    struct buffer b = {.dtype = p->be->ops->real,
                        .ndim = 1,
-                       .dim = {held(o)},
+                       .dim = {count_held(o)},
                        .life = lives_always(),
                        .part = PART_OPTIMIZER};
-    TRY(workspace_create(&o->ws, o->params->be, err));
-    workspace_declare(o->ws, &o->m, &b);
-    b.name = "second moments";
-    workspace_declare(o->ws, &o->v, &b);
+    TRY(workspace_create(&o->ws, p->be, err));
+    for (int i = 0; i < o->kind->states; i++) {
+        char name[BUFFER_NAME_MAX];
+        snprintf(name, sizeof name, "optimizer state %s", o->kind->state_name[i]);
+        b.name = name;
+        workspace_declare(o->ws, &o->state[i], &b);
+    }
     b.name = "blocks that decay";
     b.dtype = DTYPE_U8;
-    b.dim[0] = blocks;
-    if (o->decay > 0)
+    b.dim[0] = (p->total + ADAM_BLOCK - 1) / ADAM_BLOCK;
+    if (o->train.weight_decay > 0)
         workspace_declare(o->ws, &o->decays, &b);
     b.name = "squared norm of the gradient";
     b.dtype = DTYPE_F64;
     b.dim[0] = 1;
     workspace_declare(o->ws, &o->norm2, &b);
     TRY(workspace_commit(o->ws, err));
-    if (o->decay > 0)
+    if (o->train.weight_decay > 0)
         mark_decaying(o);
     return STATUS_OK;
 }
@@ -77,16 +90,20 @@ static enum status plan_tensors(struct optimizer *o, struct error *err)
 enum status optimizer_create(struct optimizer *o, struct params *params,
                              const struct config_train *train, struct dist *dist, struct error *err)
 {
+    return optimizer_create_kind(o, optimizer_kind_of(train), params, train, dist, err);
+}
+
+enum status optimizer_create_kind(struct optimizer *o, const struct optimizer_kind *kind,
+                                  struct params *params, const struct config_train *train,
+                                  struct dist *dist, struct error *err)
+{
+    assert(kind->states <= OPTIMIZER_MAX_STATES);
     *o = (struct optimizer){
+        .kind = kind,
+        .train = *train,
         .params = params,
         .dist = dist,
         .sharded = train->zero && dist_size(dist) > 1,
-        .decoupled_decay = train->optimizer == OPTIMIZER_ADAMW,
-        .beta1 = train->beta1,
-        .beta2 = train->beta2,
-        .eps = train->eps,
-        .decay = train->weight_decay,
-        .clip = train->clip,
     };
     TRY(mem_alloc((void **)&o->norms, (size_t)dist_size(dist), sizeof *o->norms, err));
     return plan_tensors(o, err);
@@ -101,19 +118,20 @@ void optimizer_free(struct optimizer *o)
     *o = (struct optimizer){0};
 }
 
-/* Coupled decay of an aliased parameter: a term of its gradient beforehand, since the update starts
- * from zero for it (params_split_aliases) and finds nothing to decay. */
+/* Adds the coupled decay of aliased parameters to their gradients. The update cannot do it, because
+ * it finds an alias at zero (params_split_aliases). The update scales the gradient to clip it,
+ * which is undone here for the decay. */
 static void add_alias_decay(const struct optimizer *o, double norm)
 {
     const struct params *p = o->params;
-    double scale = o->clip == 0 ? 1 : fmin(1, o->clip / (norm + CLIP_EPS));
+    double clip = o->train.clip, scale = clip == 0 ? 1 : fmin(1, clip / (norm + CLIP_EPS));
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
         if (q->alias_of < 0 || !decays(q))
             continue;
         struct tensor g = tensor_slice(&p->g, q->offset, param_count(q));
         struct tensor w = tensor_slice(&p->w, q->offset, param_count(q));
-        op_axpby(p->be, &g, o->decay / scale, &w, 1);
+        op_axpby(p->be, &g, o->train.weight_decay / scale, &w, 1);
     }
 }
 
@@ -132,8 +150,8 @@ static double read_norm(const struct optimizer *o)
     return sqrt(norm2);
 }
 
-/* The squared norm of the whole gradient, in o->norm2: sums over the own parts of each rank, added
- * in the order of ranks. */
+/* Puts the squared norm of the whole gradient into o->norm2. Each rank sums over its own parts, and
+ * these sums are added in the order of the ranks. */
 static void sum_squares(struct optimizer *o)
 {
     struct params *p = o->params;
@@ -148,50 +166,35 @@ static void sum_squares(struct optimizer *o)
     if (dist_size(o->dist) == 1)
         return;
     op_download(p->be, &own, DTYPE_F64, &o->norm2);
-    dist_gather_all(o->dist, &own, sizeof own, o->norms);
+    dist_all_gather_bytes(o->dist, &own, sizeof own, o->norms);
     for (int r = 0; r < dist_size(o->dist); r++)
         sum += o->norms[r];
     op_upload(p->be, &o->norm2, &sum, DTYPE_F64);
 }
 
-/* The arguments cut to one piece of the flat arrays, whose moments lie at `at`. */
-static struct adam cut(const struct adam *all, const struct dist_part *piece, int64_t at)
-{
-    struct adam one = *all;
-    one.w = tensor_slice(&all->w, piece->first, piece->count);
-    one.g = tensor_slice(&all->g, piece->first, piece->count);
-    one.m = tensor_slice(&all->m, at, piece->count);
-    one.v = tensor_slice(&all->v, at, piece->count);
-    assert(piece->first % ADAM_BLOCK == 0);
-    if (all->decays.data != NULL)
-        one.decays = tensor_slice(&all->decays, piece->first / ADAM_BLOCK,
-                                  (piece->count + ADAM_BLOCK - 1) / ADAM_BLOCK);
-    return one;
-}
-
-static void update_weights(struct optimizer *o, double lr)
+static struct optimizer_piece cut_piece(const struct optimizer *o, const struct dist_part *part,
+                                        int64_t at)
 {
     const struct params *p = o->params;
-    const struct adam all = {.w = p->w,
-                             .g = p->g,
-                             .m = o->m,
-                             .v = o->v,
-                             .norm2 = o->norm2,
-                             .lr = lr,
-                             .beta1 = o->beta1,
-                             .beta2 = o->beta2,
-                             .eps = o->eps,
-                             .decay = o->decay,
-                             .clip = o->clip,
-                             .step = o->updates + 1,
-                             .decays = o->decays,
-                             .coupled = !o->decoupled_decay};
-    struct dist_part piece;
+    struct optimizer_piece piece = {.w = tensor_slice(&p->w, part->first, part->count),
+                                    .g = tensor_slice(&p->g, part->first, part->count)};
+    for (int i = 0; i < o->kind->states; i++)
+        piece.state[i] = tensor_slice(&o->state[i], at, part->count);
+    assert(part->first % ADAM_BLOCK == 0);
+    if (o->decays.data != NULL)
+        piece.decays = tensor_slice(&o->decays, part->first / ADAM_BLOCK,
+                                    (part->count + ADAM_BLOCK - 1) / ADAM_BLOCK);
+    return piece;
+}
+
+static void update_weights(const struct optimizer *o, double lr)
+{
+    struct dist_part part;
     int64_t at;
-    for (int64_t i = 0; optimizer_piece(o, i, &piece, &at); i++) {
-        struct adam one = cut(&all, &piece, at);
-        if (piece.count > 0)
-            op_adam(p->be, &one);
+    for (int64_t i = 0; optimizer_part(o, i, &part, &at); i++) {
+        struct optimizer_piece piece = cut_piece(o, &part, at);
+        if (part.count > 0)
+            o->kind->update(o, &piece, lr);
     }
 }
 
@@ -200,8 +203,8 @@ void optimizer_step(struct optimizer *o, double lr, double *norm)
     struct params *p = o->params;
     sum_squares(o);
     if (!o->sharded)
-        dist_share(o->dist, &p->g);
-    if (o->decay > 0 && !o->decoupled_decay && has_aliases(p)) {
+        dist_all_gather(o->dist, &p->g);
+    if (o->train.weight_decay > 0 && o->kind->coupled_decay && has_aliases(p)) {
         *norm = read_norm(o);
         if (isfinite(*norm))
             add_alias_decay(o, *norm);
@@ -209,7 +212,7 @@ void optimizer_step(struct optimizer *o, double lr, double *norm)
     params_split_aliases(p);
     update_weights(o, lr);
     if (o->sharded)
-        dist_share(o->dist, &p->w);
+        dist_all_gather(o->dist, &p->w);
     params_join_aliases(p);
     *norm = read_norm(o);
     if (isfinite(*norm))

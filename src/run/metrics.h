@@ -1,57 +1,79 @@
-/* A run's log.jsonl: one JSON object a line, appended as it happens, each with a check of its text
- * as the last member (line_check.h).
+/* A run's log.jsonl, which has one JSON object a line, appended as it happens.
  *
- * Every line reaches the system in one write, so that a reader who follows the file sees whole
- * lines and a killed run loses none. A run that resumes from the checkpoint of step S first drops
- * what was logged after S, because those steps are done again: each step stands in the log once.
- *
- * Errors: STATUS_CANTCREATE when the file cannot be opened or replaced; STATUS_IO when reading or
- * writing fails.
+ * Every line reaches the system in one write. A reader who follows the file therefore sees whole
+ * lines, and a killed run loses none. A run that resumes from the checkpoint of step S first drops
+ * what was logged after S, because those steps are done again. Each step is thus in the log once.
  */
 #ifndef DEQ_RUN_METRICS_H
 #define DEQ_RUN_METRICS_H
 
 #include "base/status.h"
+#include <stddef.h>
 #include <stdint.h>
+
+/* --- the check of a line ---------------------------------------------------------------------- */
+
+/* Each line ends with a check value of its text, so that {"a":1} becomes
+ * {"a":1,"check":"0123abcd"}. A line that was damaged on a disk is often still JSON, with another
+ * digit in it. The value is 32 bits of XXH3. */
+enum { LINE_CHECK_BYTES = 19 }; /* that line_check_add adds */
+
+enum line_check { LINE_CHECK_NONE, LINE_CHECK_RIGHT, LINE_CHECK_WRONG };
+
+/* Adds the check to line[len], the text of an object with members, which ends with its brace. The
+ * buffer has LINE_CHECK_BYTES more bytes. Returns the new length. */
+size_t line_check_add(char *line, size_t len);
+
+/* Whether line[len], without its newline, ends with a check, and whether that is right. */
+enum line_check line_check(const char *line, size_t len);
+
+/* --- the log ---------------------------------------------------------------------------------- */
 
 struct metrics;
 
-enum { METRICS_LINE_MAX = 1 << 20 }; /* bytes of a line; a longer one is not ours */
+enum { METRICS_LINE_MAX = 1 << 20 }; /* bytes of a line, a longer one is not ours */
 
-/* Where a run stands: its last finished step, and the step of its last finished evaluation; 0:
- * none. A run may have been stopped between a step and the evaluation due after it. */
+/* Where a run stands, as its checkpoint says. A run may have been stopped between a step and the
+ * evaluation that was due after it. */
 struct metrics_position {
-    int64_t step, evaluation;
-    int64_t lines; /* it had logged then; 0: not known */
+    int64_t step;       /* last finished step */
+    int64_t evaluation; /* step of the last finished evaluation, 0 for none */
+    int64_t lines;      /* that the log had then, 0 if not known */
 };
 
-/* Opens the log at `path`, creating it if there is none, for a run that stands at `at`. Drops
- * objects whose "step" is greater than `evaluation` (for those whose "event" is "evaluation") or
- * `step` (for others), the torn line of a crash, lines that are no JSON object with members, and
- * lines whose check is missing or wrong; keeps objects without "step". A log without a single right
- * check is one of an older program: its lines get one. A log that needs no change is left as it is;
- * otherwise the new one replaces it in one step. *out is freed by the caller with metrics_close;
- * NULL on error. */
+/* Opens the log at `path` for a run that stands at `at`, and creates it if there is none. It drops
+ *   - evaluations ("event" is "evaluation") of a "step" above at->evaluation
+ *   - other objects of a "step" above at->step
+ *   - the torn line of a crash, and lines that are no JSON object with members
+ *   - lines whose check is missing or wrong
+ * and keeps the rest, objects without "step" included. If no line of a log has a right check, an
+ * older program wrote it, and all lines get one. A log that needs no change is left as it is.
+ * Otherwise a new one replaces it as a whole, and so it does if `path` is a link or the file has
+ * other names too, since those belong to another run. The caller frees *out with metrics_close.
+ * *out is NULL on error. Returns STATUS_CANTCREATE if the file cannot be opened or replaced or is a
+ * pipe, STATUS_IO or STATUS_NOMEM. */
 enum status metrics_open_append(struct metrics **out, const char *path,
                                 const struct metrics_position *at, struct error *err);
-/* Forgets the rest without forcing to disk; NULL is allowed. */
+/* Closes the log without forcing it to disk. NULL is allowed. */
 void metrics_close(struct metrics *m);
 
-/* What opening found: lines kept, and lines dropped because of their step or because they were not
- * readable; and how many fewer were kept than there had been. */
+/* What opening found. */
 struct metrics_found {
-    int64_t kept, later, unreadable, missing;
+    int64_t kept;       /* lines kept */
+    int64_t later;      /* lines dropped because of their step */
+    int64_t unreadable; /* lines dropped because they were damaged */
+    int64_t missing;    /* how many fewer lines were kept than at->lines */
 };
 struct metrics_found metrics_found(const struct metrics *m);
 
-/* Appends `object`, the text of one JSON object with members on one line, without spaces behind it
- * (see json_write_finish), and its check. If the disk is full nothing of it remains in
- * the file. */
+/* Appends `object` and its check. `object` is the text of one JSON object with members, on one line
+ * and without spaces behind it, as json_write_finish gives it. Returns STATUS_IO, or STATUS_NOMEM.
+ * If the disk is full, nothing of the line remains in the file. */
 enum status metrics_write(struct metrics *m, const char *object, struct error *err);
 
-/* Forces the log to disk: call it before the checkpoint of the same step is committed, so that a
- * log never lacks steps of a checkpoint that survives. May run beside metrics_write in another
- * thread: what was written before the call is then on disk. */
+/* Forces the log to disk. It is called before the checkpoint of the same step is committed, so that
+ * a log never lacks steps of a checkpoint that survives. It may run in another thread beside
+ * metrics_write, and then covers what was written before the call. Returns STATUS_IO on failure. */
 enum status metrics_sync(struct metrics *m, struct error *err);
 
 #endif

@@ -1,3 +1,4 @@
+/* The loop of a run, which trains, evaluates and saves until all steps are done. */
 #include "run/run_impl.h"
 
 #include "base/clock.h"
@@ -5,8 +6,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* Non-finite steps in a row after which no good one is to be expected. */
-enum { HOPELESS_STEPS = 50 };
+/* After so many non-finite steps in a row no good one is expected any more. */
+enum { SKIPPED_STEPS_MAX = 50 };
 
 void run_log_message(const struct run *run, const char *format, ...)
 {
@@ -20,8 +21,8 @@ void run_log_message(const struct run *run, const char *format, ...)
     run->observer->message(run->observer->ctx, text);
 }
 
-/* The time left must suffice for another step, for the save that may be under way and for one
- * more. */
+/* Whether the time left may not suffice for another step, for the save that may be under way and
+ * for one more. */
 static bool time_is_up(const struct run *run)
 {
     double deadline = run->options->deadline;
@@ -29,8 +30,9 @@ static bool time_is_up(const struct run *run)
            clock_seconds() + run->slowest_step + 2 * run->slowest_save + run->reserve > deadline;
 }
 
-/* A second, but half of a shorter time: a limit of a second would else end every call before its
- * first step, and a script that repeats the command would never end. */
+/* Seconds to keep in hand before the deadline. It is one, or half of the time left if that is less.
+ * Otherwise a limit of a second would end every call before its first step, and a script that
+ * repeats the command would never end. */
 static double reserve(const struct run *run)
 {
     return fmax(0, fmin(1, 0.5 * (run->options->deadline - clock_seconds())));
@@ -43,6 +45,91 @@ bool run_must_stop(struct run *run)
     run->stopping = reasons[dist_max(run->options->dist, asked ? 2 : time_is_up(run))];
     return run->stopping != NULL;
 }
+
+/* --- evaluations ------------------------------------------------------------------------------ */
+
+/* Whether each rank evaluates a part of the streams. If the batch cannot be divided, each evaluates
+ * all of them. */
+static bool divides_evaluation(const struct trainer *t)
+{
+    return t->config.eval.batch % dist_size(t->dist) == 0;
+}
+
+/* Opens the validation split, if there is one. */
+static enum status open_validation(struct run *run, struct error *err)
+{
+    const struct trainer *t = &run->trainer;
+    struct config c = t->config;
+    struct stream_config data = {
+        .dir = c.data.dir, .split = "valid", .batch = c.eval.batch, .length = c.eval.tgt_len};
+    if (divides_evaluation(t)) {
+        int ranks = dist_size(t->dist);
+        data.partition = (struct stream_partition){1, ranks, dist_rank(t->dist)};
+        c.eval.batch /= ranks;
+    }
+    enum status status = stream_open(&run->valid, &data, err);
+    if (status == STATUS_NOINPUT) {
+        run_log_message(run, "no validation split in %s: training without evaluation", c.data.dir);
+        return STATUS_OK;
+    }
+    TRY(status);
+    run_check_best(run);
+    return evaluation_model(&run->eval_model, t->be, &c, t->model->params, false, err);
+}
+
+/* Whether an evaluation belongs to the last step and has not been made. */
+static bool evaluation_due(const struct run *run)
+{
+    const struct config_train *c = &run->trainer.config.train;
+    const struct train_state *state = &run->trainer.state;
+    bool now = state->step == c->steps || (c->eval_every > 0 && state->step % c->eval_every == 0);
+    return run->eval_model != NULL && now && state->evaluated < state->step;
+}
+
+static bool on_progress(void *ctx, int64_t tokens, double nll)
+{
+    struct run *run = ctx;
+    (void)nll;
+    if (run->observer->evaluating != NULL)
+        run->observer->evaluating(run->observer->ctx, tokens, stream_tokens_per_epoch(run->valid));
+    return !run_must_stop(run);
+}
+
+/* All ranks. Evaluates the model. *best says whether its loss is the lowest so far. A reason to
+ * stop breaks the evaluation off, and then it stays due. */
+static enum status evaluate(struct run *run, bool *best, struct error *err)
+{
+    struct trainer *t = &run->trainer;
+    const struct config *c = &t->config;
+    struct evaluation_options options = {.max_iter = c->eval.max_iter,
+                                         .leak_segments = 1,
+                                         .dist = divides_evaluation(t) ? t->dist : NULL,
+                                         .progress = on_progress,
+                                         .ctx = run};
+    struct evaluation_result result;
+    *best = false;
+    if (t->state.step <= c->train.pretrain_steps)
+        options.layers = c->train.pretrain_layers;
+    model_refresh(run->eval_model);
+    enum status status = evaluation_run(run->eval_model, run->valid, &options, &result, err);
+    if (status == STATUS_STOPPED)
+        return STATUS_OK;
+    TRY(status);
+    /* What was measured in pre-training is the loss of another network. */
+    bool other = t->state.best_step <= c->train.pretrain_steps && options.layers == 0;
+    *best = other || result.nll < t->state.best_nll;
+    t->state.evaluated = t->state.step;
+    if (*best) {
+        t->state.best_nll = result.nll;
+        t->state.best_step = t->state.step;
+    }
+    TRY(run_log_evaluation(run, &result, *best, err));
+    if (run->observer->evaluation != NULL)
+        run->observer->evaluation(run->observer->ctx, t, &result, *best);
+    return STATUS_OK;
+}
+
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static enum status step(struct run *run, struct error *err)
 {
@@ -57,36 +144,36 @@ static enum status step(struct run *run, struct error *err)
     if (run->observer->step != NULL)
         run->observer->step(run->observer->ctx, t, &report);
     run->skipped_in_a_row = report.skipped ? run->skipped_in_a_row + 1 : 0;
-    if (run->skipped_in_a_row >= HOPELESS_STEPS)
+    if (run->skipped_in_a_row >= SKIPPED_STEPS_MAX)
         return error_set(err, STATUS_CHECK,
                          "%d steps in a row without a finite gradient, the last at step %lld: "
                          "lower train.lr or raise train.warmup_steps; the last good state is in "
                          "%s/last.bin",
-                         HOPELESS_STEPS, (long long)t->state.step, run->options->dir);
+                         SKIPPED_STEPS_MAX, (long long)t->state.step, run->options->dir);
     return STATUS_OK;
 }
 
-/* The names under which the step done is saved, if it is. */
+/* The names under which the last step is saved, or 0 if it is not. */
 static unsigned checkpoint_due(const struct run *run)
 {
     const struct config_train *c = &run->trainer.config.train;
     int64_t n = run->trainer.state.step;
-    bool for_good = c->keep_every > 0 && n % c->keep_every == 0;
+    bool kept = c->keep_every > 0 && n % c->keep_every == 0;
     bool regular = n == c->steps || (c->checkpoint_every > 0 && n % c->checkpoint_every == 0);
-    if (n == 0 || n == run->saved || !(regular || for_good))
+    if (n == 0 || n == run->saved || !(regular || kept))
         return 0;
-    return c->keep_last > 0 || for_good ? SAVE_LAST | SAVE_STEP : SAVE_LAST;
+    return c->keep_last > 0 || kept ? SAVE_LAST | SAVE_STEP : SAVE_LAST;
 }
 
-/* What belongs to the step done: its evaluation, then its checkpoint. */
+/* Makes the evaluation and then the checkpoint that belong to the last step. */
 static enum status finish_step(struct run *run, struct error *err)
 {
     unsigned names = 0;
     bool best;
-    if (run_evaluation_due(run)) {
-        TRY(run_evaluate(run, &best, err));
-        if (run_evaluation_due(run))
-            return STATUS_OK; /* broken off */
+    if (evaluation_due(run)) {
+        TRY(evaluate(run, &best, err));
+        if (evaluation_due(run))
+            return STATUS_OK; /* it was broken off */
         names |= best ? SAVE_BEST : 0;
     }
     names |= checkpoint_due(run);
@@ -106,14 +193,14 @@ static enum status stop(struct run *run, struct error *err)
                      how);
 }
 
-/* A resumed run may have stopped before what belongs to its last step was done, so that comes
- * first. */
+/* finish_step comes first, since a resumed run may have stopped before its last step was finished.
+ */
 static enum status loop(struct run *run, struct error *err)
 {
     const struct trainer *t = &run->trainer;
     for (;;) {
         TRY(finish_step(run, err));
-        if (t->state.step >= t->config.train.steps && !run_evaluation_due(run))
+        if (t->state.step >= t->config.train.steps && !evaluation_due(run))
             return run_wait_saved(run, err);
         TRY(run_check_saved(run, err));
         if (run_must_stop(run))
@@ -122,7 +209,9 @@ static enum status loop(struct run *run, struct error *err)
     }
 }
 
-/* What rank 0 alone does: which checkpoint to continue from ... */
+/* --- opening ---------------------------------------------------------------------------------- */
+
+/* On rank 0, checks and locks the folder and finds the checkpoint to continue from. */
 static enum status open_folder(struct run *run, char path[RUN_PATH], struct error *err)
 {
     if (!run_writes(run))
@@ -132,20 +221,20 @@ static enum status open_folder(struct run *run, char path[RUN_PATH], struct erro
     return run_find_checkpoint(run, path, err);
 }
 
-/* ... and, once all can train, the folder and what is written there. */
+/* On rank 0, once all ranks can train, makes the folder and opens the log. */
 static enum status open_log(struct run *run, struct error *err)
 {
     char path[RUN_PATH];
     struct train_state *state = &run->trainer.state;
+    /* `logged` counts the lines of the log in the checkpoint's own folder. */
     struct metrics_position at = {.step = state->step,
                                   .evaluation = state->evaluated,
-                                  .lines = run->own ? state->logged
-                                                    : 0}; /* else the log is another one */
+                                  .lines = run->continues_folder ? state->logged : 0};
     if (!run_writes(run))
         return STATUS_OK;
     TRY(run_make_folder(run, err));
     TRY(run_lock_folder(run, err));
-    TRY(run_write_config(run, err)); /* first: it marks the folder as that of a run */
+    TRY(run_write_config(run, err)); /* first, as it marks the folder as that of a run */
     TRY(run_path(run, path, "log.jsonl", err));
     TRY(metrics_open_append(&run->log, path, &at, err));
     struct metrics_found found = metrics_found(run->log);
@@ -156,13 +245,14 @@ static enum status open_log(struct run *run, struct error *err)
         run_log_message(run, "%s: %lld of %lld lines that belong to the checkpoint are missing",
                         path, (long long)found.missing, (long long)at.lines);
     state->logged = found.kept;
-    /* what a process left that was killed between a save and the removal of older ones */
+    /* A process may have been killed between a save and the removal of older ones. */
     bool numbered = run->trainer.config.train.keep_last > 0;
     return numbered ? run_remove_old(run, state->step, err) : STATUS_OK;
 }
 
-/* Warns of a tolerance that rounding keeps out of reach: such a solve always uses all its
- * evaluations. ||f|| of a row is about sqrt(d_model), which makes a relative floor absolute. */
+/* Warns of a tolerance that rounding keeps out of reach, with which a solve always uses all its
+ * evaluations. ||f|| of a row is about sqrt(d_model), which turns a relative floor into an absolute
+ * one. */
 static void warn_tolerance(const struct run *run, const struct config *c,
                            const struct solver_config *s, const char *name)
 {
@@ -183,7 +273,7 @@ static enum status open_parts(struct run *run, struct backend *be, const struct 
                               const char *path, struct error *err)
 {
     TRY(run_open_trainer(run, be, config, path, err));
-    TRY(run_open_validation(run, err));
+    TRY(open_validation(run, err));
     return run_open_writer(run, err);
 }
 
@@ -194,7 +284,7 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     struct dist *dist = run->options->dist;
     struct vocab *vocab = NULL;
     struct config resolved = *config;
-    /* what can be wrong with the input is found before anything is made */
+    /* Faults of the input are found before anything is made. */
     enum status status = trainer_resolve_data(&resolved, dist, &vocab, err);
     vocab_free(vocab);
     TRY(dist_agree(dist, status, err));
@@ -206,8 +296,8 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     dist_broadcast(dist, path, sizeof path);
     TRY(dist_agree(dist, open_parts(run, be, &resolved, path, err), err));
     TRY(dist_agree(dist, open_log(run, err), err));
-    if (run_evaluation_due(run))
-        run->saved = -1; /* the checkpoint that belongs to it was left out too */
+    if (evaluation_due(run))
+        run->saved = -1; /* the checkpoint that follows the evaluation was not made either */
     return STATUS_OK;
 }
 
@@ -219,7 +309,7 @@ enum status run_train(struct backend *be, const struct config *config,
     struct run run = {.options = options, .observer = observer, .lock = -1, .saved = -1};
     run.reserve = reserve(&run);
     TRY_OUT(open_run(&run, be, config, err));
-    if (run.trainer.state.step >= run.trainer.config.train.steps && !run_evaluation_due(&run))
+    if (run.trainer.state.step >= run.trainer.config.train.steps && !evaluation_due(&run))
         run_log_message(&run,
                         "nothing left to do: all %lld steps are done (raise train.steps for more)",
                         (long long)run.trainer.state.step);

@@ -1,16 +1,16 @@
-/* A run: a training with its folder, log, evaluations and checkpoints.
+/* A run, which is a training with its folder, log, evaluations and checkpoints.
  *
  *   RUN/config.json         the resolved configuration
  *   RUN/log.jsonl           one JSON object a step ("event": "step") and an evaluation
  *   RUN/last.bin            the newest checkpoint
- *   RUN/best.bin            the one of the lowest validation loss
- *   RUN/step-00001000.bin   numbered ones: the newest train.keep_last, and every train.keep_every
- *                           steps
+ *   RUN/best.bin            the checkpoint of the lowest validation loss
+ *   RUN/step-00001000.bin   numbered checkpoints, the newest train.keep_last and those of every
+ *                           train.keep_every steps
  *
- * A checkpoint is copied in memory and written by a thread beside the training; what goes wrong
- * there ends the run at its next step. A run goes on from last.bin; if that is damaged, it is named
- * and the newest whole one is taken. From the same folder on the same machine with as many threads
- * it ends, bit for bit, as if it had never been stopped, and each step stands in the log once.
+ * The state is copied in memory and written by a thread beside the training. If that fails, the run
+ * ends at its next step. A stopped run goes on from last.bin. If that is damaged, a message names
+ * it and the newest whole checkpoint is taken. From the same folder on the same machine with as
+ * many threads, the run ends bit for bit as if it had never been stopped.
  */
 #ifndef DEQ_RUN_RUN_H
 #define DEQ_RUN_RUN_H
@@ -22,45 +22,54 @@
 enum run_resume { RESUME_AUTO, RESUME_NEVER, RESUME_FILE };
 
 struct run_options {
-    struct dist *dist;       /* ranks that train together; NULL: one */
+    struct dist *dist;       /* ranks that train together, NULL for one */
     const char *dir;         /* made if it does not exist */
-    enum run_resume resume;  /* auto: continue if there is a checkpoint */
-    const char *resume_file; /* RESUME_FILE */
-    double deadline;         /* of clock_seconds: save and stop before; 0: none */
-    const atomic_bool *stop; /* once true: save and stop after this step; or NULL */
+    enum run_resume resume;  /* RESUME_AUTO continues if there is a checkpoint */
+    const char *resume_file; /* for RESUME_FILE */
+    const char *init_from;   /* checkpoint whose weights a new run begins with, or NULL */
+    unsigned reset;          /* TRAINER_RESET_..., once in a run that continues */
+    double deadline;         /* of clock_seconds, to save and stop before, or 0 */
+    const atomic_bool *stop; /* once true, save and stop after the step, may be NULL */
 };
 
-/* Who watches. Any function may be NULL. */
+/* Functions that are called as the run goes on. Each may be NULL. */
 struct run_observer {
     void *ctx;
-    /* once, when everything is planned: before step 0 or where it continues */
+    /* Called once, before the first step of this process. */
     void (*begin)(void *ctx, const struct trainer *t);
     void (*step)(void *ctx, const struct trainer *t, const struct step_report *r);
-    /* while an evaluation runs */
+    /* Called while an evaluation runs, after `tokens` of its `of` tokens. */
     void (*evaluating)(void *ctx, int64_t tokens, int64_t of);
     void (*evaluation)(void *ctx, const struct trainer *t, const struct evaluation_result *r,
                        bool best);
     void (*message)(void *ctx, const char *text);
 };
 
-/* Bytes of the backend's memory that the run of a resolved configuration (vocab_size known) takes:
- * its models, histories, optimizer (unsharded) and the rounded operands of products, on each of
- * `ranks` processes. Nothing is allocated. */
+/* Measures, without allocating anything, how much of the backend's memory the run of a resolved
+ * configuration (vocab_size known) takes on each of `ranks` processes. *bytes includes models,
+ * solver histories, the optimizer (unsharded) and the rounded operands of products. Returns
+ * STATUS_DEVICE if the backend lacks the precision, or STATUS_NOMEM. */
 enum status run_memory(struct backend *be, const struct config *config, int ranks, size_t *bytes,
                        struct error *err);
-/* STATUS_DEVICE if that is more than the device had left when it was opened, with what would fit;
- * STATUS_OK on backends without memory of their own. */
+/* Compares that with the memory the device had left when it was opened. Returns STATUS_DEVICE, with
+ * a setting that would fit, if it is more, and otherwise what run_memory returns. Backends without
+ * memory of their own always pass. */
 enum status run_check_memory(struct backend *be, const struct config *config, int ranks,
                              struct error *err);
 
-/* All ranks of options->dist. Rank 0 looks after the folder, and others say nothing: an error that
- * all meet has its text on one of them only (dist_agree). An error of one rank alone must be
- * followed by dist_abort. With one more process or one less a run goes on in the same way but for
- * rounding: sums are made in another order.
- *
- * Trains until train.steps are done. STATUS_STOPPED, with everything saved, if `stop` or the
- * deadline ended it sooner. STATUS_CANTCREATE for a folder that holds another run or in which
- * another process trains, STATUS_CHECK if nothing but non-finite gradients came for too long. */
+/* All ranks of options->dist. Trains until train.steps are done. Rank 0 alone writes to the folder.
+ * An error that all ranks meet has its text on one of them only (dist_agree). An error of one rank
+ * alone must be followed by dist_abort. A run that continues with another number of processes
+ * differs only by rounding, since sums are made in another order. Returns
+ *   - STATUS_STOPPED, with everything saved, if `stop` or the deadline ended it sooner
+ *   - STATUS_CANTCREATE for a folder that holds another run or in which another process trains, and
+ *     if a file cannot be made
+ *   - STATUS_CHECK if too many steps in a row had no finite gradient
+ *   - STATUS_CONFIG if the configuration does not fit the data, the ranks or the checkpoint
+ *   - STATUS_NOINPUT, STATUS_DATA or STATUS_IO for data and checkpoints that are missing, damaged
+ * or unreadable, and STATUS_IO if writing fails
+ *   - STATUS_DEVICE for a fault of the device or too little memory on it
+ *   - STATUS_NOMEM, or STATUS_INTERNAL if zlib does not start */
 enum status run_train(struct backend *be, const struct config *config,
                       const struct run_options *options, const struct run_observer *observer,
                       struct error *err);

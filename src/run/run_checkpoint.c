@@ -1,4 +1,4 @@
-/* The checkpoints of a run: a copy of the state, which a thread writes. */
+/* Saves the checkpoints of a run, by a copy of the state that a thread writes. */
 #include "run/run_impl.h"
 
 #include "base/atomic_file.h"
@@ -9,15 +9,16 @@
 
 /* Training goes before writing where both want the processor. */
 enum { WRITER_NICENESS = 19 };
-/* Until a save has been timed: bytes a second. */
-static const double CAUTIOUS_SPEED = 50e6;
+/* The speed of writing, in bytes a second, that is assumed until a save has been timed. */
+static const double ASSUMED_WRITE_SPEED = 50e6;
 
-/* Another name for the file at `path`: a link, or where none can be made a file of its own. */
-static enum status also_name(const struct run *run, const char *path, const char *name,
-                             struct error *err)
+/* Gives the file at `path` another name by a hard link. Where links cannot be made, it writes the
+ * checkpoint once more. */
+static enum status add_name(const struct run *run, const char *path, const char *name,
+                            struct error *err)
 {
     char link_path[RUN_PATH], other[RUN_PATH], link_name[64];
-    snprintf(link_name, sizeof link_name, "%s" ATOMIC_FILE_MARK "link", name);
+    snprintf(link_name, sizeof link_name, "%s" ATOMIC_FILE_MARK "%ld-link", name, (long)getpid());
     TRY(run_path(run, other, name, err));
     TRY(run_path(run, link_path, link_name, err));
     unlink(link_path);
@@ -35,8 +36,8 @@ enum status run_remove_old(const struct run *run, int64_t step, struct error *er
     size_t count;
     TRY(run_list_steps(run, &steps, &count, err));
     for (size_t i = 0; i < count; i++) {
-        bool for_good = c->keep_every > 0 && steps[i] % c->keep_every == 0;
-        if (steps[i] > step || newest++ < c->keep_last || for_good)
+        bool kept = c->keep_every > 0 && steps[i] % c->keep_every == 0;
+        if (steps[i] > step || newest++ < c->keep_last || kept)
             continue;
         run_step_name(name, steps[i]);
         if (run_path(run, path, name, err) == STATUS_OK)
@@ -56,19 +57,19 @@ static enum status write_names(const struct run *run, const struct save_job *job
         names[count++] = step_name;
     if (job->names & SAVE_BEST)
         names[count++] = "best.bin";
-    if (job->names & SAVE_LAST) /* at the end: who goes on from it makes none of the others again */
+    if (job->names & SAVE_LAST) /* last, since a run that continues from it makes no other again */
         names[count++] = "last.bin";
     TRY(metrics_sync(run->log, err)); /* a log never lacks steps of a checkpoint */
     TRY(run_path(run, path, names[0], err));
     TRY(snapshot_write(path, &run->image, err));
     for (int i = 1; i < count; i++)
-        TRY(also_name(run, path, names[i], err));
+        TRY(add_name(run, path, names[i], err));
     if (count > 1)
         TRY(atomic_folder_sync(run->options->dir, err));
     return job->names & SAVE_STEP ? run_remove_old(run, job->step, err) : STATUS_OK;
 }
 
-/* In the writer's thread. */
+/* The writer's thread runs this for every save. */
 static enum status write_job(void *ctx, struct error *err)
 {
     struct run *run = ctx;
@@ -84,7 +85,7 @@ enum status run_open_writer(struct run *run, struct error *err)
     TRY(snapshot_image_create(&run->image, &source, err));
     if (!run_writes(run))
         return STATUS_OK;
-    run->slowest_save = (double)snapshot_image_bytes(&run->image) / CAUTIOUS_SPEED;
+    run->slowest_save = (double)snapshot_image_bytes(&run->image) / ASSUMED_WRITE_SPEED;
     return worker_open(&run->writer, write_job, run, WRITER_NICENESS, err);
 }
 

@@ -1,4 +1,4 @@
-/* The folder of a run. */
+/* The folder of a run, its files and its lock. */
 #include "run/run_impl.h"
 
 #include "base/atomic_file.h"
@@ -52,15 +52,24 @@ enum status run_make_folder(const struct run *run, struct error *err)
     return STATUS_OK;
 }
 
-/* Hidden files do not count, scripts keep their marks in them; nor does what a process left that
- * was killed before it had made config.json, the first file of a run. */
-static bool counts(const char *name)
+/* The step of a file named step-NNNNNNNN.bin, or -1. */
+static int64_t step_of_name(const char *name)
 {
-    static const char begun[] = "config.json" ATOMIC_FILE_MARK;
-    return name[0] != '.' && strncmp(name, begun, strlen(begun)) != 0;
+    long long step;
+    int end = 0;
+    if (sscanf(name, "step-%lld.bin%n", &step, &end) != 1 || end == 0 || name[end] != '\0')
+        return -1;
+    return step;
 }
 
-/* A folder that holds something that is no run of ours is not touched. */
+/* Whether the run would overwrite a file of that name, or continue from it. Other people's files,
+ * such as the log of a batch system, are left alone and do not matter. */
+static bool is_of_a_run(const char *name)
+{
+    return step_of_name(name) >= 0 || strcmp(name, "last.bin") == 0 ||
+           strcmp(name, "best.bin") == 0 || strcmp(name, "log.jsonl") == 0;
+}
+
 enum status run_check_folder(const struct run *run, struct error *err)
 {
     char config[RUN_PATH], last[RUN_PATH];
@@ -77,14 +86,16 @@ enum status run_check_folder(const struct run *run, struct error *err)
     if (dir == NULL)
         return error_set(err, STATUS_CANTCREATE, "%s: cannot read the folder: %s",
                          run->options->dir, strerror(errno));
-    bool empty = true;
+    char found[RUN_PATH] = "";
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        empty = empty && !counts(entry->d_name);
+        if (is_of_a_run(entry->d_name))
+            snprintf(found, sizeof found, "%s", entry->d_name);
     closedir(dir);
-    if (!empty && !run_is_file(config))
+    if (found[0] != '\0' && !run_is_file(config))
         return error_set(err, STATUS_CANTCREATE,
-                         "%s: is not empty and holds no run: choose another --out",
-                         run->options->dir);
+                         "%s: holds %.256s but no config.json, so that it is no run of this "
+                         "program: choose another --out",
+                         run->options->dir, found);
     return STATUS_OK;
 }
 
@@ -105,16 +116,6 @@ void run_step_name(char out[64], int64_t step)
     snprintf(out, 64, "step-%08lld.bin", (long long)step);
 }
 
-/* The step of a file named step-NNNNNNNN.bin, or -1. */
-static int64_t step_of_name(const char *name)
-{
-    long long step;
-    int end = 0;
-    if (sscanf(name, "step-%lld.bin%n", &step, &end) != 1 || end == 0 || name[end] != '\0')
-        return -1;
-    return step;
-}
-
 static int newest_first(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -125,7 +126,7 @@ enum status run_list_steps(const struct run *run, int64_t **steps, size_t *count
 {
     enum status status = STATUS_OK;
     void *list = NULL;
-    size_t room = 0;
+    size_t capacity = 0;
     *steps = NULL;
     *count = 0;
     DIR *dir = opendir(run->options->dir);
@@ -138,9 +139,9 @@ enum status run_list_steps(const struct run *run, int64_t **steps, size_t *count
         int64_t step = step_of_name(entry->d_name);
         if (step < 0)
             continue;
-        if (*count == room) {
-            status = mem_grow(&list, room, 2 * room + 16, sizeof **steps, err);
-            room = 2 * room + 16;
+        if (*count == capacity) {
+            status = mem_grow(&list, capacity, 2 * capacity + 16, sizeof **steps, err);
+            capacity = 2 * capacity + 16;
         }
         if (status == STATUS_OK)
             ((int64_t *)list)[(*count)++] = step;
@@ -165,7 +166,8 @@ void run_unlock_folder(struct run *run)
     run->lock = -1;
 }
 
-/* Files that a killed process had not finished. Nobody else writes here while we hold the lock. */
+/* Removes files that a killed process had not finished. This is safe because nobody else writes
+ * here while this process holds the lock. */
 static void remove_leftovers(const struct run *run)
 {
     char path[RUN_PATH];
@@ -180,9 +182,9 @@ static void remove_leftovers(const struct run *run)
     closedir(dir);
 }
 
-/* Processes of a job that was ended can outlive the launcher's return for a moment: a script that
- * starts the next one at once must not be refused. */
-static int lock_patiently(int fd)
+/* Tries to lock for three seconds. Processes of a job can outlive the launcher's return for a
+ * moment, and a script that starts the next job at once must not be refused. */
+static int lock_with_retries(int fd)
 {
     enum { TRIES = 60 };
     const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
@@ -194,8 +196,8 @@ static int lock_patiently(int fd)
     return 0;
 }
 
-/* One process trains in a folder. The lock goes with the process, however it ends. A file system
- * without locks is none of our business: the run goes on unlocked. */
+/* The kernel drops the lock with the process, however it ends. On a file system without locks the
+ * run goes on unlocked. */
 enum status run_lock_folder(struct run *run, struct error *err)
 {
     char path[RUN_PATH];
@@ -207,7 +209,7 @@ enum status run_lock_folder(struct run *run, struct error *err)
         return STATUS_OK;
     if (run->lock < 0)
         return error_set(err, STATUS_CANTCREATE, "%s: cannot create: %s", path, strerror(errno));
-    if (lock_patiently(run->lock) == 0) {
+    if (lock_with_retries(run->lock) == 0) {
         remove_leftovers(run);
         return STATUS_OK;
     }

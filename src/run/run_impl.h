@@ -1,4 +1,4 @@
-/* Shared by the parts of a run: the folder, the checkpoints, the log, the loop. */
+/* What the parts of a run share. */
 #ifndef DEQ_RUN_RUN_IMPL_H
 #define DEQ_RUN_RUN_IMPL_H
 
@@ -6,98 +6,117 @@
 #include "run/metrics.h"
 #include "run/run.h"
 
-enum { RUN_PATH = 4096 };
+enum { RUN_PATH = 4096 }; /* bytes of a path, its NUL included */
 
-/* The names a checkpoint gets; several are one file. */
+/* The names a checkpoint gets. Several names are links to one file. */
 enum { SAVE_LAST = 1, SAVE_STEP = 2, SAVE_BEST = 4 };
 
 struct save_job {
-    unsigned names;
+    unsigned names; /* SAVE_... */
     int64_t step;
     double seconds; /* that writing took */
 };
 
 struct run {
-    const struct run_options *options;
-    const struct run_observer *observer;
+    const struct run_options *options;   /* borrows */
+    const struct run_observer *observer; /* borrows */
     struct trainer trainer;
-    struct model *eval_model; /* owns; NULL: no evaluation */
+    struct model *eval_model; /* owns, NULL without evaluation */
     struct stream *valid;     /* owns */
-    struct metrics *log;      /* owns */
-    int lock;                 /* descriptor that locks the folder; -1: none */
-    /* the writer's while it is busy: */
+    struct metrics *log;      /* owns, NULL on ranks that do not write */
+    int lock;                 /* descriptor that locks the folder, or -1 */
+    /* The writer's thread owns the image and the job while it is busy. */
     struct snapshot_image image;
     struct save_job job;
-    struct worker *writer;             /* owns */
-    bool own;                          /* goes on with this folder's checkpoint, or from none */
-    int64_t saved;                     /* step of the newest checkpoint; -1: none */
-    const char *stopping;              /* why; NULL while it goes on */
+    struct worker *writer;             /* owns, NULL on ranks that do not write */
+    bool continues_folder;             /* the run goes on with this folder, or begins in it */
+    bool in_folder;                    /* the checkpoint to continue from lies in the folder */
+    struct config_difference measured; /* the first key by which the best loss is another's */
+    int64_t saved;                     /* step of the newest checkpoint, or -1 */
+    const char *stopping;              /* why the run stops, or NULL while it goes on */
     double slowest_step, slowest_save; /* seconds */
     double reserve;                    /* seconds kept in hand before the deadline */
     int64_t skipped_in_a_row;
 };
 
-/* Whether this process is the one that writes. */
+/* Whether this rank is the one that writes files. */
 static inline bool run_writes(const struct run *run)
 {
     return dist_rank(run->options->dist) == 0;
 }
 
-/* A message for whoever watches. */
+/* Hands a formatted message to the observer. */
 void run_log_message(const struct run *run, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* run_folder.c: DIR/name into out. */
+/* --- the folder ------------------------------------------------------------------------------- */
+
+/* Writes DIR/name to `out`. Returns STATUS_CANTCREATE if that is too long. */
 enum status run_path(const struct run *run, char out[RUN_PATH], const char *name,
                      struct error *err);
 bool run_is_file(const char *path);
-/* Steps of the folder's numbered checkpoints, newest first; freed by the caller with mem_free. */
+/* The steps of the folder's numbered checkpoints, newest first. The caller frees *steps with
+ * mem_free. Returns STATUS_IO if the folder cannot be read, or STATUS_NOMEM. */
 enum status run_list_steps(const struct run *run, int64_t **steps, size_t *count,
                            struct error *err);
+/* The name of the numbered checkpoint of a step. */
 void run_step_name(char out[64], int64_t step);
-/* STATUS_CANTCREATE if the folder is there and holds something that is not this run. */
+/* Returns STATUS_CANTCREATE if the folder exists and cannot be read, or holds files of a run
+ * without being one. */
 enum status run_check_folder(const struct run *run, struct error *err);
-/* Makes the folder and its parents, if they are not there. */
+/* Makes the folder and its parents, unless they exist. Returns STATUS_CANTCREATE on failure. */
 enum status run_make_folder(const struct run *run, struct error *err);
-/* Locks the folder, if it is there and not locked yet, and removes what a killed process left half
- * written in it. STATUS_CANTCREATE if another process trains in it. */
+/* Locks the folder, if it exists and is not locked by this run yet, and removes the temporary files
+ * that a killed process left in it. Returns STATUS_CANTCREATE if another process trains in it or
+ * the lock cannot be created. */
 enum status run_lock_folder(struct run *run, struct error *err);
 void run_unlock_folder(struct run *run);
+/* Writes config.json. Returns STATUS_CANTCREATE, STATUS_IO or STATUS_NOMEM on failure. */
 enum status run_write_config(const struct run *run, struct error *err);
 
-/* run_resume.c: the checkpoint of the folder to continue from, into `path`: last.bin; if it is
- * damaged or missing, the newest numbered one that is whole; then best.bin. path[0] 0 if the folder
- * has none at all; an error if it has, but none is whole. With RESUME_FILE that file,
- * or last.bin if it belongs to a run that began from that file. */
+/* --- resuming --------------------------------------------------------------------------------- */
+
+/* Writes the path of the checkpoint to continue from to `path`, or "" if the folder has none. It is
+ * last.bin, or if that is damaged or missing the newest numbered one that is whole, or else
+ * best.bin. With RESUME_FILE it is that file, or last.bin if that belongs to a run that began from
+ * the file. Returns STATUS_NOINPUT if the file does not exist, STATUS_DATA or STATUS_IO if the
+ * folder has checkpoints but none is whole, and otherwise the error of reading them or the folder.
+ */
 enum status run_find_checkpoint(const struct run *run, char path[RUN_PATH], struct error *err);
-/* The trainer, from the checkpoint at `path` or from the seed. */
+/* Creates the trainer from the checkpoint at `path`, or from the seed if `path` is "". Returns
+ * STATUS_CONFIG if the checkpoint is of another model or seed, STATUS_CANTCREATE if it belongs to a
+ * run that did not begin as init_from says, and what snapshot_open and
+ * trainer_create return. */
 enum status run_open_trainer(struct run *run, struct backend *be, const struct config *config,
                              const char *path, struct error *err);
+/* Forgets the best loss if it was measured on another text than run->valid, with other settings or
+ * in another folder, and says so. */
+void run_check_best(struct run *run);
 
-/* run_checkpoint.c: plans the copy and starts the writer. */
+/* --- checkpoints ------------------------------------------------------------------------------ */
+
+/* Allocates the copy of the state and, on the rank that writes, starts the writer's thread. Returns
+ * STATUS_NOMEM, or STATUS_IO if no thread can be started. */
 enum status run_open_writer(struct run *run, struct error *err);
-/* Removes numbered checkpoints but the newest train.keep_last and those kept for good. Later ones
- * than `step` belong to a future that this run will come to, or to nobody: they are left alone. */
+/* Removes numbered checkpoints up to `step` except the newest train.keep_last and those of
+ * train.keep_every. Later ones stay, since this run may not have made them. Returns STATUS_IO if
+ * the folder cannot be read, or STATUS_NOMEM. */
 enum status run_remove_old(const struct run *run, int64_t step, struct error *err);
-/* All ranks. Copies the state, once the writer is free, and has it written under these names.
- * Errors of the writing come from run_check_saved, run_wait_saved and the next run_save. */
+/* All ranks. Waits for the writer, copies the state and has it written under the names SAVE_... .
+ * Returns the error of the save before, STATUS_NOMEM, or STATUS_DEVICE for a fault of the device.
+ * run_check_saved, run_wait_saved and the next run_save return the error of the writing. */
 enum status run_save(struct run *run, unsigned names, struct error *err);
-enum status run_check_saved(struct run *run, struct error *err); /* without waiting */
+/* Returns the error of the last save, or STATUS_OK if it is still under way. */
+enum status run_check_saved(struct run *run, struct error *err);
+/* Waits for the last save and returns its error. */
 enum status run_wait_saved(struct run *run, struct error *err);
 
-/* run_evaluate.c: opens the validation split, if there is one and it is wanted. */
-enum status run_open_validation(struct run *run, struct error *err);
-/* Whether an evaluation belongs to the step done and has not been made. */
-bool run_evaluation_due(const struct run *run);
-/* All ranks. Makes it. *best: its loss is the lowest so far. A reason to stop breaks it off: it
- * stays due. */
-enum status run_evaluate(struct run *run, bool *best, struct error *err);
+/* --- the loop and the log --------------------------------------------------------------------- */
 
-/* All ranks. run.c: notes in run->stopping if any rank was asked to stop or its time is up; true if
- * so. */
+/* All ranks. Whether any rank was asked to stop or its time is up. Sets run->stopping. */
 bool run_must_stop(struct run *run);
 
-/* run_log.c */
+/* Append a line to the log, on the rank that writes. They return STATUS_IO or STATUS_NOMEM. */
 enum status run_log_step(struct run *run, const struct step_report *r, struct error *err);
 enum status run_log_evaluation(struct run *run, const struct evaluation_result *r, bool best,
                                struct error *err);

@@ -1,4 +1,4 @@
-/* The log of a run: one JSON object a step and an evaluation. */
+/* What a run logs, one JSON object for a step and for an evaluation. */
 #include "run/run_impl.h"
 
 #include "base/json.h"

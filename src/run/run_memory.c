@@ -1,4 +1,4 @@
-/* Whether a run fits into the device, known before anything is allocated or written. */
+/* Checks whether a run fits into the device before anything is allocated or written. */
 #include "run/run.h"
 
 #include "backend/count/memory_check.h"
@@ -6,7 +6,7 @@
 #include "optimizer/optimizer.h"
 #include "train/evaluation.h"
 
-/* One step, so that the largest product is known. */
+/* Counts one step, so that the largest product is known. */
 static enum status plan_step(struct model *m, struct optimizer *o, const int32_t *tokens,
                              struct error *err)
 {
@@ -60,26 +60,32 @@ enum status run_memory(struct backend *be, const struct config *config, int rank
                        struct error *err)
 {
     const struct planned_run run = {config, ranks};
-    TRY(trainer_set_precision(be, &config->train,
-                              err)); /* it decides what is stored low-precision */
+    /* The precision decides what is stored in bf16. */
+    TRY(trainer_set_precision(be, &config->train, err));
     return memory_check_measure(be, plan_models, &run, bytes, err);
 }
 
-/* The smallest accumulate that fits, and its bytes; 0 if none does. */
-static enum status find_fitting(struct backend *be, const struct config *config, int ranks,
-                                size_t limit, int64_t *accumulate, size_t *bytes, struct error *err)
+/* A train.accumulate that fits, or 0, and the bytes that the run then takes. */
+struct fit {
+    int64_t accumulate;
+    size_t bytes;
+};
+
+/* Finds the smallest accumulate that fits. */
+static enum status find_fit(struct backend *be, const struct config *config, int ranks,
+                            size_t limit, struct fit *fit, struct error *err)
 {
     struct config c = *config;
     int64_t batch = config->train.batch;
-    *accumulate = 0;
+    *fit = (struct fit){0};
     for (int64_t a = config->train.accumulate + 1; a <= batch; a++) {
         if (batch % (a * ranks) != 0)
             continue;
         c.train.accumulate = a;
-        TRY(run_memory(be, &c, ranks, bytes, err));
-        if (*bytes > limit)
+        TRY(run_memory(be, &c, ranks, &fit->bytes, err));
+        if (fit->bytes > limit)
             continue;
-        *accumulate = a;
+        fit->accumulate = a;
         return STATUS_OK;
     }
     return STATUS_OK;
@@ -88,23 +94,23 @@ static enum status find_fitting(struct backend *be, const struct config *config,
 enum status run_check_memory(struct backend *be, const struct config *config, int ranks,
                              struct error *err)
 {
-    size_t wanted = 0, fitting = 0, limit = memory_check_limit(be);
-    int64_t accumulate = 0;
+    size_t wanted = 0, limit = memory_check_limit(be);
+    struct fit fit;
     if (limit == 0)
         return STATUS_OK;
     TRY(run_memory(be, config, ranks, &wanted, err));
     if (wanted <= limit)
         return STATUS_OK;
-    TRY(find_fitting(be, config, ranks, limit, &accumulate, &fitting, err));
-    if (accumulate > 0)
+    TRY(find_fit(be, config, ranks, limit, &fit, err));
+    if (fit.accumulate > 0)
         return error_set(err, STATUS_DEVICE,
-                         "this run wants %.2f GiB of device memory, %.2f more than there are: "
+                         "this run needs %.2f GiB of device memory, %.2f more than is free: "
                          "train.accumulate=%lld in place of %lld would fit with %.2f GiB",
                          memory_check_gib(wanted), memory_check_gib(wanted - limit),
-                         (long long)accumulate, (long long)config->train.accumulate,
-                         memory_check_gib(fitting));
+                         (long long)fit.accumulate, (long long)config->train.accumulate,
+                         memory_check_gib(fit.bytes));
     return error_set(err, STATUS_DEVICE,
-                     "this run wants %.2f GiB of device memory, %.2f more than there are, and no "
+                     "this run needs %.2f GiB of device memory, %.2f more than is free, and no "
                      "train.accumulate would make it fit: lower train.tgt_len, train.mem_len, "
                      "solver.forward.history or the sizes of the model",
                      memory_check_gib(wanted), memory_check_gib(wanted - limit));

@@ -123,7 +123,8 @@ static enum status try_step(struct solver *s, const struct tensor *start, const 
     op_copy(s->be, &s->z, start);
     op_axpby(s->be, &s->z, a, &step, 1);
     TRY(solver_call(s, &s->z, &s->f, err));
-    op_solve_residual(s->be, g, &s->f, &s->z, &norms, &total, NULL);
+    op_solve_residual(s->be, &(struct solve_residual){
+                                 .g = *g, .f = s->f, .z = s->z, .norms = norms, .total = total});
     op_download(s->be, sums, DTYPE_F64, &total);
     *phi = sums[0];
     return STATUS_OK;

@@ -315,7 +315,10 @@ static enum status evaluate(struct solver *s, int64_t k, const struct tensor *f0
     }
     struct tensor norms = solver_rows(s, &s->norms), total = tensor_slice(&s->trace, k, 1);
     struct tensor ended = solver_ended(s);
-    op_solve_residual(s->be, &s->g, &s->f, &s->z, &norms, &total, &ended);
+    op_solve_residual(
+        s->be,
+        &(struct solve_residual){
+            .g = s->g, .f = s->f, .z = s->z, .norms = norms, .total = total, .reason = ended});
     s->count.iterates = k + 1;
     return STATUS_OK;
 }

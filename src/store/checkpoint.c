@@ -1,3 +1,4 @@
+/* Sizes, names and limits that the writer and the reader of checkpoints share. */
 #include "store/checkpoint.h"
 
 #include "store/checkpoint_format.h"
@@ -56,7 +57,7 @@ int64_t checkpoint_elements(enum checkpoint_type type, int64_t ndim, const int64
     for (int64_t i = 0; i < ndim; i++) {
         if (dims[i] < 0)
             return -1;
-        /* A zero must not hide an overflow in front of it, nor one after it. */
+        /* A zero must not hide an overflow of the other dims. */
         empty |= dims[i] == 0;
         if (dims[i] != 0 && __builtin_mul_overflow(count, dims[i], &count))
             return -1;

@@ -1,11 +1,11 @@
+/* Decodes and checks the sections of a checkpoint. */
 #include "store/checkpoint.h"
 
 #include "base/mem.h"
 #include "base/read_file.h"
 #include "store/checkpoint_format.h"
 #include "store/checkpoint_impl.h"
-#include "store/deflate_memory.h"
-#include "store/shuffle.h"
+#include "store/plane_codec.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -14,16 +14,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { INPUT_BYTES = 256 << 10 }; /* read at once; more than the largest block */
+enum { INPUT_BYTES = 256 << 10 }; /* read at once, and more than the largest block */
 
 struct decoder {
-    uint8_t *input;    /* owns: [INPUT_BYTES] stored bytes read ahead */
-    uint8_t *planes;   /* owns: [CHUNK_MAX] */
-    uint8_t *piece;    /* owns: [CHUNK_MAX] a decoded chunk, for checkpoint_read_pieces */
+    uint8_t *input;    /* owns [INPUT_BYTES], stored bytes read ahead */
+    uint8_t *planes;   /* owns [CHUNK_MAX] */
+    uint8_t *piece;    /* owns [CHUNK_MAX], a decoded chunk for checkpoint_read_pieces */
     XXH3_state_t *sum; /* owns */
     z_stream zip;
     bool zip_ready;
-    /* of the section being read */
+    /* The fields below are of the section being read. */
     size_t begin, end; /* bytes in `input` not used yet */
     uint64_t offset;   /* of the next byte to read from the file */
     uint64_t left;     /* stored bytes not read from the file yet */
@@ -44,7 +44,7 @@ enum status checkpoint_decoder_open(struct decoder **out, struct error *err)
     d->piece = p;
     TRY_OUT(mem_alloc(&p, 1, sizeof *d->sum, err));
     d->sum = p;
-    TRY_OUT(inflate_memory_open(&d->zip, err));
+    TRY_OUT(plane_inflate_open(&d->zip, err));
     d->zip_ready = true;
     *out = d;
     return STATUS_OK;
@@ -75,7 +75,8 @@ static enum status damaged(const struct checkpoint *c, const struct stored_secti
                      c->path, s->shown.name, (unsigned long long)s->offset, what);
 }
 
-/* Hands out the next `size` <= CHUNK_ELEMENTS stored bytes of the section, under its checksum. */
+/* Hands out the next `size` <= CHUNK_ELEMENTS stored bytes of the section and adds them to its
+ * checksum. */
 static enum status take(struct checkpoint *c, const struct stored_section *s, size_t size,
                         const uint8_t **out, struct error *err)
 {
@@ -84,8 +85,8 @@ static enum status take(struct checkpoint *c, const struct stored_section *s, si
         memmove(d->input, d->input + d->begin, d->end - d->begin);
         d->end -= d->begin;
         d->begin = 0;
-        size_t room = INPUT_BYTES - d->end;
-        size_t more = d->left < room ? (size_t)d->left : room;
+        size_t space = INPUT_BYTES - d->end;
+        size_t more = d->left < space ? (size_t)d->left : space;
         TRY(read_file_at(c->fd, c->path, d->input + d->end, more, d->offset, err));
         d->end += more;
         d->offset += more;
@@ -131,7 +132,7 @@ static enum status take_plane(struct checkpoint *c, const struct stored_section 
     return STATUS_OK;
 }
 
-/* The next bytes of a section that is stored as it is. */
+/* Reads the next bytes of a section that is stored as it is. */
 static enum status take_plain(struct checkpoint *c, uint8_t *to, size_t bytes, struct error *err)
 {
     struct decoder *d = c->decoder;
@@ -142,7 +143,7 @@ static enum status take_plain(struct checkpoint *c, uint8_t *to, size_t bytes, s
     return STATUS_OK;
 }
 
-/* Decodes the next chunk, of `n` elements of `size` bytes. */
+/* Decodes the next chunk of `n` elements of `size` bytes. */
 static enum status take_chunk(struct checkpoint *c, const struct stored_section *s, uint8_t *to,
                               size_t n, size_t size, struct error *err)
 {
@@ -152,11 +153,12 @@ static enum status take_chunk(struct checkpoint *c, const struct stored_section 
         return take_plane(c, s, to, n, err);
     for (size_t p = 0; p < size; p++)
         TRY(take_plane(c, s, c->decoder->planes + p * n, n, err));
-    shuffle_join(to, c->decoder->planes, n, size);
+    planes_join(to, c->decoder->planes, n, size);
     return STATUS_OK;
 }
 
-/* Decodes a section: into buf if it is not NULL, otherwise chunk by chunk to `fn`, or nowhere. */
+/* Decodes a section into `buf`. If `buf` is NULL, it hands the chunks to `fn`, or only checks them
+ * if that is NULL too. */
 static enum status decode(struct checkpoint *c, const struct checkpoint_section *shown,
                           uint8_t *buf, checkpoint_piece_fn *fn, void *context, struct error *err)
 {
@@ -190,7 +192,7 @@ static enum status need(const struct checkpoint *c, const char *name,
     *out = checkpoint_find(c, name);
     if (*out != NULL)
         return STATUS_OK;
-    return error_set(err, STATUS_DATA, "%s: no section \"%s\": not a checkpoint of this kind",
+    return error_set(err, STATUS_DATA, "%s: no section \"%s\", so not a checkpoint of this kind",
                      c->path, name);
 }
 
@@ -202,7 +204,7 @@ enum status checkpoint_read_section(struct checkpoint *c, const char *name, void
     if (s->size != size)
         return error_set(err, STATUS_DATA, "%s: section \"%s\" holds %zu bytes, want %zu", c->path,
                          name, s->size, size);
-    uint8_t none; /* NULL would mean pieces */
+    uint8_t none; /* a NULL buffer would mean pieces */
     return decode(c, s, size == 0 ? &none : buf, NULL, NULL, err);
 }
 
@@ -219,7 +221,7 @@ enum status checkpoint_read_text(struct checkpoint *c, const char *name, size_t 
         return error_set(err, STATUS_DATA, "%s: section \"%s\" holds %zu bytes, more than %zu",
                          c->path, name, s->size, max);
     void *p = NULL;
-    TRY(mem_alloc(&p, s->size + 1, 1, err)); /* zeroed: the NUL */
+    TRY(mem_alloc(&p, s->size + 1, 1, err)); /* the last byte stays the NUL */
     enum status status = decode(c, s, p, NULL, NULL, err);
     if (status != STATUS_OK) {
         mem_free(p);
@@ -243,5 +245,41 @@ enum status checkpoint_verify(struct checkpoint *c, struct error *err)
 {
     for (int64_t i = 0; i < c->count; i++)
         TRY(decode(c, &c->list[i].shown, NULL, NULL, NULL, err));
+    return STATUS_OK;
+}
+
+/* --- digest of the weights -------------------------------------------------------------------- */
+
+static enum status add_piece(void *context, const void *data, size_t size, size_t offset,
+                             struct error *err)
+{
+    (void)offset;
+    (void)err;
+    XXH3_64bits_update(context, data, size);
+    return STATUS_OK;
+}
+
+/* Each parameter has a hash of its name with the NUL and its values. Their sum does not depend on
+ * the order of the parameters. */
+enum status checkpoint_weights_digest(struct checkpoint *c, char out[WEIGHTS_DIGEST_TEXT],
+                                      struct error *err)
+{
+    uint64_t both[2] = {0}; /* the sum and the number of its terms */
+    XXH3_state_t state;
+    for (int64_t i = 0; i < checkpoint_count(c); i++) {
+        const char *section = checkpoint_section(c, i)->name, *name = section + 2;
+        if (strncmp(section, "w:", 2) != 0)
+            continue;
+        XXH3_64bits_reset(&state);
+        XXH3_64bits_update(&state, name, strlen(name) + 1);
+        TRY(checkpoint_read_pieces(c, section, add_piece, &state, err));
+        both[0] += XXH3_64bits_digest(&state);
+        both[1]++;
+    }
+    if (both[1] == 0)
+        return error_set(err, STATUS_DATA, "%s: holds no weights (no section \"w:...\")",
+                         checkpoint_path(c));
+    snprintf(out, WEIGHTS_DIGEST_TEXT, "%016llx",
+             (unsigned long long)XXH3_64bits(both, sizeof both));
     return STATUS_OK;
 }

@@ -2,18 +2,19 @@
  *
  *   header | content of section 0 | content of section 1 | ... | directory
  *
- * without gaps. Numbers are in the byte order of the writing machine, which `order` tells; a reader
- * of the other order refuses.
+ * There are no gaps. Numbers are in the byte order of the writing machine, which `order` records,
+ * and a reader of the other order refuses the file.
  *
- * The content of a section is stored as it is (ENCODING_PLAIN), or (ENCODING_PLANES) cut into
- * chunks of CHUNK_ELEMENTS elements (the last may be shorter). A chunk is transposed into byte
- * planes: the first bytes of all its elements, then the second bytes, ... Each plane is a block: a
- * uint32 of its stored size, with BLOCK_DEFLATED in the top bit, and that many bytes: a zlib stream
- * if the bit is set, which then is shorter than the plane, otherwise the plane itself. Exponent
- * bytes compress well and low mantissa bytes not at all, which is why planes decide one by one.
+ * The content of a section is stored as it is (ENCODING_PLAIN) or coded in chunks (ENCODING_PLANES)
+ * of CHUNK_ELEMENTS elements, of which the last may be shorter. A chunk is split into byte planes,
+ * the first bytes of all its elements, then the second bytes, and so on. Each plane is a block, a
+ * uint32 and then as many bytes as its low 31 bits say. If the top bit BLOCK_DEFLATED is set, these
+ * bytes are a zlib stream, which must be shorter than the plane. Otherwise they are the plane
+ * itself. Planes are compressed one by one because exponent bytes compress well and low mantissa
+ * bytes not at all.
  *
- * Checksums are XXH3, 64 bits: of the header up to its checksum, of the directory, and of each
- * section's stored bytes (in the directory). Every byte of a file is under one of them.
+ * All checksums are XXH3 of 64 bits. One is of the header up to its checksum, one of the directory,
+ * and one, in the directory, of each section's stored bytes. Every byte of a file is under one.
  */
 #ifndef DEQ_STORE_CHECKPOINT_FORMAT_H
 #define DEQ_STORE_CHECKPOINT_FORMAT_H
@@ -23,8 +24,8 @@
 #include <assert.h>
 #include <stdbool.h>
 
-/* After PNG's: a byte that no text has, the name, and line ends that a transfer in text mode would
- * change. */
+/* The magic is made as PNG's is, of a byte that no text has, the name, and line ends that a
+ * transfer in text mode would change. */
 #define CHECKPOINT_MAGIC \
     "\x89"               \
     "DEQ\r\n\x1a\n"
@@ -65,11 +66,11 @@ struct checkpoint_entry {
 static_assert(sizeof(struct checkpoint_header) == 64, "the header has no padding");
 static_assert(sizeof(struct checkpoint_entry) == 200, "a directory entry has no padding");
 
-/* Whether name[CHECKPOINT_NAME_MAX] is a section's name: not empty, terminated, zero after its end,
- * and free of control characters, since it is printed in messages. */
+/* Whether name[CHECKPOINT_NAME_MAX] can be a section's name. It must not be empty, must end with a
+ * NUL, be zero after it and, since messages print it, hold no control characters. */
 bool checkpoint_name_ok(const char *name);
-/* Elements of a section, or -1 if the dims are negative, too many or too large for int64_t bytes.
- */
+/* The number of elements, or -1 if the dims are negative, too many or need more bytes than an
+ * int64_t can count. */
 int64_t checkpoint_elements(enum checkpoint_type type, int64_t ndim, const int64_t *dims);
 
 #endif

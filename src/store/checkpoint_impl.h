@@ -1,5 +1,5 @@
-/* What the two halves of the checkpoint reader share: directory (checkpoint_read.c) and content
- * (checkpoint_decode.c). */
+/* What the two halves of the checkpoint reader share. checkpoint_read.c reads the directory,
+ * checkpoint_decode.c the content. */
 #ifndef DEQ_STORE_CHECKPOINT_IMPL_H
 #define DEQ_STORE_CHECKPOINT_IMPL_H
 
@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 struct stored_section {
-    struct checkpoint_section shown; /* first: a pointer to it is one to this */
+    struct checkpoint_section shown; /* must be first, as decode casts a pointer to it back */
     uint64_t offset, sum;
     bool plain; /* stored as it is */
 };
@@ -18,12 +18,13 @@ struct checkpoint {
     int fd;
     int64_t bytes; /* of the file */
     int64_t count;
-    struct stored_section *list;              /* owns: [count], in file order */
-    const struct checkpoint_section **sorted; /* owns: [count], by name */
+    struct stored_section *list;              /* owns [count], in file order */
+    const struct checkpoint_section **sorted; /* owns [count], by name */
     struct decoder *decoder;                  /* owns */
 };
 
-/* Scratch of decoding: buffers and a zlib stream. Freed with checkpoint_decoder_close. */
+/* Allocates the scratch of decoding. The caller frees it with checkpoint_decoder_close. Returns
+ * STATUS_NOMEM, or STATUS_INTERNAL if zlib does not start. */
 enum status checkpoint_decoder_open(struct decoder **out, struct error *err);
 void checkpoint_decoder_close(struct decoder *d); /* NULL is allowed */
 

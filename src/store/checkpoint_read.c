@@ -1,3 +1,4 @@
+/* Opens a checkpoint and checks its header and directory. */
 #include "store/checkpoint.h"
 
 #include "base/mem.h"
@@ -28,9 +29,10 @@ static enum status check_header(const struct checkpoint *c, const struct checkpo
                          "another checkpoint",
                          c->path, got);
     if (h->order == CHECKPOINT_ORDER_OTHER)
-        return error_set(err, STATUS_DATA,
-                         "%s: written on a machine of the other byte order; read it on such a one",
-                         c->path);
+        return error_set(
+            err, STATUS_DATA,
+            "%s: written on a machine of the other byte order; read it on one of that order",
+            c->path);
     if (h->version != CHECKPOINT_VERSION)
         return error_set(err, STATUS_DATA,
                          "%s: version %u of the format, this program reads version %d; use the "
@@ -51,9 +53,11 @@ static enum status check_header(const struct checkpoint *c, const struct checkpo
         h->directory_size != h->count * sizeof(struct checkpoint_entry) ||
         h->directory_size > h->file_size - sizeof *h ||
         h->directory_offset != h->file_size - h->directory_size)
-        return error_set(err, STATUS_DATA,
-                         "%s: a directory of %llu sections is not where it can be", c->path,
-                         (unsigned long long)h->count);
+        return error_set(
+            err, STATUS_DATA,
+            "%s: its directory of %llu sections does not lie at the end of the file; copy it "
+            "again or use another checkpoint",
+            c->path, (unsigned long long)h->count);
     return STATUS_OK;
 }
 
@@ -64,7 +68,7 @@ static enum status bad_entry(const struct checkpoint *c, int64_t index, const ch
                      c->path, (long long)index, what);
 }
 
-/* Checks entry `index`, whose content must begin at `offset`, and keeps it. */
+/* Checks entry `index`, whose content must begin at `offset`, and adds it to the list. */
 static enum status take_entry(struct checkpoint *c, int64_t index, uint64_t offset,
                               const struct checkpoint_entry *e, struct error *err)
 {
@@ -90,8 +94,8 @@ static enum status take_entry(struct checkpoint *c, int64_t index, uint64_t offs
     s->plain = e->encoding == ENCODING_PLAIN;
     if (s->plain && e->stored != size)
         return bad_entry(c, index, "it stores another number of bytes than its size", err);
-    /* No stream of that length can hold as much, or can need as much: a size that lies is caught
-     * here, before anyone makes room for it. */
+    /* A size that the stored bytes cannot hold, or do not need, is refused before anyone allocates
+     * that much. */
     if (size / DEFLATE_MAX_RATIO > e->stored)
         return bad_entry(c, index, "its size is more than its stored bytes can hold", err);
     uint64_t chunks = (uint64_t)count / CHUNK_ELEMENTS + (count % CHUNK_ELEMENTS != 0);

@@ -1,10 +1,10 @@
+/* Writes the sections, the directory and the header of a checkpoint. */
 #include "store/checkpoint.h"
 
 #include "base/atomic_file.h"
 #include "base/mem.h"
 #include "store/checkpoint_format.h"
-#include "store/deflate_memory.h"
-#include "store/shuffle.h"
+#include "store/plane_codec.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -17,12 +17,12 @@ struct checkpoint_writer {
     bool plain;                       /* numbers of several bytes are stored as they are */
     struct checkpoint_entry *entries; /* owns */
     int64_t count, capacity;
-    uint8_t *planes;   /* owns: [CHUNK_MAX] */
-    uint8_t *packed;   /* owns: [CHUNK_ELEMENTS] */
-    XXH3_state_t *sum; /* owns: over the stored bytes of the last section */
+    uint8_t *planes;   /* owns [CHUNK_MAX] */
+    uint8_t *packed;   /* owns [CHUNK_ELEMENTS] */
+    XXH3_state_t *sum; /* owns, of the stored bytes of the last section */
     z_stream zip;
     bool zip_ready;
-    struct error failure; /* the first error, or STATUS_OK: it spoils the file */
+    struct error failure; /* the first error, which spoils the file, or STATUS_OK */
 };
 
 static enum status fail(struct checkpoint_writer *w, const struct error *err)
@@ -56,11 +56,11 @@ enum status checkpoint_write_open(struct checkpoint_writer **out, const char *pa
     w->packed = p;
     TRY_OUT(mem_alloc(&p, 1, sizeof *w->sum, err));
     w->sum = p;
-    TRY_OUT(deflate_memory_open(&w->zip, err));
+    TRY_OUT(plane_deflate_open(&w->zip, err));
     w->zip_ready = true;
     TRY_OUT(atomic_file_create(&w->file, path, err));
     TRY_OUT(atomic_file_stream(w->file, err));
-    /* The header's place: until it is written at the end the file has no magic. */
+    /* The header is written at the end, and until then the file has no magic. */
     const struct checkpoint_header none = {0};
     TRY_OUT(atomic_file_write(w->file, &none, sizeof none, err));
     *out = w;
@@ -69,33 +69,6 @@ out:
     atomic_file_abort(&w->file);
     free_writer(w);
     return status;
-}
-
-enum plane_kind { PLANE_NOISE, PLANE_BYTES, PLANE_RUNS };
-
-/* What a sample of 4096 bytes tells of a plane. Noise is not worth deflating: that would cost a
- * thousand times this count and gain a percent at best. The sum of squared frequencies is 1/256 for
- * uniform bytes, which the sample tells to 1 percent (two standard deviations). Runs, such as the
- * zeros of moments not used yet, are where nearly all bytes equal the one before; of exponents a
- * third or a half do, by chance. */
-static enum plane_kind plane_kind_of(const uint8_t *data, size_t n)
-{
-    enum { SAMPLE = 4096 };
-    if (n < SAMPLE)
-        return PLANE_RUNS;
-    uint32_t count[256] = {0}, same = 0;
-    size_t stride = n / SAMPLE;
-    for (size_t i = 0; i < SAMPLE; i++) {
-        size_t at = i * stride;
-        count[data[at]]++;
-        same += at > 0 && data[at] == data[at - 1];
-    }
-    double squares = 0.0;
-    for (int i = 0; i < 256; i++)
-        squares += (double)count[i] * (double)count[i];
-    if ((squares - SAMPLE) * 256.0 < 1.08 * (double)SAMPLE * SAMPLE)
-        return PLANE_NOISE;
-    return same > SAMPLE / 8 * 7 ? PLANE_RUNS : PLANE_BYTES;
 }
 
 static enum status put(struct checkpoint_writer *w, const void *data, size_t size,
@@ -113,7 +86,7 @@ static enum status put_plane(struct checkpoint_writer *w, uint8_t *plane, size_t
     uint32_t head = (uint32_t)n;
     enum plane_kind kind = plane_kind_of(plane, n);
     if (kind != PLANE_NOISE) {
-        deflate_memory_restart(&w->zip, kind == PLANE_RUNS);
+        plane_deflate_restart(&w->zip, kind);
         w->zip.next_in = plane;
         w->zip.avail_in = (uInt)n;
         w->zip.next_out = w->packed;
@@ -127,11 +100,11 @@ static enum status put_plane(struct checkpoint_writer *w, uint8_t *plane, size_t
     return put(w, stored, head & ~BLOCK_DEFLATED, err);
 }
 
-/* Encodes one chunk of n elements of `size` bytes. */
+/* Encodes and writes one chunk of n elements of `size` bytes. */
 static enum status put_chunk(struct checkpoint_writer *w, const uint8_t *data, size_t n,
                              size_t size, struct error *err)
 {
-    shuffle_split(w->planes, data, n, size);
+    planes_split(w->planes, data, n, size);
     for (size_t p = 0; p < size; p++)
         TRY(put_plane(w, w->planes + p * n, n, err));
     return STATUS_OK;
@@ -143,24 +116,24 @@ void checkpoint_write_plain(struct checkpoint_writer *w)
 }
 
 /* Appends the directory's entry of a section that begins here. */
-static enum status add_entry(struct checkpoint_writer *w, const char *name,
-                             enum checkpoint_type type, int ndim, const int64_t *dims,
+static enum status add_entry(struct checkpoint_writer *w, const struct checkpoint_array *a,
                              struct error *err)
 {
     struct checkpoint_entry e = {.dim = {1, 1, 1, 1}};
-    assert(strlen(name) < sizeof e.name && "a section's name is too long");
-    strcpy(e.name, name);
+    assert(strlen(a->name) < sizeof e.name && "a section's name is too long");
+    strcpy(e.name, a->name);
     assert(checkpoint_name_ok(e.name));
     for (int64_t i = 0; i < w->count; i++)
-        assert(strcmp(w->entries[i].name, name) != 0 && "a section is written twice");
-    int64_t elements = checkpoint_elements(type, ndim, dims);
-    assert(elements >= 0 && checkpoint_type_size(type) != 0);
-    for (int i = 0; i < ndim; i++)
-        e.dim[i] = dims[i];
-    e.type = (uint16_t)type;
-    e.ndim = (uint32_t)ndim;
-    e.encoding = w->plain && checkpoint_type_size(type) > 1 ? ENCODING_PLAIN : ENCODING_PLANES;
-    e.size = (uint64_t)elements * checkpoint_type_size(type);
+        assert(strcmp(w->entries[i].name, a->name) != 0 && "a section is written twice");
+    size_t element = checkpoint_type_size(a->type);
+    int64_t elements = checkpoint_elements(a->type, a->ndim, a->dims);
+    assert(elements >= 0 && element != 0);
+    for (int i = 0; i < a->ndim; i++)
+        e.dim[i] = a->dims[i];
+    e.type = (uint16_t)a->type;
+    e.ndim = (uint32_t)a->ndim;
+    e.encoding = w->plain && element > 1 ? ENCODING_PLAIN : ENCODING_PLANES;
+    e.size = (uint64_t)elements * element;
     e.offset = (uint64_t)atomic_file_size(w->file);
     if (w->count == CHECKPOINT_MAX_SECTIONS)
         return error_set(err, STATUS_CANTCREATE, "%s: more than %d sections",
@@ -176,7 +149,7 @@ static enum status add_entry(struct checkpoint_writer *w, const char *name,
     return STATUS_OK;
 }
 
-/* In pieces that stay in the processor's cache between their sum and their copy. */
+/* Writes pieces that stay in the processor's cache between their checksum and their copy. */
 static enum status put_plain(struct checkpoint_writer *w, const uint8_t *from, size_t size,
                              struct error *err)
 {
@@ -198,28 +171,26 @@ static enum status put_planes(struct checkpoint_writer *w, const uint8_t *from, 
     return STATUS_OK;
 }
 
-static enum status write_section(struct checkpoint_writer *w, const char *name,
-                                 enum checkpoint_type type, int ndim, const int64_t *dims,
-                                 const void *data, struct error *err)
+static enum status write_section(struct checkpoint_writer *w, const struct checkpoint_array *a,
+                                 struct error *err)
 {
-    TRY(add_entry(w, name, type, ndim, dims, err));
+    TRY(add_entry(w, a, err));
     struct checkpoint_entry *e = &w->entries[w->count - 1];
     XXH3_64bits_reset(w->sum);
     if (e->encoding == ENCODING_PLAIN)
-        TRY(put_plain(w, data, (size_t)e->size, err));
+        TRY(put_plain(w, a->data, (size_t)e->size, err));
     else
-        TRY(put_planes(w, data, (size_t)e->size, checkpoint_type_size(type), err));
+        TRY(put_planes(w, a->data, (size_t)e->size, checkpoint_type_size(a->type), err));
     e->sum = XXH3_64bits_digest(w->sum);
     return STATUS_OK;
 }
 
-enum status checkpoint_write_section(struct checkpoint_writer *w, const char *name,
-                                     enum checkpoint_type type, int ndim, const int64_t *dims,
-                                     const void *data, struct error *err)
+enum status checkpoint_write_section(struct checkpoint_writer *w, const struct checkpoint_array *a,
+                                     struct error *err)
 {
     if (w->failure.status != STATUS_OK)
         return error_set(err, w->failure.status, "%s", w->failure.text);
-    enum status status = write_section(w, name, type, ndim, dims, data, err);
+    enum status status = write_section(w, a, err);
     return status == STATUS_OK ? STATUS_OK : fail(w, err);
 }
 
@@ -227,7 +198,8 @@ enum status checkpoint_write_text(struct checkpoint_writer *w, const char *name,
                                   struct error *err)
 {
     const int64_t size = (int64_t)strlen(text);
-    return checkpoint_write_section(w, name, CHECKPOINT_U8, 1, &size, text, err);
+    const struct checkpoint_array a = {name, CHECKPOINT_U8, 1, &size, text};
+    return checkpoint_write_section(w, &a, err);
 }
 
 static enum status finish(struct checkpoint_writer *w, struct error *err)

@@ -1,3 +1,4 @@
+/* Reads and checks safetensors files. */
 #include "store/safetensors.h"
 
 #include "base/json.h"
@@ -21,7 +22,7 @@ enum { HEADER_MAX = 100000000, ALIGN = 64 };
 struct range {
     int64_t begin, end;
     int64_t index;             /* of the tensor */
-    const struct cJSON *place; /* borrows: for messages */
+    const struct cJSON *place; /* borrows, for messages */
 };
 
 struct st_file {
@@ -29,13 +30,13 @@ struct st_file {
     int fd;
     int64_t bytes;             /* of the file */
     int64_t data_at;           /* first data byte */
-    struct json *doc;          /* owns: the header, with all names */
-    const struct cJSON *meta;  /* borrows; NULL if there is none */
-    struct st_tensor *list;    /* owns: [count] */
-    struct range *range;       /* owns: [count], sorted by place */
-    struct st_tensor **sorted; /* owns: [count], by name */
+    struct json *doc;          /* owns, the header with all names */
+    const struct cJSON *meta;  /* borrows, NULL if there is none */
+    struct st_tensor *list;    /* owns [count] */
+    struct range *range;       /* owns [count], sorted by place */
+    struct st_tensor **sorted; /* owns [count], by name */
     int64_t count;
-    uint8_t *data; /* owns: all tensors, each aligned */
+    uint8_t *data; /* owns, all tensors, each aligned */
 };
 
 size_t st_type_size(enum st_type type)
@@ -215,7 +216,7 @@ static int by_place(const void *a, const void *b)
     return (x->end > y->end) - (x->end < y->end); /* empty tensors first */
 }
 
-/* The ranges must cover the data bytes exactly once. */
+/* Checks that the ranges cover the data bytes exactly once. */
 static enum status check_ranges(struct st_file *f, struct error *err)
 {
     int64_t at = 0;
@@ -317,6 +318,11 @@ void st_close(struct st_file *f)
     mem_free(f);
 }
 
+const char *st_path(const struct st_file *f)
+{
+    return f->path;
+}
+
 int64_t st_count(const struct st_file *f)
 {
     return f->count;
@@ -348,11 +354,11 @@ const char *st_meta(const struct st_file *f, const char *key)
 {
     const struct cJSON *value = f->meta == NULL ? NULL : json_get(f->meta, key);
     const char *text = NULL;
-    struct error none; /* all members are strings: checked in st_open */
+    struct error none; /* st_open checked that all members are strings */
     return value != NULL && json_string(f->doc, value, &text, &none) == STATUS_OK ? text : NULL;
 }
 
-/* The upper half of a float32. */
+/* A bfloat16 is the upper half of a float32. */
 static double bfloat(uint16_t bits)
 {
     uint32_t wide = (uint32_t)bits << 16;
@@ -361,7 +367,7 @@ static double bfloat(uint16_t bits)
     return value;
 }
 
-/* IEEE 754 binary16: 1 sign, 5 exponent and 10 fraction bits. */
+/* IEEE 754 binary16 has 1 sign, 5 exponent and 10 fraction bits. */
 static double half(uint16_t bits)
 {
     int exponent = bits >> 10 & 31, fraction = bits & 1023;

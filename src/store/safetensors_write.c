@@ -1,3 +1,4 @@
+/* Writes safetensors files. */
 #include "store/safetensors.h"
 
 #include "base/atomic_file.h"
@@ -15,7 +16,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Refuses names that are empty, "__metadata__" or there twice; sorts them. */
+/* Refuses names that are empty, "__metadata__" or there twice, and sorts them. */
 static enum status check_names(const char *path, const char **names, int64_t count,
                                struct error *err)
 {
@@ -76,8 +77,8 @@ static void describe(struct json_writer *w, const struct st_tensor *t, int64_t b
     json_write_end(w);
 }
 
-/* Sizes of elements in the order in which their tensors are laid down: behind a header of a
- * multiple of 8 bytes all are aligned. */
+/* Sizes of elements in the order in which their tensors are written. As the header has a multiple
+ * of 8 bytes, this aligns all of them. */
 static const size_t sizes[] = {8, 4, 2, 1};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 

@@ -1,12 +1,50 @@
+/* Reads a checkpoint of a run. */
 #include "store/snapshot.h"
 
 #include "base/json.h"
 #include "base/mem.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_TEXT = 1 << 28 };
+
+/* Reads a hash of 16 hex digits, or 0 if it is missing. */
+static enum status parse_hash(const struct json *doc, const char *key, uint64_t *out,
+                              struct error *err)
+{
+    const struct cJSON *member = json_get(json_root(doc), key);
+    const char *text;
+    *out = 0;
+    if (member == NULL)
+        return STATUS_OK;
+    TRY(json_string(doc, member, &text, err));
+    *out = strtoull(text, NULL, 16);
+    return STATUS_OK;
+}
+
+/* Reads what files of older programs lack. */
+static enum status parse_newer(struct train_state *t, const struct json *doc, struct error *err)
+{
+    const struct cJSON *root = json_root(doc);
+    const struct {
+        const char *key;
+        int64_t *to, otherwise;
+    } ints[] = {{"evaluated", &t->evaluated, t->step},
+                {"ranks", &t->ranks, 1},
+                {"logged", &t->logged, 0},
+                {"position", &t->position, -1},
+                {"schedule_start", &t->schedule_start, 0},
+                {"reset", &t->reset, 0}};
+    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) {
+        *ints[i].to = ints[i].otherwise;
+        if (json_get(root, ints[i].key) != NULL)
+            TRY(json_get_int(doc, root, ints[i].key, ints[i].to, err));
+    }
+    TRY(parse_hash(doc, "train_text", &t->train_text, err));
+    return parse_hash(doc, "valid_text", &t->valid_text, err);
+}
 
 static enum status parse_state(struct train_state *t, const struct json *doc, struct error *err)
 {
@@ -28,15 +66,7 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
             return error_set(err, STATUS_DATA, "%s: %s: want 0 or more, got %lld", json_name(doc),
                              ints[i].key, (long long)*ints[i].to);
     }
-    t->evaluated = t->step; /* files of older programs do not say */
-    if (json_get(root, "evaluated") != NULL)
-        TRY(json_get_int(doc, root, "evaluated", &t->evaluated, err));
-    t->ranks = 1;
-    if (json_get(root, "ranks") != NULL)
-        TRY(json_get_int(doc, root, "ranks", &t->ranks, err));
-    t->logged = 0;
-    if (json_get(root, "logged") != NULL)
-        TRY(json_get_int(doc, root, "logged", &t->logged, err));
+    TRY(parse_newer(t, doc, err));
     t->origin[0] = '\0';
     if (json_get(root, "origin") != NULL) {
         const char *origin;
@@ -78,7 +108,8 @@ static enum status read_config(struct snapshot *s, struct error *err)
     if (status != STATUS_CONFIG)
         return status;
     struct error why = *err;
-    return error_set(err, STATUS_DATA, "%.800s: written by another version of deq?", why.text);
+    return error_set(err, STATUS_DATA, "%.800s. Was it written by another version of deq?",
+                     why.text);
 }
 
 static enum status read_vocab(struct snapshot *s, struct error *err)
@@ -121,21 +152,20 @@ void snapshot_close(struct snapshot *s)
     *s = (struct snapshot){0};
 }
 
-/* Where the numbers of a section go: from `first` on in an array laid out like the parameters, of
- * which `to` holds all or, with an optimizer, its pieces. */
+/* Where the numbers of a section go, in an array that is laid out like the parameters. */
 struct destination {
     struct backend *be;
-    const struct tensor *to; /* 1-D */
-    int64_t first;
-    const struct optimizer *pieces; /* NULL: all */
+    const struct tensor *to;        /* 1-D, the whole array or this rank's pieces of it */
+    int64_t first;                  /* index of the section's first number in the array */
+    const struct optimizer *pieces; /* whose pieces `to` holds, or NULL for the whole array */
 };
 
-/* Numbers [first, first + count) of the array, as far as they are held here. */
+/* Stores numbers [first, first + count) of the array, as far as they are in this rank's pieces. */
 static void put_pieces(const struct destination *d, const float *data, int64_t first, int64_t count)
 {
     struct dist_part piece;
     int64_t at;
-    for (int64_t i = 0; optimizer_piece(d->pieces, i, &piece, &at); i++) {
+    for (int64_t i = 0; optimizer_part(d->pieces, i, &piece, &at); i++) {
         int64_t from = first > piece.first ? first : piece.first;
         int64_t end = piece.first + piece.count, to = first + count < end ? first + count : end;
         if (from >= to)
@@ -160,13 +190,14 @@ static enum status take_piece(void *ctx, const void *data, size_t size, size_t o
     return backend_check(d->be, err);
 }
 
-/* The section `name`, which must have exactly the parameter's sizes. */
+/* Reads the section `name`, which must have exactly the parameter's sizes. */
 static enum status read_param(struct snapshot *s, const char *name, const struct param *q,
                               struct destination *to, struct error *err)
 {
     const struct checkpoint_section *c = checkpoint_find(s->file, name);
     if (c == NULL)
-        return error_set(err, STATUS_DATA, "%s: no section %s: written by another program version?",
+        return error_set(err, STATUS_DATA,
+                         "%s: no section %s. Was it written by another version of deq?",
                          checkpoint_path(s->file), name);
     bool same = c->type == CHECKPOINT_F32 && c->ndim == q->ndim;
     for (int i = 0; i < q->ndim && same; i++)
@@ -178,14 +209,14 @@ static enum status read_param(struct snapshot *s, const char *name, const struct
     return checkpoint_read_pieces(s->file, name, take_piece, to, err);
 }
 
-static enum status read_flat(struct snapshot *s, char prefix, const struct params *p,
+static enum status read_flat(struct snapshot *s, const char *prefix, const struct params *p,
                              const struct tensor *flat, const struct optimizer *pieces,
                              struct error *err)
 {
     char name[CHECKPOINT_NAME_MAX];
     struct destination to = {.be = p->be, .to = flat, .pieces = pieces};
     for (int i = 0; i < p->count; i++) {
-        snprintf(name, sizeof name, "%c:%s", prefix, p->list[i].name);
+        snprintf(name, sizeof name, "%s:%s", prefix, p->list[i].name);
         TRY(read_param(s, name, &p->list[i], &to, err));
     }
     return STATUS_OK;
@@ -193,18 +224,26 @@ static enum status read_flat(struct snapshot *s, char prefix, const struct param
 
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err)
 {
-    return read_flat(s, 'w', params, &params->w, NULL, err);
+    return read_flat(s, "w", params, &params->w, NULL, err);
 }
 
 enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err)
 {
-    TRY(read_flat(s, 'm', o->params, &o->m, o, err));
-    TRY(read_flat(s, 'v', o->params, &o->v, o, err));
+    for (int i = 0; i < o->kind->states; i++)
+        TRY(read_flat(s, o->kind->state_name[i], o->params, &o->state[i], o, err));
     o->updates = s->state.updates;
     return STATUS_OK;
 }
 
-/* Rank number `rank` has the streams from rank * memory->batch on. */
+/* Moves the newest `kept` of `count` positions of each stream together. */
+static void keep_newest(float *rows, int64_t streams, int64_t count, int64_t kept, int64_t width)
+{
+    for (int64_t b = 0; b < streams && kept < count; b++)
+        memmove(rows + b * kept * width, rows + (b * count + count - kept) * width,
+                (size_t)(kept * width) * sizeof *rows);
+}
+
+/* Reads a memory of all streams and keeps those of `rank`, from rank * memory->batch on. */
 static enum status read_one_memory(struct snapshot *s, const struct checkpoint_section *c,
                                    struct memory *memory, struct backend *be, int rank,
                                    struct error *err)
@@ -212,25 +251,29 @@ static enum status read_one_memory(struct snapshot *s, const struct checkpoint_s
     float *host = NULL;
     TRY(mem_alloc((void **)&host, c->size, 1, err));
     enum status status = checkpoint_read_section(s->file, c->name, host, c->size, err);
-    if (status == STATUS_OK)
-        memory_upload(memory, be, host + rank * memory->batch * c->dim[1] * c->dim[2], c->dim[1]);
+    int64_t kept = c->dim[1] < memory->capacity ? c->dim[1] : memory->capacity;
+    if (status == STATUS_OK) {
+        keep_newest(host, c->dim[0], c->dim[1], kept, c->dim[2]);
+        memory_upload(memory, be, host + rank * memory->batch * kept * c->dim[2], kept);
+    }
     mem_free(host);
     return status;
 }
 
 enum status snapshot_read_memory(struct snapshot *s, struct model *m, const struct dist *dist,
-                                 struct error *err)
+                                 bool *taken, struct error *err)
 {
     struct memory *memory;
     char name[CHECKPOINT_NAME_MAX];
     model_reset_memory(m);
+    *taken = true;
     for (int i = 0; (memory = m->cell->ops->memory(m->cell, i)) != NULL; i++) {
         snprintf(name, sizeof name, "mem:%d", i);
         const struct checkpoint_section *c = checkpoint_find(s->file, name);
         if (c == NULL || c->type != CHECKPOINT_F32 || c->ndim != 3 ||
-            c->dim[0] != dist_size(dist) * memory->batch || c->dim[2] != memory->width ||
-            c->dim[1] > memory->capacity) {
-            model_reset_memory(m); /* all of it or none */
+            c->dim[0] != dist_size(dist) * memory->batch || c->dim[2] != memory->width) {
+            model_reset_memory(m); /* a memory that is filled in part would be wrong */
+            *taken = false;
             return STATUS_OK;
         }
         TRY(read_one_memory(s, c, memory, m->be, dist_rank(dist), err));

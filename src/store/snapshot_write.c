@@ -1,3 +1,4 @@
+/* Copies the state of a training and writes it as a checkpoint. */
 #include "store/snapshot.h"
 
 #include "base/json.h"
@@ -8,19 +9,28 @@
 
 /* --- the copy --------------------------------------------------------------------------------- */
 
-static bool holds(const struct snapshot_image *image)
+/* Whether this rank is the one that keeps the copy. */
+static bool is_keeper(const struct snapshot_image *image)
 {
     return dist_rank(image->dist) == 0;
 }
 
-static enum status plan_numbers(float **out, int64_t count, struct error *err)
+static enum status alloc_numbers(float **out, int64_t count, struct error *err)
 {
     return mem_alloc((void **)out, (size_t)count, sizeof **out, err);
 }
 
-/* Counts in *most the numbers a rank sends at once. */
-static enum status plan_memories(struct snapshot_image *image, struct model *m, int64_t *most,
-                                 struct error *err)
+/* Allocates the copies of the optimizer's states. */
+static enum status alloc_moments(struct snapshot_image *image, int64_t total, struct error *err)
+{
+    for (int i = 0; i < image->kind->states; i++)
+        TRY(alloc_numbers(&image->moment[i], total, err));
+    return STATUS_OK;
+}
+
+/* Allocates the copies of all memories. Raises *most to the numbers a rank sends at once. */
+static enum status alloc_memories(struct snapshot_image *image, struct model *m, int64_t *most,
+                                  struct error *err)
 {
     const struct cell_ops *ops = m->cell->ops;
     int64_t ranks = dist_size(image->dist);
@@ -34,8 +44,8 @@ static enum status plan_memories(struct snapshot_image *image, struct model *m, 
         int64_t own = from->batch * from->capacity * from->width;
         *to = (struct image_memory){.batch = ranks * from->batch, .width = from->width};
         *most = own > *most ? own : *most;
-        if (holds(image))
-            TRY(plan_numbers(&to->rows, ranks * own, err));
+        if (is_keeper(image))
+            TRY(alloc_numbers(&to->rows, ranks * own, err));
     }
     return STATUS_OK;
 }
@@ -48,18 +58,18 @@ enum status snapshot_image_create(struct snapshot_image *image, const struct sna
     int64_t total = s->model->params->total, most = dist_part(d, total, 0, 0).count;
     *image = (struct snapshot_image){.dist = d,
                                      .params = s->model->params,
+                                     .kind = s->optimizer->kind,
                                      .vocab = s->vocab,
                                      .compress = s->config->train.compress};
-    if (holds(image)) {
-        TRY_OUT(plan_numbers(&image->w, total, err));
-        TRY_OUT(plan_numbers(&image->m, total, err));
-        TRY_OUT(plan_numbers(&image->v, total, err));
+    if (is_keeper(image)) {
+        TRY_OUT(alloc_numbers(&image->w, total, err));
+        TRY_OUT(alloc_moments(image, total, err));
     }
-    TRY_OUT(plan_memories(image, s->model, &most, err));
+    TRY_OUT(alloc_memories(image, s->model, &most, err));
     if (dist_size(d) > 1)
-        TRY_OUT(plan_numbers(&image->own, most, err));
-    if (dist_size(d) > 1 && holds(image))
-        TRY_OUT(plan_numbers(&image->all, dist_size(d) * most, err));
+        TRY_OUT(alloc_numbers(&image->own, most, err));
+    if (dist_size(d) > 1 && is_keeper(image))
+        TRY_OUT(alloc_numbers(&image->all, dist_size(d) * most, err));
     return STATUS_OK;
 out:
     snapshot_image_free(image);
@@ -72,8 +82,8 @@ void snapshot_image_free(struct snapshot_image *image)
         mem_free(image->memory[i].rows);
     mem_free(image->memory);
     mem_free(image->w);
-    mem_free(image->m);
-    mem_free(image->v);
+    for (int i = 0; i < OPTIMIZER_MAX_STATES; i++)
+        mem_free(image->moment[i]);
     mem_free(image->own);
     mem_free(image->all);
     mem_free(image->config);
@@ -83,11 +93,20 @@ void snapshot_image_free(struct snapshot_image *image)
 
 size_t snapshot_image_bytes(const struct snapshot_image *image)
 {
-    size_t numbers = image->w != NULL ? 3 * (size_t)image->params->total : 0;
+    size_t arrays = image->w != NULL ? 1 + (size_t)image->kind->states : 0;
+    size_t numbers = arrays * (size_t)image->params->total;
     for (int i = 0; i < image->memories; i++)
         numbers += (size_t)(image->memory[i].batch * image->memory[i].count) *
                    (size_t)image->memory[i].width;
     return numbers * sizeof(float);
+}
+
+static void write_hash(struct json_writer *w, const char *key, uint64_t hash)
+{
+    char text[17];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
+    if (hash != 0)
+        json_write_string(w, key, text);
 }
 
 static enum status state_text(const struct snapshot_source *s, char **out, struct error *err)
@@ -103,12 +122,19 @@ static enum status state_text(const struct snapshot_source *s, char **out, struc
     json_write_int(&w, "updates", t->updates);
     json_write_int(&w, "epoch", t->epoch);
     json_write_int(&w, "segment", t->segment);
+    json_write_int(&w, "position", t->position);
     json_write_int(&w, "micro", t->micro);
-    json_write_real(&w, "best_nll", t->best_nll); /* null while there is none */
+    json_write_real(&w, "best_nll", t->best_nll); /* null before the first evaluation */
     json_write_int(&w, "best_step", t->best_step);
     json_write_int(&w, "evaluated", t->evaluated);
     json_write_int(&w, "ranks", t->ranks);
     json_write_int(&w, "logged", t->logged);
+    if (t->schedule_start > 0)
+        json_write_int(&w, "schedule_start", t->schedule_start);
+    if (t->reset != 0)
+        json_write_int(&w, "reset", t->reset);
+    write_hash(&w, "train_text", t->train_text);
+    write_hash(&w, "valid_text", t->valid_text);
     json_write_real(&w, "seconds", t->seconds);
     if (t->origin[0] != '\0')
         json_write_string(&w, "origin", t->origin);
@@ -135,11 +161,12 @@ enum status snapshot_image_of_weights(struct snapshot_image *image, const struct
     enum status status = STATUS_OK;
     struct train_state state = {.best_nll = INFINITY, .ranks = 1};
     struct snapshot_source source = {.config = config, .vocab = vocab, .state = &state};
-    *image = (struct snapshot_image){
-        .params = declared, .vocab = vocab, .compress = config->train.compress};
-    TRY_OUT(plan_numbers(&image->w, declared->total, err));
-    TRY_OUT(plan_numbers(&image->m, declared->total, err));
-    TRY_OUT(plan_numbers(&image->v, declared->total, err));
+    *image = (struct snapshot_image){.params = declared,
+                                     .vocab = vocab,
+                                     .kind = optimizer_kind_of(&config->train),
+                                     .compress = config->train.compress};
+    TRY_OUT(alloc_numbers(&image->w, declared->total, err));
+    TRY_OUT(alloc_moments(image, declared->total, err));
     TRY_OUT(take_texts(image, &source, err));
     return STATUS_OK;
 out:
@@ -147,7 +174,7 @@ out:
     return status;
 }
 
-/* The streams of a memory are divided among the ranks in their order. */
+/* Copies a memory, whose streams are divided among the ranks in their order. */
 static void take_memory(struct snapshot_image *image, struct image_memory *to,
                         const struct memory *from, struct backend *be)
 {
@@ -163,7 +190,7 @@ static void take_memory(struct snapshot_image *image, struct image_memory *to,
     dist_gather(image->dist, image->own, (size_t)tensor_count(&rows) * sizeof(float), to->rows);
 }
 
-/* Moments that lie in pieces on all ranks. */
+/* Collects a state that lies in pieces on all ranks. */
 static void gather_moments(struct snapshot_image *image, const struct optimizer *o,
                            const struct tensor *from, float *to)
 {
@@ -171,12 +198,12 @@ static void gather_moments(struct snapshot_image *image, const struct optimizer 
     struct backend *be = o->params->be;
     struct dist_part piece;
     int64_t at, total = o->params->total, most = dist_part(d, total, 0, 0).count;
-    for (int64_t i = 0; optimizer_piece(o, i, &piece, &at); i++) {
+    for (int64_t i = 0; optimizer_part(o, i, &piece, &at); i++) {
         struct tensor part = tensor_slice(from, at, piece.count);
         if (piece.count > 0)
             op_download(be, image->own, DTYPE_F32, &part);
         dist_gather(d, image->own, (size_t)most * sizeof(float), image->all);
-        for (int r = 0; r < dist_size(d) && holds(image); r++) {
+        for (int r = 0; r < dist_size(d) && is_keeper(image); r++) {
             struct dist_part theirs = dist_part(d, total, i, r);
             memcpy(to + theirs.first, image->all + r * most, (size_t)theirs.count * sizeof(float));
         }
@@ -188,7 +215,7 @@ static void take_moments(struct snapshot_image *image, const struct optimizer *o
 {
     if (o->sharded)
         gather_moments(image, o, from, to);
-    else if (holds(image))
+    else if (is_keeper(image))
         op_download(o->params->be, to, DTYPE_F32, from);
 }
 
@@ -197,10 +224,10 @@ enum status snapshot_take(struct snapshot_image *image, const struct snapshot_so
 {
     struct model *m = s->model;
     TRY(take_texts(image, s, err));
-    if (holds(image))
+    if (is_keeper(image))
         op_download(m->be, image->w, DTYPE_F32, &m->params->w);
-    take_moments(image, s->optimizer, &s->optimizer->m, image->m);
-    take_moments(image, s->optimizer, &s->optimizer->v, image->v);
+    for (int i = 0; i < image->kind->states; i++)
+        take_moments(image, s->optimizer, &s->optimizer->state[i], image->moment[i]);
     for (int i = 0; i < image->memories; i++)
         take_memory(image, &image->memory[i], m->cell->ops->memory(m->cell, i), m->be);
     return backend_check(m->be, err);
@@ -214,21 +241,23 @@ static enum status write_texts(struct checkpoint_writer *w, const struct snapsho
     size_t size;
     const char *vocab = vocab_text(image->vocab, &size);
     int64_t dim = (int64_t)size;
+    const struct checkpoint_array section = {"vocab", CHECKPOINT_U8, 1, &dim, vocab};
     TRY(checkpoint_write_text(w, "config", image->config, err));
     TRY(checkpoint_write_text(w, "state", image->state, err));
-    return checkpoint_write_section(w, "vocab", CHECKPOINT_U8, 1, &dim, vocab, err);
+    return checkpoint_write_section(w, &section, err);
 }
 
-/* One of the three arrays that are laid out like the parameters. */
-static enum status write_flat(struct checkpoint_writer *w, char prefix, const struct params *p,
-                              const float *flat, struct error *err)
+/* One of the arrays that are laid out like the parameters. */
+static enum status write_flat(struct checkpoint_writer *w, const char *prefix,
+                              const struct params *p, const float *flat, struct error *err)
 {
     char name[CHECKPOINT_NAME_MAX];
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
-        snprintf(name, sizeof name, "%c:%s", prefix, q->name);
-        TRY(checkpoint_write_section(w, name, CHECKPOINT_F32, q->ndim, q->dim, flat + q->offset,
-                                     err));
+        snprintf(name, sizeof name, "%s:%s", prefix, q->name);
+        const struct checkpoint_array section = {name, CHECKPOINT_F32, q->ndim, q->dim,
+                                                 flat + q->offset};
+        TRY(checkpoint_write_section(w, &section, err));
     }
     return STATUS_OK;
 }
@@ -241,8 +270,9 @@ static enum status write_memory(struct checkpoint_writer *w, const struct snapsh
         const struct image_memory *from = &image->memory[i];
         int64_t dims[3] = {from->batch, from->count, from->width};
         snprintf(name, sizeof name, "mem:%d", i);
+        const struct checkpoint_array section = {name, CHECKPOINT_F32, 3, dims, from->rows};
         if (from->count > 0)
-            TRY(checkpoint_write_section(w, name, CHECKPOINT_F32, 3, dims, from->rows, err));
+            TRY(checkpoint_write_section(w, &section, err));
     }
     return STATUS_OK;
 }
@@ -255,9 +285,9 @@ enum status snapshot_write(const char *path, const struct snapshot_image *image,
     if (!image->compress)
         checkpoint_write_plain(w);
     TRY_OUT(write_texts(w, image, err));
-    TRY_OUT(write_flat(w, 'w', image->params, image->w, err));
-    TRY_OUT(write_flat(w, 'm', image->params, image->m, err));
-    TRY_OUT(write_flat(w, 'v', image->params, image->v, err));
+    TRY_OUT(write_flat(w, "w", image->params, image->w, err));
+    for (int i = 0; i < image->kind->states; i++)
+        TRY_OUT(write_flat(w, image->kind->state_name[i], image->params, image->moment[i], err));
     TRY_OUT(write_memory(w, image, err));
     TRY_OUT(checkpoint_write_close(&w, err));
 out:

@@ -1,3 +1,4 @@
+/* Scoring a split segment by segment, with tests on some of the segments. */
 #include "train/evaluation.h"
 
 #include "backend/count/memory_check.h"
@@ -8,12 +9,12 @@
 
 static const struct masks no_masks = {.source = MASKS_NONE};
 
-/* Sums over segments, weighted by positions. */
+/* Sums over the positions of all segments. */
 struct sums {
     double nll, nfe, paid, rel, flops;
     int64_t tokens;
     double recall_nll;
-    int64_t recall, recalled; /* positions that a task is about, and those that are right */
+    int64_t recall, recalled; /* positions that a task asks for, and those with a right answer */
 };
 
 struct run {
@@ -21,11 +22,11 @@ struct run {
     const struct evaluation_options *options;
     struct evaluation_result *r;
     struct sums sums;
-    double *nll, *changed_nll; /* owns: [B*L] */
-    int32_t *changed;          /* owns: [B*L] tokens with the end of each segment replaced */
+    double *nll, *changed_nll; /* owns [B*L] */
+    int32_t *changed;          /* owns [B*L] inputs, replaced at the end of each segment */
     double leak_sum;
-    double *radius;         /* owns: [2 B] */
-    struct tensor radius_f; /* owns: [B,L,W] */
+    double *radius;         /* owns [2 B] */
+    struct tensor radius_f; /* owns [B,L,W] */
 };
 
 enum status evaluation_model(struct model **out, struct backend *be, const struct config *config,
@@ -43,7 +44,7 @@ struct planned_evaluation {
     bool vjp;
 };
 
-/* A segment of it. */
+/* Makes the model and runs one segment, so that the largest product is counted. */
 static enum status plan_evaluation(const void *what, struct backend *be, struct error *err)
 {
     enum status status = STATUS_OK;
@@ -114,7 +115,7 @@ static enum status forward(struct run *run, const struct batch *batch, const int
     return STATUS_OK;
 }
 
-/* The last positions of a record, that its task is about. */
+/* The task asks for the last `recall` positions of each record. */
 static void add_recall(struct run *run, const struct batch *batch, int64_t recall)
 {
     for (int64_t i = 0; i < batch->B * batch->L; i++) {
@@ -145,8 +146,8 @@ static enum status add_segment(struct run *run, const struct batch *batch, struc
     return STATUS_OK;
 }
 
-/* Replaces the inputs of the last quarter of the segment and compares the log-probabilities before
- * it, from the same memory: f is causal, so any difference is the solver's. */
+/* Replaces the inputs of the segment's last quarter and compares the log-probabilities before it,
+ * with the same memory. Since f is causal, the solver causes any difference. */
 static enum status test_leak(struct run *run, const struct batch *batch, struct error *err)
 {
     struct evaluation_result *r = run->r;
@@ -171,8 +172,8 @@ static enum status test_leak(struct run *run, const struct batch *batch, struct 
     return STATUS_OK;
 }
 
-/* Spectral radii at the states just returned. The tape holds each position's last iterate, not its
- * best: f is evaluated there again. */
+/* Estimates spectral radii at the states just returned. The tape is of each position's last
+ * iterate, which need not be the returned one, so that f is evaluated once more. */
 static enum status test_radius(struct run *run, const struct batch *batch, struct error *err)
 {
     struct evaluation_result *r = run->r;
@@ -191,7 +192,7 @@ static enum status test_radius(struct run *run, const struct batch *batch, struc
     return STATUS_OK;
 }
 
-/* Segments to test: `count` of `segments`, in the middles of equal parts. */
+/* The `count` tested segments are the middles of as many equal parts of the split. */
 static bool is_tested(int64_t segment, int64_t segments, int64_t count)
 {
     if (count >= segments)
@@ -208,8 +209,7 @@ static double booked_flops(const struct backend *be)
     return sum;
 }
 
-static enum status run_segments(struct run *run, struct stream *stream,
-                                evaluation_progress_fn progress, void *ctx, struct error *err)
+static enum status run_segments(struct run *run, struct stream *stream, struct error *err)
 {
     const struct evaluation_options *o = run->options;
     int64_t segments = stream_segments(stream);
@@ -239,21 +239,21 @@ static enum status run_segments(struct run *run, struct stream *stream,
         }
         model_remember(run->m);
         double mean = run->sums.nll / (double)run->sums.tokens;
-        if (progress != NULL && !progress(ctx, run->sums.tokens, mean))
+        if (o->progress != NULL && !o->progress(o->ctx, run->sums.tokens, mean))
             return error_set(err, STATUS_STOPPED, "evaluation stopped");
     }
     run->r->seconds = clock_seconds() - start - test_seconds;
     return backend_check(run->m->be, err);
 }
 
-/* What one rank has found. */
+/* What one rank sends to the others. */
 struct share {
     struct sums sums;
     struct evaluation_result result;
     double leak_sum;
 };
 
-/* Adds the shares of all ranks, in their order. */
+/* Adds the shares of all ranks, in the order of the ranks. */
 static enum status merge_shares(struct run *run, struct error *err)
 {
     struct dist *d = run->options->dist;
@@ -261,7 +261,7 @@ static enum status merge_shares(struct run *run, struct error *err)
     if (dist_size(d) == 1)
         return STATUS_OK;
     TRY(mem_alloc((void **)&all, (size_t)dist_size(d), sizeof *all, err));
-    dist_gather_all(d, &own, sizeof own, all);
+    dist_all_gather_bytes(d, &own, sizeof own, all);
     run->sums = all[0].sums;
     run->leak_sum = all[0].leak_sum;
     *run->r = all[0].result;
@@ -296,8 +296,8 @@ static void finish(struct run *run, struct stream *stream)
     r->tokens = run->sums.tokens;
     r->nll = run->sums.nll / tokens;
     r->ppl = exp(r->nll);
-    /* words and bytes are known of the whole split: its loss is taken as the mean of what was
-     * scored (all but a handful of tokens) */
+    /* The numbers of words and bytes are known for the whole split only. Its loss is taken as the
+     * mean over the scored tokens, which are nearly all of it. */
     double words = (double)stream_words(stream), loss = r->nll * total;
     bool text = stream_recall(stream) == 0;
     r->ppl_word = text && words > 0 ? exp(loss / words) : NAN;
@@ -322,8 +322,7 @@ static void finish(struct run *run, struct stream *stream)
 
 enum status evaluation_run(struct model *m, struct stream *stream,
                            const struct evaluation_options *options,
-                           struct evaluation_result *result, evaluation_progress_fn progress,
-                           void *ctx, struct error *err)
+                           struct evaluation_result *result, struct error *err)
 {
     enum status status = STATUS_OK;
     struct run run = {.m = m, .options = options, .r = result};
@@ -342,7 +341,7 @@ enum status evaluation_run(struct model *m, struct stream *stream,
         TRY_OUT(op_alloc(m->be, &run.radius_f, m->be->ops->real, 3, m->plan.batch, m->plan.length,
                          m->cell->width, 1, err));
     }
-    TRY_OUT(run_segments(&run, stream, progress, ctx, err));
+    TRY_OUT(run_segments(&run, stream, err));
     TRY_OUT(merge_shares(&run, err));
     finish(&run, stream);
 out:

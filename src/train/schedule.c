@@ -1,3 +1,4 @@
+/* The schedules of a training. */
 #include "train/schedule.h"
 
 #include "base/rng.h"
@@ -86,6 +87,6 @@ double schedule_penalty(const struct config_jacobian *j, const struct config_tra
         return 0;
     if (j->ramp_every == 0)
         return j->weight;
-    return j->weight +
-           j->ramp_add * (double)(n / j->ramp_every - t->pretrain_steps / j->ramp_every);
+    int64_t rises = n / j->ramp_every - t->pretrain_steps / j->ramp_every;
+    return j->weight + j->ramp_add * (double)rises;
 }

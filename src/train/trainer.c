@@ -1,3 +1,4 @@
+/* A training step, from the batch to the update, and what ranks merge. */
 #include "train/trainer.h"
 
 #include "base/clock.h"
@@ -41,19 +42,98 @@ enum status trainer_resolve_data(struct config *config, const struct dist *dist,
     return status;
 }
 
+static enum status check_vocabulary(const struct trainer *t, const struct snapshot *from,
+                                    struct error *err)
+{
+    if (vocab_hash(from->vocab) == vocab_hash(t->vocab))
+        return STATUS_OK;
+    return error_set(err, STATUS_DATA,
+                     "%s: trained on another vocabulary than %s/vocab.txt: tokenize the text with "
+                     "deq tokenize --vocab %s",
+                     checkpoint_path(from->file), t->config.data.dir, checkpoint_path(from->file));
+}
+
+/* Whether the text is the one that the checkpoint was trained on. Files of older programs tell it
+ * by its folder only. */
+static bool same_text(const struct trainer *t, const struct snapshot *from)
+{
+    if (from->state.train_text != 0)
+        return from->state.train_text == stream_digest(t->stream);
+    return strcmp(t->config.data.dir, from->config.data.dir) == 0;
+}
+
+/* Goes to where the checkpoint stood, counted in tokens of the epoch. Another batch or length cuts
+ * the text into other segments, of which the one that holds this place is taken. */
+static enum status find_position(struct trainer *t, const struct snapshot *from, bool *aligned,
+                                 struct error *err)
+{
+    struct train_state *s = &t->state;
+    const struct config_train *then = &from->config.train;
+    int64_t tokens = stream_tokens_per_segment(t->stream), at = s->position;
+    bool same_cut =
+        then->batch == t->config.train.batch && then->tgt_len == t->config.train.tgt_len;
+    if (at < 0)
+        at = s->segment * (same_cut ? tokens : then->batch * then->tgt_len);
+    if (!same_text(t, from)) {
+        t->dropped.text = s->step > 0;
+        at = 0;
+        s->epoch = 0;
+    }
+    s->segment = at / tokens;
+    if (s->segment >=
+        stream_segments(t->stream)) { /* streams have lost more tokens at their ends */
+        s->segment = 0;
+        s->epoch++;
+        at = 0;
+    }
+    t->dropped.repeated = at - s->segment * tokens;
+    *aligned = !t->dropped.text && then->batch == t->config.train.batch && t->dropped.repeated == 0;
+    s->position = s->segment * tokens;
+    return stream_seek(t->stream, s->epoch, s->segment, err);
+}
+
 static enum status continue_from(struct trainer *t, struct snapshot *from, struct error *err)
 {
+    bool aligned, taken = false;
     t->state = from->state;
-    if (vocab_hash(from->vocab) != vocab_hash(t->vocab))
-        return error_set(err, STATUS_DATA,
-                         "%s: trained on another vocabulary than %s/vocab.txt: tokenize the text "
-                         "with --vocab FILE, which deq info --vocab %s prints",
-                         checkpoint_path(from->file), t->config.data.dir,
-                         checkpoint_path(from->file));
+    TRY(check_vocabulary(t, from, err));
     TRY(snapshot_read_params(from, t->model->params, err));
-    TRY(snapshot_read_optimizer(from, &t->optimizer, err));
-    TRY(snapshot_read_memory(from, t->model, t->dist, err));
-    return stream_seek(t->stream, t->state.epoch, t->state.segment, err);
+    t->dropped.optimizer = from->config.train.optimizer != t->config.train.optimizer;
+    if (t->dropped.optimizer)
+        t->state.updates = 0;
+    else
+        TRY(snapshot_read_optimizer(from, &t->optimizer, err));
+    TRY(find_position(t, from, &aligned, err));
+    if (aligned)
+        TRY(snapshot_read_memory(from, t->model, t->dist, &taken, err));
+    t->dropped.memory = !taken && checkpoint_find(from->file, "mem:0") != NULL;
+    return STATUS_OK;
+}
+
+enum status trainer_take_weights(struct trainer *t, struct snapshot *from, struct error *err)
+{
+    TRY(check_vocabulary(t, from, err));
+    return snapshot_read_params(from, t->model->params, err);
+}
+
+enum status trainer_reset(struct trainer *t, unsigned what, struct error *err)
+{
+    struct train_state *s = &t->state;
+    if (what & TRAINER_RESET_OPTIMIZER) {
+        for (int i = 0; i < t->optimizer.kind->states; i++)
+            op_fill(t->be, &t->optimizer.state[i], 0);
+        t->optimizer.updates = s->updates = 0;
+    }
+    if (what & TRAINER_RESET_SCHEDULE)
+        s->schedule_start = s->step;
+    if (what & TRAINER_RESET_DATA) {
+        s->epoch = s->segment = s->position = s->best_step = 0;
+        s->best_nll = INFINITY;
+        model_reset_memory(t->model);
+        TRY(stream_seek(t->stream, 0, 0, err));
+    }
+    s->reset = what;
+    return backend_check(t->be, err);
 }
 
 enum status trainer_set_precision(struct backend *be, const struct config_train *train,
@@ -78,7 +158,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
         .split = "train",
         .batch = c->batch,
         .length = c->tgt_len,
-        .share = {.groups = c->accumulate, .shares = ranks, .share = dist_rank(dist)}};
+        .partition = {.groups = c->accumulate, .ranks = ranks, .rank = dist_rank(dist)}};
     struct model_plan plan = {.batch = c->batch / c->accumulate / ranks,
                               .length = c->tgt_len,
                               .mem_len = c->mem_len,
@@ -94,6 +174,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
         TRY_OUT(continue_from(t, from, err));
     else
         TRY_OUT(params_initialize(t->model->params, (uint64_t)c->seed, err));
+    t->state.train_text = stream_digest(t->stream);
     return backend_check(be, err);
 out:
     trainer_free(t);
@@ -152,8 +233,8 @@ static enum status set_limits(struct trainer *t, const struct step_report *r, st
 
 enum { DRAW_WHETHER, DRAW_DIRECTION };
 
-/* Whether this part computes the Jacobian's penalty is drawn; so is its direction. The parts
- * and ranks share the weight, as they share that of the loss. */
+/* Draws whether this part computes the Jacobian's penalty, and its direction. The weight is divided
+ * among the parts and ranks, as that of the loss is. */
 static void penalise(struct trainer *t, const struct step_report *r)
 {
     uint64_t seed = (uint64_t)t->config.train.seed, micro = (uint64_t)t->state.micro;
@@ -169,8 +250,8 @@ static void penalise(struct trainer *t, const struct step_report *r)
 
 /* --- several ranks ---------------------------------------------------------------------------- */
 
-/* Buckets of gradients that are complete once the loss is known, since neither embedding nor f has
- * a share in them: the output layer's own. */
+/* The buckets of the output layer's own gradients. They are complete once the loss is known, since
+ * neither the embedding nor f adds to them. */
 static void output_buckets(const struct trainer *t, int64_t *from, int64_t *to)
 {
     const struct params *p = t->model->params;
@@ -193,7 +274,7 @@ static void sum_output_layer(struct trainer *t)
 {
     int64_t from, to;
     output_buckets(t, &from, &to);
-    dist_sum_begin(t->dist, &t->model->params->g, from, to);
+    dist_reduce_scatter_begin(t->dist, &t->model->params->g, from, to);
 }
 
 /* All others, when everything is complete. */
@@ -202,9 +283,9 @@ static void sum_gradients(struct trainer *t)
     const struct tensor *g = &t->model->params->g;
     int64_t from, to;
     output_buckets(t, &from, &to);
-    dist_sum_begin(t->dist, g, 0, from);
-    dist_sum_begin(t->dist, g, to, dist_buckets(t->dist, t->model->params->total));
-    dist_sum_wait(t->dist);
+    dist_reduce_scatter_begin(t->dist, g, 0, from);
+    dist_reduce_scatter_begin(t->dist, g, to, dist_buckets(t->dist, t->model->params->total));
+    dist_reduce_scatter_wait(t->dist);
 }
 
 static void merge_solve(struct solve_summary *s, const struct solve_summary *other)
@@ -219,11 +300,11 @@ static void merge_solve(struct solve_summary *s, const struct solve_summary *oth
     s->unconverged += other->unconverged;
 }
 
-/* The report of all ranks' shares, which are of one size; losses are still sums. */
+/* Merges the reports of all ranks, whose parts are of one size. Losses are still sums. */
 static void merge_reports(struct trainer *t, struct step_report *r)
 {
     int ranks = dist_size(t->dist);
-    dist_gather_all(t->dist, r, sizeof *r, t->reports);
+    dist_all_gather_bytes(t->dist, r, sizeof *r, t->reports);
     *r = t->reports[0];
     for (int i = 1; i < ranks; i++) {
         const struct step_report *other = &t->reports[i];
@@ -296,7 +377,16 @@ static enum status train_segment(struct trainer *t, struct step_report *r, struc
         t->state.epoch++;
         t->state.segment = 0;
     }
+    t->state.position = t->state.segment * stream_tokens_per_segment(t->stream);
     return STATUS_OK;
+}
+
+/* The learning rate of step n. After a reset it begins anew and covers the steps that are left. */
+static double rate(const struct trainer *t, int64_t n)
+{
+    struct config_train c = t->config.train;
+    c.steps -= t->state.schedule_start;
+    return schedule_rate(&c, n - t->state.schedule_start, t->config.model.compat);
 }
 
 enum status trainer_step(struct trainer *t, struct step_report *r, struct error *err)
@@ -310,9 +400,9 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     TRY(train_segment(t, r, err));
     model_finish_gradients(t->model);
     sum_gradients(t);
-    r->lr = schedule_rate(c, r->step, t->config.model.compat);
+    r->lr = rate(t, r->step);
     optimizer_step(&t->optimizer, r->lr, &r->grad_norm);
-    TRY(read_part(t, r, err)); /* behind all operations: until here nothing was waited for */
+    TRY(read_part(t, r, err)); /* The first wait of the step comes after all its operations. */
     merge_reports(t, r);
     r->loss /= (double)r->tokens;
     r->skipped = !isfinite(r->grad_norm);

@@ -1,4 +1,4 @@
-/* Kind "f": one evaluation of f on given z, memory, injection and positions, and its vjp. */
+/* Kind "f" is one evaluation of f on given z, memory, injection and positions, with its vjp. */
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
@@ -9,9 +9,9 @@ struct f_case {
     struct transformer_cell *cell;
     struct transformer_cell_block *block;
     int64_t batch, length, memory, keys, width;
-    struct tensor z, z0, u, positions;  /* owns: as in the dump */
+    struct tensor z, z0, u, positions;  /* owns, as in the dump */
     struct tensor cotangent, jac_v;     /* owns */
-    struct tensor normed, xhat, rstd;   /* owns: pre-LN: norm of z0 */
+    struct tensor normed, xhat, rstd;   /* owns the norm of z0, with pre-LN */
     struct tensor f, dz, dz0, du, dmem; /* owns */
     struct block_input in;
     struct tensor rk; /* owns */
@@ -28,7 +28,7 @@ static void free_case(struct f_case *c, struct backend *be)
     op_release(be, &c->in.mem_qkv);
 }
 
-/* Rows [first, first + count) of every sequence of x [B,T,C] into out [B,count,C]. */
+/* Copies rows [first, first + count) of every sequence of x [B,T,C] to out [B,count,C]. */
 static void take_rows(struct backend *be, const struct tensor *out, const struct tensor *x,
                       int64_t first)
 {
@@ -67,7 +67,8 @@ static enum status load_case(struct verify *v, struct f_case *c, struct error *e
     return STATUS_OK;
 }
 
-/* Keys of the memory, injection of the current rows, positions by distance. */
+/* Makes the input of f from the dump's tensors. They are the injection, the memory with its keys
+ * and values, and the positions ordered by distance. */
 static enum status prepare(struct verify *v, struct f_case *c, struct error *err)
 {
     struct backend *be = v->be;
@@ -115,14 +116,14 @@ static enum status prepare(struct verify *v, struct f_case *c, struct error *err
     return op_alloc(be, &c->du, real, 2, n, 3 * d, 1, 1, err);
 }
 
-/* Our own table of positions against the dump's: row d is column K-1-d there. */
+/* Compares our table of positions with the dump's, where row d is column K-1-d. */
 static enum status compare_positions(struct verify *v, const struct f_case *c, struct error *err)
 {
     int64_t d = c->width, rows = c->cell->positions.dim[0];
     double *ours = NULL, *flipped = NULL;
     enum status status = STATUS_OK;
     if (rows < c->keys)
-        return STATUS_OK; /* a local model keeps no further distances */
+        return STATUS_OK; /* a model with model.local_size has no rows for longer distances */
     TRY_OUT(mem_alloc((void **)&ours, (size_t)(c->keys * d), sizeof *ours, err));
     TRY_OUT(mem_alloc((void **)&flipped, (size_t)(c->keys * d), sizeof *flipped, err));
     struct tensor used = tensor_slice(&c->cell->positions, 0, c->keys);
@@ -130,14 +131,15 @@ static enum status compare_positions(struct verify *v, const struct f_case *c, s
     for (int64_t p = 0; p < c->keys; p++)
         for (int64_t i = 0; i < d; i++)
             flipped[i * c->keys + c->keys - 1 - p] = ours[p * d + i];
-    TRY_OUT(verify_compare(v, "pos_emb", flipped, c->keys * d, TOL_EXACT, 0, err));
+    TRY_OUT(verify_compare(
+        v, "pos_emb", &(struct verify_values){.x = flipped, .count = c->keys * d}, TOL_EXACT, err));
 out:
     mem_free(ours);
     mem_free(flipped);
     return status;
 }
 
-/* du of the dump covers memory and current rows. */
+/* The dump's du covers the rows of the memory and of the segment. */
 static enum status compare_du(struct verify *v, const struct f_case *c, struct error *err)
 {
     struct backend *be = v->be;
@@ -159,7 +161,7 @@ static enum status compare_du(struct verify *v, const struct f_case *c, struct e
     return status;
 }
 
-/* Training treats the memory as constant; here its gradient is wanted too. */
+/* Training treats the memory as constant. The dump has its gradient too. */
 static enum status compare_dz0(struct verify *v, const struct f_case *c, struct error *err)
 {
     struct backend *be = v->be;
@@ -181,7 +183,7 @@ static enum status compare_dz0(struct verify *v, const struct f_case *c, struct 
     return verify_tensor(v, "dz0", &dz0, LAYOUT_BCT, TOL_GRADIENT, err);
 }
 
-/* From the gradient of rk, row by distance, to that of W_r; then to the parameters'. */
+/* Completes the gradients of the parameters, given that of rk by distance. */
 static void finish_gradients(struct verify *v, struct f_case *c, const struct tensor *drk)
 {
     struct tensor columns = tensor_matrix(&c->positions);
@@ -193,7 +195,6 @@ static void finish_gradients(struct verify *v, struct f_case *c, const struct te
     model_finish_gradients(v->model);
 }
 
-/* The model's block with the input of the dump. */
 static struct block_call call_of(const struct verify *v, const struct f_case *c)
 {
     return (struct block_call){.be = v->be,
@@ -233,8 +234,8 @@ enum status verify_jacobian_product(struct verify *v, const struct tensor *vj, s
     return verify_number(v, "jac_loss", sum / (double)count, TOL_GRADIENT, err);
 }
 
-/* The gradient of |v^T J|^2 / count: that of (2 v / count) . (J w) at the constant w = v^T J, which
- * is in c->dz. */
+/* The gradient of |v^T J|^2 / count is that of (2 v / count) . (J w) at the constant w = v^T J,
+ * which is in c->dz. */
 static enum status compare_penalty_gradient(struct verify *v, struct f_case *c, struct error *err)
 {
     struct backend *be = v->be;
@@ -262,7 +263,7 @@ out:
     return status;
 }
 
-/* v^T J for the given v, and the Jacobian's penalty of this one sample. */
+/* Compares v^T J for the given v, and the penalty with its gradient. */
 static enum status compare_jacobian(struct verify *v, struct f_case *c, struct error *err)
 {
     struct block_call call = call_of(v, c);
@@ -278,7 +279,7 @@ static enum status run(struct verify *v, struct f_case *c, struct error *err)
 {
     TRY(load_case(v, c, err));
     if (v->config.model.blocks != 1)
-        return verify_fail(v, "(config)", "blocks: the convention knows one block", err);
+        return verify_fail(v, "(config)", "blocks: dumps of this kind have one block", err);
     v->config.jacobian.weight = 1; /* plans second derivatives */
     TRY(verify_setup_model(v, c->batch, "w", true, err));
     c->cell = (struct transformer_cell *)v->model->cell;

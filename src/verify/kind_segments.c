@@ -1,5 +1,5 @@
-/* Kinds that run the whole model over segments of a stream: "deq" (equilibrium and implicit
- * gradient), "eval", "unrolled" (pre-training), "dropout" (given masks), "jacreg". */
+/* The kinds that run the whole model over segments of a stream. They are "deq" (equilibrium and
+ * implicit gradient), "eval", "unrolled" (pre-training), "dropout" (given masks) and "jacreg". */
 #include "deq/jacobian_penalty.h"
 #include "verify/verify_impl.h"
 
@@ -16,11 +16,11 @@ static const struct masks no_masks = {.source = MASKS_NONE};
 
 /* One segment's tokens and losses on the host. */
 struct segment {
-    int index; /* of the dump, -1: names have no segment prefix */
-    int64_t batch, length;
+    int index; /* in the dump, or -1 if names have no segment prefix */
+    int64_t batch, start, length;
     int32_t *input, *target; /* owns */
-    double *ordered;         /* owns: nll in the order of a dump */
-    double mean;
+    double *ordered;         /* owns the losses in an order of the dump */
+    double mean;             /* of the losses */
 };
 
 static void free_segment(struct segment *s)
@@ -30,7 +30,7 @@ static void free_segment(struct segment *s)
     mem_free(s->ordered);
 }
 
-/* "s1:NAME", or NAME without segments. */
+/* Writes the name in the dump, as in "s1:NAME". */
 static const char *named(const struct segment *s, const char *name, char out[NAME])
 {
     if (s->index < 0)
@@ -52,32 +52,33 @@ static enum status stream_batch(struct verify *v, int64_t *batch, int64_t *targe
     return STATUS_OK;
 }
 
-static enum status start_segment(struct verify *v, struct segment *s, int index, int64_t batch,
-                                 int64_t start, int64_t length, struct error *err)
+/* Reads the tokens of a segment whose index, batch, start and length are set. */
+static enum status load_segment(struct verify *v, struct segment *s, struct error *err)
 {
-    size_t n = (size_t)(batch * length);
-    *s = (struct segment){.index = index, .batch = batch, .length = length};
+    size_t n = (size_t)(s->batch * s->length);
     TRY(mem_alloc((void **)&s->input, n, sizeof *s->input, err));
     TRY(mem_alloc((void **)&s->target, n, sizeof *s->target, err));
     TRY(mem_alloc((void **)&s->ordered, n, sizeof *s->ordered, err));
-    TRY(verify_take_tokens(v, start, length, s->input, err));
-    return verify_take_tokens(v, start + 1, length, s->target, err);
+    TRY(verify_take_tokens(v, s->start, s->length, s->input, err));
+    return verify_take_tokens(v, s->start + 1, s->length, s->target, err);
 }
 
-/* nll in position order, and in the order the published code returns it: cluster by cluster. */
+/* Compares the losses in the order of positions, and cluster by cluster as the published code
+ * returns them. */
 static enum status compare_nll(struct verify *v, struct segment *s, enum tolerance tol,
                                struct error *err)
 {
     char name[NAME];
     const struct clusters *c = &v->model->vocab.softmax.clusters;
     int64_t n = s->batch * s->length, at = 0;
+    const struct verify_values values = {.x = s->ordered, .count = n};
     double *each = NULL;
     TRY(mem_alloc((void **)&each, (size_t)n, sizeof *each, err));
     s->mean = model_read_loss(v->model, each);
     for (int64_t t = 0; t < s->length; t++)
         for (int64_t b = 0; b < s->batch; b++)
             s->ordered[at++] = each[b * s->length + t];
-    enum status status = verify_compare(v, named(s, "nll", name), s->ordered, n, tol, 0, err);
+    enum status status = verify_compare(v, named(s, "nll", name), &values, tol, err);
     at = 0;
     for (int k = 0; k < c->count; k++)
         for (int64_t t = 0; t < s->length; t++)
@@ -85,7 +86,7 @@ static enum status compare_nll(struct verify *v, struct segment *s, enum toleran
                 if (clusters_find(c, s->target[b * s->length + t]) == k)
                     s->ordered[at++] = each[b * s->length + t];
     if (status == STATUS_OK)
-        status = verify_compare(v, named(s, "nll_ref_order", name), s->ordered, n, tol, 0, err);
+        status = verify_compare(v, named(s, "nll_ref_order", name), &values, tol, err);
     mem_free(each);
     TRY(status);
     if (v->config.model.cell == CELL_TRELLIS) {
@@ -96,8 +97,8 @@ static enum status compare_nll(struct verify *v, struct segment *s, enum toleran
     return verify_number(v, named(s, "loss", name), s->mean, tol, err);
 }
 
-/* The memory as it stands, before or after the segment: states and injections, [time, B, channel]
- * in the dump; of a trellis one column. */
+/* Compares the memory before or after the segment. It is states and injections [time, B, channel]
+ * in the dump, or one column for a trellis. */
 static enum status compare_memory(struct verify *v, const struct segment *s, bool after,
                                   const char *z_name, const char *u_name, struct error *err)
 {
@@ -124,9 +125,9 @@ static enum status solve_and_loss(struct verify *v, struct segment *s, int64_t l
     return STATUS_OK;
 }
 
-/* The published power method. Its number depends on the start, which the dump does not have: the
- * dump's must lie among those of several starts: the difference from their mean is taken relative
- * to their standard deviation. */
+/* Compares the result of the published power method. It depends on the start, which the dump does
+ * not have. The dump's number must therefore lie among those of several starts, and its difference
+ * from their mean is relative to their standard deviation. */
 static enum status compare_radius(struct verify *v, const struct segment *s, struct error *err)
 {
     enum { STARTS = 6 };
@@ -150,7 +151,9 @@ static enum status compare_radius(struct verify *v, const struct segment *s, str
             square += pow(x[i * b_count + b] - mean[b], 2) / (STARTS - 1);
         widest = fmax(widest, sqrt(square));
     }
-    TRY_OUT(verify_compare(v, name, mean, s->batch, TOL_RADIUS, widest, err));
+    TRY_OUT(verify_compare(v, name,
+                           &(struct verify_values){.x = mean, .count = s->batch, .scale = widest},
+                           TOL_RADIUS, err));
 out:
     mem_free(x);
     return status;
@@ -182,7 +185,7 @@ static enum status deq_segment(struct verify *v, struct segment *s, struct error
     TRY(compare_radius(v, s, err));
     for (size_t i = 0; i < sizeof solver_facts / sizeof *solver_facts; i++)
         TRY(verify_skip(v, named(s, solver_facts[i], name),
-                        "belongs to the solver of the dump; ours is another", err));
+                        "it describes the solver of the dump, which is another than ours", err));
     return STATUS_OK;
 }
 
@@ -212,8 +215,8 @@ static enum status each_segment(struct verify *v,
     TRY(verify_setup_model(v, batch, "w", true, err));
     for (int64_t start = 0, index = 0; start < targets && status == STATUS_OK; index++) {
         int64_t l = targets - start < length ? targets - start : length;
-        struct segment s;
-        status = start_segment(v, &s, (int)index, batch, start, l, err);
+        struct segment s = {.index = (int)index, .batch = batch, .start = start, .length = l};
+        status = load_segment(v, &s, err);
         if (status == STATUS_OK)
             status = one(v, &s, err);
         free_segment(&s);
@@ -238,7 +241,7 @@ enum status verify_kind_unrolled(struct verify *v, struct error *err)
     return each_segment(v, unrolled_segment, err);
 }
 
-/* The length of segment `index`: that of its per-position losses, else the configured one. */
+/* The length of segment `index` is that of its losses in the dump, or else the configured one. */
 static int64_t segment_length(struct verify *v, int64_t index, int64_t left)
 {
     char name[NAME];
@@ -261,11 +264,11 @@ enum status verify_kind_eval(struct verify *v, struct error *err)
     TRY(stream_batch(v, &batch, &targets, err));
     TRY(verify_setup_model(v, batch, "w", false, err));
     for (int64_t start = 0; start < targets && status == STATUS_OK; index++) {
-        struct segment s = {.index = (int)index};
+        struct segment s = {.index = (int)index, .batch = batch, .start = start};
         if (verify_find(v, named(&s, "loss", name)) == NULL)
-            break; /* the dump scores only so many */
-        int64_t l = segment_length(v, index, targets - start);
-        status = start_segment(v, &s, (int)index, batch, start, l, err);
+            break; /* the dump scores no further segments */
+        s.length = segment_length(v, index, targets - start);
+        status = load_segment(v, &s, err);
         if (status == STATUS_OK)
             status = solve_and_loss(v, &s, 0, &no_masks, false, err);
         if (status == STATUS_OK)
@@ -274,9 +277,9 @@ enum status verify_kind_eval(struct verify *v, struct error *err)
             model_remember(v->model);
             status = compare_memory(v, &s, true, "mem_z", "mem_u", err);
         }
-        total += (double)l * s.mean;
-        scored += l;
-        start += l;
+        total += (double)s.length * s.mean;
+        scored += s.length;
+        start += s.length;
         free_segment(&s);
     }
     TRY(status);
@@ -284,7 +287,7 @@ enum status verify_kind_eval(struct verify *v, struct error *err)
     return verify_number(v, "ppl", exp(total / (double)scored), TOL_SOLVED, err);
 }
 
-/* The attention's mask is 0 or 1/(1-p) in the dump, 0 or 1 here. */
+/* Copies the attention's mask, which is 0 or 1/(1-p) in the dump, and 0 or 1 here. */
 static enum status fill_attention_mask(struct verify *v, const struct tensor *mask, int64_t batch,
                                        int64_t length, struct error *err)
 {
@@ -308,8 +311,7 @@ static enum status fill_masks(struct verify *v, int64_t batch, int64_t length, s
 {
     struct model *m = v->model;
     if (v->config.model.cell != CELL_TRANSFORMER)
-        return verify_fail(v, "(config)", "masks: the convention knows those of a transformer only",
-                           err);
+        return verify_fail(v, "(config)", "masks: dumps have those of a transformer only", err);
     struct transformer_cell *cell = (struct transformer_cell *)m->cell;
     struct transformer_cell_block *b = &cell->block[0];
     if (b->mask_attention.data != NULL)
@@ -338,19 +340,19 @@ static enum status dropout_segment(struct verify *v, struct segment *s, struct e
     return compare_memory(v, s, true, "mem_z", "mem_u", err);
 }
 
-/* A dump of one segment without memory, whose names have no prefix. */
+/* Runs `one` on a dump of one segment without memory, whose names have no prefix. */
 static enum status single_segment(struct verify *v,
                                   enum status (*one)(struct verify *v, struct segment *s,
                                                      struct error *err),
                                   struct error *err)
 {
     int64_t batch, targets;
-    struct segment s;
     TRY(stream_batch(v, &batch, &targets, err));
     if (targets > v->config.train.tgt_len)
         v->config.train.tgt_len = targets;
     TRY(verify_setup_model(v, batch, "w", true, err));
-    enum status status = start_segment(v, &s, -1, batch, 0, targets, err);
+    struct segment s = {.index = -1, .batch = batch, .length = targets};
+    enum status status = load_segment(v, &s, err);
     if (status == STATUS_OK)
         status = one(v, &s, err);
     free_segment(&s);

@@ -1,5 +1,5 @@
-/* Kinds "solver" (one layer's f) and "solver_map" (toy maps): results and residual traces of the
- * published Broyden and Anderson, under names METHOD_STOP[_LIMIT]:TENSOR. */
+/* Kinds "solver" (one layer's f) and "solver_map" (toy maps) hold results and residual traces of
+ * the published Broyden and Anderson, under names METHOD_STOP[_LIMIT]:TENSOR. */
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
@@ -14,10 +14,11 @@ enum { CASE_NAME = 64, MAX_TRACE = 1000, TOY_MAX = 4096 };
 /* Published settings that the dumps do not state. */
 static const double UNSTATED_EPS = 1e-8, PUBLISHED_RIDGE = 1e-4, LINEAR_SCALE = 0.5;
 enum { UNSTATED_LIMIT = 30, PUBLISHED_HISTORY = 6 };
-/* First evaluation in a published trace, from 0: Broyden's begins after its first step. */
+/* The evaluation, counted from 0, that a published trace begins with. Broyden's begins after its
+ * first step. */
 enum { BROYDEN_FIRST = 1, ANDERSON_FIRST = 2 };
 
-/* What is solved: f, and the shape of z as one batch of sequences. */
+/* The map that is solved for, and the shape [batch, length, width] of z. */
 struct problem {
     solve_fn fn;
     void *ctx;
@@ -27,9 +28,9 @@ struct problem {
 
 struct toy {
     struct backend *be;
-    struct tensor w, bias; /* owns: [n,n], [B,n] */
+    struct tensor w, bias; /* owns [n,n], [B,n] */
     bool tanh;
-    double *host; /* owns: [B*n] */
+    double *host; /* owns [B*n] */
 };
 
 /* f(z) = W z / 2 + b, or tanh(W z + b), on the flattened sample. */
@@ -41,7 +42,12 @@ static enum status toy_eval(void *ctx, const struct tensor *z, const struct tens
     struct tensor zm = tensor_matrix(z), fm = tensor_matrix(f);
     int64_t count = tensor_count(z);
     op_copy(t->be, &fm, &t->bias);
-    op_gemm(t->be, false, true, t->tanh ? 1.0 : LINEAR_SCALE, &zm, &t->w, 1.0, &fm);
+    op_gemm(t->be, &(struct gemm){.trans_b = true,
+                                  .alpha = t->tanh ? 1.0 : LINEAR_SCALE,
+                                  .beta = 1,
+                                  .a = zm,
+                                  .b = t->w,
+                                  .c = fm});
     if (!t->tanh)
         return backend_check(t->be, err);
     op_download(t->be, t->host, DTYPE_F64, f);
@@ -102,7 +108,7 @@ static bool parse_case(const char *name, struct solver_config *c)
         c->max_iter = strtol(name + 1, &end, 10);
         name = end;
     }
-    /* Broyden's published limit counts steps, not evaluations; its history is never dropped */
+    /* Broyden's published limit counts steps, not evaluations, and its history is never dropped */
     if (c->method == SOLVE_BROYDEN) {
         c->max_iter++;
         c->history = c->max_iter < 64 ? c->max_iter : 64;
@@ -120,8 +126,9 @@ static double case_eps(struct verify *v, const char *name)
     return UNSTATED_EPS;
 }
 
-/* The trace as published, padded with its lowest value after the end; and where that stands. For
- * Broyden the padding is one longer than the steps allowed. */
+/* Writes the trace as published, where the lowest residual fills the places after the end, and
+ * returns its length. *lowest and *at receive that residual and its evaluation. Broyden's trace has
+ * a place more than the published limit allows steps, which c->max_iter includes. */
 static int64_t published_trace(const struct solve_report *r, const struct solver_config *c,
                                bool absolute, double *trace, double *lowest, int64_t *at)
 {
@@ -138,7 +145,7 @@ static int64_t published_trace(const struct solve_report *r, const struct solver
             *at = k;
         }
     }
-    /* a solve that breaks down at once has a trace that ends before `first` */
+    /* the trace of a solve that breaks down at once ends before `first` */
     for (int64_t k = r->trace_len > first ? r->trace_len - first : 0; k < length; k++)
         trace[k] = *lowest;
     return length;
@@ -154,13 +161,15 @@ static enum status compare_case(struct verify *v, const char *name, const struct
     for (int kind = 0; kind < 2; kind++) {
         int64_t n = published_trace(r, c, kind == 1, trace, &other, &ignored);
         snprintf(full, sizeof full, "%s:%s_trace", name, kind == 1 ? "abs" : "rel");
-        TRY(verify_compare(v, full, trace, n, TOL_TRACE, 0, err));
+        TRY(verify_compare(v, full, &(struct verify_values){.x = trace, .count = n}, TOL_TRACE,
+                           err));
     }
     int64_t n = published_trace(r, c, absolute, trace, &lowest, &at);
     for (int64_t k = 0; k < n; k++)
         largest = fmax(largest, trace[k]);
     snprintf(full, sizeof full, "%s:lowest", name);
-    TRY(verify_compare(v, full, &lowest, 1, TOL_TRACE, largest, err));
+    TRY(verify_compare(v, full, &(struct verify_values){.x = &lowest, .count = 1, .scale = largest},
+                       TOL_TRACE, err));
     snprintf(full, sizeof full, "%s:nstep", name);
     if (v->be->ops->real == DTYPE_F32 && lowest < 1e-5 * largest)
         return verify_skip(v, full, "the lowest residual is rounding noise in float32", err);
@@ -178,7 +187,7 @@ static enum status run_case(struct verify *v, const char *name, const struct pro
     char full[CASE_NAME + 16];
     enum status status = STATUS_OK;
     if (!parse_case(name, &c))
-        return STATUS_OK; /* its tensors end as unknown */
+        return STATUS_OK; /* its tensors are reported as unknown */
     c.tol = case_eps(v, name);
     TRY_OUT(op_alloc(v->be, &z, v->be->ops->real, 3, p->batch, p->length, p->width, 1, err));
     TRY_OUT(solver_create(&s, v->be, &c, &plan, err));
@@ -193,7 +202,7 @@ out:
     return status;
 }
 
-/* Every case of the file once: it is named by its result. */
+/* Runs every case of the file. Each has one tensor NAME:result. */
 static enum status run_cases(struct verify *v, const struct problem *p, struct error *err)
 {
     for (int64_t i = 0; i < st_count(v->file); i++) {
@@ -261,7 +270,8 @@ enum status verify_kind_solver_map(struct verify *v, struct error *err)
     if (!linear && !toy.tanh)
         return verify_fail(v, "(config)", "no such map is known: want linear or tanh", err);
     TRY_OUT(load_toy(v, &toy, &batch, &n, err));
-    /* a sample is one sequence: published weights are per sample, the stop over the batch */
+    /* A sample is a sequence of one position. Published mixing weights are per sample, and the stop
+     * is over the batch. */
     struct problem p = {toy_eval, &toy, batch, 1, n, false};
     TRY_OUT(run_cases(v, &p, err));
 out:

@@ -1,4 +1,4 @@
-/* Kind "train": some optimizer steps on consecutive segments, from w0 to wN. */
+/* Kind "train" is N optimizer steps on consecutive segments, from the weights w0 to wN. */
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
@@ -9,9 +9,11 @@
 
 enum { MAX_STEPS = 1000 };
 
-struct history {
+struct training {
     int64_t steps;
     double losses[MAX_STEPS], norms[MAX_STEPS], rates[MAX_STEPS];
+    int32_t *input, *target; /* owns [B*L] of a segment */
+    struct optimizer optimizer;
 };
 
 static enum status scalar(struct verify *v, const char *name, double *out, struct error *err)
@@ -24,7 +26,7 @@ static enum status scalar(struct verify *v, const char *name, double *out, struc
     return STATUS_OK;
 }
 
-/* The published schedule and optimizer, with the dump's numbers. */
+/* Takes the dump's numbers for the published schedule and optimizer. */
 static enum status read_settings(struct verify *v, struct error *err)
 {
     struct config_train *c = &v->config.train;
@@ -43,36 +45,35 @@ static enum status read_settings(struct verify *v, struct error *err)
     return STATUS_OK;
 }
 
-static enum status step(struct verify *v, struct optimizer *o, struct history *h, int64_t n,
-                        int32_t *input, int32_t *target, struct error *err)
+static enum status step(struct verify *v, struct training *h, int64_t n, struct error *err)
 {
     const struct config_train *c = &v->config.train;
     const struct masks none = {.source = MASKS_NONE};
     struct model *m = v->model;
     int64_t length = c->tgt_len;
-    TRY(verify_take_tokens(v, n * length, length, input, err));
-    TRY(verify_take_tokens(v, n * length + 1, length, target, err));
+    TRY(verify_take_tokens(v, n * length, length, h->input, err));
+    TRY(verify_take_tokens(v, n * length + 1, length, h->target, err));
     model_refresh(m);
-    model_begin(m, input, length, &none);
+    model_begin(m, h->input, length, &none);
     TRY(model_solve(m, 0, true, err));
-    model_loss(m, target, 1.0 / (double)(m->plan.batch * length), true);
+    model_loss(m, h->target, 1.0 / (double)(m->plan.batch * length), true);
     TRY(model_backward(m, err));
     model_remember(m);
     model_finish_gradients(m);
     h->losses[n] = model_read_loss(m, NULL);
     h->rates[n] = schedule_rate(c, n + 1, true);
-    optimizer_step(o, h->rates[n], &h->norms[n]);
+    optimizer_step(&h->optimizer, h->rates[n], &h->norms[n]);
     return STATUS_OK;
 }
 
-/* Final weights, relative to how far they went: the sum of the rates is the longest way that Adam
- * can go. */
-static enum status compare_weights(struct verify *v, const struct history *h, struct error *err)
+/* Compares the final weights relative to the distance that they went, which for Adam is at most the
+ * sum of the learning rates. */
+static enum status compare_weights(struct verify *v, const struct training *h, struct error *err)
 {
     char name[PARAM_NAME_MAX + 32];
-    double way = 0;
+    double distance = 0;
     for (int64_t i = 0; i < h->steps; i++)
-        way += h->rates[i];
+        distance += h->rates[i];
     for (int i = 0; i < v->model->params->count; i++) {
         const struct param *q = &v->model->params->list[i];
         struct tensor w = params_weight(v->model->params, i).w;
@@ -81,33 +82,30 @@ static enum status compare_weights(struct verify *v, const struct history *h, st
         TRY(mem_alloc((void **)&host, (size_t)count, sizeof *host, err));
         op_download(v->be, host, DTYPE_F64, &w);
         snprintf(name, sizeof name, "w%lld:%s", (long long)h->steps, q->name);
-        enum status status = verify_compare(v, name, host, count, TOL_TRAINED, way, err);
+        enum status status = verify_compare(
+            v, name, &(struct verify_values){.x = host, .count = count, .scale = distance},
+            TOL_TRAINED, err);
         mem_free(host);
         TRY(status);
     }
     return STATUS_OK;
 }
 
-static enum status train(struct verify *v, struct history *h, int64_t batch, struct error *err)
+static enum status train(struct verify *v, struct training *h, int64_t batch, struct error *err)
 {
-    enum status status = STATUS_OK;
-    struct optimizer o = {0};
     size_t n = (size_t)(batch * v->config.train.tgt_len);
-    int32_t *tokens = NULL;
-    TRY_OUT(mem_alloc((void **)&tokens, 2 * n, sizeof *tokens, err));
-    TRY_OUT(optimizer_create(&o, v->model->params, &v->config.train, NULL, err));
+    TRY(mem_alloc((void **)&h->input, n, sizeof *h->input, err));
+    TRY(mem_alloc((void **)&h->target, n, sizeof *h->target, err));
+    TRY(optimizer_create(&h->optimizer, v->model->params, &v->config.train, NULL, err));
     for (int64_t i = 0; i < h->steps; i++)
-        TRY_OUT(step(v, &o, h, i, tokens, tokens + n, err));
-out:
-    optimizer_free(&o);
-    mem_free(tokens);
-    return status;
+        TRY(step(v, h, i, err));
+    return STATUS_OK;
 }
 
 enum status verify_kind_train(struct verify *v, struct error *err)
 {
     const struct st_tensor *losses, *stream;
-    struct history *h = NULL;
+    struct training *h = NULL;
     enum status status = STATUS_OK;
     TRY(verify_need(v, "losses", &losses, err));
     TRY(verify_need(v, "stream", &stream, err));
@@ -119,11 +117,17 @@ enum status verify_kind_train(struct verify *v, struct error *err)
     TRY(mem_alloc((void **)&h, 1, sizeof *h, err));
     h->steps = losses->count;
     TRY_OUT(train(v, h, stream->dim[1], err));
-    TRY_OUT(verify_compare(v, "losses", h->losses, h->steps, TOL_COURSE, 0, err));
-    TRY_OUT(verify_compare(v, "grad_norms", h->norms, h->steps, TOL_COURSE, 0, err));
-    TRY_OUT(verify_compare(v, "lrs", h->rates, h->steps, TOL_EXACT, 0, err));
+    const struct verify_values course = {.x = h->losses, .count = h->steps};
+    const struct verify_values norms = {.x = h->norms, .count = h->steps};
+    const struct verify_values rates = {.x = h->rates, .count = h->steps};
+    TRY_OUT(verify_compare(v, "losses", &course, TOL_COURSE, err));
+    TRY_OUT(verify_compare(v, "grad_norms", &norms, TOL_COURSE, err));
+    TRY_OUT(verify_compare(v, "lrs", &rates, TOL_EXACT, err));
     TRY_OUT(compare_weights(v, h, err));
 out:
+    optimizer_free(&h->optimizer);
+    mem_free(h->input);
+    mem_free(h->target);
     mem_free(h);
     return status;
 }

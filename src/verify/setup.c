@@ -1,4 +1,4 @@
-/* From a dump's metadata and weights to a model. */
+/* Making the model and the tensors that a dump describes. */
 #include "verify/verify_impl.h"
 
 #include "base/json.h"
@@ -6,13 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Keys of the dump's configuration that are ours under "train"; all others belong to "model". */
+/* Keys of the dump's configuration that belong to our "train". All others belong to "model". */
 static bool is_train_key(const char *key)
 {
     return strcmp(key, "tgt_len") == 0 || strcmp(key, "mem_len") == 0;
 }
 
-/* hsize is nhid + nout. */
+/* Keys that we compute from others, see check_derived. */
 static bool is_derived(const char *key)
 {
     return strcmp(key, "hsize") == 0;
@@ -32,7 +32,7 @@ static enum status check_derived(struct verify *v, const struct json *doc, struc
     return STATUS_OK;
 }
 
-/* The dump's flat configuration in the form of ours. */
+/* Rewrites the dump's flat configuration with our sections. */
 static enum status rewrite(const struct json *doc, char **out, struct error *err)
 {
     struct json_writer w;
@@ -49,8 +49,8 @@ static enum status rewrite(const struct json *doc, char **out, struct error *err
     return json_write_finish(&w, out, err);
 }
 
-/* Solves as exact as the numbers allow. Broyden over whole sequences with a history that is hardly
- * ever full also converges where the spectral radius is above 1. */
+/* Makes solves as exact as the number format allows. Broyden over whole sequences, with a history
+ * that is hardly ever full, converges even if the spectral radius is above 1. */
 static void solve_tightly(struct config *c, bool f64)
 {
     struct solver_config *const both[2] = {&c->solver.forward, &c->solver.backward};
@@ -101,7 +101,8 @@ out:
     return status;
 }
 
-/* The dump's tensor `name` into `to`, as numbers of the parameter q lie or, NULL, as they are. */
+/* Copies the dump's tensor `name` to `to`. If it is the parameter q, its numbers are brought into
+ * the order that they have here. */
 static enum status fill(struct verify *v, const char *name, const struct param *q,
                         const struct tensor *to, struct error *err)
 {
@@ -126,14 +127,13 @@ enum status verify_fill_tensor(struct verify *v, const char *name, const struct 
     return fill(v, name, NULL, to, err);
 }
 
-/* The dump's value of parameter `index` into ours. */
 static enum status fill_param(struct verify *v, const char *prefix, int index, struct error *err)
 {
     const struct param *q = &v->model->params->list[index];
     struct tensor w = params_weight(v->model->params, index).w;
     char name[PARAM_NAME_MAX + 16];
     snprintf(name, sizeof name, "%s:%s", prefix, q->name);
-    /* those of the split softmax are no part of the published model: no prefix */
+    /* the split softmax is no part of the published model, so that its names have no prefix */
     if (strncmp(q->name, "tail_", 5) == 0 && verify_find(v, name) == NULL)
         snprintf(name, sizeof name, "%s", q->name);
     return fill(v, name, q, &w, err);
@@ -155,9 +155,11 @@ enum status verify_setup_model(struct verify *v, int64_t batch, const char *pref
     return STATUS_OK;
 }
 
-/* The split softmax's own rows are no parameters of the published model, so that its loop does not
- * clear their gradients: a dump that differentiates the loss twice (for dl/dz, then through the
- * equilibrium) holds exactly twice the gradient. Either is taken. */
+/* How many times the dump contains the gradient of a parameter, 1 or 2.
+ *
+ * The rows of the split softmax are no parameters of the published model, so that its loop does not
+ * clear their gradients. A dump that differentiates the loss twice, for dl/dz and then through the
+ * equilibrium, holds exactly twice their gradient. */
 static double passes_in_dump(struct verify *v, const struct param *q, const char *name,
                              const double *ours)
 {
@@ -191,7 +193,8 @@ enum status verify_compare_gradients(struct verify *v, const char *prefix, enum 
         double passes = passes_in_dump(v, q, name, ordered);
         for (int64_t k = 0; k < count; k++)
             ordered[k] *= passes;
-        enum status status = verify_compare(v, name, ordered, count, tol, 0, err);
+        enum status status = verify_compare(
+            v, name, &(struct verify_values){.x = ordered, .count = count}, tol, err);
         mem_free(host);
         TRY(status);
     }

@@ -1,5 +1,5 @@
-/* What dumps of a trellis hold beyond those of a transformer: kind "f", the injection, a memory of
- * one column, and two losses, with a plain and with a split softmax. */
+/* The parts of dumps that are particular to a trellis. They are the kind "f", the injection, a
+ * memory of one column, and two losses, with a plain and with a split softmax. */
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
@@ -13,12 +13,19 @@ static struct trellis_cell *cell_of(const struct verify *v)
     return (struct trellis_cell *)v->model->cell;
 }
 
-/* The first L rows of every sequence of `from` [B,pitch,C] as a new tensor [B,L,C] of *out. */
-static enum status take_padded(struct verify *v, const struct tensor *from, int64_t batch,
-                               int64_t length, struct tensor *out, struct error *err)
+/* The first `length` rows of every sequence of a tensor [B,pitch,C]. */
+struct padded {
+    const struct tensor *t; /* borrows */
+    int64_t batch, length;
+};
+
+/* Copies them to a new tensor [B,L,C]. */
+static enum status copy_rows(struct verify *v, const struct padded *rows, struct tensor *out,
+                             struct error *err)
 {
     const struct trellis_cell *c = cell_of(v);
-    int64_t width = from->dim[2];
+    const struct tensor *from = rows->t;
+    int64_t batch = rows->batch, length = rows->length, width = from->dim[2];
     TRY(op_alloc(v->be, out, v->be->ops->real, 3, batch, length, width, 1, err));
     struct copy_block p = {.to = *out, .from_batch = c->pitch * width, .from_row = width};
     p.from = tensor_make(from->data, from->dtype, 3, batch, length, width, 1);
@@ -26,22 +33,22 @@ static enum status take_padded(struct verify *v, const struct tensor *from, int6
     return STATUS_OK;
 }
 
-static enum status compare_padded(struct verify *v, const char *name, const struct tensor *t,
-                                  int64_t batch, int64_t length, enum tolerance tol,
-                                  struct error *err)
+static enum status compare_padded(struct verify *v, const char *name, const struct padded *rows,
+                                  enum tolerance tol, struct error *err)
 {
-    struct tensor rows = {0};
-    enum status status = take_padded(v, t, batch, length, &rows, err);
+    struct tensor copy = {0};
+    enum status status = copy_rows(v, rows, &copy, err);
     if (status == STATUS_OK)
-        status = verify_tensor(v, name, &rows, LAYOUT_BCT, tol, err);
-    op_release(v->be, &rows);
+        status = verify_tensor(v, name, &copy, LAYOUT_BCT, tol, err);
+    op_release(v->be, &copy);
     return status;
 }
 
 enum status verify_trellis_injection(struct verify *v, const char *name, int64_t batch,
                                      int64_t length, struct error *err)
 {
-    return compare_padded(v, name, &cell_of(v)->u, batch, length, TOL_FORWARD, err);
+    const struct padded rows = {&cell_of(v)->u, batch, length};
+    return compare_padded(v, name, &rows, TOL_FORWARD, err);
 }
 
 enum status verify_trellis_memory(struct verify *v, const char *name, struct error *err)
@@ -58,7 +65,7 @@ enum status verify_trellis_memory(struct verify *v, const char *name, struct err
 
 /* --- the two losses --------------------------------------------------------------------------- */
 
-/* Logits of the output layer of the dump for n rows q [n,nout]. */
+/* The dump's output layer applied to q [n,nout]. The caller frees *out [n,vocab] with mem_free. */
 static enum status logits_of(struct verify *v, const double *q, int64_t n, double **out,
                              struct error *err)
 {
@@ -115,16 +122,16 @@ out:
     return status;
 }
 
-/* Rows of the first segment, for the search of the cutoffs. */
+/* The rows of the first segment, for the search of the cutoffs. */
 struct search {
     int64_t rows, vocab;
-    double *logits;  /* owns: [rows, vocab], less the row's largest */
-    double *sums;    /* owns: [rows, vocab + 1], of exp(logits) up to a word */
-    double *tails;   /* owns: [rows, 2] logits of the clusters' rows, on the same scale */
-    int32_t *target; /* owns: [rows] */
+    double *logits;  /* owns [rows, vocab], less the row's log-sum-exp */
+    double *sums;    /* owns [rows, vocab + 1] running sums of exp(logits) */
+    double *tails;   /* owns [rows, 2] logits of the clusters, on the same scale */
+    int32_t *target; /* owns [rows] */
 };
 
-/* Mean loss with cutoffs a < b. Cluster 1 is the last row of the head. */
+/* The mean loss with cutoffs a < b. Cluster 1 is the last row of the head. */
 static double split_loss(const struct search *s, int64_t a, int64_t b)
 {
     double total = 0;
@@ -183,8 +190,8 @@ static enum status load_search(struct verify *v, struct search *s, struct error 
 }
 
 /* The published code keeps the cutoffs of its split softmax apart from the model, and a dump may
- * not name them. They are then found as the pair whose loss is the dump's: of thousands of pairs
- * one agrees to 1e-9, and all gradients must follow from it. */
+ * not name them. They are then the pair whose loss is the dump's. Of thousands of pairs one agrees
+ * to 1e-9, and the comparison of all gradients confirms it. */
 enum status verify_trellis_cutoffs(struct verify *v, struct error *err)
 {
     struct config_list *cutoffs = &v->config.model.cutoffs;
@@ -226,7 +233,7 @@ out:
 
 struct f_case {
     int64_t batch, length;
-    struct tensor z, z0, u, cotangent, jac_v; /* owns: as in the dump */
+    struct tensor z, z0, u, cotangent, jac_v; /* owns, as in the dump */
     struct tensor e, f, dz, scratch, dz0;     /* owns */
 };
 
@@ -258,7 +265,7 @@ static enum status load_case(struct verify *v, struct f_case *c, struct error *e
     return STATUS_OK;
 }
 
-/* Lets the cell begin a segment of zeros behind z0, then puts the dump's injection in. */
+/* Begins a segment of zeros behind z0, and then replaces its injection by the dump's. */
 static enum status begin_case(struct verify *v, struct f_case *c, struct error *err)
 {
     struct backend *be = v->be;
@@ -280,9 +287,9 @@ static enum status begin_case(struct verify *v, struct f_case *c, struct error *
     return STATUS_OK;
 }
 
-/* Training treats the state before the segment as constant; here its gradient is wanted too: of h
- * through every row of history, of c through the first gate. The cell's dpre is that of the
- * cotangent. */
+/* Training treats the state before the segment as constant. The dump has its gradient too, which
+ * reaches h through every tap that reads it, and c through the first gate. The cell's dpre is
+ * that of the cotangent. */
 static enum status compare_dz0(struct verify *v, struct f_case *c, struct error *err)
 {
     struct backend *be = v->be;
@@ -319,7 +326,7 @@ static enum status compare_dz0(struct verify *v, struct f_case *c, struct error 
             g.b_stride = taps * h;
             g.c = tensor_make(c->dz0.data, dpre.dtype, 2, b, h, 1, 1);
             g.c_stride = 2 * h;
-            op_gemm_block(be, &g);
+            op_gemm(be, &g);
         }
     op_release(be, &dc0);
     return verify_tensor(v, "dz0", &c->dz0, LAYOUT_BCT, TOL_GRADIENT, err);
@@ -349,7 +356,8 @@ static enum status run(struct verify *v, struct f_case *c, struct error *err)
     cell->ops->vjp(cell, 0, &c->z, &c->f, &c->cotangent, &c->dz, true);
     model_finish_gradients(v->model);
     TRY(verify_tensor(v, "dz", &c->dz, LAYOUT_BCT, TOL_GRADIENT, err));
-    TRY(compare_padded(v, "du", &cell_of(v)->du, c->batch, c->length, TOL_GRADIENT, err));
+    const struct padded du = {&cell_of(v)->du, c->batch, c->length};
+    TRY(compare_padded(v, "du", &du, TOL_GRADIENT, err));
     TRY(compare_dz0(v, c, err));
     TRY(verify_compare_gradients(v, "g:", TOL_GRADIENT, err));
     TRY(compare_jacobian(v, c, err));

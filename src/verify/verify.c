@@ -1,3 +1,4 @@
+/* The report of a dump, and the table of kinds. */
 #include "verify/verify_impl.h"
 
 #include "base/mem.h"
@@ -86,18 +87,18 @@ enum status verify_skip_prefix(struct verify *v, const char *prefix, const char 
     return STATUS_OK;
 }
 
-enum status verify_compare(struct verify *v, const char *name, const double *ours, int64_t count,
-                           enum tolerance tol, double scale, struct error *err)
+enum status verify_compare(struct verify *v, const char *name, const struct verify_values *ours,
+                           enum tolerance tol, struct error *err)
 {
     const struct st_tensor *t = verify_find(v, name);
     struct verify_row *row;
-    double largest = 0, worst = 0;
+    double largest = 0, worst = 0, scale = ours->scale;
     if (t == NULL)
         return STATUS_OK;
-    if (t->count != count)
-        return verify_fail(v, name, "has another number of elements than here", err);
-    for (int64_t i = 0; i < count; i++) {
-        double want = st_value(t, i), off = fabs(ours[i] - want);
+    if (t->count != ours->count)
+        return verify_fail(v, name, "its number of elements is not the one computed here", err);
+    for (int64_t i = 0; i < t->count; i++) {
+        double want = st_value(t, i), off = fabs(ours->x[i] - want);
         largest = fabs(want) > largest ? fabs(want) : largest;
         if (!(off <= worst)) /* a NaN stays */
             worst = off;
@@ -117,10 +118,10 @@ enum status verify_compare(struct verify *v, const char *name, const double *our
 enum status verify_number(struct verify *v, const char *name, double ours, enum tolerance tol,
                           struct error *err)
 {
-    return verify_compare(v, name, &ours, 1, tol, 0, err);
+    return verify_compare(v, name, &(struct verify_values){.x = &ours, .count = 1}, tol, err);
 }
 
-/* Our [B,T,C] in the order of the dump. */
+/* Writes our [B,T,C] in the order of the dump. */
 static void reorder(double *out, const double *in, const struct tensor *t, enum layout layout)
 {
     int64_t b_count = t->dim[0], t_count = t->dim[1], c_count = t->dim[2];
@@ -144,7 +145,8 @@ enum status verify_tensor(struct verify *v, const char *name, const struct tenso
     op_download(v->be, host, DTYPE_F64, t);
     if (layout != LAYOUT_SAME)
         reorder(ordered, host, t, layout);
-    TRY_OUT(verify_compare(v, name, layout == LAYOUT_SAME ? host : ordered, count, tol, 0, err));
+    const double *x = layout == LAYOUT_SAME ? host : ordered;
+    TRY_OUT(verify_compare(v, name, &(struct verify_values){.x = x, .count = count}, tol, err));
 out:
     mem_free(host);
     mem_free(ordered);

@@ -252,7 +252,12 @@ static inline void case_narrow(struct suite *s)
             struct item *round = narrow2(s, FILL_NAN, br, bc + 3);
             BOTH_SIDES(i)
             {
-                op_gemm(s->be[i], ta, tb, 1, &a->t[i], &b->t[i], 0, &c->t[i]);
+                op_gemm(s->be[i], &(struct gemm){.trans_a = ta,
+                                                 .trans_b = tb,
+                                                 .alpha = 1,
+                                                 .a = a->t[i],
+                                                 .b = b->t[i],
+                                                 .c = c->t[i]});
                 op_col_sum(s->be[i], &sum->t[i], &a->t[i]);
                 struct copy_block p = {
                     .to = tensor_make(round->t[i].data, round->t[i].dtype, 3, 1, br, bc, 1),

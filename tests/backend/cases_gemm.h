@@ -58,9 +58,15 @@ static inline void gemm_one(struct suite *s, const struct gemm_shape *g, int64_t
             p.a.dim[1] = ac;
             p.b.dim[1] = bc;
             p.c.dim[1] = g->n;
-            op_gemm_block(s->be[i], &p);
+            op_gemm(s->be[i], &p);
         } else {
-            op_gemm(s->be[i], g->ta, g->tb, g->alpha, &a->t[i], &b->t[i], g->beta, &c->t[i]);
+            op_gemm(s->be[i], &(struct gemm){.trans_a = g->ta,
+                                             .trans_b = g->tb,
+                                             .alpha = g->alpha,
+                                             .beta = g->beta,
+                                             .a = a->t[i],
+                                             .b = b->t[i],
+                                             .c = c->t[i]});
         }
     }
     suite_close(s, c, "c", mag, (double)g->k + 3); /* columns of the padding: magnitude 0 */
@@ -139,7 +145,7 @@ static inline void case_gemm_add(struct suite *s)
                                  .c_stride = stride,
                                  .add = add->t[i]};
                 p.c.dim[1] = n;
-                op_gemm_block(s->be[i], &p);
+                op_gemm(s->be[i], &p);
             }
             double *mag = suite_memory((size_t)c->count, sizeof *mag);
             for (int64_t e = 0; e < c->count; e++)
@@ -181,7 +187,7 @@ static inline void case_gemm_block(struct suite *s)
                              .a_stride = 50,
                              .b_stride = 60,
                              .c_stride = 70};
-            op_gemm_block(s->be[i], &p);
+            op_gemm(s->be[i], &p);
         }
         /* 12 products of numbers below 1 */
         double *mag = suite_memory((size_t)c->count, sizeof *mag);

@@ -26,8 +26,14 @@ static inline void case_solve_residual(struct suite *s)
                 suite_poke(s, z, d, NAN);
             BOTH_SIDES(i)
             {
-                op_solve_residual(s->be[i], &g->t[i], &f->t[i], &z->t[i], &norms->t[i],
-                                  &total->t[i], ends ? &reason->t[i] : NULL);
+                op_solve_residual(
+                    s->be[i],
+                    &(struct solve_residual){.g = g->t[i],
+                                             .f = f->t[i],
+                                             .z = z->t[i],
+                                             .norms = norms->t[i],
+                                             .total = total->t[i],
+                                             .reason = ends ? reason->t[i] : (struct tensor){0}});
             }
             suite_close(s, g, "g", NULL, 2);
             /* D squares of numbers below 2, each with the rounding of g; then N of those */

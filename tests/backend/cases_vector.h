@@ -143,15 +143,23 @@ static inline void case_weight_norm(struct suite *s)
         struct item *dv = real2(s, FILL_RANDOM, rows, cols), *dg = real1(s, FILL_RANDOM, rows);
         BOTH_SIDES(i)
         {
-            op_weight_norm_vjp(s->be[i], &dv->t[i], &dg->t[i], &dw->t[i], &v->t[i], &g->t[i],
-                               &inv->t[i]);
+            op_weight_norm_vjp(s->be[i], &(struct weight_norm_vjp){.dv = dv->t[i],
+                                                                   .dg = dg->t[i],
+                                                                   .dw = dw->t[i],
+                                                                   .v = v->t[i],
+                                                                   .g = g->t[i],
+                                                                   .inv = inv->t[i]});
         }
         suite_close(s, dg, "dg", NULL, (n + 6) * (1 + 5 * sqrt(n)));
         suite_close(s, dv, "dv", NULL, (n + 8) * (1 + 104 / sqrt(n)));
         BOTH_SIDES(i)
         {
-            op_weight_norm_vjp(s->be[i], &dw->t[i], &dg->t[i], &dw->t[i], &v->t[i], &g->t[i],
-                               &inv->t[i]);
+            op_weight_norm_vjp(s->be[i], &(struct weight_norm_vjp){.dv = dw->t[i],
+                                                                   .dg = dg->t[i],
+                                                                   .dw = dw->t[i],
+                                                                   .v = v->t[i],
+                                                                   .g = g->t[i],
+                                                                   .inv = inv->t[i]});
         }
         suite_close(s, dw, "dv in place of dw", NULL, (n + 8) * (1 + 104 / sqrt(n)));
         suite_sweep(s);

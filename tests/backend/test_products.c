@@ -55,14 +55,14 @@ static void batch_invariant(int threads, int64_t inner, int64_t width, bool back
         print_message("# this processor's products do not promise it\n");
         skip();
     }
-    op_gemm(&f.be, false, !back, 1.0, &f.a, &f.w, 0.0, &f.all);
+    op_gemm(&f.be, &(struct gemm){.trans_b = !back, .alpha = 1, .a = f.a, .b = f.w, .c = f.all});
     for (int64_t count = BATCH_INVARIANT_ROWS; count < MOST_ROWS; count++) {
         int64_t first = (MOST_ROWS - count) / 2;
         struct tensor a = tensor_slice(&f.a, first, count);
         struct tensor want = tensor_slice(&f.all, first, count);
         struct tensor got = tensor_slice(&f.some, first, count);
         op_fill(&f.be, &got, 0.0);
-        op_gemm(&f.be, false, !back, 1.0, &a, &f.w, 0.0, &got);
+        op_gemm(&f.be, &(struct gemm){.trans_b = !back, .alpha = 1, .a = a, .b = f.w, .c = got});
         if (memcmp(want.data, got.data, tensor_bytes(&got)) != 0)
             fail_msg("%d rows of %d x %d", (int)count, (int)inner, (int)width);
     }
@@ -103,11 +103,11 @@ static void many_shapes(void **state)
             struct tensor w = tensor_slice(&f.w, 0, width);
             struct tensor *c = round == 0 ? &f.all : &f.some;
             struct tensor to = tensor_prefix(c, 2, BATCH_INVARIANT_ROWS, width, 1, 1);
-            op_gemm(&f.be, false, true, 1.0, &a, &w, 0.0, &to);
+            op_gemm(&f.be, &(struct gemm){.trans_b = true, .alpha = 1, .a = a, .b = w, .c = to});
             if (round == 0)
                 continue;
             to = tensor_prefix(&f.all, 2, BATCH_INVARIANT_ROWS, width, 1, 1);
-            op_gemm(&f.be, false, true, 1.0, &a, &w, 0.0, &to);
+            op_gemm(&f.be, &(struct gemm){.trans_b = true, .alpha = 1, .a = a, .b = w, .c = to});
             assert_memory_equal(f.all.data, f.some.data, tensor_bytes(&to));
         }
     assert_ok(backend_check(&f.be, &err), &err);

@@ -24,7 +24,10 @@ static void gemm_of_transposes(void **state)
         struct tensor x = ta ? reals(at, 2, K, M, 1) : reals(a, 2, M, K, 1);
         struct tensor y = tb ? reals(bt, 2, N, K, 1) : reals(b, 2, K, N, 1);
         struct tensor z = reals(c, 2, M, N, 1);
-        op_gemm(&be, ta, tb, -2, &x, &y, 0.5, &z);
+        op_gemm(
+            &be,
+            &(struct gemm){
+                .trans_a = ta, .trans_b = tb, .alpha = -2, .beta = 0.5, .a = x, .b = y, .c = z});
         for (int i = 0; i < M; i++)
             for (int j = 0; j < N; j++) {
                 double dot = 0;
@@ -36,7 +39,7 @@ static void gemm_of_transposes(void **state)
     assert_true(be.stat[OP_gemm].calls == 4 && be.stat[OP_gemm].flops == 4 * 2.0 * M * N * K);
     double one = 3, nan = NAN;
     struct tensor x = reals(&one, 2, 1, 1, 1), y = reals(&nan, 2, 1, 1, 1);
-    op_gemm(&be, false, false, 2, &x, &x, 0, &y); /* beta 0 overwrites */
+    op_gemm(&be, &(struct gemm){.alpha = 2, .a = x, .b = x, .c = y}); /* beta 0 overwrites */
     assert_true(nan == 18);
     backend_close(&be);
     (void)state;

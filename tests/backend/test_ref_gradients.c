@@ -132,7 +132,8 @@ static double hidden_loss(struct problem *pr)
 {
     const struct hidden_call *c = pr->call;
     op_ffn_up(&pr->be, &c->p);
-    op_gemm(&pr->be, false, true, 1, &c->p.h, &c->out, 0, &c->y);
+    op_gemm(&pr->be,
+            &(struct gemm){.trans_b = true, .alpha = 1, .a = c->p.h, .b = c->out, .c = c->y});
     return dot(&c->u, &c->y);
 }
 
@@ -168,8 +169,8 @@ static void hidden_gradients(void **state)
                               .rows_per_mask = 2,
                               .mask_scale = 1.5};
     op_ffn_up_vjp(&pr.be, &back);
-    op_gemm(&pr.be, false, false, 1, &dh, &c.p.w, 0, &dx);
-    op_gemm(&pr.be, true, false, 1, &dh, &c.p.x, 0, &dw);
+    op_gemm(&pr.be, &(struct gemm){.alpha = 1, .a = dh, .b = c.p.w, .c = dx});
+    op_gemm(&pr.be, &(struct gemm){.trans_a = true, .alpha = 1, .a = dh, .b = c.p.x, .c = dw});
     op_col_sum(&pr.be, &dbias, &dh);
     check_problem(&pr);
     (void)state;
@@ -344,7 +345,9 @@ static void weight_norm_gradients(void **state)
     pr.loss = weight_loss;
     (void)weight_loss(&pr);
     struct tensor dv = gradient_of(&pr, "v", c.v), dg = gradient_of(&pr, "g", c.g);
-    op_weight_norm_vjp(&pr.be, &dv, &dg, &c.u, &c.v, &c.g, &c.inv);
+    op_weight_norm_vjp(
+        &pr.be,
+        &(struct weight_norm_vjp){.dv = dv, .dg = dg, .dw = c.u, .v = c.v, .g = c.g, .inv = c.inv});
     check_problem(&pr);
     (void)state;
 }

@@ -10,7 +10,8 @@ static void residual_and_dots(void **state)
     double hist[8] = {1, 0, 0, 1, 1, 1, 2, 2}, dots[6] = {7, 7, 7, 7, 7, 7};
     struct tensor tf = reals(f, 2, 2, 2, 1), tz = reals(z, 2, 2, 2, 1), tg = reals(g, 2, 2, 2, 1);
     struct tensor tn = reals(norms, 2, 2, 2, 1), tt = reals(total, 1, 2, 1, 1);
-    op_solve_residual(&be, &tg, &tf, &tz, &tn, &tt, NULL);
+    op_solve_residual(
+        &be, &(struct solve_residual){.g = tg, .f = tf, .z = tz, .norms = tn, .total = tt});
     assert_true(g[0] == 3 && g[1] == 4 && g[2] == 0 && g[3] == 2);
     assert_true(norms[0] == 25 && norms[1] == 25 && norms[2] == 4 && norms[3] == 2);
     assert_true(total[0] == 29 && total[1] == 27);
@@ -27,7 +28,8 @@ static void residual_and_dots(void **state)
     struct tensor tr = ints(reason, 2);
     f[0] = NAN;
     f[3] = 2;
-    op_solve_residual(&be, &tg, &tf, &tz, &tn, &tt, &tr);
+    op_solve_residual(&be, &(struct solve_residual){
+                               .g = tg, .f = tf, .z = tz, .norms = tn, .total = tt, .reason = tr});
     assert_true(g[0] == 3 && g[1] == 4 && g[3] == 3 && norms[0] == 0 && norms[2] == 9);
     assert_true(total[0] == 9 && total[1] == 5);
     p.count = 1;

@@ -424,7 +424,7 @@ static void refuses_empty_slots(void **state)
     struct backend be;
     struct error err;
     struct ops table;
-#define X(slot)                                                                  \
+#define X(slot, ...)                                                             \
     table = *refs;                                                               \
     table.slot = NULL;                                                           \
     assert_int_equal(backend_init(&be, &table, NULL, 1, &err), STATUS_INTERNAL); \

@@ -11,14 +11,14 @@
 
 #include <cmocka.h>
 
-/* assert_ok(call(..., &err), &err): fails the test with the call's message. */
+/* assert_ok(call(..., &err), &err) fails the test with the call's message. */
 static inline void assert_ok(enum status status, const struct error *err)
 {
     if (status != STATUS_OK)
         fail_msg("%s", err->text);
 }
 
-/* ASSERT_OK(call(..., &err)): the same, with the call itself. */
+/* ASSERT_OK(call(..., &err)) fails with the text of the call too. */
 #define ASSERT_OK(call) assert_ok_call((call), #call, &err)
 static inline void assert_ok_call(enum status status, const char *call, const struct error *err)
 {

@@ -1,4 +1,5 @@
-/* A scratch folder for a test that works with files: made and entered before, removed after. */
+/* A scratch folder for a test that works with files. It is entered before the test and removed
+ * after it. */
 #ifndef DEQ_TESTS_BASE_SCRATCH_H
 #define DEQ_TESTS_BASE_SCRATCH_H
 
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* cmocka set-up; *state becomes the folder's absolute path. */
+/* A set-up of cmocka. *state becomes the folder's absolute path. */
 static inline int scratch_enter(void **state)
 {
     char *name = strdup("/tmp/deq-test-XXXXXX");
@@ -35,7 +36,7 @@ static inline void scratch_write(const char *path, const void *data, size_t size
         abort();
 }
 
-/* The whole file and a NUL behind it; freed with free. */
+/* The whole file and a NUL behind it. The caller frees it with free. */
 static inline char *scratch_read(const char *path, size_t *size)
 {
     FILE *f = fopen(path, "rb");
@@ -52,7 +53,7 @@ static inline char *scratch_read(const char *path, size_t *size)
     return data;
 }
 
-/* Entries of a folder but "." and ".."; -1 if there is no such folder. */
+/* The number of entries of a folder without "." and "..", or -1 if there is no such folder. */
 static inline int scratch_entries(const char *folder)
 {
     DIR *d = opendir(folder);

@@ -1,4 +1,4 @@
-/* Files appear whole or not at all: content, replacement, abort, failures. */
+/* Files appear whole or not at all. Content, replacement, abort and failures are tested. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

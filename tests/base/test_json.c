@@ -1,4 +1,4 @@
-/* base/json: what is refused, where complaints point, and that the writer's text reads back. */
+/* What base/json refuses, where complaints point, and that the writer's text reads back. */
 #include "base/json.h"
 #include "base/mem.h"
 

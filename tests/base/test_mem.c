@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include <string.h>
 
-/* Read by AddressSanitizer, when it is there: a refused request returns NULL as it does without. */
+/* AddressSanitizer reads this, so that a refused request returns NULL as it does without it. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
@@ -26,7 +26,8 @@ static void allocates_zeroed_and_aligned(void **state)
         assert_true((uintptr_t)p % 64 == 0);
         for (size_t i = 0; i < counts[k]; i++)
             assert_true(((double *)p)[i] == 0);
-        memset(p, 0xff, counts[k] * sizeof(double)); /* all of it is ours: a sanitizer would tell */
+        memset(p, 0xff,
+               counts[k] * sizeof(double)); /* a sanitizer would report bytes that are not ours */
         mem_free(p);
     }
     (void)state;
@@ -45,8 +46,8 @@ static void zero_sizes_can_be_freed(void **state)
     (void)state;
 }
 
-/* Products beyond size_t, sizes that only their rounding up pushes over, and honest but absurd
- * requests: all are refused, with the pointer NULL and a message. */
+/* Products beyond size_t, sizes that overflow only by their rounding up, and requests that no
+ * machine can meet are all refused, with the pointer NULL and a message. */
 static void refuses_what_cannot_be(void **state)
 {
     static const struct {

@@ -9,8 +9,8 @@
 #include "base/rng.h"
 #include <math.h>
 
-/* The published test vectors of Philox4x32-10: counter c3:c2:c1:c0 is stream:block, the key the
- * seed. */
+/* The published test vectors of Philox4x32-10. The counter's upper half is the stream and its lower
+ * half the block, and the key is the seed. */
 static void philox_known_answers(void **state)
 {
     static const struct {
@@ -66,8 +66,8 @@ static void streams_are_distinct(void **state)
     (void)state;
 }
 
-/* rng_unit is (24 bits + 1/2) / 2^24 in float32: never 0. The half is lost to rounding above 1/2,
- * and the largest word gives exactly 1. */
+/* rng_unit is (24 bits + 1/2) / 2^24 in float32, which is never 0. The half is lost to rounding
+ * above 1/2, and the largest word gives exactly 1. */
 static void units_at_the_ends(void **state)
 {
     assert_true(rng_unit(0) == 0x1p-25f);

@@ -1,4 +1,4 @@
-/* base/strdist: known distances, the axioms of a distance, and the choice of the nearest name. */
+/* Known distances of base/strdist, the axioms of a distance, and the choice of the nearest name. */
 #include "base/strdist.h"
 
 #include <setjmp.h>
@@ -24,7 +24,7 @@ static void test_known(void **state)
         {"abc", "acb", 1},
         {"abc", "ab", 1},
         {"ab", "abc", 1},
-        {"ca", "abc", 3}, /* optimal string alignment: 2 without its restriction */
+        {"ca", "abc", 3}, /* 2 without the restriction of optimal string alignment */
         {"kitten", "sitting", 3},
         {"d_modle", "d_model", 1},
         {"eval", "train", 4},

@@ -1,5 +1,5 @@
-/* The plan against the real thing: a step makes exactly the calls, operations, bytes and memory
- * that were counted, phase by phase. Shared by the tests on several backends. */
+/* The plan compared with a real step, which must make exactly the calls, operations, bytes and
+ * memory that were counted, phase by phase. Shared by the tests on several backends. */
 #ifndef DEQ_TESTS_BENCH_REAL_H
 #define DEQ_TESTS_BENCH_REAL_H
 
@@ -27,8 +27,8 @@ static const struct chip tiny_chip = {.name = "tiny",
                                       .sync_seconds = 2e-6,
                                       .chunk_numbers = 4096};
 
-/* A small setting, changed by `set`, ended by NULL. Every solve has a fixed number of steps: how
- * many a tolerance takes is what a plan cannot know. */
+/* A small setting, changed by `set`, which NULL ends. Every solve has a fixed number of steps,
+ * because a plan cannot know how many a tolerance takes. */
 static inline struct config setting(const char *const *set)
 {
     static const char *const small[] = {
@@ -71,7 +71,8 @@ static inline void plan_is_real_on(open_fn *open, struct chip chip, const char *
     assert_ok(open(&be, &err), &err);
     chip.chunk_numbers = be.ops->chunk_numbers;
     chip.ffn_rows = be.ops->ffn_rows;
-    assert_ok(bench_train(&be, &config, 1, NULL, NULL, &real, &err), &err);
+    const struct bench_options one_step = {.train = true, .steps = 1};
+    assert_ok(bench_run(&be, &config, &one_step, &real, &err), &err);
     size_t peak = be.peak_bytes, sum = 0;
     backend_close(&be);
     assert_ok(plan_make(&plan, &config, &chip, &err), &err);

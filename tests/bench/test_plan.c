@@ -56,7 +56,7 @@ static void test_memory_parts(void **state)
     assert_int_equal(m.scratch, 0);
 }
 
-/* Operands in bfloat16: a pass each, and room for the largest pair. */
+/* Operands in bfloat16 take a pass each, and memory for the largest pair. */
 static void test_rounding(void **state)
 {
     (void)state;
@@ -74,10 +74,10 @@ static void test_rounding(void **state)
     assert_ok(op_alloc(&be, &b, DTYPE_F32, 2, 5, 3, 1, 1, &err), &err);
     assert_ok(op_alloc(&be, &c, DTYPE_F32, 2, 2, 3, 1, 1, &err), &err);
     assert_ptr_not_equal(a.data, b.data);
-    op_gemm(&be, false, false, 1, &a, &b, 1, &c);
-    /* passes (10 + 15) * 6 / 100; product max(60 / 1000, (25 * 2 + 2 * 24) / 100); 3 launches */
+    op_gemm(&be, &(struct gemm){.alpha = 1, .beta = 1, .a = a, .b = b, .c = c});
+    /* passes (10 + 15) * 6 / 100, product max(60 / 1000, (25 * 2 + 2 * 24) / 100), 3 launches */
     assert_true(be.stat[OP_gemm].seconds > 5.4799 && be.stat[OP_gemm].seconds < 5.4801);
-    /* rows of 8 numbers, operands of 128: each 256 bytes */
+    /* rows of 8 numbers and operands of 128 make 256 bytes each */
     assert_int_equal(count_scratch(&be), 512);
     op_release(&be, &a);
     op_release(&be, &b);

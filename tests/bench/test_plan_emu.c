@@ -1,5 +1,5 @@
-/* The plan of a GPU against the emulated one, in bfloat16: the same calls, operations, bytes and
- * memory, and, of the products that are more than one launch, the same launches. */
+/* The plan of a GPU compared with the emulated one, in bfloat16. Calls, operations, bytes and
+ * memory must be the same, and so must the launches of products that take more than one. */
 #include "bench/real.h"
 #include "cuda/cuda.h"
 #include "emu/emu.h"
@@ -22,14 +22,15 @@ static void test_steps(void **state)
     plan_is_real_on(cuda_open, emulated_chip(), SET("model.dropout=0.1"));
 }
 
-/* A layer of `width` numbers over 6 rows, once forth and once back; 0 mask rows: no mask. */
+/* A layer of `width` numbers over 6 rows, once forward and once backward, without a mask if it has
+ * 0 mask rows. */
 struct layer_call {
     int64_t width, mask_rows;
     bool gated, forward;
     enum precision precision;
 };
 
-/* Makes the calls; returns the seconds that were booked of them. */
+/* Makes the calls and returns the seconds that were counted for them. */
 static double run_layer(struct backend *be, const struct layer_call *c)
 {
     enum { N = 6, D = 8 };

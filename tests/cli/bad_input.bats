@@ -118,7 +118,7 @@ copy_data()
 @test "a checkpoint where none is expected, and a word where one is" {
     refused 64 "a checkpoint is named by --checkpoint" sample "$home/run/best.bin" --prompt the
     refused 64 '"tiny.json": a configuration is named by --config' train tiny.json
-    refused 64 "a prompt is one argument: quote it" sample --prompt the king
+    refused 64 "a prompt is one argument, so quote it" sample --prompt the king
     refused 66 "--resume: want auto, never or a checkpoint; Auto: No such file" \
         train -q --config "$home/tiny.json" --resume Auto --out run
 }
@@ -426,7 +426,8 @@ checkpoint_refused()
     echo precious > mine/notes
     echo precious > plain
     refused 73 "mine: not empty" tokenize --train "$home/text" --out mine
-    refused 73 "mine: is not empty and holds no run" train -q --config "$home/tiny.json" --out mine
+    cp "$home/run/last.bin" mine
+    refused 73 "mine: holds last.bin but no config.json" train -q --config "$home/tiny.json" --out mine
     refused 73 "plain: " tokenize --train "$home/text" --out plain
     refused 73 "plain: " train -q --config "$home/tiny.json" --out plain
     refused 73 "plain/deeper: " train -q --config "$home/tiny.json" --out plain/deeper

@@ -24,7 +24,7 @@ fake_tree() {
 for word; do
     case \$word in
     BUILD=*) build=\${word#BUILD=} ;;
-    test-cuda) cat "$tmp/suite"; exit 0 ;;
+    test-cuda) cat "$tmp/suite"; exit "\$(cat "$tmp/suite-code")" ;;
     esac
 done
 mkdir -p "\$build"
@@ -33,7 +33,7 @@ END
     cat >bin/deq <<END
 #!/bin/sh
 case \$1:\$* in
-bench:*) echo '{"fake": true}'; exit 0 ;;
+bench:*) cp report.json "$tmp/midway.json" || :; echo '{"fake": true}'; exit 0 ;;
 esac
 for word; do
     shift
@@ -46,6 +46,7 @@ exec "$deq" "\$@"
 END
     chmod +x bin/* cuda/bin/nvcc
     echo "1..1" >suite
+    echo 0 >suite-code
     PATH=$tmp/bin:$PATH
     export CUDA_HOME=$tmp/cuda
 }
@@ -84,6 +85,7 @@ END
     grep -q '"gpu": "Fake A100-SXM4-40GB"' report.json
     grep -q '"toolkit": "13.0"' report.json
     grep -q '"passed": true' report.json
+    grep -q '"complete": true' report.json
     grep -q '"output": {"steps": 20, "worst_relative_difference": 0}' report.json
     run "$report" report.json
     [ "$status" -eq 0 ]
@@ -92,6 +94,86 @@ END
     sed 's/"result": "passed"/"result": "failed"/' report.json >damaged.json
     run "$report" damaged.json
     [ "$status" -eq 1 ]
+}
+
+@test "a suite that fails is a step that failed" {
+    fake_tree
+    printf '1..1\nnot ok 1 - gemm\n' >suite
+    echo 2 >suite-code
+    run tree/scripts/gpu-check.sh -o report.json
+    [ "$status" -eq 1 ]
+    grep -q '"name": "ops", "result": "failed", .*"note": "exit code 2' report.json
+    grep -q '"name": "losses", "result": "passed"' report.json
+    grep -q '"passed": false' report.json
+}
+
+@test "a step that hangs is ended, and the report is written as it goes, sanitizers last" {
+    fake_tree
+    cp bin/make make.good
+    printf '#!/bin/sh\nexec sleep 1000\n' >bin/make
+    run tree/scripts/gpu-check.sh -t 1 -o hangs.json
+    [ "$status" -eq 1 ]
+    grep -q '"name": "build", "result": "failed", .*"note": "not done after 1 s"' hangs.json
+    cp make.good bin/make
+    printf '#!/bin/sh\nshift 4\nexec "$@"\n' >cuda/bin/compute-sanitizer
+    chmod +x cuda/bin/compute-sanitizer
+    sed -i 's|cp report.json|cp ../report.json|' bin/deq
+    run tree/scripts/gpu-check.sh -o report.json
+    echo "$output"
+    [ "$status" -eq 0 ]
+    grep -q '"complete": false' midway.json
+    grep -q '"name": "losses", "result": "passed"' midway.json
+    run "$report" midway.json
+    [ "$status" -eq 0 ]
+    run "$report" report.json
+    [ "$(sed -n '/^bench-default/,$p' <<<"$output" | tail -n 3)" = "$(printf '%s passed\n' memcheck racecheck initcheck)" ]
+    for seconds in 0 1s -1; do
+        run tree/scripts/gpu-check.sh -t "$seconds"
+        [ "$status" -eq 64 ]
+    done
+}
+
+# The folder deps/ of the archive: a library there needs another one there.
+@test "a program linked with the archive's libraries finds what these need themselves" {
+    fake_tree
+    mkdir -p tree/deps/lib tree/deps/include
+    echo 'int inner(void) { return 0; }' >inner.c
+    echo 'int inner(void); int outer(void) { return inner(); }' >outer.c
+    echo 'int outer(void); int main(void) { return outer(); }' >main.c
+    gcc -shared -fPIC -o tree/deps/lib/libinner.so inner.c
+    gcc -shared -fPIC -o tree/deps/lib/libouter.so outer.c -Ltree/deps/lib -linner
+    cat >bin/make <<END
+#!/bin/sh
+for word; do
+    case \$word in
+    LDFLAGS=*) echo "\${word#LDFLAGS=}" >"$tmp/ldflags" ;;
+    esac
+done
+exit 1
+END
+    run tree/scripts/gpu-check.sh -o report.json
+    [ "$status" -eq 1 ]
+    # The linker looks for libinner by the same path.
+    # shellcheck disable=SC2046
+    gcc -o main main.c $(cat ldflags) -louter
+    ./main
+}
+
+# A Toolkit from pip has lib/ in place of lib64/, and no libcublas.so to link with.
+@test "make finds a CUDA Toolkit by nvcc and its static runtime, wherever that lies" {
+    for folder in lib64 targets/x86_64-linux/lib lib; do
+        rm -rf toolkit
+        mkdir -p toolkit/bin "toolkit/$folder"
+        printf '#!/bin/sh\necho "release 13.0, V13"\n' >toolkit/bin/nvcc
+        chmod +x toolkit/bin/nvcc
+        run make -C "$root" BUILD="$tmp/build" CUDA=1 CUDA_HOME="$tmp/toolkit" -n "$tmp/build/deq"
+        [ "$status" -eq 2 ]
+        [[ "$output" == *"no CUDA Toolkit: looked in CUDA_HOME ($tmp/toolkit)"*libcudart_static.a* ]]
+        touch "toolkit/$folder/libcudart_static.a"
+        run make -C "$root" BUILD="$tmp/build" CUDA=1 CUDA_HOME="$tmp/toolkit" -n "$tmp/build/deq"
+        [ "$status" -eq 0 ]
+        [[ "$output" == *"-L$tmp/toolkit/$folder "* ]]
+    done
 }
 
 @test "two GPUs: two processes, whose losses are compared, twice" {
@@ -157,10 +239,13 @@ END
     for header in cblas cJSON dnnl xxhash zlib; do
         grep -q "^\. deq/deps/include/.*$header\.h" headers
     done
-    gcc -o all -Ideq/deps/include all.c -Ldeq/deps/lib -Wl,-rpath,"$tmp/deq/deps/lib" -ldnnl \
-        -lopenblas -lcjson -lz -lxxhash
-    ldd all | grep -E 'dnnl|openblas|cjson|libz|xxhash' >libraries
-    [ "$(grep -c "$tmp/deq/deps/lib" libraries)" -eq 5 ]
+    gcc -o all -Ideq/deps/include all.c -Ldeq/deps/lib \
+        -Wl,--disable-new-dtags,-rpath,"$tmp/deq/deps/lib" -ldnnl -lopenblas -lcjson -lz -lxxhash
+    # Those that are there, what they need themselves included, come from there.
+    for library in deq/deps/lib/*.so.*; do
+        ! ldd all | grep -F "${library##*/} =>" | grep -qvF "$tmp/deq/deps/lib" || return 1
+    done
+    [ "$(ldd all | grep -c "$tmp/deq/deps/lib")" -gt 5 ]
     ./all
 }
 

@@ -24,14 +24,32 @@ END
     chmod +x "$BATS_FILE_TMPDIR/bin/squeue"
 }
 
-# Until the run has said so, ten seconds at most.
-wait_for()
+# until_true COMMAND...: until it succeeds. The five minutes are for what hangs.
+until_true()
 {
-    for i in $(seq 500); do
-        ! grep -q "$1" "$BATS_TEST_TMPDIR/said" || return 0
+    for _ in $(seq 15000); do
+        ! "$@" || return 0
         sleep 0.02
     done
     return 1
+}
+
+# Until the run has said so.
+wait_for()
+{
+    until_true grep -q "$1" "$BATS_TEST_TMPDIR/said"
+}
+
+# worked PID TICKS: whether the process has had that much of a processor, in hundredths of a second.
+worked()
+{
+    [ "$(sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }')" -ge "$2" ]
+}
+
+# opened PID FILE: whether the process has the file open.
+opened()
+{
+    find "/proc/$1/fd" -lname "$2" 2>/dev/null | grep -q .
 }
 
 # Starts a run in the background, as $pid, and waits until it has done a step.
@@ -80,13 +98,15 @@ ended()
     kill -TERM "$pid"
     ended
     "$DEQ" info "$BATS_TEST_TMPDIR/run/last.bin" > "$BATS_TEST_TMPDIR/before"
-    # steps that take seconds: the first Ctrl-C must wait, the second must not
+    # a step that takes half a minute: the first Ctrl-C must wait, the second must not
     env --default-signal=INT "$DEQ" train --config "$config" --out "$BATS_TEST_TMPDIR/run" \
         --set train.pretrain_steps=0 --set solver.forward.max_iter=10000 \
-        --set solver.forward.history=64 2> "$BATS_TEST_TMPDIR/said" &
+        --set solver.forward.history=64 --set solver.forward.stop=fixed \
+        --set solver.backward.max_iter=10000 --set solver.backward.history=64 \
+        --set solver.backward.stop=fixed 2> "$BATS_TEST_TMPDIR/said" &
     pid=$!
     wait_for parameters
-    sleep 0.1
+    until_true worked "$pid" 50 # it is in its first step
     kill -INT "$pid"
     wait_for "Ctrl-C again"
     kill -INT "$pid" 2>/dev/null || true
@@ -156,9 +176,16 @@ ended()
 
 @test "a process that is about to end does not keep the next one out" {
     "$DEQ" train -q --config "$config" --set train.steps=2 --out "$BATS_TEST_TMPDIR/run"
-    flock "$BATS_TEST_TMPDIR/run/.lock" sleep 1 3>&- &
-    while flock -n "$BATS_TEST_TMPDIR/run/.lock" true; do sleep 0.01; done
-    "$DEQ" train -q --config "$config" --set train.steps=3 --out "$BATS_TEST_TMPDIR/run"
+    cd "$BATS_TEST_TMPDIR"
+    # the lock is given back once the next process has asked for it
+    flock run/.lock sh -c ': > held; until [ -e go ]; do sleep 0.01; done' 3>&- &
+    until_true [ -e held ]
+    "$DEQ" train -q --config "$config" --set train.steps=3 --out run 2> said &
+    pid=$!
+    until_true opened "$pid" "*/run/.lock"
+    : > go
+    ended
+    [ "$status" -eq 0 ]
     wait
 }
 

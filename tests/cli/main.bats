@@ -75,7 +75,7 @@ setup() {
     [ "$status" -eq 64 ]
     run "$DEQ" help config --html
     [ "$status" -eq 64 ]
-    [ "$output" = "deq help: --html: unexpected; want deq help config [--markdown]" ]
+    [ "$output" = "deq help: --html: unknown option; see --help" ]
 }
 
 @test "output that is lost is a failure, exit 74" {

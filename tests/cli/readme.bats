@@ -54,9 +54,14 @@ check_command()
     while read -r line; do
         check_command "$line" || { echo "$line: $output"; false; }
         count=$((count + 1))
-    done < <(commands_of README.md data/README.md; for name in tokenize train eval sample verify plan
-        do "$DEQ" help "$name" | sed -n 's/^  deq /deq /p'; done)
-    [ "$count" -gt 50 ]
+    done < <(commands_of README.md data/README.md
+        for name in $("$DEQ" help | awk '/^  [a-z]+  / { print $1 }'); do
+            "$DEQ" help "$name" | sed -n 's/^  deq /deq /p'
+        done
+        for tool in $("$DEQ" help bench | awk '/^  [a-z]+  / { print $1 }'); do
+            "$DEQ" help bench "$tool" | sed -n 's/^  deq /deq /p'
+        done)
+    [ "$count" -gt 60 ]
 }
 
 @test "data/README.md says how to make what the presets read" {

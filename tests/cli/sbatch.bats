@@ -80,7 +80,7 @@ while :; do sleep 0.05; done
 END
     SRUN=launch bash "$script" 3>&- &
     pid=$!
-    for i in $(seq 200); do [ -e ready ] || sleep 0.05; done
+    for i in $(seq 6000); do [ -e ready ] || sleep 0.05; done
     # Slurm signals the whole group of a task; here: the shell that became of srun, and the program
     shell=$(children_of "$pid" | while read -r child; do
         [ "$(cat "/proc/$child/comm")" != sh ] || echo "$child"

@@ -1,4 +1,4 @@
-/* model/config: defaults, every key by file and by --set, every complaint, the round trip. */
+/* Defaults, every key by file and by --set, every message, and what is written and read again. */
 #include "base/mem.h"
 #include "config/config.h"
 #include "config/config_table.h"
@@ -66,7 +66,7 @@ static void test_defaults(void **state)
     assert_int_equal(c.model.tie_projs.value[0], 0);
 }
 
-/* The table itself: every default lies in its range, no path and no field occurs twice. */
+/* Every default of the table lies in its range, and no path and no field occurs twice. */
 static void test_table(void **state)
 {
     (void)state;
@@ -310,7 +310,7 @@ static void test_every_key(void **state)
             fail_msg("%s", err.text);
         assert_memory_not_equal(&c, &plain, sizeof c);
         round_trip(&c);
-        /* undo just this field: nothing else was touched */
+        /* nothing but this field was changed */
         size_t next = sizeof c;
         for (size_t k = 0; k < config_key_count; k++)
             if (config_keys[k].offset > key->offset && config_keys[k].offset < next)
@@ -320,8 +320,8 @@ static void test_every_key(void **state)
     }
 }
 
-/* Any change of any byte is accepted or refused with a message, and what was accepted resolves or
- * is refused: nothing else happens. */
+/* Any change of any byte is accepted or refused with a message. What was accepted resolves or is
+ * refused with a message. */
 static void test_damaged(void **state)
 {
     (void)state;

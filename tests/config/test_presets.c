@@ -1,9 +1,9 @@
-/* The presets in configs/: each is accepted, and those of published models have the published
- * number of parameters, in millions, total and without vocabulary layers (f and injection).
+/* Each preset in configs/ is accepted, and those of published models have the published number of
+ * parameters, in millions, total and without vocabulary layers (f and injection).
  *
- * What the papers leave open: Bai, Kolter, Koltun 2019 give two counts a model and few sizes, so
- * our sizes are chosen to give both; a printed "180" or "110" is taken as within 1.0. Known sizes
- * (PTB, the 2021 script, Transformer-XL) must agree to the last digit given. */
+ * Bai, Kolter, Koltun 2019 give two counts for each model and few sizes, so that our sizes are
+ * chosen to give both counts. A printed "180" or "110" is taken as within 1.0. Known sizes (PTB,
+ * the 2021 script, Transformer-XL) must agree to the last digit given. */
 #include "base/assert_ok.h"
 #include "deq/model.h"
 
@@ -60,8 +60,8 @@ static void check(const char *name, int64_t vocab, double total, double total_to
     params_free(&p);
 }
 
-/* Tables 2 and 3 of the paper; its embeddings of "138M" and "4.5M" leave 133.5 M, which is a table
- * of 500 numbers a word (133.9 M) less rounding. */
+/* Tables 2 and 3 of the paper. Its "138M" and "4.5M" leave 133.5 M for the embedding, which is a
+ * table of 500 numbers a word (133.9 M) less rounding. */
 static void paper(void **state)
 {
     (void)state;
@@ -79,7 +79,8 @@ static void paper(void **state)
 }
 
 /* Dai et al. 2019, "Transformer-XL standard". Theirs has a gain and a bias in each norm and one
- * pair of position biases for all layers, ours neither gain nor bias and a pair a layer: 0.05 M. */
+ * pair of position biases for all layers. Ours has neither gain nor bias, and a pair for each
+ * layer, which makes a difference of 0.05 M. */
 static void transformer_xl(void **state)
 {
     (void)state;
@@ -93,9 +94,9 @@ static int64_t size_of(const struct params *p, const char *name)
     return param_count(&p->list[i]);
 }
 
-/* The 2021 scripts: 97.85 M as their log reports, projections of the softmax counted as parameters
- * of their own; 97.20 M without these. Of the four the code ties all but the first (which the
- * reference dumps show too: its values differ), so that 97.69 M are distinct. */
+/* The log of the 2021 scripts reports 97.85 M, with the projections of the softmax as parameters of
+ * their own, and 97.20 M without these. Of the four projections the code ties all but the first,
+ * whose values differ in the reference dumps too, so that 97.69 M are distinct. */
 static void scripts_2021(void **state)
 {
     (void)state;
@@ -117,7 +118,7 @@ static void scripts_2021(void **state)
     }
 }
 
-/* The 2023 setting, 98 M with one injection; our stacked blocks have one each: two more. */
+/* The 2023 setting has 98 M with one injection. Our three stacked blocks have one each. */
 static void setting_2023(void **state)
 {
     (void)state;
@@ -129,7 +130,7 @@ static void setting_2023(void **state)
     params_free(&p);
 }
 
-/* Copy memory: at most the 14,000 parameters of the paper's Table 1. */
+/* Models for copy memory have at most the 14,000 parameters of the paper's Table 1. */
 static void copy_memory(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* The queue of calls in front of the emulated device: what it takes for the same run and what not,
- * what a recording refuses, and what happens when there is no room left. */
+/* The queue of calls in front of the emulated device. What it takes for the same run and what not,
+ * what happens to what a recording refuses, and when there is no space left. */
 #include "cuda/queue.h"
 
 extern "C" {
@@ -41,7 +41,7 @@ static void end(struct fixture *f)
     backend_close(&f->be);
 }
 
-/* The first number of t; ends the run. */
+/* Ends the run and returns the first number of t. */
 static float first(struct fixture *f, const struct tensor *t)
 {
     float all[NUMBERS];
@@ -67,7 +67,7 @@ static void nothing_starts_before_it_must(void **)
     end(&f);
 }
 
-/* The second time it is recorded; another number, and it is another run. */
+/* The second time it is recorded. With another number it is another run. */
 static void only_equal_runs_are_graphs(void **)
 {
     struct fixture f;
@@ -87,7 +87,7 @@ static void only_equal_runs_are_graphs(void **)
     end(&f);
 }
 
-/* Products are made in another way: not the same run. */
+/* Products are made in another way, so it is not the same run. */
 static void precision_belongs_to_a_run(void **)
 {
     struct fixture f;
@@ -102,7 +102,9 @@ static void precision_belongs_to_a_run(void **)
         assert_int_equal(backend_set_precision(&f.be, precision, &err), STATUS_OK);
         op_upload(&f.be, &f.x, a, DTYPE_F32);
         op_upload(&f.be, &f.y, one, DTYPE_F32);
-        op_gemm(&f.be, false, false, 1, &x, &y, 0, &c);
+        struct gemm p = {};
+        p.alpha = 1, p.a = x, p.b = y, p.c = c;
+        op_gemm(&f.be, &p);
         assert_true(first(&f, &c) == (precision == PRECISION_FP32 ? a[0] : 1.0f));
     }
     assert_int_equal(graphs(&f), 4);
@@ -143,7 +145,7 @@ static void padding_is_not_compared(void **)
         p.alpha = 1;
         p.a = p.b = tensor_make(f.x.data, DTYPE_F32, 2, 8, 8, 1, 1);
         p.c = tensor_make(f.y.data, DTYPE_F32, 2, 8, 8, 1, 1);
-        op_gemm_block(&f.be, &p);
+        op_gemm(&f.be, &p);
         op_graph_break(&f.be);
     }
     first(&f, &f.y);
@@ -151,7 +153,7 @@ static void padding_is_not_compared(void **)
     end(&f);
 }
 
-/* Planted: an operation that reads the device's numbers back while it is started. */
+/* A planted operation that reads the device's numbers back while it is started. */
 static void reads_back(struct backend *be, const struct tensor *t)
 {
     float x;
@@ -164,24 +166,37 @@ static void allocates(struct backend *be, const struct tensor *t)
     (void)cuda_work(be, tensor_bytes(t) << 20, OP_copy);
 }
 
+static int warnings;
+static char warned[512];
+
+static void on_warning(const char *text)
+{
+    warnings++;
+    snprintf(warned, sizeof warned, "%s", text);
+}
+
+/* The run starts directly, and a warning says why. */
 static void a_recording_refuses(void (*plant)(struct backend *, const struct tensor *),
                                 const char *text)
 {
     struct fixture f;
     struct error err;
     start(&f);
-    for (int k = 0; k < 2; k++) {
-        assert_int_equal(backend_check(&f.be, &err), STATUS_OK);
+    warnings = 0;
+    cuda_on_refusal(&f.be, on_warning);
+    for (int k = 0; k < 6; k++) {
         op_fill(&f.be, &f.x, 3);
         plant(&f.be, &f.x);
-        queue_run(&f.be);
+        op_axpby(&f.be, &f.y, 2, &f.x, 0);
+        op_graph_break(&f.be);
     }
-    assert_int_equal(backend_check(&f.be, &err), STATUS_DEVICE);
-    if (strstr(err.text, text) == NULL)
-        fail_msg("%s", err.text);
+    assert_true(first(&f, &f.y) == 6);
+    assert_int_equal(backend_check(&f.be, &err), STATUS_OK);
+    assert_int_equal(warnings, 1);
+    if (strstr(warned, text) == NULL || strstr(warned, "DEQ_CUDA_GRAPHS=0") == NULL)
+        fail_msg("%s", warned);
     assert_int_equal(graphs(&f), 0);
     end(&f);
-    cudaGetLastError(); /* the next to open a device would find it */
 }
 
 /* Scratch grows before anything is recorded, as long as it grows with what the operations are. */
@@ -196,6 +211,70 @@ static void host_reads_are_refused(void **)
 {
     a_recording_refuses(queued<reads_back>::note, "capturing");
     a_recording_refuses(queued<fickle>::note, "scratch memory was asked for while");
+}
+
+/* Every n-th call that has to do with graphs is refused, whichever it is. */
+static void refusals_leave_results(void **)
+{
+    struct error err;
+    for (int n = 1; n <= 12; n++) {
+        struct fixture f;
+        start(&f);
+        warnings = 0;
+        cuda_on_refusal(&f.be, on_warning);
+        emu_fail_capture(n);
+        for (int k = 0; k < 20; k++) {
+            float all[NUMBERS] = {(float)k};
+            op_upload(&f.be, &f.x, all, DTYPE_F32);
+            op_fill(&f.be, &f.y, 3);
+            op_axpby(&f.be, &f.y, 2, &f.x, 1);
+            assert_true(first(&f, &f.y) == (float)(2 * k + 3));
+        }
+        assert_int_equal(backend_check(&f.be, &err), STATUS_OK);
+        assert_int_equal(warnings, 1);
+        assert_true(n > 7 ? graphs(&f) > 0 : n > 1 || graphs(&f) == 0);
+        emu_fail_capture(0);
+        end(&f);
+    }
+}
+
+/* A lost device is no refusal. */
+static void a_lost_device_is_a_fault(void **)
+{
+    struct fixture f;
+    struct error err;
+    start(&f);
+    warnings = 0;
+    cuda_on_refusal(&f.be, on_warning);
+    for (int k = 0; k < 3; k++) {
+        op_fill(&f.be, &f.x, 3);
+        if (k == 2)
+            emu_lose_device(1);
+        first(&f, &f.x);
+    }
+    op_fill(&f.be, &f.x, 3);
+    op_graph_break(&f.be);
+    assert_int_equal(backend_check(&f.be, &err), STATUS_DEVICE);
+    assert_int_equal(warnings, 0);
+    end(&f);
+    emu_restart();
+}
+
+/* As many graphs as a step with tolerances has, and some more. Each is recorded once. */
+static void many_graphs_are_kept(void **)
+{
+    enum { RUNS = 200 };
+    struct fixture f;
+    start(&f);
+    int64_t before = emu_count().instantiated;
+    for (int k = 0; k < 4 * RUNS; k++) {
+        op_fill(&f.be, &f.x, k % RUNS + 1);
+        op_graph_break(&f.be);
+    }
+    assert_true(first(&f, &f.x) == static_cast<float>(RUNS));
+    assert_int_equal(emu_count().instantiated - before, RUNS);
+    assert_int_equal(graphs(&f), 3 * RUNS);
+    end(&f);
 }
 
 /* An address in a graph that is no longer the scratch's. */
@@ -250,10 +329,10 @@ static void room_runs_out(void **)
         op_axpby(&f.be, &f.y, 1, &part, k > 0);
     }
     assert_true(first(&f, &f.y) == 39 * 40 / 2);
-    for (int k = 0; k < 300; k++) {
-        op_fill(&f.be, &f.y, k % 150 + 1);
+    for (int k = 0; k < 1200; k++) { /* more than 256 graphs */
+        op_fill(&f.be, &f.y, k % 400 + 1);
         op_axpby(&f.be, &f.x, 1, &f.y, 0);
-        assert_true(first(&f, &f.x) == (float)(k % 150 + 1));
+        assert_true(first(&f, &f.x) == (float)(k % 400 + 1));
     }
     assert_int_equal(backend_check(&f.be, &err), STATUS_OK);
     op_release(&f.be, &wide);
@@ -286,6 +365,9 @@ int main(void)
         cmocka_unit_test(changing_numbers_reach_a_graph),
         cmocka_unit_test(padding_is_not_compared),
         cmocka_unit_test(host_reads_are_refused),
+        cmocka_unit_test(refusals_leave_results),
+        cmocka_unit_test(a_lost_device_is_a_fault),
+        cmocka_unit_test(many_graphs_are_kept),
         cmocka_unit_test(moved_scratch_is_recorded_again),
         cmocka_unit_test(room_runs_out),
         cmocka_unit_test(memory_outlives_its_calls),

@@ -1,4 +1,4 @@
-/* Folders of shards for tests: token i of a split is a function of i, so that every reader can be
+/* Folders of shards for tests. Token i of a split is a function of i, so that every reader can be
  * checked against it. */
 #ifndef DEQ_TESTS_DATA_SHARDS_H
 #define DEQ_TESTS_DATA_SHARDS_H
@@ -9,13 +9,13 @@
 
 #include <sys/stat.h>
 
-/* The id of token i in a vocabulary of V words; no period below 2^32. */
+/* The id of token i in a vocabulary of V words. It has no period below 2^32. */
 static inline int32_t shards_id(int64_t i, int64_t V)
 {
     return (int32_t)(((uint64_t)i * UINT64_C(0x9E3779B97F4A7C15) >> 32) % (uint64_t)V);
 }
 
-/* A vocabulary "w0", "w1", ...; written to DIR/vocab.txt. Returns its hash. */
+/* Writes a vocabulary "w0", "w1", ... to DIR/vocab.txt and returns its hash. */
 static inline uint64_t shards_vocab(const char *dir, int64_t V)
 {
     struct error err;
@@ -35,13 +35,12 @@ static inline uint64_t shards_vocab(const char *dir, int64_t V)
     return hash;
 }
 
-/* Writes a split of `tokens` tokens; ids as stored are drawn modulo `range`. */
-static inline void shards_split(const char *dir, const char *split, int64_t tokens,
-                                int64_t shard_tokens, int64_t V, uint64_t hash, int64_t range)
+/* Writes a split of `tokens` tokens with the ids shards_id(i, range). */
+static inline void shards_split(const struct shard_writer_config *c, int64_t tokens, int64_t range)
 {
     struct error err;
     struct shard_writer *w = NULL;
-    if (shard_writer_open(&w, dir, split, shard_tokens, V, hash, false, &err) != STATUS_OK)
+    if (shard_writer_open(&w, c, &err) != STATUS_OK)
         abort();
     enum { CHUNK = 1000 };
     uint16_t narrow[CHUNK];
@@ -52,7 +51,7 @@ static inline void shards_split(const char *dir, const char *split, int64_t toke
             wide[k] = (uint32_t)shards_id(i + k, range);
             narrow[k] = (uint16_t)wide[k];
         }
-        const void *ids = shard_width(V) == 2 ? (const void *)narrow : wide;
+        const void *ids = shard_width(c->vocab_size) == 2 ? (const void *)narrow : wide;
         if (shard_writer_append(w, ids, n, &err) != STATUS_OK)
             abort();
         i += n;
@@ -63,9 +62,15 @@ static inline void shards_split(const char *dir, const char *split, int64_t toke
     shard_writer_close(w);
 }
 
+/* Writes a vocabulary of V words and a training split of it. */
 static inline void shards_make(const char *dir, int64_t tokens, int64_t shard_tokens, int64_t V)
 {
-    shards_split(dir, "train", tokens, shard_tokens, V, shards_vocab(dir, V), V);
+    const struct shard_writer_config c = {.dir = dir,
+                                          .split = "train",
+                                          .shard_tokens = shard_tokens,
+                                          .vocab_size = V,
+                                          .vocab_hash = shards_vocab(dir, V)};
+    shards_split(&c, tokens, V);
 }
 
 #endif

@@ -1,4 +1,4 @@
-/* The copy-memory task: what a sequence holds, how streams hand the sequences out, resuming. */
+/* The copy-memory task. What a sequence holds, how streams hand the sequences out, resuming. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* Memory that runs out, at every single allocation: each call says STATUS_NOMEM, leaves no file and
- * no leak (which AddressSanitizer sees), and an old file stays. */
+/* Memory that runs out at every single allocation. Each call returns STATUS_NOMEM, leaves no file
+ * and no leak (which AddressSanitizer sees), and an old file stays. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,7 +24,7 @@
 #define AT(n) ((const struct metrics_position){.step = (n), .evaluation = (n)})
 
 static struct error err;
-static int64_t countdown; /* allocations that still succeed; negative: all */
+static int64_t countdown; /* allocations that still succeed, or negative for all */
 
 /* Stands in front of the C library's, through which all of mem_alloc goes. */
 int posix_memalign(void **out, size_t align, size_t size)
@@ -53,7 +53,8 @@ static enum status write_checkpoint(void)
     TRY_OUT(checkpoint_write_open(&w, "a.bin", &err));
     for (int i = 0; i < 70; i++) { /* the directory grows once */
         snprintf(name, sizeof name, "w:%d", i);
-        TRY_OUT(checkpoint_write_section(w, name, CHECKPOINT_F32, 1, (int64_t[]){3}, x, &err));
+        TRY_OUT(checkpoint_write_section(
+            w, &(struct checkpoint_array){name, CHECKPOINT_F32, 1, (int64_t[]){3}, x}, &err));
     }
     TRY_OUT(checkpoint_write_text(w, "config", "{}", &err));
     TRY_OUT(checkpoint_write_close(&w, &err));
@@ -109,8 +110,8 @@ out:
     return status;
 }
 
-/* Runs `call` with 0, 1, 2, ... allocations until it works; `entries` files are there after each
- * failure. */
+/* Runs `call` with 0, 1, 2, ... allocations until it works. After each failure there are `entries`
+ * files. */
 static void starve(enum status (*call)(void), int entries)
 {
     for (int64_t n = 0; n < 10000; n++) {

@@ -1,4 +1,4 @@
-/* Shards: the format, writing, reading across shards, refusal of everything damaged. */
+/* The format of shards, writing, reading across shards, refusal of everything damaged. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,10 +23,11 @@ static void expect(enum status got, enum status want, const char *message)
 static enum status check(void)
 {
     struct shard_set *s = NULL;
-    uint32_t buffer[64];
+    uint32_t words[64];
+    const struct shard_buffer buffer = {words, sizeof words};
     enum status status = shard_set_open(&s, "d", "train", &err);
     if (status == STATUS_OK)
-        status = shard_set_verify(s, buffer, sizeof buffer, &err);
+        status = shard_set_verify(s, &buffer, &err);
     shard_set_close(s);
     return status;
 }
@@ -95,7 +96,8 @@ static void test_read(void **state)
     for (int64_t V = 50; V <= 70000; V += 69950) {
         shards_make("d", 103, 10, V);
         struct shard_set *s = NULL;
-        uint32_t buffer[3];
+        uint32_t words[3];
+        const struct shard_buffer buffer = {words, sizeof words};
         int32_t got[103];
         assert_int_equal(shard_set_open(&s, "d", "train", &err), STATUS_OK);
         const struct shard_header *h = shard_set_header(s);
@@ -103,11 +105,11 @@ static void test_read(void **state)
         assert_int_equal(h->split_tokens, 103);
         assert_int_equal(h->text_bytes, 515);
         assert_int_equal(h->words, 93);
-        assert_int_equal(shard_set_verify(s, buffer, sizeof buffer, &err), STATUS_OK);
+        assert_int_equal(shard_set_verify(s, &buffer, &err), STATUS_OK);
         for (int64_t a = 0; a <= 103; a++) {
             for (int64_t n = 0; a + n <= 103; n++) {
                 memset(got, -1, sizeof got);
-                assert_int_equal(shard_set_read(s, a, n, got, buffer, sizeof buffer, &err), 0);
+                assert_int_equal(shard_set_read(s, a, n, got, &buffer, &err), 0);
                 for (int64_t i = 0; i < n; i++)
                     assert_int_equal(got[i], shards_id(a + i, V));
             }
@@ -122,7 +124,9 @@ static void test_writer_leaves_nothing(void **state)
     struct shard_writer *w = NULL;
     uint16_t ids[100] = {0};
     mkdir("d", 0777);
-    assert_int_equal(shard_writer_open(&w, "d", "test", 7, 5, 1, false, &err), STATUS_OK);
+    struct shard_writer_config c = {
+        .dir = "d", .split = "test", .shard_tokens = 7, .vocab_size = 5, .vocab_hash = 1};
+    assert_int_equal(shard_writer_open(&w, &c, &err), STATUS_OK);
     assert_int_equal(shard_writer_append(w, ids, 100, &err), STATUS_OK);
     assert_int_equal(shard_writer_shards(w), 15);
     assert_int_equal(shard_writer_tokens(w), 100);
@@ -130,12 +134,13 @@ static void test_writer_leaves_nothing(void **state)
     assert_int_equal(scratch_entries("d"), 15);
     shard_writer_close(w);
     assert_int_equal(scratch_entries("d"), 0);
-    assert_int_equal(shard_writer_open(&w, "none", "test", 7, 5, 1, false, &err), STATUS_OK);
+    c.dir = "none";
+    assert_int_equal(shard_writer_open(&w, &c, &err), STATUS_OK);
     expect(shard_writer_append(w, ids, 1, &err), STATUS_CANTCREATE, "none/test-00000.bin");
     shard_writer_close(w);
 }
 
-/* Puts one byte at `offset` of a shard; with `seal` the header's checksum is made right again. */
+/* Puts one byte at `offset` of a shard. With `seal` the header's checksum is made right again. */
 static void poke(const char *path, size_t offset, unsigned char value, bool seal)
 {
     size_t n;
@@ -192,7 +197,9 @@ static void test_mixed(void **state)
     expect(check(), STATUS_DATA, "train-00001.bin: made with another vocabulary than shard 0");
     shards_make("d", 25, 10, 50);
     rename("d/train-00001.bin", "d/train-00002.bin");
-    shards_split("d", "valid", 25, 10, 50, 0, 50);
+    const struct shard_writer_config other = {
+        .dir = "d", .split = "valid", .shard_tokens = 10, .vocab_size = 50};
+    shards_split(&other, 25, 50);
     shards_make("e", 26, 10, 50);
     rename("e/train-00001.bin", "d/train-00001.bin");
     expect(check(), STATUS_DATA, "train-00001.bin: not part 1 of this split");
@@ -204,17 +211,23 @@ static void test_mixed(void **state)
 static void test_ids_out_of_range(void **state)
 {
     (void)state;
-    uint64_t hash = shards_vocab("d", 50);
+    struct shard_writer_config c = {.dir = "d",
+                                    .split = "train",
+                                    .shard_tokens = 10,
+                                    .vocab_size = 50,
+                                    .vocab_hash = shards_vocab("d", 50)};
     struct shard_set *s = NULL;
     int32_t got[25];
-    uint32_t buffer[64];
-    shards_split("d", "train", 25, 10, 50, hash, 51 + 1000);
+    uint32_t words[64];
+    const struct shard_buffer buffer = {words, sizeof words};
+    shards_split(&c, 25, 51 + 1000);
     expect(check(), STATUS_DATA, "in a vocabulary of 50: damaged");
     assert_int_equal(shard_set_open(&s, "d", "train", &err), STATUS_OK);
-    expect(shard_set_read(s, 0, 25, got, buffer, sizeof buffer, &err), STATUS_DATA, "token id");
+    expect(shard_set_read(s, 0, 25, got, &buffer, &err), STATUS_DATA, "token id");
     shard_set_close(s);
-    hash = shards_vocab("d", 70000);
-    shards_split("d", "train", 25, 10, 70000, hash, INT64_C(0xffffffff));
+    c.vocab_size = 70000;
+    c.vocab_hash = shards_vocab("d", 70000);
+    shards_split(&c, 25, INT64_C(0xffffffff));
     expect(check(), STATUS_DATA, "in a vocabulary of 70000: damaged");
 }
 

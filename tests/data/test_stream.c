@@ -1,4 +1,4 @@
-/* Streams: which token is where, each target once, resuming, memory, refusal of bad folders. */
+/* Streams. Which token is where, each target once, resuming, memory, refusal of bad folders. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,8 +37,10 @@ static void refuse(int64_t batch, int64_t length, enum status want, const char *
 
 /* Checks a batch against the definition. */
 static void check_batch(const struct batch *x, int64_t tokens, int64_t B, int64_t L, int64_t V,
-                        int64_t epoch, int64_t segment)
+                        int64_t number)
 {
+    int64_t segments = (tokens / B - 2 + L) / L, epoch = number / segments;
+    int64_t segment = number % segments;
     int64_t n_step = tokens / B, i = segment * L;
     int64_t length = n_step - 1 - i < L ? n_step - 1 - i : L;
     assert_int_equal(x->B, B);
@@ -54,7 +56,7 @@ static void check_batch(const struct batch *x, int64_t tokens, int64_t B, int64_
     }
 }
 
-/* All shapes of a small split: two epochs, each target exactly once in each. */
+/* All shapes of a small split, in each of which every target occurs once an epoch. */
 static void test_every_target_once(void **state)
 {
     (void)state;
@@ -71,7 +73,7 @@ static void test_every_target_once(void **state)
             assert_int_equal(stream_tokens(s), N);
             for (int64_t k = 0; k < 2 * stream_segments(s); k++) {
                 assert_int_equal(stream_next(s, &x, &err), STATUS_OK);
-                check_batch(&x, N, B, L, 50, k / stream_segments(s), k % stream_segments(s));
+                check_batch(&x, N, B, L, 50, k);
                 targets += x.B * x.L;
             }
             assert_int_equal(targets, 2 * B * (n_step - 1));
@@ -110,7 +112,7 @@ static void test_seek(void **state)
         for (int64_t n = 0; n < k % 40; n++) {
             assert_int_equal(stream_next(s, &x, &err), STATUS_OK);
             int64_t at = segment + n;
-            check_batch(&x, N, B, L, 300, epoch + at / segments, at % segments);
+            check_batch(&x, N, B, L, 300, epoch * segments + at);
         }
     }
     assert_int_equal(stream_seek(s, 0, segments, &err), STATUS_DATA);
@@ -147,7 +149,7 @@ static void test_memory_bound(void **state)
     for (int64_t k = 0; k < stream_segments(s); k++) {
         assert_int_equal(stream_next(s, &x, &err), STATUS_OK);
         if (k % 997 == 0)
-            check_batch(&x, N, 16, 64, V, 0, k);
+            check_batch(&x, N, 16, 64, V, k);
     }
     int64_t grown = resident_bytes() - before;
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -203,8 +205,8 @@ static void test_bad_folders(void **state)
     refuse(2, 5, STATUS_NOINPUT, "d/train-00003.bin: missing");
 }
 
-/* Damage that comes after opening: an error at that place, again on the next call, and none after
- * a seek to sound segments. */
+/* Damage after opening gives an error at that place and again on the next call, but none after a
+ * seek to sound segments. */
 static void test_damage_while_reading(void **state)
 {
     (void)state;
@@ -229,7 +231,7 @@ static void test_damage_while_reading(void **state)
     assert_int_equal(stream_next(s, &x, &err), STATUS_DATA);
     assert_int_equal(stream_seek(s, 0, 5, &err), STATUS_OK);
     assert_int_equal(stream_next(s, &x, &err), STATUS_OK);
-    check_batch(&x, N, 1, 10, 50, 0, 5);
+    check_batch(&x, N, 1, 10, 50, 5);
     assert_int_equal(stream_seek(s, 0, N / 20, &err), STATUS_OK);
     assert_int_equal(truncate("d/train-00001.bin", 128 + N / 4), 0);
     status = STATUS_OK;
@@ -240,27 +242,26 @@ static void test_damage_while_reading(void **state)
     stream_close(s);
 }
 
-/* The shares of a batch are, together, the batch: share k of part p holds streams in their
- * order. */
-static void check_share(int64_t batch, const struct stream_share *share, int64_t *seen)
+/* The slices of all ranks are together the batch, and each holds its streams in their order. */
+static void check_partition(int64_t batch, const struct stream_partition *p, int64_t *seen)
 {
     enum { N = 500, L = 5, V = 50 };
     struct stream_config c = {
-        .dir = "d", .split = "train", .batch = batch, .length = L, .share = *share};
+        .dir = "d", .split = "train", .batch = batch, .length = L, .partition = *p};
     struct stream *s;
     struct batch x;
     enum status status = stream_open(&s, &c, &err);
-    if (batch % (share->groups * share->shares) != 0) {
+    if (batch % (p->groups * p->ranks) != 0) {
         assert_int_equal(status, STATUS_CONFIG);
         return;
     }
     assert_int_equal(status, STATUS_OK);
     assert_int_equal(stream_tokens_per_epoch(s), batch * (N / batch - 1));
     assert_int_equal(stream_next(s, &x, &err), STATUS_OK);
-    assert_int_equal(x.B, batch / share->shares);
-    int64_t group = batch / share->groups, each = group / share->shares;
+    assert_int_equal(x.B, batch / p->ranks);
+    int64_t group = batch / p->groups, slice = group / p->ranks;
     for (int64_t b = 0; b < x.B; b++) {
-        int64_t whole = b / each * group + share->share * each + b % each;
+        int64_t whole = b / slice * group + p->rank * slice + b % slice;
         *seen += 1;
         for (int64_t t = 0; t < L; t++)
             assert_int_equal(x.input[b * L + t], shards_id(whole * (N / batch) + t, V));
@@ -268,16 +269,16 @@ static void check_share(int64_t batch, const struct stream_share *share, int64_t
     stream_close(s);
 }
 
-static void test_shares(void **state)
+static void test_partitions(void **state)
 {
     (void)state;
     shards_make("d", 500, 500, 50);
     for (int64_t groups = 1; groups <= 3; groups++)
-        for (int64_t shares = 1; shares <= 5; shares++) {
+        for (int64_t ranks = 1; ranks <= 5; ranks++) {
             int64_t seen = 0;
-            for (int64_t share = 0; share < shares; share++)
-                check_share(12, &(struct stream_share){groups, shares, share}, &seen);
-            assert_int_equal(seen, 12 % (groups * shares) == 0 ? 12 : 0);
+            for (int64_t rank = 0; rank < ranks; rank++)
+                check_partition(12, &(struct stream_partition){groups, ranks, rank}, &seen);
+            assert_int_equal(seen, 12 % (groups * ranks) == 0 ? 12 : 0);
         }
 }
 
@@ -286,7 +287,7 @@ int main(void)
 #define CASE(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
     const struct CMUnitTest tests[] = {
         CASE(test_every_target_once),
-        CASE(test_shares),
+        CASE(test_partitions),
         CASE(test_totals),
         CASE(test_seek),
         CASE(test_memory_bound),

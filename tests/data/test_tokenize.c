@@ -1,5 +1,6 @@
-/* Tokenisation: the rules of words and lines against a plain implementation, whatever the blocks
- * and threads; choice of the vocabulary; refusals; what is left in the folder. */
+/* Tokenisation. The rules of words and lines are compared with a plain implementation for many
+ * sizes of blocks and numbers of threads. The choice of the vocabulary, refusals and what is left
+ * in the folder are tested too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -47,16 +48,17 @@ static char *decoded(const char *split)
     struct vocab *v = NULL;
     struct shard_set *s = NULL;
     static char text[1 << 20];
-    uint32_t buffer[64];
+    uint32_t words[64];
+    const struct shard_buffer buffer = {words, sizeof words};
     char *to = text;
     assert_int_equal(vocab_load(&v, "d/vocab.txt", &err), STATUS_OK);
     expect(shard_set_open(&s, "d", split, &err), STATUS_OK, "");
-    assert_int_equal(shard_set_verify(s, buffer, sizeof buffer, &err), STATUS_OK);
+    assert_int_equal(shard_set_verify(s, &buffer, &err), STATUS_OK);
     assert_true(shard_set_header(s)->vocab_hash == vocab_hash(v));
     for (int64_t i = 0; i < shard_set_header(s)->split_tokens; i++) {
         int32_t id;
         size_t n;
-        assert_int_equal(shard_set_read(s, i, 1, &id, buffer, sizeof buffer, &err), STATUS_OK);
+        assert_int_equal(shard_set_read(s, i, 1, &id, &buffer, &err), STATUS_OK);
         const char *w = vocab_word(v, id, &n);
         if (i > 0)
             *to++ = ' ';
@@ -215,10 +217,11 @@ static void test_bytes(void **state)
     assert_int_equal(result.shards, 6);
     struct shard_set *s = NULL;
     int32_t ids[600];
-    uint32_t buffer[64];
+    uint32_t words[64];
+    const struct shard_buffer buffer = {words, sizeof words};
     expect(shard_set_open(&s, "d", "train", &err), STATUS_OK, "");
     assert_true(shard_set_header(s)->bytes);
-    assert_int_equal(shard_set_read(s, 0, 600, ids, buffer, sizeof buffer, &err), STATUS_OK);
+    assert_int_equal(shard_set_read(s, 0, 600, ids, &buffer, &err), STATUS_OK);
     for (int i = 0; i < 600; i++)
         assert_int_equal(ids[i], all[i]);
     shard_set_close(s);
@@ -267,9 +270,14 @@ static void test_uncounted_words(void **state)
     c.bytes = true;
     run(&c, "text");
     assert_int_equal(stream_open(&s, &sc, &err), STATUS_OK);
-    uint64_t hash = stream_vocab_hash(s);
+    const struct shard_writer_config bytes = {.dir = "d",
+                                              .split = "train",
+                                              .shard_tokens = N,
+                                              .vocab_size = 256,
+                                              .vocab_hash = stream_vocab_hash(s),
+                                              .bytes = true};
     stream_close(s);
-    assert_int_equal(shard_writer_open(&w, "d", "train", N, 256, hash, true, &err), STATUS_OK);
+    assert_int_equal(shard_writer_open(&w, &bytes, &err), STATUS_OK);
     assert_int_equal(shard_writer_append(w, ids, N, &err), STATUS_OK);
     assert_int_equal(shard_writer_finish(w, N, N, &err), STATUS_OK);
     assert_int_equal(shard_writer_commit(w, &err), STATUS_OK);

@@ -1,4 +1,5 @@
-/* Vocabularies: text form, look-up, byte vocabulary, refusal of bad lists; keys and UTF-8. */
+/* Text form, look-up and refusals of vocabularies, the byte vocabulary, keys of words, and UTF-8.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 #include "data/vocab.h"
 
 #include "base/scratch.h"

@@ -48,7 +48,7 @@ train()
     if [ "$n" -eq 1 ]; then
         "${PROGRAM:-$DEQ}" train -q --config "$config" --out "$dir" "$@"
     else
-        timeout 100 mpirun -np "$n" "${PROGRAM:-$DEQ}" train -q --config "$config" --out "$dir" "$@"
+        timeout 300 mpirun -np "$n" "${PROGRAM:-$DEQ}" train -q --config "$config" --out "$dir" "$@"
     fi
 }
 
@@ -56,7 +56,7 @@ train()
 # pid.0 and pid.1, what they say to `said`; $pid is that of both.
 start_two()
 {
-    timeout 100 mpirun -np 2 sh -c 'echo $$ > "$0.$OMPI_COMM_WORLD_RANK"; exec "$@"' \
+    timeout 300 mpirun -np 2 sh -c 'echo $$ > "$0.$OMPI_COMM_WORLD_RANK"; exec "$@"' \
         "$BATS_TEST_TMPDIR/pid" "${PROGRAM:-$DEQ}" train --config "$config" "$@" \
         > "$BATS_TEST_TMPDIR/said" 2>&1 &
     pid=$!
@@ -70,10 +70,10 @@ end_of_two()
     cat "$BATS_TEST_TMPDIR/said"
 }
 
-# wait_for COMMAND...: until it succeeds, for half a minute at most.
+# wait_for COMMAND...: until it succeeds. The five minutes are for what hangs.
 wait_for()
 {
-    for _ in $(seq 1500); do
+    for _ in $(seq 15000); do
         ! "$@" || return 0
         sleep 0.02
     done

@@ -43,7 +43,7 @@ one_differs()
 {
     local rank=$1 setting=$2
     shift 2
-    timeout 100 mpirun -np 2 sh -c 'r=$1 s=$2; shift 2
+    timeout 300 mpirun -np 2 sh -c 'r=$1 s=$2; shift 2
         [ "$OMPI_COMM_WORLD_RANK" != "$r" ] || export "$s"; exec "$@"' sh "$rank" "$setting" \
         "$PROGRAM" train --config "$config" --device cuda "$@"
 }
@@ -89,7 +89,7 @@ one_differs()
 
 # Two numbers have one sum in either order.
 @test "without NCCL, on one or all, gradients go by way of the host: the same bits, and it says so" {
-    DEQ_EMU_NCCL=0 timeout 100 mpirun -np 2 "$PROGRAM" train --config "$config" --device cuda \
+    DEQ_EMU_NCCL=0 timeout 300 mpirun -np 2 "$PROGRAM" train --config "$config" --device cuda \
         --out "$BATS_TEST_TMPDIR/host" 2> "$BATS_TEST_TMPDIR/said"
     cat "$BATS_TEST_TMPDIR/said"
     [ "$(grep -c "by way of the host's memory (slow: no NCCL: .*libnccl.so.2" "$BATS_TEST_TMPDIR/said")" -eq 1 ]
@@ -102,12 +102,12 @@ one_differs()
 
 @test "sums that span several buckets, by NCCL and by the host" {
     for n in 2 3 4; do
-        run timeout 100 mpirun -np $n "${PROGRAM%/*}/dist_sums"
+        run timeout 300 mpirun -np $n "${PROGRAM%/*}/dist_sums"
         echo "$output"
         [ "$status" -eq 0 ]
         [[ "$output" == "$n ranks over "*" and NCCL 2"*" 4 buckets, 0 wrong" ]]
     done
-    DEQ_EMU_NCCL=0 run timeout 100 mpirun -np 3 "${PROGRAM%/*}/dist_sums"
+    DEQ_EMU_NCCL=0 run timeout 300 mpirun -np 3 "${PROGRAM%/*}/dist_sums"
     echo "$output"
     [ "$status" -eq 0 ]
     [[ "$output" == "3 ranks over "*"by way of the host's memory"*" 4 buckets, 0 wrong" ]]

@@ -1,9 +1,9 @@
-/* Runs a kernel: block after block, and in a block every thread as a fiber up to its next barrier.
+/* Runs a kernel block after block, and in a block every thread as a fiber up to its next barrier.
  *
  * A thread runs alone until it reaches a barrier or returns, so a missing barrier means that one
- * thread sees all of another's work or none of it, depending on the order of threads: hence the
- * three orders. Under ThreadSanitizer the fibers count as threads which only barriers order, so a
- * race is reported whatever the order. */
+ * thread sees all of another's work or none of it, depending on the order of threads. That is why
+ * there are three orders. Under ThreadSanitizer the fibers count as threads which only barriers
+ * order, so a race is reported whatever the order. */
 #include "emu/internal.h"
 
 #include "emu/fiber.h"
@@ -30,8 +30,8 @@ struct cuda_thread {
     uint32_t phase;  /* __syncwarps passed so far */
 };
 
-/* Words are handed in as lanes arrive, and given out in one go when the group is released: a fast
- * lane's next word must not disturb a slow one. `out` has a row for each group's leader. */
+/* Words are handed in as lanes arrive, and given out in one go when the group is released, since a
+ * fast lane's next word must not disturb a slow one. `out` has a row for each group's leader. */
 struct warp_words {
     uint64_t in[WARP], out[WARP][WARP];
     unsigned present[WARP];
@@ -71,8 +71,7 @@ void emu_check_aligned(const void *p, size_t bytes)
         emu_die("%p is not aligned for a vector of %zu bytes", p, bytes);
 }
 
-/* ---- Barriers: what a thread calls ------------------------------------------------------------
- */
+/* ---- Barriers, as a thread calls them -------------------------------------------------------- */
 static void wait_at(where state, emu_site site, unsigned mask)
 {
     cuda_thread *me = block.now;
@@ -82,7 +81,7 @@ static void wait_at(where state, emu_site site, unsigned mask)
     emu_fiber_yield();
 }
 
-/* For ThreadSanitizer: what the threads release on arrival and acquire when they go on. Two take
+/* For ThreadSanitizer, what the threads release on arrival and acquire when they go on. Two take
  * turns, so that a thread which goes on late does not acquire what a fast one has done since. */
 static char *barrier_address(uint32_t offset, uint32_t phase)
 {
@@ -133,8 +132,7 @@ void emu_fence()
     emu_release(&fence);
 }
 
-/* ---- Barriers: what the scheduler does --------------------------------------------------------
- */
+/* ---- Barriers, as the scheduler serves them -------------------------------------------------- */
 static const char *state_text(const cuda_thread &t)
 {
     static char text[2][300];
@@ -200,7 +198,7 @@ static bool release_warps()
     return any;
 }
 
-/* Nobody can run: either all wait at one __syncthreads, or the barrier is divergent. */
+/* Nobody can run. Either all wait at one __syncthreads, or the barrier is divergent. */
 static void release_block()
 {
     const cuda_thread *waiting = nullptr;
@@ -257,7 +255,8 @@ static void run_block(uint64_t number)
     block.barriers = emu_shared_start(*block.kernel);
     emu_release(block.barriers + BLOCK_START);
     for (uint32_t i = 0; i < block.count; i++) {
-        /* Another fiber in every block: to ThreadSanitizer, thread i of two blocks are two. */
+        /* Another fiber in every block, so that thread i of two blocks are two to
+         * ThreadSanitizer. */
         block.thread[i].fiber = block.fiber[(i + number) % block.count];
         block.thread[i].state = READY;
         block.thread[i].phase = 0;

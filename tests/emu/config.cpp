@@ -8,7 +8,7 @@
 
 static const char *const order_names[EMU_ORDERS] = {"ascending", "descending", "shuffled"};
 
-/* A number from the environment; anything else is a fault of the caller. */
+/* A number from the environment. Anything else is a fault of the caller. */
 static long long number(const char *name, long long otherwise)
 {
     const char *text = getenv(name);
@@ -32,8 +32,8 @@ static emu_order order_from_environment()
     emu_die("DEQ_EMU_ORDER: want ascending, descending or shuffled, got \"%s\"", text);
 }
 
-/* As CUDA reads its own variable: numbers, of which consecutive ones are enough for us, until one
- * that there is not. */
+/* Reads numbers, as CUDA does with its own variable, until one that there is not. Consecutive ones
+ * are enough for us. */
 static void see_devices(emu_config &c)
 {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
@@ -55,6 +55,7 @@ static emu_config read_environment()
     c.random = static_cast<uint64_t>(number("DEQ_EMU_SEED", 1));
     c.fail_malloc = number("DEQ_EMU_FAIL_MALLOC", 0);
     c.lose_at = number("DEQ_EMU_LOSE_AT", 0);
+    c.fail_capture = number("DEQ_EMU_FAIL_CAPTURE", 0);
     c.driver = static_cast<int>(number("DEQ_EMU_DRIVER", CUDART_VERSION));
     c.memory = static_cast<size_t>(number("DEQ_EMU_MEMORY", 16LL << 30));
     c.lt_refuses = number("DEQ_EMU_NO_LT", 0) != 0;
@@ -128,6 +129,12 @@ void emu_set_order(emu_order order, uint64_t seed)
 void emu_fail_malloc(long nth)
 {
     emu_conf().fail_malloc = nth;
+}
+
+void emu_fail_capture(long every)
+{
+    emu_conf().fail_capture = every;
+    emu_conf().capture_calls = 0;
 }
 
 void emu_lose_device(long nth_kernel)

@@ -1,14 +1,13 @@
-/* cuBLASLt: products with an epilogue, column-major, inputs rounded as in cublas.cpp, results
- * rounded once, at the end.
+/* cuBLASLt, whose products have an epilogue. They are column-major, inputs are rounded as in
+ * cublas.cpp, and results once, at the end.
  *
  * Where the library's documents leave something open, the choice here is the one that a caller
- * could least rely on by accident: the rectifier makes 0 of a NaN (the documents say max(x, 0)),
+ * could least rely on by accident. The rectifier makes 0 of a NaN (the documents say max(x, 0)),
  * and its bits are stored inverted, the first of a byte on top. A kernel chosen for one product
  * does not run another, and needs the alignment that it was asked for with. */
-#include "emu/internal.h"
+#include "emu/product.h"
 
 #include <string.h>
-#include <vector>
 
 struct cublasLtContext {
     int nothing;
@@ -23,20 +22,6 @@ struct description {
     cublasLtEpilogue_t epilogue;
     uint8_t *aux;
     int64_t aux_ld;
-};
-
-struct layout {
-    cudaDataType type;
-    int64_t rows, cols, ld;
-
-    size_t size() const
-    {
-        return type == CUDA_R_32F ? 4 : 2;
-    }
-    size_t bytes() const
-    {
-        return static_cast<size_t>(ld * (cols - 1) + rows) * size();
-    }
 };
 
 struct preference {
@@ -67,28 +52,40 @@ static cublasStatus_t refuse(cublasStatus_t status, const char *why)
 /* One product, its addresses as the host gave them. */
 struct lt_product {
     description desc;
-    layout a, b, c, d;
-    const void *pa, *pb, *pc;
-    void *pd;
-    float alpha, beta;
+    emu_product p;
     int64_t m, n, k;
 };
 
-static cublasStatus_t check_sizes(lt_product *p)
+static lt_product product_of(const void *desc, const void *a, const void *b, const void *c,
+                             const void *d)
+{
+    lt_product p = {};
+    p.desc = *static_cast<const description *>(desc);
+    p.p.trans_a = p.desc.trans_a;
+    p.p.trans_b = p.desc.trans_b;
+    p.p.tf32 = p.desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+    p.p.a = *static_cast<const emu_matrix *>(a);
+    p.p.b = *static_cast<const emu_matrix *>(b);
+    p.p.c = *static_cast<const emu_matrix *>(c);
+    p.p.d = *static_cast<const emu_matrix *>(d);
+    p.m = p.p.trans_a ? p.p.a.cols : p.p.a.rows;
+    p.k = p.p.trans_a ? p.p.a.rows : p.p.a.cols;
+    p.n = p.p.trans_b ? p.p.b.rows : p.p.b.cols;
+    return p;
+}
+
+static cublasStatus_t check_sizes(const lt_product *p)
 {
     const description &e = p->desc;
-    p->m = e.trans_a ? p->a.cols : p->a.rows;
-    p->k = e.trans_a ? p->a.rows : p->a.cols;
-    p->n = e.trans_b ? p->b.rows : p->b.cols;
-    if ((e.trans_b ? p->b.cols : p->b.rows) != p->k || p->c.rows != p->m || p->c.cols != p->n ||
-        p->d.rows != p->m || p->d.cols != p->n)
+    const emu_matrix &a = p->p.a, &b = p->p.b, &c = p->p.c, &d = p->p.d;
+    if ((e.trans_b ? b.cols : b.rows) != p->k || c.rows != p->m || c.cols != p->n ||
+        d.rows != p->m || d.cols != p->n)
         return refuse(CUBLAS_STATUS_INVALID_VALUE, "the sizes do not fit together");
     if (p->m < 1 || p->n < 1 || p->k < 1)
         return refuse(CUBLAS_STATUS_INVALID_VALUE, "an empty product");
-    if (p->a.type != p->b.type || p->c.type != p->d.type ||
-        (p->a.type == CUDA_R_32F && p->d.type != CUDA_R_32F))
+    if (a.type != b.type || c.type != d.type || (a.type == CUDA_R_32F && d.type != CUDA_R_32F))
         return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "types that do not go together");
-    if (p->a.type != CUDA_R_32F && e.compute != CUBLAS_COMPUTE_32F)
+    if (a.type != CUDA_R_32F && e.compute != CUBLAS_COMPUTE_32F)
         return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "arithmetic that these types lack");
     if (e.epilogue == CUBLASLT_EPILOGUE_DEFAULT || e.epilogue == CUBLASLT_EPILOGUE_RELU)
         return CUBLAS_STATUS_SUCCESS;
@@ -107,56 +104,29 @@ static choice choice_of(const lt_product &p, const uint32_t *align)
     c.n = static_cast<int32_t>(p.n);
     c.k = static_cast<int32_t>(p.k);
     c.epilogue = p.desc.epilogue;
-    c.types = p.a.type * 64 + p.d.type + 4096 * p.desc.trans_a + 8192 * p.desc.trans_b;
+    c.types = p.p.a.type * 64 + p.p.d.type + 4096 * p.desc.trans_a + 8192 * p.desc.trans_b;
     memcpy(c.align, align, sizeof c.align);
     return c;
 }
 
-static bool aligned(const void *p, const layout &l, uint32_t align)
-{
-    return reinterpret_cast<uintptr_t>(p) % align == 0 &&
-           static_cast<size_t>(l.ld) * l.size() % align == 0;
-}
-
 static cublasStatus_t check_memory(const lt_product &p, const choice &c)
 {
-    const void *start[] = {p.pa, p.pb, p.pc, p.pd};
-    const layout *of[] = {&p.a, &p.b, &p.c, &p.d};
+    const emu_matrix *all[] = {&p.p.a, &p.p.b, &p.p.c, &p.p.d};
     for (int i = 0; i < 4; i++) {
-        if (!aligned(start[i], *of[i], c.align[i]))
+        if (reinterpret_cast<uintptr_t>(all[i]->p) % c.align[i] != 0 ||
+            static_cast<size_t>(all[i]->ld) * all[i]->size() % c.align[i] != 0)
             return refuse(CUBLAS_STATUS_INVALID_VALUE, "less aligned than the kernel needs");
-        if (!emu_on_device(start[i], of[i]->bytes()))
-            emu_die("cuBLASLt: matrix %c at %p does not lie in one allocation of the device",
-                    "abcd"[i], start[i]);
+        emu_check_matrix("cuBLASLt", "abcd"[i], *all[i]);
     }
-    if (p.pd == p.pa || p.pd == p.pb)
+    if (p.p.d.p == p.p.a.p || p.p.d.p == p.p.b.p)
         return refuse(CUBLAS_STATUS_INVALID_VALUE, "the result is also a factor");
-    if (p.pc == p.pd && p.c.ld != p.d.ld)
+    if (p.p.c.p == p.p.d.p && p.p.c.ld != p.p.d.ld)
         return refuse(CUBLAS_STATUS_INVALID_VALUE, "in place with another leading dimension");
     size_t bytes = static_cast<size_t>(p.desc.aux_ld) / 8 * static_cast<size_t>(p.n);
     if ((p.desc.epilogue & 128) != 0 && !emu_on_device(p.desc.aux, bytes))
         emu_die("cuBLASLt: bits at %p do not lie in one allocation of the device",
                 (void *)p.desc.aux);
     return CUBLAS_STATUS_SUCCESS;
-}
-
-static float load(const void *p, const layout &l, int64_t row, int64_t col)
-{
-    int64_t at = col * l.ld + row;
-    return l.type == CUDA_R_32F ? static_cast<const float *>(p)[at]
-                                : __bfloat162float(static_cast<const __nv_bfloat16 *>(p)[at]);
-}
-
-static std::vector<float> pack(const void *p, const layout &l, cublasComputeType_t compute)
-{
-    std::vector<float> out;
-    out.reserve(static_cast<size_t>(l.rows * l.cols));
-    for (int64_t col = 0; col < l.cols; col++)
-        for (int64_t row = 0; row < l.rows; row++)
-            out.push_back(compute == CUBLAS_COMPUTE_32F_FAST_TF32
-                              ? emu_to_tf32(load(p, l, row, col))
-                              : load(p, l, row, col));
-    return out;
 }
 
 static float finish(const description &e, float x, int64_t row, int64_t col)
@@ -174,27 +144,6 @@ static float finish(const description &e, float x, int64_t row, int64_t col)
     default:
         return x;
     }
-}
-
-static void run(const lt_product &p)
-{
-    std::vector<float> a = pack(p.pa, p.a, p.desc.compute), b = pack(p.pb, p.b, p.desc.compute);
-    std::vector<float> c(static_cast<size_t>(p.m * p.n));
-    int m = static_cast<int>(p.m), n = static_cast<int>(p.n), k = static_cast<int>(p.k);
-    int lda = static_cast<int>(p.a.rows), ldb = static_cast<int>(p.b.rows);
-    if (p.beta != 0)
-        c = pack(p.pc, p.c, CUBLAS_COMPUTE_32F);
-    sgemm_(p.desc.trans_a ? "T" : "N", p.desc.trans_b ? "T" : "N", &m, &n, &k, &p.alpha, a.data(),
-           &lda, b.data(), &ldb, &p.beta, c.data(), &m);
-    for (int64_t col = 0; col < p.n; col++)
-        for (int64_t row = 0; row < p.m; row++) {
-            float x = finish(p.desc, c[static_cast<size_t>(col * p.m + row)], row, col);
-            int64_t at = col * p.d.ld + row;
-            if (p.d.type == CUDA_R_32F)
-                static_cast<float *>(p.pd)[at] = x;
-            else
-                static_cast<__nv_bfloat16 *>(p.pd)[at] = __float2bfloat16(x);
-        }
 }
 
 extern "C" {
@@ -266,18 +215,19 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *made, cudaDataType type,
                                           uint64_t rows, uint64_t cols, int64_t ld)
 {
-    if (type != CUDA_R_32F && type != CUDA_R_16BF)
+    if (!emu_is_number(type))
         return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "a type that is not emulated");
     if (ld < static_cast<int64_t>(rows))
         return refuse(CUBLAS_STATUS_INVALID_VALUE, "a leading dimension below the rows");
-    auto *l = new layout{type, static_cast<int64_t>(rows), static_cast<int64_t>(cols), ld};
+    auto *l =
+        new emu_matrix{nullptr, type, static_cast<int64_t>(rows), static_cast<int64_t>(cols), ld};
     *made = inside<cublasLtMatrixLayoutOpaque_t>(l);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l)
 {
-    delete inside<layout>(l);
+    delete inside<emu_matrix>(l);
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -315,17 +265,12 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               cublasLtMatmulPreference_t wanted, int room,
                                               cublasLtMatmulHeuristicResult_t results[], int *count)
 {
-    lt_product p = {};
     *count = 0;
     if (handle == nullptr || room < 1)
         return CUBLAS_STATUS_INVALID_VALUE;
     if (emu_conf().lt_refuses)
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    p.desc = *inside<description>(desc);
-    p.a = *inside<layout>(a);
-    p.b = *inside<layout>(b);
-    p.c = *inside<layout>(c);
-    p.d = *inside<layout>(d);
+    lt_product p = product_of(desc, a, b, c, d);
     cublasStatus_t status = check_sizes(&p);
     if (status != CUBLAS_STATUS_SUCCESS)
         return status;
@@ -348,20 +293,13 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
         return CUBLAS_STATUS_NOT_INITIALIZED;
     if (emu_health() != cudaSuccess)
         return CUBLAS_STATUS_EXECUTION_FAILED;
-    lt_product p = {*inside<description>(desc),
-                    *inside<layout>(a_layout),
-                    *inside<layout>(b_layout),
-                    *inside<layout>(c_layout),
-                    *inside<layout>(d_layout),
-                    a,
-                    b,
-                    c,
-                    d,
-                    *static_cast<const float *>(alpha),
-                    *static_cast<const float *>(beta),
-                    0,
-                    0,
-                    0};
+    lt_product p = product_of(desc, a_layout, b_layout, c_layout, d_layout);
+    emu_matrix *all[] = {&p.p.a, &p.p.b, &p.p.c, &p.p.d};
+    const void *given[] = {a, b, c, d};
+    for (int i = 0; i < 4; i++)
+        all[i]->p = given[i];
+    p.p.alpha = *static_cast<const float *>(alpha);
+    p.p.beta = *static_cast<const float *>(beta);
     choice chosen = {};
     cublasStatus_t status = check_sizes(&p);
     if (status != CUBLAS_STATUS_SUCCESS)
@@ -377,14 +315,13 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     status = check_memory(p, chosen);
     if (status != CUBLAS_STATUS_SUCCESS)
         return status;
-    p.pa = emu_real(a);
-    p.pb = emu_real(b);
-    p.pc = emu_real(c);
-    p.pd = emu_real(d);
+    for (emu_matrix *x : all)
+        x->p = emu_real(x->p);
     p.desc.aux = static_cast<uint8_t *>(emu_real(p.desc.aux));
     cudaError_t queued = emu_enqueue(stream, "a cuBLASLt product", [p] {
         emu_conf().counts.launches++;
-        run(p);
+        emu_multiply(
+            p.p, [&p](float x, int64_t row, int64_t col) { return finish(p.desc, x, row, col); });
     });
     return queued == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }

@@ -119,6 +119,29 @@ losses_agree()
     "$DEQ" info --check "$out/last.bin" > /dev/null
 }
 
+@test "graphs that CUDA refuses: one warning, and the same losses; DEQ_CUDA_GRAPHS=0 asks for none" {
+    for n in 1 50; do
+        out=$BATS_TEST_TMPDIR/refused$n
+        DEQ_EMU_FAIL_CAPTURE=$n run "$EMU" train -q --device cuda --config "$config" --out "$out"
+        echo "$n: $status: $output"
+        [ "$status" -eq 0 ]
+        [ "$(grep -c "^warning: CUDA refused to record operations as a graph" <<< "$output")" -eq 1 ]
+        [[ "$output" == *"DEQ_CUDA_GRAPHS=0 records none"* ]]
+        diff <(losses "$out") <(losses "$on_cuda")
+    done
+    out=$BATS_TEST_TMPDIR/none
+    DEQ_CUDA_GRAPHS=0 DEQ_EMU_FAIL_CAPTURE=1 run "$EMU" train -q --device cuda \
+        --config "$config" --out "$out"
+    [ "$status" -eq 0 ]
+    [[ "$output" != *"warning"* ]]
+    diff <(losses "$out") <(losses "$on_cuda")
+    for device in cuda auto; do
+        DEQ_CUDA_GRAPHS=no run "$EMU" train --device $device --config "$config" --out "$out"
+        [ "$status" -eq 64 ]
+        [[ "$output" == *'DEQ_CUDA_GRAPHS: want 0 or 1, got "no"'* ]]
+    done
+}
+
 @test "a run that does not fit is refused before anything is made, with what would fit" {
     out=$BATS_TEST_TMPDIR/large
     DEQ_EMU_MEMORY=36600000 run "$EMU" train --device cuda --config "$config" \

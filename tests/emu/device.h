@@ -1,7 +1,6 @@
-/* What a kernel compiled by g++ sees of the emulator: CUDA's names for threads, barriers, warp
- * operations, atomics and device arithmetic. Included by cuda/shim.h; the machinery behind it is
- * block.cpp. Everything CUDA does by its own rules and the emulator by harsher ones is said in
- * cuda/shim.h. */
+/* What a kernel compiled by g++ sees of the emulator, which is CUDA's names for threads, barriers,
+ * warp operations and atomics. Included by cuda/shim.h, which says where the emulator is harsher
+ * than CUDA. The machinery behind it is block.cpp. */
 #ifndef DEQ_TESTS_EMU_DEVICE_H
 #define DEQ_TESTS_EMU_DEVICE_H
 
@@ -13,16 +12,15 @@
 #include <string.h>
 #include <type_traits>
 
-/* ---- Where a thread is ---------------------------------------------------------------------- */
+/* ---- Where a thread is ----------------------------------------------------------------------- */
 /* Of the CUDA thread that runs now. The names are the toolkit's, so that kernels read the same. */
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
-static const int warpSize __attribute__((unused)) = 32;
 
 #undef __launch_bounds__
 #define __launch_bounds__(...)
 
-/* ---- Launches ------------------------------------------------------------------------------- */
+/* ---- Launches -------------------------------------------------------------------------------- */
 struct emu_kernel {
     const char *name; /* as written at the launch */
     const void *entry;
@@ -34,8 +32,8 @@ struct emu_kernel {
 /* Checks the shape against the device's limits and queues the kernel. */
 void emu_launch(emu_kernel kernel, cudaStream_t stream);
 
-/* An argument as the kernel will see it: the emulator keeps device memory elsewhere (memory.cpp).
- * Aborts unless a pointer is NULL, or in memory of the device or pinned by it. */
+/* An argument as the kernel will see it, since the emulator keeps device memory elsewhere
+ * (memory.cpp). Aborts unless a pointer is NULL, or in memory of the device or pinned by it. */
 void *emu_pointer_argument(const void *p);
 void emu_translate(void *object, size_t bytes);
 template <class T> T *emu_argument(T *p)
@@ -80,8 +78,8 @@ struct emu_launcher {
     }
 };
 
-/* ---- Shared memory -------------------------------------------------------------------------- */
-/* The storage of one static shared variable of the running block; `site` tells variables apart. */
+/* ---- Shared memory --------------------------------------------------------------------------- */
+/* The storage of one static shared variable of the running block. `site` tells variables apart. */
 void *emu_static_shared(const char *site, size_t bytes, const char *name);
 void *emu_dynamic_shared();
 
@@ -94,13 +92,13 @@ void *emu_dynamic_shared();
 /* Ends the program, naming kernel, block and thread, if p is not a multiple of `bytes`. */
 void emu_check_aligned(const void *p, size_t bytes);
 
-/* ---- Barriers and warp operations ----------------------------------------------------------- */
+/* ---- Barriers and warp operations ------------------------------------------------------------ */
 struct emu_site {
     const char *op, *file;
     int line;
 };
 
-/* What the lanes of a warp handed in; the words of absent lanes are all ones (a NaN). */
+/* What the lanes of a warp handed in. The words of absent lanes are all ones (a NaN). */
 struct emu_warp {
     const uint64_t *word;
     unsigned present; /* lanes that took part */
@@ -116,13 +114,9 @@ void emu_fence();
 #define __syncthreads() emu_block_barrier(EMU_SITE("__syncthreads"))
 #define __syncwarp(...) (emu_syncwarp{EMU_SITE("__syncwarp")}(__VA_ARGS__))
 #define __threadfence() emu_fence()
-#define __threadfence_block() emu_fence()
 #define __shfl_sync(...) emu_shfl(EMU_SITE("__shfl_sync"), __VA_ARGS__)
-#define __shfl_up_sync(...) emu_shfl_up(EMU_SITE("__shfl_up_sync"), __VA_ARGS__)
-#define __shfl_down_sync(...) emu_shfl_down(EMU_SITE("__shfl_down_sync"), __VA_ARGS__)
 #define __shfl_xor_sync(...) emu_shfl_xor(EMU_SITE("__shfl_xor_sync"), __VA_ARGS__)
 #define __ballot_sync(mask, x) emu_ballot(EMU_SITE("__ballot_sync"), mask, x)
-#define __any_sync(mask, x) (emu_ballot(EMU_SITE("__any_sync"), mask, x) != 0)
 #define __all_sync(mask, x) (emu_ballot(EMU_SITE("__all_sync"), mask, !(x)) == 0)
 
 struct emu_syncwarp {
@@ -159,18 +153,6 @@ template <class T> T emu_shfl(emu_site site, unsigned mask, T x, int from, int w
     return emu_pick(w, x, w.lane / width * width + (from & (width - 1)), width);
 }
 
-template <class T> T emu_shfl_up(emu_site site, unsigned mask, T x, unsigned by, int width = 32)
-{
-    emu_warp w = emu_offer(site, mask, x);
-    return emu_pick(w, x, w.lane - static_cast<int>(by), width);
-}
-
-template <class T> T emu_shfl_down(emu_site site, unsigned mask, T x, unsigned by, int width = 32)
-{
-    emu_warp w = emu_offer(site, mask, x);
-    return emu_pick(w, x, w.lane + static_cast<int>(by), width);
-}
-
 template <class T> T emu_shfl_xor(emu_site site, unsigned mask, T x, int with, int width = 32)
 {
     emu_warp w = emu_offer(site, mask, x);
@@ -187,9 +169,8 @@ static inline unsigned emu_ballot(emu_site site, unsigned mask, int x)
     return votes;
 }
 
-/* ---- Atomics: relaxed, as on the device -------------------------------------------------------
- */
-/* Replaces *p by f(*p); the old value. */
+/* ---- Atomics, relaxed as on the device ------------------------------------------------------- */
+/* Replaces *p by f(*p) and returns the old value. */
 template <class T, class F> T emu_atomic(T *p, F f)
 {
     T old, next;
@@ -205,42 +186,11 @@ template <class T, class F> T emu_atomic(T *p, F f)
     {                                                                         \
         return emu_atomic(p, [x](T old) { return static_cast<T>(old + x); }); \
     }
-EMU_ATOMIC_ADD(int)
 EMU_ATOMIC_ADD(unsigned)
-EMU_ATOMIC_ADD(unsigned long long)
 EMU_ATOMIC_ADD(float)
-EMU_ATOMIC_ADD(double)
 #undef EMU_ATOMIC_ADD
 
-#define EMU_ATOMICS(T)                                                          \
-    static inline T atomicMax(T *p, T x)                                        \
-    {                                                                           \
-        return emu_atomic(p, [x](T old) { return old > x ? old : x; });         \
-    }                                                                           \
-    static inline T atomicMin(T *p, T x)                                        \
-    {                                                                           \
-        return emu_atomic(p, [x](T old) { return old < x ? old : x; });         \
-    }                                                                           \
-    static inline T atomicExch(T *p, T x)                                       \
-    {                                                                           \
-        return emu_atomic(p, [x](T) { return x; });                             \
-    }                                                                           \
-    static inline T atomicCAS(T *p, T expected, T x)                            \
-    {                                                                           \
-        return emu_atomic(p, [=](T old) { return old == expected ? x : old; }); \
-    }
-EMU_ATOMICS(int)
-EMU_ATOMICS(unsigned)
-EMU_ATOMICS(unsigned long long)
-#undef EMU_ATOMICS
-
-/* ---- Arithmetic --------------------------------------------------------------------------------
- */
-template <class T> T __ldg(const T *p)
-{
-    return *p;
-}
-
+/* ---- Arithmetic ------------------------------------------------------------------------------ */
 /* Same-sized numbers of another type. */
 template <class To, class From> To emu_bits(From x)
 {
@@ -251,117 +201,9 @@ template <class To, class From> To emu_bits(From x)
 }
 
 #define EMU_INLINE static inline __attribute__((unused))
-EMU_INLINE int __float_as_int(float x)
-{
-    return emu_bits<int>(x);
-}
-EMU_INLINE unsigned __float_as_uint(float x)
-{
-    return emu_bits<unsigned>(x);
-}
-EMU_INLINE float __int_as_float(int x)
-{
-    return emu_bits<float>(x);
-}
-EMU_INLINE float __uint_as_float(unsigned x)
-{
-    return emu_bits<float>(x);
-}
-EMU_INLINE long long __double_as_longlong(double x)
-{
-    return emu_bits<long long>(x);
-}
-EMU_INLINE double __longlong_as_double(long long x)
-{
-    return emu_bits<double>(x);
-}
-EMU_INLINE float rsqrtf(float x)
-{
-    return 1.0f / sqrtf(x);
-}
-EMU_INLINE double rsqrt(double x)
-{
-    return 1.0 / sqrt(x);
-}
-EMU_INLINE float __fmaf_rn(float a, float b, float c)
-{
-    return fmaf(a, b, c);
-}
-EMU_INLINE float __fmul_rn(float a, float b)
-{
-    return a * b;
-}
-EMU_INLINE float __fadd_rn(float a, float b)
-{
-    return a + b;
-}
-EMU_INLINE float __fdividef(float a, float b)
-{
-    return a / b;
-}
-/* macros, since the C library keeps these names for itself */
-#define __expf(x) expf(x)
-#define __logf(x) logf(x)
-EMU_INLINE void sincospi(double x, double *s, double *c)
-{
-    sincos(M_PI * x, s, c);
-}
-EMU_INLINE double cospi(double x)
-{
-    return cos(M_PI * x);
-}
-EMU_INLINE double sinpi(double x)
-{
-    return sin(M_PI * x);
-}
-EMU_INLINE unsigned __umulhi(unsigned a, unsigned b)
-{
-    return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32);
-}
-EMU_INLINE int __popc(unsigned x)
-{
-    return __builtin_popcount(x);
-}
-EMU_INLINE int __clz(int x)
-{
-    return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x));
-}
 EMU_INLINE int __ffs(int x)
 {
     return __builtin_ffs(x);
-}
-
-#define EMU_MIN_MAX(T)         \
-    EMU_INLINE T min(T a, T b) \
-    {                          \
-        return b < a ? b : a;  \
-    }                          \
-    EMU_INLINE T max(T a, T b) \
-    {                          \
-        return a < b ? b : a;  \
-    }
-EMU_MIN_MAX(int)
-EMU_MIN_MAX(unsigned)
-EMU_MIN_MAX(long)
-EMU_MIN_MAX(unsigned long)
-EMU_MIN_MAX(long long)
-EMU_MIN_MAX(unsigned long long)
-#undef EMU_MIN_MAX
-EMU_INLINE float min(float a, float b)
-{
-    return fminf(a, b);
-}
-EMU_INLINE float max(float a, float b)
-{
-    return fmaxf(a, b);
-}
-EMU_INLINE double min(double a, double b)
-{
-    return fmin(a, b);
-}
-EMU_INLINE double max(double a, double b)
-{
-    return fmax(a, b);
 }
 
 #endif

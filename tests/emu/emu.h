@@ -1,23 +1,23 @@
 /* The controls of the host emulator, for tests. Everything can also be asked for through the
- * environment, which is read at the first CUDA call:
+ * environment, which is read at the first CUDA call.
  *
- *   DEQ_EMU_ORDER     ascending (default), descending or shuffled: the order in which blocks and
- *                     threads run, and how eagerly streams do (see stream.cpp)
- *   DEQ_EMU_SEED      of the shuffled order, default 1
- *   DEQ_EMU_DEVICES   devices of this machine, default 1; CUDA_VISIBLE_DEVICES chooses among them
- *   DEQ_EMU_DRIVER    version the driver claims, such as 12040; 0: no driver
- *   DEQ_EMU_CUBLAS    0: cuBLAS is not found
- *   DEQ_EMU_CC        compute capability, default 9.0
- *   DEQ_EMU_MEMORY    bytes of device memory, default 16 GiB
- *   DEQ_EMU_FAIL_MALLOC  n: the n-th allocation of device memory fails
- *   DEQ_EMU_LOSE_AT   n: the device is lost while the n-th kernel runs
- *   DEQ_EMU_NO_LT     1: cuBLASLt has no kernel for any product
- *   DEQ_EMU_NCCL      0: NCCL is not found
- *   DEQ_EMU_NCCL_FAIL n: the n-th call of NCCL to other processes fails; joining them is the first
- *   DEQ_EMU_NCCL_LOSE n: the n-th that runs does not end, and NCCL tells so when asked
- *   DEQ_EMU_NCCL_DIR  folder of the file in which processes meet, default /dev/shm
- *   DEQ_EMU_NCCL_WAIT seconds that a call waits for other processes, then it dies; default 60
- *   DEQ_EMU_QUIET     1: refused calls are not explained on stderr
+ *   DEQ_EMU_ORDER         ascending (default), descending or shuffled, the order in which blocks
+ * and threads run, and how eagerly streams do (see stream.cpp) DEQ_EMU_SEED          of the
+ * shuffled order, default 1 DEQ_EMU_DEVICES       devices of this machine, default 1
+ * (CUDA_VISIBLE_DEVICES chooses) DEQ_EMU_DRIVER        version the driver claims, such as 12040, or
+ * 0 for no driver DEQ_EMU_CUBLAS        0 if cuBLAS is not to be found DEQ_EMU_CC compute
+ * capability, default 9.0 DEQ_EMU_MEMORY        bytes of device memory, default 16 GiB
+ *   DEQ_EMU_FAIL_MALLOC   n if the n-th allocation of device memory is to fail
+ *   DEQ_EMU_FAIL_CAPTURE  n if every n-th call that records or launches a graph is to be refused
+ *   DEQ_EMU_LOSE_AT       n if the device is to be lost while the n-th kernel runs
+ *   DEQ_EMU_NO_LT         1 if cuBLASLt has no kernel for any product
+ *   DEQ_EMU_NCCL          0 if NCCL is not to be found
+ *   DEQ_EMU_NCCL_FAIL     n if the n-th call of NCCL to other processes is to fail, joining them
+ *                         being the first
+ *   DEQ_EMU_NCCL_LOSE     n if the n-th that runs is not to end, which NCCL tells when asked
+ *   DEQ_EMU_NCCL_DIR      folder of the file in which processes meet, default /dev/shm
+ *   DEQ_EMU_NCCL_WAIT     seconds after which a call that waits for others dies, default 60
+ *   DEQ_EMU_QUIET         1 if refused calls are not to be explained on stderr
  *
  * The emulator serves one host thread at a time. A fault that no correct program can cause
  * (divergent barrier, access out of bounds, host access to device memory) is explained on stderr,
@@ -38,19 +38,21 @@ enum emu_order { EMU_ASCENDING, EMU_DESCENDING, EMU_SHUFFLED, EMU_ORDERS };
 const char *emu_order_name(enum emu_order order);
 void emu_set_order(enum emu_order order, uint64_t seed);
 
-/* Counted from this call on; 0: never. */
+/* Counted from this call on, 0 for never. */
 void emu_fail_malloc(long nth);
+void emu_fail_capture(long every);
 void emu_lose_device(long nth_kernel);
-/* cuBLASLt has no kernels from now on; false: it has. */
+/* With true, cuBLASLt has no kernels from now on. */
 void emu_refuse_lt(bool refuses);
-/* A lost device is back, as in a new process; memory allocated before is gone. */
+/* Brings a lost device back, as in a new process. Memory allocated before is gone. */
 void emu_restart(void);
 
 /* What ran so far. */
 struct emu_counts {
-    int64_t launches;       /* kernels and products that ran, those inside graphs too */
-    int64_t graph_launches; /* those inside graphs */
-    int64_t copies, graphs, syncs, mallocs;
+    int64_t launches;             /* kernels and products that ran, those inside graphs too */
+    int64_t graph_launches;       /* those inside graphs */
+    int64_t graphs, instantiated; /* graphs that ran, and those that were made */
+    int64_t copies, syncs, mallocs;
 };
 struct emu_counts emu_count(void);
 

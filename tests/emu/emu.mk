@@ -3,9 +3,6 @@
 # The .cu files by g++ for the host emulator in tests/emu, which needs neither a GPU nor the toolkit
 # (whose headers are used where they are). tests/*/test_*.cpp and test_*_emu.c are its test
 # programs; those called test_*_tsan have ThreadSanitizer on the kernels, and no other sanitizer.
-ifeq ($(origin CXX),default)
-CXX = g++
-endif
 EMU_SRC := $(filter-out tests/emu/test_%,$(wildcard tests/emu/*.cpp))
 EMU_CU := $(wildcard cuda/*.cu)
 EMU_OBJ := $(EMU_SRC:%.cpp=$(BUILD)/emu/%.o)

@@ -1,3 +1,4 @@
+/* Fibers by switching stacks, which sanitizers are told of. */
 #include "emu/fiber.h"
 
 #include "emu/internal.h"
@@ -28,7 +29,7 @@ static const size_t PAGE = 4096, STACK = (EMU_ASAN ? 512 : 256) * 1024;
 
 struct emu_fiber {
     void *top;   /* saved stack pointer */
-    char *stack; /* owns: a guard page, then the stack */
+    char *stack; /* owns, a guard page and then the stack */
     void *fake;  /* AddressSanitizer's second stack */
     void *tsan;
     void (*entry)(void *);
@@ -77,7 +78,7 @@ asm(".text\n"
 static void *first_top(char *end)
 {
     void **top = reinterpret_cast<void **>(end);
-    *--top = nullptr; /* begin() is entered as if called: 8 off a multiple of 16 */
+    *--top = nullptr; /* begin() is entered as if called, 8 off a multiple of 16 */
     *--top = reinterpret_cast<void *>(&begin);
     for (int i = 0; i < 6; i++)
         *--top = nullptr;
@@ -88,7 +89,7 @@ static void *first_top(char *end)
 
 #include <ucontext.h>
 
-/* Slower: two system calls a switch. */
+/* Slower, with two system calls a switch. */
 static void emu_switch(void **save, void *to)
 {
     ucontext_t here;

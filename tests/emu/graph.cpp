@@ -1,4 +1,4 @@
-/* Stream capture and graphs. The nodes of a graph run in any order that its edges allow: ascending
+/* Stream capture and graphs. The nodes of a graph run in any order that its edges allow. Ascending
  * takes the oldest node that can run, descending the newest, shuffled any. */
 #include "emu/stream.h"
 
@@ -13,8 +13,19 @@ struct CUgraphExec_st {
     std::shared_ptr<const std::vector<emu_node>> nodes;
 };
 
+/* Whether this call, which records or launches a graph, is one of those to be refused. */
+static bool told_to_refuse()
+{
+    emu_config &c = emu_conf();
+    return c.fail_capture > 0 && ++c.capture_calls % c.fail_capture == 0;
+}
+
 cudaError_t emu_capture_add(CUstream_st *s, const char *what, std::function<void()> run)
 {
+    if (told_to_refuse()) {
+        s->capture->invalid = true;
+        return emu_refuse(cudaErrorStreamCaptureUnsupported, "%s: told to", what);
+    }
     if (s->capture->invalid)
         return emu_refuse(cudaErrorStreamCaptureInvalidated, "%s: the capture is invalid", what);
     s->capture->nodes.push_back({std::move(run), what, s->last});
@@ -55,8 +66,8 @@ static void run_nodes(const std::vector<emu_node> &nodes)
     }
 }
 
-/* Marks the nodes that `from` come after, themselves included. Not recursive: a chain of calls may
- * be longer than a stack is deep. */
+/* Marks the nodes that `from` come after, themselves included. It is not recursive, because a chain
+ * of calls may be longer than a stack is deep. */
 static void mark(const std::vector<emu_node> &nodes, std::vector<size_t> from,
                  std::vector<bool> &seen)
 {
@@ -72,11 +83,13 @@ static void mark(const std::vector<emu_node> &nodes, std::vector<size_t> from,
 
 extern "C" {
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
 {
     cudaError_t status = emu_health();
     if (status != cudaSuccess)
         return status;
+    if (told_to_refuse())
+        return emu_refuse(cudaErrorStreamCaptureUnsupported, "cudaStreamBeginCapture: told to");
     CUstream_st *s = emu_stream(stream);
     if (s == emu_stream(nullptr) || s->capture != nullptr)
         return emu_refuse(cudaErrorStreamCaptureUnsupported,
@@ -84,7 +97,6 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
     s->capture = std::make_shared<emu_capture>();
     s->capture->origin = s;
     s->capture->joined = {s};
-    s->capture->relaxed = mode == cudaStreamCaptureModeRelaxed;
     s->last.clear();
     return cudaSuccess;
 }
@@ -102,6 +114,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
         joined->capture = nullptr;
         joined->last.clear();
     }
+    if (told_to_refuse())
+        capture->invalid = true;
     if (capture->invalid)
         return emu_refuse(cudaErrorStreamCaptureInvalidated,
                           "cudaStreamEndCapture: a forbidden call invalidated it");
@@ -114,23 +128,20 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status)
-{
-    const CUstream_st *s = emu_stream(stream);
-    *status = s->capture == nullptr ? cudaStreamCaptureStatusNone
-              : s->capture->invalid ? cudaStreamCaptureStatusInvalidated
-                                    : cudaStreamCaptureStatusActive;
-    return cudaSuccess;
-}
-
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
 {
+    *exec = nullptr;
+    if (told_to_refuse())
+        return emu_refuse(cudaErrorMemoryAllocation, "cudaGraphInstantiate: told to");
+    emu_conf().counts.instantiated++;
     *exec = new CUgraphExec_st{std::make_shared<const std::vector<emu_node>>(graph->nodes)};
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
+    if (told_to_refuse())
+        return emu_refuse(cudaErrorMemoryAllocation, "cudaGraphLaunch: told to");
     auto nodes = exec->nodes;
     return emu_enqueue(stream, "cudaGraphLaunch", [nodes] {
         struct emu_counts &counts = emu_conf().counts;
@@ -139,14 +150,6 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
         run_nodes(*nodes);
         counts.graph_launches += counts.launches - before;
     });
-}
-
-cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count)
-{
-    if (nodes != nullptr)
-        return emu_refuse(cudaErrorNotSupported, "cudaGraphGetNodes tells the number only");
-    *count = graph->nodes.size();
-    return cudaSuccess;
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)

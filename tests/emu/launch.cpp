@@ -1,5 +1,4 @@
-/* Launches: the shape of a grid against the limits of the chip, and what may be asked of kernels.
- */
+/* Launches, with the shape of a grid checked against the limits of the chip. */
 #include "emu/internal.h"
 
 #include <map>
@@ -73,23 +72,6 @@ cudaError_t cudaFuncSetAttribute(const void *entry, cudaFuncAttribute attribute,
                           "cudaFuncSetAttribute: %d bytes of shared memory, the chip has %d", value,
                           emu_chip_shared());
     opted_in[entry] = value;
-    return cudaSuccess;
-}
-
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *entry)
-{
-    *attributes = {};
-    attributes->maxThreadsPerBlock = EMU_BLOCK_THREADS;
-    attributes->maxDynamicSharedSizeBytes = static_cast<int>(dynamic_limit(entry));
-    return cudaSuccess;
-}
-
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *, int threads,
-                                                          size_t bytes)
-{
-    int by_threads = 2048 / (threads > 0 ? threads : 1);
-    int by_memory = bytes > 0 ? static_cast<int>(228 * 1024 / bytes) : by_threads;
-    *blocks = by_threads < by_memory ? by_threads : by_memory;
     return cudaSuccess;
 }
 }

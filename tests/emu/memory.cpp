@@ -1,11 +1,11 @@
 /* Device memory. An address that cudaMalloc gives out is one of a large region that nobody may ever
- * touch: host code that does faults. The memory itself lies in a second region, at a fixed
- * distance; copies, products and the arguments of kernels are translated to it. There every
+ * touch, so that host code that does faults. The memory itself lies in a second region, at a fixed
+ * distance. Copies, products and the arguments of kernels are translated to it. There every
  * allocation is framed by guard pages, and starts as NaN. No range is given out twice, so that a
  * stale pointer faults.
  *
- * (Memory that holds device pointers, such as the tables of batched products, is not translated:
- * a kernel that follows such a pointer ends with a message.) */
+ * Memory that holds device pointers, such as the tables of batched products, is not translated. A
+ * kernel that follows such a pointer ends with a message. */
 #include "emu/internal.h"
 
 #include "emu/fiber.h"
@@ -26,8 +26,8 @@
 static const size_t PAGE = 4096, ALIGN = 256, REGION = size_t(64) << 30;
 static const int MARGIN = 0xA5;
 
-/* Real addresses:
- * guard page | first: margin | base: bytes | margin of less than ALIGN | last: guard page */
+/* Real addresses. A guard page, `first` with a margin, `base` with the bytes, a margin of less than
+ * ALIGN, and at `last` a guard page. */
 struct device_range {
     char *first, *last, *base;
     size_t bytes;
@@ -38,7 +38,7 @@ typedef std::map<const char *, device_range> range_map;
 static range_map ranges, freed;
 static std::map<const char *, size_t> pinned;
 static size_t used;
-static char *seen, *real;       /* the two regions: what the program sees, what there is */
+static char *seen, *real;       /* the regions that the program sees and that there is */
 static size_t given;            /* bytes of the regions given out */
 static struct sigaction before; /* whoever handled faults before us */
 
@@ -64,8 +64,7 @@ static const char *to_real(const void *p)
     return real + (static_cast<const char *>(p) - seen);
 }
 
-/* ---- Faults -----------------------------------------------------------------------------------
- */
+/* ---- Faults ---------------------------------------------------------------------------------- */
 /* Says what a fault was about, if it is about the device's memory. */
 static void on_fault(int, siginfo_t *info, void *)
 {
@@ -90,10 +89,11 @@ static void on_fault(int, siginfo_t *info, void *)
                 static_cast<const char *>(p) - r->base, r->bytes);
     if (in_kernel)
         emu_die("access to %p, which is no memory of the device", p);
-    sigaction(SIGSEGV, &before, nullptr); /* not ours: it will happen again */
+    sigaction(SIGSEGV, &before, nullptr); /* The fault is not ours, so it will happen again. */
 }
 
-/* Test frameworks set their own handlers at the start of a test: ours is renewed now and then. */
+/* Test frameworks set their own handlers at the start of a test, so ours is renewed now and
+ * then. */
 void emu_watch_faults()
 {
     struct sigaction now, ours = {};
@@ -112,8 +112,7 @@ void emu_watch_faults()
         sigaltstack(&own, nullptr);
 }
 
-/* ---- Pointers ---------------------------------------------------------------------------------
- */
+/* ---- Pointers -------------------------------------------------------------------------------- */
 bool emu_on_device(const void *p, size_t bytes)
 {
     if (!within(p, seen))
@@ -149,7 +148,7 @@ void *emu_pointer_argument(const void *p)
     return emu_real(p);
 }
 
-/* Pointers in a structure are found by their value; what points to no live allocation is left as it
+/* Pointers in a structure are found by their value. What points to no live allocation is left as it
  * is (it may be padding) and faults if the kernel follows it. */
 void emu_translate(void *object, size_t bytes)
 {
@@ -163,8 +162,7 @@ void emu_translate(void *object, size_t bytes)
     }
 }
 
-/* ---- Margins ----------------------------------------------------------------------------------
- */
+/* ---- Margins --------------------------------------------------------------------------------- */
 static void check_margin(const device_range &r, const char *from, const char *to)
 {
 #if defined(__SANITIZE_ADDRESS__)
@@ -192,8 +190,7 @@ void emu_check_margins()
         check_margins(entry.second);
 }
 
-/* ---- The runtime's allocation functions -------------------------------------------------------
- */
+/* ---- The runtime's allocation functions ------------------------------------------------------ */
 static void protect(const device_range &r, int how)
 {
     if (mprotect(r.first, static_cast<size_t>(r.last - r.first), how) != 0)
@@ -214,8 +211,8 @@ static device_range make_range(size_t bytes)
     if (seen == nullptr) {
         seen = map_region();
         real = map_region();
-        /* No two 32-bit numbers of a structure that are small, or small floats, look like one of
-         * our pointers: its lower half starts here. */
+        /* The lower half of our pointers starts here, so that no two 32-bit numbers of a structure
+         * that are small, or small floats, look like one of them. */
         given = (0x60000000u - reinterpret_cast<uintptr_t>(seen)) & 0xfffff000u;
     }
     size_t whole = (bytes + ALIGN - 1) / ALIGN * ALIGN, pages = (whole + PAGE - 1) / PAGE * PAGE;
@@ -309,22 +306,6 @@ cudaError_t cudaFree(void *p)
     return release(p);
 }
 
-cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t)
-{
-    cudaError_t status = emu_health();
-    return status != cudaSuccess ? status : allocate(p, bytes);
-}
-
-cudaError_t cudaFreeAsync(void *p, cudaStream_t stream)
-{
-    cudaError_t status = emu_health();
-    if (status != cudaSuccess)
-        return status;
-    if (p != nullptr && !emu_on_device(p, 0))
-        return emu_refuse(cudaErrorInvalidValue, "cudaFreeAsync: %p was not allocated", p);
-    return emu_enqueue(stream, "cudaFreeAsync", [p] { release(p); });
-}
-
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     cudaError_t status = emu_health();
@@ -335,25 +316,19 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
     return cudaSuccess;
 }
 
-/* ---- Pinned memory: the host's own, noted ------------------------------------------------------
- */
-cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
+/* ---- Pinned memory, which is the host's own -------------------------------------------------- */
+#undef cudaMallocHost
+cudaError_t cudaMallocHost(void **p, size_t bytes)
 {
     cudaError_t status = emu_health();
     if (status != cudaSuccess)
         return status;
     *p = aligned_alloc(ALIGN, (bytes + ALIGN - 1) / ALIGN * ALIGN);
     if (*p == nullptr)
-        return emu_refuse(cudaErrorMemoryAllocation, "cudaHostAlloc: no %zu bytes", bytes);
+        return emu_refuse(cudaErrorMemoryAllocation, "cudaMallocHost: no %zu bytes", bytes);
     memset(*p, 0xFF, bytes);
     pinned[static_cast<char *>(*p)] = bytes;
     return cudaSuccess;
-}
-
-#undef cudaMallocHost
-cudaError_t cudaMallocHost(void **p, size_t bytes)
-{
-    return cudaHostAlloc(p, bytes, cudaHostAllocDefault);
 }
 
 cudaError_t cudaFreeHost(void *p)
@@ -364,29 +339,6 @@ cudaError_t cudaFreeHost(void *p)
         return emu_refuse(cudaErrorInvalidValue, "cudaFreeHost: %p is not pinned", p);
     emu_drain();
     free(p);
-    return cudaSuccess;
-}
-
-cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
-{
-    if (!pinned.emplace(static_cast<char *>(p), bytes).second)
-        return emu_refuse(cudaErrorHostMemoryAlreadyRegistered, "cudaHostRegister: twice");
-    return cudaSuccess;
-}
-
-cudaError_t cudaHostUnregister(void *p)
-{
-    if (pinned.erase(static_cast<char *>(p)) == 0)
-        return emu_refuse(cudaErrorHostMemoryNotRegistered, "cudaHostUnregister: %p", p);
-    return cudaSuccess;
-}
-
-cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *out, const void *p)
-{
-    *out = {};
-    out->type = emu_on_device(p, 0) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
-    if (is_pinned(p))
-        out->type = cudaMemoryTypeHost;
     return cudaSuccess;
 }
 }

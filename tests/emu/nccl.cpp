@@ -1,10 +1,10 @@
 /* NCCL between processes of this machine, by way of a file that all have mapped. Calls are checked
- * when they are made and run late, as all work of a stream does; then all processes must be making
+ * when they are made and run late, as all work of a stream does. Then all processes must be making
  * the same one, or they end with a message in place of waiting for each other for good.
  *
- * Sums are float32 in the order of a ring that begins behind the process which gets them: not the
- * order of ranks, and not one order for all. */
-#include "emu/internal.h"
+ * Sums are float32 in the order of a ring that begins behind the process which gets them, which is
+ * not the order of ranks, and not one order for all. */
+#include "emu/stream.h"
 
 extern "C" {
 #include "cuda/nccl_load.h"
@@ -13,13 +13,11 @@ extern "C" {
 #include <algorithm>
 #include <atomic>
 #include <fcntl.h>
-#include <memory>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-#include <vector>
 
 enum { MOST_RANKS = 16, PIECE = 1 << 16 /* numbers */, OWN_MEMORY = 8 << 20 };
 static const long PATIENCE = 50000; /* nanoseconds */
@@ -49,7 +47,7 @@ struct ncclComm {
     uint64_t arrived, calls;
     size_t pending; /* calls that have not run */
     bool aborted;
-    bool by_switch;     /* NVLS, which is on unless it is turned off: no order of sums is kept */
+    bool by_switch;     /* NVLS, on unless it is turned off, which keeps no order of sums */
     ncclResult_t error; /* told when asked */
     void *own;          /* memory of the device that the library takes for itself */
 };
@@ -68,8 +66,7 @@ static std::vector<comm_ref> comms;
 static std::vector<waiting> group;
 static int depth; /* of groups */
 
-/* ---- Meeting ----------------------------------------------------------------------------------
- */
+/* ---- Meeting --------------------------------------------------------------------------------- */
 static double seconds()
 {
     struct timespec t;
@@ -166,8 +163,7 @@ static void run(ncclComm &c, const call &what, const float *send, float *recv)
     }
 }
 
-/* ---- Calls ------------------------------------------------------------------------------------
- */
+/* ---- Calls ----------------------------------------------------------------------------------- */
 static ncclResult_t refuse(ncclResult_t result, const char *format, const char *name)
 {
     emu_refuse(cudaErrorInvalidValue, format, name);
@@ -199,14 +195,13 @@ static void enqueue(const waiting &w)
     emu_enqueue(w.stream, what.name, [=] { run(*comm, what, send, recv); });
 }
 
-/* `parts`: how many times the count each side is; -1: it is not looked at here. */
+/* `parts` is how many times the count each side is, or -1 if it is not looked at here. */
 static ncclResult_t make(const char *name, const void *send, int send_parts, void *recv,
                          int recv_parts, size_t count, int root, ncclDataType_t type,
                          ncclRedOp_t op, ncclComm_t handle, cudaStream_t stream)
 {
     comm_ref c = live(handle, name);
     int device = -1;
-    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
     if (cudaGetDevice(&device) != cudaSuccess)
         return ncclUnhandledCudaError;
     if (told_to_fail())
@@ -230,8 +225,7 @@ static ncclResult_t make(const char *name, const void *send, int send_parts, voi
     if (send_parts >= 0 && recv_parts >= 0 && !in_place && from < to + recv_bytes &&
         to < from + send_bytes)
         emu_die("%s: what is sent and received overlaps, and is not in place", name);
-    cudaStreamIsCapturing(stream, &capture);
-    if (capture != cudaStreamCaptureStatusNone)
+    if (emu_stream(stream)->capture != nullptr)
         emu_die("%s in a captured stream is not emulated", name);
     waiting w = {c, {}, send, recv, stream};
     snprintf(w.what.name, sizeof w.what.name, "%s", name);
@@ -322,9 +316,8 @@ ncclResult_t ncclGroupEnd(void)
     return ncclSuccess;
 }
 
-/* ---- Communicators ----------------------------------------------------------------------------
- */
-/* The first one makes the file; its name is the invitation. */
+/* ---- Communicators --------------------------------------------------------------------------- */
+/* The first one makes the file, whose name is the invitation. */
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
 {
     const char *folder = getenv("DEQ_EMU_NCCL_DIR");

@@ -1,4 +1,4 @@
-/* For tests that plant a fault and demand that it is caught: the fault happens in a child. */
+/* For tests that plant a fault, which happens in a child, and demand that it is caught. */
 #ifndef DEQ_TESTS_EMU_PLANTED_H
 #define DEQ_TESTS_EMU_PLANTED_H
 
@@ -21,7 +21,7 @@ extern "C" {
 #include <unistd.h>
 
 /* Runs fault() in a child that says nothing to us but its end. What it wrote to stderr goes to
- * `said`; the result tells whether it ended badly. */
+ * `said`. The result tells whether it ended badly. */
 static inline bool ends_badly(void (*fault)(void), char *said, size_t size)
 {
     int ends[2];

@@ -8,8 +8,7 @@ static cudaError_t last_error;
 static bool lost;
 static int current; /* device */
 
-/* ---- Errors -----------------------------------------------------------------------------------
- */
+/* ---- Errors ---------------------------------------------------------------------------------- */
 cudaError_t emu_health()
 {
     const emu_config &c = emu_conf();
@@ -53,39 +52,33 @@ cudaError_t emu_refuse(cudaError_t error, const char *format, ...)
     return error;
 }
 
-#define ERRORS(X)                                                                             \
-    X(cudaSuccess, "no error")                                                                \
-    X(cudaErrorInvalidValue, "invalid argument")                                              \
-    X(cudaErrorMemoryAllocation, "out of memory")                                             \
-    X(cudaErrorInvalidConfiguration, "invalid configuration argument")                        \
-    X(cudaErrorInvalidMemcpyDirection, "invalid copy direction for memcpy")                   \
-    X(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime "    \
-                                   "version")                                                 \
-    X(cudaErrorNoDevice, "no CUDA-capable device is detected")                                \
-    X(cudaErrorInvalidDevice, "invalid device ordinal")                                       \
-    X(cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the "   \
-                                       "device")                                              \
-    X(cudaErrorInvalidResourceHandle, "invalid resource handle")                              \
-    X(cudaErrorNotReady, "device not ready")                                                  \
-    X(cudaErrorHostMemoryAlreadyRegistered, "part or all of the requested memory range is "   \
-                                            "already mapped")                                 \
-    X(cudaErrorHostMemoryNotRegistered, "pointer does not correspond to a registered memory " \
-                                        "region")                                             \
-    X(cudaErrorLaunchFailure, "unspecified launch failure")                                   \
-    X(cudaErrorNotSupported, "operation not supported")                                       \
-    X(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing")  \
-    X(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during "   \
-                                         "capture")                                           \
-    X(cudaErrorStreamCaptureMerge, "operation would result in a merge of separate capture "   \
-                                   "sequences")                                               \
-    X(cudaErrorStreamCaptureUnmatched, "capture was not ended in the same stream as it "      \
-                                       "began")                                               \
-    X(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work")                   \
-    X(cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work in another "    \
-                                       "stream")                                              \
-    X(cudaErrorStreamCaptureImplicit, "operation would make the legacy stream depend on a "   \
-                                      "capturing blocking stream")                            \
-    X(cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a "       \
+#define ERRORS(X)                                                                            \
+    X(cudaSuccess, "no error")                                                               \
+    X(cudaErrorInvalidValue, "invalid argument")                                             \
+    X(cudaErrorMemoryAllocation, "out of memory")                                            \
+    X(cudaErrorInvalidConfiguration, "invalid configuration argument")                       \
+    X(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime "   \
+                                   "version")                                                \
+    X(cudaErrorNoDevice, "no CUDA-capable device is detected")                               \
+    X(cudaErrorInvalidDevice, "invalid device ordinal")                                      \
+    X(cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the "  \
+                                       "device")                                             \
+    X(cudaErrorInvalidResourceHandle, "invalid resource handle")                             \
+    X(cudaErrorNotReady, "device not ready")                                                 \
+    X(cudaErrorLaunchFailure, "unspecified launch failure")                                  \
+    X(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing") \
+    X(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during "  \
+                                         "capture")                                          \
+    X(cudaErrorStreamCaptureMerge, "operation would result in a merge of separate capture "  \
+                                   "sequences")                                              \
+    X(cudaErrorStreamCaptureUnmatched, "capture was not ended in the same stream as it "     \
+                                       "began")                                              \
+    X(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work")                  \
+    X(cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work in another "   \
+                                       "stream")                                             \
+    X(cudaErrorStreamCaptureImplicit, "operation would make the legacy stream depend on a "  \
+                                      "capturing blocking stream")                           \
+    X(cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a "      \
                               "capturing stream")
 
 extern "C" {
@@ -116,21 +109,14 @@ const char *cudaGetErrorString(cudaError_t error)
     }
 }
 
-cudaError_t cudaPeekAtLastError(void)
-{
-    cudaError_t health = emu_health();
-    return health != cudaSuccess ? health : last_error;
-}
-
 cudaError_t cudaGetLastError(void)
 {
-    cudaError_t error = cudaPeekAtLastError();
+    cudaError_t error = last_error, health = emu_health();
     last_error = cudaSuccess;
-    return error;
+    return health != cudaSuccess ? health : error;
 }
 
-/* ---- Devices ----------------------------------------------------------------------------------
- */
+/* ---- Devices --------------------------------------------------------------------------------- */
 cudaError_t cudaGetDeviceCount(int *count)
 {
     cudaError_t health = emu_health();
@@ -167,48 +153,19 @@ cudaError_t cudaRuntimeGetVersion(int *version)
     return cudaSuccess;
 }
 
-/* The figures of an H100 where nothing else was asked for. */
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
 {
-    const emu_config &c = emu_conf();
     cudaError_t health = emu_health();
     if (health != cudaSuccess)
         return health;
-    int optin = emu_chip_shared();
-    const struct {
-        cudaDeviceAttr attribute;
-        int value;
-    } table[] = {
-        {cudaDevAttrMaxThreadsPerBlock, 1024},
-        {cudaDevAttrMaxBlockDimX, 1024},
-        {cudaDevAttrMaxGridDimX, 0x7fffffff},
-        {cudaDevAttrMaxGridDimY, 65535},
-        {cudaDevAttrMaxGridDimZ, 65535},
-        {cudaDevAttrMaxSharedMemoryPerBlock, 48 * 1024},
-        {cudaDevAttrMaxSharedMemoryPerBlockOptin, optin},
-        {cudaDevAttrMaxSharedMemoryPerMultiprocessor, optin + 1024},
-        {cudaDevAttrWarpSize, 32},
-        {cudaDevAttrMaxRegistersPerBlock, 65536},
-        {cudaDevAttrMaxRegistersPerMultiprocessor, 65536},
-        {cudaDevAttrMaxThreadsPerMultiProcessor, 2048},
-        {cudaDevAttrMultiProcessorCount, 132},
-        {cudaDevAttrClockRate, 1980000},
-        {cudaDevAttrMemoryClockRate, 2619000},
-        {cudaDevAttrGlobalMemoryBusWidth, 5120},
-        {cudaDevAttrL2CacheSize, 50 << 20},
-        {cudaDevAttrComputeCapabilityMajor, c.major},
-        {cudaDevAttrComputeCapabilityMinor, c.minor},
-        {cudaDevAttrMemoryPoolsSupported, 1},
-    };
-    for (auto &entry : table)
-        if (entry.attribute == attribute) {
-            *value = entry.value;
-            return cudaSuccess;
-        }
-    return emu_refuse(cudaErrorInvalidValue, "cudaDeviceGetAttribute: no attribute %d",
-                      static_cast<int>(attribute));
+    if (attribute != cudaDevAttrMaxSharedMemoryPerBlockOptin)
+        return emu_refuse(cudaErrorInvalidValue, "cudaDeviceGetAttribute: no attribute %d",
+                          static_cast<int>(attribute));
+    *value = emu_chip_shared();
+    return cudaSuccess;
 }
 
+/* What the backend reads of them. */
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
     *p = {};
@@ -219,44 +176,15 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
         return emu_refuse(cudaErrorInvalidDevice, "device %d of %d", device, emu_conf().devices);
     memcpy(p->uuid.bytes, "emulated device", sizeof p->uuid.bytes);
     p->uuid.bytes[15] = static_cast<char>(emu_conf().visible + device);
-    auto get = [](cudaDeviceAttr attribute) {
-        int value = 0;
-        cudaDeviceGetAttribute(&value, attribute, 0);
-        return value;
-    };
-    snprintf(p->name, sizeof p->name, "emulated sm_%d%d (runs on the processor)", emu_conf().major,
-             emu_conf().minor);
-    p->totalGlobalMem = emu_conf().memory;
-    p->sharedMemPerBlock = 48 * 1024;
-    p->sharedMemPerBlockOptin = static_cast<size_t>(get(cudaDevAttrMaxSharedMemoryPerBlockOptin));
-    p->sharedMemPerMultiprocessor = p->sharedMemPerBlockOptin + 1024;
-    p->regsPerBlock = p->regsPerMultiprocessor = 65536;
-    p->warpSize = 32;
-    p->maxThreadsPerBlock = p->maxThreadsDim[0] = p->maxThreadsDim[1] = 1024;
-    p->maxThreadsDim[2] = 64;
-    p->maxGridSize[0] = 0x7fffffff;
-    p->maxGridSize[1] = p->maxGridSize[2] = 65535;
     p->major = emu_conf().major;
     p->minor = emu_conf().minor;
-    p->multiProcessorCount = get(cudaDevAttrMultiProcessorCount);
-    p->maxThreadsPerMultiProcessor = 2048;
-    p->maxBlocksPerMultiProcessor = 32;
-    p->memoryBusWidth = get(cudaDevAttrGlobalMemoryBusWidth);
-    p->l2CacheSize = get(cudaDevAttrL2CacheSize);
-    p->concurrentKernels = p->unifiedAddressing = p->memoryPoolsSupported = 1;
-    p->asyncEngineCount = 3;
+    snprintf(p->name, sizeof p->name, "emulated sm_%d%d (runs on the processor)", p->major,
+             p->minor);
     return cudaSuccess;
 }
 
-cudaError_t cudaDeviceReset(void)
-{
-    emu_restart();
-    return cudaSuccess;
-}
-
-/* ---- Copies -----------------------------------------------------------------------------------
- */
-/* Whether `bytes` bytes at p lie where the caller says: on the device or on the host. */
+/* ---- Copies ---------------------------------------------------------------------------------- */
+/* Whether `bytes` bytes at p lie where the caller says, on the device or on the host. */
 static cudaError_t check_end(const void *p, size_t bytes, bool device)
 {
     if (device ? emu_on_device(p, bytes) : !emu_near_device(p))

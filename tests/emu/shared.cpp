@@ -1,5 +1,5 @@
-/* Shared memory of the block that runs: static variables between red zones, which are known when a
- * thread first comes to them, and the dynamic part against a guard page. All of it is NaN when a
+/* Shared memory of the block that runs. Static variables lie between red zones, and are known when
+ * a thread first comes to them. The dynamic part ends at a guard page. All of it is NaN when a
  * block starts. */
 #include "emu/internal.h"
 
@@ -27,8 +27,8 @@ struct static_variable {
     size_t offset, bytes;
 };
 
-/* The arena: a page that the caller may use for addresses, static variables, dynamic memory, and a
- * guard page. */
+/* The arena has a page that the caller may use for addresses, static variables, dynamic memory, and
+ * a guard page. */
 static struct {
     char *arena, *fixed, *dynamic_end;
     static_variable variable[MAX_VARIABLES];
@@ -64,8 +64,8 @@ static char *map_arena()
     return static_cast<char *>(p);
 }
 
-/* For ThreadSanitizer it must be new memory: otherwise two blocks that use it one after the other
- * would race. */
+/* For ThreadSanitizer it must be new memory, since otherwise two blocks that use it one after the
+ * other would race. */
 char *emu_shared_start(const emu_kernel &kernel)
 {
     shared.dynamic = kernel.dynamic;

@@ -1,21 +1,21 @@
-/* Streams: queues of work that runs as late as it may. Nothing happens at the call; a
+/* Streams, which are queues of work that runs as late as it may. Nothing happens at the call. A
  * synchronisation runs the stream it names, and of the others only what events demand. What else
- * runs, and in which order, is at the emulator's discretion:
+ * runs is at the emulator's discretion, so that a program which relies on an order it did not ask
+ * for fails in one of these.
  *
- *   ascending    nothing that is not demanded; with all streams, the oldest stream first
- *   descending   everything that can run does, the newest stream first
+ *   ascending    nothing that is not demanded, and with all streams the oldest stream first
+ *   descending   everything that can run, the newest stream first
  *   shuffled     pieces of work of all streams in random turns
  *
- * so that a program which relies on an order it did not ask for fails in one of them. The legacy
- * default stream (0) waits for all streams created without cudaStreamNonBlocking and they for it.
- */
+ * The legacy default stream (0) waits for all streams created without cudaStreamNonBlocking and
+ * they for it. */
 #include "emu/stream.h"
 
 #include <algorithm>
 #include <chrono>
 #include <stdlib.h>
 
-static std::vector<CUstream_st *> streams; /* in the order of their creation; 0 is the default's */
+static std::vector<CUstream_st *> streams; /* as they were created, the default's first */
 static bool draining;
 
 static CUstream_st *default_stream()
@@ -36,8 +36,7 @@ CUstream_st *emu_stream(cudaStream_t stream)
     return stream;
 }
 
-/* ---- Running ----------------------------------------------------------------------------------
- */
+/* ---- Running --------------------------------------------------------------------------------- */
 static bool can_run(const emu_work &work)
 {
     return std::all_of(work.before.begin(), work.before.end(),
@@ -55,7 +54,8 @@ static void run_front(CUstream_st *s)
     work->done = true;
 }
 
-/* Runs `work` and what must come before it. (A copy: the queue that held it lets go of it.) */
+/* Runs `work` and what must come before it. It is a copy, since the queue that held it lets go of
+ * it. */
 static void run_until(const emu_work_ref work)
 {
     while (!work->done) {
@@ -67,7 +67,7 @@ static void run_until(const emu_work_ref work)
     }
 }
 
-/* One piece of work of a stream that can go on, at random; false if none can. */
+/* Runs one piece of work of a stream that can go on, at random. False if none can. */
 static bool run_any()
 {
     std::vector<CUstream_st *> ready;
@@ -95,7 +95,7 @@ static void run_all()
             run_until(s->queue.back());
 }
 
-/* Brings about that `work` (NULL: all) is done. */
+/* Brings about that `work` is done, or everything if it is NULL. */
 static void advance(const emu_work_ref work)
 {
     if (draining || (work != nullptr && work->done))
@@ -116,8 +116,7 @@ void emu_drain()
     advance(nullptr);
 }
 
-/* ---- Queueing ---------------------------------------------------------------------------------
- */
+/* ---- Queueing -------------------------------------------------------------------------------- */
 static emu_work_ref push(CUstream_st *s, std::function<void()> run)
 {
     auto work = std::make_shared<emu_work>();
@@ -177,7 +176,7 @@ bool emu_pending_read(const void *p, size_t bytes)
 bool emu_capture_forbids()
 {
     for (CUstream_st *s : streams)
-        if (s->capture != nullptr && !s->capture->relaxed) {
+        if (s->capture != nullptr) {
             s->capture->invalid = true;
             return true;
         }
@@ -192,8 +191,7 @@ void emu_streams_reset()
     }
 }
 
-/* ---- The runtime's functions ------------------------------------------------------------------
- */
+/* ---- The runtime's functions ----------------------------------------------------------------- */
 #define CHECK_HEALTH()                      \
     do {                                    \
         cudaError_t health_ = emu_health(); \
@@ -201,7 +199,7 @@ void emu_streams_reset()
             return health_;                 \
     } while (0)
 
-/* Waits for `work` (NULL: for everything); the device may be lost on the way. */
+/* Waits for `work`, or for everything if it is NULL. The device may be lost on the way. */
 static cudaError_t synchronise(const char *what, const emu_work_ref &work)
 {
     CHECK_HEALTH();
@@ -219,30 +217,13 @@ cudaError_t cudaDeviceSynchronize(void)
     return synchronise("cudaDeviceSynchronize", nullptr);
 }
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int)
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
 {
     CHECK_HEALTH();
     default_stream();
     *out = new CUstream_st{};
     (*out)->independent = (flags & cudaStreamNonBlocking) != 0;
     streams.push_back(*out);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
-{
-    return cudaStreamCreateWithPriority(out, flags, 0);
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t *out)
-{
-    return cudaStreamCreateWithPriority(out, cudaStreamDefault, 0);
-}
-
-cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
-{
-    *least = 0;
-    *greatest = -5;
     return cudaSuccess;
 }
 
@@ -263,35 +244,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     CHECK_HEALTH();
     CUstream_st *s = emu_stream(stream);
-    if (s == streams[0]) /* it waits for all that block it: an empty piece of work does */
+    if (s == streams[0]) /* An empty piece of work waits for all that block the stream. */
         push(s, [] {});
     return synchronise("cudaStreamSynchronize",
                        s->queue.empty() ? std::make_shared<emu_work>(emu_work::finished())
                                         : s->queue.back());
 }
 
-/* A question moves the stream on by one piece, so that asking in a loop comes to an end. "Not
- * ready" is left for cudaGetLastError too, as on a device (PyTorch clears it, pull request 18584).
- */
-cudaError_t cudaStreamQuery(cudaStream_t stream)
-{
-    CHECK_HEALTH();
-    CUstream_st *s = emu_stream(stream);
-    if (emu_capture_forbids())
-        return emu_refuse(cudaErrorStreamCaptureUnsupported, "cudaStreamQuery during a capture");
-    if (s->queue.empty())
-        return cudaSuccess;
-    advance(s->queue.front());
-    return emu_latch(cudaErrorNotReady);
-}
-
-cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t fn, void *data)
-{
-    return emu_enqueue(stream, "cudaLaunchHostFunc", [fn, data] { fn(data); });
-}
-
-/* ---- Events -----------------------------------------------------------------------------------
- */
+/* ---- Events ---------------------------------------------------------------------------------- */
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 {
     CHECK_HEALTH();

@@ -1,4 +1,5 @@
-/* Streams, events and captures inside: stream.cpp runs them, graph.cpp captures and replays. */
+/* What stream.cpp, which runs streams and events, and graph.cpp, which captures and replays,
+ * share. */
 #ifndef DEQ_TESTS_EMU_STREAM_H
 #define DEQ_TESTS_EMU_STREAM_H
 
@@ -11,7 +12,7 @@
 struct emu_work;
 typedef std::shared_ptr<emu_work> emu_work_ref;
 
-/* A piece of work in a stream: it comes after the one before it there, and after `before`. */
+/* A piece of work in a stream. It comes after the one before it there, and after `before`. */
 struct emu_work {
     std::function<void()> run;
     std::vector<emu_work_ref> before;
@@ -28,7 +29,7 @@ struct emu_work {
     }
 };
 
-/* A piece of work in a graph: it comes after the nodes `after`. */
+/* A piece of work in a graph. It comes after the nodes `after`. */
 struct emu_node {
     std::function<void()> run;
     std::string what;
@@ -39,7 +40,7 @@ struct emu_capture {
     CUstream_st *origin;
     std::vector<CUstream_st *> joined; /* the origin too */
     std::vector<emu_node> nodes;
-    bool relaxed, invalid;
+    bool invalid;
 };
 typedef std::shared_ptr<emu_capture> emu_capture_ref;
 
@@ -47,14 +48,14 @@ struct CUstream_st {
     std::deque<emu_work_ref> queue;
     bool independent; /* of the default stream */
     emu_capture_ref capture;
-    std::vector<size_t> last; /* while captured: nodes that the next one comes after */
+    std::vector<size_t> last; /* while captured, the nodes that the next one comes after */
 };
 
 struct CUevent_st {
     bool timed;
     emu_work_ref work; /* the last record of it, or NULL */
     std::shared_ptr<double> when;
-    emu_capture_ref capture; /* if it was recorded in a capture: then */
+    emu_capture_ref capture; /* the capture that it was recorded in, if any */
     std::vector<size_t> nodes;
 };
 

@@ -1,5 +1,5 @@
-/* cuBLASLt's meaning: column-major, an epilogue behind the sum, results rounded once; and its
- * checks of the arguments. */
+/* The emulated cuBLASLt. It is column-major, has an epilogue behind the sum, rounds results once,
+ * and checks its arguments. */
 #include "emu/planted.h"
 
 #include <vector>
@@ -91,8 +91,8 @@ static __nv_bfloat16 *numbers(size_t count, int step, std::vector<float> *host)
     return p;
 }
 
-/* Rectified with bits, then gated by them: the second product passes where the first was above 0.
- */
+/* Rectified with bits, then masked by them. The second product passes where the first was above
+ * 0. */
 static void epilogues(void **)
 {
     std::vector<float> a, b, c;
@@ -136,7 +136,7 @@ static void epilogues(void **)
         check_cuda(cudaFree(p));
 }
 
-/* The rectifier makes 0 of a NaN, as max(x, 0) does; results in bfloat16 are the nearest. */
+/* The rectifier makes 0 of a NaN, as max(x, 0) does. Results in bfloat16 are the nearest. */
 static void rounding(void **)
 {
     std::vector<float> a, b;
@@ -214,7 +214,7 @@ int main(void)
 {
     setenv("DEQ_EMU_QUIET", "1", 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(arguments_are_checked), /* it forks: before OpenBLAS has threads */
+        cmocka_unit_test(arguments_are_checked), /* forks, so before OpenBLAS has threads */
         cmocka_unit_test(epilogues),
         cmocka_unit_test(rounding),
     };

@@ -5,9 +5,8 @@
 
 enum { N = 64 };
 
-/* ---- Barriers ----------------------------------------------------------------------------------
- */
-/* Reverses n numbers within a block; without the barrier a thread reads what another may not have
+/* ---- Barriers -------------------------------------------------------------------------------- */
+/* Reverses n numbers within a block. Without the barrier a thread reads what another may not have
  * written yet. */
 static __global__ void k_reverse(float *x, int barrier)
 {
@@ -46,7 +45,7 @@ static void missing_barrier_shows(void **)
     assert_true(shown > 0);
 }
 
-/* Each thread uses what its left neighbour wrote: with the threads in ascending order it looks
+/* Each thread uses what its left neighbour wrote. With the threads in ascending order it looks
  * right, and only another order shows the fault. */
 static __global__ void k_from_left(float *x)
 {
@@ -130,8 +129,7 @@ static void divergent_barriers_abort(void **)
     expect_caught(half_shuffle, "kernel k_half_shuffle, block (0,0,0), divergent barrier", "-");
 }
 
-/* ---- Memory ------------------------------------------------------------------------------------
- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 static __global__ void k_write_at(float *x, int at)
 {
     x[at] = 1;
@@ -156,7 +154,7 @@ static void write_one_below(void)
     cudaDeviceSynchronize();
 }
 
-/* 64 floats are a multiple of the alignment: the guard page follows at once. */
+/* 64 floats are a multiple of the alignment, so the guard page follows at once. */
 static void read_one_beyond(void)
 {
     float *x = device_floats(N, 0);
@@ -350,8 +348,7 @@ static void unwritten_memory_is_nan(void **)
     check_cuda(cudaFree(out));
 }
 
-/* ---- Limits ------------------------------------------------------------------------------------
- */
+/* ---- Limits ---------------------------------------------------------------------------------- */
 static __global__ void k_nothing(float *x)
 {
     if (threadIdx.x == 0)

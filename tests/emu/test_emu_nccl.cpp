@@ -1,5 +1,6 @@
-/* The emulated NCCL: what its calls do between processes, and what it catches. Processes are
+/* What the calls of the emulated NCCL do between processes, and what it catches. Processes are
  * children here. */
+#include "emu/internal.h"
 #include "emu/planted.h"
 
 #include <vector>
@@ -13,7 +14,7 @@ enum { RANKS = 3, COUNT = 100000 /* more than travels at once */ };
 static ncclUniqueId invitation;
 static ncclComm_t comm;
 
-static void assert_ok(bool good, const char *what)
+static void must(bool good, const char *what)
 {
     if (good)
         return;
@@ -30,13 +31,13 @@ static pid_t start(int rank, int ranks, void (*work)(int rank))
     if (child != 0)
         return child;
     signal(SIGABRT, SIG_DFL);
-    assert_ok(ncclCommInitRank(&comm, ranks, invitation, rank) == ncclSuccess, "join");
+    must(ncclCommInitRank(&comm, ranks, invitation, rank) == ncclSuccess, "join");
     work(rank);
-    assert_ok(ncclCommDestroy(comm) == ncclSuccess, "leave");
+    must(ncclCommDestroy(comm) == ncclSuccess, "leave");
     _exit(0);
 }
 
-/* How many of the children that run work(rank) end badly; the invitation is made in a child too,
+/* How many of the children that run work(rank) end badly. The invitation is made in a child too,
  * whose environment is the caller's. */
 static int run(int ranks, void (*work)(int rank))
 {
@@ -52,7 +53,7 @@ static int run(int ranks, void (*work)(int rank))
     return bad;
 }
 
-/* What rank r sends at place i; sums of these are exact. */
+/* What rank r sends at place i. Sums of these are exact. */
 static float number(int r, size_t i)
 {
     return static_cast<float>(i % 1000) + 1000.0f * static_cast<float>(r);
@@ -84,20 +85,19 @@ static float total(size_t i)
     return sum;
 }
 
-/* Own block <- its sum, then all blocks <- those of their ranks: in place, behind each other on one
- * stream. */
+/* The own block gets its sum, then all blocks those of their ranks, in place and behind each other
+ * on one stream. */
 static void scatter_and_gather(int rank)
 {
     float *p = filled(rank, RANKS * COUNT), *own = p + static_cast<size_t>(rank) * COUNT;
     ncclReduceScatter(p, own, COUNT, ncclFloat32, ncclSum, comm, nullptr);
     std::vector<float> got = fetched(p, RANKS * COUNT);
     for (size_t i = 0; i < got.size(); i++)
-        assert_ok(got[i] == (static_cast<int>(i / COUNT) == rank ? total(i) : number(rank, i)),
-                  "sum");
+        must(got[i] == (static_cast<int>(i / COUNT) == rank ? total(i) : number(rank, i)), "sum");
     ncclAllGather(own, p, COUNT, ncclFloat32, comm, nullptr);
     got = fetched(p, RANKS * COUNT);
     for (size_t i = 0; i < got.size(); i++)
-        assert_ok(got[i] == total(i), "all");
+        must(got[i] == total(i), "all");
 }
 
 static void reduce_and_broadcast(int rank)
@@ -109,7 +109,7 @@ static void reduce_and_broadcast(int rank)
     ncclGroupEnd();
     std::vector<float> got = fetched(p, COUNT);
     for (size_t i = 0; i < got.size(); i++)
-        assert_ok(got[i] == total(i), "broadcast sum");
+        must(got[i] == total(i), "broadcast sum");
 }
 
 static void collectives_do_what_they_say(void **)
@@ -118,7 +118,7 @@ static void collectives_do_what_they_say(void **)
     assert_int_equal(run(RANKS, reduce_and_broadcast), 0);
 }
 
-/* Nothing has happened until somebody waits: a rank that reads too early does not see it. */
+/* Nothing has happened until somebody waits, so a rank that reads too early does not see it. */
 static void runs_late(int rank)
 {
     float *p = filled(rank, 1), x = 0;
@@ -126,10 +126,10 @@ static void runs_late(int rank)
     check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     ncclReduce(p, p, 1, ncclFloat32, ncclSum, 0, comm, stream);
     check_cuda(cudaMemcpy(&x, p, sizeof x, cudaMemcpyDeviceToHost));
-    assert_ok(x == number(rank, 0), "it ran early");
+    must(x == number(rank, 0), "it ran early");
     check_cuda(cudaStreamSynchronize(stream));
     x = device_float(p);
-    assert_ok(x == (rank == 0 ? number(0, 0) + number(1, 0) : number(1, 0)), "it did not run");
+    must(x == (rank == 0 ? number(0, 0) + number(1, 0) : number(1, 0)), "it did not run");
 }
 
 static void calls_run_late(void **)
@@ -142,14 +142,14 @@ static void calls_run_late(void **)
 static void refused(int rank)
 {
     float *p = filled(rank, 10), host[10];
-    assert_ok(ncclReduce(p, p, 11, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclInvalidArgument,
-              "too many numbers");
-    assert_ok(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 2, comm, nullptr) == ncclInvalidArgument,
-              "no such root");
-    assert_ok(ncclAllGather(p, p, 10, ncclFloat32, comm, nullptr) == ncclInvalidArgument,
-              "no room for two");
-    assert_ok(ncclBroadcast(host, host, 10, ncclFloat32, 0, comm, nullptr) == ncclInvalidArgument,
-              "the host's memory");
+    must(ncclReduce(p, p, 11, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclInvalidArgument,
+         "too many numbers");
+    must(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 2, comm, nullptr) == ncclInvalidArgument,
+         "no such root");
+    must(ncclAllGather(p, p, 10, ncclFloat32, comm, nullptr) == ncclInvalidArgument,
+         "no room for two");
+    must(ncclBroadcast(host, host, 10, ncclFloat32, 0, comm, nullptr) == ncclInvalidArgument,
+         "the host's memory");
 }
 
 static void another_count(int rank)
@@ -172,6 +172,8 @@ static void another_call(int rank)
 static void no_call(int rank)
 {
     float *p = filled(rank, 10);
+    must(emu_conf().nccl_wait == 300, "the environment's patience");
+    emu_conf().nccl_wait = 1; /* here alone: the other ranks may be slow to come */
     if (rank == 0)
         ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr);
     cudaDeviceSynchronize();
@@ -197,7 +199,7 @@ static void left_under_way(int rank)
 /* Each of these ends with an explanation, on one rank or all. */
 static void run_mismatches(void)
 {
-    setenv("DEQ_EMU_NCCL_WAIT", "1", 1);
+    setenv("DEQ_EMU_NCCL_WAIT", "300", 1);
     static void (*const work[])(int) = {another_count, another_call, no_call,
                                         overlap,       open_group,   left_under_way};
     for (void (*w)(int) : work)
@@ -229,13 +231,11 @@ static void told_errors(int rank)
 {
     float *p = filled(rank, 10);
     ncclResult_t error = ncclSuccess;
-    assert_ok(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclSuccess, "first");
-    assert_ok(cudaDeviceSynchronize() == cudaSuccess, "wait");
-    assert_ok(ncclCommGetAsyncError(comm, &error) == ncclSuccess && error == ncclRemoteError,
-              "told");
-    assert_ok(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclSystemError,
-              "fails");
-    assert_ok(ncclCommAbort(comm) == ncclSuccess, "abort");
+    must(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclSuccess, "first");
+    must(cudaDeviceSynchronize() == cudaSuccess, "wait");
+    must(ncclCommGetAsyncError(comm, &error) == ncclSuccess && error == ncclRemoteError, "told");
+    must(ncclReduce(p, p, 10, ncclFloat32, ncclSum, 0, comm, nullptr) == ncclSystemError, "fails");
+    must(ncclCommAbort(comm) == ncclSuccess, "abort");
     _exit(0);
 }
 

@@ -1,4 +1,4 @@
-/* The declarations of cuda/nccl_load.h beside those of an installed NCCL: a function that is
+/* The declarations of cuda/nccl_load.h beside those of an installed NCCL. A function that is
  * declared otherwise, or a constant that has another value, does not compile. */
 #if __has_include(<nccl.h>) && __has_include(<cuda_runtime.h>)
 #include <nccl.h>

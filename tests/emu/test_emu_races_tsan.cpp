@@ -1,8 +1,10 @@
-/* Races between the threads of a launch, seen by ThreadSanitizer: every CUDA thread is a thread of
+/* Races between the threads of a launch, seen by ThreadSanitizer. Every CUDA thread is a thread of
  * its own to it, and only barriers, fences and atomics order them. Unlike a wrong result in some
  * order of threads, a race is reported in any. */
 #include "emu/planted.h"
 
+#include <dirent.h>
+#include <omp.h>
 #include <pthread.h>
 
 enum { N = 64 };
@@ -14,8 +16,8 @@ extern "C" const char *__tsan_default_options(void)
     return "halt_on_error=1:report_signal_unsafe=0";
 }
 
-/* Rotates N numbers. Without the first barrier: write against read. Without the second, in the next
- * round: read against write. */
+/* Rotates N numbers. Without the first barrier a write races with a read. Without the second a read
+ * races with a write of the next round. */
 static void rotate_numbers(float *x, float *tile, unsigned me, void (*barrier)(void), bool first,
                            bool second)
 {
@@ -117,9 +119,9 @@ static void threads_with_both(void)
     rotate_by_threads(true, true);
 }
 
-/* What is said of fibers is said of threads, with one difference: that the second barrier is
- * missing threads tell now and then only. A thread that leaves a pthread_barrier late is taken to
- * have waited for what a fast one has done since; see barrier_address in block.cpp. */
+/* What is said of fibers is said of threads, with one difference. Threads tell only now and then
+ * that the second barrier is missing. A thread that leaves a pthread_barrier late is taken to have
+ * waited for what a fast one has done since (see barrier_address in block.cpp). */
 static void real_threads_agree(void **)
 {
     static char said[16384];
@@ -133,7 +135,7 @@ static void real_threads_agree(void **)
         fail_msg("%s", said);
 }
 
-/* Within a warp: a shuffle orders no memory, __syncwarp does. */
+/* Within a warp a shuffle orders no memory, while __syncwarp does. */
 static __global__ void k_warp_exchange(float *x, bool sync)
 {
     SHARED(float, tile, [32]);
@@ -223,12 +225,60 @@ static void correct_kernels_are_quiet(void **)
     }
 }
 
+/* Threads of this process, those of libraries too. */
+static int threads_here(void)
+{
+    int count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    if (tasks == nullptr)
+        return 0;
+    while (struct dirent *entry = readdir(tasks))
+        count += entry->d_name[0] != '.';
+    closedir(tasks);
+    return count;
+}
+
+/* By cuBLAS, large enough for several threads. */
+static void multiply(void)
+{
+    enum { SIDE = 256 };
+    float one = 1;
+    float *a = device_floats(SIDE * SIDE, 1), *c = device_floats(SIDE * SIDE, 1);
+    cublasHandle_t handle = nullptr;
+    cublasCreate(&handle);
+    omp_set_num_threads(4);
+    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, SIDE, SIDE, SIDE, &one, a, SIDE,
+                                 a, SIDE, &one, c, SIDE),
+                     CUBLAS_STATUS_SUCCESS);
+    assert_true(device_float(c) == SIDE + 1);
+    cublasDestroy(handle);
+    check_cuda(cudaFree(a));
+    check_cuda(cudaFree(c));
+}
+
+static void race_after_product(void)
+{
+    multiply();
+    no_first_barrier();
+}
+
+/* Whatever number of threads was asked for: see emu_product_begins. Races of ours are seen still.
+ */
+static void products_have_no_threads(void **)
+{
+    int before = threads_here();
+    assert_true(before > 0);
+    multiply();
+    assert_int_equal(threads_here(), before);
+    expect_caught(race_after_product, "rotate_numbers", "-");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_memory_races),       cmocka_unit_test(real_threads_agree),
         cmocka_unit_test(warps_need_syncwarp),       cmocka_unit_test(races_between_blocks),
-        cmocka_unit_test(correct_kernels_are_quiet),
+        cmocka_unit_test(correct_kernels_are_quiet), cmocka_unit_test(products_have_no_threads),
     };
     return cmocka_run_group_tests_name("races in kernels", tests, nullptr, nullptr);
 }

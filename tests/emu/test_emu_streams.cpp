@@ -1,4 +1,4 @@
-/* Streams run late, events order them and nothing else does; graphs replay what was captured. Each
+/* Streams run late, events order them and nothing else does. Graphs replay what was captured. Each
  * kind of missing synchronisation must show in at least one order, and right use in none. */
 #include "emu/planted.h"
 
@@ -31,7 +31,7 @@ static cudaEvent_t make_event()
     return event;
 }
 
-/* Runs check(order's index) in all orders; how often it held. */
+/* Runs check() in all orders and tells how often it held. */
 static int times_true(bool (*check)(void))
 {
     int held = 0;
@@ -47,8 +47,7 @@ static int times_true(bool (*check)(void))
 
 enum { ALL_TIMES = 10 };
 
-/* ---- Between host and device -------------------------------------------------------------------
- */
+/* ---- Between host and device ----------------------------------------------------------------- */
 static bool download(bool synchronise)
 {
     cudaStream_t s = make_stream();
@@ -59,7 +58,7 @@ static bool download(bool synchronise)
         check_cuda(cudaStreamSynchronize(s));
     bool good = host == 7;
     bool spoilt = isnan(host);
-    assert_true(good || spoilt); /* never the old number: that could pass for a result */
+    assert_true(good || spoilt); /* never the old number, which could pass for a result */
     check_cuda(cudaStreamDestroy(s));
     check_cuda(cudaFree(x));
     return good;
@@ -95,8 +94,7 @@ static void host_must_synchronise(void **)
     assert_int_equal(times_true([] { return upload(false); }), 0);
 }
 
-/* ---- Between streams ---------------------------------------------------------------------------
- */
+/* ---- Between streams ------------------------------------------------------------------------- */
 /* b copies what a has written. */
 static bool read_after_write(bool wait)
 {
@@ -119,7 +117,7 @@ static bool read_after_write(bool wait)
     return good;
 }
 
-/* a reads, then b writes: wrong only if b is too early. */
+/* a reads, then b writes, which is wrong only if b is too early. */
 static bool write_after_read(bool wait)
 {
     cudaStream_t a = make_stream(), b = make_stream();
@@ -173,21 +171,24 @@ static void default_stream_is_ordered_with_blocking_ones(void **)
 static void queries_come_to_an_end(void **)
 {
     cudaStream_t s = make_stream();
+    cudaEvent_t set = make_event();
     float *x = device_floats(1, 0);
     LAUNCH(k_set, 1, 1, 0, s, x, 7.0f);
-    assert_int_equal(cudaStreamQuery(s), cudaErrorNotReady);
+    check_cuda(cudaEventRecord(set, s));
+    assert_int_equal(cudaEventQuery(set), cudaErrorNotReady);
     int asked = 0;
-    while (cudaStreamQuery(s) == cudaErrorNotReady && asked < 10)
+    while (cudaEventQuery(set) == cudaErrorNotReady && asked < 10)
         asked++;
     assert_true(asked < 10);
+    assert_int_equal(cudaGetLastError(), cudaErrorNotReady); /* it is left behind */
     assert_true(device_float(x) == 7);
+    check_cuda(cudaEventDestroy(set));
     check_cuda(cudaStreamDestroy(s));
     check_cuda(cudaFree(x));
 }
 
-/* ---- Graphs ------------------------------------------------------------------------------------
- */
-/* x = 1 on one branch and y = 2 on another, then out = x; out += 10. */
+/* ---- Graphs ---------------------------------------------------------------------------------- */
+/* Captures x = 1 on one branch and y = 2 on another, then out = x and out += 10. */
 static cudaGraphExec_t capture(cudaStream_t s, float *x, float *y, float *out, bool join)
 {
     cudaStream_t side = make_stream();
@@ -270,8 +271,7 @@ static void captures_forbid_synchronisation(void **)
     check_cuda(cudaFree(x));
 }
 
-/* ---- Faults of the device ----------------------------------------------------------------------
- */
+/* ---- Faults of the device -------------------------------------------------------------------- */
 static void memory_runs_out(void **)
 {
     void *p = nullptr;
@@ -302,7 +302,7 @@ static void device_is_lost(void **)
     check_cuda(cudaFree(device_floats(1, 0)));
 }
 
-/* What the environment asks for is read at the first call: in a child. */
+/* What the environment asks for is read at the first call, so in a child. */
 static int count_devices(const char *name, const char *value)
 {
     setenv(name, value, 1);

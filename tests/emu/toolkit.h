@@ -2,34 +2,9 @@
  *
  * Where the CUDA Toolkit is installed (and EMU_NO_TOOLKIT is not defined) its own headers declare
  * them, so that our calls are checked against the real signatures. Where it is absent,
- * toolkit_own.h declares those few that are used, with the values of the real ones. Either way
- * runtime.cpp, stream.cpp, graph.cpp, memory.cpp, cublas.cpp and cublas_lt.cpp define these and no
- * others (a call to anything else does not link):
- *
- *   device   cudaGetDeviceCount cudaSetDevice cudaGetDevice cudaGetDeviceProperties
- *            cudaDeviceGetAttribute cudaDriverGetVersion cudaRuntimeGetVersion cudaMemGetInfo
- *            cudaDeviceSynchronize cudaDeviceReset
- *   errors   cudaGetLastError cudaPeekAtLastError cudaGetErrorName cudaGetErrorString
- *   memory   cudaMalloc cudaFree cudaMallocAsync cudaFreeAsync cudaMallocHost cudaHostAlloc
- *            cudaFreeHost cudaHostRegister cudaHostUnregister cudaMemcpy cudaMemcpyAsync
- *            cudaMemcpy2DAsync cudaMemset cudaMemsetAsync cudaPointerGetAttributes
- *   streams  cudaStreamCreate cudaStreamCreateWithFlags cudaStreamCreateWithPriority
- *            cudaDeviceGetStreamPriorityRange cudaStreamDestroy cudaStreamSynchronize
- *            cudaStreamQuery cudaStreamWaitEvent cudaLaunchHostFunc cudaEventCreate
- *            cudaEventCreateWithFlags cudaEventDestroy cudaEventRecord cudaEventSynchronize
- *            cudaEventQuery cudaEventElapsedTime
- *   graphs   cudaStreamBeginCapture cudaStreamEndCapture cudaStreamIsCapturing
- *            cudaGraphInstantiate cudaGraphLaunch cudaGraphGetNodes cudaGraphDestroy
- *            cudaGraphExecDestroy
- *   kernels  cudaFuncSetAttribute cudaFuncGetAttributes
- *            cudaOccupancyMaxActiveBlocksPerMultiprocessor
- *   cuBLAS   cublasCreate cublasDestroy cublasSetStream cublasGetStream cublasSetMathMode
- *            cublasSetPointerMode (host only) cublasSetWorkspace cublasGetVersion
- *            cublasGetStatusName cublasGetStatusString cublasSgemm cublasSgemmStridedBatched
- *            cublasGemmEx cublasGemmStridedBatchedEx
- *   Lt       cublasLtCreate cublasLtDestroy; cublasLtMatmulDesc and MatmulPreference: Create,
- * Destroy, SetAttribute; cublasLtMatrixLayout: Create, Destroy; cublasLtMatmulAlgoGetHeuristic
- *            cublasLtMatmul
+ * toolkit_own.h declares those few that are used, with the values of the real ones. Either way the
+ * emulator defines no function that the backend or the emulator's tests do not call, and a call to
+ * another one does not link.
  *
  * NCCL is declared in cuda/nccl_load.h, and all that is declared there is implemented in nccl.cpp.
  */
@@ -52,39 +27,15 @@ template <class T> cudaError_t cudaMalloc(T **p, size_t bytes)
     return cudaMalloc(reinterpret_cast<void **>(p), bytes);
 }
 
-template <class T> cudaError_t cudaMallocAsync(T **p, size_t bytes, cudaStream_t stream)
+template <class T> cudaError_t cudaMallocHost(T **p, size_t bytes)
 {
-    return cudaMallocAsync(reinterpret_cast<void **>(p), bytes, stream);
-}
-
-template <class T> cudaError_t cudaMallocHost(T **p, size_t bytes, unsigned flags = 0)
-{
-    return cudaHostAlloc(reinterpret_cast<void **>(p), bytes, flags);
-}
-
-template <class T> cudaError_t cudaHostAlloc(T **p, size_t bytes, unsigned flags)
-{
-    return cudaHostAlloc(reinterpret_cast<void **>(p), bytes, flags);
+    return cudaMallocHost(reinterpret_cast<void **>(p), bytes);
 }
 
 template <class... P>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute attribute, int value)
 {
     return cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), attribute, value);
-}
-
-template <class... P>
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, void (*kernel)(P...))
-{
-    return cudaFuncGetAttributes(attributes, reinterpret_cast<const void *>(kernel));
-}
-
-template <class... P>
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void (*kernel)(P...),
-                                                          int threads, size_t bytes)
-{
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-        blocks, reinterpret_cast<const void *>(kernel), threads, bytes);
 }
 
 #endif

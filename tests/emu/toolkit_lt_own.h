@@ -1,5 +1,5 @@
-/* The part of cublasLt.h that this project uses, for machines without the CUDA Toolkit; see
- * toolkit_own.h. */
+/* The part of cublasLt.h that this project uses, for machines without the CUDA Toolkit (see
+ * toolkit_own.h). */
 #ifndef DEQ_TESTS_EMU_TOOLKIT_LT_OWN_H
 #define DEQ_TESTS_EMU_TOOLKIT_LT_OWN_H
 

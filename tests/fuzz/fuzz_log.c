@@ -2,7 +2,6 @@
  * which a second opening leaves as they are. */
 #include "fuzz.h"
 
-#include "run/line_check.h"
 #include "run/metrics.h"
 
 #include <fcntl.h>

@@ -38,15 +38,14 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
     return size;
 }
 
-static void read_all(struct shard_set *s)
+static void read_all(struct shard_set *s, const struct shard_buffer *buffer)
 {
-    static uint32_t buffer[BUFFER / 4];
     static int32_t ids[IDS];
     struct error err;
     int64_t total = shard_set_header(s)->split_tokens;
     for (int64_t at = 0; at < total; at += IDS) {
         int64_t n = total - at < IDS ? total - at : IDS;
-        if (shard_set_read(s, at, n, ids, buffer, sizeof buffer, &err) != STATUS_OK)
+        if (shard_set_read(s, at, n, ids, buffer, &err) != STATUS_OK)
             abort(); /* verified before */
         for (int64_t i = 0; i < n; i++)
             FUZZ_ASSERT(ids[i] >= 0 && ids[i] < shard_set_header(s)->vocab_size);
@@ -55,16 +54,17 @@ static void read_all(struct shard_set *s)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static uint32_t buffer[BUFFER / 4];
+    static uint32_t words[BUFFER / 4];
+    const struct shard_buffer buffer = {words, sizeof words};
     struct shard_set *s = NULL;
     struct error err;
     const char *dir = folder(fuzz_file(data, size));
     enum status status = shard_set_open(&s, dir, "train", &err);
     FUZZ_ASSERT((s != NULL) == (status == STATUS_OK));
     if (status == STATUS_OK)
-        status = shard_set_verify(s, buffer, sizeof buffer, &err);
+        status = shard_set_verify(s, &buffer, &err);
     if (status == STATUS_OK)
-        read_all(s);
+        read_all(s, &buffer);
     else /* a shard of many is not there alone */
         fuzz_refused(&err, status, status == STATUS_NOINPUT ? STATUS_NOINPUT : STATUS_DATA, dir);
     shard_set_close(s);

@@ -52,8 +52,8 @@ n=0
 for set in model.cutoffs=20,40 model.tie_projs=true,false train.lr=5e-4 data.dir=here \
     solver.forward.scope=sequence model.wnorm=false; do
     n=$((n + 1))
-    printf '%s' "$set" >set
-    seed config set "set-$n"
+    printf '%s' "$set" >one-set
+    seed config one-set "set-$n"
 done
 "$deq" help config | sed -n 's/^\([a-z_.0-9]*\) = .*/\1/p' | tr . '\n' | sort -u |
     sed 's/.*/"\\"&\\""/' >"$root/tests/fuzz/config.dict"

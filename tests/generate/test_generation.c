@@ -1,5 +1,5 @@
-/* Token by token against whole windows: the log-probabilities of incremental decoding are those of
- * one solve over the same text, up to the solver's tolerance. */
+/* Incremental decoding compared with whole windows. Its log-probabilities must be those of one
+ * solve over the same text, up to the solver's tolerance. */
 #include "backend/cpu/cpu.h"
 #include "backend/ref/ref.h"
 #include "deq/settings.h"
@@ -16,7 +16,7 @@
 
 enum { VOCAB = 19, LENGTH = 12 };
 
-/* A cell for the common settings: what is told it beyond them. */
+/* The settings of each cell beyond the common ones. */
 static const char *const transformer[] = {"model.cell=transformer", NULL};
 static const char *const trellis[] = {"model.cell=trellis", "model.nhid=10",    "model.nout=6",
                                       "model.ksize=3",      "model.dilation=2", NULL};
@@ -102,7 +102,7 @@ static void test_float64(void **state)
     backend_close(&be);
 }
 
-/* float32 solves end near 1e-6; log-probabilities follow the states with a factor of some tens. */
+/* Solves in float32 end near 1e-6, and log-probabilities differ by some tens of times that. */
 static void test_float32(void **state)
 {
     (void)state;

@@ -1,4 +1,5 @@
-/* The optimizer on the emulated device: two launches whatever decays, and the CPU's weights. */
+/* The optimizer on the emulated device takes two launches whatever decays, and gives the CPU's
+ * weights. */
 #include "backend/cpu/cpu.h"
 #include "base/assert_ok.h"
 #include "cuda/cuda.h"
@@ -15,7 +16,7 @@
 
 enum { PARAMS = 5, STEPS = 3, MAX_NUMBERS = 512 };
 
-/* Matrices and vectors of odd sizes; the last is an alias of the first. */
+/* Matrices and vectors of odd sizes, the last an alias of the first. */
 static void declare(struct params *p)
 {
     static const int64_t size[PARAMS][2] = {{3, 7}, {5, 0}, {4, 9}, {40, 0}, {3, 7}};
@@ -35,7 +36,8 @@ static void declare(struct params *p)
     assert_ok(params_initialize(p, 5, &err), &err);
 }
 
-/* The weights after a few steps. Returns their number; *launches: of the last step. */
+/* Computes the weights after a few steps and returns their number. *launches receives the launches
+ * of the last step. */
 static int64_t run(struct backend *be, const struct config_train *train, float *w,
                    int64_t *launches)
 {
@@ -48,7 +50,7 @@ static int64_t run(struct backend *be, const struct config_train *train, float *
     for (int k = 0; k < STEPS; k++) {
         double norm;
         op_fill_normal(be, &p.g, 0.5, (struct rng_key){3, (uint64_t)k});
-        op_download(be, w, DTYPE_F32, &p.g); /* what the step launches is counted apart */
+        op_download(be, w, DTYPE_F32, &p.g); /* ends the launches before the step */
         int64_t before = emu_count().launches;
         optimizer_step(&o, 0.01, &norm);
         *launches = emu_count().launches - before;
@@ -62,7 +64,7 @@ static int64_t run(struct backend *be, const struct config_train *train, float *
     return total;
 }
 
-/* `aliased`: launches for the parameter that shares its storage. */
+/* `aliased` is the number of launches for the parameter that shares its storage. */
 static void compare(bool adamw, double decay, int64_t aliased)
 {
     float cpu[MAX_NUMBERS], cuda[MAX_NUMBERS];
@@ -97,7 +99,7 @@ static void test_adamw(void **state)
     compare(true, 0.1, 1);
 }
 
-/* One more for the decay of the alias, see add_alias_decay. */
+/* The decay of the alias takes one more launch, see add_alias_decay. */
 static void test_coupled_decay(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* The log of a run: lines arrive whole, and a resumed run logs each step once. */
+/* In the log of a run lines arrive whole, and a resumed run logs each step once. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +8,6 @@
 
 #include "base/mem.h"
 #include "base/scratch.h"
-#include "run/line_check.h"
 #include "run/metrics.h"
 
 #include <signal.h>

@@ -19,8 +19,8 @@
 
 #include <cmocka.h>
 
-/* 17 steps of an epoch of 6 segments, the last of them short; evaluations and checkpoints meet at
- * step 12 and nowhere else. */
+/* The run has 17 steps of an epoch of 6 segments, of which the last is short. Evaluations and
+ * checkpoints meet at step 12 and nowhere else. */
 enum { VOCAB = 40, BATCH = 4, LENGTH = 6, STEPS = 17, TOKENS = BATCH * (5 * LENGTH + 4) };
 
 static const char *const common[] = {"data.dir=d",
@@ -54,7 +54,7 @@ struct watch {
     struct run_options options;
     struct run_observer observer;
     atomic_bool stop;
-    int64_t stop_at, stop_evaluation_at; /* step at which to ask for a stop; 0: never */
+    int64_t stop_at, stop_evaluation_at; /* step at which to ask for a stop, or 0 */
     int64_t exit_at, exit_evaluation_at; /* step at which to die */
     int64_t steps;                       /* seen */
     void (*on_step)(struct watch *w, int64_t step);
@@ -256,7 +256,12 @@ static inline void remove_run(const char *dir)
 static inline void prepare(void)
 {
     shards_make("d", TOKENS, TOKENS, VOCAB);
-    shards_split("d", "valid", 60, 60, VOCAB, shards_vocab("d", VOCAB), VOCAB);
+    const struct shard_writer_config valid = {.dir = "d",
+                                              .split = "valid",
+                                              .shard_tokens = 60,
+                                              .vocab_size = VOCAB,
+                                              .vocab_hash = shards_vocab("d", VOCAB)};
+    shards_split(&valid, 60, VOCAB);
 }
 
 /* --- the folder of a test ----------------------------------------------------------------------

@@ -113,11 +113,11 @@ configure()
 END
 }
 
-# wait_until COMMAND...: a minute at most.
+# wait_until COMMAND...: until it succeeds. The five minutes are for what hangs.
 wait_until()
 {
     local i
-    for i in $(seq 300); do
+    for i in $(seq 1500); do
         ! "$@" || return 0
         sleep 0.2
     done

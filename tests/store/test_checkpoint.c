@@ -1,5 +1,5 @@
-/* Checkpoints: what is written is read, in whole, in pieces and as a digest; a failed write leaves
- * the old file. Damaged files are in test_checkpoint_damage.c. */
+/* What is written to a checkpoint is read in whole, in pieces and as a digest. A failed write
+ * leaves the old file. Damaged files are in test_checkpoint_damage.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,9 +34,17 @@ static void *make(size_t bytes)
     return p;
 }
 
+/* Writes a section of one dimension. */
+static void write_array(struct checkpoint_writer *w, const char *name, enum checkpoint_type type,
+                        int64_t count, const void *data)
+{
+    const struct checkpoint_array a = {name, type, 1, &count, data};
+    ASSERT_OK(checkpoint_write_section(w, &a, &err));
+}
+
 enum content { ZEROS, NOISE, GAUSS, RAMP, CONTENTS };
 
-/* `count` elements of that type and kind of content; seed 7. */
+/* `count` elements of that type and kind of content. */
 static void *fill(enum checkpoint_type type, enum content content, int64_t count)
 {
     size_t size = checkpoint_type_size(type);
@@ -75,7 +83,7 @@ static void round_trip(bool plain)
             for (int i = 0; i < 8; i++) {
                 void *data = fill(t, k, counts[i]);
                 snprintf(name, sizeof name, "%d/%d/%d", (int)t, (int)k, i);
-                ASSERT_OK(checkpoint_write_section(w, name, t, 1, &counts[i], data, &err));
+                write_array(w, name, t, counts[i], data);
                 mem_free(data);
             }
     ASSERT_OK(checkpoint_write_close(&w, &err));
@@ -121,8 +129,10 @@ static void test_directory(void **state)
     struct checkpoint_writer *w = NULL;
     struct checkpoint *c = NULL;
     ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
-    ASSERT_OK(checkpoint_write_section(w, "zeta", CHECKPOINT_F32, 4, dims, data, &err));
-    ASSERT_OK(checkpoint_write_section(w, "alpha", CHECKPOINT_I64, 0, NULL, &(int64_t){-5}, &err));
+    ASSERT_OK(checkpoint_write_section(
+        w, &(struct checkpoint_array){"zeta", CHECKPOINT_F32, 4, dims, data}, &err));
+    ASSERT_OK(checkpoint_write_section(
+        w, &(struct checkpoint_array){"alpha", CHECKPOINT_I64, 0, NULL, &(int64_t){-5}}, &err));
     ASSERT_OK(checkpoint_write_text(w, "config", "{\"a\": 1}", &err));
     ASSERT_OK(checkpoint_write_text(w, "empty", "", &err));
     ASSERT_OK(checkpoint_write_close(&w, &err));
@@ -194,7 +204,7 @@ static void test_read_pieces(void **state)
     struct checkpoint_writer *w = NULL;
     struct checkpoint *c = NULL;
     ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
-    ASSERT_OK(checkpoint_write_section(w, "x", CHECKPOINT_F64, 1, &count, data, &err));
+    write_array(w, "x", CHECKPOINT_F64, count, data);
     ASSERT_OK(checkpoint_write_close(&w, &err));
     ASSERT_OK(checkpoint_open(&c, "a.bin", &err));
     ASSERT_OK(checkpoint_read_pieces(c, "x", take_piece, &p, &err));
@@ -220,7 +230,7 @@ static size_t stored_size(enum checkpoint_type type, enum content content)
     struct checkpoint_writer *w = NULL;
     struct checkpoint *c = NULL;
     ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
-    ASSERT_OK(checkpoint_write_section(w, "x", type, 1, &count, data, &err));
+    write_array(w, "x", type, count, data);
     ASSERT_OK(checkpoint_write_close(&w, &err));
     ASSERT_OK(checkpoint_open(&c, "a.bin", &err));
     size_t stored = checkpoint_section(c, 0)->stored;
@@ -246,11 +256,11 @@ static void write_weights(const char *path, bool swapped, float change, const ch
     ASSERT_OK(checkpoint_write_open(&w, path, &err));
     ASSERT_OK(checkpoint_write_text(w, "state", extra, &err));
     if (!swapped)
-        ASSERT_OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){3}, a, &err));
-    ASSERT_OK(checkpoint_write_section(w, "w:b", CHECKPOINT_F32, 1, &(int64_t){2}, b, &err));
+        write_array(w, "w:a", CHECKPOINT_F32, 3, a);
+    write_array(w, "w:b", CHECKPOINT_F32, 2, b);
     if (swapped)
-        ASSERT_OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){3}, a, &err));
-    ASSERT_OK(checkpoint_write_section(w, "m:b", CHECKPOINT_F32, 1, &(int64_t){1}, &change, &err));
+        write_array(w, "w:a", CHECKPOINT_F32, 3, a);
+    write_array(w, "m:b", CHECKPOINT_F32, 1, &change);
     ASSERT_OK(checkpoint_write_close(&w, &err));
 }
 
@@ -280,10 +290,8 @@ static void test_weights_digest(void **state)
     assert_string_not_equal(one, two);
     /* the same values under each other's names */
     ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
-    ASSERT_OK(checkpoint_write_section(w, "w:b", CHECKPOINT_F32, 1, &(int64_t){3},
-                                       (float[]){1, 2, 3}, &err));
-    ASSERT_OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){2}, (float[]){4, 5},
-                                       &err));
+    write_array(w, "w:b", CHECKPOINT_F32, 3, (float[]){1, 2, 3});
+    write_array(w, "w:a", CHECKPOINT_F32, 2, (float[]){4, 5});
     ASSERT_OK(checkpoint_write_close(&w, &err));
     file_digest("a.bin", two);
     assert_string_not_equal(one, two);
@@ -305,7 +313,7 @@ static void test_abort_keeps_the_old_file(void **state)
     write_weights("a.bin", false, 3.0f, "old");
     file_digest("a.bin", before);
     ASSERT_OK(checkpoint_write_open(&w, "a.bin", &err));
-    ASSERT_OK(checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &(int64_t){1}, "1234", &err));
+    write_array(w, "w:a", CHECKPOINT_F32, 1, "1234");
     checkpoint_write_abort(&w);
     assert_null(w);
     checkpoint_write_abort(&w);
@@ -316,8 +324,8 @@ static void test_abort_keeps_the_old_file(void **state)
     assert_null(w);
 }
 
-/* The error of a full disk is repeated until the writer is given up: no call after it can turn the
- * rest into a checkpoint. */
+/* The error of a full disk is repeated until the writer is given up, so that no call after it can
+ * turn the rest into a checkpoint. */
 static void test_full_disk_keeps_the_old_file(void **state)
 {
     (void)state;
@@ -334,7 +342,8 @@ static void test_full_disk_keeps_the_old_file(void **state)
     low.rlim_cur = 300000;
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &low);
-    enum status status = checkpoint_write_section(w, "w:a", CHECKPOINT_F32, 1, &count, noise, &err);
+    enum status status = checkpoint_write_section(
+        w, &(struct checkpoint_array){"w:a", CHECKPOINT_F32, 1, &count, noise}, &err);
     setrlimit(RLIMIT_FSIZE, &old);
     assert_int_equal(status, STATUS_IO);
     strcpy(first, err.text);

@@ -1,5 +1,5 @@
-/* Files that are no whole checkpoint: absent, foreign, cut, flipped in any byte, and forged ones,
- * whose checksums are right and whose sizes lie. */
+/* Files that are no whole checkpoint. They are absent, foreign, cut, flipped in any byte, or forged
+ * with right checksums and wrong sizes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +25,7 @@
 
 static struct error err;
 
-/* A file of several sections, small enough to damage in every byte; *size is its length. */
+/* A file of several sections, small enough to damage in every byte. *size is its length. */
 static uint8_t *small_file(size_t *size)
 {
     static const float w[] = {0.5f, -1.0f, 2.0f, 8.0f, 0.25f, 1.0f};
@@ -33,8 +33,10 @@ static uint8_t *small_file(size_t *size)
     struct checkpoint_writer *out = NULL;
     ASSERT_OK(checkpoint_write_open(&out, "good", &err));
     ASSERT_OK(checkpoint_write_text(out, "state", "{\"step\": 12, \"seed\": 1111}", &err));
-    ASSERT_OK(checkpoint_write_section(out, "w:a", CHECKPOINT_F32, 2, (int64_t[]){2, 3}, w, &err));
-    ASSERT_OK(checkpoint_write_section(out, "n", CHECKPOINT_I64, 1, (int64_t[]){40}, zeros, &err));
+    ASSERT_OK(checkpoint_write_section(
+        out, &(struct checkpoint_array){"w:a", CHECKPOINT_F32, 2, (int64_t[]){2, 3}, w}, &err));
+    ASSERT_OK(checkpoint_write_section(
+        out, &(struct checkpoint_array){"n", CHECKPOINT_I64, 1, (int64_t[]){40}, zeros}, &err));
     ASSERT_OK(checkpoint_write_text(out, "empty", "", &err));
     ASSERT_OK(checkpoint_write_close(&out, &err));
     struct stat st;
@@ -240,10 +242,11 @@ static void test_forged_directory(void **state)
     put_forged(&good);
     ASSERT_OK(judge("forged"));
     REFUSED(f.count = 1, "directory of 1 sections");
-    REFUSED(f.count = UINT64_MAX / 200, "is not where it can be");
-    REFUSED(f.header.directory_offset = 8, "is not where it can be");
-    REFUSED(f.header.directory_size = 200, "is not where it can be");
-    REFUSED((f.count = 65537, f.header.directory_size = 65535 * 200), "is not where it can be");
+    REFUSED(f.count = UINT64_MAX / 200, "does not lie at the end of the file");
+    REFUSED(f.header.directory_offset = 8, "does not lie at the end of the file");
+    REFUSED(f.header.directory_size = 200, "does not lie at the end of the file");
+    REFUSED((f.count = 65537, f.header.directory_size = 65535 * 200),
+            "does not lie at the end of the file");
     REFUSED(strcpy(f.entry[1].name, "a"), "two sections are named \"a\"");
     REFUSED(memset(f.entry[0].name, 'x', sizeof f.entry[0].name), "bad name");
     REFUSED(f.entry[0].name[0] = '\0', "bad name");

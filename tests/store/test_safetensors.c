@@ -1,5 +1,5 @@
-/* safetensors: round trips, what a header may not say, damage in every byte, and the reference
- * files in $DEQ_SHARED/reference where they are present. */
+/* Round trips of safetensors files, what a header may not say, damage in every byte, and the
+ * reference files in $DEQ_SHARED/reference where they are present. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -254,7 +254,7 @@ static void test_not_a_file(void **state)
     assert_refused("zero", "does not begin with '{'");
 }
 
-/* Every prefix is refused; a flipped byte is refused or, as the format has no checksum, gives a
+/* Every prefix is refused. A flipped byte is refused or, as the format has no checksum, gives a
  * file whose tensors can all be read. */
 static void test_every_length_and_byte(void **state)
 {

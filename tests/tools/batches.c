@@ -1,5 +1,7 @@
-/* batches DIR SPLIT BATCH LENGTH: prints an epoch of the stream that trainings read, inputs and
- * targets, one sequence a line: "SEGMENT: ID ... | ID ...". */
+/* Prints an epoch of the stream that trainings read, with inputs and targets of a sequence on a
+ * line "SEGMENT: ID ... | ID ...".
+ *
+ *   batches DIR SPLIT BATCH LENGTH */
 #include "data/stream.h"
 
 #include <stdio.h>

@@ -1,20 +1,25 @@
-/* damage KIND FILE [-n COUNT] [-s SEED]: COUNT bit flips and COUNT truncations of a file, at random
- * places, and what its reader says to each. The file is restored at the end.
+/* Flips bits of a file and truncates it, each COUNT times at random places, and checks what its
+ * reader says. The file is restored at the end.
  *
- *   checkpoint, shard
- *            all must be refused
- *   vocab    (beside shards) too, but one without its last newline, which is the same one
- *   log      a damaged line must be dropped and counted, a missing one noticed; but for the last
- *            newline
- *   safetensors
- *            a cut one must be refused. The format has no checksum: a flipped number, or a letter
- * of a name, is another valid file. This program writes none but in tests, and deq verify compares
- * every number of one that it reads with what it computes config   a cut one must be refused or
- * mean the same; a flip may make another valid text: it is for people to write, and a checkpoint
- * holds its own under a checksum
+ *   damage [-n COUNT] [-s SEED] KIND FILE
  *
- * A refusal is STATUS_DATA or STATUS_CONFIG with a message that names the file. Prints one line;
- * exit 1 if something else happened. Default: 200, seed 1. */
+ * A checkpoint or a shard must be refused.
+ *
+ * A vocab (beside shards) must be refused, unless only its last newline is missing.
+ *
+ * A log loses its damaged lines, which must be counted. A missing line must be noticed, unless only
+ * the last newline is missing.
+ *
+ * A safetensors file must be refused if it is cut. The format has no checksum, so that a flipped
+ * number or letter of a name makes another valid file. This program writes none but in tests, and
+ * deq verify compares every number that it reads with what it computes.
+ *
+ * A config must be refused or mean the same if it is cut. A flip may make another valid text.
+ * People write this file, and a checkpoint holds its own copy under a checksum.
+ *
+ * A refusal is STATUS_DATA or STATUS_CONFIG with a message that names the file. Prints one line for
+ * flips and one for truncations. Exits with 1 if something else happened. By default COUNT is 200
+ * and SEED is 1. */
 #include "base/rng.h"
 #include "config/config.h"
 #include "data/stream.h"
@@ -30,7 +35,7 @@
 
 struct damage {
     const char *kind, *path;
-    char *data; /* owns: the file as it was */
+    char *data; /* owns the undamaged file */
     size_t size;
     struct rng_key key;
     uint64_t drawn;
@@ -79,7 +84,7 @@ static enum status read_checkpoint(const char *path, struct error *err)
     return status;
 }
 
-/* The folder of `path` as training opens it: headers, checksums, ids, the vocabulary's hash. */
+/* Opens the folder of `path` as training does, with headers, checksums, ids and vocabulary. */
 static enum status read_folder(const char *path, struct error *err)
 {
     char dir[4096];
@@ -142,7 +147,7 @@ static enum verdict judge(const struct damage *d, bool only_newline, struct erro
     return clear ? REFUSED : BROKEN;
 }
 
-/* Where the bytes begin that only numbers are in: a flip there is another valid file. */
+/* The bytes before the tensors' numbers, where a flip would make another valid file. */
 static size_t protected_bytes(const struct damage *d)
 {
     uint64_t header = 0;
@@ -152,7 +157,7 @@ static size_t protected_bytes(const struct damage *d)
     return sizeof header + (size_t)header;
 }
 
-/* Whether this verdict may be. */
+/* Whether the verdict is as the comment at the top says. */
 static bool allowed(const struct damage *d, enum verdict v, bool cut, size_t at)
 {
     bool plain = strcmp(d->kind, "config") == 0 || strcmp(d->kind, "log") == 0;

@@ -1,10 +1,11 @@
-/* dist_sums: run by mpirun on any number of ranks. Sums arrays that span several buckets, in ranges
- * as the trainer does, and compares with the sums that they should be; then shares the parts, which
- * must give all ranks the same bits. Sums in the order of ranks must be those bit for bit. Prints
- * one line on rank 0; exit code 1 if a number is wrong.
+/* Checks reduce-scatter and all-gather on any number of ranks, run by mpirun.
  *
- * The tensors are the processor's and the reference's; built for the emulator (emu.mk), the
- * emulated device's, whose sums may be in another order. */
+ * Sums an array of several buckets, in ranges as the trainer does, and compares with the expected
+ * sums. Then gathers the parts, which must give all ranks the same bits. Sums in the order of ranks
+ * must be equal bit for bit. Rank 0 prints one line. Exits with 1 if a number is wrong.
+ *
+ * The tensors are those of the CPU and of the reference. Built for the emulator (emu.mk), they are
+ * those of the emulated device, whose sums may be in another order. */
 #include "backend/backend.h"
 #include "base/mem.h"
 #include "dist/dist.h"
@@ -23,14 +24,15 @@
 
 enum { TOTAL = 3 * DIST_BUCKET + 12345 };
 
-/* What rank r has at place i: sums of these round, so that their order shows. */
+/* The number of rank r at place i. Sums of these round, so that their order shows. */
 static double number(int r, int64_t i)
 {
     return (float)((double)((i * 2654435761u + (unsigned)r * 40503u) % 1000003) / 7919.0 - 50.0);
 }
 
-/* Whether x is the sum at place i: bit for bit in the order of ranks, or, in float32 and another
- * order, within the bound for any (Higham 2002, 4.4: n - 1 roundings of the sum of magnitudes). */
+/* Whether x is the sum at place i. If the sums are in the order of ranks it must be so bit for bit.
+ * In another order and float32 it must be within the bound for any order, which is n - 1 roundings
+ * of the sum of magnitudes (Higham 2002, 4.4). */
 static bool is_sum(const struct dist *d, enum dtype type, bool ordered, int64_t i, double x)
 {
     double sum = number(0, i), size = fabs(sum), exact = sum;
@@ -57,8 +59,9 @@ static void fill(struct check *c)
     op_upload(&c->be, &c->t, c->host, DTYPE_F64);
 }
 
-/* Wrong numbers: parts that are not the sum, others that are not as they were. */
-static int64_t count_wrong(struct check *c, bool shared)
+/* Counts wrong numbers, which are own parts that are not the sum and other parts that have changed.
+ */
+static int64_t count_wrong(struct check *c, bool gathered)
 {
     struct dist *d = c->d;
     int64_t wrong = 0, covered = 0;
@@ -68,14 +71,14 @@ static int64_t count_wrong(struct check *c, bool shared)
             struct dist_part part = dist_part(d, TOTAL, b, r);
             covered += part.count;
             for (int64_t i = part.first; i < part.first + part.count; i++)
-                wrong += shared || r == dist_rank(d)
+                wrong += gathered || r == dist_rank(d)
                              ? !is_sum(d, c->t.dtype, c->ordered, i, c->host[i])
                              : c->host[i] != number(dist_rank(d), i);
         }
     return wrong + (covered != TOTAL);
 }
 
-/* Ranks whose numbers are not all those of rank 0. */
+/* Counts ranks whose numbers are not all those of rank 0. */
 static int64_t count_different(const struct check *c)
 {
     uint64_t hash = UINT64_C(14695981039346656037), all[64]; /* FNV-1a, by words */
@@ -85,22 +88,22 @@ static int64_t count_different(const struct check *c)
         memcpy(&bits, &c->host[i], sizeof bits);
         hash = (hash ^ bits) * UINT64_C(1099511628211);
     }
-    dist_gather_all(c->d, &hash, sizeof hash, all);
+    dist_all_gather_bytes(c->d, &hash, sizeof hash, all);
     for (int r = 1; r < dist_size(c->d); r++)
         different += all[r] != all[0];
     return different;
 }
 
-static int64_t sum_and_share(struct check *c)
+static int64_t sum_and_gather(struct check *c)
 {
     int64_t buckets = dist_buckets(c->d, TOTAL), wrong, first = buckets > 1 ? 1 : 0;
     fill(c);
-    dist_sum_begin(c->d, &c->t, first, buckets > 2 ? 2 : first);
-    dist_sum_begin(c->d, &c->t, 0, first);
-    dist_sum_begin(c->d, &c->t, buckets > 2 ? 2 : first, buckets);
-    dist_sum_wait(c->d);
+    dist_reduce_scatter_begin(c->d, &c->t, first, buckets > 2 ? 2 : first);
+    dist_reduce_scatter_begin(c->d, &c->t, 0, first);
+    dist_reduce_scatter_begin(c->d, &c->t, buckets > 2 ? 2 : first, buckets);
+    dist_reduce_scatter_wait(c->d);
     wrong = count_wrong(c, false);
-    dist_share(c->d, &c->t);
+    dist_all_gather(c->d, &c->t);
     wrong += count_wrong(c, true);
     return wrong + count_different(c);
 }
@@ -111,7 +114,7 @@ static enum status check(struct check *c, int64_t *wrong, struct error *err)
     TRY(dist_attach(c->d, &c->be, err));
     c->ordered = strstr(dist_transport(c->d), " and NCCL") == NULL;
     TRY(op_alloc(&c->be, &c->t, c->be.ops->real, 1, TOTAL, 1, 1, 1, err));
-    *wrong += sum_and_share(c);
+    *wrong += sum_and_gather(c);
     op_release(&c->be, &c->t);
     dist_detach(c->d);
     enum status status = backend_check(&c->be, err);

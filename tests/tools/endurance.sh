@@ -15,6 +15,9 @@
 #
 # Exit 1 if all of the last quarter has more open files or threads than any of the first, or if it
 # has 2 % more memory on average; else that of deq train.
+
+# report ends with the verdict of awk.
+# shellcheck disable=SC2310
 set -eu
 export LC_ALL=C
 every=30
@@ -28,7 +31,7 @@ while getopts e:o:r:w:h option; do
     r) report=$OPTARG ;;
     w) warm=$OPTARG ;;
     h)
-        sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+        sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     *) exit 64 ;;
@@ -117,7 +120,9 @@ while sleep "$every" && kill -0 "$pid" 2>/dev/null; do
     threads=$(sed -n 's/^Threads:[^0-9]*//p' "/proc/$pid/status" 2>/dev/null) || break
     files=$(find "/proc/$pid/fd" -type l 2>/dev/null | wc -l)
     cpu=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | awk -v t="$ticks" '{ print ($12 + $13) / t }')
-    [ -n "$rss" ] && [ -n "$cpu" ] || break
+    if [ -z "$rss" ] || [ -z "$cpu" ]; then
+        break
+    fi
     now=$(progress)
     last=$(printf '%s\n' "$last $seconds $cpu ${now:-0 0}" | awk -v rss="$rss" -v files="$files" \
         -v threads="$threads" -v out="$out" '{

@@ -1,5 +1,7 @@
-/* forge_shard DIR: replaces DIR/train-00000.bin by a shard of 1000 tokens whose checksums and
- * numbers all agree with DIR/vocab.txt, but whose last id is one too large. */
+/* Replaces DIR/train-00000.bin by a shard of 1000 tokens whose last id is one too large. Its
+ * checksums and numbers all agree with DIR/vocab.txt.
+ *
+ *   forge_shard DIR */
 #include "data/shard.h"
 #include "data/vocab.h"
 
@@ -17,8 +19,12 @@ static enum status forge(const char *dir, struct error *err)
     snprintf(path, sizeof path, "%s/vocab.txt", dir);
     TRY_OUT(vocab_load(&vocab, path, err));
     ids[TOKENS - 1] = (uint16_t)vocab_size(vocab);
-    TRY_OUT(shard_writer_open(&w, dir, "train", TOKENS, vocab_size(vocab), vocab_hash(vocab), false,
-                              err));
+    const struct shard_writer_config config = {.dir = dir,
+                                               .split = "train",
+                                               .shard_tokens = TOKENS,
+                                               .vocab_size = vocab_size(vocab),
+                                               .vocab_hash = vocab_hash(vocab)};
+    TRY_OUT(shard_writer_open(&w, &config, err));
     TRY_OUT(shard_writer_append(w, ids, TOKENS, err));
     TRY_OUT(shard_writer_finish(w, 5 * TOKENS, TOKENS, err));
     TRY_OUT(shard_writer_commit(w, err));

@@ -1,6 +1,6 @@
-/* Reads a report of scripts/gpu-check.sh with the strict reader, all of it, and prints one line for
- * what it says of the machine and one a step: "NAME RESULT". Exit 1 if a field is missing or of
- * another type, or if "passed" says other than the steps do.
+/* Reads all of a report of scripts/gpu-check.sh with the strict JSON reader. Prints one line about
+ * the machine and a line "NAME RESULT" for each step. Exits with 1 if a field is missing or of
+ * another type, or if "passed" contradicts the steps.
  *
  *   gpu_report REPORT.json */
 #include "base/json.h"
@@ -32,13 +32,14 @@ static enum status read_report(const struct json *doc, struct error *err)
     const struct cJSON *root = json_root(doc);
     const struct cJSON *steps = json_get(root, "steps");
     static const char *const texts[] = {"gpu", "driver", "memory", "toolkit", "version"};
-    bool passed, failed = false;
+    bool passed, complete, failed = false;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const char *text;
         TRY(json_get_string(doc, root, texts[i], &text, err));
         printf("%s%s", text, i + 1 < sizeof texts / sizeof *texts ? " | " : "\n");
     }
     TRY(json_get_bool(doc, root, "passed", &passed, err));
+    TRY(json_get_bool(doc, root, "complete", &complete, err));
     if (steps == NULL || json_kind(steps) != JSON_ARRAY || json_size(steps) == 0)
         return json_complain(doc, root, err, "steps: want an array that is not empty");
     for (const struct cJSON *step = json_first(steps); step != NULL; step = json_next(step))

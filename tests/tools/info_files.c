@@ -1,6 +1,8 @@
-/* info_files DIR: writes one small file of each kind that `deq info` knows into DIR: small.bin (a
- * checkpoint), newer.bin (with a key that no configuration has), small.safetensors, train-00000.bin
- * (a shard). The same bytes every time. */
+/* Writes one small file of each kind that `deq info` knows into DIR, always with the same bytes.
+ * They are small.bin (a checkpoint), newer.bin (a checkpoint with an unknown key in its
+ * configuration), small.safetensors and train-00000.bin (a shard).
+ *
+ *   info_files DIR */
 #include "data/shard.h"
 #include "store/checkpoint.h"
 #include "store/safetensors.h"
@@ -12,22 +14,17 @@ static enum status write_checkpoint(const char *path, const char *config, struct
 {
     struct checkpoint_writer *w = NULL;
     static const float weight[6] = {0.0f, 1.5f, -2.0f, 3.25f, 1e-3f, 7.0f}, bias[3] = {1, 2, 3};
-    static const struct {
-        const char *name;
-        int ndim;
-        int64_t dim[2];
-        const float *data;
-    } tensors[] = {{"w:word_emb.emb_layers.0.weight", 2, {2, 3}, weight},
-                   {"w:func.pos_ff.ff2_net.bias", 1, {3, 1}, bias},
-                   {"w:crit.out_layers.0.bias", 1, {2, 1}, bias},
-                   {"m:func.pos_ff.ff2_net.bias", 1, {3, 1}, bias}};
+    const struct checkpoint_array tensors[] = {
+        {"w:word_emb.emb_layers.0.weight", CHECKPOINT_F32, 2, (int64_t[]){2, 3}, weight},
+        {"w:func.pos_ff.ff2_net.bias", CHECKPOINT_F32, 1, (int64_t[]){3}, bias},
+        {"w:crit.out_layers.0.bias", CHECKPOINT_F32, 1, (int64_t[]){2}, bias},
+        {"m:func.pos_ff.ff2_net.bias", CHECKPOINT_F32, 1, (int64_t[]){3}, bias}};
     enum status status = STATUS_OK;
     TRY_OUT(checkpoint_write_open(&w, path, err));
     TRY_OUT(checkpoint_write_text(w, "state", "{\"step\": 120, \"best_valid_nll\": 5.25}", err));
     TRY_OUT(checkpoint_write_text(w, "config", config, err));
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
-        TRY_OUT(checkpoint_write_section(w, tensors[i].name, CHECKPOINT_F32, tensors[i].ndim,
-                                         tensors[i].dim, tensors[i].data, err));
+        TRY_OUT(checkpoint_write_section(w, &tensors[i], err));
     TRY_OUT(checkpoint_write_close(&w, err));
 out:
     checkpoint_write_abort(&w);
@@ -51,7 +48,9 @@ static enum status write_shard(const char *dir, struct error *err)
     static const uint16_t ids[10] = {0, 1, 2, 3, 4, 4, 3, 2, 1, 0};
     struct shard_writer *w = NULL;
     enum status status = STATUS_OK;
-    TRY_OUT(shard_writer_open(&w, dir, "train", 100, 5, 0x1234, false, err));
+    const struct shard_writer_config config = {
+        .dir = dir, .split = "train", .shard_tokens = 100, .vocab_size = 5, .vocab_hash = 0x1234};
+    TRY_OUT(shard_writer_open(&w, &config, err));
     TRY_OUT(shard_writer_append(w, ids, 10, err));
     TRY_OUT(shard_writer_finish(w, 40, 8, err));
     TRY_OUT(shard_writer_commit(w, err));

@@ -6,12 +6,17 @@
 # DEQ names the program (build/deq). A small model is trained for 60 steps with a checkpoint every
 # second step and an evaluation every tenth, into one folder; a run that is killed is started again
 # by the same command. When it is done, it begins anew in another folder, until KILLS (default 25)
-# runs were killed. The moments are drawn between 0 and a little more than a run takes.
+# runs were killed. The moments are drawn between 0 and a little more than the run before took, on a
+# machine whose speed may change. The last run is let go on to its end.
 #
 # After every kill each checkpoint in the folder must be whole. Each run that is done must have the
 # weights of one that was never killed, bit for bit, the same files, no temporary ones, and every
 # step and evaluation once in its log. Exit 1 and a line that says what and where (the folder is
 # kept) if not.
+
+# Functions used as conditions end with the command that answers, or say themselves what failed.
+# events is a function, and a file that it writes.
+# shellcheck disable=SC2310,SC2094
 set -eu
 export LC_ALL=C OMP_NUM_THREADS=1
 kills=25
@@ -23,7 +28,7 @@ while getopts n:s:vh option; do
     s) seed=$OPTARG ;;
     v) verbose=1 ;;
     h)
-        sed -n '2,/^set/s/^# \{0,1\}//p' "$0"
+        sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     *) exit 64 ;;
@@ -82,29 +87,42 @@ train whole || fail "the run without a kill fails"
 longest=$(($(now_ms) - begin + 50))
 want=$(digest whole/last.bin)
 want_best=$(digest whole/best.bin)
+if [ -z "$want" ] || [ -z "$want_best" ]; then
+    fail "deq info tells no digest of weights"
+fi
 events whole >events
 ls whole >names
 
-# One moment a line, in seconds.
-awk -v n=$((kills * 4 + 100)) -v seed="$seed" -v most="$longest" 'BEGIN {
+# One moment a line, as a part of the longest.
+awk -v n=$((kills * 100 + 1000)) -v seed="$seed" 'BEGIN {
     srand(seed)
-    for (i = 0; i < n; i++) printf "%.4f\n", rand() * most / 1000 }' >moments
+    for (i = 0; i < n; i++) printf "%.4f\n", rand() }' >moments
 exec 3<moments
 
 finished=0
 resumed=0
+took=0 # by the run so far
+# The run that is done has left what the one without a kill did.
+finished_as_alone()
+{
+    finished=$((finished + 1))
+    [ "$(digest run/last.bin)" = "$want" ] || fail "other weights than without a kill"
+    [ "$(digest run/best.bin)" = "$want_best" ] || fail "another best.bin than without a kill"
+    ls run >now
+    cmp -s names now || fail "other files than without a kill: $(tr '\n' ' ' <now)"
+    events run | cmp -s - events || fail "a log with other events than without a kill"
+}
+
 while [ "$killed" -lt "$kills" ]; do
     # A start from nothing, or from what a kill left.
     [ ! -e run/last.bin ] || resumed=$((resumed + 1))
-    read -r moment <&3 || fail "no moments left: runs end before they are killed"
-    # Not by the function: a shell would be killed in the program's place.
-    "$deq" train -q --config tiny.json --threads 1 --out run 2>error &
-    pid=$!
-    sleep "$moment"
-    kill -9 "$pid" 2>/dev/null || :
+    read -r part <&3 || fail "no moments left: runs end before they are killed"
+    moment=$(awk -v part="$part" -v most="$longest" 'BEGIN { printf "%.4f", 0.001 + part * most / 1000 }')
+    start=$(now_ms)
     code=0
-    # The shell's own report of the kill is no news.
-    wait "$pid" 2>/dev/null || code=$?
+    timeout --foreground -s KILL "$moment" \
+        "$deq" train -q --config tiny.json --threads 1 --out run 2>error || code=$?
+    took=$((took + $(now_ms) - start))
     case $code in
     137)
         killed=$((killed + 1))
@@ -114,17 +132,16 @@ while [ "$killed" -lt "$kills" ]; do
         done
         ;;
     0)
-        finished=$((finished + 1))
-        [ "$(digest run/last.bin)" = "$want" ] || fail "other weights than without a kill"
-        [ "$(digest run/best.bin)" = "$want_best" ] || fail "another best.bin than without a kill"
-        ls run >now
-        cmp -s names now || fail "other files than without a kill: $(tr '\n' ' ' <now)"
-        events run | cmp -s - events || fail "a log with other events than without a kill"
+        finished_as_alone
         rm -rf run
+        longest=$((took + 50))
+        took=0
         ;;
     *) fail "exit code $code: $(cat error)" ;;
     esac
     [ -z "$verbose" ] || echo "$killed killed, at $moment s: $code"
 done
+train run || fail "the run after the last kill fails"
+finished_as_alone
 echo "$killed kills, $resumed starts from a checkpoint, $finished runs finished, all with the weights" \
     "$want; $(($(now_ms) - begin)) ms"

@@ -1,7 +1,11 @@
-/* Zipf text on stdout: `zipf TOKENS TYPES SEED` writes TOKENS words of exactly TYPES distinct ones
- * (all of them at least once, if TOKENS >= TYPES), the one of rank r about as often as 1 / (r + 1),
- * in lines of 24 words on average. The same arguments give the same text. Words have one to a dozen
- * letters, frequent ones fewer: about 5.2 bytes a token with its space. */
+/* Writes Zipf text to stdout, the same for the same arguments.
+ *
+ *   zipf TOKENS TYPES SEED
+ *
+ * The text has TOKENS words of exactly TYPES distinct ones. All of them occur if TOKENS >= TYPES,
+ * the one of rank r about as often as 1 / (r + 1). A line has 24 words on average. Words have one
+ * to a dozen letters, the frequent ones fewer, which makes about 5.2 bytes a token with its space.
+ */
 #include "base/rng.h"
 
 #include <math.h>
@@ -11,8 +15,8 @@
 
 enum { BUFFER = 1 << 20, WORD_MAX = 32 };
 
-/* A word for each rank: bijective base 21, consonants and vowels apart, so that all differ. Rare
- * words get longer by a tail. */
+/* Writes the word of a rank, which is the rank in bijective base 21, so that all words differ. Rare
+ * words get a tail, whose letter is no digit. */
 static int make_word(int64_t rank, char *to)
 {
     static const char letters[] = "etaoinshrdlucmfwypvbg";
@@ -42,8 +46,8 @@ int main(int argc, char **argv)
         if (i % 2 == 0)
             rng_block(key, (uint64_t)i / 2, words);
         uint32_t a = words[2 * (i % 2)], b = words[2 * (i % 2) + 1];
-        /* The inverse of the distribution function of 1/(r+1), taken as continuous; at even
-         * distances a rank in its turn, so that none is missing. */
+        /* The rank is the inverse of the distribution function of 1/(r+1), taken as continuous. At
+         * even distances the ranks come in turn, so that none is missing. */
         int64_t rank = (int64_t)(exp(top * (((double)a + 0.5) / 4294967296.0))) - 1;
         int64_t every = tokens / types;
         if (every > 0 && i % every == 0 && i / every < types)

@@ -76,13 +76,14 @@ static void digest_checkpoint(const char *path, struct file *f)
 
 static void digest_shard(const char *folder, const char *name, const char *path, struct file *f)
 {
-    static char buffer[4096] __attribute__((aligned(8)));
+    static uint32_t words[1024];
+    const struct shard_buffer buffer = {words, sizeof words};
     struct shard_set *s = NULL;
     struct error err;
     char split[16];
     snprintf(split, sizeof split, "%.*s", (int)strcspn(name, "-"), name);
     f->whole = shard_set_open(&s, folder, split, &err) == STATUS_OK &&
-               shard_set_verify(s, buffer, sizeof buffer, &err) == STATUS_OK;
+               shard_set_verify(s, &buffer, &err) == STATUS_OK;
     shard_set_close(s);
     digest_bytes(path, f);
 }

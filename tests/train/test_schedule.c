@@ -1,4 +1,4 @@
-/* What changes as a training goes: limits of the solves, weight of the penalty. */
+/* Limits of solves and the weight of the penalty as a training goes on. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -53,7 +53,7 @@ static void drawn_limits(void **state)
         apart += forward != schedule_limits(&s, &change, &train, 50, i, 1).max_iter;
         seen[forward]++;
     }
-    /* each a third: 1000 with a standard deviation of 26 */
+    /* each is drawn in a third of the cases, 1000 with a standard deviation of 26 */
     for (int k = 10; k <= 12; k++)
         assert_in_range(seen[k], 870, 1130);
     assert_true(apart > DRAWS / 2);
@@ -67,7 +67,7 @@ static void penalty_ramp(void **state)
     assert_true(schedule_penalty(&j, &t, 15) == 0);
     assert_true(schedule_penalty(&j, &t, 16) == 2);
     j.ramp_every = 10;
-    /* multiples of 10 after step 15: 20, 30, ... */
+    /* the weight rises at 20, 30, ... */
     assert_true(schedule_penalty(&j, &t, 19) == 2);
     assert_true(fabs(schedule_penalty(&j, &t, 20) - 2.1) < 1e-12);
     assert_true(fabs(schedule_penalty(&j, &t, 45) - 2.3) < 1e-12);

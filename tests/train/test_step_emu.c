@@ -1,5 +1,6 @@
-/* Training steps as recorded graphs, on the emulated device: the same bits as call by call, however
- * the step's operations change on the way, and how many graphs, calls and waits a step takes. */
+/* Training steps as recorded graphs, on the emulated device. They must give the same bits as call
+ * by call, however the step's operations change on the way. The numbers of graphs, calls and waits
+ * of a step are checked too. */
 #include "cuda/cuda.h"
 #include "data/shards.h"
 #include "deq/settings.h"
@@ -10,11 +11,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
-/* An epoch has 9 segments, the last one shorter; memory is full from the third on. */
+/* An epoch has 9 segments, the last one shorter. The memory is full from the third on. */
 enum { VOCAB = 30, BATCH = 2, LENGTH = 6, SEGMENTS = 9, MEMORY = 8, STEPS = 14, STEADY = 7 };
 enum { TOKENS = BATCH * (LENGTH * (SEGMENTS - 1) + 3) + 1, MAX_WEIGHTS = 1 << 13 };
 
@@ -36,7 +38,7 @@ static const char *const common[] = {"data.dir=d",
                                      "solver.backward.stop=fixed",
                                      NULL};
 
-/* What came of a training. */
+/* The outcome of a training. */
 struct result {
     double loss[STEPS], norm[STEPS];
     float weights[MAX_WEIGHTS];
@@ -86,7 +88,7 @@ static void train(const char *const *set, bool graphs, struct result *r)
     backend_close(&be);
 }
 
-/* Trains both ways. */
+/* Trains with graphs and without. */
 static void compare(const char *const *set, struct result *with)
 {
     static struct result without;
@@ -106,7 +108,7 @@ static void compare(const char *const *set, struct result *with)
                   (long long)with->steady.graphs, (long long)with->steady.syncs);
 }
 
-/* Everything is in one graph, in every order of threads; and nothing waits but the reads. */
+/* Everything is in one graph, in every order of threads, and only the reads wait. */
 static void test_one_graph(void **state)
 {
     static struct result r;
@@ -119,6 +121,24 @@ static void test_one_graph(void **state)
         assert_int_equal(r.steady.syncs, r.reads + 1); /* for the pinned piece of two steps ago */
     }
     emu_set_order(EMU_ASCENDING, 1);
+}
+
+/* Whatever CUDA refuses of a recording, the step is done call by call. */
+static void test_refused_recordings(void **state)
+{
+    static struct result without, with;
+    (void)state;
+    train(SET("model.dropatt=0.1"), false, &without);
+    for (long every = 1; every < 3000; every = 3 * every + 1) {
+        emu_fail_capture(every);
+        train(SET("model.dropatt=0.1"), true, &with);
+        assert_memory_equal(with.loss, without.loss, sizeof with.loss);
+        assert_memory_equal(with.weights, without.weights,
+                            (size_t)without.count * sizeof *without.weights);
+        print_message("every %ld refused: %lld graphs in a step\n", every,
+                      (long long)with.steady.graphs);
+    }
+    emu_fail_capture(0);
 }
 
 /* The reads at the end of a step do not depend on the iterations in it. */
@@ -184,6 +204,7 @@ static void test_other_methods(void **state)
 
 static int enter(void **state)
 {
+    setenv("DEQ_EMU_QUIET", "1", 0);
     if (scratch_enter(state) != 0)
         return -1;
     shards_make("d", 2 * TOKENS, 1000, VOCAB);
@@ -193,9 +214,10 @@ static int enter(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_graph),        cmocka_unit_test(test_no_wait_in_a_solve),
-        cmocka_unit_test(test_clusters),         cmocka_unit_test(test_tolerance),
-        cmocka_unit_test(test_rounded_products), cmocka_unit_test(test_other_methods),
+        cmocka_unit_test(test_one_graph),          cmocka_unit_test(test_no_wait_in_a_solve),
+        cmocka_unit_test(test_clusters),           cmocka_unit_test(test_tolerance),
+        cmocka_unit_test(test_rounded_products),   cmocka_unit_test(test_other_methods),
+        cmocka_unit_test(test_refused_recordings),
     };
     return cmocka_run_group_tests(tests, enter, scratch_leave);
 }

@@ -1,10 +1,12 @@
 /* Dumps of trellis cells that no published file covers (weight normalisation, kernel 3, dilation
- * 2), made here by a plain evaluation in double precision that shares nothing with the program: the
- * formulas of f position by position, gradients by central differences. `verify` must pass on them,
- * and must fail when one number is moved.
+ * 2).
+ *
+ * They are made here by a plain evaluation in double precision that shares nothing with the
+ * program. It applies the formulas of f position by position and takes gradients by central
+ * differences. `verify` must pass on the dumps, and must fail when one number is moved.
  *
  * Differences with step 1e-5 of a smooth f of order 1 err by about 1e-10 (truncation) and 1e-11
- * (rounding); the tolerance is 1e-7 of the largest gradient. */
+ * (rounding). The tolerance is 1e-7 of the largest gradient. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +28,7 @@ enum { OUT = 4 * H, LONGEST = OUT * H * MAX_TAPS };
 
 static const double STEP = 1e-5, TOLERANCE = 1e-7;
 
-/* A dump in the published layouts: [B,channel,time], [out,in,taps]. */
+/* A dump in the published layouts [B,channel,time] and [out,in,taps]. */
 struct dump {
     int taps, dilation;
     bool wnorm;
@@ -66,7 +68,7 @@ static double activation(const struct dump *d, int b, int row, int t)
     return a;
 }
 
-/* Fills out; returns its product with the cotangent. */
+/* Fills out and returns its product with the cotangent. */
 static double evaluate(struct dump *d)
 {
     double loss = 0;
@@ -175,7 +177,7 @@ static void write_dump(const struct dump *d, const char *path)
         fail_msg("%s", err.text);
 }
 
-/* Whether `verify` passes; the first row that fails into name[128]. */
+/* Whether `verify` passes. name[128] receives the first row that fails. */
 static bool passes(const char *path, char *name)
 {
     struct backend be;

@@ -1,15 +1,16 @@
+/* The backend that counts. */
 #include "backend/count/count.h"
 
 #include "base/mem.h"
 #include <math.h>
 
-/* Rounded operands begin on 256 bytes (cuda/gemm.cu). */
-enum { OPERAND_ALIGN = 128, NARROW_BYTES = 2 };
-/* Addresses given out: beyond what any process can have, so that touching one is a fault. */
+/* Rounded operands begin on multiples of 256 bytes (cuda/gemm.cu). */
+enum { OPERAND_ALIGN = 128, LOW_PRECISION_BYTES = 2 };
+/* Addresses given out lie beyond what any process can have, so that touching one is a fault. */
 static const uintptr_t FIRST_ADDRESS = (uintptr_t)1 << 56;
 enum { ADDRESS_ALIGN = 64 };
 
-/* What a product takes: passes before and after it move `pass_bytes`. */
+/* What a product costs. Passes before and after it move `pass_bytes`. */
 struct product {
     double flops, bytes, pass_bytes;
     int launches;
@@ -20,7 +21,7 @@ struct count {
     struct count_device device;
     uintptr_t next;
     size_t scratch;
-    struct product product; /* being booked */
+    struct product product; /* of the call that is being counted */
 };
 
 static struct count *count_of(const struct backend *be)
@@ -70,7 +71,7 @@ static void count_download(struct backend *be, void *dst, enum dtype dst_type,
     }
 }
 
-/* Any: what it costs is the device's business (count_device). */
+/* Takes any precision. What it costs is part of the device (count_device). */
 static enum status count_set_precision(struct backend *be, enum precision precision,
                                        struct error *err)
 {
@@ -83,24 +84,26 @@ static int64_t round_up(int64_t n, int64_t to)
     return (n + to - 1) / to * to;
 }
 
-/* Scratch that a call has for its rounded factors. */
+/* Notes the scratch that a call needs for its rounded factors. */
 static void need_scratch(struct count *c, size_t bytes)
 {
     if (bytes > c->scratch)
         c->scratch = bytes;
 }
 
-/* A real factor [rows, cols], rounded into scratch first, `written` numbers a row: one pass. */
+/* Counts the pass that rounds a real factor [rows, cols] into scratch, `written` numbers a row.
+ * Returns the bytes of scratch. */
 static size_t round_factor(struct product *p, int64_t rows, int64_t cols, int64_t written)
 {
     p->pass_bytes +=
-        (double)(rows * cols) * sizeof(float) + (double)(rows * written) * NARROW_BYTES;
-    p->bytes += (double)(rows * written) * NARROW_BYTES;
+        (double)(rows * cols) * sizeof(float) + (double)(rows * written) * LOW_PRECISION_BYTES;
+    p->bytes += (double)(rows * written) * LOW_PRECISION_BYTES;
     p->launches++;
-    return (size_t)round_up(rows * low_precision_up(written), OPERAND_ALIGN) * NARROW_BYTES;
+    return (size_t)round_up(rows * low_precision_up(written), OPERAND_ALIGN) * LOW_PRECISION_BYTES;
 }
 
-/* A factor of a product as it is stored, or rounded first. */
+/* Counts a factor of a product, which is read as it is stored, or rounded first. Returns the bytes
+ * of scratch. */
 static size_t take_factor(const struct count *c, struct product *p, const struct tensor *t)
 {
     if (c->device.rounds && t->dtype == DTYPE_F32)
@@ -120,14 +123,14 @@ static void count_gemm(struct backend *be, const struct gemm *p)
     need_scratch(c, a + take_factor(c, &c->product, &p->b));
 }
 
-/* A hidden layer [n,width] from x [n,d], or the gradient of the one from that of the other, as
- * cuda/ffn_up.cu makes them. */
+/* A wide feed-forward layer [n,width] from x [n,d], or its gradient from that of the other end, as
+ * cuda/ffn_up.cu computes them. */
 struct layer {
     const struct tensor *x, *w, *h, *mask;
-    int64_t inner;   /* numbers that the product sums over: d, and the columns of bias and mask */
-    int64_t columns; /* of them; 0: bias and mask come in a pass behind the product */
-    bool fused;      /* there is no such pass */
-    bool reads_h;    /* it reads the layer too */
+    int64_t inner;   /* length of the product's sums, d and the columns of bias and mask */
+    int64_t columns; /* those columns, 0 if bias and mask come in a pass after the product */
+    bool fused;      /* there is no pass after the product */
+    bool reads_h;    /* that pass reads the layer too */
 };
 
 static void count_layer(struct count *c, const struct layer *l)
@@ -142,11 +145,12 @@ static void count_layer(struct count *c, const struct layer *l)
         p->bytes += (double)tensor_bytes(l->x) + (double)tensor_bytes(l->w);
     } else {
         need_scratch(c, round_factor(p, n, l->x->dim[1], l->inner));
-        p->bytes += (double)l->w->dim[0] * (double)l->w->dim[1] * NARROW_BYTES;
+        p->bytes += (double)l->w->dim[0] * (double)l->w->dim[1] * LOW_PRECISION_BYTES;
     }
-    if (l->columns > 0) { /* written behind the rows of the weight, which are `width` */
-        p->pass_bytes += extra + (double)(width * l->columns) * NARROW_BYTES;
-        p->bytes += (double)(width * l->columns) * NARROW_BYTES;
+    if (l->columns >
+        0) { /* The columns are written into the padding of the weight, which has `width` rows. */
+        p->pass_bytes += extra + (double)(width * l->columns) * LOW_PRECISION_BYTES;
+        p->bytes += (double)(width * l->columns) * LOW_PRECISION_BYTES;
         p->launches++;
     }
     if (l->fused || !c->device.rectifier_passes)
@@ -210,69 +214,20 @@ static double seconds_of(struct backend *be, enum op_id id, double flops, double
     return id == OP_download ? seconds + d->sync_seconds : seconds;
 }
 
-/* The other operations: nothing to do, whatever the arguments. */
-#define IDLE1(op, A)                                \
-    static void count_##op(struct backend *be, A a) \
-    {                                               \
-        (void)be, (void)a;                          \
-    }
-#define IDLE2(op, A, B)                                  \
-    static void count_##op(struct backend *be, A a, B b) \
-    {                                                    \
-        (void)be, (void)a, (void)b;                      \
-    }
-#define IDLE3(op, A, B, C)                                    \
-    static void count_##op(struct backend *be, A a, B b, C c) \
-    {                                                         \
-        (void)be, (void)a, (void)b, (void)c;                  \
-    }
-#define IDLE4(op, A, B, C, D)                                      \
-    static void count_##op(struct backend *be, A a, B b, C c, D d) \
-    {                                                              \
-        (void)be, (void)a, (void)b, (void)c, (void)d;              \
-    }
-#define IDLE6(op, A, B, C, D, E, F)                                          \
-    static void count_##op(struct backend *be, A a, B b, C c, D d, E e, F f) \
-    {                                                                        \
-        (void)be, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f;      \
-    }
+/* Takes any arguments and does nothing with them. */
+static void ignore(struct backend *be, ...)
+{
+    (void)be;
+}
 
-typedef const struct tensor *view;
-
-IDLE3(upload, view, const void *, enum dtype)
-IDLE2(copy, view, view)
-IDLE2(fill, view, double)
-IDLE4(axpby, view, double, view, double)
-IDLE3(mul_bcast, view, view, view)
-IDLE2(col_sum, view, view)
-IDLE1(copy_block, const struct copy_block *)
-IDLE1(residual_norm, const struct residual_norm *)
-IDLE1(residual_norm_vjp, const struct residual_norm_vjp *)
-IDLE1(attention, const struct attention *)
-IDLE1(attention_vjp, const struct attention_vjp *)
-IDLE1(norm_vjp_tangent, const struct norm_vjp_tangent *)
-IDLE1(attention_tangent, const struct attention_tangent *)
-IDLE1(lstm_cell, const struct lstm_cell *)
-IDLE1(lstm_cell_vjp, const struct lstm_cell_vjp *)
-IDLE4(gather_rows, view, view, view, double)
-IDLE4(scatter_add_rows, view, view, view, double)
-IDLE3(scatter_rows, view, view, view)
-IDLE1(softmax_xent, const struct softmax_xent *)
-IDLE2(log_softmax, view, view)
-IDLE4(dropout_mask, view, double, struct rng_key, uint64_t)
-IDLE3(fill_normal, view, double, struct rng_key)
-IDLE4(fill_uniform, view, double, double, struct rng_key)
-IDLE4(weight_norm, view, view, view, view)
-IDLE6(weight_norm_vjp, view, view, view, view, view, view)
-IDLE6(solve_residual, view, view, view, view, view, view)
-IDLE1(row_dots, const struct row_dots *)
-IDLE4(scope_sum, view, enum scope, double, bool)
-IDLE1(convergence_check, const struct convergence_check *)
-IDLE1(anderson_weights, const struct anderson_weights *)
-IDLE1(broyden_weights, const struct broyden_weights *)
-IDLE1(row_combine, const struct row_combine *)
-IDLE2(sum_squares, view, view)
-IDLE1(adam, const struct adam *)
+/* nothing_gemm, nothing_axpby, ... are what operations do that this file does not count itself. */
+#define OP(name, args, ...)                                     \
+    static void nothing_##name(struct backend *be, __VA_ARGS__) \
+    {                                                           \
+        ignore args;                                            \
+    }
+OP_LIST(OP)
+#undef OP
 
 enum status count_open(struct backend *be, const struct count_device *device, struct error *err)
 {
@@ -290,10 +245,14 @@ enum status count_open(struct backend *be, const struct count_device *device, st
                             .close = count_close,
                             .graph_break = graph_break_none,
                             .set_precision = count_set_precision,
-#define X(op) .op = count_##op,
-                            OP_LIST(X)
-#undef X
+#define OP(name, ...) .name = nothing_##name,
+                            OP_LIST(OP)
+#undef OP
     };
+    c->table.download = count_download;
+    c->table.gemm = count_gemm;
+    c->table.ffn_up = count_ffn_up;
+    c->table.ffn_up_vjp = count_ffn_up_vjp;
     enum status status = backend_init(be, &c->table, c, 1, err);
     be->seconds_of = seconds_of;
     if (status != STATUS_OK)

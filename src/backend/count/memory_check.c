@@ -1,3 +1,4 @@
+/* Measures the memory of a command on a backend that counts. */
 #include "backend/count/memory_check.h"
 
 #include "backend/count/count.h"

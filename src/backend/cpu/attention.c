@@ -14,6 +14,7 @@ struct head_shape head_shape_of(const struct attention *p)
     s.width = p->qkv.dim[2] / 3;
     s.heads = p->heads;
     s.head = s.width / s.heads;
+    s.span = p->span;
     s.keys_up = tile_round(s.keys);
     s.head_up = tile_round(s.head);
     s.scale = 1.0f / sqrtf((float)s.head);
@@ -38,7 +39,7 @@ size_t head_work_layout(struct head_work *w, const struct head_shape *s, float *
     return at;
 }
 
-/* What follows from the positions. */
+/* Sets what follows from the positions of a block's queries. */
 static void measure_block(const struct head_shape *s, struct query_block *q)
 {
     int64_t last = q->row[q->count - 1];
@@ -48,9 +49,9 @@ static void measure_block(const struct head_shape *s, struct query_block *q)
     q->column = (s->len - 1 - last) / VEC * VEC;
 }
 
-struct query_block query_block_of(const struct head_shape *s, int64_t first)
+struct query_block query_block_of(const struct head_shape *s, int64_t b, int64_t n, int64_t first)
 {
-    struct query_block q;
+    struct query_block q = {.b = b, .n = n};
     q.count = s->len - first < QUERY_BLOCK ? s->len - first : QUERY_BLOCK;
     for (int64_t i = 0; i < q.count; i++)
         q.row[i] = first + i;
@@ -58,11 +59,11 @@ struct query_block query_block_of(const struct head_shape *s, int64_t first)
     return q;
 }
 
-/* Of listed queries of sequence b, which begins at row b * L: the first of `left` ones. */
+/* Makes a block of the first of `left` listed queries of sequence b, which begins at row b * L. */
 static struct query_block listed_block(const struct head_shape *s, const int32_t *rows,
-                                       int64_t left, int64_t b)
+                                       int64_t left, int64_t b, int64_t n)
 {
-    struct query_block q;
+    struct query_block q = {.b = b, .n = n};
     q.count = left < QUERY_BLOCK ? left : QUERY_BLOCK;
     for (int64_t i = 0; i < q.count; i++)
         q.row[i] = rows[i] - b * s->len;
@@ -148,17 +149,18 @@ void head_pack_values(const struct attention *p, const struct head_shape *s,
         head_put_row(w->value + j * s->head_up, head_row(p, s, b, n, 2, j), s->head, s->head_up);
 }
 
-/* Asks for a few more keys of the next task, with their values and queries, to come towards the
- * processor: of all of them no greater share than that of this task's queries, `done`. */
+/* Prefetches a few more keys of the next task, with their values and queries. The share of them
+ * that has been fetched follows `done`, the share of this task's queries. */
 static void fetch(const struct head_shape *s, struct head_fetch *next, int64_t done)
 {
-    enum { AT_ONCE = 3, LINE = 16 }; /* the processor forgets what is too much at once */
+    enum { AT_ONCE = 3, LINE = 16 }; /* the processor drops what is too much at once */
     int64_t b = next->task / s->heads, n = next->task % s->heads, to = s->keys * done / s->len;
     if (b >= s->batch)
         return;
     if (to > next->key + AT_ONCE)
         to = next->key + AT_ONCE;
-    __asm__ volatile(""); /* or gcc drops the calls: it sees no effect in a prefetch */
+    __asm__ volatile(
+        ""); /* gcc sees no effect in a prefetch and would drop the calls without this */
     for (; next->key < to; next->key++) {
         int64_t query = next->key - s->mem, at = (b * s->len + query) * s->width + n * s->head;
         for (int64_t e = 0; e < s->head; e += LINE) {
@@ -193,11 +195,11 @@ struct query_strip query_strip_of(const struct attention *p, const struct head_s
     return strip;
 }
 
-/* Queries of the block with the two biases added. */
+/* Packs the queries of the block with the two biases added. */
 static void pack_queries(const struct attention *p, const struct head_shape *s,
-                         const struct head_work *w, const struct query_block *q, int64_t b,
-                         int64_t n)
+                         const struct head_work *w, const struct query_block *q)
 {
+    int64_t b = q->b, n = q->n;
     const float *r_w = cpu_f32(&p->r_w) + n * s->head, *r_r = cpu_f32(&p->r_r) + n * s->head;
     for (int64_t i = 0; i < q->count; i++) {
         const float *query = head_row(p, s, b, n, 0, s->mem + q->row[i]);
@@ -214,35 +216,45 @@ static void pack_queries(const struct attention *p, const struct head_shape *s,
     }
 }
 
-/* Columns [from, to) of out = query columns, for a strip's queries, by tiles. */
-static void strip_product(const struct head_shape *s, int64_t count, const float *query,
-                          const float *columns, float *out, int64_t ld, int64_t from, int64_t to,
-                          struct head_fetch *next, int64_t done)
+/* One of the two products behind the scores of a strip, out = query columns. */
+struct strip_product {
+    const float *query, *columns;
+    float *out;
+    int64_t ld;       /* between rows of out */
+    int64_t from, to; /* columns to compute */
+};
+
+/* Computes it for `count` queries by tiles, and prefetches between them. */
+static void run_strip(const struct head_shape *s, const struct strip_product *x, int64_t count,
+                      struct head_fetch *next, int64_t done)
 {
     enum { TILE = TILE_VECS * VEC };
-    for (int64_t j = from; j < to; j += TILE) {
-        tile_product(count, to - j < TILE ? to - j : TILE, s->head, query, s->head_up, 1,
-                     columns + j, s->keys_up, out + j, ld, false);
+    for (int64_t j = x->from; j < x->to; j += TILE) {
+        tile_product(count, x->to - j < TILE ? x->to - j : TILE, s->head,
+                     tile_rows(x->query, s->head_up), tile_from(x->columns + j, s->keys_up),
+                     tile_to(x->out + j, x->ld));
         fetch(s, next, done);
     }
 }
 
 void head_products(const struct attention *p, const struct head_shape *s, const struct head_work *w,
-                   const struct query_block *q, int64_t b, int64_t n, struct head_fetch *next)
+                   const struct query_block *q, struct head_fetch *next)
 {
     int64_t ld = s->keys_up, lds = s->keys_up + VEC, hu = s->head_up;
-    pack_queries(p, s, w, q, b, n);
+    pack_queries(p, s, w, q);
     for (int64_t at = 0; at < q->count; at += TILE_ROWS) {
         struct query_strip strip = query_strip_of(p, s, q, at, TILE_ROWS);
         int64_t done = q->row[at + strip.count - 1] + 1;
-        strip_product(s, strip.count, w->query_w + at * hu, w->key_t, w->score + at * ld, ld,
-                      strip.keys.from, strip.keys.to, next, done);
-        strip_product(s, strip.count, w->query_r + at * hu, w->rel_t, w->shift + at * lds, lds,
-                      strip.column, ld, next, done);
+        struct strip_product by_key = {w->query_w + at * hu, w->key_t,     w->score + at * ld, ld,
+                                       strip.keys.from,      strip.keys.to};
+        struct strip_product by_column = {w->query_r + at * hu, w->rel_t, w->shift + at * lds, lds,
+                                          strip.column,         ld};
+        run_strip(s, &by_key, strip.count, next, done);
+        run_strip(s, &by_column, strip.count, next, done);
     }
 }
 
-/* score <- the unscaled scores of query i; returns the largest, lane by lane. */
+/* Writes the unscaled scores of query i to `score`. Returns the largest, lane by lane. */
 static vec score_row(const struct head_shape *s, const struct head_work *w,
                      const struct query_block *q, const struct key_range *r, int64_t i)
 {
@@ -256,8 +268,8 @@ static vec score_row(const struct head_shape *s, const struct head_work *w,
     return max;
 }
 
-/* score <- e m of a query, whose mask begins at `mask`, or NULL; e are the exponentials of its
- * scores less the largest. Returns the sum of e, lane by lane. */
+/* Turns the scores of a query into e m, where e are the exponentials of the scores less the largest
+ * and the mask m begins at `mask`, which may be NULL. Returns the sum of e, lane by lane. */
 static vec weigh_row(const struct head_shape *s, float *score, const struct key_range *r, float top,
                      const uint8_t *mask)
 {
@@ -274,12 +286,12 @@ static vec weigh_row(const struct head_shape *s, float *score, const struct key_
 }
 
 static void attend_block(const struct attention *p, const struct head_shape *s,
-                         const struct head_work *w, const struct query_block *q, int64_t b,
-                         int64_t n, struct head_fetch *next)
+                         const struct head_work *w, const struct query_block *q,
+                         struct head_fetch *next)
 {
-    int64_t ld = s->keys_up, hu = s->head_up, index = (b * s->heads + n) * s->len;
+    int64_t ld = s->keys_up, hu = s->head_up, index = (q->b * s->heads + q->n) * s->len;
     float keep = p->mask.data != NULL ? (float)p->mask_scale : 1;
-    head_products(p, s, w, q, b, n, next);
+    head_products(p, s, w, q, next);
     for (int64_t at = 0; at < q->count; at += TILE_ROWS) {
         struct query_strip strip = query_strip_of(p, s, q, at, TILE_ROWS);
         int64_t from = strip.keys.from;
@@ -302,16 +314,17 @@ static void attend_block(const struct attention *p, const struct head_shape *s,
             total[i] = vec_sum(sum[i]);
         for (int64_t i = 0; p->lse.data != NULL && i < strip.count; i++)
             cpu_f32(&p->lse)[index + q->row[at + i]] = top[i] + logf(total[i]);
-        tile_product(strip.count, hu, strip.keys.end - from, w->score + at * ld + from, ld, 1,
-                     w->value + from * hu, hu, w->out, hu, false);
+        tile_product(strip.count, hu, strip.keys.end - from,
+                     tile_rows(w->score + at * ld + from, ld), tile_from(w->value + from * hu, hu),
+                     tile_to(w->out, hu));
         for (int64_t i = 0; i < strip.count; i++)
-            head_scale_row(cpu_f32(&p->out) + (b * s->len + q->row[at + i]) * s->width +
-                               n * s->head,
+            head_scale_row(cpu_f32(&p->out) + (q->b * s->len + q->row[at + i]) * s->width +
+                               q->n * s->head,
                            w->out + i * hu, keep / total[i], s->head);
     }
 }
 
-/* The listed queries of sequence b: *rows points at the first; returns how many. */
+/* Points *rows at the first listed query of sequence b and returns how many there are. */
 static int64_t listed_of(const struct attention *p, const struct head_shape *s, int64_t b,
                          const int32_t **rows)
 {
@@ -334,8 +347,8 @@ static void attend(const struct attention *p, const struct head_shape *s, const 
         head_pack_keys(p, s, w, b, n);
         head_pack_values(p, s, w, b, n);
         for (int64_t first = 0; first < s->len; first += QUERY_BLOCK) {
-            struct query_block q = query_block_of(s, first);
-            attend_block(p, s, w, &q, b, n, &next);
+            struct query_block q = query_block_of(s, b, n, first);
+            attend_block(p, s, w, &q, &next);
         }
         return;
     }
@@ -345,8 +358,8 @@ static void attend(const struct attention *p, const struct head_shape *s, const 
         head_pack_values(p, s, w, b, n);
     }
     for (int64_t done = 0; done < count; done += QUERY_BLOCK) {
-        struct query_block q = listed_block(s, rows + done, count - done, b);
-        attend_block(p, s, w, &q, b, n, &next);
+        struct query_block q = listed_block(s, rows + done, count - done, b, n);
+        attend_block(p, s, w, &q, &next);
     }
 }
 

@@ -1,5 +1,5 @@
-/* Relative attention for a few queries, as in decoding: keys and values are read where they lie.
- * Packing them, which pays when many queries share it, would cost several times the products. */
+/* Relative attention for a few queries, as in decoding. Keys and values are read where they lie.
+ * Packing them pays when many queries share it, and would cost several times the products here. */
 #include "backend/cpu/attention_impl.h"
 
 #include <math.h>
@@ -9,8 +9,9 @@ enum { GROUP = 4 };
 
 /* One query of one head, in the thread's scratch. */
 struct few_query {
-    float *query_w, *query_r; /* [head_up]: q + r_w, q + r_r; the padding is 0 */
-    float *score;             /* [keys_up]: of keys first .. first + count - 1 */
+    int64_t b, n, row;        /* sequence, head and position */
+    float *query_w, *query_r; /* [head_up] q + r_w and q + r_r, padded with 0 */
+    float *score;             /* [keys_up], of keys first .. first + count - 1 */
     float *out;               /* [head_up] */
     int64_t first, count;     /* keys the query sees */
 };
@@ -24,12 +25,14 @@ static size_t few_layout(struct few_query *q, const struct head_shape *s, float 
     return (size_t)(3 * s->head_up + s->keys_up);
 }
 
-/* q_w . k + q_r . r for `keys` keys, whose rows lie key_step and rel_step numbers apart. */
-static inline __attribute__((always_inline)) void scores(int keys, const struct few_query *q,
-                                                         int64_t head, const float *key,
-                                                         int64_t key_step, const float *rel,
-                                                         int64_t rel_step, float *to)
+/* Computes q_w . k + q_r . r for `keys` keys, whose rows lie key_step and rel_step numbers
+ * apart. */
+static inline __attribute__((always_inline)) void scores(int keys, const struct head_shape *s,
+                                                         const struct few_query *q,
+                                                         const float *key, const float *rel,
+                                                         float *to)
 {
+    int64_t head = s->head, key_step = 3 * s->width, rel_step = -s->width;
     vec acc[GROUP];
     int64_t e = 0;
     for (int j = 0; j < keys; j++)
@@ -51,26 +54,25 @@ static inline __attribute__((always_inline)) void scores(int keys, const struct 
     }
 }
 
-/* Scores of keys [from, to), all in the memory or all in the segment. */
+/* Computes the scores of keys [from, to), which are all in the memory or all in the segment. */
 static void score_run(const struct attention *p, const struct head_shape *s, struct few_query *q,
-                      int64_t b, int64_t n, int64_t row, int64_t from, int64_t to)
+                      int64_t from, int64_t to)
 {
-    int64_t step = 3 * s->width, j = from;
-    for (; j < to;) {
-        const float *key = head_row(p, s, b, n, 1, j);
-        const float *rel = cpu_f32(&p->rk) + (s->mem + row - j) * s->width + n * s->head;
+    for (int64_t j = from; j < to;) {
+        const float *key = head_row(p, s, q->b, q->n, 1, j);
+        const float *rel = cpu_f32(&p->rk) + (s->mem + q->row - j) * s->width + q->n * s->head;
         float *score = q->score + (j - q->first);
         if (j + GROUP <= to) {
-            scores(GROUP, q, s->head, key, step, rel, -s->width, score);
+            scores(GROUP, s, q, key, rel, score);
             j += GROUP;
         } else {
-            scores(1, q, s->head, key, step, rel, -s->width, score);
+            scores(1, s, q, key, rel, score);
             j++;
         }
     }
 }
 
-/* out += sum_j weight_j value_j over `keys` keys. */
+/* Adds sum_j weight_j value_j over `keys` keys to out. */
 static inline __attribute__((always_inline)) void add_values(int keys, const struct head_shape *s,
                                                              const float *value,
                                                              const float *weight, float *out)
@@ -90,10 +92,10 @@ static inline __attribute__((always_inline)) void add_values(int keys, const str
 }
 
 static void value_run(const struct attention *p, const struct head_shape *s,
-                      const struct few_query *q, int64_t b, int64_t n, int64_t from, int64_t to)
+                      const struct few_query *q, int64_t from, int64_t to)
 {
     for (int64_t j = from; j < to;) {
-        const float *value = head_row(p, s, b, n, 2, j), *weight = q->score + (j - q->first);
+        const float *value = head_row(p, s, q->b, q->n, 2, j), *weight = q->score + (j - q->first);
         if (j + GROUP <= to) {
             add_values(GROUP, s, value, weight, q->out);
             j += GROUP;
@@ -104,7 +106,7 @@ static void value_run(const struct attention *p, const struct head_shape *s,
     }
 }
 
-/* score[count] <- softmax(score), count a multiple of VEC; returns the log of the sum of
+/* Replaces score[count] by its softmax. count is a multiple of VEC. Returns the log of the sum of
  * exponentials. */
 static float softmax_row(float *score, int64_t count)
 {
@@ -123,10 +125,9 @@ static float softmax_row(float *score, int64_t count)
     return top + logf(total);
 }
 
-static void attend_one(const struct attention *p, const struct head_shape *s, struct few_query *q,
-                       int64_t b, int64_t n, int64_t row)
+static void attend_one(const struct attention *p, const struct head_shape *s, struct few_query *q)
 {
-    int64_t end = s->mem + row + 1, padded;
+    int64_t b = q->b, n = q->n, row = q->row, end = s->mem + row + 1, padded;
     const float *query = head_row(p, s, b, n, 0, s->mem + row);
     const float *r_w = cpu_f32(&p->r_w) + n * s->head, *r_r = cpu_f32(&p->r_r) + n * s->head;
     q->first = p->span > 0 && end > p->span ? end - p->span : 0;
@@ -137,8 +138,8 @@ static void attend_one(const struct attention *p, const struct head_shape *s, st
         q->out[e] = 0;
     }
     int64_t border = s->mem > q->first ? s->mem : q->first;
-    score_run(p, s, q, b, n, row, q->first, border);
-    score_run(p, s, q, b, n, row, border, end);
+    score_run(p, s, q, q->first, border);
+    score_run(p, s, q, border, end);
     padded = tile_round(q->count);
     for (int64_t j = q->count; j < padded; j++)
         q->score[j] = -INFINITY;
@@ -151,8 +152,8 @@ static void attend_one(const struct attention *p, const struct head_shape *s, st
         for (int64_t j = 0; j < q->count; j++)
             q->score[j] *= mask[j] != 0 ? (float)p->mask_scale : 0.0f;
     }
-    value_run(p, s, q, b, n, q->first, border);
-    value_run(p, s, q, b, n, border, end);
+    value_run(p, s, q, q->first, border);
+    value_run(p, s, q, border, end);
     float *out = cpu_f32(&p->out) + (b * s->len + row) * s->width + n * s->head;
     for (int64_t e = 0; e < s->head; e++)
         out[e] = q->out[e];
@@ -172,8 +173,9 @@ void attention_few(struct backend *be, const struct attention *p, const struct h
 #pragma omp for schedule(static)
         for (int64_t task = 0; task < tasks; task++) {
             int64_t at = task / s->heads, row = list != NULL ? list[at] : at;
+            q.b = row / s->len, q.n = task % s->heads, q.row = row % s->len;
             if (data != NULL)
-                attend_one(p, s, &q, row / s->len, task % s->heads, row % s->len);
+                attend_one(p, s, &q);
         }
     }
 }

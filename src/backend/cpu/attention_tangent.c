@@ -1,17 +1,17 @@
 /* Derivatives of relative attention and of its vjp along a direction of the queries, keys and
  * values, in the blocks of attention_impl.h. A name ending in _t is the derivative of what the name
- * without it stands for (struct attention_tangent in ops.h). */
+ * without it stands for (struct attention_tangent in ops/attention.h). */
 #include "backend/cpu/attention_impl.h"
 
 #include <math.h>
 #include <string.h>
 
 struct tangent_work {
-    struct head_work fwd;              /* packed operands; score, shift and out for use */
+    struct head_work fwd;              /* packed operands, with score, shift and out for use */
     float *key;                        /* [keys_up, head_up] */
-    const float *rel;                  /* borrows: [keys_up, head_up] rk by column */
+    const float *rel;                  /* borrowed, [keys_up, head_up] rk by column */
     float *value_c;                    /* [h, keys_up] values by column */
-    float *key_tc, *value_tc;          /* [h, keys_up] k_t and v_t by column; memory 0 */
+    float *key_tc, *value_tc;          /* [h, keys_up] k_t and v_t by column, 0 for the memory */
     float *key_t, *value_t;            /* [keys_up, head_up] */
     float *query_t, *dout, *dout_t;    /* [QUERY_BLOCK, head_up] */
     float *score_t;                    /* [QUERY_BLOCK, keys_up] */
@@ -19,9 +19,9 @@ struct tangent_work {
     float *da, *da_t;                  /* [QUERY_BLOCK, keys_up] */
     float *shift_t;                    /* [QUERY_BLOCK, keys_up + VEC] */
     float *dq, *dq_w_t, *dq_r_t;       /* [QUERY_BLOCK, head_up] */
-    float *dkey, *dvalue;              /* [keys_up, head_up], and the four below: summed */
+    float *dkey, *dvalue;              /* [keys_up, head_up], like the four below summed */
     float *dkey_t, *dvalue_t, *drel_t; /* over the blocks */
-    float *drk_t, *dr_w_t, *dr_r_t;    /* this thread's share: [R,D], [D], [D] */
+    float *drk_t, *dr_w_t, *dr_r_t;    /* this thread's share of [R,D], [D], [D] */
 };
 
 enum { SUMMED = 5 }; /* dkey .. drel_t, one behind the other */
@@ -64,7 +64,7 @@ static size_t layout(struct tangent_work *w, const struct head_shape *s, float *
     return at;
 }
 
-/* Part 0..2 of row `i` of sequence b in a [B,L,3D] tensor. */
+/* Returns part 0..2 of row `i` of sequence b in a [B,L,3D] tensor. */
 static float *row_of(const struct tensor *t, const struct head_shape *s, int64_t b, int64_t n,
                      int part, int64_t i)
 {
@@ -96,7 +96,8 @@ static void pack(const struct attention_tangent *p, const struct head_shape *s,
     }
 }
 
-/* Zero where query `row` may not look, so that nothing of the future reaches it, NaN included. */
+/* Writes zero where query `row` may not look, so that nothing of the future reaches it, NaN
+ * included. */
 static void clear_unseen(const struct attention *f, const struct head_shape *s,
                          const struct query_block *q, int64_t row, float *x)
 {
@@ -105,7 +106,7 @@ static void clear_unseen(const struct attention *f, const struct head_shape *s,
     memset(x + end, 0, (size_t)(q->reach_up - end) * sizeof *x);
 }
 
-/* For row i: score <- a, score_t <- a_t, and both under the mask. */
+/* Writes a to score and a_t to score_t for row i, and both under the mask. */
 static void weights_row(const struct attention *f, const struct head_shape *s,
                         const struct tangent_work *w, const struct query_block *q, int64_t i,
                         int64_t index)
@@ -144,7 +145,7 @@ static void weights_row(const struct attention *f, const struct head_shape *s,
     }
 }
 
-/* Scores, their derivatives, the weights; then the derivative of the output. */
+/* Computes the scores, their derivatives and the weights, then the derivative of the output. */
 static void block_forward(const struct attention_tangent *p, const struct head_shape *s,
                           const struct tangent_work *w, const struct query_block *q, int64_t b,
                           int64_t n)
@@ -152,29 +153,30 @@ static void block_forward(const struct attention_tangent *p, const struct head_s
     const struct attention *f = &p->fwd;
     int64_t ld = s->keys_up, lds = ld + VEC, hu = s->head_up, columns = ld - q->column;
     struct head_fetch next = {.p = f, .task = s->batch * s->heads}; /* none */
-    head_products(f, s, &w->fwd, q, b, n, &next);
+    head_products(f, s, &w->fwd, q, &next);
     for (int64_t i = 0; i < q->count; i++)
         head_put_row(w->query_t + i * hu, row_of(&p->qkv_t, s, b, n, 0, q->first + i), s->head, hu);
-    tile_product(q->count, q->reach_up, s->head, w->query_t, hu, 1, w->fwd.key_t, ld, w->score_t,
-                 ld, false);
-    tile_product(q->count, q->reach_up, s->head, w->fwd.query_w, hu, 1, w->key_tc, ld, w->score_t,
-                 ld, true);
-    tile_product(q->count, columns, s->head, w->query_t, hu, 1, w->fwd.rel_t + q->column, ld,
-                 w->shift_t + q->column, lds, false);
+    tile_product(q->count, q->reach_up, s->head, tile_rows(w->query_t, hu),
+                 tile_from(w->fwd.key_t, ld), tile_to(w->score_t, ld));
+    tile_add(q->count, q->reach_up, s->head, tile_rows(w->fwd.query_w, hu),
+             tile_from(w->key_tc, ld), tile_to(w->score_t, ld));
+    tile_product(q->count, columns, s->head, tile_rows(w->query_t, hu),
+                 tile_from(w->fwd.rel_t + q->column, ld), tile_to(w->shift_t + q->column, lds));
     for (int64_t i = 0; i < q->count; i++)
         weights_row(f, s, w, q, i, (b * s->heads + n) * s->len + q->first + i);
     if (p->out_t.data == NULL)
         return;
-    tile_product(q->count, hu, q->reach, w->weight_t, ld, 1, w->fwd.value, hu, w->fwd.out, hu,
-                 false);
-    tile_product(q->count, hu, q->reach, w->weight, ld, 1, w->value_t, hu, w->fwd.out, hu, true);
+    tile_product(q->count, hu, q->reach, tile_rows(w->weight_t, ld), tile_from(w->fwd.value, hu),
+                 tile_to(w->fwd.out, hu));
+    tile_add(q->count, hu, q->reach, tile_rows(w->weight, ld), tile_from(w->value_t, hu),
+             tile_to(w->fwd.out, hu));
     for (int64_t i = 0; i < q->count; i++)
         memcpy(cpu_f32(&p->out_t) + (b * s->len + q->first + i) * s->width + n * s->head,
                w->fwd.out + i * hu, (size_t)s->head * sizeof(float));
 }
 
-/* Row i of a block's scores [QUERY_BLOCK, keys_up] by column into row i of `shift`: moved by
- * L-1-row, zero elsewhere. */
+/* Writes row i of a block's scores [QUERY_BLOCK, keys_up] by column into row i of `shift`, moved by
+ * L-1-row. The rest of that row becomes zero. */
 static void shift_row(const struct head_shape *s, const struct query_block *q, int64_t i,
                       const float *score, float *shift)
 {
@@ -185,7 +187,8 @@ static void shift_row(const struct head_shape *s, const struct query_block *q, i
     memset(to + by + seen, 0, (size_t)(s->keys_up - by - seen) * sizeof *to);
 }
 
-/* For row i: score <- gradient of the scaled score, score_t <- its derivative; both shifted. */
+/* Writes the gradient of the scaled score to score and its derivative to score_t for row i, and
+ * both shifted. */
 static void dscore_row(const struct attention *f, const struct head_shape *s,
                        const struct tangent_work *w, const struct query_block *q, int64_t i)
 {
@@ -241,28 +244,41 @@ static void block_backward(const struct attention_tangent *p, const struct head_
         head_put_row(w->dout + i * hu, cpu_f32(&p->dout) + at, s->head, hu);
         head_put_row(w->dout_t + i * hu, cpu_f32(&p->dout_t) + at, s->head, hu);
     }
-    tile_product(count, q->reach_up, s->head, w->dout, hu, 1, w->value_c, ld, w->da, ld, false);
-    tile_product(count, q->reach_up, s->head, w->dout_t, hu, 1, w->value_c, ld, w->da_t, ld, false);
-    tile_product(count, q->reach_up, s->head, w->dout, hu, 1, w->value_tc, ld, w->da_t, ld, true);
-    tile_product(reach, hu, count, w->weight, 1, ld, w->dout, hu, w->dvalue, hu, true);
-    tile_product(reach, hu, count, w->weight_t, 1, ld, w->dout, hu, w->dvalue_t, hu, true);
-    tile_product(reach, hu, count, w->weight, 1, ld, w->dout_t, hu, w->dvalue_t, hu, true);
+    tile_product(count, q->reach_up, s->head, tile_rows(w->dout, hu), tile_from(w->value_c, ld),
+                 tile_to(w->da, ld));
+    tile_product(count, q->reach_up, s->head, tile_rows(w->dout_t, hu), tile_from(w->value_c, ld),
+                 tile_to(w->da_t, ld));
+    tile_add(count, q->reach_up, s->head, tile_rows(w->dout, hu), tile_from(w->value_tc, ld),
+             tile_to(w->da_t, ld));
+    tile_add(reach, hu, count, tile_transposed(w->weight, ld), tile_from(w->dout, hu),
+             tile_to(w->dvalue, hu));
+    tile_add(reach, hu, count, tile_transposed(w->weight_t, ld), tile_from(w->dout, hu),
+             tile_to(w->dvalue_t, hu));
+    tile_add(reach, hu, count, tile_transposed(w->weight, ld), tile_from(w->dout_t, hu),
+             tile_to(w->dvalue_t, hu));
     for (int64_t i = 0; i < count; i++)
         dscore_row(&p->fwd, s, w, q, i);
     const float *d = w->fwd.score, *d_t = w->score_t, *sd = w->fwd.shift + c,
                 *sd_t = w->shift_t + c;
-    tile_product(count, hu, reach, d, ld, 1, w->key, hu, w->dq, hu, false);
-    tile_product(count, hu, columns, sd, lds, 1, w->rel + c * hu, hu, w->dq, hu, true);
-    tile_product(count, hu, reach, d_t, ld, 1, w->key, hu, w->dq_w_t, hu, false);
-    tile_product(count, hu, reach, d, ld, 1, w->key_t, hu, w->dq_w_t, hu, true);
-    tile_product(count, hu, columns, sd_t, lds, 1, w->rel + c * hu, hu, w->dq_r_t, hu, false);
+    tile_product(count, hu, reach, tile_rows(d, ld), tile_from(w->key, hu), tile_to(w->dq, hu));
+    tile_add(count, hu, columns, tile_rows(sd, lds), tile_from(w->rel + c * hu, hu),
+             tile_to(w->dq, hu));
+    tile_product(count, hu, reach, tile_rows(d_t, ld), tile_from(w->key, hu),
+                 tile_to(w->dq_w_t, hu));
+    tile_add(count, hu, reach, tile_rows(d, ld), tile_from(w->key_t, hu), tile_to(w->dq_w_t, hu));
+    tile_product(count, hu, columns, tile_rows(sd_t, lds), tile_from(w->rel + c * hu, hu),
+                 tile_to(w->dq_r_t, hu));
     write_queries(p, s, w, q, b, n);
-    tile_product(reach, hu, count, d, 1, ld, w->fwd.query_w, hu, w->dkey, hu, true);
-    tile_product(reach, hu, count, d_t, 1, ld, w->fwd.query_w, hu, w->dkey_t, hu, true);
-    tile_product(reach, hu, count, d, 1, ld, w->query_t, hu, w->dkey_t, hu, true);
-    tile_product(columns, hu, count, sd_t, 1, lds, w->fwd.query_r, hu, w->drel_t + c * hu, hu,
-                 true);
-    tile_product(columns, hu, count, sd, 1, lds, w->query_t, hu, w->drel_t + c * hu, hu, true);
+    tile_add(reach, hu, count, tile_transposed(d, ld), tile_from(w->fwd.query_w, hu),
+             tile_to(w->dkey, hu));
+    tile_add(reach, hu, count, tile_transposed(d_t, ld), tile_from(w->fwd.query_w, hu),
+             tile_to(w->dkey_t, hu));
+    tile_add(reach, hu, count, tile_transposed(d, ld), tile_from(w->query_t, hu),
+             tile_to(w->dkey_t, hu));
+    tile_add(columns, hu, count, tile_transposed(sd_t, lds), tile_from(w->fwd.query_r, hu),
+             tile_to(w->drel_t + c * hu, hu));
+    tile_add(columns, hu, count, tile_transposed(sd, lds), tile_from(w->query_t, hu),
+             tile_to(w->drel_t + c * hu, hu));
 }
 
 static void write_keys(const struct attention_tangent *p, const struct head_shape *s,
@@ -302,7 +318,7 @@ static void head_tangent(const struct attention_tangent *p, const struct head_sh
     pack(p, s, w, b, n);
     memset(w->dkey, 0, (size_t)(SUMMED * s->keys_up * s->head_up) * sizeof(float));
     for (int64_t first = 0; first < s->len; first += QUERY_BLOCK) {
-        struct query_block q = query_block_of(s, first);
+        struct query_block q = query_block_of(s, b, n, first);
         block_forward(p, s, w, &q, b, n);
         if (p->dout.data != NULL)
             block_backward(p, s, w, &q, b, n);

@@ -1,20 +1,20 @@
-/* Relative attention, backward: scores are computed again from the saved log-sum-exp. */
+/* Relative attention, backward. Scores are computed again from the saved log-sum-exp. */
 #include "backend/cpu/attention_impl.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Beyond what the forward pass needs. */
+/* What a thread works on beyond what the forward pass needs. */
 struct vjp_work {
     struct head_work fwd;
     float *key;                  /* [keys_up, head_up] */
-    const float *rel;            /* borrows: [keys_up, head_up] rk by column */
+    const float *rel;            /* borrowed, [keys_up, head_up] rk by column */
     float *value_t;              /* [h, keys_up] */
     float *dout;                 /* [QUERY_BLOCK, head_up] */
     float *weight;               /* [QUERY_BLOCK, keys_up] a m, then da */
     float *dquery_w, *dquery_r;  /* [QUERY_BLOCK, head_up] */
-    float *dkey, *dvalue, *drel; /* [keys_up, head_up]: summed over the blocks */
-    float *drk, *dr_w, *dr_r;    /* this thread's share: [R,D], [D], [D] */
+    float *dkey, *dvalue, *drel; /* [keys_up, head_up], summed over the blocks */
+    float *drk, *dr_w, *dr_r;    /* this thread's share of [R,D], [D], [D] */
 };
 
 static size_t layout(struct vjp_work *w, const struct head_shape *s, float *data)
@@ -35,7 +35,7 @@ static size_t layout(struct vjp_work *w, const struct head_shape *s, float *data
     return at;
 }
 
-/* The operands as the products want them: keys both ways, values by column. */
+/* Packs the operands as the products want them, keys both ways and values by column. */
 static void pack(const struct attention *p, const struct head_shape *s, const struct vjp_work *w,
                  int64_t b, int64_t n)
 {
@@ -52,19 +52,20 @@ static void pack(const struct attention *p, const struct head_shape *s, const st
     }
 }
 
-/* x[j] *= m of the keys that a query sees, whose mask begins at `mask`. */
+/* Multiplies x[j] by m, for the keys that a query sees. Its mask begins at `mask`. */
 static void apply_mask(float *x, const struct key_range *r, const uint8_t *mask, float scale)
 {
     for (int64_t j = r->start; j < r->end; j++)
         x[j] *= (float)mask[j] * scale;
 }
 
-/* For query i of the block: score <- a and, if there is a mask, weight <- a m; zero in the rest of
- * the block's range. */
+/* Writes a to score for query i of the block and, if there is a mask, a m to weight. The rest of
+ * the block's range becomes zero. */
 static void weights_row(const struct attention *p, const struct head_shape *s,
                         const struct vjp_work *w, const struct query_block *q,
-                        const struct key_range *block, int64_t i, int64_t index)
+                        const struct key_range *block, int64_t i)
 {
+    int64_t index = (q->b * s->heads + q->n) * s->len + q->row[i];
     float *a = w->fwd.score + i * s->keys_up, *weight = w->weight + i * s->keys_up;
     const uint8_t *mask = head_mask_row(p, s, index);
     struct key_range r = key_range_of(p, s, q->row[i]);
@@ -84,16 +85,17 @@ static void weights_row(const struct attention *p, const struct head_shape *s,
     vec_fill(weight, r.to, block->to, 0);
 }
 
-/* With da in `weight`: score <- dscore * scale = a (m da - delta) * scale, delta = dout . out; and
- * by column into `shift`, zero in the columns before. */
+/* Turns the weights' gradient da in `weight` into that of the scores.
+ *   score = dscore * scale = a (m da - delta) * scale, with delta = dout . out
+ * The same goes by column into `shift`, which is zero in the columns before. */
 static void dscore_row(const struct attention_vjp *p, const struct head_shape *s,
                        const struct vjp_work *w, const struct query_block *q, int64_t column,
-                       int64_t i, int64_t b, int64_t n)
+                       int64_t i)
 {
     int64_t row = q->row[i], by = s->len - 1 - row;
-    const float *out = cpu_f32(&p->fwd.out) + (b * s->len + row) * s->width + n * s->head;
+    const float *out = cpu_f32(&p->fwd.out) + (q->b * s->len + row) * s->width + q->n * s->head;
     const float *dout = w->dout + i * s->head_up;
-    const uint8_t *mask = head_mask_row(&p->fwd, s, (b * s->heads + n) * s->len + row);
+    const uint8_t *mask = head_mask_row(&p->fwd, s, (q->b * s->heads + q->n) * s->len + row);
     float *a = w->fwd.score + i * s->keys_up, *da = w->weight + i * s->keys_up, delta = 0;
     float *shift = w->fwd.shift + i * (s->keys_up + VEC);
     struct key_range r = key_range_of(&p->fwd, s, row);
@@ -110,28 +112,28 @@ static void dscore_row(const struct attention_vjp *p, const struct head_shape *s
     }
 }
 
-/* c[j] += sum over the block's queries i of x[i, j] y[i], for keys j from keys_from on; only by
- * queries that may look at one of a tile's keys. */
-static void add_to_keys(const struct attention *p, const struct head_shape *s,
-                        const struct query_block *q, const struct key_range *block,
-                        int64_t keys_from, const float *x, const float *y, float *c)
+/* Adds to c[j] the sum over the block's queries i of x[i, j] y[i], for keys j from keys_from on.
+ * Only queries that may look at one of a tile's keys take part. */
+static void add_to_keys(const struct head_shape *s, const struct query_block *q,
+                        const struct key_range *range, const float *x, const float *y, float *c)
 {
     int64_t ld = s->keys_up, hu = s->head_up, own = s->mem + q->first; /* the first query's key */
-    int64_t j = keys_from > block->start ? keys_from : block->start;
-    int64_t seen_by_all = p->span == 0 && own > j ? (own - j) / TILE_ROWS * TILE_ROWS : 0;
-    tile_product(seen_by_all, hu, q->count, x + j, 1, ld, y, hu, c + j * hu, hu, true);
-    for (j += seen_by_all; j < block->end; j += TILE_ROWS) {
-        int64_t keys = block->end - j < TILE_ROWS ? block->end - j : TILE_ROWS, to = q->count;
+    int64_t j = range->start;
+    int64_t seen_by_all = s->span == 0 && own > j ? (own - j) / TILE_ROWS * TILE_ROWS : 0;
+    tile_add(seen_by_all, hu, q->count, tile_transposed(x + j, ld), tile_from(y, hu),
+             tile_to(c + j * hu, hu));
+    for (j += seen_by_all; j < range->end; j += TILE_ROWS) {
+        int64_t keys = range->end - j < TILE_ROWS ? range->end - j : TILE_ROWS, to = q->count;
         int64_t from = j > own ? j - own : 0, last = j + keys - 1;
-        if (p->span > 0 && last - own + p->span < to)
-            to = last - own + p->span;
+        if (s->span > 0 && last - own + s->span < to)
+            to = last - own + s->span;
         if (from < to)
-            tile_product(keys, hu, to - from, x + from * ld + j, 1, ld, y + from * hu, hu,
-                         c + j * hu, hu, true);
+            tile_add(keys, hu, to - from, tile_transposed(x + from * ld + j, ld),
+                     tile_from(y + from * hu, hu), tile_to(c + j * hu, hu));
     }
 }
 
-/* The same for columns of the positional scores, from `column` on. */
+/* Does the same for columns of the positional scores, from `column` on. */
 static void add_to_columns(const struct head_shape *s, const struct query_block *q, int64_t column,
                            const float *x, const float *y, float *c)
 {
@@ -141,12 +143,12 @@ static void add_to_columns(const struct head_shape *s, const struct query_block 
         int64_t from = own - (column + TILE_ROWS - 1);
         from = from > 0 ? from : 0;
         int64_t columns = s->keys - column < TILE_ROWS ? s->keys - column : TILE_ROWS;
-        tile_product(columns, hu, q->count - from, x + from * lds + column, 1, lds, y + from * hu,
-                     hu, c + column * hu, hu, true);
+        tile_add(columns, hu, q->count - from, tile_transposed(x + from * lds + column, lds),
+                 tile_from(y + from * hu, hu), tile_to(c + column * hu, hu));
     }
     if (column < s->keys)
-        tile_product(s->keys - column, hu, q->count, x + column, 1, lds, y, hu, c + column * hu, hu,
-                     true);
+        tile_add(s->keys - column, hu, q->count, tile_transposed(x + column, lds), tile_from(y, hu),
+                 tile_to(c + column * hu, hu));
 }
 
 static void add_row(float *to, const float *from, int64_t count)
@@ -158,19 +160,19 @@ static void add_row(float *to, const float *from, int64_t count)
         to[e] += from[e];
 }
 
-/* Gradients of the block's queries and of the two biases. */
+/* Computes the gradients of the block's queries and of the two biases. */
 static void query_gradient(const struct attention_vjp *p, const struct head_shape *s,
-                           const struct vjp_work *w, const struct query_block *q, int64_t b,
-                           int64_t n)
+                           const struct vjp_work *w, const struct query_block *q)
 {
-    int64_t ld = s->keys_up, lds = s->keys_up + VEC, hu = s->head_up;
+    int64_t ld = s->keys_up, lds = s->keys_up + VEC, hu = s->head_up, b = q->b, n = q->n;
     for (int64_t at = 0; at < q->count; at += TILE_ROWS) {
         struct query_strip strip = query_strip_of(&p->fwd, s, q, at, TILE_ROWS);
         int64_t from = strip.keys.from, c = strip.column;
-        tile_product(strip.count, hu, strip.keys.end - from, w->fwd.score + at * ld + from, ld, 1,
-                     w->key + from * hu, hu, w->dquery_w + at * hu, hu, false);
-        tile_product(strip.count, hu, s->keys - c, w->fwd.shift + at * lds + c, lds, 1,
-                     w->rel + c * hu, hu, w->dquery_r + at * hu, hu, false);
+        tile_product(strip.count, hu, strip.keys.end - from,
+                     tile_rows(w->fwd.score + at * ld + from, ld),
+                     tile_from(w->key + from * hu, hu), tile_to(w->dquery_w + at * hu, hu));
+        tile_product(strip.count, hu, s->keys - c, tile_rows(w->fwd.shift + at * lds + c, lds),
+                     tile_from(w->rel + c * hu, hu), tile_to(w->dquery_r + at * hu, hu));
     }
     for (int64_t i = 0; i < q->count; i++) {
         float *to = cpu_f32(&p->dqkv) + (b * s->len + q->row[i]) * 3 * s->width + n * s->head;
@@ -184,33 +186,35 @@ static void query_gradient(const struct attention_vjp *p, const struct head_shap
     }
 }
 
-/* One block of queries. `keys_from`: gradients of keys before it are not wanted. */
-static void block_vjp_cpu(const struct attention_vjp *p, const struct head_shape *s,
-                          const struct vjp_work *w, const struct query_block *q, int64_t b,
-                          int64_t n, int64_t keys_from, struct head_fetch *next)
+/* Propagates one block of queries. Gradients of keys before `keys_from` are not wanted. */
+static void block_vjp(const struct attention_vjp *p, const struct head_shape *s,
+                      const struct vjp_work *w, const struct query_block *q, int64_t keys_from,
+                      struct head_fetch *next)
 {
     const struct attention *f = &p->fwd;
     const struct query_strip block = query_strip_of(f, s, q, 0, QUERY_BLOCK);
+    struct key_range wanted = block.keys;
+    if (wanted.start < keys_from)
+        wanted.start = keys_from;
     int64_t ld = s->keys_up, hu = s->head_up;
-    head_products(f, s, &w->fwd, q, b, n, next);
+    head_products(f, s, &w->fwd, q, next);
     for (int64_t i = 0; i < q->count; i++) {
-        int64_t row = b * s->len + q->row[i];
-        weights_row(f, s, w, q, &block.keys, i, (b * s->heads + n) * s->len + q->row[i]);
-        head_put_row(w->dout + i * hu, cpu_f32(&p->dout) + row * s->width + n * s->head, s->head,
+        int64_t row = q->b * s->len + q->row[i];
+        weights_row(f, s, w, q, &block.keys, i);
+        head_put_row(w->dout + i * hu, cpu_f32(&p->dout) + row * s->width + q->n * s->head, s->head,
                      hu);
     }
-    add_to_keys(f, s, q, &block.keys, keys_from, f->mask.data != NULL ? w->weight : w->fwd.score,
-                w->dout, w->dvalue);
+    add_to_keys(s, q, &wanted, f->mask.data != NULL ? w->weight : w->fwd.score, w->dout, w->dvalue);
     for (int64_t at = 0; at < q->count; at += TILE_ROWS) {
         struct query_strip strip = query_strip_of(f, s, q, at, TILE_ROWS);
         int64_t from = strip.keys.from;
-        tile_product(strip.count, strip.keys.to - from, s->head, w->dout + at * hu, hu, 1,
-                     w->value_t + from, ld, w->weight + at * ld + from, ld, false);
+        tile_product(strip.count, strip.keys.to - from, s->head, tile_rows(w->dout + at * hu, hu),
+                     tile_from(w->value_t + from, ld), tile_to(w->weight + at * ld + from, ld));
     }
     for (int64_t i = 0; i < q->count; i++)
-        dscore_row(p, s, w, q, block.column, i, b, n);
-    query_gradient(p, s, w, q, b, n);
-    add_to_keys(f, s, q, &block.keys, keys_from, w->fwd.score, w->fwd.query_w, w->dkey);
+        dscore_row(p, s, w, q, block.column, i);
+    query_gradient(p, s, w, q);
+    add_to_keys(s, q, &wanted, w->fwd.score, w->fwd.query_w, w->dkey);
     if (w->drk != NULL)
         add_to_columns(s, q, block.column, w->fwd.shift, w->fwd.query_r, w->drel);
 }
@@ -252,8 +256,8 @@ static void head_vjp(const struct attention_vjp *p, const struct head_shape *s,
     if (w->drk != NULL)
         memset(w->drel, 0, (size_t)s->keys * row);
     for (int64_t first = 0; first < s->len; first += QUERY_BLOCK) {
-        struct query_block q = query_block_of(s, first);
-        block_vjp_cpu(p, s, w, &q, b, n, keys_from, &next);
+        struct query_block q = query_block_of(s, b, n, first);
+        block_vjp(p, s, w, &q, keys_from, &next);
     }
     write_keys(p, s, w, b, n, keys_from);
 }

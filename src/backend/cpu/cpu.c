@@ -6,9 +6,10 @@
 
 #include <string.h>
 
-/* Large enough for an efficient product; the logits of a chunk then lie in the caches. */
+/* Large enough for an efficient product, while the logits of a chunk still lie in the caches. */
 enum { CHUNK_NUMBERS = 640000 };
-/* Of a hidden layer: at half as many rows its products run slower by some per cent. */
+/* Rows of a wide feed-forward layer. With half as many, its products run slower by some per
+ * cent. */
 enum { FFN_ROWS = 256 };
 
 static enum status cpu_alloc(struct backend *be, void **out, size_t bytes, struct error *err)
@@ -23,7 +24,7 @@ static void cpu_release(struct backend *be, void *ptr)
     mem_free(ptr);
 }
 
-/* Between the two floating types; equal types are copied as bytes. */
+/* Converts between the two floating types. Equal types are copied as bytes. */
 static void convert(void *dst, enum dtype dst_type, const void *src, enum dtype src_type,
                     int64_t count)
 {
@@ -86,7 +87,7 @@ void cpu_fill(struct backend *be, const struct tensor *t, double value)
     case DTYPE_U8:
         memset(t->data, (int)value, (size_t)count);
         break;
-    case DTYPE_BF16: /* never here: low-precision is real */
+    case DTYPE_BF16: /* never here, low-precision tensors are real */
         assert(!"no such type");
         break;
     }
@@ -134,7 +135,7 @@ static enum status cpu_set_precision(struct backend *be, enum precision precisio
     return STATUS_OK;
 }
 
-/* What the compiler was told it may use, against what there is. */
+/* Compares what the compiler was told it may use with what there is. */
 static enum status check_processor(struct error *err)
 {
     const char *missing = NULL;
@@ -158,7 +159,7 @@ static enum status check_processor(struct error *err)
                      missing);
 }
 
-/* How many threads a parallel region gets when it asks for `wanted`. OMP_THREAD_LIMIT and
+/* Returns how many threads a parallel region gets when it asks for `wanted`. OMP_THREAD_LIMIT and
  * OMP_MAX_ACTIVE_LEVELS can lower that number without telling anyone. */
 static int measure_team(int wanted)
 {
@@ -180,9 +181,9 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
                                      .release = cpu_release,
                                      .close = cpu_close,
                                      .set_precision = cpu_set_precision,
-#define X(op) .op = cpu_##op,
-                                     OP_LIST(X)
-#undef X
+#define OP(name, ...) .name = cpu_##name,
+                                     OP_LIST(OP)
+#undef OP
     };
     struct cpu *cpu = NULL;
     TRY(check_processor(err));

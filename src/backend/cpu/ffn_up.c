@@ -1,5 +1,5 @@
-/* The hidden layer of feed-forward networks: a product, and bias, rectifier and mask over what it
- * left. */
+/* The wide layer of a feed-forward network, which is a product and then a pass for bias, rectifier
+ * and mask. */
 #include "backend/cpu/cpu_impl.h"
 
 #include <string.h>
@@ -17,8 +17,9 @@ static void rectify_row(float *x, const float *bias, const float *mask, int64_t 
     }
 }
 
-/* Bit k of byte j is that of number k * bytes + j, so that neighbours go their ways alike. */
-static void pack_gate(uint8_t *relu_mask, const float *h, int64_t width)
+/* Packs the signs of h. Bit k of byte j belongs to number k * bytes + j, so that neighbouring
+ * numbers take the same shift. */
+static void pack_relu_mask(uint8_t *relu_mask, const float *h, int64_t width)
 {
     int64_t bytes = (width + 7) / 8;
     memset(relu_mask, 0, (size_t)bytes);
@@ -44,11 +45,11 @@ void cpu_ffn_up(struct backend *be, const struct ffn_up *p)
         rectify_row(h, cpu_f32(&p->bias), cpu_mask_row(&p->mask, n, width, p->rows_per_mask),
                     width);
         if (p->relu_mask.data != NULL)
-            pack_gate((uint8_t *)p->relu_mask.data + n * bytes, h, width);
+            pack_relu_mask((uint8_t *)p->relu_mask.data + n * bytes, h, width);
     }
 }
 
-static void gate_row(float *dh, const float *h, const float *mask, int64_t width)
+static void mask_row(float *dh, const float *h, const float *mask, int64_t width)
 {
     if (mask == NULL) {
 #pragma omp simd
@@ -61,8 +62,8 @@ static void gate_row(float *dh, const float *h, const float *mask, int64_t width
     }
 }
 
-/* The same by the bits. */
-static void gate_row_by_bits(float *dh, const uint8_t *relu_mask, const float *mask, int64_t width)
+/* Does the same with the bits of relu_mask. */
+static void mask_row_by_bits(float *dh, const uint8_t *relu_mask, const float *mask, int64_t width)
 {
     int64_t bytes = (width + 7) / 8;
     for (int64_t k = 0; k * bytes < width; k++) {
@@ -96,8 +97,8 @@ void cpu_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
         float *dh = cpu_f32(&p->dh) + n * width;
         const float *mask = cpu_mask_row(&p->mask, n, width, p->rows_per_mask);
         if (p->relu_mask.data != NULL)
-            gate_row_by_bits(dh, (const uint8_t *)p->relu_mask.data + n * bytes, mask, width);
+            mask_row_by_bits(dh, (const uint8_t *)p->relu_mask.data + n * bytes, mask, width);
         else
-            gate_row(dh, cpu_f32(&p->h) + n * width, mask, width);
+            mask_row(dh, cpu_f32(&p->h) + n * width, mask, width);
     }
 }

@@ -1,5 +1,5 @@
-/* Products: for few rows our own, a pass over the weights; otherwise oneDNN's matmul where that is
- * the faster (matmul.c), its SGEMM, or OpenBLAS's. */
+/* Matrix products. For few rows there is a routine of our own, one pass over the weights. For more
+ * it is oneDNN's matmul where that is the fastest (matmul.c), else oneDNN's or OpenBLAS's SGEMM. */
 #include "backend/cpu/matmul.h"
 #include "backend/cpu/vecmath.h"
 
@@ -9,7 +9,8 @@
 
 enum { FEW_ROWS = 4, ROWS_AT_ONCE = 8 };
 
-/* sum[r] = a . row r of b, for `rows` rows: several sums at once hide the latency of each. */
+/* Computes sum[r] = a . row r of b for `rows` rows. Several sums at once hide the latency of
+ * each. */
 static inline __attribute__((always_inline)) void dots(int rows, int64_t inner, const float *a,
                                                        const float *b, int64_t b_stride, float *sum)
 {
@@ -30,7 +31,7 @@ static inline __attribute__((always_inline)) void dots(int rows, int64_t inner, 
     }
 }
 
-/* c = alpha a b^T + beta c for at most FEW_ROWS rows of a: every row of b is read once. */
+/* Computes c = alpha a b^T + beta c for at most FEW_ROWS rows of a. Every row of b is read once. */
 static void dot_rows(struct backend *be, const struct gemm *p, int64_t inner, int64_t a_stride,
                      int64_t b_stride, int64_t c_stride)
 {
@@ -53,10 +54,10 @@ static void dot_rows(struct backend *be, const struct gemm *p, int64_t inner, in
     }
 }
 
-/* Without AVX-512 oneDNN's SGEMM reads factors as they lie unless the sizes are large for the
- * number of threads. Where layers store their weights transposed that is as fast as it should be;
- * in gradients' products, [256,256] [256,1024] and the like, it is at 36 to 52 GFLOP/s where
- * OpenBLAS is at 65 to 90 (a thread of a Zen 3). */
+/* Without AVX-512 oneDNN's SGEMM does not copy factors into its own layout unless the sizes are
+ * large for the number of threads. That is fast where layers store their weights transposed. In
+ * products of gradients, [256,256] [256,1024] and the like, it reaches 36 to 52 GFLOP/s where
+ * OpenBLAS reaches 65 to 90 (a thread of a Zen 3). */
 static bool openblas_is_faster(const struct gemm *p)
 {
     return !matmul_for_fp32() && (p->trans_a || !p->trans_b);

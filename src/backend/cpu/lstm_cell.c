@@ -1,35 +1,11 @@
-/* Blocks of wider arrays and the gates of the trellis cell: one pass over memory each, rows shared
- * out among the threads. */
+/* The gates of the trellis cell, in one pass over memory with the rows shared out among the
+ * threads. */
 #include "backend/cpu/cpu_impl.h"
 #include "backend/cpu/vecmath.h"
 
 #include <string.h>
 
-void cpu_copy_block(struct backend *be, const struct copy_block *p)
-{
-    int64_t batch = p->to.dim[0], len = p->to.dim[1], width = p->to.dim[2];
-    int64_t to_row = p->to_row != 0 ? p->to_row : width;
-    int64_t from_row = p->from_row != 0 ? p->from_row : width;
-    int64_t to_batch = p->to_batch != 0 ? p->to_batch : len * width;
-    int64_t from_batch = p->from_batch != 0 ? p->from_batch : len * width;
-#pragma omp parallel for schedule(static) \
-    num_threads(be->threads) if (cpu_worth(batch * len * width / 4))
-    for (int64_t n = 0; n < batch * len; n++) {
-        int64_t b = n / len, t = n % len;
-        const float *from = cpu_f32(&p->from) + b * from_batch + t * from_row;
-        const float *mask = cpu_mask_row(&p->mask, b, width, 1);
-        float *to = cpu_f32(&p->to) + b * to_batch + t * to_row;
-        if (mask == NULL) {
-            memcpy(to, from, (size_t)width * sizeof *to);
-            continue;
-        }
-#pragma omp simd
-        for (int64_t d = 0; d < width; d++)
-            to[d] = from[d] * mask[d];
-    }
-}
-
-/* The first `count` <= VEC numbers at p, zeros behind them; p NULL: zeros. */
+/* Loads the first `count` <= VEC numbers at p and zeros behind them. All are zeros if p is NULL. */
 static inline __attribute__((always_inline)) vec load_part(const float *p, int64_t count)
 {
     vec v = vec_set(0);
@@ -49,7 +25,7 @@ static inline __attribute__((always_inline)) void store_part(float *p, vec v, in
         memcpy(p, &v, (size_t)count * sizeof *p);
 }
 
-/* Where c of the position before (b, t) lies, or NULL for zeros. */
+/* Returns where c of the position before (b, t) lies, or NULL for zeros. */
 static const float *previous_c(const struct tensor *z, const struct tensor *c0, int64_t b,
                                int64_t t)
 {
@@ -59,11 +35,18 @@ static const float *previous_c(const struct tensor *z, const struct tensor *c0, 
     return c0->data != NULL ? cpu_f32(c0) + b * h : NULL;
 }
 
-/* `count` numbers of one position: pre and u 4 rows of them h apart, out 2. */
-static inline __attribute__((always_inline)) void gate_part(float *pre, const float *u,
-                                                            const float *bias, const float *c_prev,
-                                                            float *out, int64_t h, int64_t count)
+/* One position's pointers. pre, u and bias hold 4H numbers and out holds 2H. */
+struct cell_row {
+    float *pre, *out;
+    const float *u, *bias, *c_prev; /* c_prev is NULL for zeros */
+};
+
+/* Computes `count` of the H numbers of one position, from number d on. */
+static inline __attribute__((always_inline)) void gate_part(const struct cell_row *r, int64_t d,
+                                                            int64_t h, int64_t count)
 {
+    const float *u = r->u + d, *bias = r->bias + d;
+    float *pre = r->pre + d, *out = r->out + d;
     vec gate[4];
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
@@ -72,7 +55,8 @@ static inline __attribute__((always_inline)) void gate_part(float *pre, const fl
         gate[k] = k == 2 ? vec_tanh(x) : vec_logistic(x);
         store_part(pre + k * h, gate[k], count);
     }
-    vec c = gate[3] * load_part(c_prev, count) + gate[0] * gate[2];
+    vec c =
+        gate[3] * load_part(r->c_prev != NULL ? r->c_prev + d : NULL, count) + gate[0] * gate[2];
     store_part(out, gate[1] * vec_tanh(c), count);
     store_part(out + h, c, count);
 }
@@ -84,24 +68,28 @@ void cpu_lstm_cell(struct backend *be, const struct lstm_cell *p)
 #pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(4 * positions * h))
     for (int64_t n = 0; n < positions; n++) {
         int64_t b = n / len, t = n % len, at = (b * rows + t) * 4 * h, d = 0;
-        const float *c = previous_c(&p->z, &p->c0, b, t), *u = cpu_f32(&p->u) + at;
-        const float *bias = cpu_f32(&p->bias);
-        float *pre = cpu_f32(&p->pre) + at, *out = cpu_f32(&p->out) + n * 2 * h;
+        struct cell_row r = {
+            .pre = cpu_f32(&p->pre) + at,
+            .out = cpu_f32(&p->out) + n * 2 * h,
+            .u = cpu_f32(&p->u) + at,
+            .bias = cpu_f32(&p->bias),
+            .c_prev = previous_c(&p->z, &p->c0, b, t),
+        };
         for (; d + VEC <= h; d += VEC)
-            gate_part(pre + d, u + d, bias + d, c != NULL ? c + d : NULL, out + d, h, VEC);
+            gate_part(&r, d, h, VEC);
         if (d < h)
-            gate_part(pre + d, u + d, bias + d, c != NULL ? c + d : NULL, out + d, h, h - d);
+            gate_part(&r, d, h, h - d);
     }
 }
 
-/* One position's pointers, all at the same number of a row. */
-struct gate_row {
+/* One position's pointers for the vector-Jacobian product. */
+struct cell_vjp_row {
     const float *gates, *out, *dout, *c_prev;
-    float *dpre, *dc_prev; /* dc_prev NULL: not wanted */
+    float *dpre, *dc_prev; /* dc_prev is NULL if not wanted */
 };
 
-static inline __attribute__((always_inline)) void gate_vjp_part(const struct gate_row *r, int64_t d,
-                                                                int64_t h, int64_t count)
+static inline __attribute__((always_inline)) void gate_vjp_part(const struct cell_vjp_row *r,
+                                                                int64_t d, int64_t h, int64_t count)
 {
     const float *gates = r->gates + d, *dout = r->dout + d;
     vec i = load_part(gates, count), o = load_part(gates + h, count);
@@ -122,7 +110,7 @@ static void gate_vjp_row(const struct lstm_cell_vjp *p, int64_t b, int64_t t)
     int64_t len = p->z.dim[1], h = p->z.dim[2] / 2, rows = p->gates.dim[1], d = 0;
     int64_t at = (b * rows + t) * 4 * h, row = (b * len + t) * 2 * h;
     float *dz = cpu_f32(&p->dz) + row + h;
-    struct gate_row r = {
+    struct cell_vjp_row r = {
         .gates = cpu_f32(&p->gates) + at,
         .out = cpu_f32(&p->out) + row,
         .dout = cpu_f32(&p->dout) + row,

@@ -1,12 +1,14 @@
-/* Where it is faster than oneDNN's SGEMM: with two threads of a Zen 4, at products of models of
- * width 128 and 256 (512 x 768 x 256 and the like) with the second factor transposed, as layers
- * store their weights, 180 to 208 GFLOP/s against 63 to 184, most where the inner length is above
- * the other two. Otherwise SGEMM runs 195 to 212 and this 165 to 211; and over the words of a
- * softmax, whose rows are no multiples of anything, it would take pieces. With one thread the two
- * are alike.
+/* Products by oneDNN's matmul, for the sizes where it is faster than its SGEMM.
+ *
+ * That was measured with two threads of a Zen 4. For models of width 128 and 256 (512 x 768 x 256
+ * and the like) with the second factor transposed, as layers store their weights, matmul reaches
+ * 180 to 208 GFLOP/s against 63 to 184. It gains most where the inner length is above the other
+ * two. Otherwise SGEMM reaches 195 to 212 and matmul 165 to 211. Over the words of a softmax, whose
+ * rows are no multiples of anything, matmul would need many pieces. With one thread the two are
+ * alike.
  *
  * In bfloat16 it is twice as fast. Rounding both factors anew for every product takes 3 to 8 % of
- * that, so that nothing has to be remembered of weights.
+ * that, so nothing has to be remembered of weights.
  *
  * A primitive is compiled for one shape. Rows are given to it in multiples of ROW_STEP and the rest
  * in powers of two, so that sizes that differ from step to step (tails of the adaptive softmax) do
@@ -18,12 +20,12 @@
 #include <string.h>
 
 enum { SHAPES = 256, ROW_STEP = 64, INNER_STEP = 32 };
-/* Of products in float32: columns that are not yet words. */
+/* Most columns of a product in float32. Products over words have more. */
 enum { MOST_COLUMNS = 4096 };
 /* Multiplications below which rounding and the call cost more than they save. */
 static const double SMALLEST_ROUNDED = 1 << 16;
 
-/* What a primitive is compiled for: c[m,n] = alpha a b + beta c. */
+/* What a primitive is compiled for, c[m,n] = alpha a b + beta c. */
 struct shape {
     dnnl_data_type_t type;
     int64_t m, n, inner, a_stride, b_stride, c_stride;
@@ -40,15 +42,15 @@ struct product {
 struct matmul {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    struct product product[SHAPES]; /* owns */
+    struct product product[SHAPES]; /* owned */
     int count;
-    uint16_t *rounded; /* owns: both factors */
+    uint16_t *rounded; /* owned, both factors */
     size_t capacity;
 };
 
 bool matmul_for_fp32(void)
 {
-    /* elsewhere it is the same as SGEMM, whose kernels for AVX2 differ at edges */
+    /* Without AVX-512 matmul is the same as SGEMM, whose kernels for AVX2 differ at edges. */
     return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
 }
 
@@ -99,7 +101,7 @@ void matmul_free(struct matmul *g)
     mem_free(g);
 }
 
-/* Nearest bfloat16, ties to even; a NaN stays one. */
+/* Rounds to the nearest bfloat16, ties to even. A NaN stays one. */
 static inline uint16_t round_one(uint32_t bits)
 {
     uint32_t nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
@@ -107,16 +109,17 @@ static inline uint16_t round_one(uint32_t bits)
     return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : nearest);
 }
 
-/* x [rows, cols] with rows `stride` apart, to contiguous rows of `cols_up`, the rest zero; further
- * zero rows up to rows_up. */
-static void round_matrix(int threads, uint16_t *to, const float *x, int64_t rows, int64_t cols,
-                         int64_t stride, int64_t rows_up, int64_t cols_up)
+/* Rounds x [rows, cols], whose rows lie `stride` apart, to contiguous rows of `cols_up`. The rest
+ * of a row is zero, and so are further rows up to rows_up. */
+static void round_matrix(int threads, uint16_t *to, const struct tensor *x, int64_t stride,
+                         int64_t rows_up, int64_t cols_up)
 {
+    int64_t rows = x->dim[0], cols = x->dim[1];
 #pragma omp parallel for schedule(static) num_threads(threads) if (cpu_worth(rows_up * cols_up))
     for (int64_t r = 0; r < rows_up; r++) {
         uint16_t *row = to + r * cols_up;
         int64_t known = r < rows ? cols : 0;
-        const uint32_t *from = (const uint32_t *)(const void *)(x + r * stride);
+        const uint32_t *from = (const uint32_t *)(const void *)(cpu_f32(x) + r * stride);
 #pragma omp simd
         for (int64_t i = 0; i < known; i++)
             row[i] = round_one(from[i]);
@@ -124,13 +127,18 @@ static void round_matrix(int threads, uint16_t *to, const float *x, int64_t rows
     }
 }
 
-/* Of a matrix whose rows, as stored, are `stride` apart. */
-static dnnl_status_t describe(dnnl_memory_t *out, dnnl_engine_t engine, int64_t rows, int64_t cols,
-                              int64_t stride, bool transposed, dnnl_data_type_t type)
+/* A matrix whose rows, as stored, are `stride` apart. */
+struct matrix {
+    int64_t rows, cols, stride;
+    bool transposed;
+    dnnl_data_type_t type;
+};
+
+static dnnl_status_t describe(dnnl_memory_t *out, dnnl_engine_t engine, struct matrix m)
 {
-    const dnnl_dims_t dims = {rows, cols};
-    const dnnl_dims_t strides = {transposed ? 1 : stride, transposed ? stride : 1};
-    return onednn_matrix(out, engine, dims, strides, type);
+    const dnnl_dims_t dims = {m.rows, m.cols};
+    const dnnl_dims_t strides = {m.transposed ? 1 : m.stride, m.transposed ? m.stride : 1};
+    return onednn_matrix(out, engine, dims, strides, m.type);
 }
 
 static dnnl_status_t make_attr(dnnl_primitive_attr_t *attr, float alpha, float beta)
@@ -150,10 +158,11 @@ static dnnl_status_t compile(struct matmul *g, const struct shape *s, struct pro
     dnnl_primitive_desc_t made = NULL;
     dnnl_status_t bad;
     *p = (struct product){.shape = *s};
-    (void)((bad = describe(&p->a, g->engine, s->m, s->inner, s->a_stride, s->trans_a, s->type)) ||
-           (bad = describe(&p->b, g->engine, s->inner, s->n, s->b_stride, s->trans_b, s->type)) ||
-           (bad = describe(&p->c, g->engine, s->m, s->n, s->c_stride, false, dnnl_f32)) ||
-           (bad = make_attr(&attr, s->alpha, s->beta)) ||
+    const struct matrix a = {s->m, s->inner, s->a_stride, s->trans_a, s->type};
+    const struct matrix b = {s->inner, s->n, s->b_stride, s->trans_b, s->type};
+    const struct matrix c = {s->m, s->n, s->c_stride, false, dnnl_f32};
+    (void)((bad = describe(&p->a, g->engine, a)) || (bad = describe(&p->b, g->engine, b)) ||
+           (bad = describe(&p->c, g->engine, c)) || (bad = make_attr(&attr, s->alpha, s->beta)) ||
            (bad = onednn_matmul(&made, g->engine, p->a, p->b, p->c, attr)) ||
            (bad = dnnl_primitive_create(&p->primitive, made)));
     dnnl_primitive_desc_destroy(made);
@@ -187,7 +196,7 @@ static dnnl_status_t run_rows(struct matmul *g, const struct shape *s, void *a, 
     struct product *p;
     dnnl_status_t bad = product_of(g, s, &p);
     if (bad != dnnl_success) {
-        forget(g); /* what is left half made */
+        forget(g); /* drops what is half made */
         return bad;
     }
     const dnnl_exec_arg_t args[] = {
@@ -205,7 +214,7 @@ static int64_t up(int64_t count, int64_t step)
     return (count + step - 1) / step * step;
 }
 
-/* The most rows of `left` that one primitive takes. */
+/* Returns the most rows of `left` that one primitive takes. */
 static int64_t take_rows(int64_t left, bool all)
 {
     int64_t rows = 1;
@@ -218,11 +227,12 @@ static int64_t take_rows(int64_t left, bool all)
     return rows;
 }
 
-/* The product of shape s, whose factors' numbers have `size` bytes, by pieces of its rows; those of
- * a transposed factor are not apart. */
-static void run_pieces(struct backend *be, struct matmul *g, struct shape s, size_t size, void *a,
-                       void *b, float *c)
+/* Computes the product of shape s by pieces of its rows. The rows of a transposed factor are taken
+ * all at once. */
+static void run_pieces(struct backend *be, struct matmul *g, struct shape s, void *a, void *b,
+                       float *c)
 {
+    size_t size = s.type == dnnl_bf16 ? sizeof(uint16_t) : sizeof(float);
     int64_t m = s.m;
     for (int64_t row = 0; row < m; row += s.m) {
         s.m = take_rows(m - row, s.trans_a);
@@ -237,7 +247,8 @@ static void run_pieces(struct backend *be, struct matmul *g, struct shape s, siz
     }
 }
 
-/* Both factors rounded, inner dimensions padded with zeros to multiples of INNER_STEP. */
+/* Rounds both factors and multiplies them. Inner dimensions are padded with zeros to multiples of
+ * INNER_STEP. */
 static void run_rounded(struct backend *be, struct matmul *g, const struct gemm *p, struct shape s,
                         const struct matmul_sizes *sizes)
 {
@@ -257,11 +268,9 @@ static void run_rounded(struct backend *be, struct matmul *g, const struct gemm 
     s.inner = k;
     s.a_stride = s.trans_a ? s.m : k;
     s.b_stride = s.trans_b ? k : s.n;
-    round_matrix(be->threads, a, cpu_f32(&p->a), p->a.dim[0], p->a.dim[1], sizes->a_stride,
-                 s.trans_a ? k : s.m, s.a_stride);
-    round_matrix(be->threads, b, cpu_f32(&p->b), p->b.dim[0], p->b.dim[1], sizes->b_stride,
-                 s.trans_b ? s.n : k, s.b_stride);
-    run_pieces(be, g, s, sizeof *a, a, b, cpu_f32(&p->c));
+    round_matrix(be->threads, a, &p->a, sizes->a_stride, s.trans_a ? k : s.m, s.a_stride);
+    round_matrix(be->threads, b, &p->b, sizes->b_stride, s.trans_b ? s.n : k, s.b_stride);
+    run_pieces(be, g, s, a, b, cpu_f32(&p->c));
 }
 
 bool matmul_run(struct backend *be, struct matmul *g, const struct gemm *p,
@@ -277,7 +286,7 @@ bool matmul_run(struct backend *be, struct matmul *g, const struct gemm *p,
                       .trans_b = p->trans_b,
                       .alpha = (float)p->alpha,
                       .beta = (float)p->beta};
-    /* a single column gains nothing, and oneDNN 3.7 forgets its c_stride */
+    /* A single column gains nothing, and oneDNN 3.7 forgets its c_stride. */
     if (s.n == 1)
         return false;
     if (be->precision == PRECISION_BF16 &&
@@ -286,11 +295,11 @@ bool matmul_run(struct backend *be, struct matmul *g, const struct gemm *p,
         run_rounded(be, g, p, s, sizes);
         return true;
     }
-    /* fewer rows gain nothing, and more must all go one way: see batch_invariant */
+    /* Fewer rows gain nothing. More rows must all go one way (batch_invariant). */
     if (!matmul_for_fp32() || s.trans_a || !s.trans_b || s.m < BATCH_INVARIANT_ROWS ||
         s.n > MOST_COLUMNS)
         return false;
     s.type = dnnl_f32;
-    run_pieces(be, g, s, sizeof(float), cpu_f32(&p->a), cpu_f32(&p->b), cpu_f32(&p->c));
+    run_pieces(be, g, s, cpu_f32(&p->a), cpu_f32(&p->b), cpu_f32(&p->c));
     return true;
 }

@@ -1,6 +1,6 @@
-/* In version 2 the description of a matrix is a struct, and an operation has one too; in 3 the
- * former is an object of the library's, the latter is gone. Memory keeps its description in both,
- * so that nobody else needs to. */
+/* The two major versions of oneDNN. In version 2 the description of a matrix and that of an
+ * operation are structs. In version 3 the former is an object of the library, and the latter does
+ * not exist. Memory keeps its description in both, so that no other file needs to know. */
 #include "backend/cpu/onednn.h"
 
 #if DNNL_VERSION_MAJOR == 2

@@ -1,5 +1,6 @@
-/* Vector operations of the fixed-point solvers: every row carries its own numbers. */
+/* What solvers compute between two evaluations, where every row carries its own numbers. */
 #include "backend/cpu/cpu_impl.h"
+#include "base/dense.h"
 
 #include <math.h>
 #include <string.h>
@@ -9,20 +10,18 @@ static bool has_ended(const struct tensor *reason, int64_t n)
     return reason != NULL && reason->data != NULL && cpu_i32(reason)[n] != SOLVE_ACTIVE;
 }
 
-void cpu_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
-                        const struct tensor *z, const struct tensor *norms,
-                        const struct tensor *total, const struct tensor *reason)
+void cpu_solve_residual(struct backend *be, const struct solve_residual *p)
 {
-    int64_t rows = f->dim[0], width = f->dim[1];
-    float *out = cpu_f32(norms);
+    int64_t rows = p->f.dim[0], width = p->f.dim[1];
+    float *out = cpu_f32(&p->norms);
 #pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * width))
     for (int64_t n = 0; n < rows; n++) {
-        if (has_ended(reason, n)) {
+        if (has_ended(&p->reason, n)) {
             out[2 * n] = out[2 * n + 1] = 0;
             continue;
         }
-        const float *fd = cpu_f32(f) + n * width, *zd = cpu_f32(z) + n * width;
-        float *gd = cpu_f32(g) + n * width, g2 = 0, f2 = 0;
+        const float *fd = cpu_f32(&p->f) + n * width, *zd = cpu_f32(&p->z) + n * width;
+        float *gd = cpu_f32(&p->g) + n * width, g2 = 0, f2 = 0;
 #pragma omp simd reduction(+ : g2, f2)
         for (int64_t d = 0; d < width; d++) {
             float r = fd[d] - zd[d];
@@ -38,10 +37,10 @@ void cpu_solve_residual(struct backend *be, const struct tensor *g, const struct
         sums[0] += out[2 * n];
         sums[1] += out[2 * n + 1];
     }
-    memcpy(total->data, sums, sizeof sums);
+    memcpy(p->total.data, sums, sizeof sums);
 }
 
-/* Inner products of a row with one slot: of x, and of y unless that is NULL. */
+/* Computes the inner products of a row with one slot, of x and, unless it is NULL, of y. */
 static void dot_slot(const float *x, const float *y, const float *slot, int64_t width, float *x_dot,
                      float *y_dot)
 {
@@ -86,7 +85,7 @@ void cpu_row_dots(struct backend *be, const struct row_dots *p)
 void cpu_scope_sum(struct backend *be, const struct tensor *val, enum scope scope, double decay,
                    bool reverse)
 {
-    (void)be; /* a few numbers a row: not worth threads */
+    (void)be; /* The few numbers of a row are not worth threads. */
     int64_t batch = val->dim[0], len = val->dim[1], width = val->dim[2];
     float keep = (float)decay;
     if (scope == SCOPE_BATCH) { /* one sequence of all rows */
@@ -111,8 +110,8 @@ void cpu_scope_sum(struct backend *be, const struct tensor *val, enum scope scop
         }
 }
 
-/* Residual of row n as the stop test sees it; not finite as soon as one of its norms is not, so
- * that an overflow of ||f|| cannot make the quotient small. */
+/* Returns the residual of row n as the convergence check sees it. It is not finite as soon as one
+ * of its norms is not, so that an overflow of ||f|| cannot make the quotient small. */
 static float residual_of(const struct convergence_check *p, int64_t n)
 {
     float g2 = cpu_f32(&p->norms)[2 * n], f2 = cpu_f32(&p->norms)[2 * n + 1];
@@ -132,7 +131,7 @@ static void keep_best(const struct convergence_check *p, int64_t n, float r)
         memcpy(cpu_f32(&p->best_f) + n * width, cpu_f32(&p->f) + n * width, bytes);
 }
 
-static enum solve_reason judge_row(const struct convergence_check *p, int64_t n)
+static enum solve_reason check_row(const struct convergence_check *p, int64_t n)
 {
     float r = residual_of(p, n);
     cpu_i32(&p->evals)[n] = (int32_t)(p->k + 1);
@@ -163,7 +162,7 @@ void cpu_convergence_check(struct backend *be, const struct convergence_check *p
         int32_t *reason = cpu_i32(&p->reason) + n;
         if (*reason != SOLVE_ACTIVE)
             continue;
-        *reason = (int32_t)judge_row(p, n);
+        *reason = (int32_t)check_row(p, n);
         active += *reason == SOLVE_ACTIVE;
         bool converged = *reason == SOLVE_CONVERGED_ABS || *reason == SOLVE_CONVERGED_REL;
         if (*reason != SOLVE_ACTIVE && !converged && isfinite(cpu_f32(&p->best)[n]))
@@ -173,7 +172,7 @@ void cpu_convergence_check(struct backend *be, const struct convergence_check *p
     *cpu_i32(&p->active) = active;
 }
 
-/* One row; the sum over slots runs inside blocks that stay in registers. */
+/* Combines one row. The sum over slots runs inside blocks that stay in registers. */
 static void combine_row(const struct row_combine *p, int64_t n)
 {
     enum { BLOCK = 64 };
@@ -223,4 +222,125 @@ void cpu_row_combine(struct backend *be, const struct row_combine *p)
         else if (p->clear)
             memset(cpu_f32(&p->out) + n * width, 0, (size_t)width * sizeof(float));
     }
+}
+
+/* Computes the mixing weights of one row by a small linear system in float64. alpha[i] belongs to
+ * the i-th newest slot. Returns false if there is no finite solution. */
+static bool anderson_solve(const struct anderson_weights *p, const float *gram, int64_t len,
+                           double *alpha)
+{
+    int64_t m = p->alpha.dim[1];
+    double system[HISTORY_MOST * HISTORY_MOST], trace = 0, sum = 0;
+    for (int64_t i = 0; i < len; i++) {
+        int64_t row = (p->slot - i + p->count) % p->count;
+        for (int64_t j = 0; j < len; j++)
+            system[i * len + j] = gram[row * m + (p->slot - j + p->count) % p->count];
+        trace += system[i * len + i];
+        alpha[i] = 1;
+    }
+    double ridge = p->relative ? p->ridge * trace / (double)len : p->ridge;
+    for (int64_t i = 0; i < len; i++)
+        system[i * len + i] += ridge;
+    if (!dense_solve(system, alpha, len))
+        return false;
+    for (int64_t i = 0; i < len; i++)
+        sum += alpha[i];
+    bool finite = true;
+    for (int64_t i = 0; i < len; i++) {
+        alpha[i] /= sum;
+        finite = finite && isfinite((float)alpha[i]);
+    }
+    return finite;
+}
+
+static void anderson_row(const struct anderson_weights *p, int64_t n)
+{
+    int64_t m = p->alpha.dim[1];
+    float *gram = cpu_f32(&p->gram) + n * m * m, *out = cpu_f32(&p->alpha) + n * m;
+    const float *dots = cpu_f32(&p->dots) + n * m;
+    int32_t *len = cpu_i32(&p->len) + n;
+    double alpha[HISTORY_MOST];
+    for (int64_t j = 0; j < p->count; j++) {
+        gram[p->slot * m + j] = dots[j];
+        gram[j * m + p->slot] = dots[j];
+    }
+    if (*len < p->count)
+        (*len)++;
+    if (!anderson_solve(p, gram, *len, alpha)) {
+        *len = 1;
+        alpha[0] = 1;
+        cpu_i32(&p->restarts)[n]++;
+    }
+    for (int64_t j = 0; j < m; j++)
+        out[j] = 0;
+    for (int64_t i = 0; i < *len; i++)
+        out[(p->slot - i + p->count) % p->count] = (float)alpha[i];
+}
+
+void cpu_anderson_weights(struct backend *be, const struct anderson_weights *p)
+{
+    int64_t rows = p->alpha.dim[0];
+    assert(p->alpha.dim[1] <= HISTORY_MOST);
+#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(rows * 128))
+    for (int64_t n = 0; n < rows; n++)
+        if (p->reason.data == NULL || cpu_i32(&p->reason)[n] == SOLVE_ACTIVE)
+            anderson_row(p, n);
+}
+
+/* Runs the recurrence of struct broyden_weights in float64 and writes c_0 .. c_{count-1} to c.
+ * Returns the scale of the sum. *good is false if the newest update is left out. */
+static double broyden_recur(const struct broyden_weights *p, const float *gram, const float *g_dots,
+                            double *c, bool *good)
+{
+    int64_t last = p->count - 1;
+    double rho = 0, before = 0;
+    for (int64_t j = 0; j <= last; j++) {
+        const float *row = gram + j * (j + 1) / 2;
+        double sum = g_dots[j];
+        for (int64_t i = 0; i < j; i++)
+            sum += c[i] * row[i];
+        before = rho;
+        rho = before + sum / row[j];
+        bool finite = isfinite((float)rho);
+        *good = finite || row[j] == 0;
+        if (!finite)
+            rho = 0;
+        c[j] = before - (1 - p->lengths[j]) * rho;
+    }
+    double scale = 1 / (1 - rho);
+    *good = *good && fabs(scale) <= BROYDEN_GAIN;
+    for (int64_t j = 0; j <= last; j++)
+        *good = *good && isfinite((float)(c[j] * scale));
+    if (*good)
+        return scale;
+    c[last] = before;
+    return 1;
+}
+
+static void broyden_group(const struct broyden_weights *p, int64_t group, int64_t rows)
+{
+    int64_t count = p->count, last = count - 1, first = group * rows;
+    float *gram = cpu_f32(&p->gram) + group * p->gram.dim[1];
+    float *coef = cpu_f32(&p->coef) + first * (count + 1);
+    const float *dots = cpu_f32(&p->dots) + first * 2 * count;
+    double c[HISTORY_MOST];
+    bool good = true;
+    memcpy(gram + last * count / 2, dots + count, (size_t)count * sizeof *gram);
+    double scale = broyden_recur(p, gram, dots, c, &good);
+    for (int64_t n = 0; n < rows; n++) {
+        float *row = coef + n * (count + 1);
+        for (int64_t j = 0; j < count; j++)
+            row[j] = (float)(c[j] * scale);
+        row[count] = (float)scale;
+        cpu_i32(&p->restarts)[first + n] += !good;
+    }
+}
+
+void cpu_broyden_weights(struct backend *be, const struct broyden_weights *p)
+{
+    int64_t groups = p->gram.dim[0], rows = groups > 0 ? p->coef.dim[0] / groups : 0;
+#pragma omp parallel for schedule(static) \
+    num_threads(be->threads) if (cpu_worth(groups * p->count * p->count))
+    for (int64_t group = 0; group < groups; group++)
+        broyden_group(p, group, rows);
 }

@@ -1,6 +1,7 @@
-/* Vectors of floats, as wide as the processor's registers, by the compiler's vector extension;
- * where it makes more of an expression than one instruction, that instruction. (Wider vectors than
- * there are registers would cost far more than they hold: gcc 12 makes single numbers of them.) */
+/* Vectors of floats, as wide as the processor's registers, by the compiler's vector extension.
+ * Where the compiler makes more of an expression than one instruction, that instruction is named.
+ * Wider vectors than there are registers would cost far more than they hold, since gcc 12 makes
+ * single numbers of them. */
 #ifndef DEQ_BACKEND_CPU_VECMATH_H
 #define DEQ_BACKEND_CPU_VECMATH_H
 
@@ -9,7 +10,7 @@
 #include <immintrin.h>
 #endif
 
-/* VEC_EACH(F, s): F(s, k) of every lane k; VEC_HARDWARE: the name of an instruction. */
+/* VEC_EACH(F, s) lists F(s, k) of every lane k. VEC_HARDWARE is the name of an instruction. */
 #define VEC_EACH_4(F, s, k) F(s, k), F(s, (k) + 1), F(s, (k) + 2), F(s, (k) + 3)
 #define VEC_EACH_8(F, s, k) VEC_EACH_4(F, s, k), VEC_EACH_4(F, s, (k) + 4)
 #if defined(__AVX512F__)
@@ -48,7 +49,8 @@ static inline vec vec_set(float x)
     return x - (vec){0};
 }
 
-/* Lane k ^ s of v in every lane k; v itself where there is no such lane in any. */
+/* VEC_PARTNER has lane k ^ s of v in every lane k, or is v itself where no lane has such a
+ * partner. */
 #define VEC_XOR(s, k) (((k) ^ (s)) % VEC)
 #define VEC_PARTNER(s, v) __builtin_shufflevector(v, v, VEC_EACH(VEC_XOR, s))
 
@@ -63,15 +65,15 @@ static inline float vec_sum(vec v)
     return v[0];
 }
 
-/* yes where the mask is all ones, no where it is 0. */
+/* Returns yes where the mask is all ones, and no where it is 0. */
 static inline vec vec_select(vec_int mask, vec yes, vec no)
 {
     return (vec)((mask & (vec_int)yes) | (~mask & (vec_int)no));
 }
 
-/* a b + c, rounded once where the processor can: always, whereas of the expression gcc makes one
- * instruction or two, by what stands around it (it avoids chains of the former on some Zens), so
- * that the same sum would have other bits in a tile of another size. */
+/* Returns a b + c, rounded once on every processor that can. For the plain expression gcc makes one
+ * instruction or two, depending on the code around it, since it avoids chains of the former on some
+ * Zens. The same sum would then have other bits in a tile of another size. */
 static inline vec vec_fma(vec a, vec b, vec c)
 {
 #if defined(__FMA__) || defined(__AVX512F__)
@@ -81,14 +83,14 @@ static inline vec vec_fma(vec a, vec b, vec c)
 #endif
 }
 
-/* The mask of lanes start .. end - 1, which need not be lanes there are. */
+/* Returns the mask of lanes start .. end - 1, some of which may not exist. */
 static inline vec_int vec_lanes(int64_t start, int64_t end)
 {
     const vec_int lane = {VEC_EACH(VEC_XOR, 0)};
     return (lane >= (int32_t)start) & (lane < (int32_t)end);
 }
 
-/* Larger of each pair; where `b` is a NaN, `a`. */
+/* Returns the larger of each pair, and `a` where `b` is a NaN. */
 static inline vec vec_max(vec a, vec b)
 {
 #ifdef VEC_HARDWARE
@@ -98,7 +100,7 @@ static inline vec vec_max(vec a, vec b)
 #endif
 }
 
-/* Smaller of each pair; where `b` is a NaN, `a`. */
+/* Returns the smaller of each pair, and `a` where `b` is a NaN. */
 static inline vec vec_min(vec a, vec b)
 {
 #ifdef VEC_HARDWARE
@@ -108,7 +110,7 @@ static inline vec vec_min(vec a, vec b)
 #endif
 }
 
-/* The largest number, if none is a NaN. */
+/* Returns the largest number, if none is a NaN. */
 static inline float vec_max_of(vec v)
 {
     v = vec_max(v, VEC_PARTNER(8, v)); /* or with itself */
@@ -130,7 +132,7 @@ static inline float vec_max_of(vec v)
             x[i + (s)] = VEC_MIX(VEC_HIGH, s, a, b); \
         }
 
-/* The VEC x VEC numbers in x, transposed. */
+/* Transposes the VEC x VEC numbers in x. */
 static inline void vec_transpose(vec x[VEC])
 {
 #pragma GCC unroll 16
@@ -147,25 +149,26 @@ static inline void vec_transpose(vec x[VEC])
 #endif
 }
 
-/* p * 2^n, n a whole number in [-151, 129], rounded once. */
+/* Returns p * 2^n, rounded once, for a whole number n in [-151, 129]. */
 static inline vec vec_scale(vec p, vec n)
 {
 #ifdef __AVX512F__
     return _mm512_scalef_ps(p, n);
 #else
     vec_int k = __builtin_convertvector(n, vec_int);
-    vec_int half = k >> 1; /* in two steps, since 2^n itself may be no number; the first is exact */
+    vec_int half =
+        k >> 1; /* in two steps, since 2^n itself may be no number, and the first is exact */
     vec_int first = (half + 127) << 23, second = (k - half + 127) << 23;
     return p * (vec)first * (vec)second;
 #endif
 }
 
-/* e^x to about 1 unit in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial for e^r
- * (coefficients as in Cephes), and scaling, so that results may be subnormal or infinite. -inf
- * gives 0; a NaN stays one. */
+/* Returns e^x to about 1 unit in the last place. With x = n ln 2 + r and |r| <= ln 2 / 2, a
+ * polynomial gives e^r (coefficients as in Cephes). Scaling comes last, so that results may be
+ * subnormal or infinite. -inf gives 0, and a NaN stays one. */
 static inline vec vec_exp(vec x)
 {
-    const vec magic = vec_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    const vec magic = vec_set(12582912.0f); /* adding 1.5 * 2^23 rounds to an integer */
     x = vec_min(vec_max(x, vec_set(-105.0f)), vec_set(89.5f));
     vec t = x * 1.44269504088896341f + magic;
     vec n = t - magic;
@@ -179,14 +182,15 @@ static inline vec vec_exp(vec x)
     return vec_scale(p * (r * r) + r + 1.0f, n);
 }
 
-/* 1 / (1 + e^-x). */
+/* Returns 1 / (1 + e^-x). */
 static inline vec vec_logistic(vec x)
 {
     return 1.0f / (1.0f + vec_exp(-x));
 }
 
-/* tanh to about 2 units in the last place: below 0.625 an odd polynomial (coefficients as in
- * Cephes), which keeps small numbers exact; above (1 - e^-2|x|) / (1 + e^-2|x|). */
+/* Returns tanh to about 2 units in the last place. Below 0.625 it is an odd polynomial
+ * (coefficients as in Cephes), which keeps small numbers exact. Above, it is (1 - e^-2|x|) / (1 +
+ * e^-2|x|). */
 static inline vec vec_tanh(vec x)
 {
     vec_int sign = (vec_int)x & (int32_t)0x80000000;

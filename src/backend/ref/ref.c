@@ -19,7 +19,7 @@ static void ref_release(struct backend *be, void *ptr)
     mem_free(ptr);
 }
 
-/* Number i of an array of the given type. */
+/* Returns number i of an array of the given type. */
 static double number_get(const void *data, enum dtype dtype, int64_t i)
 {
     switch (dtype) {
@@ -31,7 +31,7 @@ static double number_get(const void *data, enum dtype dtype, int64_t i)
         return ((const int32_t *)data)[i];
     case DTYPE_U8:
         return ((const uint8_t *)data)[i];
-    case DTYPE_BF16: /* never here: low-precision is real */
+    case DTYPE_BF16: /* never here, low-precision tensors are real */
         break;
     }
     assert(!"no such type");
@@ -59,7 +59,8 @@ static void number_set(void *data, enum dtype dtype, int64_t i, double value)
     }
 }
 
-/* Equal types are copied as bytes: a NaN keeps its bits, an empty array may be NULL. */
+/* Converts numbers. Equal types are copied as bytes, so that a NaN keeps its bits. An empty array
+ * may be NULL. */
 static void convert(void *dst, enum dtype dst_type, const void *src, enum dtype src_type,
                     int64_t count)
 {
@@ -122,9 +123,9 @@ enum status ref_open(struct backend *be, struct error *err)
                                      .release = ref_release,
                                      .close = ref_close,
                                      .set_precision = ref_set_precision,
-#define X(op) .op = ref_##op,
-                                     OP_LIST(X)
-#undef X
+#define OP(name, ...) .name = ref_##name,
+                                     OP_LIST(OP)
+#undef OP
     };
     TRY(backend_init(be, &table, NULL, 1, err));
     be->batch_invariant = true;

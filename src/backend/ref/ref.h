@@ -1,5 +1,5 @@
-/* The reference backend: plain loops in float64, one thread. It is slow and meant for tests,
- * `deq verify --device ref` and gradients by finite differences. */
+/* The reference backend, plain loops in float64 on one thread. It is slow and meant for tests, `deq
+ * verify --device ref` and gradients by finite differences. */
 #ifndef DEQ_BACKEND_REF_REF_H
 #define DEQ_BACKEND_REF_REF_H
 

@@ -24,7 +24,7 @@ static struct shape shape_of(const struct attention *p)
     return s;
 }
 
-/* One query of one head, and what it may see: keys [first, last]. */
+/* One query of one head, and the keys [first, last] that it may see. */
 struct query {
     int64_t b, n, i;
     int64_t first, last;
@@ -41,7 +41,7 @@ static struct query query_of(const struct attention *p, const struct shape *s, i
 
 enum part { PART_Q, PART_K, PART_V };
 
-/* Head n's numbers of a part of key row j, which lies in the memory or in the segment. */
+/* Returns head n's numbers of a part of key row j, which lies in the memory or in the segment. */
 static double *part_of(const struct shape *s, const struct tensor *qkv, const struct tensor *mem,
                        enum part part, const struct query *q, int64_t j)
 {
@@ -72,7 +72,7 @@ static double score(const struct attention *p, const struct shape *s, const stru
     return sum * s->scale;
 }
 
-/* Dropout factor of one weight. */
+/* Returns the dropout factor of one weight. */
 static double mask_at(const struct attention *p, const struct shape *s, const struct query *q,
                       int64_t j)
 {
@@ -124,14 +124,14 @@ void ref_attention(struct backend *be, const struct attention *p)
         }
 }
 
-/* x += a y, nothing if x is not wanted. */
+/* Adds a y to x, unless x is not wanted. */
 static void add(double *x, double a, const double *y, int64_t count)
 {
     for (int64_t e = 0; x != NULL && e < count; e++)
         x[e] += a * y[e];
 }
 
-/* x += a (y + z) */
+/* Adds a (y + z) to x. */
 static void add_sum(double *x, double a, const double *y, const double *z, int64_t count)
 {
     add(x, a, y, count);
@@ -144,8 +144,9 @@ static double *head_of(const struct tensor *t, const struct shape *s, const stru
     return t->data == NULL ? NULL : ref_real(t) + row * s->width + q->n * s->head;
 }
 
-/* Backward through one query. With weights a_j and upstream g: da_j = m_j g.v_j and
- * dscore_j = a_j (da_j - sum_k a_k da_k), where the sum is g.out. */
+/* Propagates through one query. With weights a_j and upstream g,
+ *   da_j     = m_j g.v_j
+ *   dscore_j = a_j (da_j - sum_k a_k da_k), where the sum is g.out */
 static void attend_vjp(const struct attention_vjp *p, const struct shape *s, const struct query *q)
 {
     const struct attention *f = &p->fwd;
@@ -190,7 +191,7 @@ void ref_attention_vjp(struct backend *be, const struct attention_vjp *p)
             }
 }
 
-/* The derivative of a score along qkv_t; keys of the memory stand still. */
+/* Returns the derivative of a score along qkv_t. Keys of the memory stay fixed. */
 static double score_tangent(const struct attention_tangent *p, const struct shape *s,
                             const struct query *q, int64_t j)
 {
@@ -209,12 +210,13 @@ static double score_tangent(const struct attention_tangent *p, const struct shap
     return sum * s->scale;
 }
 
-/* Everything of one pair of query and key, and the sums over keys behind it. */
+/* What belongs to one pair of query and key, and the sums over keys behind it. */
 struct pair {
     double a, a_t;         /* weight */
-    double da, da_t;       /* gradient of the masked weight's value: m g.v */
+    double da, da_t;       /* m g.v, the gradient of the weight */
     double mean_t;         /* sum_k a_k score_t_k */
     double delta, delta_t; /* sum_k a_k da_k */
+    double d, d_t;         /* gradient of the score */
 };
 
 static struct pair pair_of(const struct attention_tangent *p, const struct shape *s,
@@ -236,7 +238,7 @@ static struct pair pair_of(const struct attention_tangent *p, const struct shape
     return r;
 }
 
-/* The derivative of the output, and the sums over keys that the gradients need. */
+/* Writes the derivative of the output, and returns the sums over keys that the gradients need. */
 static struct pair sums_of(const struct attention_tangent *p, const struct shape *s,
                            const struct query *q)
 {
@@ -258,10 +260,11 @@ static struct pair sums_of(const struct attention_tangent *p, const struct shape
     return sums;
 }
 
-/* What one key contributes: d is the gradient of its score, d_t the derivative of that. */
+/* Adds what one key contributes. */
 static void add_pair(const struct attention_tangent *p, const struct shape *s,
-                     const struct query *q, int64_t j, const struct pair *r, double d, double d_t)
+                     const struct query *q, int64_t j, const struct pair *r)
 {
+    double d = r->d, d_t = r->d_t;
     const struct tensor none = {0};
     const struct attention *f = &p->fwd;
     int64_t i = q->b * s->len + q->i, own = s->mem + q->i;
@@ -298,9 +301,9 @@ static void attend_tangent(const struct attention_tangent *p, const struct shape
     struct pair sums = sums_of(p, s, q);
     for (int64_t j = q->first; p->dout.data != NULL && j <= q->last; j++) {
         struct pair r = pair_of(p, s, q, j, &sums);
-        double d = r.a * (r.da - sums.delta) * s->scale;
-        double d_t = (r.a_t * (r.da - sums.delta) + r.a * (r.da_t - sums.delta_t)) * s->scale;
-        add_pair(p, s, q, j, &r, d, d_t);
+        r.d = r.a * (r.da - sums.delta) * s->scale;
+        r.d_t = (r.a_t * (r.da - sums.delta) + r.a * (r.da_t - sums.delta_t)) * s->scale;
+        add_pair(p, s, q, j, &r);
     }
 }
 

@@ -1,32 +1,14 @@
-/* Blocks of wider arrays and the gates of the trellis cell. */
+/* The gates of the trellis cell. */
 #include "backend/ref/ref_ops.h"
 
 #include <math.h>
-
-void ref_copy_block(struct backend *be, const struct copy_block *p)
-{
-    (void)be;
-    int64_t len = p->to.dim[1], width = p->to.dim[2];
-    int64_t to_row = p->to_row != 0 ? p->to_row : width;
-    int64_t from_row = p->from_row != 0 ? p->from_row : width;
-    int64_t to_batch = p->to_batch != 0 ? p->to_batch : len * width;
-    int64_t from_batch = p->from_batch != 0 ? p->from_batch : len * width;
-    for (int64_t b = 0; b < p->to.dim[0]; b++)
-        for (int64_t t = 0; t < len; t++)
-            for (int64_t d = 0; d < width; d++) {
-                double x = ref_real(&p->from)[b * from_batch + t * from_row + d];
-                if (p->mask.data != NULL)
-                    x *= ref_real(&p->mask)[b * width + d];
-                ref_real(&p->to)[b * to_batch + t * to_row + d] = x;
-            }
-}
 
 static double logistic(double x)
 {
     return 1 / (1 + exp(-x));
 }
 
-/* c of position t - 1 of sequence b, number d. */
+/* Returns c of position t - 1 of sequence b, number d. */
 static double previous_c(const struct tensor *z, const struct tensor *c0, int64_t b, int64_t t,
                          int64_t d)
 {

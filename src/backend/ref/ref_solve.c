@@ -1,5 +1,7 @@
-/* Vector operations of the fixed-point solvers: every row carries its own numbers. */
+/* What solvers compute between two evaluations, where every row carries its own numbers. */
 #include "backend/ref/ref_ops.h"
+#include "base/dense.h"
+#include "base/mem.h"
 
 #include <math.h>
 #include <string.h>
@@ -9,29 +11,27 @@ static bool has_ended(const struct tensor *reason, int64_t n)
     return reason != NULL && reason->data != NULL && ref_int(reason)[n] != SOLVE_ACTIVE;
 }
 
-void ref_solve_residual(struct backend *be, const struct tensor *g, const struct tensor *f,
-                        const struct tensor *z, const struct tensor *norms,
-                        const struct tensor *total, const struct tensor *reason)
+void ref_solve_residual(struct backend *be, const struct solve_residual *p)
 {
     (void)be;
-    int64_t width = f->dim[1];
+    int64_t width = p->f.dim[1];
     double all[2] = {0, 0};
-    for (int64_t n = 0; n < f->dim[0]; n++) {
-        bool ended = has_ended(reason, n);
+    for (int64_t n = 0; n < p->f.dim[0]; n++) {
+        bool ended = has_ended(&p->reason, n);
         double row[2] = {0, 0};
         for (int64_t d = 0; d < width && !ended; d++) {
             int64_t at = n * width + d;
-            double fd = ref_real(f)[at], gd = fd - ref_real(z)[at];
-            ref_real(g)[at] = gd;
+            double fd = ref_real(&p->f)[at], gd = fd - ref_real(&p->z)[at];
+            ref_real(&p->g)[at] = gd;
             row[0] += gd * gd;
             row[1] += fd * fd;
         }
         for (int i = 0; i < 2; i++) {
-            ref_real(norms)[2 * n + i] = row[i];
+            ref_real(&p->norms)[2 * n + i] = row[i];
             all[i] += row[i];
         }
     }
-    memcpy(total->data, all, sizeof all);
+    memcpy(p->total.data, all, sizeof all);
 }
 
 void ref_row_dots(struct backend *be, const struct row_dots *p)
@@ -74,8 +74,8 @@ void ref_scope_sum(struct backend *be, const struct tensor *val, enum scope scop
         }
 }
 
-/* Residual of row n as the stop test sees it; not finite as soon as one of its norms is not, so
- * that an overflow of ||f|| cannot make the quotient small. */
+/* Returns the residual of row n as the convergence check sees it. It is not finite as soon as one
+ * of its norms is not, so that an overflow of ||f|| cannot make the quotient small. */
 static double residual_of(const struct convergence_check *p, int64_t n)
 {
     double g2 = ref_real(&p->norms)[2 * n], f2 = ref_real(&p->norms)[2 * n + 1];
@@ -95,7 +95,7 @@ static void keep_best(const struct convergence_check *p, int64_t n, double r)
         memcpy(ref_real(&p->best_f) + n * width, ref_real(&p->f) + n * width, bytes);
 }
 
-static enum solve_reason judge_row(const struct convergence_check *p, int64_t n)
+static enum solve_reason check_row(const struct convergence_check *p, int64_t n)
 {
     double r = residual_of(p, n);
     ref_int(&p->evals)[n] = (int32_t)(p->k + 1);
@@ -125,7 +125,7 @@ void ref_convergence_check(struct backend *be, const struct convergence_check *p
         int32_t *reason = ref_int(&p->reason) + n;
         if (*reason != SOLVE_ACTIVE)
             continue;
-        *reason = (int32_t)judge_row(p, n);
+        *reason = (int32_t)check_row(p, n);
         if (*reason == SOLVE_ACTIVE) {
             active++;
             continue;
@@ -138,7 +138,7 @@ void ref_convergence_check(struct backend *be, const struct convergence_check *p
     *ref_int(&p->active) = active;
 }
 
-/* Number `d` of row n of the combination. */
+/* Returns number `d` of row n of the combination. */
 static double combined(const struct row_combine *p, int64_t n, int64_t d)
 {
     int64_t rows = p->out.dim[0], width = p->out.dim[1], slots = p->hist.dim[0];
@@ -172,5 +172,123 @@ void ref_row_combine(struct backend *be, const struct row_combine *p)
             if (p->sum.data != NULL && !ended)
                 ref_real(&p->sum)[n * width + d] += value;
         }
+    }
+}
+
+/* Computes the mixing weights of one row from its Gram matrix. alpha[0] belongs to the newest slot.
+ * `work` holds len * len numbers. Returns false if there is no finite solution. */
+static bool anderson_solve(const struct anderson_weights *p, const double *gram, int64_t len,
+                           double *work, double *alpha)
+{
+    int64_t m = p->alpha.dim[1];
+    double trace = 0;
+    for (int64_t i = 0; i < len; i++) {
+        int64_t row = (p->slot - i + p->count) % p->count;
+        for (int64_t j = 0; j < len; j++)
+            work[i * len + j] = gram[row * m + (p->slot - j + p->count) % p->count];
+        trace += work[i * len + i];
+        alpha[i] = 1;
+    }
+    double ridge = p->relative ? p->ridge * trace / (double)len : p->ridge;
+    for (int64_t i = 0; i < len; i++)
+        work[i * len + i] += ridge;
+    if (!dense_solve(work, alpha, len))
+        return false;
+    double sum = 0;
+    for (int64_t i = 0; i < len; i++)
+        sum += alpha[i];
+    bool finite = true;
+    for (int64_t i = 0; i < len; i++) {
+        alpha[i] /= sum;
+        finite = finite && isfinite(alpha[i]);
+    }
+    return finite;
+}
+
+static void anderson_row(const struct anderson_weights *p, int64_t n, double *work, double *alpha)
+{
+    int64_t m = p->alpha.dim[1];
+    double *gram = ref_real(&p->gram) + n * m * m, *out = ref_real(&p->alpha) + n * m;
+    const double *dots = ref_real(&p->dots) + n * m;
+    int32_t *len = ref_int(&p->len) + n;
+    for (int64_t j = 0; j < p->count; j++) {
+        gram[p->slot * m + j] = dots[j];
+        gram[j * m + p->slot] = dots[j];
+    }
+    if (*len < p->count)
+        (*len)++;
+    if (!anderson_solve(p, gram, *len, work, alpha)) {
+        *len = 1;
+        alpha[0] = 1;
+        ref_int(&p->restarts)[n]++;
+    }
+    for (int64_t j = 0; j < m; j++)
+        out[j] = 0;
+    for (int64_t i = 0; i < *len; i++)
+        out[(p->slot - i + p->count) % p->count] = alpha[i];
+}
+
+void ref_anderson_weights(struct backend *be, const struct anderson_weights *p)
+{
+    int64_t m = p->alpha.dim[1];
+    void *work = NULL;
+    struct error err;
+    if (mem_alloc(&work, (size_t)(m * m + m), sizeof(double), &err) != STATUS_OK) {
+        backend_fault_memory(be, OP_anderson_weights, err.text);
+        return;
+    }
+    double *alpha = (double *)work + m * m;
+    for (int64_t n = 0; n < p->alpha.dim[0]; n++)
+        if (p->reason.data == NULL || ref_int(&p->reason)[n] == SOLVE_ACTIVE)
+            anderson_row(p, n, work, alpha);
+    mem_free(work);
+}
+
+/* Runs the recurrence of struct broyden_weights. Returns false if the newest update is left out. */
+static bool broyden_row(const struct broyden_weights *p, const double *gram, const double *g_dots,
+                        double *coef)
+{
+    int64_t last = p->count - 1;
+    double rho = 0, before = 0;
+    bool good = true;
+    for (int64_t j = 0; j <= last; j++) {
+        const double *row = gram + j * (j + 1) / 2;
+        double sum = g_dots[j];
+        for (int64_t i = 0; i < j; i++)
+            sum += coef[i] * row[i];
+        before = rho;
+        rho = before + sum / row[j];
+        good = isfinite(rho) || row[j] == 0;
+        if (!isfinite(rho))
+            rho = 0;
+        coef[j] = before - (1 - p->lengths[j]) * rho;
+    }
+    double scale = 1 / (1 - rho);
+    good = good && fabs(scale) <= BROYDEN_GAIN;
+    for (int64_t j = 0; j <= last; j++)
+        good = good && isfinite(coef[j] * scale);
+    if (!good) {
+        coef[last] = before;
+        scale = 1;
+    }
+    for (int64_t j = 0; j <= last; j++)
+        coef[j] *= scale;
+    coef[p->count] = scale;
+    return good;
+}
+
+void ref_broyden_weights(struct backend *be, const struct broyden_weights *p)
+{
+    (void)be;
+    int64_t count = p->count, last = count - 1, groups = p->gram.dim[0];
+    int64_t rows = groups > 0 ? p->coef.dim[0] / groups : 0; /* of a group */
+    for (int64_t n = 0; n < groups * rows; n++) {
+        double *gram = ref_real(&p->gram) + n / rows * p->gram.dim[1];
+        double *coef = ref_real(&p->coef) + n * (count + 1);
+        const double *dots = ref_real(&p->dots) + n / rows * rows * 2 * count;
+        for (int64_t j = 0; j < count; j++)
+            gram[last * count / 2 + j] = dots[count + j];
+        if (!broyden_row(p, gram, dots, coef))
+            ref_int(&p->restarts)[n]++;
     }
 }

@@ -26,7 +26,7 @@ void causal_conv_eval(const struct causal_conv *c, struct backend *be, const str
                          .b = tap(c, &c->weight.w, j),
                          .c = rows_from(y, 0, length),
                          .b_stride = c->weight.w.dim[1]};
-        op_gemm_block(be, &p);
+        op_gemm(be, &p);
     }
 }
 
@@ -40,7 +40,7 @@ void causal_conv_vjp(const struct causal_conv *c, struct backend *be, const stru
                          .b = tap(c, &c->weight.w, j),
                          .c = rows_from(dx, 0, length),
                          .b_stride = c->weight.w.dim[1]};
-        op_gemm_block(be, &p);
+        op_gemm(be, &p);
     }
 }
 
@@ -55,6 +55,6 @@ void causal_conv_gradient(const struct causal_conv *c, struct backend *be, const
                          .b = rows_from(x, j * c->dilation, length),
                          .c = tap(c, &c->weight.dw, j),
                          .c_stride = c->weight.w.dim[1]};
-        op_gemm_block(be, &p);
+        op_gemm(be, &p);
     }
 }

@@ -1,0 +1,282 @@
+/* deq bench train and deq bench solve time training steps, or segments of evaluation, beside the
+ * machine's own speed. */
+#include "base/mem.h"
+#include "bench/bench.h"
+#include "cmd/bench/tools.h"
+#include "cmd/device.h"
+#include "cmd/load_config.h"
+#include "cmd/machine.h"
+#include "cmd/output.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { WORDS = 10000 }; /* of the vocabulary, unless model.vocab_size names another number */
+
+struct request {
+    const char *config, *device;
+    struct option_list set;
+    int64_t steps, threads;
+    bool json;
+};
+
+static const struct option_rule options[] = {
+    OPTION_CONFIG(.unset = "width 256, 8 heads, inner width 1024, 64 positions and 64 of memory, 8 "
+                           "streams, 10,000 words, and Broyden with the published limits, which "
+                           "are 13 evaluations of f and 12 products with its Jacobian"),
+    OPTION_SET(""),
+    OPTION("steps", INT, steps, .value = "N", .min = 1, .max = OPTION_STEPS_MAX,
+           .help = "Steps that are timed.", .initial = "20"),
+    OPTION_DEVICE("cpu"),
+    OPTION_THREADS,
+    OPTION_JSON,
+    {0},
+};
+
+static const struct json_field fields[] = {
+    {"bench", "train or solve."},
+    {"tokens_per_s", "Tokens per second, of the median step."},
+    {"sgemm_gflops", "The machine's SGEMM, in GFLOP/s."},
+    {"bandwidth_gbytes_per_s", "The machine's copy, in GB/s."},
+    {"tokens_per_s_per_gflops", "Tokens per second over the GFLOP/s of SGEMM."},
+    {"gemm_gflops", "Our products, in GFLOP/s."},
+    {"gemm_fraction", "The same as a share of SGEMM."},
+    {"peak_bytes", "The peak of memory above the program's start."},
+    {"step_seconds", "Seconds of the median step."},
+    {"step_seconds_fastest", "Seconds of the fastest step."},
+    {"limit_step_seconds", "Seconds of a step if every operation ran at the machine's rates."},
+    {"parameters", "Parameters of the model."},
+    {"forward_evaluations", "Evaluations of f in the forward solve of a step."},
+    {"backward_evaluations", "Products with f's Jacobian in the backward solve."},
+    {"ops[]", "For each operation name, calls, seconds, share, flops, bytes, gflops, "
+              "sgemm_fraction, gbytes_per_s, bandwidth_fraction and limit_seconds."},
+    {"setting", "The resolved configuration."},
+    {0},
+};
+
+/* --- the result ------------------------------------------------------------------------------- */
+
+struct report {
+    const char *what; /* "train" or "solve" */
+    const struct config *config;
+    const struct bench_step_result *result;
+    double sgemm, bandwidth; /* of the machine, in GFLOP/s and GB/s */
+    double peak;             /* bytes above the program's start */
+};
+
+struct figures {
+    double tokens_per_s, gemm_rate, limit; /* limit is in seconds of a step */
+    double steps;
+    enum op_id order[OP_COUNT]; /* operations by falling time */
+};
+
+/* Seconds that all calls of an operation would take at the machine's rates. Either products or
+ * memory take longer. Data in caches can be had faster. */
+static double limit_of(const struct report *r, const struct op_stat *s)
+{
+    return fmax(s->flops / r->sgemm, s->bytes / r->bandwidth) / 1e9;
+}
+
+static void derive(const struct report *r, struct figures *f)
+{
+    static const enum op_id products[] = {OP_gemm, OP_ffn_up, OP_ffn_up_vjp};
+    const struct op_stat *stat = r->result->stat;
+    double flops = 0, seconds = 0;
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
+        flops += stat[products[i]].flops;
+        seconds += stat[products[i]].seconds;
+    }
+    f->tokens_per_s = (double)r->result->tokens / r->result->seconds;
+    f->gemm_rate = seconds > 0 ? flops / seconds / 1e9 : 0;
+    f->steps = (double)r->result->steps;
+    f->limit = 0;
+    for (int i = 0; i < OP_COUNT; i++)
+        f->limit += limit_of(r, &stat[i]) / f->steps;
+    bench_order(stat, f->order);
+}
+
+static void write_op(struct json_writer *w, const struct report *r, enum op_id id)
+{
+    const struct op_stat *s = &r->result->stat[id];
+    json_write_object(w, NULL);
+    json_write_string(w, "name", op_name(id));
+    json_write_int(w, "calls", s->calls);
+    json_write_real(w, "seconds", s->seconds);
+    json_write_real(w, "share", s->seconds / r->result->total_seconds);
+    json_write_real(w, "flops", s->flops);
+    json_write_real(w, "bytes", s->bytes);
+    json_write_real(w, "gflops", s->flops / s->seconds / 1e9);
+    json_write_real(w, "gbytes_per_s", s->bytes / s->seconds / 1e9);
+    json_write_real(w, "sgemm_fraction", s->flops / s->seconds / 1e9 / r->sgemm);
+    json_write_real(w, "bandwidth_fraction", s->bytes / s->seconds / 1e9 / r->bandwidth);
+    json_write_real(w, "limit_seconds", limit_of(r, s));
+    json_write_end(w);
+}
+
+static enum status print_json(const struct report *r, const struct figures *f, struct error *err)
+{
+    struct json_writer w;
+    char *setting = NULL;
+    const struct bench_step_result *b = r->result;
+    TRY(config_to_json(r->config, false, &setting, err));
+    output_json_begin(&w);
+    json_write_string(&w, "bench", r->what);
+    json_write_real(&w, "tokens_per_s", f->tokens_per_s);
+    json_write_real(&w, "sgemm_gflops", r->sgemm);
+    json_write_real(&w, "bandwidth_gbytes_per_s", r->bandwidth);
+    json_write_real(&w, "tokens_per_s_per_gflops", f->tokens_per_s / r->sgemm);
+    json_write_real(&w, "gemm_gflops", f->gemm_rate);
+    json_write_real(&w, "gemm_fraction", f->gemm_rate / r->sgemm);
+    json_write_real(&w, "peak_bytes", r->peak);
+    json_write_real(&w, "step_seconds", b->seconds);
+    json_write_real(&w, "step_seconds_fastest", b->fastest);
+    json_write_real(&w, "limit_step_seconds", f->limit);
+    json_write_int(&w, "parameters", b->parameters);
+    json_write_real(&w, "forward_evaluations", b->forward_evals);
+    json_write_real(&w, "backward_evaluations", b->backward_evals);
+    json_write_array(&w, "ops");
+    for (int i = 0; i < OP_COUNT; i++)
+        if (b->stat[f->order[i]].calls > 0)
+            write_op(&w, r, f->order[i]);
+    json_write_end(&w);
+    json_write_raw(&w, "setting", setting);
+    mem_free(setting);
+    return output_json_print(&w, err);
+}
+
+static void print_op(const struct report *r, const struct figures *f, enum op_id id)
+{
+    const struct op_stat *s = &r->result->stat[id];
+    double rate = s->flops / s->seconds / 1e9, bytes = s->bytes / s->seconds / 1e9;
+    printf("%-18s %8.1f %9.3f %6.1f%% %9.3f %8.2f %9.1f %6.2f %8.1f %6.2f %9.3f\n", op_name(id),
+           (double)s->calls / f->steps, 1e3 * s->seconds / f->steps,
+           100 * s->seconds / r->result->total_seconds, s->flops / f->steps / 1e9,
+           s->bytes / f->steps / 1e6, rate, rate / r->sgemm, bytes, bytes / r->bandwidth,
+           1e3 * limit_of(r, s) / f->steps);
+}
+
+static void print_table(const struct report *r, const struct figures *f)
+{
+    const struct bench_step_result *b = r->result;
+    double known = 0;
+    printf("%lld parameters, %lld tokens a step, %.0f evaluations of f and %.0f products with its "
+           "Jacobian in the solves\n",
+           (long long)b->parameters, (long long)b->tokens, b->forward_evals, b->backward_evals);
+    printf("%.0f tokens/s (step %.1f ms, fastest %.1f ms)\n", f->tokens_per_s, 1e3 * b->seconds,
+           1e3 * b->fastest);
+    printf("OpenBLAS sgemm %.1f GFLOP/s (%s): %.2f tokens/s per GFLOP/s; copy %.1f GB/s\n",
+           r->sgemm, machine_core(), f->tokens_per_s / r->sgemm, r->bandwidth);
+    printf("products %.1f GFLOP/s, %.2f of sgemm; peak memory %.1f MiB above the start\n",
+           f->gemm_rate, f->gemm_rate / r->sgemm, r->peak / (1 << 20));
+    printf("every operation at those rates, data from memory: %.1f ms a step, %.0f tokens/s (%.2f "
+           "per GFLOP/s)\n",
+           1e3 * f->limit, (double)b->tokens / f->limit, (double)b->tokens / f->limit / r->sgemm);
+    printf("%-18s %8s %9s %7s %9s %8s %9s %6s %8s %6s %9s\n", "a step: operation", "calls", "ms",
+           "share", "GFLOP", "MB", "GFLOP/s", "of it", "GB/s", "of it", "limit ms");
+    for (int i = 0; i < OP_COUNT; i++) {
+        if (b->stat[f->order[i]].calls == 0)
+            continue;
+        known += b->stat[f->order[i]].seconds;
+        print_op(r, f, f->order[i]);
+    }
+    printf("%-18s %8s %9.3f %6.1f%%\n", "(outside)", "",
+           1e3 * (b->total_seconds - known) / f->steps, 100 * (1 - known / b->total_seconds));
+}
+
+/* --- the command ------------------------------------------------------------------------------ */
+
+static enum status print(const struct report *r, bool json, struct error *err)
+{
+    struct figures f;
+    derive(r, &f);
+    if (json)
+        return print_json(r, &f, err);
+    print_table(r, &f);
+    return STATUS_OK;
+}
+
+/* Measures steps of training, or of evaluation. Memory comes first, without the peer, whose buffers
+ * are not ours. */
+static enum status measure(const struct request *r, bool train, struct report *report,
+                           struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct backend be = {0};
+    struct machine *machine = NULL;
+    struct bench_step_result result;
+    double start_bytes = machine_memory_line("VmRSS:");
+    const struct bench_options first = {.train = train, .steps = 1};
+    struct bench_options timed = {.train = train, .steps = r->steps, .between = machine_measure};
+    report->result = &result;
+    TRY(device_open(&be, r->device, (int)r->threads, err));
+    TRY_OUT(bench_run(&be, report->config, &first, &result, err));
+    report->peak = machine_memory_line("VmHWM:") - start_bytes;
+    TRY_OUT(machine_create(&machine, be.threads, err));
+    timed.ctx = machine;
+    TRY_OUT(bench_run(&be, report->config, &timed, &result, err));
+    report->sgemm = machine_sgemm(machine);
+    report->bandwidth = machine_bandwidth(machine);
+    TRY_OUT(print(report, r->json, err));
+out:
+    machine_free(machine);
+    backend_close(&be);
+    return status;
+}
+
+static enum status run_tool(const struct command *tool, bool train, int argc, char **argv,
+                            struct error *err)
+{
+    struct request r = {0};
+    struct config config;
+    struct report report = {.what = tool->name, .config = &config};
+    TRY(command_read(tool, &r, argc, argv, NULL, err));
+    TRY(load_config_or(r.config, bench_train_setting, &config, err));
+    TRY(load_config_set(&config, &r.set, err));
+    TRY(load_config_resolve(&config, WORDS, err));
+    TRY(machine_restart_if_unfair(err));
+    return measure(&r, train, &report, err);
+}
+
+static enum status run_train(int argc, char **argv, struct error *err)
+{
+    return run_tool(&bench_tool_train, true, argc, argv, err);
+}
+
+static enum status run_solve(int argc, char **argv, struct error *err)
+{
+    return run_tool(&bench_tool_solve, false, argc, argv, err);
+}
+
+#define BESIDE_THE_MACHINE                                                                        \
+    "on random tokens and sets them beside the machine's own speed, which is measured between "   \
+    "the steps of the same run. That is OpenBLAS's cblas_sgemm, 1024 x 2048 x 512 on all "        \
+    "threads, and a copy from memory to memory.\n"                                                \
+    "Prints tokens/s and, for each operation, its calls, time, floating-point operations and "    \
+    "bytes, the fractions of the machine's two rates, and the time at these rates. Also prints "  \
+    "the peak of memory above the program's start.\n"                                             \
+    "SGEMM is the processor's even where the steps run on a GPU. There, operations only start a " \
+    "computation, and the operation that downloads the result gets the seconds of all."
+
+const struct command bench_tool_train = {
+    .name = "train",
+    .parent = "bench",
+    .summary = "training steps, operation by operation, beside the machine's speed",
+    .stray = "a configuration is named by --config",
+    .description = "Times training steps " BESIDE_THE_MACHINE,
+    .options = options,
+    .json = fields,
+    .examples = (const char *const[]){"deq bench train --set train.batch=16 --steps 5", NULL},
+    .run = run_train,
+};
+
+const struct command bench_tool_solve = {
+    .name = "solve",
+    .parent = "bench",
+    .summary = "segments of evaluation, in the same way",
+    .stray = "a configuration is named by --config",
+    .description = "Times segments of evaluation " BESIDE_THE_MACHINE,
+    .options = options,
+    .json = fields,
+    .examples = (const char *const[]){"deq bench solve --set solver.forward.max_iter=30", NULL},
+    .run = run_solve,
+};

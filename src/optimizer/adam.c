@@ -1,0 +1,27 @@
+/* Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019). */
+#include "optimizer/optimizer.h"
+
+static void update(const struct optimizer *o, const struct optimizer_piece *piece, double lr)
+{
+    const struct adam adam = {.w = piece->w,
+                              .g = piece->g,
+                              .m = piece->state[0],
+                              .v = piece->state[1],
+                              .norm2 = o->norm2,
+                              .lr = lr,
+                              .beta1 = o->train.beta1,
+                              .beta2 = o->train.beta2,
+                              .eps = o->train.eps,
+                              .decay = o->train.weight_decay,
+                              .clip = o->train.clip,
+                              .step = o->updates + 1,
+                              .decays = piece->decays,
+                              .coupled = o->kind->coupled_decay};
+    op_adam(o->params->be, &adam);
+}
+
+const struct optimizer_kind optimizer_adam = {
+    .states = 2, .state_name = {"m", "v"}, .coupled_decay = true, .update = update};
+
+const struct optimizer_kind optimizer_adamw = {
+    .states = 2, .state_name = {"m", "v"}, .coupled_decay = false, .update = update};
