@@ -37,8 +37,8 @@ struct model_plan {
 struct model_bytes {
     size_t parameters;  /* with effective weights, and gradients */
     size_t vocabulary;  /* a chunk of logits, lists of tokens */
-    size_t activations; /* at the peak of this and the next, states, what f saves, scratch */
-    size_t solver;      /* histories and residuals */
+    size_t activations; /* states, what f saves of them, gradients, scratch, all at their peak */
+    size_t solver;      /* what histories and residuals add to that peak */
     size_t remembered;  /* segment memory */
 };
 

@@ -129,18 +129,16 @@ static void declare_tensors(struct model *m, enum phase last_loss)
 static void note_bytes(struct model *m)
 {
     struct model_bytes *b = &m->bytes;
-    size_t part[PART_COUNT] = {0};
-    unsigned own = 1u << PART_WORK | 1u << PART_SOLVER | 1u << PART_ACTIVATIONS;
+    unsigned states = 1u << PART_WORK | 1u << PART_ACTIVATIONS;
     b->vocabulary = workspace_peak(m->ws, 1u << PART_LOGITS, NULL);
     b->remembered = workspace_peak(m->ws, 1u << PART_MEMORY, NULL);
     b->parameters = workspace_peak(m->ws, 1u << PART_PARAMETERS, NULL);
     if (m->own.ws != NULL)
         b->parameters += workspace_bytes(m->own.ws);
-    workspace_peak(m->ws, own, part);
-    b->solver = part[PART_SOLVER];
-    b->activations = part[PART_WORK] + part[PART_ACTIVATIONS];
-    /* what is lost between buffers */
-    b->activations += workspace_bytes(m->ws) - workspace_peak(m->ws, ~0u, NULL);
+    b->activations = workspace_peak(m->ws, states, NULL);
+    b->solver = workspace_peak(m->ws, states | 1u << PART_SOLVER, NULL) - b->activations;
+    /* Bytes lost between buffers count too. */
+    b->solver += workspace_bytes(m->ws) - workspace_peak(m->ws, ~0u, NULL);
 }
 
 /* Everything but the parameters: declared, then planned and allocated at once. */
