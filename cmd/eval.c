@@ -82,10 +82,10 @@ static const struct json_field fields[] = {
     {"recalled", "Only for a task. The share of symbols recalled right."},
     {"tokens", "Tokens that were scored."},
     {"ppl_word", "Perplexity per word. null if it has no meaning."},
-    {"unknown", "Share of <unk> among the scored tokens."},
     {"bits_per_byte", "Bits per byte of text. null for records, and where a token is <unk>, whose "
                       "bytes no loss pays for."},
     {"bits_per_byte_known", "Only where a token is <unk>. Bits per byte of the other words."},
+    {"unknown", "Share of <unk> among the scored tokens."},
     {"nfe_mean", "Mean evaluations of f a position until it stopped."},
     {"nfe_max", "The most evaluations of a position."},
     {"nfe_paid", "Mean evaluations that were computed a position."},
@@ -306,10 +306,10 @@ static void write_result(struct json_writer *w, const struct evaluation_result *
     }
     json_write_int(w, "tokens", r->tokens);
     json_write_real(w, "ppl_word", r->ppl_word);
-    json_write_real(w, "unknown", r->unknown);
     json_write_real(w, "bits_per_byte", r->bits_per_byte);
     if (r->unknown > 0)
         json_write_real(w, "bits_per_byte_known", r->bits_per_byte_known);
+    json_write_real(w, "unknown", r->unknown);
     json_write_real(w, "nfe_mean", r->nfe_mean);
     json_write_int(w, "nfe_max", r->nfe_max);
     json_write_real(w, "nfe_paid", r->nfe_paid);

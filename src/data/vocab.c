@@ -172,8 +172,9 @@ static void strip(struct vocab *v)
 {
     static const char mark[] = "\xEF\xBB\xBF";
     size_t from = 0, to = 0, n = sizeof mark - 1;
-    if (v->size >= n && memcmp(v->text, mark, n) == 0)
-        from = n;
+    /* All of them, so that the text form of the result reads as itself. */
+    while (v->size - from >= n && memcmp(v->text + from, mark, n) == 0)
+        from += n;
     for (; from < v->size; from++) {
         bool last = from + 1 == v->size;
         if (v->text[from] == '\r' && (last || v->text[from + 1] == '\n'))

@@ -240,6 +240,26 @@ static enum status missing_weight(const struct st_file *file, const char *name, 
                      start ? ": a model without learned starts wants --set model.start=zero" : "");
 }
 
+/* Gives a parameter the values of the one whose storage it shares. The file need not hold it, but
+ * must not hold other values for it. */
+static enum status take_alias(const struct st_file *file, const struct params *params, int index,
+                              const struct st_tensor *t, float *flat, struct error *err)
+{
+    const struct param *q = &params->list[index], *shared = &params->list[q->alias_of];
+    int64_t dim[3], count = param_count(q);
+    memcpy(flat + q->offset, flat + shared->offset, (size_t)count * sizeof *flat);
+    if (t == NULL)
+        return STATUS_OK;
+    TRY(check_weight(st_path(file), t, dim, params_published_dims(params, index, dim), err));
+    for (int64_t i = 0; i < count; i++)
+        if ((float)st_value(t, param_published_index(q, i)) != flat[q->offset + i])
+            return error_set(err, STATUS_DATA,
+                             "%s: %s differs from %s, but the configuration asks for one weight of "
+                             "both names",
+                             st_path(file), t->name, shared->name);
+    return STATUS_OK;
+}
+
 static enum status take_weights(struct source *from, const struct params *params, float *flat,
                                 struct weight_export_report *report, struct error *err)
 {
@@ -249,8 +269,7 @@ static enum status take_weights(struct source *from, const struct params *params
         int64_t dim[3];
         TRY(find(from, q->name, &t, err));
         if (q->alias_of >= 0) {
-            const struct param *shared = &params->list[q->alias_of];
-            memcpy(flat + q->offset, flat + shared->offset, (size_t)param_count(q) * sizeof *flat);
+            TRY(take_alias(from->file, params, i, t, flat, err));
         } else if (t == NULL) {
             return missing_weight(from->file, q->name, err);
         } else {

@@ -31,9 +31,10 @@ enum status weight_import_config(const struct st_file *file, struct config *conf
  * weights. `config` is resolved. The file must hold every parameter in the shape of the published
  * code, sizes of 1 at the end aside, as floating-point numbers. Names may have what wrappers of a
  * training add (weight_name.h). A parameter that shares another's storage gets that parameter's
- * values, whatever the file holds for it. Other tensors may be of any type. Returns STATUS_DATA if
- * a tensor is missing, could be either of two, has another shape or type or is not finite in
- * float32, STATUS_CANTCREATE, STATUS_IO, STATUS_NOMEM, or STATUS_INTERNAL if zlib does not start.
+ * values, from which the file's, if it has them, must not differ. Other tensors may be of any type.
+ * Returns STATUS_DATA if a tensor is missing, could be either of two, has another shape or type or
+ * is not finite in float32, STATUS_CANTCREATE, STATUS_IO, STATUS_NOMEM, or STATUS_INTERNAL if zlib
+ * does not start.
  */
 enum status weight_import(const struct st_file *file, const struct config *config,
                           const struct vocab *vocab, const char *path,

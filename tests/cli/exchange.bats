@@ -158,9 +158,10 @@ END
     [ ! -e none.bin ]
 }
 
-# edit PYTHON: changes trained.safetensors, given as `h` (its header) and `data`, to edited.safetensors.
+# edit PYTHON [RUN]: changes what a run exports, given as `h` (the header) and `data`, to
+# edited.safetensors.
 edit() {
-    "$DEQ" export run-transformer/last.bin --out trained.safetensors --force >/dev/null
+    "$DEQ" export "${2:-run-transformer}/last.bin" --out trained.safetensors --force >/dev/null
     python3 - "$1" <<'END'
 import json, struct, sys
 raw = open("trained.safetensors", "rb").read()
@@ -270,4 +271,23 @@ END
     [[ "$output" == *"start.bias has a value of "* ]]
     "$tool" run-transformer/last.bin fine.bin m:start.bias
     "$DEQ" eval fine.bin
+}
+
+@test "a weight of two names must have one value" {
+    command -v python3 >/dev/null || skip "no python3"
+    "$DEQ" train -q --config transformer.json --set data.dir=data --set train.steps=1 --set train.batch=4 \
+        --set train.tgt_len=12 --set train.mem_len=8 --set train.eval_every=0 --set model.compat=true \
+        --out run-compat
+    edit 'pass' run-compat
+    "$DEQ" import edited.safetensors --out two.bin
+    [ "$(digest two.bin)" = "$(digest run-compat/last.bin)" ]
+    edit 'at = h["crit.out_projs.1.weight"]["data_offsets"][0]; data = data[:at] + b"\0\0\x80\x3f" + data[at + 4:]' \
+        run-compat
+    run "$DEQ" import edited.safetensors --out none.bin
+    [ "$status" -eq 65 ] || { echo "$output"; return 1; }
+    [[ "$output" == *"crit.out_projs.1.weight differs from word_emb.emb_projs.1.weight, but the configuration asks for one weight"* ]]
+    edit 'del h["crit.out_projs.1.weight"]["shape"][1:]; h["crit.out_projs.1.weight"]["shape"][0] = 128' run-compat
+    run "$DEQ" import edited.safetensors --out none.bin
+    [ "$status" -eq 65 ]
+    [ ! -e none.bin ]
 }

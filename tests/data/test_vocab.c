@@ -110,8 +110,12 @@ static void test_bytes(void **state)
 static void test_marks_and_line_ends(void **state)
 {
     (void)state;
-    static const char *const forms[] = {"<eos>\na\nb\n", "<eos>\na\nb", "\xEF\xBB\xBF<eos>\na\nb\n",
-                                        "<eos>\r\na\r\nb\r\n", "\xEF\xBB\xBF<eos>\r\na\nb\r"};
+    static const char *const forms[] = {"<eos>\na\nb\n",
+                                        "<eos>\na\nb",
+                                        "\xEF\xBB\xBF<eos>\na\nb\n",
+                                        "<eos>\r\na\r\nb\r\n",
+                                        "\xEF\xBB\xBF<eos>\r\na\nb\r",
+                                        "\xEF\xBB\xBF\xEF\xBB\xBF<eos>\na\nb"};
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         struct vocab *v = NULL;
         size_t size;
