@@ -63,3 +63,15 @@ same()
     [ "$status" -eq 0 ]
     [[ "$output" == *"threads: 2 share 1 processors"* ]]
 }
+
+@test "with little address space the program runs, or ends with a message" {
+    cd "$BATS_FILE_TMPDIR"
+    for kib in 100000 150000 200000 300000 500000; do
+        run bash -c "ulimit -v $kib; OMP_NUM_THREADS=1 timeout 60 '$DEQ' --version"
+        [ "$status" -ne 124 ]
+        [ -n "$output" ]
+        run bash -c "ulimit -v $kib; OMP_NUM_THREADS=1 timeout 60 '$DEQ' eval --device cpu one/last.bin"
+        [ "$status" -ne 124 ]
+        [ -n "$output" ]
+    done
+}

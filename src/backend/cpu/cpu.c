@@ -2,6 +2,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/cpu_impl.h"
 #include "backend/cpu/matmul.h"
+#include "backend/cpu/openblas.h"
 #include "base/mem.h"
 
 #include <string.h>
@@ -195,6 +196,8 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
     omp_set_num_threads(threads);
     TRY(mem_alloc((void **)&cpu, 1, sizeof *cpu, err));
     cpu->threads = threads;
+    if (!matmul_for_fp32()) /* else oneDNN has the faster products */
+        *(void **)&cpu->sgemm = openblas_function("cblas_sgemm");
     enum status status =
         mem_alloc((void **)&cpu->scratch, (size_t)threads + 1, sizeof *cpu->scratch, err);
     if (status == STATUS_OK)

@@ -3,6 +3,7 @@
 #define DEQ_BACKEND_CPU_CPU_IMPL_H
 
 #include "backend/backend.h"
+#include <cblas.h>
 #include <omp.h>
 
 /* One thread's scratch; grows on demand and is kept, so that a steady state allocates nothing. */
@@ -16,7 +17,8 @@ struct matmul; /* matmul.h */
 
 struct cpu {
     int threads;
-    struct matmul *matmul;       /* owns */
+    struct matmul *matmul;          /* owns */
+    __typeof__(cblas_sgemm) *sgemm; /* of OpenBLAS, or NULL */
     struct cpu_scratch *scratch; /* owns: [threads + 1], the last one shared within an operation */
 };
 
