@@ -44,6 +44,11 @@ same()
     same "$want" "$(nll_of OMP_NUM_THREADS=2 OMP_MAX_ACTIVE_LEVELS=0)"
     same "$want" "$(nll_of OMP_NUM_THREADS=3 OMP_DYNAMIC=true)"
     same "$want" "$(nll_of OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=1)"
+    same "$want" "$(nll_of OMP_NUM_THREADS=2,2 OMP_NESTED=true OMP_SCHEDULE=dynamic)"
+    same "$want" "$(nll_of OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive OMP_PROC_BIND=close)"
+    same "$want" "$(nll_of OMP_NUM_THREADS=2 ONEDNN_DEFAULT_FPMATH_MODE=ANY)"
+    same "$want" "$(nll_of OMP_NUM_THREADS=2 ONEDNN_MAX_CPU_ISA=AVX2)"
+    same "$want" "$(nll_of LC_ALL=de_DE.UTF-8 LC_NUMERIC=de_DE)"
 }
 
 @test "limits on threads leave a training as it is" {
