@@ -3,8 +3,10 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/ref/ref.h"
+#include "base/cpu_quota.h"
 #include "cmd/options.h"
 #include "cuda/cuda.h"
+#include <math.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +27,12 @@ static enum status open_cpu(struct backend *be, int threads, struct error *err)
         fprintf(stderr,
                 "threads: %d share %d processors and wait for each other; --threads %d is faster\n",
                 be->threads, omp_get_num_procs(), omp_get_num_procs());
+    double quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
+    if (quota > 0 && be->threads > ceil(quota))
+        fprintf(stderr,
+                "threads: %d, but a control group grants the time of %.3g processors and pauses "
+                "all of them for the rest; --threads %.0f is faster\n",
+                be->threads, quota, ceil(quota));
     return STATUS_OK;
 }
 

@@ -1,10 +1,10 @@
 /* Measures OpenBLAS's SGEMM and a copy from memory to memory. */
 #include "cmd/machine.h"
 
+#include "backend/cpu/openblas.h"
 #include "base/clock.h"
 #include "base/mem.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -20,7 +20,7 @@ static void make_peer_fair(char **argv)
     const char *core = NULL;
     if (getenv("OPENBLAS_CORETYPE") != NULL)
         return;
-    const char *now = openblas_get_corename();
+    const char *now = machine_core();
     bool old = strcmp(now, "Prescott") == 0 || strcmp(now, "Core2") == 0 ||
                strcmp(now, "Nehalem") == 0 || strcmp(now, "Katmai") == 0;
 #if defined(__x86_64__)
@@ -63,6 +63,15 @@ enum status machine_create(struct machine **out, int threads, struct error *err)
     enum status status = STATUS_OK;
     TRY(mem_alloc((void **)&m, 1, sizeof *m, err));
     m->threads = threads;
+    *(void **)&m->product = openblas_function("cblas_sgemm");
+    void (*set_threads)(int);
+    *(void **)&set_threads = openblas_function("openblas_set_num_threads");
+    if (m->product == NULL || set_threads == NULL) {
+        status = error_set(err, STATUS_DEVICE,
+                           "OpenBLAS, to compare with, cannot be loaded: it is missing, or ulimit "
+                           "-v leaves it too little memory");
+        goto out;
+    }
     TRY_OUT(mem_alloc((void **)&m->a, (size_t)SGEMM_M * SGEMM_K, sizeof(float), err));
     TRY_OUT(mem_alloc((void **)&m->b, (size_t)SGEMM_K * SGEMM_N, sizeof(float), err));
     TRY_OUT(mem_alloc((void **)&m->c, (size_t)SGEMM_M * SGEMM_N, sizeof(float), err));
@@ -74,7 +83,7 @@ enum status machine_create(struct machine **out, int threads, struct error *err)
         m->b[i] = (float)(i % 5) - 2;
     for (int i = 0; i < COPY_FLOATS; i++)
         m->from[i] = (float)(i % 3);
-    openblas_set_num_threads(threads);
+    set_threads(threads);
     machine_measure(m);
     m->count = 0; /* that one started the library */
     *out = m;
@@ -113,8 +122,8 @@ void machine_measure(void *machine)
         return;
     for (int i = 0; i < BEST_OF; i++) {
         double start = clock_seconds();
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, SGEMM_M, SGEMM_N, SGEMM_K, 1, m->a,
-                    SGEMM_K, m->b, SGEMM_N, 0, m->c, SGEMM_N);
+        m->product(CblasRowMajor, CblasNoTrans, CblasNoTrans, SGEMM_M, SGEMM_N, SGEMM_K, 1, m->a,
+                   SGEMM_K, m->b, SGEMM_N, 0, m->c, SGEMM_N);
         product = fmin(product, clock_seconds() - start);
     }
     for (int i = 0; i < BEST_OF; i++)
@@ -148,7 +157,9 @@ double machine_bandwidth(struct machine *m)
 
 const char *machine_core(void)
 {
-    return openblas_get_corename();
+    const char *(*core)(void);
+    *(void **)&core = openblas_function("openblas_get_corename");
+    return core != NULL ? core() : "none";
 }
 
 double machine_memory_line(const char *key)

@@ -4,12 +4,14 @@
 #define DEQ_CMD_MACHINE_H
 
 #include "base/status.h"
+#include <cblas.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 enum { MACHINE_SAMPLES = 100001 };
 
 struct machine {
+    __typeof__(cblas_sgemm) *product;
     float *a, *b, *c; /* owns: operands of the product */
     float *from, *to; /* owns: for the copy, well beyond the caches */
     double sgemm[MACHINE_SAMPLES], bandwidth[MACHINE_SAMPLES];
@@ -23,7 +25,7 @@ struct machine {
 enum status machine_restart_if_unfair(struct error *err);
 
 /* Allocates the operands and sets OpenBLAS's threads. The caller frees it with machine_free.
- * STATUS_NOMEM. */
+ * STATUS_NOMEM, STATUS_DEVICE if OpenBLAS cannot be loaded. */
 enum status machine_create(struct machine **out, int threads, struct error *err);
 void machine_free(struct machine *m);
 /* Takes one sample of each rate, which lasts some ten milliseconds. It is a bench_between_fn. */

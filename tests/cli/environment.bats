@@ -44,6 +44,11 @@ same()
     same "$want" "$(nll_of OMP_NUM_THREADS=2 OMP_MAX_ACTIVE_LEVELS=0)"
     same "$want" "$(nll_of OMP_NUM_THREADS=3 OMP_DYNAMIC=true)"
     same "$want" "$(nll_of OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=1)"
+    same "$want" "$(nll_of OMP_NUM_THREADS=2,2 OMP_NESTED=true OMP_SCHEDULE=dynamic)"
+    same "$want" "$(nll_of OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive OMP_PROC_BIND=close)"
+    same "$want" "$(nll_of OMP_NUM_THREADS=2 ONEDNN_DEFAULT_FPMATH_MODE=ANY)"
+    same "$want" "$(nll_of OMP_NUM_THREADS=2 ONEDNN_MAX_CPU_ISA=AVX2)"
+    same "$want" "$(nll_of LC_ALL=de_DE.UTF-8 LC_NUMERIC=de_DE)"
 }
 
 @test "limits on threads leave a training as it is" {
@@ -62,4 +67,16 @@ same()
         "$DEQ" eval --device cpu --threads 2 one/last.bin
     [ "$status" -eq 0 ]
     [[ "$output" == *"threads: 2 share 1 processors"* ]]
+}
+
+@test "with little address space the program runs, or ends with a message" {
+    cd "$BATS_FILE_TMPDIR"
+    for kib in 100000 150000 200000 300000 500000; do
+        run bash -c "ulimit -v $kib; OMP_NUM_THREADS=1 timeout 60 '$DEQ' --version"
+        [ "$status" -ne 124 ]
+        [ -n "$output" ]
+        run bash -c "ulimit -v $kib; OMP_NUM_THREADS=1 timeout 60 '$DEQ' eval --device cpu one/last.bin"
+        [ "$status" -ne 124 ]
+        [ -n "$output" ]
+    done
 }

@@ -158,10 +158,10 @@ setup()
     [ "$status" -eq 78 ]
     [[ "$output" == *"train.batch: 6 cannot be divided among 2 processes"*"multiple of 4"* ]]
     mkdir "$BATS_TEST_TMPDIR/mine"
-    echo precious > "$BATS_TEST_TMPDIR/mine/notes"
+    echo precious > "$BATS_TEST_TMPDIR/mine/last.bin"
     run train 2 "$BATS_TEST_TMPDIR/mine"
     [ "$status" -eq 73 ]
-    [ "$(ls "$BATS_TEST_TMPDIR/mine")" = notes ]
+    [ "$(ls "$BATS_TEST_TMPDIR/mine")" = last.bin ]
 }
 
 @test "a full disk ends the job with one message and leaves the checkpoint before" {

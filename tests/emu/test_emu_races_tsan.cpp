@@ -247,8 +247,9 @@ static void multiply(void)
     cublasHandle_t handle = nullptr;
     cublasCreate(&handle);
     omp_set_num_threads(4);
-    assert_int_equal(cublasSgemm(handle, CUBLAS_OP_N, CUBLAS_OP_N, SIDE, SIDE, SIDE, &one, a, SIDE,
-                                 a, SIDE, &one, c, SIDE),
+    assert_int_equal(cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, SIDE, SIDE, SIDE, &one, a,
+                                  CUDA_R_32F, SIDE, a, CUDA_R_32F, SIDE, &one, c, CUDA_R_32F, SIDE,
+                                  CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
                      CUBLAS_STATUS_SUCCESS);
     assert_true(device_float(c) == SIDE + 1);
     cublasDestroy(handle);

@@ -3,6 +3,7 @@
 #define DEQ_BACKEND_CPU_CPU_IMPL_H
 
 #include "backend/backend.h"
+#include <cblas.h>
 #include <omp.h>
 
 /* One thread's scratch. It grows on demand and is kept, so that a steady state allocates
@@ -17,7 +18,8 @@ struct matmul; /* matmul.h */
 
 struct cpu {
     int threads;
-    struct matmul *matmul;       /* owned */
+    struct matmul *matmul;          /* owned */
+    __typeof__(cblas_sgemm) *sgemm; /* OpenBLAS's, or NULL */
     struct cpu_scratch *scratch; /* owned, [threads + 1], the last one shared within an operation */
 };
 

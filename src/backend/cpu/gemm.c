@@ -3,7 +3,6 @@
 #include "backend/cpu/matmul.h"
 #include "backend/cpu/vecmath.h"
 
-#include <cblas.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <string.h>
 
@@ -58,9 +57,9 @@ static void dot_rows(struct backend *be, const struct gemm *p, int64_t inner, in
  * large for the number of threads. That is fast where layers store their weights transposed. In
  * products of gradients, [256,256] [256,1024] and the like, it reaches 36 to 52 GFLOP/s where
  * OpenBLAS reaches 65 to 90 (a thread of a Zen 3). */
-static bool openblas_is_faster(const struct gemm *p)
+static bool openblas_is_faster(const struct cpu *cpu, const struct gemm *p)
 {
-    return !matmul_for_fp32() && (p->trans_a || !p->trans_b);
+    return cpu->sgemm != NULL && (p->trans_a || !p->trans_b);
 }
 
 void cpu_gemm(struct backend *be, const struct gemm *p)
@@ -91,11 +90,11 @@ void cpu_gemm(struct backend *be, const struct gemm *p)
     const struct matmul_sizes sizes = {inner, a_stride, b_stride, c_stride};
     if (matmul_run(be, cpu->matmul, p, &sizes))
         return;
-    if (openblas_is_faster(p)) {
-        cblas_sgemm(CblasRowMajor, p->trans_a ? CblasTrans : CblasNoTrans,
-                    p->trans_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)inner,
-                    (float)p->alpha, cpu_f32(&p->a), (int)a_stride, cpu_f32(&p->b), (int)b_stride,
-                    (float)p->beta, cpu_f32(&p->c), (int)c_stride);
+    if (openblas_is_faster(cpu, p)) {
+        cpu->sgemm(CblasRowMajor, p->trans_a ? CblasTrans : CblasNoTrans,
+                   p->trans_b ? CblasTrans : CblasNoTrans, (int)m, (int)n, (int)inner,
+                   (float)p->alpha, cpu_f32(&p->a), (int)a_stride, cpu_f32(&p->b), (int)b_stride,
+                   (float)p->beta, cpu_f32(&p->c), (int)c_stride);
         return;
     }
     dnnl_status_t status = dnnl_sgemm(p->trans_a ? 'T' : 'N', p->trans_b ? 'T' : 'N', m, n, inner,
