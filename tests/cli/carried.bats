@@ -61,6 +61,10 @@ state() # KEY [FILE]
     said "4 tokens are read again"
     said "memory belongs"
     [ "$(state position)" -eq 504 ]
+    # A shorter memory keeps its newest positions.
+    rm -rf run && cp -r "$home/run" run
+    on train.steps=11 train.mem_len=3
+    not_said "memory belongs"
     # A text of as many tokens in another folder is the same text.
     cp -r "$home/data" moved
     rm -rf run && cp -r "$home/run" run
