@@ -14,7 +14,7 @@ struct check_args {
 
 /* Residual of a row as the stop test sees it. It is not finite as soon as one of its norms is
  * not. */
-__device__ __forceinline__ float judged_residual(const check_args &p, int64_t row)
+__device__ __forceinline__ float checked_residual(const check_args &p, int64_t row)
 {
     float g2 = p.norms[2 * row], f2 = p.norms[2 * row + 1];
     if (!isfinite(g2) || !isfinite(f2))
@@ -28,7 +28,7 @@ __global__ void k_convergence_check(check_args p)
     int64_t row = blockIdx.x;
     if (p.reason[row] != SOLVE_ACTIVE)
         return;
-    float r = judged_residual(p, row), best = p.best[row];
+    float r = checked_residual(p, row), best = p.best[row];
     float first = p.k == 0 ? r : p.first[row];
     int64_t best_at = p.best_at[row];
     bool better = r < best;

@@ -74,9 +74,9 @@ FORWARD(cublasLtMatmulPreferenceSetAttribute,
 FORWARD(cublasLtMatmulAlgoGetHeuristic,
         (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
          cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-         cublasLtMatmulPreference_t wanted, int room, cublasLtMatmulHeuristicResult_t results[],
+         cublasLtMatmulPreference_t wanted, int capacity, cublasLtMatmulHeuristicResult_t results[],
          int *count),
-        (handle, desc, a, b, c, d, wanted, room, results, count))
+        (handle, desc, a, b, c, d, wanted, capacity, results, count))
 FORWARD(cublasLtMatmul,
         (cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
          cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,

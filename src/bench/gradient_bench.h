@@ -18,7 +18,8 @@ struct gradient_row {
     double forward_s;  /* seconds of a segment's solve */
     double backward_s; /* seconds from its loss to the gradients */
     double forward_evals, backward_evals;
-    double bytes; /* for states, solver and tapes, without parameters and their gradients */
+    double bytes; /* for states, solver and saved activations, without parameters and their
+                     gradients */
 };
 
 struct gradient_bench {

@@ -250,7 +250,7 @@ static void clear_rows(struct solver *s, const struct tensor *f_best)
     }
 }
 
-static void judge(struct solver *s, int64_t k, const struct tensor *f_best)
+static void check_convergence(struct solver *s, int64_t k, const struct tensor *f_best)
 {
     struct tensor norms = solver_rows(s, &s->norms);
     struct tensor by_row = tensor_shape(&norms, 3, s->b, s->t, 2, 1);
@@ -331,7 +331,7 @@ static enum status iterate(struct solver *s, const struct tensor *f0, const stru
     int64_t limit = s->config.max_iter + (f0 != NULL ? 1 : 0);
     for (int64_t k = 0; k < limit; k++) {
         TRY(evaluate(s, k, f0, err));
-        judge(s, k, f_best);
+        check_convergence(s, k, f_best);
         if (k + 1 == limit)
             break;
         if (s->config.stop != STOP_FIXED) {

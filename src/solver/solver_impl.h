@@ -19,7 +19,7 @@ struct method {
     void (*begin)(struct solver *s);
     /* Chooses where evaluation k leaves f and its residual, in s->f and s->g. */
     void (*place)(struct solver *s, int64_t k);
-    /* Goes from iterate k, evaluated and judged, to the next one in s->z, in rows still active. */
+    /* Goes from iterate k, evaluated and checked, to the next one in s->z, in rows still active. */
     enum status (*advance)(struct solver *s, int64_t k, struct error *err);
 };
 
@@ -91,7 +91,7 @@ void solver_declare(struct solver *s, struct tensor *t, const char *name, bool r
 struct tensor solver_rows(const struct solver *s, const struct tensor *planned);
 /* Sums val [rows,C] in place over the mixing scope. */
 void solver_mix(const struct solver *s, const struct tensor *val);
-/* How many rows are still active after a judgement. Where that pays, the others are left out from
+/* How many rows are still active after a check. Where that pays, the others are left out from
  * now on. */
 int64_t solver_read_active(struct solver *s);
 /* Residual of the whole batch from a pair in the trace, as the stop rule reads it. */

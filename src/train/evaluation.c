@@ -197,8 +197,8 @@ static enum status test_leak(struct run *run, const struct batch *batch, struct 
     return STATUS_OK;
 }
 
-/* Estimates spectral radii at the states just returned. The tape is of each position's last
- * iterate, which need not be the returned one, so that f is evaluated once more. */
+/* Estimates spectral radii at the states just returned. The saved activations are of each
+ * position's last iterate, which need not be the returned one, so that f is evaluated once more. */
 static enum status test_radius(struct run *run, const struct batch *batch, struct error *err)
 {
     struct evaluation_result *r = run->r;
