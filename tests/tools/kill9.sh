@@ -36,7 +36,8 @@ while getopts n:s:vh option; do
 done
 root=$(cd "$(dirname "$0")/../.." && pwd)
 deq=${DEQ:-$root/build/deq}
-folder=$(mktemp -d)
+# In memory if it can be: a kill loses nothing that was written, on disk or not.
+folder=$(mktemp -d "${TMPDIR:-/dev/shm}/deq-kill9-XXXXXX" 2>/dev/null || mktemp -d)
 keep=
 trap '[ -n "$keep" ] || rm -rf "$folder"' EXIT
 trap 'exit 130' INT
@@ -137,6 +138,7 @@ while [ "$killed" -lt "$kills" ]; do
         longest=$((took + 50))
         took=0
         ;;
+    124) ;; # it ended by itself at that very moment: the next call tells how
     *) fail "exit code $code: $(cat error)" ;;
     esac
     [ -z "$verbose" ] || echo "$killed killed, at $moment s: $code"
