@@ -27,7 +27,8 @@ EMU_WARN = -Wall -Wextra $(WERROR) -Wshadow -Wno-unknown-pragmas
 EMU_FLAGS = -D_GNU_SOURCE -DDEQ_EMULATE -I. -Isrc -Icuda -Itests \
     $(EMU_TOOLKIT:%=-isystem %) -march=$(ARCH) -fopenmp $(EMU_WARN) -ffp-contract=fast
 EMU_CXXFLAGS = -std=c++20 $(EMU_FLAGS)
-EMU_LDLIBS = -lcmocka $(LDLIBS)
+# The emulated cuBLAS computes by OpenBLAS.
+EMU_LDLIBS = $(LDLIBS) -lopenblas
 
 # The emulator itself is not watched by ThreadSanitizer: its books are not the kernels'.
 $(EMU_OBJ): $(BUILD)/emu/%.o: %.cpp $(BUILD)/flags.emu
@@ -53,19 +54,19 @@ $(filter-out $(BUILD)/tests/emu/%,$(EMU_TESTS)): $(EMU_BACKEND) $(BUILD)/libdeq.
 $(filter-out $(BUILD)/tests/emu/%,$(TSAN_TESTS)): $(TSAN_BACKEND) $(BUILD)/libdeq.a
 $(EMU_TESTS): $(BUILD)/%: $(BUILD)/emu/%.o $(EMU_OBJ)
 	$(call say,TEST,$@)
-	$(Q)mkdir -p $(@D) && $(CXX) $(CFLAGS) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(EMU_LDLIBS)
+	$(Q)mkdir -p $(@D) && $(CXX) $(CFLAGS) -fopenmp $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(EMU_LDLIBS)
 $(TSAN_TESTS): $(BUILD)/%: $(BUILD)/emu/%.o $(TSAN_OBJ)
 	$(call say,TEST,$@)
-	$(Q)mkdir -p $(@D) && $(CXX) $(TSAN) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(EMU_LDLIBS)
+	$(Q)mkdir -p $(@D) && $(CXX) $(TSAN) -fopenmp $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(EMU_LDLIBS)
 # The program with the emulated device behind --device cuda.
 $(BUILD)/emu/deq: $(CMD_OBJ) $(EMU_OBJ) $(EMU_BACKEND) $(BUILD)/libdeq.a
 	$(call say,LINK,$@)
-	$(Q)$(CXX) $(CFLAGS) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(Q)$(CXX) $(CFLAGS) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(EMU_LDLIBS)
 # Sums over processes that have an emulated device each.
 $(BUILD)/emu/dist_sums: $(BUILD)/emu/tests/tools/dist_sums.o $(EMU_OBJ) $(EMU_BACKEND) \
     $(BUILD)/libdeq.a
 	$(call say,LINK,$@)
-	$(Q)$(CXX) $(CFLAGS) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(Q)$(CXX) $(CFLAGS) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(EMU_LDLIBS)
 $(BUILD)/flags.emu: $(BUILD)/flags FORCE
 	$(call stamp,$(shell $(CXX) --version 2>/dev/null | head -n 1) $(EMU_CXXFLAGS))
 emu: $(EMU_TESTS) $(TSAN_TESTS) $(EMU_DEQ)
