@@ -28,23 +28,6 @@ END
     [ "$last" = "2 passed, 0 failed, 0 skipped" ]
 }
 
-@test "programs get cmocka's TAP switch, DEQ and DEQ_SHARED" {
-    fake env <<'END'
-echo 1..1
-[ "$CMOCKA_MESSAGE_OUTPUT" = TAP ] && [ -n "$DEQ_SHARED" ] && [ -n "$DEQ" ] && echo "ok 1" || echo "not ok 1"
-END
-    runner env
-    [ "$last" = "1 passed, 0 failed, 0 skipped" ]
-}
-
-@test "several groups in one program add up their plans" {
-    fake groups <<'END'
-printf '1..1\nok 1 - a\n1..2\nok 1 - b\nok 2 - c\n'
-END
-    runner groups
-    [ "$last" = "3 passed, 0 failed, 0 skipped" ]
-}
-
 @test "a failed test fails the run and its output is shown" {
     fake bad <<'END'
 echo 1..2
@@ -82,33 +65,6 @@ END
     [[ "$output" == *"stopped after 1 s"* ]]
 }
 
-@test "a program that prints nothing fails" {
-    fake silent <<'END'
-exit 0
-END
-    runner silent
-    [ "$status" -eq 1 ]
-    [ "$last" = "0 passed, 1 failed, 0 skipped" ]
-    [[ "$output" == *"no plan"* ]]
-}
-
-@test "a program that plans nothing fails" {
-    fake empty <<'END'
-echo 1..0
-END
-    runner empty
-    [ "$status" -eq 1 ]
-}
-
-@test "results without a plan fail" {
-    fake noplan <<'END'
-echo "ok 1 - a"
-END
-    runner noplan
-    [ "$status" -eq 1 ]
-    [ "$last" = "1 passed, 1 failed, 0 skipped" ]
-}
-
 @test "fewer results than planned fail, even with exit code 0" {
     fake short <<'END'
 printf '1..3\nok 1 - a\n'
@@ -128,24 +84,6 @@ END
     [ "$last" = "1 passed, 1 failed, 0 skipped" ]
 }
 
-@test "a failed test fails the run though its program ends with 0" {
-    fake lenient <<'END'
-printf '1..1\nnot ok 1 - a\n'
-END
-    runner lenient
-    [ "$status" -eq 1 ]
-}
-
-@test "a single skipped test counts as skipped, with its reason" {
-    fake skip <<'END'
-printf '1..2\nok 1 - a\nok 2 - b # SKIP no GPU here\n'
-END
-    runner skip
-    [ "$status" -eq 0 ]
-    [ "$last" = "1 passed, 0 failed, 1 skipped" ]
-    [[ "$output" == *"no GPU here"* ]]
-}
-
 @test "exit code 77 with a reason skips the program; alone it is no pass" {
     fake skipped <<'END'
 echo "no reference data"
@@ -163,37 +101,10 @@ END
     [ "$last" = "0 passed, 0 failed, 1 skipped" ]
 }
 
-@test "exit code 77 without a reason is a failure" {
-    fake mute <<'END'
-exit 77
-END
-    runner mute
-    [ "$status" -eq 1 ]
-    [ "$last" = "0 passed, 1 failed, 0 skipped" ]
-}
-
-@test "exit code 77 does not hide a failed test" {
-    fake hidden <<'END'
-printf '1..1\nnot ok 1 - a\n'
-exit 77
-END
-    runner hidden
-    [ "$status" -eq 1 ]
-}
-
 @test "a program that is not there is a failure" {
     runner ./missing
     [ "$status" -eq 1 ]
     [ "$last" = "0 passed, 1 failed, 0 skipped" ]
-}
-
-@test "bats files run and count" {
-    printf '@test "one" { true; }\n@test "two" { false; }\n@test "three" { skip "later"; }\n' >x.bats
-    # The inner bats must not take itself for this one.
-    PATH=${PATH#"$BATS_LIBEXEC":}
-    runner x.bats
-    [ "$status" -eq 1 ]
-    [ "$last" = "1 passed, 1 failed, 1 skipped" ]
 }
 
 @test "one failure among many, side by side, fails the run" {
