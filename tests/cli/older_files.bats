@@ -9,8 +9,9 @@ setup()
     cd "$BATS_TEST_TMPDIR"
 }
 
-# The values are those that 0.1.0 printed on another processor. Float32 sums in another order move
-# a loss by some 1e-7 of it, and a few training steps carry that on.
+# The values are those that 0.1.0 printed on a processor with AVX-512. Float32 sums in another order
+# move f by some 1e-7 of it. Anderson's mixing amplifies that in a solve that has not converged: with
+# kernels for AVX2 the losses differ by up to 9e-6.
 near()
 {
     awk -v a="$1" -v b="$2" -v tol="$3" 'BEGIN { d = a / b - 1; exit !(a > 0 && d * d < tol * tol) }'
@@ -22,7 +23,7 @@ reads()
     "$DEQ" info --check "$1"
     "$DEQ" info --json "$1" | grep -F "\"weights_digest\":\"$2\""
     nll=$("$DEQ" eval --device cpu --json "$1" | tail -n 1 | sed 's/.*"nll":\([0-9.]*\).*/\1/')
-    near "$nll" "$3" 1e-5
+    near "$nll" "$3" 1e-4
 }
 
 # Continues RUN to STEPS, and compares the losses of its last steps.
