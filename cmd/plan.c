@@ -58,7 +58,7 @@ static const struct json_field fields[] = {
                  "peak_share."},
     {"ops[]", "For each operation name, calls, flops, bytes, bound_seconds and seconds."},
     {"memory", "Bytes by part, and total, reserved and device."},
-    {"allocations[]", "With --memory. For each allocation owner, bytes, peak, buffers[] and "
+    {"allocations[]", "Only with --memory. For each allocation owner, bytes, peak, buffers[] and "
                       "phases[]."},
     {"fits", "Whether the training fits the device's memory."},
     {"over_bytes", "Only if it does not fit. Bytes that are missing."},

@@ -114,11 +114,11 @@ sampled()
 }
 
 @test "unknown words of a prompt are <unk> where there is one, and told" {
-    run "$DEQ" sample --checkpoint "$home/run-data/last.bin" --tokens 1 --prompt 'the kign went'
+    run "$DEQ" sample --device cpu --checkpoint "$home/run-data/last.bin" --tokens 1 --prompt 'the kign went'
     [ "$status" -eq 0 ]
     [[ "${lines[0]}" == *'warning: --prompt: "kign" is not in the vocabulary and becomes <unk>; did you mean "king"? (2 words are unknown)' ]]
     [[ "${lines[1]}" == "the <unk> <unk> "* ]]
-    run "$DEQ" sample --checkpoint "$home/run-plain/last.bin" --tokens 1 --prompt 'the kign'
+    run "$DEQ" sample --device cpu --checkpoint "$home/run-plain/last.bin" --tokens 1 --prompt 'the kign'
     [ "$status" -eq 65 ]
     [[ "$output" == *'--prompt: "kign" is not in the vocabulary; did you mean "king"?' ]]
 }
@@ -138,7 +138,7 @@ sampled()
 }
 
 @test "eval counts <unk>, and bits per byte are of bytes that were paid for" {
-    out=$("$DEQ" eval "$home/run-data/last.bin" --json 2>err | tail -n 1)
+    out=$("$DEQ" eval --device cpu "$home/run-data/last.bin" --json 2>err | tail -n 1)
     [ "$(field unknown "$out")" = 0 ] && [ ! -s err ]
     [[ "$(field bits_per_byte "$out")" == [0-9]* && "$out" != *bits_per_byte_known* ]]
     # one token of 55, and two of 11
@@ -152,12 +152,12 @@ sampled()
     grep -q "warning: half: 18.2 % of the tokens became <unk>: the vocabulary is that of another" half.err
     awk "BEGIN { x = 11 * $(field valid_unknown "$(tail -n 1 half.json)"); exit !(x > 1.999 && x < 2.001) }"
     [ "$(field test_unknown "$(tail -n 1 half.json)")" = 0 ]
-    out=$("$DEQ" eval "$home/run-data/last.bin" --data few-data --json 2>err | tail -n 1)
+    out=$("$DEQ" eval --device cpu "$home/run-data/last.bin" --data few-data --json 2>err | tail -n 1)
     awk "BEGIN { x = $(field unknown "$out"); exit !(x > 0.015 && x < 0.025) }"
     [ ! -s err ]
     [ "$(field bits_per_byte "$out")" = null ]
     [[ "$(field bits_per_byte_known "$out")" == [0-9]* ]]
-    out=$("$DEQ" eval "$home/run-data/last.bin" --data half-data 2>err)
+    out=$("$DEQ" eval --device cpu "$home/run-data/last.bin" --data half-data 2>err)
     grep -q "warning: 18\.[0-9] % of the scored tokens are <unk>.*--bytes" err
     [[ "$out" == *"bits per byte of known words"*"unknown        "*" % of the scored tokens are <unk>"* ]]
 }
@@ -166,8 +166,8 @@ sampled()
     # The same figures by another way: a text with an <unk> of its own that is scored once.
     { cat "$home/text"; echo "the <unk> king"; } >with
     "$DEQ" tokenize --train with --valid with --vocab "$home/data/vocab.txt" --out with-data
-    known=$(field bits_per_byte_known "$("$DEQ" eval "$home/run-data/last.bin" --data with-data \
+    known=$(field bits_per_byte_known "$("$DEQ" eval --device cpu "$home/run-data/last.bin" --data with-data \
         --set eval.batch=1 --json | tail -n 1)")
-    all=$(field bits_per_byte "$("$DEQ" eval "$home/run-data/last.bin" --set eval.batch=1 --json | tail -n 1)")
+    all=$(field bits_per_byte "$("$DEQ" eval --device cpu "$home/run-data/last.bin" --set eval.batch=1 --json | tail -n 1)")
     awk "BEGIN { r = $known / $all; print r; exit !(r > 0.99 && r < 1.01) }"
 }

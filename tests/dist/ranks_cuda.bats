@@ -38,14 +38,14 @@ on_gpu()
 }
 
 # one_differs RANK NAME=VALUE ARGUMENT...: `deq train` in two processes, of which that one has more
-# in its environment.
+# in its environment. DEVICE is cuda unless it is set.
 one_differs()
 {
     local rank=$1 setting=$2
     shift 2
     timeout 300 mpirun -np 2 sh -c 'r=$1 s=$2; shift 2
         [ "$OMPI_COMM_WORLD_RANK" != "$r" ] || export "$s"; exec "$@"' sh "$rank" "$setting" \
-        "$PROGRAM" train --config "$config" --device cuda "$@"
+        "$PROGRAM" train --config "$config" --device "${DEVICE:-cuda}" "$@"
 }
 
 # The tolerance is that of ranks.bats for float32, from as many steps at the same rate or more.
@@ -125,7 +125,7 @@ one_differs()
     run one_differs 1 CUDA_VISIBLE_DEVICES= --out "$BATS_TEST_TMPDIR/run"
     [ "$status" -eq 69 ]
     [ "$(grep -c "no CUDA device is visible" <<< "$output")" -eq 1 ]
-    run one_differs 1 CUDA_VISIBLE_DEVICES= --device auto --out "$BATS_TEST_TMPDIR/run"
+    DEVICE=auto run one_differs 1 CUDA_VISIBLE_DEVICES= --out "$BATS_TEST_TMPDIR/run"
     [ "$status" -eq 69 ]
     [ "$(grep -c "process 1 would train on cpu and process 0 on cuda" <<< "$output")" -eq 1 ]
     [ ! -e "$BATS_TEST_TMPDIR/run" ]
