@@ -261,9 +261,10 @@ test-cuda: $(BUILD)/tests/cuda/ops_on_cuda
 # .bats files, these run too: MORE="$(echo tests/cli/*.bats)". gcovr prints the figures, and writes a
 # page for each file.
 MORE ?=
-# Without the two that take as long as all others: a test of the suite itself, and differences of every
+# Without the three that take as long as all others, which are two runs of the suite against the
+# reference, and differences of every
 # parameter.
-COVERED = $(filter-out %/test_suite_catches %/test_gradient,$(TESTS:$(BUILD)/%=$(BUILD)-coverage/%))
+COVERED = $(filter-out %/test_suite_catches %/test_gradient %/test_ops_ref,$(TESTS:$(BUILD)/%=$(BUILD)-coverage/%))
 coverage:
 	@scripts/deps.sh build test coverage
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-coverage CFLAGS='-O2 -g --coverage' WERROR= CUDA=0 \
