@@ -114,7 +114,8 @@ number() {
     grep -E '^ +gradients +[0-9]+ +[0-9]+$' out
     most=$(awk '/^model: / { bytes = $2; own = 1 } own && /the most/ { print bytes, $NF; own = 0 }' out)
     read -r bytes peak <<<"$most"
-    [ "$bytes" -ge "$peak" ] && [ "$bytes" -lt $((peak + peak / 100)) ]
+    [ "$bytes" -ge "$peak" ]
+    [ "$bytes" -lt $((peak + peak / 100)) ]
 }
 
 @test "--memory --json: no two buffers that meet share a byte" {

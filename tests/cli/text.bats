@@ -73,13 +73,17 @@ sampled()
 @test "NUL bytes and bytes that are no UTF-8 are refused wherever words are read, with the place" {
     printf 'the\nki\0ng\n' >nul
     run "$DEQ" tokenize --train nul --out none
-    [ "$status" -eq 65 ] && [[ "$output" == *"nul:2: NUL byte 0x00 (byte 6 "* ]]
+    [ "$status" -eq 65 ]
+    [[ "$output" == *"nul:2: NUL byte 0x00 (byte 6 "* ]]
     run "$DEQ" tokenize --train "$home/text" --vocab nul --out none
-    [ "$status" -eq 65 ] && [[ "$output" == *"nul:2: NUL byte (byte 6 "* ]]
+    [ "$status" -eq 65 ]
+    [[ "$output" == *"nul:2: NUL byte (byte 6 "* ]]
     run "$DEQ" sample --checkpoint "$home/run-data/last.bin" --prompt-file nul
-    [ "$status" -eq 65 ] && [[ "$output" == *"nul: line 2: NUL byte 0x00 (byte 6)"* ]]
+    [ "$status" -eq 65 ]
+    [[ "$output" == *"nul: line 2: NUL byte 0x00 (byte 6)"* ]]
     run "$DEQ" sample --checkpoint "$home/run-data/last.bin" --prompt $'the\xff'
-    [ "$status" -eq 65 ] && [[ "$output" == *"--prompt: line 1: invalid UTF-8 byte 0xFF"* ]]
+    [ "$status" -eq 65 ]
+    [[ "$output" == *"--prompt: line 1: invalid UTF-8 byte 0xFF"* ]]
     "$DEQ" sample --checkpoint "$home/run-bytes/last.bin" --prompt-file nul --tokens 1 >out
     cmp -n 9 nul out
 }
@@ -104,11 +108,13 @@ sampled()
 
 @test "a prompt comes from one place, and a file of it must be there" {
     run "$DEQ" sample --tokens 1
-    [ "$status" -eq 64 ] && [[ "$output" == *"want --prompt TEXT, --prompt - "*"--prompt-file FILE"* ]]
+    [ "$status" -eq 64 ]
+    [[ "$output" == *"want --prompt TEXT, --prompt - "*"--prompt-file FILE"* ]]
     run "$DEQ" sample --prompt a --prompt-file b
     [ "$status" -eq 64 ]
     run "$DEQ" sample --checkpoint "$home/run-data/last.bin" --prompt-file none
-    [ "$status" -eq 66 ] && [[ "$output" == *"none: cannot open the prompt"* ]]
+    [ "$status" -eq 66 ]
+    [[ "$output" == *"none: cannot open the prompt"* ]]
     run "$DEQ" sample --checkpoint "$home/run-data/last.bin" --prompt-file .
     [ "$status" -eq 74 ]
 }
@@ -139,7 +145,8 @@ sampled()
 
 @test "eval counts <unk>, and bits per byte are of bytes that were paid for" {
     out=$("$DEQ" eval --device cpu "$home/run-data/last.bin" --json 2>err | tail -n 1)
-    [ "$(field unknown "$out")" = 0 ] && [ ! -s err ]
+    [ "$(field unknown "$out")" = 0 ]
+    [ ! -s err ]
     [[ "$(field bits_per_byte "$out")" == [0-9]* && "$out" != *bits_per_byte_known* ]]
     # one token of 55, and two of 11
     awk '{ if (NR % 5 == 0) sub("son", "daughter"); print }' "$home/text" >few
