@@ -261,9 +261,8 @@ test-cuda: $(BUILD)/tests/cuda/ops_on_cuda
 # .bats files, these run too: MORE="$(echo tests/cli/*.bats)". gcovr prints the figures, and writes a
 # page for each file.
 MORE ?=
-# Without the three that take as long as all others, which are two runs of the suite against the
-# reference, and differences of every
-# parameter.
+# Three tests are left out, which take as long as all others. Two run the suite of the reference, and
+# one takes differences of every parameter.
 COVERED = $(filter-out %/test_suite_catches %/test_gradient %/test_ops_ref,$(TESTS:$(BUILD)/%=$(BUILD)-coverage/%))
 coverage:
 	@scripts/deps.sh build test coverage

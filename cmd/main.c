@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #ifndef DEQ_VERSION
-#define DEQ_VERSION "0.1.0"
+#define DEQ_VERSION "unknown"
 #endif
 
 static bool is_help_option(const char *arg)

@@ -28,8 +28,9 @@ double property_real(const char *name, double low, double high);
 /* Draws 64 bits that do not shrink: the seed of bulk data, whose size shrinks instead. */
 uint64_t property_seed(const char *name);
 
-/* Checks the property for `runs` examples. Returns false after a failure, which RapidCheck has then
- * described on stderr. RC_PARAMS="seed=..." repeats an example, as that description says. */
+/* Checks the property for `runs` examples, which are the same in every run. RC_PARAMS="seed=N" in
+ * the environment draws others. Returns false after a failure, which RapidCheck has then described
+ * on stderr. */
 bool property_check(const char *description, int runs, property_fn property, void *context);
 
 #ifdef __cplusplus

@@ -99,14 +99,14 @@ static struct solver_config draw_settings(void)
         .method = (enum solve_method)property_int("method", SOLVE_PICARD, SOLVE_BROYDEN),
         .scope = (enum scope)property_int("scope", SCOPE_TOKEN, SCOPE_BATCH),
         .decay = property_real("decay", 0, 1),
-        .max_iter = 400,
+        .max_iter = 2000, /* (1 + rate) / 2 per iteration at most, to 1e-9 takes 404 */
         .tol = 1e-9,
         .stop = STOP_REL,
         .history = property_int("history", 1, 10),
         .damping = property_real("damping", 0.5, 1),
         .ridge = 1e-12,
         .ridge_mode = RIDGE_REL,
-        .stall = 400};
+        .stall = 2000};
 }
 
 /* Solves from 0. The backend holds no memory afterwards. */
