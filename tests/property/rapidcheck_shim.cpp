@@ -36,10 +36,9 @@ extern "C" uint64_t property_seed(const char *name)
 extern "C" bool property_check(const char *description, int runs, property_fn property,
                                void *context)
 {
+    setenv("RC_PARAMS", "seed=1", 0); // A failure is the same for everybody.
     rc::detail::TestParams params = rc::detail::configuration().testParams;
     params.maxSuccess = runs;
-    if (getenv("RC_PARAMS") == nullptr)
-        params.seed = 1; // A failure is then the same for everybody.
     rc::detail::TestMetadata metadata;
     metadata.id = description;
     metadata.description = description;
