@@ -1,5 +1,6 @@
 /* Opening and closing backends, their memory, faults and statistics. */
 #include "backend/backend.h"
+#include "backend/ops/op_functions.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -175,4 +176,16 @@ void backend_reset_stats(struct backend *be)
 {
     memset(be->stat, 0, sizeof be->stat);
     be->syncs = 0;
+}
+
+void op_count_call(struct backend *be, enum op_id id, double start, struct op_cost cost)
+{
+    struct op_stat *stat = &be->stat[id];
+    stat->seconds += be->seconds_of != NULL ? be->seconds_of(be, id, cost.flops, cost.bytes)
+                                            : clock_seconds() - start;
+    stat->calls++;
+    stat->flops += cost.flops;
+    stat->bytes += cost.bytes;
+    if (id == OP_download)
+        be->syncs++;
 }

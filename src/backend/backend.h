@@ -138,7 +138,7 @@ void op_graph_break(struct backend *be);
 /* The graph_break of a backend that starts every operation at once. */
 void graph_break_none(struct backend *be);
 
-/* op_gemm, op_axpby, ... are made in ops.c, one for each operation. Each asserts what the
+/* op_gemm, op_axpby, ... are made in ops/<family>.c, one for each operation. Each asserts what the
  * operation's contract demands, calls the table and adds to the statistics. */
 #define OP(name, args, ...) void op_##name(struct backend *be, __VA_ARGS__);
 OP_LIST(OP)

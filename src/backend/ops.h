@@ -7,7 +7,8 @@
  * (ops/<family>.h), beside its contract. From the entry are made the slot of struct ops, the number
  * OP_name, the caller's function op_name, its statistics, the prototypes of ref_name, cpu_name and
  * cuda_name, and a function of the counting backend that computes nothing. What must be written
- * besides is check_name (ops.c) and the function of each backend. src/README.md has an example.
+ * besides is check_name (ops/<family>.c) and the function of each backend. src/README.md has an
+ * example.
  *
  * Rules for every operation, unless its contract says otherwise:
  *  - `real` tensors have the backend's own floating type (F32, or F64 in `ref`). Indices are I32.

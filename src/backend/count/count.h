@@ -1,8 +1,8 @@
 /* A backend that counts and computes nothing.
  *
- * Every operation is checked and counted (ops.c) as on a real device, and nothing is computed or
- * allocated. Whatever runs on it (the trainer, a solver) shows its calls, floating-point
- * operations, bytes and memory in no time, whatever its size.
+ * Every operation is checked and counted (ops/op_functions.h) as on a real device, and nothing is
+ * computed or allocated. Whatever runs on it (the trainer, a solver) shows its calls,
+ * floating-point operations, bytes and memory in no time, whatever its size.
  *
  * Downloads give ones. Residuals therefore do not fall, and no solve ends before its last
  * iteration. */
