@@ -72,10 +72,10 @@ same()
 @test "with little address space the program runs, or ends with a message" {
     cd "$BATS_FILE_TMPDIR"
     for kib in 100000 150000 200000 300000 500000; do
-        run bash -c "ulimit -v $kib; OMP_NUM_THREADS=1 timeout 60 '$DEQ' --version"
+        run bash -c "ulimit -v $kib; OMP_NUM_THREADS=1 timeout 300 '$DEQ' --version"
         [ "$status" -ne 124 ]
         [ -n "$output" ]
-        run bash -c "ulimit -v $kib; OMP_NUM_THREADS=1 timeout 60 '$DEQ' eval --device cpu one/last.bin"
+        run bash -c "ulimit -v $kib; OMP_NUM_THREADS=1 timeout 300 '$DEQ' eval --device cpu one/last.bin"
         [ "$status" -ne 124 ]
         [ -n "$output" ]
     done

@@ -64,15 +64,22 @@ setup()
     [ -e runs/config/last.bin ]
 }
 
-# threads_of DEQ-TOKENIZE-OPTIONS...: how many threads encode a text that does not come yet.
+# threads_of WANTED ENV...: how many threads encode a text that does not come yet. It waits for as
+# many as are wanted, and then a moment for more.
 threads_of()
 {
+    local wanted=$1 end=$((SECONDS + 300))
+    shift
     rm -rf pipe d
     mkfifo pipe
     env "$@" "$DEQ" tokenize --train "$home/text" --valid pipe --out d ${asked:+--threads $asked} \
         >said 3>&- &
     pid=$!
     exec 9<>pipe # waits for nobody, whatever becomes of deq
+    until [ "$(ls "/proc/$pid/task" | wc -l)" -ge "$wanted" ] && ls -l "/proc/$pid/fd" | grep -q /pipe; do
+        [ "$SECONDS" -lt "$end" ] || break
+        sleep 0.02
+    done
     sleep 0.5
     count=$(ls "/proc/$pid/task" | wc -l)
     echo "seven owls" >&9
@@ -82,14 +89,14 @@ threads_of()
 
 @test "tokenize heeds --threads, OMP_NUM_THREADS and the processors it may use" {
     one=$(taskset -cp $$ | sed 's/.*: \([0-9]*\).*/\1/')
-    asked=3 threads_of OMP_NUM_THREADS=1
+    asked=3 threads_of 3 OMP_NUM_THREADS=1
     [ "$count" -eq 3 ]
-    asked= threads_of OMP_NUM_THREADS=1
+    asked= threads_of 1 OMP_NUM_THREADS=1
     [ "$count" -eq 1 ]
-    asked= threads_of OMP_NUM_THREADS=2
+    asked= threads_of 2 OMP_NUM_THREADS=2
     [ "$count" -eq 2 ]
-    asked= threads_of -u OMP_NUM_THREADS taskset -c "$one"
+    asked= threads_of 1 -u OMP_NUM_THREADS taskset -c "$one"
     [ "$count" -eq 1 ]
-    asked= threads_of OMP_NUM_THREADS=4 OMP_THREAD_LIMIT=1
+    asked= threads_of 1 OMP_NUM_THREADS=4 OMP_THREAD_LIMIT=1
     [ "$count" -eq 1 ]
 }
