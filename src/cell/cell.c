@@ -1,6 +1,8 @@
 /* The list of cells, and what all of them share. */
 #include "cell/cell.h"
 
+#include "base/mem.h"
+
 struct lifetime cell_slot_life(const struct cell_plan *p, int slot)
 {
     if (slot >= p->slots - p->spare_slots)
@@ -12,6 +14,15 @@ struct lifetime cell_vjp_life(const struct cell_plan *p)
 {
     return p->mode == CELL_VJP ? lives(PHASE_OUTPUT, PHASE_REMEMBER)
                                : lives(PHASE_BACKWARD, PHASE_GRADIENTS);
+}
+
+enum status cell_declare_memories(const struct cell_plan *p, struct memory **list, int64_t rows,
+                                  int64_t width, struct error *err)
+{
+    TRY(mem_alloc((void **)list, (size_t)p->memories, sizeof **list, err));
+    for (int i = 0; i < p->memories; i++)
+        memory_declare(&(*list)[i], p->ws, p->batch, rows, width);
+    return STATUS_OK;
 }
 
 void cell_reset_memory(struct cell *c)

@@ -61,6 +61,10 @@ struct cell_plan {
 struct lifetime cell_slot_life(const struct cell_plan *plan, int slot);
 /* When vjps are computed. */
 struct lifetime cell_vjp_life(const struct cell_plan *plan);
+/* Declares a memory of `rows` positions of `width` numbers for each of plan->memories. *list is
+ * owned by the cell and freed with mem_free. STATUS_NOMEM. */
+enum status cell_declare_memories(const struct cell_plan *plan, struct memory **list, int64_t rows,
+                                  int64_t width, struct error *err);
 
 /* What the model's other layers must know of a cell. */
 struct cell_io {

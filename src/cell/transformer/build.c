@@ -5,24 +5,15 @@
 #include <math.h>
 #include <stdio.h>
 
-static enum status create_memories(struct transformer_cell *c, struct memory **list, int64_t width,
-                                   struct error *err)
-{
-    const struct cell_plan *p = &c->plan;
-    TRY(mem_alloc((void **)list, (size_t)p->memories, sizeof **list, err));
-    for (int i = 0; i < p->memories; i++)
-        memory_declare(&(*list)[i], p->ws, p->batch, p->mem_len, width);
-    return STATUS_OK;
-}
-
 static enum status plan_memory(struct transformer_cell *c, struct transformer_cell_block *b,
                                struct error *err)
 {
-    int64_t d = c->shape.d_model;
-    if (c->plan.memory == MEMORY_KEYS)
-        return create_memories(c, &b->mem_kv, 3 * d, err);
-    TRY(create_memories(c, &b->mem_z, d, err));
-    return c->layered ? STATUS_OK : create_memories(c, &b->mem_u, 3 * d, err);
+    const struct cell_plan *p = &c->plan;
+    int64_t d = c->shape.d_model, rows = p->mem_len;
+    if (p->memory == MEMORY_KEYS)
+        return cell_declare_memories(p, &b->mem_kv, rows, 3 * d, err);
+    TRY(cell_declare_memories(p, &b->mem_z, rows, d, err));
+    return c->layered ? STATUS_OK : cell_declare_memories(p, &b->mem_u, rows, 3 * d, err);
 }
 
 /* Rows that a memory of several streams keeps pass through here. */
@@ -32,13 +23,13 @@ static void plan_kept(struct transformer_cell *c)
     enum dtype real = p->ws->be->ops->real;
     int64_t rows = p->batch * p->mem_len, d = c->shape.d_model;
     bool early = transformer_cell_injects_early(c) && !c->layered;
-    bool narrow = p->memory == MEMORY_STATES && (early || c->layered);
+    bool states_alone = p->memory == MEMORY_STATES && (early || c->layered);
     if (p->batch == 1 || p->mem_len == 0)
         return;
     const struct wish injections[WISHES] = {
         {early, &c->kept_early, "injections kept", real, 1, {rows * 3 * d}}};
     const struct wish states[WISHES] = {
-        {true, &c->kept, "rows kept", real, 1, {rows * (narrow ? d : 3 * d)}}};
+        {true, &c->kept, "rows kept", real, 1, {rows * (states_alone ? d : 3 * d)}}};
     transformer_declare(p, injections, "memory", lives(PHASE_OUTPUT, PHASE_OUTPUT), PART_WORK);
     transformer_declare(p, states, "memory", lives(PHASE_REMEMBER, PHASE_REMEMBER), PART_WORK);
 }

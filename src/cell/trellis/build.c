@@ -148,24 +148,14 @@ static enum status plan_buffers(struct trellis_cell *c, struct error *err)
     return STATUS_OK;
 }
 
-static enum status create_memories(struct trellis_cell *c, struct memory **list, int64_t rows,
-                                   int64_t width, struct error *err)
-{
-    const struct cell_plan *p = &c->plan;
-    TRY(mem_alloc((void **)list, (size_t)p->memories, sizeof **list, err));
-    for (int i = 0; i < p->memories; i++)
-        memory_declare(&(*list)[i], p->ws, p->batch, rows, width);
-    return STATUS_OK;
-}
-
 static enum status plan_memory(struct trellis_cell *c, struct error *err)
 {
     bool any = c->plan.mem_len > 0;
     int64_t states = c->pad > 1 && !c->published ? c->pad : 1, embeds = c->inject.taps - 1;
     int64_t widest = states * 2 * c->half;
-    TRY(create_memories(c, &c->states, any ? states : 0, 2 * c->half, err));
+    TRY(cell_declare_memories(&c->plan, &c->states, any ? states : 0, 2 * c->half, err));
     if (!c->published && embeds > 0)
-        TRY(create_memories(c, &c->embeds, any ? embeds : 0, c->embed, err));
+        TRY(cell_declare_memories(&c->plan, &c->embeds, any ? embeds : 0, c->embed, err));
     if (embeds * c->embed > widest)
         widest = embeds * c->embed;
     struct tensor kept = matrix(c->plan.batch, widest);
