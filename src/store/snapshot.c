@@ -67,6 +67,9 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
                              ints[i].key, (long long)*ints[i].to);
     }
     TRY(parse_newer(t, doc, err));
+    if (t->schedule_start < 0 || t->schedule_start > t->step)
+        return error_set(err, STATUS_DATA, "%s: schedule_start: want 0..%lld, got %lld",
+                         json_name(doc), (long long)t->step, (long long)t->schedule_start);
     t->origin[0] = '\0';
     if (json_get(root, "origin") != NULL) {
         const char *origin;

@@ -10,6 +10,7 @@ extern "C" {
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 
 extern "C" {
 #include <cmocka.h>
