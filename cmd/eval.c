@@ -72,7 +72,7 @@ static const struct json_field fields[] = {
     {"step", "Its training step."},
     {"data", "The folder of shards."},
     {"split", "The split."},
-    {"token", "What a token is, which is word, byte or symbol."},
+    {"token", "What a token is, which is word, subword, byte or symbol."},
     {"batch", "Streams side by side."},
     {"tgt_len", "Positions of a segment."},
     {"mem_len", "Positions of memory."},
@@ -291,6 +291,7 @@ struct report {
     int64_t step;
     const struct config *config; /* as changed for the evaluation */
     const struct stream *stream;
+    bool subwords;                        /* the tokens are subwords */
     const int64_t *nfe;                   /* [row_count] of --nfe */
     const struct evaluation_result *rows; /* [row_count], each at so many evaluations */
     int row_count;
@@ -334,6 +335,8 @@ static const char *token_text(const struct report *a)
 {
     if (stream_recall(a->stream) > 0)
         return "symbol";
+    if (a->subwords)
+        return "subword";
     return stream_is_bytes(a->stream) ? "byte" : "word";
 }
 
@@ -453,6 +456,7 @@ static enum status evaluate_and_print(struct evaluation *e, const struct request
                                  .split = r->split,
                                  .config = &e->config,
                                  .stream = e->stream,
+                                 .subwords = vocab_rule(e->from.vocab).split == TEXT_SPLIT_SUBWORDS,
                                  .nfe = r->nfe,
                                  .rows = rows,
                                  .row_count = r->nfe_count};

@@ -1,16 +1,20 @@
 /* Reads and writes the header of a vocabulary, which names its rule. */
 #include "data/text_rule.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define HEAD "# split: "
+#define SUBWORDS_HEAD HEAD "subwords, "
 
 const char *text_split_name(enum text_split split)
 {
     static const char *const names[] = {
         [TEXT_SPLIT_BLANKS] = "blanks",
         [TEXT_SPLIT_PUNCTUATION] = "punctuation",
+        [TEXT_SPLIT_SUBWORDS] = "subwords",
         [TEXT_SPLIT_BYTES] = "bytes",
     };
     return names[split];
@@ -18,8 +22,29 @@ const char *text_split_name(enum text_split split)
 
 static size_t header(const struct text_rule *rule, char out[TEXT_RULE_LINE])
 {
+    if (rule->split == TEXT_SPLIT_SUBWORDS)
+        return (size_t)snprintf(out, TEXT_RULE_LINE, SUBWORDS_HEAD "%016" PRIx64 "%s%s",
+                                rule->model, rule->prefix ? ", prefix" : "",
+                                rule->trim ? ", trim" : "");
     return (size_t)snprintf(out, TEXT_RULE_LINE, HEAD "%s%s", text_split_name(rule->split),
                             rule->lower ? ", lower" : "");
+}
+
+/* Reads the rule of a line that may be the header of subwords. What it says is written again and
+ * compared by the caller. */
+static bool read_subwords(struct text_rule *rule, const char *line, size_t len)
+{
+    char text[TEXT_RULE_LINE];
+    const size_t head = sizeof SUBWORDS_HEAD - 1;
+    if (len >= sizeof text || len < head || memcmp(line, SUBWORDS_HEAD, head) != 0)
+        return false;
+    memcpy(text, line, len);
+    text[len] = '\0';
+    *rule = (struct text_rule){.split = TEXT_SPLIT_SUBWORDS,
+                               .model = strtoull(text + head, NULL, 16),
+                               .prefix = strstr(text, ", prefix") != NULL,
+                               .trim = strstr(text, ", trim") != NULL};
+    return true;
 }
 
 bool text_rule_is_header(const char *line, size_t len)
@@ -30,9 +55,11 @@ bool text_rule_is_header(const char *line, size_t len)
 enum status text_rule_read(struct text_rule *rule, const char *line, size_t len, const char *name,
                            struct error *err)
 {
+    char want[TEXT_RULE_LINE];
+    if (read_subwords(rule, line, len) && header(rule, want) == len && memcmp(want, line, len) == 0)
+        return STATUS_OK;
     static const enum text_split known[] = {TEXT_SPLIT_BLANKS, TEXT_SPLIT_PUNCTUATION};
     for (int i = 0; i < 4; i++) {
-        char want[TEXT_RULE_LINE];
         *rule = (struct text_rule){.split = known[i / 2], .lower = i % 2 == 1};
         if (header(rule, want) == len && memcmp(want, line, len) == 0)
             return STATUS_OK;

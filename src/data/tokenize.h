@@ -7,6 +7,9 @@
  * alone, or at punctuation too. Every line ends with <eos>, also an empty one and a last one
  * without a newline. At byte level every byte is a token and nothing is added. Words are counted
  * there too, for perplexity per word.
+ *
+ * Subwords are those of a model (subwords.h) that is given, or trained on a sample of the training
+ * text (subword_train.h) of SUBWORD_SAMPLE_BYTES.
  */
 #ifndef DEQ_DATA_TOKENIZE_H
 #define DEQ_DATA_TOKENIZE_H
@@ -35,6 +38,10 @@ struct tokenize_config {
     const char *vocab;        /* file to use instead of counting, or NULL to count */
     /* Loads that file, or NULL for vocab_load. */
     enum status (*load_vocab)(struct vocab **out, const char *path, struct error *err);
+    int64_t subwords;           /* pieces of a model to train, or 0 */
+    const char *model_type;     /* of it, "unigram" or "bpe" */
+    uint64_t sample_seed;       /* of the sample that it is trained on */
+    const char *tokenizer;      /* a .model file to use, or NULL */
     enum tokenize_unk unk;      /* what to do with words outside the vocabulary */
     int64_t shard_tokens;       /* 0 for TOKENIZE_SHARD_TOKENS */
     bool force;                 /* replace vocab.txt and shards in a folder that is not empty */
@@ -47,18 +54,24 @@ struct tokenize_config {
 enum { TOKENIZE_SHARD_TOKENS = 1 << 24, TOKENIZE_BLOCK_BYTES = 1 << 20, TOKENIZE_THREADS_MAX = 16 };
 
 struct tokenize_result {
-    int64_t vocab;           /* size */
-    int64_t tokens[SPLITS];  /* 0 for a split not given */
-    int64_t unknown[SPLITS]; /* tokens that became <unk> though they are another word */
-    int64_t bytes;           /* of all texts */
-    int64_t shards;          /* files of all splits */
+    int64_t vocab;               /* size */
+    int64_t tokens[SPLITS];      /* 0 for a split not given */
+    int64_t unknown[SPLITS];     /* tokens that became <unk> though they are another word */
+    int64_t bytes;               /* of all texts */
+    enum text_split split;       /* of the vocabulary */
+    bool lossy;                  /* subwords of which not every text comes back as it was */
+    int64_t split_bytes[SPLITS]; /* bytes of each text */
+    int64_t fallback[SPLITS];    /* tokens of subwords that are bytes and no line end */
+    int64_t sampled;             /* bytes that the subwords were trained on, 0 if they were not */
+    int64_t shards;              /* files of all splits */
 };
 
 /* Tokenises all texts. On success the folder holds vocab.txt and the shards (shard.h), and no older
  * ones. On failure the folder is as it was before. Returns
  *   - STATUS_NOINPUT if a text or the vocabulary cannot be opened
  *   - STATUS_DATA, with file, line and word, for an empty text, NUL or invalid UTF-8, a word
- * outside the vocabulary where that is refused, and an unusable vocabulary
+ * outside the vocabulary where that is refused, and an unusable vocabulary or tokenizer
+ *   - STATUS_DEVICE for subwords in a program without SentencePiece
  *   - STATUS_CANTCREATE if the folder is not empty and `force` not set, or cannot be made or
  * written
  *   - STATUS_IO if reading or writing failed or the text changed between the two passes
