@@ -81,7 +81,7 @@ PROPERTY_OBJ := $(BUILD)/obj/tests/property/rapidcheck_shim.o
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
 FUZZ := $(FUZZ_SRC:%.c=$(BUILD)/%)
 TORTURE := $(BUILD)/tests/torture/torture
-FORMATTED = $(wildcard src/*/*.[ch] src/*/*.cc src/*/*/*.[ch] cmd/*.[ch] cmd/*/*.[ch] tests/*/*.[ch] cuda/*.c cuda/*.h cuda/*.cu tests/*/*.cpp)
+FORMATTED = $(wildcard src/*/*.[ch] src/*/*.cc src/*/*/*.[ch] cmd/*.[ch] cmd/*/*.[ch] tests/*/*.[ch] cuda/*.c cuda/*.h cuda/*.cu tests/*/*.cpp tests/*/*.cc)
 
 # ---- Flags --------------------------------------------------------------------------------------
 # Cut messages are meant to be cut, and whether gcc sees one depends on the optimisation level.
@@ -184,12 +184,21 @@ $(BUILD)/obj/cmd/main.o: $(BUILD)/flags.main
 $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/features.test
 	$(call say,TEST,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
-	    $(PROPERTY) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
+	    $(PROPERTY) $(PEER) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
 
 # Property tests use RapidCheck, a C++ library, through a shim.
 $(PROPERTY_TESTS): PROPERTY = $(PROPERTY_OBJ) -lrapidcheck -lstdc++
 $(PROPERTY_TESTS): $(PROPERTY_OBJ)
 $(PROPERTY_OBJ): tests/property/rapidcheck_shim.cpp tests/property/property.h $(BUILD)/flags
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Itests -Wall -Wextra $(WERROR) $(CFLAGS) -c -o $@ $<
+
+# Tests of subwords compare with SentencePiece itself.
+SUBWORD_TESTS := $(filter $(BUILD)/tests/data/test_subwords%,$(TESTS))
+SPM_PEER := $(if $(SPM_FOUND),$(BUILD)/obj/tests/data/spm_peer.o)
+$(SUBWORD_TESTS): PEER = $(SPM_PEER)
+$(SUBWORD_TESTS): $(SPM_PEER)
+$(BUILD)/obj/tests/data/spm_peer.o: tests/data/spm_peer.cc tests/data/spm_peer.h $(BUILD)/flags
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Itests -Wall -Wextra $(WERROR) $(CFLAGS) -c -o $@ $<
 

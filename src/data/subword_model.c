@@ -132,6 +132,16 @@ static bool read_rules(struct subword_model *m, struct bytes in, struct rules *r
     return true;
 }
 
+const char *subword_mark(enum subword_kind kind)
+{
+    static const char *const marks[] = {[SUBWORD_TEXT] = "",
+                                        [SUBWORD_BYTE] = "",
+                                        [SUBWORD_CONTROL] = "\tcontrol",
+                                        [SUBWORD_UNKNOWN] = "\tunknown",
+                                        [SUBWORD_HEX] = "\thex"};
+    return marks[kind];
+}
+
 int subword_byte(const char *text, size_t len)
 {
     char name[8];
@@ -157,6 +167,11 @@ static void put(struct subword_model *m, const char *text, size_t len)
 {
     memcpy(m->text + m->size, text, len);
     m->size += len;
+}
+
+static void put_mark(struct subword_model *m, enum subword_kind kind)
+{
+    put(m, subword_mark(kind), strlen(subword_mark(kind)));
 }
 
 static void put_hex(struct subword_model *m, const char *text, size_t len)
@@ -201,15 +216,12 @@ static enum status add_piece(struct subword_model *m, int64_t id, struct bytes p
             return error_set(err, STATUS_DATA, "piece %lld has white space in its name",
                              (long long)id);
         put(m, text, len);
-        if (type == TYPE_UNKNOWN)
-            put(m, SUBWORD_UNKNOWN, sizeof SUBWORD_UNKNOWN - 1);
-        else
-            put(m, SUBWORD_CONTROL, sizeof SUBWORD_CONTROL - 1);
+        put_mark(m, type == TYPE_UNKNOWN ? SUBWORD_UNKNOWN : SUBWORD_CONTROL);
     } else {
         measure(m, id, text, len);
         if (byte >= 0 || has_space(text, len)) {
             put_hex(m, text, len);
-            put(m, SUBWORD_HEX, sizeof SUBWORD_HEX - 1);
+            put_mark(m, SUBWORD_HEX);
         } else {
             put(m, text, len);
         }

@@ -21,9 +21,9 @@
 #include <stdint.h>
 
 #define SUBWORD_BLANK "\xE2\x96\x81" /* U+2581 */
-#define SUBWORD_CONTROL "\tcontrol"
-#define SUBWORD_UNKNOWN "\tunknown"
-#define SUBWORD_HEX "\thex"
+
+/* What a piece is. Those of the last kind are text, as those of the first. */
+enum subword_kind { SUBWORD_TEXT, SUBWORD_BYTE, SUBWORD_CONTROL, SUBWORD_UNKNOWN, SUBWORD_HEX };
 
 struct subword_model {
     char *text; /* owns [size], the text form */
@@ -45,6 +45,9 @@ struct subword_model {
 enum status subword_model_read(struct subword_model *m, const void *model, size_t size,
                                const char *name, struct error *err);
 void subword_model_free(struct subword_model *m);
+
+/* What stands behind the name of a piece of this kind, with the tab in front, or "". */
+const char *subword_mark(enum subword_kind kind);
 
 /* The byte whose piece is named text[len], or -1. */
 int subword_byte(const char *text, size_t len);

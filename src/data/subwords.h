@@ -6,8 +6,10 @@
  *   - the character U+2581, which stands for a blank in the pieces, is divided out and written as
  *     its bytes
  *   - if no piece has a blank behind another character, a line is encoded word by word with the
- *     blanks in front of each, which gives the pieces of the line, and words that come again are
- *     not encoded again.
+ *     blanks in front of each, and words that come again are not encoded again. The pieces are
+ * those of the whole line, but for one case: where a unigram model scores two divisions of a word
+ *     alike, as of dots into 1 + 2 or 2 + 1, the library lets the rounding of sums over the line
+ *     choose, and here it is that of the word.
  * With any other model a line is what the library makes of it.
  */
 #ifndef DEQ_DATA_SUBWORDS_H

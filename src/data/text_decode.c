@@ -115,8 +115,9 @@ static void decode_subword(struct text_decoder *d, struct text_bytes *word, int6
 {
     const struct text_rule rule = vocab_rule(d->vocab);
     word->text = vocab_surface(d->vocab, id, &word->len);
-    size_t gone = d->joined && rule.prefix && word->len > 0 && word->text[0] == ' ' &&
-                  !vocab_is_byte(d->vocab, id);
+    enum subword_kind kind = vocab_kind(d->vocab, id);
+    bool piece = kind == SUBWORD_TEXT || kind == SUBWORD_HEX;
+    size_t gone = d->joined && rule.prefix && piece && word->len > 0 && word->text[0] == ' ';
     word->text += gone;
     word->len -= gone;
     if (word->len > 0 || (gone > 0 && !rule.trim))

@@ -303,7 +303,7 @@ static enum status encode_subwords(void *worker, const struct text_block *block,
     e->unknown = e->fallback = 0;
     for (int64_t i = 0; i < t->count; i++) {
         e->unknown += t->ids[i] == unk;
-        e->fallback += t->ids[i] != eos && vocab_is_byte(vocab, t->ids[i]);
+        e->fallback += t->ids[i] != eos && vocab_kind(vocab, t->ids[i]) == SUBWORD_BYTE;
     }
     count_words(e, block);
     if (shard_width(vocab_size(vocab)) == 2)

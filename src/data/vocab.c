@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "base/read_file.h"
 #include "base/utf8.h"
-#include "data/subword_model.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -39,14 +38,7 @@ struct vocab {
     int64_t eos, unk;
     uint64_t hash;
     /* Of subwords only. */
-    enum piece_kind {
-        KIND_TEXT,
-        KIND_BYTE,
-        KIND_CONTROL,
-        KIND_UNKNOWN,
-        KIND_HEX
-    } *
-        kind;                  /* owns */
+    enum subword_kind *kind;   /* owns [n] */
     char *surface;             /* owns, the texts of all pieces */
     size_t *surface_start;     /* owns [n + 1] */
     struct subwords *subwords; /* owns, NULL without a tokenizer */
@@ -138,19 +130,14 @@ static enum status make_tables(struct vocab *v, const char *name, struct error *
 /* Takes the kind of a piece of subwords and returns the length of its name. */
 static size_t take_kind(struct vocab *v, int64_t id, const char *text, size_t len)
 {
-    static const struct {
-        const char *mark;
-        enum piece_kind kind;
-    } marks[] = {
-        {SUBWORD_CONTROL, KIND_CONTROL}, {SUBWORD_UNKNOWN, KIND_UNKNOWN}, {SUBWORD_HEX, KIND_HEX}};
-    for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) {
-        size_t n = strlen(marks[i].mark);
-        if (len < n || memcmp(text + len - n, marks[i].mark, n) != 0)
+    for (enum subword_kind kind = SUBWORD_CONTROL; kind <= SUBWORD_HEX; kind++) {
+        size_t n = strlen(subword_mark(kind));
+        if (len < n || memcmp(text + len - n, subword_mark(kind), n) != 0)
             continue;
-        v->kind[id] = marks[i].kind;
+        v->kind[id] = kind;
         return len - n;
     }
-    v->kind[id] = subword_byte(text, len) >= 0 ? KIND_BYTE : KIND_TEXT;
+    v->kind[id] = subword_byte(text, len) >= 0 ? SUBWORD_BYTE : SUBWORD_TEXT;
     return len;
 }
 
@@ -248,22 +235,22 @@ static int64_t write_surface(const struct vocab *v, int64_t id, char *to)
     const size_t blank = sizeof SUBWORD_BLANK - 1;
     size_t len, n = 0;
     const char *text = vocab_word(v, id, &len);
-    if (v->kind[id] == KIND_CONTROL)
+    if (v->kind[id] == SUBWORD_CONTROL)
         return 0;
-    if (v->kind[id] == KIND_UNKNOWN) {
+    if (v->kind[id] == SUBWORD_UNKNOWN) {
         memcpy(to, UNKNOWN_SURFACE, sizeof UNKNOWN_SURFACE - 1);
         return sizeof UNKNOWN_SURFACE - 1;
     }
-    if (v->kind[id] == KIND_BYTE) {
+    if (v->kind[id] == SUBWORD_BYTE) {
         *to = (char)subword_byte(text, len);
         return 1;
     }
     for (size_t i = 0; i < len; n++) {
-        int value = v->kind[id] == KIND_HEX ? (len - i >= 2 ? hex_value(text + i) : -1) : 0;
+        int value = v->kind[id] == SUBWORD_HEX ? (len - i >= 2 ? hex_value(text + i) : -1) : 0;
         if (value < 0)
             return -1;
-        to[n] = v->kind[id] == KIND_HEX ? (char)value : text[i];
-        i += v->kind[id] == KIND_HEX ? 2 : 1;
+        to[n] = v->kind[id] == SUBWORD_HEX ? (char)value : text[i];
+        i += v->kind[id] == SUBWORD_HEX ? 2 : 1;
     }
     len = n;
     n = 0;
@@ -291,18 +278,18 @@ static enum status make_surfaces(struct vocab *v, const char *name, struct error
             return error_set(err, STATUS_DATA, "%s:%lld: want hex digits in pairs", name,
                              (long long)id + 2);
         if (n == 1 && v->surface[at] == '\n')
-            *(v->kind[id] == KIND_BYTE ? &byte : &newline) = id;
-        if (v->kind[id] == KIND_UNKNOWN)
+            *(v->kind[id] == SUBWORD_BYTE ? &byte : &newline) = id;
+        if (v->kind[id] == SUBWORD_UNKNOWN)
             v->unk = id;
         v->surface_start[id] = at;
         at += (size_t)n;
     }
     v->surface_start[v->n] = at;
     int64_t end = vocab_find(v, "</s>", 4);
-    v->eos = newline >= 0                               ? newline
-             : byte >= 0                                ? byte
-             : end >= 0 && v->kind[end] == KIND_CONTROL ? end
-                                                        : -1;
+    v->eos = newline >= 0                                  ? newline
+             : byte >= 0                                   ? byte
+             : end >= 0 && v->kind[end] == SUBWORD_CONTROL ? end
+                                                           : -1;
     return STATUS_OK;
 }
 
@@ -502,10 +489,8 @@ const char *vocab_word(const struct vocab *v, int64_t id, size_t *len)
         *len = 1;
         return &byte_values[id];
     }
-    static const size_t mark[] = {[KIND_CONTROL] = sizeof SUBWORD_CONTROL - 1,
-                                  [KIND_UNKNOWN] = sizeof SUBWORD_UNKNOWN - 1,
-                                  [KIND_HEX] = sizeof SUBWORD_HEX - 1};
-    *len = v->start[id + 1] - 1 - v->start[id] - (v->kind != NULL ? mark[v->kind[id]] : 0);
+    *len = v->start[id + 1] - 1 - v->start[id] -
+           (v->kind != NULL ? strlen(subword_mark(v->kind[id])) : 0);
     return v->text + v->start[id];
 }
 
@@ -516,9 +501,9 @@ const char *vocab_surface(const struct vocab *v, int64_t id, size_t *len)
     return v->surface + v->surface_start[id];
 }
 
-bool vocab_is_byte(const struct vocab *v, int64_t id)
+enum subword_kind vocab_kind(const struct vocab *v, int64_t id)
 {
-    return v->kind[id] == KIND_BYTE;
+    return v->kind[id];
 }
 
 struct subwords *vocab_subwords(const struct vocab *v)

@@ -15,6 +15,7 @@
 #define DEQ_DATA_VOCAB_H
 
 #include "base/status.h"
+#include "data/subword_model.h"
 #include "data/subwords.h"
 #include "data/text_rule.h"
 #include "data/word.h"
@@ -84,8 +85,8 @@ const char *vocab_word(const struct vocab *v, int64_t id, size_t *len);
  * is borrowed and not NUL-terminated. */
 const char *vocab_surface(const struct vocab *v, int64_t id, size_t *len);
 
-/* Whether token `id` of a vocabulary of subwords is a byte, and no piece of a word. */
-bool vocab_is_byte(const struct vocab *v, int64_t id);
+/* What token `id` of a vocabulary of subwords is. */
+enum subword_kind vocab_kind(const struct vocab *v, int64_t id);
 
 int64_t vocab_size(const struct vocab *v);
 
