@@ -313,7 +313,7 @@ static void print_text(const struct request *r, const struct tokenize_result *x,
            : has_subwords(x) ? "subwords"
                              : "words");
     if (x->sampled > 0)
-        printf(", trained on %.1f MB", (double)x->sampled * 1e-6);
+        printf(", trained on %.2g MB", (double)x->sampled * 1e-6);
     if (x->min_count > 1)
         printf(", each seen at least %lld times", (long long)x->min_count);
     printf("\n");
