@@ -73,7 +73,8 @@ PROPERTY_SRC := $(filter %_property.c,$(TEST_SRC))
 TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(if $(SPM_FOUND),$(BUILD)/obj/src/data/sentencepiece_shim.o)
+SPM_SRC := $(if $(SPM_FOUND),$(wildcard src/data/sentencepiece_shim.cc))
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 PROPERTY_TESTS := $(PROPERTY_SRC:%.c=$(BUILD)/%)
@@ -242,7 +243,7 @@ $(BUILD)/flags.main: FORCE
 	$(call stamp,$(VERSION))
 # A removed source file leaves the library.
 $(BUILD)/lib.list: FORCE
-	$(call stamp,$(LIB_SRC))
+	$(call stamp,$(LIB_SRC) $(SPM_SRC))
 
 # What this machine has, told once per set of flags.
 $(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
