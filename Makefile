@@ -195,7 +195,7 @@ $(PROPERTY_OBJ): tests/property/rapidcheck_shim.cpp tests/property/property.h $(
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Itests -Wall -Wextra $(WERROR) $(CFLAGS) -c -o $@ $<
 
 # Tests of subwords compare with SentencePiece itself.
-SUBWORD_TESTS := $(filter $(BUILD)/tests/data/test_subwords%,$(TESTS))
+SUBWORD_TESTS := $(filter $(BUILD)/tests/data/test_subwords% %/bench_subwords,$(TESTS) $(TOOLS))
 SPM_PEER := $(if $(SPM_FOUND),$(BUILD)/obj/tests/data/spm_peer.o)
 $(SUBWORD_TESTS): PEER = $(SPM_PEER)
 $(SUBWORD_TESTS): $(SPM_PEER)
@@ -206,7 +206,7 @@ $(BUILD)/obj/tests/data/spm_peer.o: tests/data/spm_peer.cc tests/data/spm_peer.h
 $(TOOLS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags
 	$(call say,TOOL,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
-	    $(BUILD)/libdeq.a $(LDLIBS)
+	    $(PEER) $(BUILD)/libdeq.a $(LDLIBS)
 
 # With libFuzzer (FUZZER=1, see make fuzz), or with a driver that replays and changes a corpus.
 $(FUZZ): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libdeq.a $(BUILD)/flags
