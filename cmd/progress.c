@@ -2,6 +2,7 @@
 #include "cmd/progress.h"
 
 #include "base/clock.h"
+#include "cmd/estimate.h"
 #include "cmd/output.h"
 #include <math.h>
 #include <stdio.h>
@@ -63,7 +64,7 @@ static void on_message(void *ctx, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-static void on_begin(void *ctx, const struct trainer *t)
+static void on_begin(void *ctx, const struct trainer *t, size_t bytes)
 {
     struct progress *p = ctx;
     const struct config_train *c = &t->config.train;
@@ -71,12 +72,20 @@ static void on_begin(void *ctx, const struct trainer *t)
     if (dist_size(t->dist) > 1)
         fprintf(stderr, "%d processes over %s; each with:\n", dist_size(t->dist),
                 dist_transport(t->dist));
-    fprintf(stderr,
-            "%lld parameters; %lld training tokens, %lld a step, %lld steps; %s, %d threads, "
-            "%.1f MiB planned\n",
-            (long long)params_distinct(t->model->params, NULL), (long long)stream_tokens(t->stream),
-            (long long)(c->batch * c->tgt_len), (long long)c->steps, t->be->ops->name,
-            t->be->threads, (double)t->be->bytes / (1 << 20));
+    char parameters[ESTIMATE_COUNT_MAX], tokens[ESTIMATE_COUNT_MAX], text[ESTIMATE_MAX];
+    const struct estimate estimate = {.steps = c->steps - t->state.step,
+                                      .tokens = c->batch * c->tgt_len,
+                                      .seconds = NAN,
+                                      .bytes = (double)bytes,
+                                      .machine = estimate_machine(t->be)};
+    estimate_count(params_distinct(t->model->params, NULL), parameters);
+    estimate_count(stream_tokens(t->stream), tokens);
+    fprintf(stderr, "%s parameters, %s training tokens; %s, %d thread%s\n", parameters, tokens,
+            t->be->ops->name, t->be->threads, t->be->threads == 1 ? "" : "s");
+    if (estimate.steps <= 0)
+        return;
+    estimate_text(&estimate, text);
+    fprintf(stderr, "%s\n", text);
 }
 
 /* Prints what the solves of a step did, as mean evaluations (and the most) and mean residual. */

@@ -76,12 +76,13 @@ static enum status dry_run(struct backend *be, struct dist *dist, const struct c
     struct trainer t;
     struct config resolved = *config;
     struct vocab *vocab = NULL;
+    size_t bytes;
     TRY(trainer_resolve_data(&resolved, dist, &vocab, err));
     vocab_free(vocab);
-    TRY(run_check_memory(be, &resolved, dist_size(dist), err));
+    TRY(run_check_memory(be, &resolved, dist_size(dist), &bytes, err));
     TRY(trainer_create(&t, be, dist, config, NULL, err));
     if (observer->begin != NULL)
-        observer->begin(observer->ctx, &t);
+        observer->begin(observer->ctx, &t, bytes);
     trainer_free(&t);
     return STATUS_OK;
 }

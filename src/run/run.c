@@ -291,7 +291,7 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     warn_tolerance(run, config, &config->solver.forward, "forward");
     if (config->gradient.method == GRADIENT_IMPLICIT)
         warn_tolerance(run, config, &config->solver.backward, "backward");
-    TRY(dist_agree(dist, run_check_memory(be, &resolved, dist_size(dist), err), err));
+    TRY(dist_agree(dist, run_check_memory(be, &resolved, dist_size(dist), &run->bytes, err), err));
     TRY(dist_agree(dist, open_folder(run, path, err), err));
     dist_broadcast(dist, path, sizeof path);
     TRY(dist_agree(dist, open_parts(run, be, &resolved, path, err), err));
@@ -314,7 +314,7 @@ enum status run_train(struct backend *be, const struct config *config,
                         "nothing left to do: all %lld steps are done (raise train.steps for more)",
                         (long long)run.trainer.state.step);
     if (observer->begin != NULL)
-        observer->begin(observer->ctx, &run.trainer);
+        observer->begin(observer->ctx, &run.trainer, run.bytes);
     TRY_OUT(loop(&run, err));
 out:
     worker_close(run.writer);

@@ -35,8 +35,8 @@ struct run_options {
 /* Functions that are called as the run goes on. Each may be NULL. */
 struct run_observer {
     void *ctx;
-    /* Called once, before the first step of this process. */
-    void (*begin)(void *ctx, const struct trainer *t);
+    /* Called once, before the first step of this process. `bytes` are those of run_memory. */
+    void (*begin)(void *ctx, const struct trainer *t, size_t bytes);
     void (*step)(void *ctx, const struct trainer *t, const struct step_report *r);
     /* Called while an evaluation runs, after `tokens` of its `of` tokens. */
     void (*evaluating)(void *ctx, int64_t tokens, int64_t of);
@@ -51,11 +51,11 @@ struct run_observer {
  * STATUS_DEVICE if the backend lacks the precision, or STATUS_NOMEM. */
 enum status run_memory(struct backend *be, const struct config *config, int ranks, size_t *bytes,
                        struct error *err);
-/* Compares that with the memory the device had left when it was opened. Returns STATUS_DEVICE, with
- * a setting that would fit, if it is more, and otherwise what run_memory returns. Backends without
- * memory of their own always pass. */
+/* As run_memory, and compares *bytes with the memory the device had left when it was opened.
+ * Returns STATUS_DEVICE, with a setting that would fit, if it is more. Backends without memory of
+ * their own always pass. */
 enum status run_check_memory(struct backend *be, const struct config *config, int ranks,
-                             struct error *err);
+                             size_t *bytes, struct error *err);
 
 /* All ranks of options->dist. Trains until train.steps are done. Rank 0 alone writes to the folder.
  * An error that all ranks meet has its text on one of them only (dist_agree). An error of one rank

@@ -24,6 +24,7 @@ struct run {
     struct model *eval_model; /* owns, NULL without evaluation */
     struct stream *valid;     /* owns */
     struct metrics *log;      /* owns, NULL on ranks that do not write */
+    size_t bytes;             /* of run_memory */
     int lock;                 /* descriptor that locks the folder, or -1 */
     /* The writer's thread owns the image and the job while it is busy. */
     struct snapshot_image image;
