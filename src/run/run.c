@@ -158,7 +158,8 @@ static unsigned checkpoint_due(const struct run *run)
 {
     const struct config_train *c = &run->trainer.config.train;
     int64_t n = run->trainer.state.step;
-    bool kept = c->keep_every > 0 && n % c->keep_every == 0;
+    bool kept = (c->keep_every > 0 && n % c->keep_every == 0) ||
+                n == run_stable_step(c, run->trainer.state.schedule_start);
     bool regular = n == c->steps || (c->checkpoint_every > 0 && n % c->checkpoint_every == 0);
     if (n == 0 || n == run->saved || !(regular || kept))
         return 0;
@@ -288,6 +289,7 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     enum status status = trainer_resolve_data(&resolved, dist, &vocab, err);
     vocab_free(vocab);
     TRY(dist_agree(dist, status, err));
+    TRY(dist_agree(dist, run_check_steps(&resolved, err), err));
     warn_tolerance(run, config, &config->solver.forward, "forward");
     if (config->gradient.method == GRADIENT_IMPLICIT)
         warn_tolerance(run, config, &config->solver.backward, "backward");
@@ -296,6 +298,8 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     dist_broadcast(dist, path, sizeof path);
     TRY(dist_agree(dist, open_parts(run, be, &resolved, path, err), err));
     TRY(dist_agree(dist, open_log(run, err), err));
+    if (run->trainer.state.schedule_start == 0) /* else the warm-up fits (schedule_from) */
+        run_warn_steps(&resolved, run->trainer.state.step, run->observer);
     if (evaluation_due(run))
         run->saved = -1; /* the checkpoint that follows the evaluation was not made either */
     return STATUS_OK;

@@ -5,7 +5,7 @@
  *   RUN/last.bin            the newest checkpoint
  *   RUN/best.bin            the checkpoint of the lowest validation loss
  *   RUN/step-00001000.bin   numbered checkpoints, the newest train.keep_last and those of every
- *                           train.keep_every steps
+ *                           train.keep_every steps, and that before a cool-down (wsd)
  *
  * The state is copied in memory and written by a thread beside the training. If that fails, the run
  * ends at its next step. A stopped run goes on from last.bin. If that is damaged, a message names
@@ -57,6 +57,13 @@ enum status run_memory(struct backend *be, const struct config *config, int rank
 enum status run_check_memory(struct backend *be, const struct config *config, int ranks,
                              size_t *bytes, struct error *err);
 
+/* Returns STATUS_CONFIG, with a remedy, if all steps of a resolved configuration are unrolled ones,
+ * so that its equilibrium would never be trained. */
+enum status run_check_steps(const struct config *config, struct error *err);
+/* Says through observer->message if the warm-up is longer than a run of which `done` steps are
+ * done. */
+void run_warn_steps(const struct config *config, int64_t done, const struct run_observer *observer);
+
 /* All ranks of options->dist. Trains until train.steps are done. Rank 0 alone writes to the folder.
  * An error that all ranks meet has its text on one of them only (dist_agree). An error of one rank
  * alone must be followed by dist_abort. A run that continues with another number of processes
@@ -65,7 +72,8 @@ enum status run_check_memory(struct backend *be, const struct config *config, in
  *   - STATUS_CANTCREATE for a folder that holds another run or in which another process trains, and
  *     if a file cannot be made
  *   - STATUS_CHECK if too many steps in a row had no finite gradient
- *   - STATUS_CONFIG if the configuration does not fit the data, the ranks or the checkpoint
+ *   - STATUS_CONFIG if the configuration does not fit the data, the ranks or the checkpoint, and
+ *     what run_check_steps returns
  *   - STATUS_NOINPUT, STATUS_DATA or STATUS_IO for data and checkpoints that are missing, damaged
  * or unreadable, and STATUS_IO if writing fails
  *   - STATUS_DEVICE for a fault of the device or too little memory on it

@@ -65,7 +65,7 @@ stop_run()
 @test "a tolerance that rounding keeps out of reach is warned of" {
     out=$BATS_TEST_TMPDIR/tight
     run "$DEQ" train --config "$config" --device cpu --set solver.backward.tol=1e-8 \
-        --set train.steps=1 --out "$out"
+        --set train.steps=1 --set train.pretrain_steps=0 --out "$out"
     [ "$status" -eq 0 ]
     [[ "$output" == *"warning: solver.backward.tol: 1e-08 cannot be reached with train.precision fp32"* ]]
     [[ "$output" != *"solver.forward.tol"* ]]
@@ -331,7 +331,7 @@ stop_run()
     [[ "$("$DEQ" eval "$whole/best.bin" --json)" == *'"token":"word"'* ]]
     cd "$BATS_TEST_TMPDIR"
     "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" --bytes --out bytes
-    "$DEQ" train -q --config "$config" --set data.dir=bytes --set train.steps=2 --out run
+    "$DEQ" train -q --config "$config" --set data.dir=bytes --set train.steps=2 --set train.pretrain_steps=1 --out run
     run "$DEQ" eval run/best.bin
     [[ "$output" == *" per byte (nll "*" per word, "*" bits per byte"* ]]
     [[ "$output" != *"per token"* ]]
