@@ -201,7 +201,7 @@ static enum status train(const struct job *job, struct backend *be, const struct
     const struct request *r = job->request;
     struct progress progress;
     struct run_observer observer, silent = {0};
-    progress_start(&progress, &observer, &job->watch->asked);
+    progress_start(&progress, &observer, dir, &job->watch->asked);
     bool quiet = r->quiet || dist_rank(job->dist) != 0;
     if (r->dry_run)
         return dry_run(be, job->dist, config, quiet ? &silent : &observer, err);
@@ -217,8 +217,6 @@ static enum status train(const struct job *job, struct backend *be, const struct
     enum status status = run_train(be, config, &run, quiet ? &silent : &observer, err);
     atomic_store(&job->watch->folder, NULL);
     progress_break(&progress);
-    if (status == STATUS_OK && !quiet)
-        fprintf(stderr, "done: %s\n", dir);
     return status;
 }
 

@@ -103,6 +103,7 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     const struct config *c = &t->config;
     struct evaluation_options options = {.max_iter = c->eval.max_iter,
                                          .leak_segments = 1,
+                                         .vocab = t->vocab,
                                          .dist = divides_evaluation(t) ? t->dist : NULL,
                                          .progress = on_progress,
                                          .ctx = run};
@@ -122,6 +123,7 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     if (*best) {
         t->state.best_nll = result.nll;
         t->state.best_step = t->state.step;
+        run->best = result;
     }
     TRY(run_log_evaluation(run, &result, *best, err));
     if (run->observer->evaluation != NULL)
@@ -305,12 +307,26 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     return STATUS_OK;
 }
 
+static void report_end(const struct run *run)
+{
+    const struct train_state *state = &run->trainer.state;
+    struct run_end end = {.best_nll = state->best_nll,
+                          .best_step = isfinite(state->best_nll) ? state->best_step : 0,
+                          .best = run->best};
+    if (run->observer->done != NULL)
+        run->observer->done(run->observer->ctx, &run->trainer, &end);
+}
+
 enum status run_train(struct backend *be, const struct config *config,
                       const struct run_options *options, const struct run_observer *observer,
                       struct error *err)
 {
     enum status status = STATUS_OK;
-    struct run run = {.options = options, .observer = observer, .lock = -1, .saved = -1};
+    struct run run = {.options = options,
+                      .observer = observer,
+                      .lock = -1,
+                      .saved = -1,
+                      .best = {.bits_per_byte = NAN, .nll_recall = NAN, .unknown = NAN}};
     run.reserve = reserve(&run);
     TRY_OUT(open_run(&run, be, config, err));
     if (run.trainer.state.step >= run.trainer.config.train.steps && !evaluation_due(&run))
@@ -320,6 +336,7 @@ enum status run_train(struct backend *be, const struct config *config,
     if (observer->begin != NULL)
         observer->begin(observer->ctx, &run.trainer, run.bytes);
     TRY_OUT(loop(&run, err));
+    report_end(&run);
 out:
     worker_close(run.writer);
     snapshot_image_free(&run.image);

@@ -32,6 +32,14 @@ struct run_options {
     const atomic_bool *stop; /* once true, save and stop after the step, may be NULL */
 };
 
+/* How a run ended. */
+struct run_end {
+    double best_nll;
+    int64_t best_step;             /* 0 if nothing was evaluated */
+    struct evaluation_result best; /* that evaluation, or NaN in bits_per_byte,
+                                    * nll_recall and unknown if another call made it */
+};
+
 /* Functions that are called as the run goes on. Each may be NULL. */
 struct run_observer {
     void *ctx;
@@ -43,6 +51,8 @@ struct run_observer {
     void (*evaluation)(void *ctx, const struct trainer *t, const struct evaluation_result *r,
                        bool best);
     void (*message)(void *ctx, const char *text);
+    /* Called once all steps are done and saved. */
+    void (*done)(void *ctx, const struct trainer *t, const struct run_end *end);
 };
 
 /* Measures, without allocating anything, how much of the backend's memory the run of a resolved
