@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "data/shard.h"
 #include "train/schedule.h"
 #include <math.h>
 #include <stdio.h>
@@ -26,10 +27,10 @@ enum status trainer_resolve_data(struct config *config, const struct dist *dist,
     snprintf(path, sizeof path, "%s/vocab.txt", config->data.dir);
     enum status status = vocab_load(vocab, path, err);
     if (status == STATUS_NOINPUT) {
-        char why[sizeof err->text];
-        snprintf(why, sizeof why, "%.700s", err->text);
-        return error_set(err, status, "%s (data.dir: make shards with deq tokenize --out %s)", why,
-                         config->data.dir);
+        char why[sizeof err->text], remedy[SHARD_REMEDY_MAX];
+        snprintf(why, sizeof why, "%.400s", err->text);
+        shard_remedy(config->data.dir, remedy);
+        return error_set(err, status, "%s (data.dir: %s)", why, remedy);
     }
     TRY(status);
     status = config_resolve(config, vocab_size(*vocab), err);
