@@ -1,6 +1,7 @@
 /* Finds, reads and changes the configuration that a command line names. */
 #include "cmd/load_config.h"
 
+#include "config/preset.h"
 #include "data/shard.h"
 
 #include <stdio.h>
@@ -30,9 +31,10 @@ static bool try_path(char out[PATHS_MAX], const char *folder, const char *name, 
     return n > 0 && n < PATHS_MAX && is_file(out);
 }
 
+static const char *const folder[] = {"configs", DEQ_CONFIG_DIR};
+
 static enum status find_file(const char *name, char out[PATHS_MAX], struct error *err)
 {
-    static const char *const folder[] = {"configs", DEQ_CONFIG_DIR};
     if (strlen(name) >= PATHS_MAX)
         return error_set(err, STATUS_NOINPUT, "%.100s...: name too long", name);
     strcpy(out, name);
@@ -64,22 +66,28 @@ void load_config_name(const char *path, char *out, size_t size)
     snprintf(out, size, "%.*s", (int)n, base);
 }
 
-/* The size of the vocabulary of the data's first shard, or 0 if there is no usable one yet. */
-static int64_t vocabulary_of(const char *dir)
+/* Reads the header of a split's first shard. False if there is no usable one yet. */
+static bool read_header(const char *dir, const char *split, struct shard_header *h)
 {
     char path[PATHS_MAX], name[SHARD_NAME_MAX];
     unsigned char bytes[SHARD_HEADER_BYTES];
-    struct shard_header h;
     struct error ignored;
-    shard_name(name, "train", 0);
+    shard_name(name, split, 0);
     int n = snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *file = n > 0 && n < PATHS_MAX ? fopen(path, "rb") : NULL;
     if (file == NULL)
-        return 0;
+        return false;
     bool good = fread(bytes, 1, sizeof bytes, file) == sizeof bytes &&
-                shard_header_decode(&h, bytes, path, &ignored) == STATUS_OK;
+                shard_header_decode(h, bytes, path, &ignored) == STATUS_OK;
     fclose(file);
-    return good ? h.vocab_size : 0;
+    return good;
+}
+
+/* The size of the vocabulary of the data's first shard, or 0 if there is none yet. */
+static int64_t vocabulary_of(const char *dir)
+{
+    struct shard_header h;
+    return read_header(dir, "train", &h) ? h.vocab_size : 0;
 }
 
 enum status load_config_set(struct config *config, const struct option_list *set, struct error *err)
@@ -97,6 +105,100 @@ enum status load_config(const char *name, const struct option_list *set, char pa
     TRY(config_load(config, path, err));
     return load_config_set(config, set, err);
 }
+
+/* --- presets ---------------------------------------------------------------------------------- */
+
+static enum status read_facts(const char *dir, struct preset_facts *facts, struct error *err)
+{
+    struct shard_header h, valid = {0};
+    char remedy[SHARD_REMEDY_MAX];
+    shard_remedy(dir, remedy);
+    if (!read_header(dir, "train", &h))
+        return error_set(err, STATUS_NOINPUT, "%s: has no training text: %s", dir, remedy);
+    if (!read_header(dir, "valid", &valid))
+        valid.split_tokens = 0;
+    *facts = (struct preset_facts){.tokens = h.split_tokens,
+                                   .valid_tokens = valid.split_tokens,
+                                   .text_bytes = h.text_bytes,
+                                   .vocab = h.vocab_size,
+                                   .bytes = h.bytes};
+    if (h.sequence > 0)
+        return error_set(err, STATUS_CONFIG,
+                         "%s: holds a task and no text, for which there is no preset: --config "
+                         "copy-transformer or copy-trellis",
+                         dir);
+    return STATUS_OK;
+}
+
+/* Finds the file of a preset, which is none that lies here by chance. */
+static enum status find_preset(const char *name, char out[PATHS_MAX], struct error *err)
+{
+    for (size_t i = 0; i < sizeof folder / sizeof *folder; i++)
+        if (try_path(out, folder[i], name, ".json"))
+            return STATUS_OK;
+    return error_set(err, STATUS_NOINPUT,
+                     "%s.json: the preset is neither in ./configs nor in %s: run deq where its "
+                     "configs are, or name one of your own with --config",
+                     name, folder[1]);
+}
+
+static enum status choose_preset(const char *name, const struct preset_facts *facts,
+                                 enum preset *preset, char why[CONFIG_WHY], struct error *err)
+{
+    bool automatic = name == NULL || strcmp(name, "auto") == 0;
+    if (automatic)
+        *preset = preset_choose(facts);
+    else if (!preset_find(name, preset))
+        return error_set(err, STATUS_USAGE,
+                         "--preset: want auto, small, medium or large, got \"%s\"", name);
+    snprintf(why, CONFIG_WHY, "preset %s (%s on 2 cores)%s", preset_name(*preset),
+             preset_budget(*preset), automatic ? "" : ", as asked");
+    size_t n = strlen(why);
+    if (automatic)
+        snprintf(
+            why + n, CONFIG_WHY - n,
+            ", for a training text of %.1f MB; --preset small, medium or large chooses another",
+            (double)facts->text_bytes / 1e6);
+    return STATUS_OK;
+}
+
+static enum status load_preset(const struct config_source *source, char path[PATHS_MAX],
+                               char why[CONFIG_WHY], struct config *config, struct error *err)
+{
+    struct preset_facts facts;
+    struct config base;
+    enum preset preset;
+    if (source->data == NULL)
+        return error_set(err, STATUS_USAGE,
+                         "--preset: want --data DIR too, the folder of a text: deq tokenize makes "
+                         "one of your own, and scripts/kjv.sh makes data/kjv");
+    TRY(read_facts(source->data, &facts, err));
+    TRY(choose_preset(source->preset, &facts, &preset, why, err));
+    config_defaults(&base);
+    TRY(find_preset(preset_name(preset), path, err));
+    TRY(config_load(&base, path, err));
+    *config = base;
+    TRY(load_config_set(config, source->set, err));
+    preset_fit(config, &base, &facts);
+    return load_config_set(config, source->set, err);
+}
+
+enum status load_config_source(const struct config_source *source, char path[PATHS_MAX],
+                               char why[CONFIG_WHY], struct config *config, struct error *err)
+{
+    why[0] = '\0';
+    if (source->config != NULL && source->preset != NULL)
+        return error_set(err, STATUS_USAGE,
+                         "--preset and --config both choose a configuration: "
+                         "leave out one of them");
+    if (source->config != NULL)
+        TRY(load_config(source->config, source->set, path, config, err));
+    else
+        TRY(load_preset(source, path, why, config, err));
+    return load_config_data(config, source->data, err);
+}
+
+/* --- the rest --------------------------------------------------------------------------------- */
 
 enum status load_config_or(const char *name,
                            enum status (*otherwise)(struct config *config, struct error *err),
@@ -133,6 +235,11 @@ enum status load_config_resolved(const char *name, const struct option_list *set
                                  char path[PATHS_MAX], struct config *config, struct error *err)
 {
     TRY(load_config(name, set, path, config, err));
+    return load_config_from_data(config, path, err);
+}
+
+enum status load_config_from_data(struct config *config, const char *path, struct error *err)
+{
     int64_t vocab = config->model.vocab_size == 0 ? vocabulary_of(config->data.dir) : 0;
     enum status status = config_resolve(config, vocab, err);
     if (status != STATUS_OK)

@@ -15,7 +15,7 @@
 enum { CPU_SAMPLES = 5, WORDS = 10000 }; /* words as in deq bench train */
 
 struct request {
-    const char *config, *device;
+    const char *config, *preset, *data, *device;
     struct option_list set;
     int64_t threads;
     bool json, memory;
@@ -23,6 +23,8 @@ struct request {
 
 static const struct option_rule options[] = {
     OPTION_CONFIG(.unset = "the setting of deq bench train"),
+    OPTION("data", TEXT, data, .value = "DIR", .help = "The folder of the text, as for deq train."),
+    OPTION_PRESET,
     OPTION_SET(""),
     OPTION("device", TEXT, device, .value = "NAME", .initial = "cpu",
            .help = "The device to plan for. cpu is this machine, whose speed is measured now. "
@@ -71,13 +73,17 @@ static const struct json_field fields[] = {
 
 static enum status load(const struct request *r, struct config *config, struct error *err)
 {
-    char path[PATHS_MAX];
-    if (r->config == NULL) {
+    char path[PATHS_MAX], why[CONFIG_WHY];
+    const struct config_source source = {r->config, r->preset, r->data, &r->set};
+    if (r->config == NULL && r->preset == NULL && r->data == NULL) {
         TRY(bench_train_setting(config, err));
         TRY(load_config_set(config, &r->set, err));
         return load_config_resolve(config, WORDS, err);
     }
-    TRY(load_config_resolved(r->config, &r->set, path, config, err));
+    TRY(load_config_source(&source, path, why, config, err));
+    TRY(load_config_from_data(config, path, err));
+    if (why[0] != '\0')
+        fprintf(stderr, "%s\n", why);
     if (config->model.vocab_size > 0)
         return STATUS_OK;
     return error_set(err, STATUS_CONFIG,

@@ -69,6 +69,10 @@ enum status shard_header_decode(struct shard_header *h, const unsigned char in[S
 /* Writes "SPLIT-00012.bin" to `out`. */
 void shard_name(char out[SHARD_NAME_MAX], const char *split, int64_t index);
 
+enum { SHARD_REMEDY_MAX = 600 };
+/* Writes what makes the folder `dir`, as in "scripts/kjv.sh makes it". */
+void shard_remedy(const char *dir, char out[SHARD_REMEDY_MAX]);
+
 /* Whether `name` (without folder) is vocab.txt, a shard's name or a left-over temporary file of one
  * of them. These are the files that a tokenisation may replace or remove. */
 bool shard_owns_name(const char *name);

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "data/shard.h"
 #include "train/schedule.h"
 #include <math.h>
 #include <stdio.h>
@@ -26,10 +27,10 @@ enum status trainer_resolve_data(struct config *config, const struct dist *dist,
     snprintf(path, sizeof path, "%s/vocab.txt", config->data.dir);
     enum status status = vocab_load(vocab, path, err);
     if (status == STATUS_NOINPUT) {
-        char why[sizeof err->text];
-        snprintf(why, sizeof why, "%.700s", err->text);
-        return error_set(err, status, "%s (data.dir: make shards with deq tokenize --out %s)", why,
-                         config->data.dir);
+        char why[sizeof err->text], remedy[SHARD_REMEDY_MAX];
+        snprintf(why, sizeof why, "%.400s", err->text);
+        shard_remedy(config->data.dir, remedy);
+        return error_set(err, status, "%s (data.dir: %s)", why, remedy);
     }
     TRY(status);
     status = config_resolve(config, vocab_size(*vocab), err);
@@ -381,11 +382,9 @@ static enum status train_segment(struct trainer *t, struct step_report *r, struc
     return STATUS_OK;
 }
 
-/* The learning rate of step n. After a reset it begins anew and covers the steps that are left. */
-static double rate(const struct trainer *t, int64_t n)
+double trainer_rate(const struct trainer *t, int64_t n)
 {
-    struct config_train c = t->config.train;
-    c.steps -= t->state.schedule_start;
+    struct config_train c = schedule_from(&t->config.train, t->state.schedule_start);
     return schedule_rate(&c, n - t->state.schedule_start, t->config.model.compat);
 }
 
@@ -400,7 +399,7 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     TRY(train_segment(t, r, err));
     model_finish_gradients(t->model);
     sum_gradients(t);
-    r->lr = rate(t, r->step);
+    r->lr = trainer_rate(t, r->step);
     optimizer_step(&t->optimizer, r->lr, &r->grad_norm);
     TRY(read_part(t, r, err)); /* The first wait of the step comes after all its operations. */
     merge_reports(t, r);

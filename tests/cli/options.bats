@@ -240,7 +240,7 @@ documented()
         # shellcheck disable=SC2086
         [[ "$("$DEQ" ${remedy%)})" == usage:* ]]
     }
-    asks "--config FILE" train
+    asks "--data DIR, --config FILE or the folder of a run to continue" train
     asks CHECKPOINT eval
     asks "--prompt TEXT, --prompt - for standard input, or --prompt-file FILE" sample
     asks "--out FILE" export x
