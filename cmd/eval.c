@@ -233,6 +233,8 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
                          r->checkpoint, (long long)e->config.model.layers);
     struct stream_config data = {.dir = e->config.data.dir,
                                  .split = r->split,
+                                 .format = e->config.data.format,
+                                 .vocab = e->from.vocab,
                                  .batch = e->config.eval.batch,
                                  .length = e->config.eval.tgt_len};
     TRY(open_split(e, r, &data, err));

@@ -7,6 +7,7 @@
 #define DEQ_CONFIG_CONFIG_H
 
 #include "base/status.h"
+#include "data/token_file.h"
 #include "solver/solver_config.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -106,6 +107,7 @@ struct config_eval {
 struct config {
     struct {
         char dir[CONFIG_MAX_PATH];
+        enum token_format format; /* of token files of other programs */
     } data;
     struct config_model model;
     struct {

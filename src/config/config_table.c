@@ -80,7 +80,10 @@ static const char optimizer_names[] = OPTIMIZER_LIST(X);
 
 const struct config_key config_keys[] = {
     {"data.dir", CONFIG_STRING, AT(data.dir), 0, "data/kjv", 0, 0, CONFIG_CLOSED, NULL, "",
-     "folder of the tokenized shards"},
+     "folder of the tokenized shards, or of token files of llm.c, nanoGPT or NumPy"},
+    ENUM("data.format", data.format, TOKENS_AUTO, "auto|llmc|npy|u16|u32",
+         "token files of other programs; auto tells llm.c and NumPy by their beginning, and takes "
+         "others for u16, which is tokens of 16 bits and nothing else"),
 
     ENUM("model.cell", model.cell, CELL_TRANSFORMER, CHOICES(CELLS),
          "the function f whose fixed point is the output"),

@@ -156,6 +156,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
     struct stream_config data = {
         .dir = t->config.data.dir,
         .split = "train",
+        .format = t->config.data.format,
         .batch = c->batch,
         .length = c->tgt_len,
         .partition = {.groups = c->accumulate, .ranks = ranks, .rank = dist_rank(dist)}};
@@ -167,6 +168,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
     TRY_OUT(trainer_set_precision(be, c, err));
     TRY_OUT(mem_alloc((void **)&t->reports, (size_t)ranks, sizeof *t->reports, err));
     TRY_OUT(trainer_resolve_data(&t->config, dist, &t->vocab, err));
+    data.vocab = t->vocab;
     TRY_OUT(stream_open(&t->stream, &data, err));
     TRY_OUT(model_create(&t->model, be, &t->config, NULL, &plan, err));
     TRY_OUT(optimizer_create(&t->optimizer, t->model->params, c, dist, err));
