@@ -107,7 +107,9 @@ struct config_eval {
 struct config {
     struct {
         char dir[CONFIG_MAX_PATH];
-        enum token_format format; /* of token files of other programs */
+        /* Of token files of other programs. */
+        enum token_format format;
+        int64_t end_of_text; /* an id, or -1 */
     } data;
     struct config_model model;
     struct {

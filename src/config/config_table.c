@@ -84,6 +84,8 @@ const struct config_key config_keys[] = {
     ENUM("data.format", data.format, TOKENS_AUTO, "auto|llmc|npy|u16|u32",
          "token files of other programs; auto tells llm.c and NumPy by their beginning, and takes "
          "others for u16, which is tokens of 16 bits and nothing else"),
+    INT("data.end_of_text", data.end_of_text, -1, -1, 2147483646, "token id",
+        "token files of other programs: the id that ends a text, 50256 for GPT-2; -1 for none"),
 
     ENUM("model.cell", model.cell, CELL_TRANSFORMER, CHOICES(CELLS),
          "the function f whose fixed point is the output"),

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "data/folder_vocab.h"
 #include "train/schedule.h"
 #include <math.h>
 #include <stdio.h>
@@ -22,9 +23,9 @@ static enum status check_ranks(const struct config_train *c, int ranks, struct e
 enum status trainer_resolve_data(struct config *config, const struct dist *dist,
                                  struct vocab **vocab, struct error *err)
 {
-    char path[CONFIG_MAX_PATH + 16];
-    snprintf(path, sizeof path, "%s/vocab.txt", config->data.dir);
-    enum status status = vocab_load(vocab, path, err);
+    const struct folder_tokens tokens = {config->data.dir, config->data.format,
+                                         config->model.vocab_size, config->data.end_of_text};
+    enum status status = folder_vocab_load(vocab, &tokens, err);
     if (status == STATUS_NOINPUT) {
         char why[sizeof err->text];
         snprintf(why, sizeof why, "%.700s", err->text);
