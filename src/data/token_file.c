@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 enum {
-    LLMC_HEADER = 1024,
     LLMC_MAGIC_16 = 20240520,
     LLMC_VERSION_16 = 1,
     LLMC_MAGIC_32 = 20240801,
@@ -29,6 +28,14 @@ static const char npy_magic[] = "\x93NUMPY";
 
 /* --- what a file begins with -------------------------------------------------------------------
  */
+
+void token_llmc_header(int32_t head[TOKEN_LLMC_HEADER / 4], int32_t width, int32_t count)
+{
+    memset(head, 0, TOKEN_LLMC_HEADER);
+    head[0] = width == 4 ? LLMC_MAGIC_32 : LLMC_MAGIC_16;
+    head[1] = width == 4 ? LLMC_VERSION_32 : LLMC_VERSION_16;
+    head[2] = count;
+}
 
 static enum status refuse_size(const struct token_file *f, int64_t bytes, int64_t want,
                                struct error *err)
@@ -51,9 +58,9 @@ static enum status open_llmc(struct token_file *f, const int32_t head[3], int64_
                          "with that beginning",
                          f->path, head[1], version);
     f->width = wide ? 4 : 2;
-    f->offset = LLMC_HEADER;
+    f->offset = TOKEN_LLMC_HEADER;
     f->tokens = head[2];
-    int64_t want = LLMC_HEADER + f->tokens * f->width;
+    int64_t want = TOKEN_LLMC_HEADER + f->tokens * f->width;
     if (head[2] < 0)
         return error_set(err, STATUS_DATA, "%s: its header counts %d tokens", f->path, head[2]);
     return bytes == want ? STATUS_OK : refuse_size(f, bytes, want, err);
@@ -122,7 +129,7 @@ static enum status open_raw(struct token_file *f, int32_t width, int64_t bytes, 
 static enum token_format recognise(const unsigned char head[12], int64_t bytes)
 {
     int32_t magic = 0;
-    if (bytes >= LLMC_HEADER)
+    if (bytes >= TOKEN_LLMC_HEADER)
         memcpy(&magic, head, sizeof magic);
     if (magic == LLMC_MAGIC_16 || magic == LLMC_MAGIC_32)
         return TOKENS_LLMC;

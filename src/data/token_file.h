@@ -17,6 +17,11 @@
  * has none of the known beginnings for U16. */
 enum token_format { TOKENS_AUTO, TOKENS_LLMC, TOKENS_NPY, TOKENS_U16, TOKENS_U32 };
 
+enum { TOKEN_LLMC_HEADER = 1024 /* bytes before the first token of llm.c */ };
+
+/* Fills the header of a file of llm.c, with `count` tokens of `width` bytes, 2 or 4. */
+void token_llmc_header(int32_t head[TOKEN_LLMC_HEADER / 4], int32_t width, int32_t count);
+
 struct token_file {
     char *path;     /* owns */
     int fd;         /* owns, -1 if closed */
