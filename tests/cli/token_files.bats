@@ -148,3 +148,10 @@ refused()
         --set data.dir="$home/nanogpt" --out open
     refused 65 "names no id that ends a text" sample --checkpoint open/last.bin --prompt " "
 }
+
+@test "token files train without a configuration, from any folder" {
+    run "$DEQ" train --data "$home/nanogpt" --set model.vocab_size=300 --dry-run
+    [ "$status" -eq 0 ]
+    [[ $output == *"preset small"*"3,000 training tokens"* ]]
+    refused 78 "set model.vocab_size" train --data "$home/nanogpt" --dry-run
+}
