@@ -1,0 +1,41 @@
+/* A text that grows token by token: how it reads, how much of it may be shown, and where it ends.
+ */
+#ifndef DEQ_CMD_SAMPLE_SAMPLE_TEXT_H
+#define DEQ_CMD_SAMPLE_SAMPLE_TEXT_H
+
+#include "base/json.h"
+#include "data/vocab.h"
+#include "generate/stop_text.h"
+
+struct sample_text {
+    const struct vocab *vocab; /* borrows */
+    struct stop_text stops;
+    bool raw;   /* shows tokens as they are in the vocabulary */
+    char *text; /* owns [capacity], of which `len` bytes are used */
+    size_t len, capacity;
+    size_t made;      /* where the prompt ends */
+    size_t shown;     /* bytes that have been shown */
+    int64_t tokens;   /* added behind the prompt */
+    const char *stop; /* borrows the stop text that ended it, or NULL */
+    bool ended;       /* no token will be added */
+    bool line_start;  /* the next token begins a line */
+};
+
+/* Begins an empty text. Freed with sample_text_free. */
+void sample_text_begin(struct sample_text *t, const struct vocab *vocab,
+                       const struct stop_text *stops, bool raw);
+void sample_text_free(struct sample_text *t);
+
+/* Appends tokens of a prompt, in which no stop text is looked for. STATUS_NOMEM. */
+enum status sample_text_add_prompt(struct sample_text *t, const int32_t *tokens, int64_t count,
+                                   struct error *err);
+/* Appends a token that was drawn. A stop text ends the text before itself. STATUS_NOMEM. */
+enum status sample_text_add(struct sample_text *t, int32_t token, struct error *err);
+
+/* Prints on stdout what may be shown and has not been. Returns false if nobody reads any more. */
+bool sample_text_show(struct sample_text *t);
+/* Writes the text as a string of a JSON object. STATUS_NOMEM. */
+enum status sample_text_write(const struct sample_text *t, struct json_writer *w, const char *key,
+                              struct error *err);
+
+#endif
