@@ -70,6 +70,8 @@ FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
+CMD_TESTS := $(filter $(BUILD)/tests/cmd/%,$(TESTS))
+CMD_PARTS := $(filter-out %/cmd/main.o,$(CMD_OBJ)) $(BUILD)/obj/deq_main.o $(BUILD)/obj/cuda/no_cuda.o
 PROPERTY_TESTS := $(PROPERTY_SRC:%.c=$(BUILD)/%)
 PROPERTY_OBJ := $(BUILD)/obj/tests/property/rapidcheck_shim.o
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
@@ -174,7 +176,11 @@ $(BUILD)/obj/cmd/main.o: $(BUILD)/flags.main
 $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/features.test
 	$(call say,TEST,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
-	    $(PROPERTY) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
+	    $(PROPERTY) $(PARTS) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
+
+# Tests of the program's own parts.
+$(CMD_TESTS): PARTS = $(CMD_PARTS)
+$(CMD_TESTS): $(CMD_PARTS)
 
 # Property tests use RapidCheck, a C++ library, through a shim.
 $(PROPERTY_TESTS): PROPERTY = $(PROPERTY_OBJ) -lrapidcheck -lstdc++

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 struct request {
+    const char *run; /* the operand */
     const char *config, *out, *resume, *device, *init_from, *reset;
     unsigned reset_mask;
     struct option_list set;
@@ -24,7 +25,7 @@ struct request {
 };
 
 static const struct option_rule options[] = {
-    OPTION_CONFIG(.required = true),
+    OPTION_CONFIG(.unset = "that of RUN"),
     OPTION_SET(""),
     OPTION("out", TEXT, out, .value = "DIR", .help = "The folder of the run.",
            .unset = "runs/NAME for NAME.json, and RUN for RUN/config.json"),
@@ -54,7 +55,9 @@ static const struct option_rule options[] = {
 static enum status load(const struct request *r, struct config *config, char path[PATHS_MAX],
                         struct error *err)
 {
-    TRY(load_config(r->config, &r->set, path, config, err));
+    char in_run[PATHS_MAX];
+    snprintf(in_run, sizeof in_run, "%s/config.json", r->run != NULL ? r->run : "");
+    TRY(load_config(r->run != NULL ? in_run : r->config, &r->set, path, config, err));
     enum status status = config_resolve(config, 0, err);
     if (status != STATUS_OK)
         error_prefix(err, "%s", path);
@@ -76,13 +79,71 @@ static enum status dry_run(struct backend *be, struct dist *dist, const struct c
     struct trainer t;
     struct config resolved = *config;
     struct vocab *vocab = NULL;
+    size_t bytes;
     TRY(trainer_resolve_data(&resolved, dist, &vocab, err));
     vocab_free(vocab);
-    TRY(run_check_memory(be, &resolved, dist_size(dist), err));
+    TRY(run_check_steps(&resolved, err));
+    run_warn_steps(&resolved, 0, observer);
+    TRY(run_check_memory(be, &resolved, dist_size(dist), &bytes, err));
     TRY(trainer_create(&t, be, dist, config, NULL, err));
     if (observer->begin != NULL)
-        observer->begin(observer->ctx, &t);
+        observer->begin(observer->ctx, &t, bytes);
     trainer_free(&t);
+    return STATUS_OK;
+}
+
+/* Says what is wrong with an operand that is no folder of a run. */
+static enum status refuse_run(const char *name, struct error *err)
+{
+    char path[PATHS_MAX + 16];
+    struct stat info;
+    size_t len = strlen(name);
+    if (len > 5 && strcmp(name + len - 5, ".json") == 0)
+        return error_set(err, STATUS_USAGE,
+                         "unexpected \"%s\": a configuration is named by --config", name);
+    if (stat(name, &info) != 0)
+        return error_set(err, STATUS_NOINPUT,
+                         "%s: there is no such run (--config names a configuration, --data the "
+                         "folder of a text)",
+                         name);
+    if (!S_ISDIR(info.st_mode))
+        return error_set(err, STATUS_USAGE,
+                         "%s: is no folder: name that of the run, or begin another one with "
+                         "--init-from or --resume and this file",
+                         name);
+    snprintf(path, sizeof path, "%s/vocab.txt", name);
+    return error_set(err, STATUS_NOINPUT, "%s: is no folder of a run, as it has no config.json%s%s",
+                     name, stat(path, &info) == 0 ? ": its text is trained on by --data " : "",
+                     stat(path, &info) == 0 ? name : "");
+}
+
+/* Takes the folder of a run as the place to go on in. */
+static enum status read_run(struct request *r, const struct operands *operands, struct error *err)
+{
+    char path[PATHS_MAX + 16];
+    struct stat info;
+    if (operands->count == 0 && r->config == NULL)
+        return error_set(err, STATUS_USAGE,
+                         "want --config FILE, or the folder of a run to continue (try deq help "
+                         "train)");
+    if (operands->count == 0)
+        return STATUS_OK;
+    for (size_t n = strlen(operands->text[0]); n > 1 && operands->text[0][n - 1] == '/'; n--)
+        operands->text[0][n - 1] = '\0';
+    r->run = operands->text[0];
+    snprintf(path, sizeof path, "%s/config.json", r->run);
+    if (strlen(r->run) >= PATHS_MAX - sizeof "/config.json" || stat(path, &info) != 0)
+        return refuse_run(r->run, err);
+    const char *other = r->config != NULL      ? "--config"
+                        : r->out != NULL       ? "--out"
+                        : r->init_from != NULL ? "--init-from"
+                                               : NULL;
+    if (other != NULL)
+        return error_set(err, STATUS_USAGE,
+                         "%s: a run goes on in its folder with its own configuration: leave out "
+                         "%s, or name --config %s in place of the folder",
+                         r->run, other, path);
+    r->out = r->run;
     return STATUS_OK;
 }
 
@@ -140,7 +201,7 @@ static enum status train(const struct job *job, struct backend *be, const struct
     const struct request *r = job->request;
     struct progress progress;
     struct run_observer observer, silent = {0};
-    progress_start(&progress, &observer, &job->watch->asked);
+    progress_start(&progress, &observer, dir, &job->watch->asked);
     bool quiet = r->quiet || dist_rank(job->dist) != 0;
     if (r->dry_run)
         return dry_run(be, job->dist, config, quiet ? &silent : &observer, err);
@@ -156,8 +217,6 @@ static enum status train(const struct job *job, struct backend *be, const struct
     enum status status = run_train(be, config, &run, quiet ? &silent : &observer, err);
     atomic_store(&job->watch->folder, NULL);
     progress_break(&progress);
-    if (status == STATUS_OK && !quiet)
-        fprintf(stderr, "done: %s\n", dir);
     return status;
 }
 
@@ -212,7 +271,9 @@ static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {0};
     struct stop_watch watch;
-    TRY(command_read(&command_train, &r, argc, argv, NULL, err));
+    struct operands operands;
+    TRY(command_read(&command_train, &r, argc, argv, &operands, err));
+    TRY(read_run(&r, &operands, err));
     TRY(read_resets(&r, err));
     /* This comes before the long loading, so that a job asked to stop is always requeued. */
     TRY(stop_watch_begin(&watch, err));
@@ -224,11 +285,14 @@ static enum status run_command(int argc, char **argv, struct error *err)
 const struct command command_train = {
     .name = "train",
     .summary = "train a model on shards, by a configuration",
-    .stray = "a configuration is named by --config",
+    .operands = "[RUN]",
+    .stray = "only one run is trained at a time",
+    .forms = (const char *const[]){"--config FILE [OPTION]...", "RUN [OPTION]...", NULL},
     .description =
         "Trains a model on the shards in data.dir, evaluates it now and then and keeps "
-        "checkpoints. The same command continues a run that was stopped. `deq help config` "
-        "describes every key of a configuration.",
+        "checkpoints. The same command continues a run that was stopped, and so does the folder "
+        "RUN alone. A finished run that is given more steps begins the schedule of its learning "
+        "rate anew. `deq help config` describes every key of a configuration.",
     .options = options,
     .notes =
         "DIR holds config.json, which is the resolved configuration, and log.jsonl with one object "
@@ -242,6 +306,7 @@ const struct command command_train = {
     .examples =
         (const char *const[]){
             "deq train --config kjv.json --set train.steps=1000 --out runs/short",
+            "deq train runs/short --set train.steps=1500",
             NULL,
         },
     .run = run_command,

@@ -29,7 +29,7 @@ enum config_rows { CONFIG_ROWS_AUTO, CONFIG_ROWS_ACTIVE, CONFIG_ROWS_ALL };
 enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
 enum config_start { START_ZERO, START_LINEAR };
 enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
-enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT };
+enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT, SCHEDULE_WSD };
 
 /* The optimizers as X(NAME, name). train.optimizer takes the name, and src/optimizer defines the
  * struct optimizer_kind optimizer_name. A new optimizer is a line here and a file there. */
@@ -92,6 +92,7 @@ struct config_train {
     double lr, lr_min, beta1, beta2, eps, weight_decay;
     enum config_schedule schedule;
     int64_t warmup_steps;
+    double cooldown_share;
     double clip;
     int64_t pretrain_steps, pretrain_layers, seed;
     enum precision precision;

@@ -103,6 +103,7 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     const struct config *c = &t->config;
     struct evaluation_options options = {.max_iter = c->eval.max_iter,
                                          .leak_segments = 1,
+                                         .vocab = t->vocab,
                                          .dist = divides_evaluation(t) ? t->dist : NULL,
                                          .progress = on_progress,
                                          .ctx = run};
@@ -122,6 +123,7 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     if (*best) {
         t->state.best_nll = result.nll;
         t->state.best_step = t->state.step;
+        run->best = result;
     }
     TRY(run_log_evaluation(run, &result, *best, err));
     if (run->observer->evaluation != NULL)
@@ -158,7 +160,8 @@ static unsigned checkpoint_due(const struct run *run)
 {
     const struct config_train *c = &run->trainer.config.train;
     int64_t n = run->trainer.state.step;
-    bool kept = c->keep_every > 0 && n % c->keep_every == 0;
+    bool kept = (c->keep_every > 0 && n % c->keep_every == 0) ||
+                n == run_stable_step(c, run->trainer.state.schedule_start);
     bool regular = n == c->steps || (c->checkpoint_every > 0 && n % c->checkpoint_every == 0);
     if (n == 0 || n == run->saved || !(regular || kept))
         return 0;
@@ -288,17 +291,30 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     enum status status = trainer_resolve_data(&resolved, dist, &vocab, err);
     vocab_free(vocab);
     TRY(dist_agree(dist, status, err));
+    TRY(dist_agree(dist, run_check_steps(&resolved, err), err));
     warn_tolerance(run, config, &config->solver.forward, "forward");
     if (config->gradient.method == GRADIENT_IMPLICIT)
         warn_tolerance(run, config, &config->solver.backward, "backward");
-    TRY(dist_agree(dist, run_check_memory(be, &resolved, dist_size(dist), err), err));
+    TRY(dist_agree(dist, run_check_memory(be, &resolved, dist_size(dist), &run->bytes, err), err));
     TRY(dist_agree(dist, open_folder(run, path, err), err));
     dist_broadcast(dist, path, sizeof path);
     TRY(dist_agree(dist, open_parts(run, be, &resolved, path, err), err));
     TRY(dist_agree(dist, open_log(run, err), err));
+    if (run->trainer.state.schedule_start == 0) /* else the warm-up fits (schedule_from) */
+        run_warn_steps(&resolved, run->trainer.state.step, run->observer);
     if (evaluation_due(run))
         run->saved = -1; /* the checkpoint that follows the evaluation was not made either */
     return STATUS_OK;
+}
+
+static void report_end(const struct run *run)
+{
+    const struct train_state *state = &run->trainer.state;
+    struct run_end end = {.best_nll = state->best_nll,
+                          .best_step = isfinite(state->best_nll) ? state->best_step : 0,
+                          .best = run->best};
+    if (run->observer->done != NULL)
+        run->observer->done(run->observer->ctx, &run->trainer, &end);
 }
 
 enum status run_train(struct backend *be, const struct config *config,
@@ -306,7 +322,11 @@ enum status run_train(struct backend *be, const struct config *config,
                       struct error *err)
 {
     enum status status = STATUS_OK;
-    struct run run = {.options = options, .observer = observer, .lock = -1, .saved = -1};
+    struct run run = {.options = options,
+                      .observer = observer,
+                      .lock = -1,
+                      .saved = -1,
+                      .best = {.bits_per_byte = NAN, .nll_recall = NAN, .unknown = NAN}};
     run.reserve = reserve(&run);
     TRY_OUT(open_run(&run, be, config, err));
     if (run.trainer.state.step >= run.trainer.config.train.steps && !evaluation_due(&run))
@@ -314,8 +334,9 @@ enum status run_train(struct backend *be, const struct config *config,
                         "nothing left to do: all %lld steps are done (raise train.steps for more)",
                         (long long)run.trainer.state.step);
     if (observer->begin != NULL)
-        observer->begin(observer->ctx, &run.trainer);
+        observer->begin(observer->ctx, &run.trainer, run.bytes);
     TRY_OUT(loop(&run, err));
+    report_end(&run);
 out:
     worker_close(run.writer);
     snapshot_image_free(&run.image);

@@ -381,11 +381,9 @@ static enum status train_segment(struct trainer *t, struct step_report *r, struc
     return STATUS_OK;
 }
 
-/* The learning rate of step n. After a reset it begins anew and covers the steps that are left. */
-static double rate(const struct trainer *t, int64_t n)
+double trainer_rate(const struct trainer *t, int64_t n)
 {
-    struct config_train c = t->config.train;
-    c.steps -= t->state.schedule_start;
+    struct config_train c = schedule_from(&t->config.train, t->state.schedule_start);
     return schedule_rate(&c, n - t->state.schedule_start, t->config.model.compat);
 }
 
@@ -400,7 +398,7 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     TRY(train_segment(t, r, err));
     model_finish_gradients(t->model);
     sum_gradients(t);
-    r->lr = rate(t, r->step);
+    r->lr = trainer_rate(t, r->step);
     optimizer_step(&t->optimizer, r->lr, &r->grad_norm);
     TRY(read_part(t, r, err)); /* The first wait of the step comes after all its operations. */
     merge_reports(t, r);

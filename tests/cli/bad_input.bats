@@ -467,6 +467,7 @@ on_full_disk()
 }
 
 @test "a full disk: exit 74, the files of before are whole, the run goes on when there is space" {
+    cp -r "$home/run" never_full
     "$DEQ" train -q --config "$home/tiny.json" --set train.steps=8 --out never_full
     "$DEQ" info --json never_full/last.bin | sed 's/.*"weights_digest":"\([0-9a-f]*\)".*/\1/' > digests
     for free in 0 4 8; do

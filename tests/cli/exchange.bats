@@ -275,7 +275,7 @@ END
 
 @test "a weight of two names must have one value" {
     command -v python3 >/dev/null || skip "no python3"
-    "$DEQ" train -q --config transformer.json --set data.dir=data --set train.steps=1 --set train.batch=4 \
+    "$DEQ" train -q --config transformer.json --set data.dir=data --set train.steps=1 --set train.pretrain_steps=0 --set train.batch=4 \
         --set train.tgt_len=12 --set train.mem_len=8 --set train.eval_every=0 --set model.compat=true \
         --out run-compat
     edit 'pass' run-compat

@@ -65,7 +65,7 @@ stop_run()
 @test "a tolerance that rounding keeps out of reach is warned of" {
     out=$BATS_TEST_TMPDIR/tight
     run "$DEQ" train --config "$config" --device cpu --set solver.backward.tol=1e-8 \
-        --set train.steps=1 --out "$out"
+        --set train.steps=1 --set train.pretrain_steps=0 --out "$out"
     [ "$status" -eq 0 ]
     [[ "$output" == *"warning: solver.backward.tol: 1e-08 cannot be reached with train.precision fp32"* ]]
     [[ "$output" != *"solver.forward.tol"* ]]
@@ -331,7 +331,7 @@ stop_run()
     [[ "$("$DEQ" eval "$whole/best.bin" --json)" == *'"token":"word"'* ]]
     cd "$BATS_TEST_TMPDIR"
     "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" --bytes --out bytes
-    "$DEQ" train -q --config "$config" --set data.dir=bytes --set train.steps=2 --out run
+    "$DEQ" train -q --config "$config" --set data.dir=bytes --set train.steps=2 --set train.pretrain_steps=1 --out run
     run "$DEQ" eval run/best.bin
     [[ "$output" == *" per byte (nll "*" per word, "*" bits per byte"* ]]
     [[ "$output" != *"per token"* ]]
@@ -532,4 +532,50 @@ END
     result=$("$DEQ" eval --json --split test "$BATS_TEST_TMPDIR/none/best.bin" | tail -1)
     [[ "$result" == *'"nll_recall":'*'"recalled":'*'"tokens":48000,'* ]]
     [[ "$result" == *'"token":"symbol",'*'"ppl_word":null,"bits_per_byte":null,'* ]]
+}
+
+@test "the rewritten line fits the window, whatever its width" {
+    command -v script >/dev/null || skip "no script (util-linux)"
+    script -qec true /dev/null </dev/null >/dev/null 2>&1 ||
+        skip "no pseudo-terminal here: is devpts mounted on /dev/pts?"
+    cd "$BATS_TEST_TMPDIR"
+    for width in 100 60 40 25; do
+        rm -rf "$BATS_TEST_TMPDIR/run"
+        NO_COLOR='' script -qec "stty cols $width; '$DEQ' train --config $config --out $BATS_TEST_TMPDIR/run" \
+            /dev/null </dev/null >"$BATS_TEST_TMPDIR/screen"
+        # what stands behind a clearing of the line, up to the next one or the end of the line
+        tr '\r' '\n' <"$BATS_TEST_TMPDIR/screen" | sed -n 's/^\x1b\[K//p' | grep . >lines
+        grep -q '^step 24/24' lines
+        grep -q '^step 24: validation ppl' lines
+        awk -v width=$width 'length($0) >= width { exit 1 }' lines || { cat lines; return 1; }
+        [ "$width" -lt 60 ] || grep -q '^step 24/24  100 %  loss [0-9.]*  ppl [0-9.]*.*  ETA 0:00$' lines
+        [ "$width" -ne 40 ] || grep -q '^step 24/24  100 %  loss [0-9.]*  ETA 0:00$' lines
+    done
+}
+
+@test "the end repeats the result and names commands that work" {
+    cd "$BATS_TEST_TMPDIR"
+    cp -r "$whole" "it's a run"
+    run "$DEQ" train --config "$config" --set train.steps=26 --out "it's a run"
+    [ "$status" -eq 0 ]
+    echo "$output"
+    end=$(sed -n '/^done: it.s a run$/,$p' <<<"$output")
+    [[ "$end" == *"  best validation perplexity "*" at step "*", "*" bits per byte"* ]]
+    [[ "$end" == *" s, peak memory "*" MiB"* ]]
+    [ "$(grep -c '^  deq ' <<<"$end")" -eq 2 ]
+    while read -r _ command; do
+        eval "'$DEQ' $command" >/dev/null
+    done < <(grep '^  deq ' <<<"$end")
+    # A run that has ended says the same, without what only the evaluation knew.
+    run "$DEQ" train "it's a run"
+    [[ "$output" == *"best validation perplexity "* ]]
+    [[ "$output" != *"bits per byte"* ]]
+    # Without validation text there is no best checkpoint.
+    "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --out alone
+    run "$DEQ" train --config "$config" --set data.dir=alone --out alone-run
+    [[ "$output" == *"deq eval alone-run/last.bin --split train"* ]]
+    [[ "$output" != *"best validation"* ]]
+    "$DEQ" eval alone-run/last.bin --split train >/dev/null
+    run "$DEQ" train -q --config "$config" --out quiet
+    [ -z "$output" ]
 }

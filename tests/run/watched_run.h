@@ -75,8 +75,9 @@ static inline void saw_step(void *ctx, const struct trainer *t, const struct ste
 
 static int64_t step_seen; /* of the trainer, for the observer of evaluations */
 
-static inline void saw_begin(void *ctx, const struct trainer *t)
+static inline void saw_begin(void *ctx, const struct trainer *t, size_t bytes)
 {
+    assert_true(bytes > 0);
     (void)ctx;
     step_seen = t->state.step;
 }
