@@ -171,9 +171,11 @@ static void for_getopt(const struct option_rule *rules, struct option known[OPTI
     for (; rules[count].name != NULL; count++) {
         assert(count < OPTIONS_MAX);
         const struct option_rule *rule = &rules[count];
-        known[count] =
-            (struct option){rule->name, rule->kind == OPTION_FLAG ? no_argument : required_argument,
-                            NULL, FIRST + (int)count};
+        known[count] = (struct option){rule->name,
+                                       rule->kind == OPTION_FLAG ? no_argument
+                                       : rule->bare              ? optional_argument
+                                                                 : required_argument,
+                                       NULL, FIRST + (int)count};
         if (rule->letter != 0)
             letters[n++] = rule->letter;
         if (rule->letter != 0 && rule->kind != OPTION_FLAG)
@@ -230,7 +232,10 @@ enum status options_read(const struct option_rule *rules, void *request, int arg
             return error_set(err, STATUS_USAGE, "--%s: given twice; it can stand only once",
                              rules[i].name);
         given[i] = true;
-        TRY(take(&rules[i], request, optarg, err));
+        /* getopt_long sees a value that may be missing only behind "=" */
+        if (rules[i].bare && optarg == NULL && optind < argc && argv[optind][0] != '-')
+            optarg = argv[optind++];
+        TRY(take(&rules[i], request, optarg == NULL && rules[i].bare ? "" : optarg, err));
     }
     *found = (struct options_found){.operand = optind, .missing = find_missing(rules, given)};
     return STATUS_OK;

@@ -45,6 +45,7 @@ struct option_rule {
     const char *unset; /* in words, what holds without the option, where `initial` cannot say it */
     bool required;     /* the command does nothing without it */
     bool empty;        /* an empty TEXT has a meaning */
+    bool bare;         /* the value may be missing, and is then an empty TEXT */
     int64_t min, max;  /* of an INT */
     double low, high;  /* of a REAL */
     const char *choices; /* "valid, test or train" */
