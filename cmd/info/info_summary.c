@@ -171,10 +171,11 @@ static void print_vocabulary(const struct content *c)
         printf("the 256 bytes\n");
         return;
     }
-    bool eos = vocab_eos(c->vocab) >= 0, unk = vocab_unk(c->vocab) >= 0;
+    struct text_rule rule = vocab_rule(c->vocab);
     print_count("", (double)vocab_size(c->vocab), " words");
-    printf("%s%s%s%s%s\n", eos || unk ? ", with " : "", eos ? VOCAB_EOS : "",
-           eos && unk ? " and " : "", unk ? VOCAB_UNK : "", unk ? "" : ", without " VOCAB_UNK);
+    printf(", divided at %s%s", text_split_name(rule.split), rule.lower ? ", lower case" : "");
+    printf("%s%s\n", vocab_eos(c->vocab) < 0 ? ", without " VOCAB_EOS : "",
+           vocab_unk(c->vocab) < 0 ? ", without " VOCAB_UNK : ", with " VOCAB_UNK);
 }
 
 static void print_training(const struct content *c)

@@ -22,11 +22,12 @@ struct dialogue {
     struct editor *editor; /* owns, or NULL */
     char *line;            /* owns, of getline */
     size_t capacity;
-    int interrupts; /* signalfd of SIGINT, or -1 where it ends the program as ever */
-    bool terminal;  /* a person types */
-    bool begun;     /* there is a text, of which */
-    bool line_open; /* the last line has no end yet */
-    int64_t tokens; /* made */
+    int interrupts;          /* signalfd of SIGINT, or -1 where it ends the program as ever */
+    bool terminal;           /* a person types */
+    struct sample_text text; /* all that was said since it began */
+    bool begun;              /* there is a text, of which */
+    bool line_open;          /* the last line has no end yet */
+    int64_t tokens;          /* made */
     double seconds;
 };
 
@@ -98,11 +99,12 @@ static bool ends_line(const struct dialogue *d, int32_t token)
 
 /* Lets the model go on until the text ends or Ctrl-C is typed. Even its last token is fed, so that
  * the text can go on. */
-static enum status answer(struct dialogue *d, struct sample_text *t, struct error *err)
+static enum status answer(struct dialogue *d, struct error *err)
 {
-    const struct sample_job *job = d->job;
+    struct sample_text *t = &d->text;
     double start = clock_seconds();
-    while (t->tokens < job->tokens && !t->ended && !interrupted(d)) {
+    TRY(sample_text_add_prompt(t, NULL, 0, err));
+    while (t->tokens < d->job->tokens && !t->ended && !interrupted(d)) {
         int32_t token;
         TRY(generator_draw(&d->g, &token, err));
         TRY(sample_text_add(t, token, err));
@@ -115,53 +117,64 @@ static enum status answer(struct dialogue *d, struct sample_text *t, struct erro
     (void)sample_text_show(t);
     d->tokens += t->tokens;
     d->seconds += clock_seconds() - start;
-    if (t->len > 0 && t->text[t->len - 1] != '\n')
+    if (t->len > t->made && t->text[t->len - 1] != '\n')
         putchar('\n');
     fflush(stdout);
     return STATUS_OK;
 }
 
-/* Feeds a text, behind a line end if a line is open, and lets the model answer. What the vocabulary
- * cannot spell is told, and the dialogue goes on. */
-static enum status turn(struct dialogue *d, const struct sample_prompt *said, bool show,
+/* Feeds what a person said, behind a line end if a line is open, and shows it if it was not typed
+ * here. What the vocabulary cannot spell is told. */
+static enum status take(struct dialogue *d, const struct sample_prompt *said, bool show,
                         struct error *err)
 {
     enum status status = STATUS_OK;
     const struct vocab *v = d->job->vocab;
-    struct sample_text t;
     struct sample_prompt p = *said;
+    struct text_encoding tokens = {0};
     char *joined = NULL;
-    int32_t *tokens = NULL;
-    int64_t count;
-    sample_text_begin(&t, v, &d->job->stops, d->job->raw);
-    if (d->begun && said->size == 0)
-        return answer(d, &t, err);
     if (d->begun && d->line_open && (vocab_is_bytes(v) || vocab_eos(v) >= 0)) {
-        TRY_OUT(mem_alloc((void **)&joined, said->size + 1, 1, err));
+        TRY(mem_alloc((void **)&joined, said->size + 1, 1, err));
         joined[0] = '\n';
         memcpy(joined + 1, said->text, said->size);
         p.text = joined;
         p.size++;
     }
-    status = sample_encode(&p, v, &tokens, &count, err);
-    if (status == STATUS_DATA) {
-        fprintf(stderr, "deq sample: %s\n", err->text);
-        status = STATUS_OK;
-        goto out;
-    }
-    if (status != STATUS_OK)
-        goto out;
-    if (show && said->size > 0)
-        TRY_OUT(sample_text_add_prompt(&t, tokens, count, err));
-    TRY_OUT(generator_feed(&d->g, tokens, count, err));
+    TRY_OUT(sample_encode(&p, v, &tokens, err));
+    TRY_OUT(generator_feed(&d->g, tokens.ids, tokens.count, err));
     d->begun = true;
-    d->line_open = !ends_line(d, tokens[count - 1]);
-    TRY_OUT(answer(d, &t, err));
+    d->line_open = !ends_line(d, tokens.ids[tokens.count - 1]);
+    if (said->size > 0)
+        TRY_OUT(sample_text_add_prompt(&d->text, tokens.ids, tokens.count, err));
+    if (!show)
+        sample_text_skip(&d->text);
 out:
-    sample_text_free(&t);
-    mem_free(tokens);
+    text_encoding_free(&tokens);
     mem_free(joined);
     return status;
+}
+
+static enum status turn(struct dialogue *d, const struct sample_prompt *said, bool show,
+                        struct error *err)
+{
+    if (d->begun && said->size == 0) {
+        sample_text_skip(&d->text);
+        return answer(d, err);
+    }
+    enum status status = take(d, said, show, err);
+    if (status != STATUS_DATA)
+        return status == STATUS_OK ? answer(d, err) : status;
+    fprintf(stderr, "deq sample: %s\n", err->text);
+    return STATUS_OK;
+}
+
+static void forget(struct dialogue *d)
+{
+    const struct sample_job *job = d->job;
+    generator_forget(&d->g);
+    sample_text_free(&d->text);
+    sample_text_begin(&d->text, job->vocab, &job->stops, job->raw);
+    d->begun = d->line_open = false;
 }
 
 static bool is(const char *line, size_t size, const char *command)
@@ -186,12 +199,10 @@ static enum status talk(struct dialogue *d, const struct sample_prompt *prompt, 
         if (said.text == NULL || is(said.text, said.size, "/exit") ||
             is(said.text, said.size, "/quit"))
             break;
-        if (!is(said.text, said.size, "/clear")) {
+        if (is(said.text, said.size, "/clear"))
+            forget(d);
+        else
             TRY(turn(d, &said, false, err));
-            continue;
-        }
-        generator_forget(&d->g);
-        d->begun = d->line_open = false;
     }
     fflush(stdout);
     if (d->job->tell && d->tokens > 0)
@@ -208,6 +219,7 @@ enum status sample_dialogue(const struct sample_job *job, const struct sample_pr
     sigset_t set;
     interrupt_set(&set);
     TRY_OUT(generator_create(&d.g, &plan, err));
+    forget(&d);
     if (d.terminal) {
         d.interrupts = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
         TRY_OUT(editor_open(&d.editor, d.interrupts, err));
@@ -218,6 +230,7 @@ out:
     if (d.interrupts >= 0)
         close(d.interrupts);
     free(d.line); /* getline allocates */
+    sample_text_free(&d.text);
     generator_free(&d.g);
     return status;
 }

@@ -7,7 +7,6 @@
 #include "cmd/device.h"
 #include "cmd/find_checkpoint.h"
 #include "cmd/output.h"
-#include "data/prompt.h"
 #include "store/snapshot.h"
 
 #include <errno.h>
@@ -83,7 +82,8 @@ static const struct option_rule options[] = {
            .unset = "as configured, or 0.03 where the configuration fixes the number of "
                     "evaluations"),
     OPTION("raw", FLAG, raw,
-           .help = "Shows the tokens of a model of words as they are, a space between two."),
+           .help = "Prints the words of a vocabulary that is divided at blanks as they are. "
+                   "Otherwise punctuation is joined to the words it belongs to."),
     OPTION_DEVICE("auto"),
     OPTION_THREADS,
     OPTION_JSON,
@@ -150,7 +150,7 @@ static enum status get_prompt(const struct request *r, struct sample_prompt *p, 
     return status;
 }
 
-static void warn_unknown(const struct sample_prompt *p, const struct prompt_unknown *u)
+static void warn_unknown(const struct sample_prompt *p, const struct text_unknown *u)
 {
     if (u->count == 0)
         return;
@@ -163,13 +163,12 @@ static void warn_unknown(const struct sample_prompt *p, const struct prompt_unkn
     fputc('\n', stderr);
 }
 
-enum status sample_encode(const struct sample_prompt *p, const struct vocab *vocab, int32_t **out,
-                          int64_t *count, struct error *err)
+enum status sample_encode(const struct sample_prompt *p, const struct vocab *vocab,
+                          struct text_encoding *out, struct error *err)
 {
-    struct prompt_unknown unknown;
-    enum status status = prompt_encode(vocab, p->text, p->size, out, count, &unknown, err);
+    enum status status = text_encode(out, vocab, p->text, p->size, TEXT_OPEN, false, err);
     if (status == STATUS_OK)
-        warn_unknown(p, &unknown);
+        warn_unknown(p, &out->unknown);
     else
         error_prefix(err, "%s", p->name);
     return status;
@@ -246,7 +245,7 @@ static enum status make_texts(const struct sample_job *job, struct samples *s, s
 
 /* Makes the texts from number `first` on, as many as are made at once. */
 static enum status make_group(const struct sample_job *job, struct samples *s, int64_t first,
-                              const int32_t *prompt, int64_t count, struct error *err)
+                              const struct text_encoding *prompt, struct error *err)
 {
     enum status status = STATUS_OK;
     struct generator g = {0};
@@ -260,7 +259,7 @@ static enum status make_group(const struct sample_job *job, struct samples *s, i
         model_refresh(plan.many);
     }
     TRY_OUT(generator_create(&g, &plan, err));
-    TRY_OUT(generator_feed(&g, prompt, count, err));
+    TRY_OUT(generator_feed(&g, prompt->ids, prompt->count, err));
     double start = clock_seconds(), evals = g.evals;
     int64_t solved = g.solved;
     TRY_OUT(make_texts(job, s, &g, err));
@@ -311,15 +310,15 @@ void sample_tell_speed(int64_t tokens, double seconds, double evals)
 }
 
 static enum status begin_texts(const struct sample_job *job, const struct sample_prompt *from,
-                               struct samples *s, const int32_t *prompt, int64_t count,
+                               struct samples *s, const struct text_encoding *prompt,
                                struct error *err)
 {
     TRY(mem_alloc((void **)&s->text, (size_t)s->count, sizeof *s->text, err));
     for (int64_t i = 0; i < s->count; i++) {
         sample_text_begin(&s->text[i], job->vocab, &job->stops, job->raw);
-        s->text[i].ended = job->tokens == 0;
         if (from->size > 0)
-            TRY(sample_text_add_prompt(&s->text[i], prompt, count, err));
+            TRY(sample_text_add_prompt(&s->text[i], prompt->ids, prompt->count, err));
+        s->text[i].ended = job->tokens == 0;
     }
     if (s->count > 1 && !s->json)
         printf("--- sample 1 of %lld ---\n", (long long)s->count);
@@ -331,12 +330,11 @@ static enum status make_samples(const struct sample_job *job, const struct sampl
 {
     enum status status = STATUS_OK;
     struct samples s = {.count = samples, .json = json};
-    int32_t *prompt = NULL;
-    int64_t count;
-    TRY(sample_encode(from, job->vocab, &prompt, &count, err));
-    TRY_OUT(begin_texts(job, from, &s, prompt, count, err));
+    struct text_encoding prompt;
+    TRY_OUT(sample_encode(from, job->vocab, &prompt, err));
+    TRY_OUT(begin_texts(job, from, &s, &prompt, err));
     for (int64_t first = 0; first < samples && !s.unread; first += GENERATION_STREAMS)
-        TRY_OUT(make_group(job, &s, first, prompt, count, err));
+        TRY_OUT(make_group(job, &s, first, &prompt, err));
     if (json)
         TRY_OUT(print_json(job, &s, err));
     fflush(stdout);
@@ -346,7 +344,7 @@ out:
     for (int64_t i = 0; i < samples && s.text != NULL; i++)
         sample_text_free(&s.text[i]);
     mem_free(s.text);
-    mem_free(prompt);
+    text_encoding_free(&prompt);
     return status;
 }
 

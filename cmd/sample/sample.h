@@ -3,6 +3,7 @@
 #define DEQ_CMD_SAMPLE_SAMPLE_H
 
 #include "cmd/sample/sample_text.h"
+#include "data/text_encode.h"
 #include "generate/generation.h"
 
 /* A model that is ready to make texts, and how. */
@@ -28,10 +29,10 @@ struct sample_prompt {
     size_t size;
 };
 
-/* Makes ids of a prompt, and warns on stderr of words that become <unk>. The caller frees *out.
- * STATUS_DATA for a text that the vocabulary cannot spell. STATUS_NOMEM. */
-enum status sample_encode(const struct sample_prompt *p, const struct vocab *vocab, int32_t **out,
-                          int64_t *count, struct error *err);
+/* Makes ids of a prompt, and warns on stderr of words that become <unk>. The caller frees *out with
+ * text_encoding_free, also after an error. Fails as text_encode. */
+enum status sample_encode(const struct sample_prompt *p, const struct vocab *vocab,
+                          struct text_encoding *out, struct error *err);
 
 /* Prints on stderr how fast tokens were made. */
 void sample_tell_speed(int64_t tokens, double seconds, double evals);

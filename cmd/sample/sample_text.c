@@ -12,7 +12,8 @@
 void sample_text_begin(struct sample_text *t, const struct vocab *vocab,
                        const struct stop_text *stops, bool raw)
 {
-    *t = (struct sample_text){.vocab = vocab, .stops = *stops, .raw = raw, .line_start = true};
+    enum text_decode_style style = raw ? TEXT_DECODE_RAW : TEXT_DECODE_PRETTY;
+    *t = (struct sample_text){.decoder = text_decoder_begin(vocab, style), .stops = *stops};
 }
 
 void sample_text_free(struct sample_text *t)
@@ -36,19 +37,10 @@ static enum status append(struct sample_text *t, const char *bytes, size_t len, 
 
 static enum status append_token(struct sample_text *t, int32_t token, struct error *err)
 {
-    size_t len;
-    const char *word = vocab_word(t->vocab, token, &len);
-    bool eos = !vocab_is_bytes(t->vocab) && token == vocab_eos(t->vocab);
-    if (vocab_is_bytes(t->vocab)) {
-        t->line_start = word[0] == '\n';
-        return append(t, word, len, err);
-    }
-    if (!t->line_start && (!eos || t->raw))
+    struct text_bytes word = text_decode(&t->decoder, token);
+    if (word.blank)
         TRY(append(t, " ", 1, err));
-    if (!eos || t->raw)
-        TRY(append(t, word, len, err));
-    t->line_start = eos;
-    return eos ? append(t, "\n", 1, err) : STATUS_OK;
+    return append(t, word.text, word.len, err);
 }
 
 enum status sample_text_add_prompt(struct sample_text *t, const int32_t *tokens, int64_t count,
@@ -57,7 +49,15 @@ enum status sample_text_add_prompt(struct sample_text *t, const int32_t *tokens,
     for (int64_t i = 0; i < count; i++)
         TRY(append_token(t, tokens[i], err));
     t->made = t->len;
+    t->tokens = 0;
+    t->ended = false;
     return STATUS_OK;
+}
+
+void sample_text_skip(struct sample_text *t)
+{
+    t->shown = t->len;
+    t->skip_blank = true;
 }
 
 enum status sample_text_add(struct sample_text *t, int32_t token, struct error *err)
@@ -81,6 +81,9 @@ bool sample_text_show(struct sample_text *t)
         until -= stop_text_pending(&t->stops, t->text, t->len, t->made);
     if (until <= t->shown)
         return true;
+    if (t->skip_blank && t->text[t->shown] == ' ')
+        t->shown++;
+    t->skip_blank = false;
     fwrite(t->text + t->shown, 1, until - t->shown, stdout);
     t->shown = until;
     return fflush(stdout) == 0;

@@ -134,8 +134,8 @@ copy_data()
         refused 78 "cut:" "$command" --config cut
         refused 78 "foreign:1:1: " "$command" --config foreign
         refused 66 "folder: a folder; give a configuration in it" "$command" --config ./folder
-        refused 78 "best.bin:1:1: " "$command" --config "$home/run/best.bin"
     done
+    refused 78 "best.bin:1:1: " train --config "$home/run/best.bin"
 }
 
 @test "configuration: unknown and duplicate keys, wrong types, values out of range" {

@@ -97,7 +97,7 @@ flip() {
     [ "${lines[1]}" = "$home/run/best.bin: checkpoint, step 2 of 2" ]
     [[ "$output" == *"validation  perplexity "*" a token (loss "*"), "*" bits per byte; the best, at step 2"* ]]
     [[ "$output" == *"model       transformer equilibrium, width 8, 2 heads, inner width 16"* ]]
-    [[ "$output" == *"vocabulary  "*" words, with <eos>, without <unk>"* ]]
+    [[ "$output" == *"vocabulary  "*" words, divided at "*", without <unk>"* ]]
     [[ "$output" == *"training    32 tokens, 16 a step, in "* ]]
     # the parts add up
     total=$("$DEQ" info "$home/run" --json 2>/dev/null | sed 's/.*"parameters":\([0-9]*\),.*/\1/')
