@@ -127,6 +127,10 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     if (*best) {
         t->state.best_nll = result.nll;
         t->state.best_step = t->state.step;
+        t->state.best = (struct snapshot_figures){.known = true,
+                                                  .bits_per_byte = result.bits_per_byte,
+                                                  .bits_per_byte_known = result.bits_per_byte_known,
+                                                  .unknown = result.unknown};
         run->best = result;
     }
     TRY(run_log_evaluation(run, &result, *best, err));

@@ -131,6 +131,7 @@ enum status trainer_reset(struct trainer *t, unsigned what, struct error *err)
     if (what & TRAINER_RESET_DATA) {
         s->epoch = s->segment = s->position = s->best_step = 0;
         s->best_nll = INFINITY;
+        s->best = (struct snapshot_figures){0};
         model_reset_memory(t->model);
         TRY(stream_seek(t->stream, 0, 0, err));
     }
