@@ -80,7 +80,7 @@ KERNEL_CFLAGS = -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
 OPENBLAS_DIR := $(firstword $(wildcard \
     /usr/lib/$(shell $(CC) -print-multiarch 2>/dev/null)/openblas-openmp))
 ALL_LDFLAGS = $(LDFLAGS) $(if $(OPENBLAS_DIR),-L$(OPENBLAS_DIR) -Wl$(comma)-rpath$(comma)$(OPENBLAS_DIR))
-LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) -ldnnl -lcjson -lz -lxxhash -lm -lpthread
+LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) -ldnnl -lcjson -lz -lxxhash -lutf8proc -lm -lpthread
 # ---- CUDA ---------------------------------------------------------------------------------------
 # The toolkit: nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda, and its runtime to link with.
 # cuBLAS is opened by the program itself.

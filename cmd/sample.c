@@ -5,7 +5,8 @@
 #include "cmd/device.h"
 #include "cmd/find_checkpoint.h"
 #include "cmd/output.h"
-#include "data/prompt.h"
+#include "data/text_decode.h"
+#include "data/text_encode.h"
 #include "generate/generation.h"
 #include "store/snapshot.h"
 
@@ -20,7 +21,7 @@ struct request {
     struct sampling how;
     int64_t tokens, seed, threads;
     double tol; /* 0: as configured */
-    bool unk, json, verbose;
+    bool unk, raw, json, verbose;
 };
 
 static const struct option_rule options[] = {
@@ -55,6 +56,9 @@ static const struct option_rule options[] = {
            .help = "Seed of the random numbers. The same seed gives the same text.",
            .initial = "1"),
     OPTION("unk", FLAG, unk, .help = "Lets <unk> be drawn too."),
+    OPTION("raw", FLAG, raw,
+           .help = "Prints the words of a vocabulary that is divided at blanks as they are. "
+                   "Otherwise punctuation is joined to the words it belongs to."),
     OPTION_DEVICE("auto"),
     OPTION_THREADS,
     OPTION_JSON,
@@ -78,7 +82,7 @@ static const struct json_field fields[] = {
 
 /* Text as it grows. It goes to stdout at once, or into a buffer. */
 struct output {
-    const struct vocab *vocab;
+    struct text_decoder decoder;
     bool stream, line_start;
     char *text; /* owns */
     size_t len, capacity;
@@ -103,22 +107,13 @@ static enum status put(struct output *o, const char *bytes, size_t len, struct e
 
 static enum status put_token(struct output *o, int32_t token, struct error *err)
 {
-    size_t len;
-    const char *word = vocab_word(o->vocab, token, &len);
-    if (vocab_is_bytes(o->vocab) && !o->stream && word[0] == '\0')
-        return put(o, REPLACEMENT, strlen(REPLACEMENT), err); /* else it would end the text */
-    if (vocab_is_bytes(o->vocab)) {
-        o->line_start = word[0] == '\n';
-        return put(o, word, len, err);
-    }
-    if (token == vocab_eos(o->vocab)) {
-        o->line_start = true;
-        return put(o, "\n", 1, err);
-    }
-    if (!o->line_start)
+    struct text_bytes word = text_decode(&o->decoder, token);
+    if (word.blank)
         TRY(put(o, " ", 1, err));
-    o->line_start = false;
-    return put(o, word, len, err);
+    o->line_start = word.text[word.len - 1] == '\n';
+    if (!o->stream && word.text[0] == '\0') /* of bytes, where it would end the text */
+        return put(o, REPLACEMENT, strlen(REPLACEMENT), err);
+    return put(o, word.text, word.len, err);
 }
 
 /* Draws and prints until done, or until nobody reads any more. */
@@ -200,7 +195,7 @@ static enum status get_prompt(const struct request *r, struct prompt *p, struct 
     return status;
 }
 
-static void warn_unknown(const struct prompt *p, const struct prompt_unknown *u)
+static void warn_unknown(const struct prompt *p, const struct text_unknown *u)
 {
     if (u->count == 0)
         return;
@@ -214,13 +209,12 @@ static void warn_unknown(const struct prompt *p, const struct prompt_unknown *u)
 }
 
 /* Makes ids of the prompt. The caller frees *out. */
-static enum status encode_prompt(const struct prompt *p, const struct vocab *vocab, int32_t **out,
-                                 int64_t *count, struct error *err)
+static enum status encode_prompt(const struct prompt *p, const struct vocab *vocab,
+                                 struct text_encoding *out, struct error *err)
 {
-    struct prompt_unknown unknown;
-    enum status status = prompt_encode(vocab, p->text, p->size, out, count, &unknown, err);
+    enum status status = text_encode(out, vocab, p->text, p->size, TEXT_OPEN, false, err);
     if (status == STATUS_OK)
-        warn_unknown(p, &unknown);
+        warn_unknown(p, &out->unknown);
     else
         error_prefix(err, "%s", p->name);
     return status;
@@ -230,15 +224,18 @@ static enum status sample(const struct request *r, const struct prompt *from, st
                           const struct vocab *vocab, struct error *err)
 {
     enum status status = STATUS_OK;
-    struct output o = {.vocab = vocab, .stream = !r->json, .line_start = true};
-    int32_t *prompt = NULL;
-    int64_t count, made = 0;
+    struct output o = {.decoder =
+                           text_decoder_begin(vocab, r->raw ? TEXT_DECODE_RAW : TEXT_DECODE_PRETTY),
+                       .stream = !r->json,
+                       .line_start = true};
+    struct text_encoding prompt;
+    int64_t made = 0;
     double seconds;
-    TRY(encode_prompt(from, vocab, &prompt, &count, err));
-    for (int64_t i = 0; i < count && from->size > 0; i++)
-        TRY_OUT(put_token(&o, prompt[i], err));
+    TRY(encode_prompt(from, vocab, &prompt, err));
+    for (int64_t i = 0; i < prompt.count && from->size > 0; i++)
+        TRY_OUT(put_token(&o, prompt.ids[i], err));
     fflush(stdout);
-    TRY_OUT(generator_feed(g, prompt, count, err));
+    TRY_OUT(generator_feed(g, prompt.ids, prompt.count, err));
     double start = clock_seconds(), evals = g->evals;
     int64_t before = g->positions;
     TRY_OUT(generate(r, g, &o, &made, err));
@@ -252,7 +249,7 @@ static enum status sample(const struct request *r, const struct prompt *from, st
         fprintf(stderr, "%lld tokens, %.1f tokens/s, %.1f evaluations a token\n", (long long)made,
                 (double)made / seconds, evals);
 out:
-    mem_free(prompt);
+    text_encoding_free(&prompt);
     mem_free(o.text);
     return status;
 }

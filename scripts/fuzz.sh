@@ -60,7 +60,7 @@ for target; do
     [ ! -f "$root/tests/fuzz/$target.dict" ] || dict=-dict=$root/tests/fuzz/$target.dict
     # Longer ones reach nothing new and take their time.
     case $target in
-    prompt) length=256 ;;
+    prompt | text) length=256 ;;
     log) length=640 ;;
     shard | vocab) length=2048 ;;
     dump) length=3000 ;;

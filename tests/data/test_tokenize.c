@@ -169,7 +169,7 @@ static void test_choice(void **state)
     assert_vocab("<eos>\na\n<unk>\n");
     c.lower = true;
     run(&c, "A a \xc3\x89\n\xc3\x89 Z\xc3\xa9 z\xc3\xa9 @[`{\n@[`{");
-    assert_vocab("<eos>\na\n\xc3\x89\nz\xc3\xa9\n@[`{\n");
+    assert_vocab("# split: blanks, lower\n<eos>\na\n\xc3\x89\nz\xc3\xa9\n@[`{\n");
 }
 
 static void test_unknown(void **state)

@@ -154,6 +154,49 @@ static void test_refused(void **state)
     assert_int_equal(vocab_load(&v, ".", &err), STATUS_NOINPUT);
 }
 
+/* A header is a line of the text form and no word. */
+static void test_header(void **state)
+{
+    (void)state;
+    struct vocab *plain = make("<eos>\nthe\n"), *v = make("# split: punctuation\n<eos>\nthe");
+    struct text_rule rule = vocab_rule(plain);
+    size_t n;
+    assert_int_equal(rule.split, TEXT_SPLIT_BLANKS);
+    assert_false(rule.lower);
+    rule = vocab_rule(v);
+    assert_int_equal(rule.split, TEXT_SPLIT_PUNCTUATION);
+    assert_false(rule.lower);
+    assert_int_equal(vocab_size(v), 2);
+    assert_int_equal(vocab_eos(v), 0);
+    assert_memory_equal(vocab_word(v, 1, &n), "the", 3);
+    assert_memory_equal(vocab_text(v, &n), "# split: punctuation\n<eos>\nthe\n", 31);
+    assert_int_equal(n, 31);
+    assert_true(vocab_hash(v) != vocab_hash(plain));
+    vocab_free(v);
+    v = make("\xEF\xBB\xBF# split: punctuation, lower\r\n<eos>\r\nthe");
+    assert_true(vocab_rule(v).lower);
+    assert_memory_equal(vocab_text(v, &n), "# split: punctuation, lower\n<eos>\nthe\n", 38);
+    vocab_free(v);
+    v = make("# split: blanks, lower\n<eos>\nthe\n");
+    assert_int_equal(vocab_rule(v).split, TEXT_SPLIT_BLANKS);
+    assert_true(vocab_rule(v).lower);
+    vocab_free(v);
+    /* One that says nothing is none. */
+    v = make("# split: blanks\n<eos>\nthe\n");
+    assert_true(vocab_hash(v) == vocab_hash(plain));
+    vocab_free(v);
+    vocab_free(plain);
+    v = make("#\n#split:\n"); /* these are words */
+    assert_int_equal(vocab_size(v), 2);
+    vocab_free(v);
+    refuse("# split: punctuation\n", 21, "list: no word behind the header");
+    refuse("# split: subwords\na\n", 20, "list:1: \"# split: subwords\" is no rule that this");
+    refuse("# split: punctuation, upper\na\n", 30, "upper\" is no rule");
+    refuse("# other\na\n", 10, "list:1: \"# other\" is no rule");
+    refuse("# split: punctuation\na\nb\na\n", 27, "list:4: \"a\" again: it stands in line 2");
+    refuse("a\n# split: punctuation\n", 23, "list:2: white space in column 2");
+}
+
 static void test_load(void **state)
 {
     (void)state;
@@ -277,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_marks_and_line_ends),
         cmocka_unit_test_setup_teardown(test_refused, scratch_enter, scratch_leave),
+        cmocka_unit_test(test_header),
         cmocka_unit_test_setup_teardown(test_load, scratch_enter, scratch_leave),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_word_scan),
