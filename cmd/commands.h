@@ -23,6 +23,9 @@
 COMMAND_LIST(X)
 #undef X
 
+/* The version of the program, which main.c knows. */
+const char *deq_version(void);
+
 /* All of them, ended by NULL. */
 extern const struct command *const commands[];
 

@@ -247,7 +247,7 @@ static enum status open_log(struct run *run, struct error *err)
     if (found.missing > 0)
         run_log_message(run, "%s: %lld of %lld lines that belong to the checkpoint are missing",
                         path, (long long)found.missing, (long long)at.lines);
-    state->logged = found.kept;
+    state->logged = found.with_step;
     /* A process may have been killed between a save and the removal of older ones. */
     bool numbered = run->trainer.config.train.keep_last > 0;
     return numbered ? run_remove_old(run, state->step, err) : STATUS_OK;
@@ -333,6 +333,8 @@ enum status run_train(struct backend *be, const struct config *config,
         run_log_message(&run,
                         "nothing left to do: all %lld steps are done (raise train.steps for more)",
                         (long long)run.trainer.state.step);
+    else
+        TRY_OUT(dist_agree(options->dist, run_log_start(&run, err), err));
     if (observer->begin != NULL)
         observer->begin(observer->ctx, &run.trainer, run.bytes);
     TRY_OUT(loop(&run, err));

@@ -1,7 +1,7 @@
 /* A run, which is a training with its folder, log, evaluations and checkpoints.
  *
  *   RUN/config.json         the resolved configuration
- *   RUN/log.jsonl           one JSON object a step ("event": "step") and an evaluation
+ *   RUN/log.jsonl           one JSON object a start ("event": "start"), a step and an evaluation
  *   RUN/last.bin            the newest checkpoint
  *   RUN/best.bin            the checkpoint of the lowest validation loss
  *   RUN/step-00001000.bin   numbered checkpoints, the newest train.keep_last and those of every
@@ -30,6 +30,8 @@ struct run_options {
     unsigned reset;          /* TRAINER_RESET_..., once in a run that continues */
     double deadline;         /* of clock_seconds, to save and stop before, or 0 */
     const atomic_bool *stop; /* once true, save and stop after the step, may be NULL */
+    const char *version;     /* of the program, for the log, may be NULL */
+    const char *command;     /* its command line, for the log, may be NULL */
 };
 
 /* How a run ended. */

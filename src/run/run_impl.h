@@ -131,6 +131,7 @@ enum status run_wait_saved(struct run *run, struct error *err);
 bool run_must_stop(struct run *run);
 
 /* Append a line to the log, on the rank that writes. They return STATUS_IO or STATUS_NOMEM. */
+enum status run_log_start(struct run *run, struct error *err);
 enum status run_log_step(struct run *run, const struct step_report *r, struct error *err);
 enum status run_log_evaluation(struct run *run, const struct evaluation_result *r, bool best,
                                struct error *err);

@@ -27,10 +27,10 @@ struct train_state {
     int64_t micro;          /* parts of batches trained on, which number the dropout masks */
     double best_nll;        /* lowest validation loss so far, infinite before the first */
     int64_t best_step;
-    int64_t evaluated;                /* step of the last finished evaluation */
-    int64_t ranks;                    /* processes of the last step */
-    int64_t logged;                   /* lines of the log, 0 if not known */
-    double seconds;                   /* spent in training so far */
+    int64_t evaluated; /* step of the last finished evaluation */
+    int64_t ranks;     /* processes of the last step */
+    int64_t logged;    /* lines of steps and evaluations in the log, 0 if not known */
+    double seconds;    /* spent in training so far */
     char origin[SNAPSHOT_ORIGIN_MAX]; /* the file that --resume named, cut if longer, or "" */
 };
 
