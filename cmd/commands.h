@@ -16,6 +16,7 @@
     X(plan)             \
     X(export)           \
     X(import)           \
+    X(average)          \
     X(help)             \
     X(version)
 

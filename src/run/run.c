@@ -86,6 +86,19 @@ static bool evaluation_due(const struct run *run)
     return run->eval_model != NULL && now && state->evaluated < state->step;
 }
 
+/* Whether the validation loss has not fallen for so long that the training ends (Prechelt 1998). */
+static bool out_of_patience(const struct run *run)
+{
+    int64_t patience = run->trainer.config.train.patience;
+    return patience > 0 && run->eval_model != NULL && run->trainer.state.waited >= patience;
+}
+
+static bool is_finished(const struct run *run)
+{
+    bool all = run->trainer.state.step >= run->trainer.config.train.steps || out_of_patience(run);
+    return all && !evaluation_due(run);
+}
+
 static bool on_progress(void *ctx, int64_t tokens, double nll)
 {
     struct run *run = ctx;
@@ -111,8 +124,10 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     *best = false;
     if (t->state.step <= c->train.pretrain_steps)
         options.layers = c->train.pretrain_layers;
+    trainer_show_average(t);
     model_refresh(run->eval_model);
     enum status status = evaluation_run(run->eval_model, run->valid, &options, &result, err);
+    trainer_hide_average(t);
     if (status == STATUS_STOPPED)
         return STATUS_OK;
     TRY(status);
@@ -120,6 +135,7 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     bool other = t->state.best_step <= c->train.pretrain_steps && options.layers == 0;
     *best = other || result.nll < t->state.best_nll;
     t->state.evaluated = t->state.step;
+    t->state.waited = *best || options.layers > 0 ? 0 : t->state.waited + 1;
     if (*best) {
         t->state.best_nll = result.nll;
         t->state.best_step = t->state.step;
@@ -128,6 +144,13 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     TRY(run_log_evaluation(run, &result, *best, err));
     if (run->observer->evaluation != NULL)
         run->observer->evaluation(run->observer->ctx, t, &result, *best);
+    if (out_of_patience(run) && t->state.step < c->train.steps)
+        run_log_message(run,
+                        "ended at step %lld of %lld: %lld evaluations in a row were not below "
+                        "%.4f, the loss at step %lld (train.patience)",
+                        (long long)t->state.step, (long long)c->train.steps,
+                        (long long)t->state.waited, t->state.best_nll,
+                        (long long)t->state.best_step);
     return STATUS_OK;
 }
 
@@ -162,7 +185,8 @@ static unsigned checkpoint_due(const struct run *run)
     int64_t n = run->trainer.state.step;
     bool kept = (c->keep_every > 0 && n % c->keep_every == 0) ||
                 n == run_stable_step(c, run->trainer.state.schedule_start);
-    bool regular = n == c->steps || (c->checkpoint_every > 0 && n % c->checkpoint_every == 0);
+    bool last = n == c->steps || out_of_patience(run);
+    bool regular = last || (c->checkpoint_every > 0 && n % c->checkpoint_every == 0);
     if (n == 0 || n == run->saved || !(regular || kept))
         return 0;
     return c->keep_last > 0 || kept ? SAVE_LAST | SAVE_STEP : SAVE_LAST;
@@ -200,10 +224,9 @@ static enum status stop(struct run *run, struct error *err)
  */
 static enum status loop(struct run *run, struct error *err)
 {
-    const struct trainer *t = &run->trainer;
     for (;;) {
         TRY(finish_step(run, err));
-        if (t->state.step >= t->config.train.steps && !evaluation_due(run))
+        if (is_finished(run))
             return run_wait_saved(run, err);
         TRY(run_check_saved(run, err));
         if (run_must_stop(run))
@@ -307,6 +330,20 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     return STATUS_OK;
 }
 
+static void say_finished(const struct run *run)
+{
+    const struct train_state *state = &run->trainer.state;
+    if (out_of_patience(run) && state->step < run->trainer.config.train.steps)
+        run_log_message(run,
+                        "nothing left to do: at step %lld train.patience had run out (raise it to "
+                        "go on)",
+                        (long long)state->step);
+    else
+        run_log_message(run,
+                        "nothing left to do: all %lld steps are done (raise train.steps for more)",
+                        (long long)state->step);
+}
+
 static void report_end(const struct run *run)
 {
     const struct train_state *state = &run->trainer.state;
@@ -329,10 +366,8 @@ enum status run_train(struct backend *be, const struct config *config,
                       .best = {.bits_per_byte = NAN, .nll_recall = NAN, .unknown = NAN}};
     run.reserve = reserve(&run);
     TRY_OUT(open_run(&run, be, config, err));
-    if (run.trainer.state.step >= run.trainer.config.train.steps && !evaluation_due(&run))
-        run_log_message(&run,
-                        "nothing left to do: all %lld steps are done (raise train.steps for more)",
-                        (long long)run.trainer.state.step);
+    if (is_finished(&run))
+        say_finished(&run);
     else
         TRY_OUT(dist_agree(options->dist, run_log_start(&run, err), err));
     if (observer->begin != NULL)
