@@ -2,11 +2,13 @@
 #include "cmd/load_config.h"
 
 #include "config/preset.h"
+#include "data/folder_vocab.h"
 #include "data/shard.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #ifndef DEQ_CONFIG_DIR
 #define DEQ_CONFIG_DIR "configs"
@@ -31,7 +33,34 @@ static bool try_path(char out[PATHS_MAX], const char *folder, const char *name, 
     return n > 0 && n < PATHS_MAX && is_file(out);
 }
 
-static const char *const folder[] = {"configs", DEQ_CONFIG_DIR};
+/* The folder of the program's file, or "." if it is not known. */
+static void program_folder(char out[PATHS_MAX])
+{
+    ssize_t n = readlink("/proc/self/exe", out, PATHS_MAX - 1);
+    out[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(out, '/');
+    if (slash != NULL)
+        *slash = '\0';
+    else
+        strcpy(out, ".");
+}
+
+/* Looks for a preset here, beside a program that was built or installed anywhere, and where it was
+ * to be installed. */
+static bool try_folders(char out[PATHS_MAX], const char *name, const char *suffix)
+{
+    static const char *const beside[] = {"../configs", "../share/deq/configs"};
+    char program[PATHS_MAX], folder[PATHS_MAX + 32];
+    if (try_path(out, "configs", name, suffix))
+        return true;
+    program_folder(program);
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        snprintf(folder, sizeof folder, "%s/%s", program, beside[i]);
+        if (try_path(out, folder, name, suffix))
+            return true;
+    }
+    return try_path(out, DEQ_CONFIG_DIR, name, suffix);
+}
 
 static enum status find_file(const char *name, char out[PATHS_MAX], struct error *err)
 {
@@ -47,13 +76,12 @@ static enum status find_file(const char *name, char out[PATHS_MAX], struct error
                          name);
     if (try_path(out, ".", name, ".json"))
         return STATUS_OK;
-    for (size_t i = 0; i < sizeof folder / sizeof *folder; i++)
-        if (try_path(out, folder[i], name, "") || try_path(out, folder[i], name, ".json"))
-            return STATUS_OK;
-    bool same = strcmp(folder[0], folder[1]) == 0;
+    if (try_folders(out, name, "") || try_folders(out, name, ".json"))
+        return STATUS_OK;
     return error_set(err, STATUS_NOINPUT,
-                     "%s: no such configuration file, here or in ./configs%s%s (nor with .json)",
-                     name, same ? "" : " or ", same ? "" : folder[1]);
+                     "%s: no such configuration file, here, in ./configs or among the installed "
+                     "presets (nor with .json)",
+                     name);
 }
 
 void load_config_name(const char *path, char *out, size_t size)
@@ -108,15 +136,51 @@ enum status load_config(const char *name, const struct option_list *set, char pa
 
 /* --- presets ---------------------------------------------------------------------------------- */
 
-static enum status read_facts(const char *dir, struct preset_facts *facts, struct error *err)
+/* Counts a split. *header stays as it is if there is none. */
+static enum status read_split(const struct shard_source *source, struct shard_header *header,
+                              bool *foreign, struct error *err)
 {
+    struct shard_set *set = NULL;
+    TRY(shard_set_open(&set, source, err));
+    *header = *shard_set_header(set);
+    *foreign = shard_set_is_foreign(set);
+    shard_set_close(set);
+    return STATUS_OK;
+}
+
+/* What token files of another program do not say. */
+static enum status guess_facts(const struct config *c, const char *dir, struct preset_facts *facts,
+                               struct error *err)
+{
+    struct vocab *vocab = NULL;
+    const struct folder_tokens tokens = {dir, c->data.format, c->model.vocab_size,
+                                         c->data.end_of_text};
+    TRY(folder_vocab_load(&vocab, &tokens, err));
+    facts->vocab = vocab_size(vocab);
+    facts->text_bytes = 4 * facts->tokens; /* about, for subwords */
+    vocab_free(vocab);
+    return STATUS_OK;
+}
+
+static enum status read_facts(const struct config_source *from, struct preset_facts *facts,
+                              struct error *err)
+{
+    struct config c;
     struct shard_header h, valid = {0};
+    struct error ignored;
     char remedy[SHARD_REMEDY_MAX];
-    shard_remedy(dir, remedy);
-    if (!read_header(dir, "train", &h))
-        return error_set(err, STATUS_NOINPUT, "%s: has no training text: %s", dir, remedy);
-    if (!read_header(dir, "valid", &valid))
-        valid.split_tokens = 0;
+    bool foreign;
+    config_defaults(&c);
+    TRY(load_config_set(&c, from->set, err));
+    struct shard_source source = {from->data, "train", c.data.format};
+    enum status status = read_split(&source, &h, &foreign, err);
+    if (status == STATUS_NOINPUT) {
+        shard_remedy(from->data, remedy);
+        return error_set(err, STATUS_NOINPUT, "%s: has no training text: %s", from->data, remedy);
+    }
+    TRY(status);
+    source.split = "valid";
+    (void)read_split(&source, &valid, &(bool){false}, &ignored); /* training finds what is wrong */
     *facts = (struct preset_facts){.tokens = h.split_tokens,
                                    .valid_tokens = valid.split_tokens,
                                    .text_bytes = h.text_bytes,
@@ -126,20 +190,20 @@ static enum status read_facts(const char *dir, struct preset_facts *facts, struc
         return error_set(err, STATUS_CONFIG,
                          "%s: holds a task and no text, for which there is no preset: --config "
                          "copy-transformer or copy-trellis",
-                         dir);
-    return STATUS_OK;
+                         from->data);
+    return foreign ? guess_facts(&c, from->data, facts, err) : STATUS_OK;
 }
 
 /* Finds the file of a preset, which is none that lies here by chance. */
 static enum status find_preset(const char *name, char out[PATHS_MAX], struct error *err)
 {
-    for (size_t i = 0; i < sizeof folder / sizeof *folder; i++)
-        if (try_path(out, folder[i], name, ".json"))
-            return STATUS_OK;
-    return error_set(err, STATUS_NOINPUT,
-                     "%s.json: the preset is neither in ./configs nor in %s: run deq where its "
-                     "configs are, or name one of your own with --config",
-                     name, folder[1]);
+    if (try_folders(out, name, ".json"))
+        return STATUS_OK;
+    return error_set(
+        err, STATUS_NOINPUT,
+        "%s.json: the preset is neither in ./configs nor beside the program nor in %s: "
+        "run deq where its configs are, or name one of your own with --config",
+        name, DEQ_CONFIG_DIR);
 }
 
 static enum status choose_preset(const char *name, const struct preset_facts *facts,
@@ -172,7 +236,7 @@ static enum status load_preset(const struct config_source *source, char path[PAT
         return error_set(err, STATUS_USAGE,
                          "--preset: want --data DIR too, the folder of a text: deq tokenize makes "
                          "one of your own, and scripts/kjv.sh makes data/kjv");
-    TRY(read_facts(source->data, &facts, err));
+    TRY(read_facts(source, &facts, err));
     TRY(choose_preset(source->preset, &facts, &preset, why, err));
     config_defaults(&base);
     TRY(find_preset(preset_name(preset), path, err));

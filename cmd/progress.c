@@ -204,11 +204,11 @@ static void on_evaluation(void *ctx, const struct trainer *t, const struct evalu
     fprintf(stderr, "%s\n", text);
 }
 
-static void on_done(void *ctx, const struct trainer *t, const struct run_end *end)
+static void on_done(void *ctx, const struct trainer *t)
 {
     struct progress *p = ctx;
     progress_break(p);
-    summary_print(p->dir, clock_seconds() - p->started, t, end);
+    summary_print(p->dir, clock_seconds() - p->started, t);
 }
 
 bool progress_live(void)

@@ -17,7 +17,7 @@
 
 struct request {
     struct tokenize_config config;
-    const char *task, *unk;
+    const char *task, *unk, *split;
     bool words, json;
     int64_t delay, seed, threads; /* -1: not given */
 };
@@ -43,6 +43,8 @@ static const struct option_rule options[] = {
                    "default. Words are divided by spaces, tabs and line ends, and by no other "
                    "character. The text is UTF-8, and a byte order mark at its start is left out."),
     OPTION("bytes", FLAG, config.bytes, .help = "Makes 256 byte tokens from any file."),
+    OPTION("split", CHOICE, split, .value = "blanks|punctuation",
+           .choices = "blanks or punctuation", .help = "How words are divided.", .unset = "blanks"),
     OPTION("lower", FLAG, config.lower,
            .help = "Turns the letters A-Z to a-z first. Letters outside ASCII stay as they are."),
     OPTION("min-count", INT, config.min_count, .group = "Vocabulary of words", .value = "N",
@@ -129,6 +131,8 @@ static enum status check_request(const struct request *r, struct error *err)
 static enum status parse(struct request *r, int argc, char **argv, struct error *err)
 {
     TRY(command_read(&command_tokenize, r, argc, argv, NULL, err));
+    if (r->split != NULL && strcmp(r->split, "punctuation") == 0)
+        r->config.split = TEXT_SPLIT_PUNCTUATION;
     if (r->unk != NULL)
         r->config.unk = strcmp(r->unk, "map") == 0 ? TOKENIZE_UNK_MAP : TOKENIZE_UNK_ERROR;
     return check_request(r, err);

@@ -47,6 +47,7 @@ cat >"$tmp/all.c" <<'END'
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 #include <dnnl.h>
+#include <utf8proc.h>
 #include <xxhash.h>
 #include <zlib.h>
 int main(void) { return 0; }
@@ -57,7 +58,7 @@ if ! gcc -include stdarg.h -include stddef.h -include stdint.h -include setjmp.h
     echo "bundle.sh: a header is missing (see above): scripts/deps.sh build test" >&2
     exit 69
 fi
-grep -oE '/[^ \\]*/(cblas|openblas_config|cJSON|cmocka|dnnl[a-z_]*|xxhash|xxh3|zlib|zconf)\.h' \
+grep -oE '/[^ \\]*/(cblas|openblas_config|cJSON|cmocka|dnnl[a-z_]*|utf8proc|xxhash|xxh3|zlib|zconf)\.h' \
     "$tmp/headers" |
     sort -u >"$tmp/list"
 while read -r header; do
@@ -75,7 +76,7 @@ search="-L$openblas -Wl,-rpath,$openblas"
 # shellcheck disable=SC2086
 gcc -o "$tmp/all" "$tmp/all.c" -include stdarg.h -include stddef.h -include stdint.h \
     -include setjmp.h -I"$cblas" $search -Wl,--no-as-needed -ldnnl -lopenblas -lcjson -lz \
-    -lxxhash -lcmocka
+    -lxxhash -lutf8proc -lcmocka
 ldd "$tmp/all" >"$tmp/needed"
 if grep 'not found' "$tmp/needed" >&2; then
     echo "bundle.sh: a library is missing (see above): scripts/deps.sh build test" >&2

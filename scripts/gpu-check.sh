@@ -17,7 +17,7 @@
 # field "complete" is true at the end. A step that cannot run here is reported as skipped, with the
 # reason. Exit 1 if one failed, 69 without a GPU or the CUDA Toolkit.
 #
-# Needs a driver, nvcc, cuBLAS, make, gcc and g++, and no network. cJSON, zlib, xxHash, oneDNN,
+# Needs a driver, nvcc, cuBLAS, make, gcc and g++, and no network. cJSON, zlib, xxHash, utf8proc, oneDNN,
 # OpenBLAS and cmocka are taken from the system. Where they are missing, make the archive of
 # scripts/bundle.sh on a machine that has them and unpack it here. Its folder deps/ is used without
 # further options.

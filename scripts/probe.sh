@@ -94,6 +94,8 @@ found cJSON libcjson-dev -lcjson '#include <cjson/cJSON.h>' \
 found zlib zlib1g-dev -lz '#include <zlib.h>' 'printf("%s\n", zlibVersion());' || :
 found xxHash libxxhash-dev -lxxhash '#include <xxhash.h>' \
     'unsigned v = XXH_versionNumber(); printf("%u.%u.%u\n", v / 10000, v / 100 % 100, v % 100);' || :
+found utf8proc libutf8proc-dev -lutf8proc '#include <utf8proc.h>' \
+    'printf("%s, Unicode %s\n", utf8proc_version(), utf8proc_unicode_version());' || :
 if found OpenBLAS libopenblas-openmp-dev -lopenblas '#include <cblas.h>' \
     'static const char *kind[] = {"sequential", "pthreads", "OpenMP"}; int p = openblas_get_parallel();
     const char *name = openblas_get_config(); printf("%.*s, %s kernels, %s\n",

@@ -75,6 +75,22 @@ static enum status read_full(const struct shared *shared, char *buffer, size_t c
     return STATUS_OK;
 }
 
+static bool word_mode(const struct text_pass *pass)
+{
+    return pass->rule.split != TEXT_SPLIT_BYTES;
+}
+
+/* Whether a block of text[size] may end before text[cut]. What is divided at punctuation may end
+ * with a line, or with one blank between two pieces, which is no piece of its own. */
+static bool may_end(enum text_split split, const char *text, size_t cut, size_t size)
+{
+    const char *last = text + cut - 1;
+    if (split == TEXT_SPLIT_BLANKS)
+        return word_is_space(*last);
+    return *last == '\n' || (*last == ' ' && cut >= 2 && cut < size && !word_is_space(last[-1]) &&
+                             !word_is_space(last[1]));
+}
+
 /* Reads the next block, of size 0 at the end. The caller holds shared->reading. */
 static enum status next_block(struct shared *shared, char *buffer, struct text_block *block,
                               struct error *err)
@@ -86,15 +102,17 @@ static enum status next_block(struct shared *shared, char *buffer, struct text_b
     shared->carried = 0;
     TRY(read_full(shared, buffer, pass->block_bytes, &size, &end, err));
     size_t cut = size;
-    if (pass->words && !end) {
-        while (cut > 0 && !word_is_space(buffer[cut - 1]))
+    if (word_mode(pass) && !end) {
+        while (cut > 0 && !may_end(pass->rule.split, buffer, cut, size))
             cut--;
         if (cut == 0)
-            return error_set(
-                err, STATUS_DATA,
-                "%s:%lld: a word of more than %zu bytes (at byte %lld): is this text? --bytes "
-                "reads any file",
-                pass->path, (long long)shared->line, size, (long long)shared->offset);
+            return error_set(err, STATUS_DATA,
+                             "%s:%lld: %s of more than %zu bytes (at byte %lld): is this text? "
+                             "--bytes reads any file",
+                             pass->path, (long long)shared->line,
+                             pass->rule.split == TEXT_SPLIT_BLANKS ? "a word"
+                                                                   : "a line without a blank",
+                             size, (long long)shared->offset);
         shared->carried = size - cut;
         memcpy(shared->carry, buffer + cut, shared->carried);
     }
@@ -107,7 +125,7 @@ static enum status next_block(struct shared *shared, char *buffer, struct text_b
     shared->line += count_lines(buffer, cut);
     if (cut > 0)
         shared->line_open = buffer[cut - 1] != '\n';
-    if (pass->words && end && shared->line_open) {
+    if (word_mode(pass) && end && shared->line_open) {
         buffer[block->size++] = '\n';
         shared->line_open = false;
     }
@@ -119,7 +137,7 @@ static enum status next_block(struct shared *shared, char *buffer, struct text_b
 static enum status check_block(const struct text_pass *pass, const struct text_block *block,
                                struct error *err)
 {
-    if (!pass->words)
+    if (!word_mode(pass))
         return STATUS_OK;
     size_t bad = utf8_check(block->text, block->size);
     if (bad == block->size)
@@ -131,23 +149,27 @@ static enum status check_block(const struct text_pass *pass, const struct text_b
                      "convert the text to UTF-8 (iconv) or read it with --bytes");
 }
 
-/* Blanks a byte order mark, which would be an invisible part of the first word. */
-static void blank_mark(const struct text_block *block)
+/* Leaves out a byte order mark, which would be an invisible part of the first word. More than the
+ * mark is in a block, which ends with white space. */
+static void skip_mark(struct text_block *block)
 {
     static const char mark[] = "\xEF\xBB\xBF";
     size_t n = sizeof mark - 1;
-    if (block->size >= n && memcmp(block->text, mark, n) == 0)
-        memset(block->text, ' ', n);
+    if (block->size < n || memcmp(block->text, mark, n) != 0)
+        return;
+    block->text += n;
+    block->size -= n;
+    block->offset += (int64_t)n;
 }
 
-static enum status work_on(const struct pass_thread *thread, const struct text_block *block,
+static enum status work_on(const struct pass_thread *thread, struct text_block *block,
                            struct error *err)
 {
     const struct text_pass *pass = thread->shared->pass;
     TRY(check_block(pass, block, err));
-    if (pass->words && block->offset == 0)
-        blank_mark(block);
-    if (pass->lower)
+    if (word_mode(pass) && block->offset == 0)
+        skip_mark(block);
+    if (pass->rule.lower)
         for (size_t i = 0; i < block->size; i++)
             block->text[i] |= (char)((block->text[i] >= 'A' && block->text[i] <= 'Z') << 5);
     return pass->work(thread->worker, block, err);

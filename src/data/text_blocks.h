@@ -9,12 +9,13 @@
 #define DEQ_DATA_TEXT_BLOCKS_H
 
 #include "base/status.h"
+#include "data/text_rule.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Part of a text. In word mode it ends with white space, so that no word is cut, and WORD_PADDING
- * (word.h) readable bytes follow it. */
+/* Part of a text. In word mode it ends where pieces_begin (pieces.h) lets a text end, so that no
+ * word is cut, and WORD_PADDING readable bytes follow it. */
 struct text_block {
     const char *path; /* of the file, for messages */
     char *text;
@@ -29,9 +30,9 @@ typedef void text_progress_fn(void *context, const char *what, int64_t done, int
 struct text_pass {
     const char *path;
     const char *what; /* shown with the progress, "count train" */
-    bool words;       /* word mode, or else bytes are taken as they come */
-    bool lower;       /* turn A..Z to a..z, and leave other letters alone */
-    bool seekable;    /* refuse what cannot be read a second time */
+    /* TEXT_SPLIT_BYTES takes bytes as they come, any other split is word mode. */
+    struct text_rule rule;
+    bool seekable; /* refuse what cannot be read a second time */
     size_t block_bytes;
     int threads;
     void **workers; /* borrows [threads], the first argument of `work` and `finish` */
@@ -45,9 +46,9 @@ struct text_pass {
 
 /* Runs the pass and sets *bytes to the size of the file. In word mode
  *   - a last line without a newline gets one
- *   - a byte order mark at the start is treated as white space
+ *   - a byte order mark at the start is left out
  *   - NUL and invalid UTF-8 are refused with STATUS_DATA, naming line and byte
- *   - a word that fills a whole block is refused with STATUS_DATA
+ *   - a block without a place to end it is refused with STATUS_DATA
  * Returns STATUS_NOINPUT if the file cannot be opened or used, STATUS_DATA if it is empty,
  * STATUS_IO, STATUS_NOMEM, and what `work` and `finish` return. Of several errors the one nearest
  * the start of the text is reported. */

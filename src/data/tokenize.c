@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "data/out_folder.h"
+#include "data/pieces.h"
 #include "data/shard.h"
 #include "data/vocab.h"
 #include "data/word_count.h"
@@ -41,7 +42,8 @@ struct tokenizer {
     struct out_folder folder;
     struct vocab *vocab;                 /* owns */
     struct shard_writer *writer[SPLITS]; /* owns */
-    bool bytes, dropped, counted;
+    struct text_rule rule;
+    bool dropped, counted;
     int threads;
     size_t block_bytes;
     int64_t train_tokens; /* counted in the first pass, or -1 without one */
@@ -64,8 +66,7 @@ static struct text_pass make_pass(const struct tokenizer *t, int split, const ch
 {
     return (struct text_pass){.path = t->c->text[split],
                               .what = what,
-                              .words = !t->bytes,
-                              .lower = t->c->lower,
+                              .rule = t->rule,
                               .block_bytes = t->block_bytes,
                               .threads = t->threads,
                               .workers = workers,
@@ -81,7 +82,7 @@ static enum status count_vocabulary(struct tokenizer *t, struct error *err)
     int64_t bytes;
     enum status status;
     for (int i = 0; i < t->threads; i++) {
-        TRY_OUT(word_count_new(&counts[i], err));
+        TRY_OUT(word_count_new(&counts[i], t->rule, err));
         workers[i] = counts[i];
     }
     struct text_pass pass = make_pass(t, SPLIT_TRAIN, "count train", workers);
@@ -108,11 +109,14 @@ out:
 
 static enum status load_vocabulary(struct tokenizer *t, struct error *err)
 {
+    const bool bytes = t->c->bytes;
     TRY((t->c->load_vocab != NULL ? t->c->load_vocab : vocab_load)(&t->vocab, t->c->vocab, err));
-    if (vocab_is_bytes(t->vocab) != t->bytes)
+    if (vocab_is_bytes(t->vocab) != bytes)
         return error_set(err, STATUS_DATA, "%s: a vocabulary of %s: %s --bytes", t->c->vocab,
-                         t->bytes ? "words" : "bytes", t->bytes ? "leave out" : "use it with");
-    if (!t->bytes && vocab_eos(t->vocab) < 0)
+                         bytes ? "words" : "bytes", bytes ? "leave out" : "use it with");
+    t->rule = vocab_rule(t->vocab);
+    t->rule.lower |= t->c->lower;
+    if (!bytes && vocab_eos(t->vocab) < 0)
         return error_set(err, STATUS_DATA,
                          "%s: no " VOCAB_EOS " in the vocabulary: add a line that says so",
                          t->c->vocab);
@@ -120,9 +124,10 @@ static enum status load_vocabulary(struct tokenizer *t, struct error *err)
 }
 
 static enum status unknown_word(const struct encoding *e, const struct text_block *block,
-                                const struct word *word, struct error *err)
+                                const struct pieces *p, int i, struct error *err)
 {
-    long long line = text_block_line(block, (size_t)(word->text - block->text));
+    const struct word *word = &p->word[i];
+    long long line = text_block_line(block, (size_t)(p->from[i] - block->text));
     int shown = word->len < 200 ? (int)word->len : 200;
     if (e->counted)
         return error_set(
@@ -141,25 +146,28 @@ static enum status unknown_word(const struct encoding *e, const struct text_bloc
                      block->path, line, shown, word->text, e->given);
 }
 
-/* Writes the id of each word of a batch to its place among the block's ids. */
-static enum status encode_batch(struct encoder *e, const struct text_block *block,
-                                const struct word *words, const uint32_t *places, int count,
-                                struct error *err)
+/* Appends the ids of the pieces to those of the block. */
+static enum status encode_pieces(struct encoder *e, const struct text_block *block,
+                                 const struct pieces *p, struct error *err)
 {
     const struct encoding *s = e->shared;
     const int64_t eos = vocab_eos(s->vocab);
     int32_t ids[WORD_BATCH];
-    vocab_find_words(s->vocab, words, count, ids);
-    for (int i = 0; i < count; i++) {
+    vocab_find_words(s->vocab, p->word, p->count, ids);
+    for (int i = 0; i < p->count; i++) {
         int64_t id = ids[i];
         if (__builtin_expect(id < 0, 0)) {
-            if (s->unk < 0)
-                return unknown_word(s, block, &words[i], err);
-            id = s->unk;
-            e->unknown++;
+            if (p->word[i].len == 0) {
+                id = eos;
+            } else if (s->unk < 0) {
+                return unknown_word(s, block, p, i, err);
+            } else {
+                id = s->unk;
+                e->unknown++;
+            }
         }
-        e->eos += id == eos; /* the word <eos> in the text */
-        e->ids[places[i]] = (uint32_t)id;
+        e->eos += id == eos; /* also the word <eos> in the text */
+        e->ids[e->count++] = (uint32_t)id;
     }
     return STATUS_OK;
 }
@@ -178,26 +186,11 @@ static enum status encode_words(void *worker, const struct text_block *block, st
 {
     struct encoder *e = worker;
     const struct vocab *vocab = e->shared->vocab;
-    const uint32_t eos = (uint32_t)vocab_eos(vocab);
-    struct word words[WORD_BATCH];
-    uint32_t places[WORD_BATCH], at = 0;
-    e->eos = e->unknown = 0;
-    for (const char *p = block->text, *end = p + block->size; p < end;) {
-        int count = 0;
-        while (p < end && count < WORD_BATCH) {
-            if (word_is_space(*p)) {
-                if (*p++ == '\n')
-                    e->ids[at++] = eos, e->eos++;
-                continue;
-            }
-            words[count] = word_scan(p);
-            places[count] = at++;
-            p += words[count++].len;
-        }
-        TRY(encode_batch(e, block, words, places, count, err));
-    }
-    e->count = at;
-    e->words = e->count - e->eos;
+    struct pieces p;
+    e->count = e->eos = e->unknown = 0;
+    for (pieces_begin(&p, vocab_rule(vocab).split, block->text, block->size); pieces_next(&p);)
+        TRY(encode_pieces(e, block, &p, err));
+    e->words = p.words - (e->eos - p.lines);
     if (shard_width(vocab_size(vocab)) == 2)
         narrow_ids(e->ids, e->count);
     return STATUS_OK;
@@ -263,7 +256,7 @@ static enum status encode_split(struct tokenizer *t, int split, struct error *er
         .shard_tokens = t->c->shard_tokens > 0 ? t->c->shard_tokens : TOKENIZE_SHARD_TOKENS,
         .vocab_size = vocab_size(t->vocab),
         .vocab_hash = vocab_hash(t->vocab),
-        .bytes = t->bytes};
+        .bytes = t->c->bytes};
     TRY_OUT(shard_writer_open(&t->writer[split], &config, err));
     shared.writer = t->writer[split];
     for (int i = 0; i < t->threads; i++) {
@@ -273,7 +266,7 @@ static enum status encode_split(struct tokenizer *t, int split, struct error *er
         encoders[i].ids = p;
     }
     struct text_pass pass = make_pass(t, split, what[split], workers);
-    pass.work = t->bytes ? encode_bytes : encode_words;
+    pass.work = t->c->bytes ? encode_bytes : encode_words;
     pass.finish = store_block;
     TRY_OUT(text_pass_run(&pass, &bytes, err));
     tokens = shard_writer_tokens(shared.writer);
@@ -315,16 +308,17 @@ enum status tokenize_run(const struct tokenize_config *c, struct tokenize_result
                          struct error *err)
 {
     assert(c->text[SPLIT_TRAIN] != NULL && c->out != NULL);
-    struct tokenizer t = {.c = c, .result = result, .bytes = c->bytes, .train_tokens = -1};
+    struct tokenizer t = {.c = c, .result = result, .train_tokens = -1};
     enum status status;
     *result = (struct tokenize_result){0};
+    t.rule = (struct text_rule){.split = c->bytes ? TEXT_SPLIT_BYTES : c->split, .lower = c->lower};
     t.threads = choose_threads(c->threads);
     t.block_bytes = c->block_bytes > 0 ? c->block_bytes : TOKENIZE_BLOCK_BYTES;
     TRY(check_texts(c, err));
     TRY_OUT(out_folder_prepare(&t.folder, c->out, c->force, err));
     if (c->vocab != NULL)
         TRY_OUT(load_vocabulary(&t, err));
-    else if (t.bytes)
+    else if (c->bytes)
         TRY_OUT(vocab_make_bytes(&t.vocab, err));
     else
         TRY_OUT(count_vocabulary(&t, err));

@@ -3,10 +3,10 @@
  * while counting) and about 6 bytes per byte of block for each thread, whatever the size of the
  * texts.
  *
- * At word level, as in WikiText, words are separated by ASCII white space (space, \t \n \v \f \r)
- * and by nothing else. Every line ends with <eos>, also an empty one and a last one without a
- * newline. At byte level every byte is a token and nothing is added. Words are counted there too,
- * for perplexity per word.
+ * At word level a text is divided by one of the rules of pieces.h: as in WikiText at white space
+ * alone, or at punctuation too. Every line ends with <eos>, also an empty one and a last one
+ * without a newline. At byte level every byte is a token and nothing is added. Words are counted
+ * there too, for perplexity per word.
  */
 #ifndef DEQ_DATA_TOKENIZE_H
 #define DEQ_DATA_TOKENIZE_H
@@ -28,6 +28,7 @@ struct tokenize_config {
     const char *text[SPLITS]; /* files, NULL for no such split, but SPLIT_TRAIN is needed */
     const char *out;          /* folder, made if missing, with the folders above it */
     bool bytes;               /* byte level */
+    enum text_split split;    /* of words (pieces.h), unless a vocabulary says it */
     bool lower;               /* turn A..Z to a..z before all else */
     int64_t min_count;        /* rarer words become <unk> */
     int64_t max_vocab;        /* largest vocabulary, at least 2, or 0 for no limit */

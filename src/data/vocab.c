@@ -28,9 +28,10 @@ struct vocab {
     size_t size;
     size_t *start; /* owns [n + 1], offset of each word, which ends at the next one's start - 1 */
     int64_t n;
+    size_t header; /* bytes of the header line, 0 without one */
+    struct text_rule rule;
     struct slot *slots; /* owns [2^(64 - shift)], at most five eighths full */
     int shift;
-    bool bytes;
     int64_t eos, unk;
     uint64_t hash;
 };
@@ -68,7 +69,7 @@ static int32_t find_word(const struct vocab *v, const struct word *word)
 void vocab_find_words(const struct vocab *v, const struct word *words, int count,
                       int32_t ids[WORD_BATCH])
 {
-    assert(count <= WORD_BATCH && !v->bytes);
+    assert(count <= WORD_BATCH && v->rule.split != TEXT_SPLIT_BYTES);
     for (int i = 0; i < count; i++)
         __builtin_prefetch(&v->slots[word_slot(words[i].key, v->shift)]);
     for (int i = 0; i < count; i++) {
@@ -84,7 +85,7 @@ void vocab_find_words(const struct vocab *v, const struct word *words, int count
 
 int64_t vocab_find(const struct vocab *v, const char *word, size_t len)
 {
-    if (v->bytes)
+    if (vocab_is_bytes(v))
         return len == 1 ? (unsigned char)word[0] : -1;
     if (len == 0 || len > UINT32_MAX)
         return -1;
@@ -96,7 +97,7 @@ int64_t vocab_find(const struct vocab *v, const char *word, size_t len)
 static enum status make_tables(struct vocab *v, const char *name, struct error *err)
 {
     void *p = NULL;
-    for (size_t i = 0; i < v->size; i++)
+    for (size_t i = v->header; i < v->size; i++)
         v->n += v->text[i] == '\n';
     if (v->n > INT32_MAX)
         return error_set(err, STATUS_DATA, "%s: %lld words; at most %d can be used", name,
@@ -118,7 +119,8 @@ static enum status add_word(struct vocab *v, int64_t id, size_t start, size_t le
                             struct error *err)
 {
     const char *text = v->text + start;
-    long long line = (long long)id + 1;
+    int first = v->header > 0 ? 2 : 1; /* line of the word with id 0 */
+    long long line = (long long)id + first;
     if (len == 0)
         return error_set(err, STATUS_DATA,
                          "%s:%lld: empty line: a vocabulary has one word in every line", name,
@@ -135,13 +137,31 @@ static enum status add_word(struct vocab *v, int64_t id, size_t start, size_t le
     int32_t same = find_word(v, &w);
     if (same >= 0)
         return error_set(err, STATUS_DATA, "%s:%lld: \"%.*s\" again: it stands in line %d", name,
-                         line, len < 200 ? (int)len : 200, text, same + 1);
+                         line, len < 200 ? (int)len : 200, text, same + first);
     uint64_t mask = (UINT64_C(1) << (64 - v->shift)) - 1;
     uint64_t i = word_slot(w.key, v->shift);
     while (v->slots[i].id >= 0)
         i = (i + 1) & mask;
     v->slots[i] = (struct slot){.key = w.key, .len = w.len, .id = (int32_t)id};
     return STATUS_OK;
+}
+
+/* Reads the header, if there is one, and gives it the form that text_rule_write gives it, which
+ * is never longer. */
+static enum status read_header(struct vocab *v, const char *name, struct error *err)
+{
+    char line[TEXT_RULE_LINE];
+    size_t len = (size_t)((char *)memchr(v->text, '\n', v->size) - v->text);
+    if (!text_rule_is_header(v->text, len))
+        return STATUS_OK;
+    TRY(text_rule_read(&v->rule, v->text, len, name, err));
+    v->header = text_rule_write(&v->rule, line);
+    memmove(v->text + v->header, v->text + len + 1, v->size - len - 1);
+    memcpy(v->text, line, v->header);
+    v->size -= len + 1 - v->header;
+    if (v->size > v->header)
+        return STATUS_OK;
+    return error_set(err, STATUS_DATA, "%s: no word behind the header", name);
 }
 
 static enum status index_words(struct vocab *v, const char *name, struct error *err)
@@ -155,8 +175,9 @@ static enum status index_words(struct vocab *v, const char *name, struct error *
                          name, (long long)line, v->text[bad] == '\0' ? "NUL byte" : "invalid UTF-8",
                          bad);
     }
+    TRY(read_header(v, name, err));
     TRY(make_tables(v, name, err));
-    size_t start = 0;
+    size_t start = v->header;
     for (int64_t id = 0; id < v->n; id++) {
         const char *end = memchr(v->text + start, '\n', v->size - start);
         TRY(add_word(v, id, start, (size_t)(end - v->text) - start, name, err));
@@ -184,6 +205,24 @@ static void strip(struct vocab *v)
     v->size = to;
 }
 
+/* Checks that a vocabulary of ids is the list 0, 1, ..., and takes the id that ends a text. */
+static enum status check_ids(struct vocab *v, const char *name, struct error *err)
+{
+    char number[24];
+    for (int64_t id = 0; id < v->n; id++) {
+        size_t len, want = (size_t)snprintf(number, sizeof number, "%lld", (long long)id);
+        const char *word = vocab_word(v, id, &len);
+        if (len != want || memcmp(word, number, len) != 0)
+            return error_set(err, STATUS_DATA, "%s:%lld: \"%.*s\" where the id %s is expected",
+                             name, (long long)id + 2, len < 80 ? (int)len : 80, word, number);
+    }
+    if (v->rule.end >= v->n)
+        return error_set(err, STATUS_DATA, "%s:1: %lld ends a text, and the largest id is %lld",
+                         name, (long long)v->rule.end, (long long)v->n - 1);
+    v->eos = v->rule.end;
+    return STATUS_OK;
+}
+
 /* Indexes the text in v, behind which one more byte is allocated. */
 static enum status finish(struct vocab *v, const char *name, struct error *err)
 {
@@ -198,7 +237,10 @@ static enum status finish(struct vocab *v, const char *name, struct error *err)
     byte_text(bytes);
     v->eos = vocab_find(v, VOCAB_EOS, strlen(VOCAB_EOS));
     v->unk = vocab_find(v, VOCAB_UNK, strlen(VOCAB_UNK));
-    v->bytes = v->size == 256 * BYTE_LINE && memcmp(v->text, bytes, v->size) == 0;
+    if (v->rule.split == TEXT_SPLIT_IDS)
+        TRY(check_ids(v, name, err));
+    if (v->size == 256 * BYTE_LINE && memcmp(v->text, bytes, v->size) == 0)
+        v->rule.split = TEXT_SPLIT_BYTES;
     v->hash = XXH3_64bits(v->text, v->size);
     return STATUS_OK;
 }
@@ -266,6 +308,26 @@ enum status vocab_make_bytes(struct vocab **out, struct error *err)
     return vocab_from_text(out, text, 256 * BYTE_LINE, "bytes", err);
 }
 
+enum status vocab_make_ids(struct vocab **out, int64_t size, int64_t end, struct error *err)
+{
+    enum { LINE = 12 /* of the largest id with its newline and a NUL */ };
+    const struct text_rule rule = {.split = TEXT_SPLIT_IDS, .end = end};
+    void *p = NULL;
+    *out = NULL;
+    if (size < 1 || size > INT32_MAX || end >= size)
+        return error_set(err, STATUS_CONFIG,
+                         "data.end_of_text: %lld where model.vocab_size is %lld; want -1 for none, "
+                         "or less than that",
+                         (long long)end, (long long)size);
+    TRY(mem_alloc(&p, (size_t)size * LINE + TEXT_RULE_LINE, 1, err));
+    char *text = p, *at = text + text_rule_write(&rule, text);
+    for (int64_t id = 0; id < size; id++)
+        at += snprintf(at, LINE, "%d\n", (int)id);
+    enum status status = vocab_from_text(out, text, (size_t)(at - text), "ids", err);
+    mem_free(text);
+    return status;
+}
+
 void vocab_free(struct vocab *v)
 {
     if (v == NULL)
@@ -285,7 +347,7 @@ const char *vocab_text(const struct vocab *v, size_t *size)
 const char *vocab_word(const struct vocab *v, int64_t id, size_t *len)
 {
     assert(id >= 0 && id < v->n);
-    if (v->bytes) {
+    if (vocab_is_bytes(v)) {
         *len = 1;
         return &byte_values[id];
     }
@@ -300,7 +362,12 @@ int64_t vocab_size(const struct vocab *v)
 
 bool vocab_is_bytes(const struct vocab *v)
 {
-    return v->bytes;
+    return v->rule.split == TEXT_SPLIT_BYTES;
+}
+
+struct text_rule vocab_rule(const struct vocab *v)
+{
+    return v->rule;
 }
 
 int64_t vocab_eos(const struct vocab *v)

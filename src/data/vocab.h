@@ -3,11 +3,15 @@
  * Its text form (vocab.txt, and the copy inside a checkpoint) is a plain list, one word a line in
  * the order of ids, every line ended by a newline. A word is UTF-8 without white space or NUL. A
  * byte vocabulary is the list of exactly these 256 lines: <0x00>, <0x01>, ..., <0xFF>.
+ *
+ * A header line (text_rule.h) may stand before the words. It says how a text is divided into them,
+ * has no id, and belongs to the text form and to the hash.
  */
 #ifndef DEQ_DATA_VOCAB_H
 #define DEQ_DATA_VOCAB_H
 
 #include "base/status.h"
+#include "data/text_rule.h"
 #include "data/word.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,8 +26,9 @@ struct vocab;
  * missing newline at the very end is allowed, and so are a byte order mark at the start and lines
  * that end with CR LF, of which the vocabulary keeps nothing. The caller frees *out with
  * vocab_free. *out is NULL on error. Returns STATUS_DATA, naming the line, for an empty list, an
- * empty or repeated word, white space inside a line, NUL or invalid UTF-8 and for more than 2^31 -
- * 1 words, or STATUS_NOMEM. */
+ * empty or repeated word, white space inside a line, a header that is not known, NUL or invalid
+ * UTF-8 and for more than 2^31 - 1 words, or STATUS_NOMEM. A header that says what no header says
+ * is left out. */
 enum status vocab_from_text(struct vocab **out, const char *text, size_t size, const char *name,
                             struct error *err);
 
@@ -33,6 +38,11 @@ enum status vocab_load(struct vocab **out, const char *path, struct error *err);
 
 /* Makes the byte vocabulary. Returns STATUS_NOMEM, with *out NULL, on failure. */
 enum status vocab_make_bytes(struct vocab **out, struct error *err);
+
+/* Makes the vocabulary of the ids 0 .. size - 1, each of which is a word, for tokens of another
+ * program. `end` is the id that ends a text, or -1. Returns STATUS_CONFIG if the two do not fit
+ * each other, or STATUS_NOMEM. */
+enum status vocab_make_ids(struct vocab **out, int64_t size, int64_t end, struct error *err);
 
 void vocab_free(struct vocab *v); /* NULL is allowed */
 
@@ -52,6 +62,9 @@ void vocab_find_words(const struct vocab *v, const struct word *words, int count
 const char *vocab_word(const struct vocab *v, int64_t id, size_t *len);
 
 int64_t vocab_size(const struct vocab *v);
+
+/* How a text is divided into the words, TEXT_SPLIT_BYTES for a byte vocabulary. */
+struct text_rule vocab_rule(const struct vocab *v);
 bool vocab_is_bytes(const struct vocab *v);
 
 /* The ids of VOCAB_EOS and VOCAB_UNK, -1 where the vocabulary has none (as in a byte one). */

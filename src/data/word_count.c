@@ -2,6 +2,7 @@
 #include "data/word_count.h"
 
 #include "base/mem.h"
+#include "data/pieces.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@ struct entry {
 };
 
 struct word_count {
+    struct text_rule rule;
     struct entry *slots; /* owns [2^(64 - shift)], at most five eighths full */
     int shift;
     int64_t types, words, lines;
@@ -24,13 +26,14 @@ struct word_count {
     size_t arena_units, arena_capacity;
 };
 
-enum status word_count_new(struct word_count **out, struct error *err)
+enum status word_count_new(struct word_count **out, struct text_rule rule, struct error *err)
 {
     void *p = NULL;
     enum status status;
     *out = NULL;
     TRY(mem_alloc(&p, 1, sizeof **out, err));
     struct word_count *t = p;
+    t->rule = rule;
     t->shift = FIRST_SHIFT;
     t->arena_capacity = FIRST_ARENA;
     TRY_OUT(mem_alloc(&p, (size_t)1 << (64 - t->shift), sizeof *t->slots, err));
@@ -136,28 +139,22 @@ static void prefetch_words(const struct word_count *t, const struct word *words,
 enum status word_count_text(struct word_count *t, const char *text, size_t size, int64_t offset,
                             struct error *err)
 {
+    struct pieces p;
     assert(size > 0 && word_is_space(text[size - 1]));
-    struct word words[WORD_BATCH];
-    for (const char *p = text, *end = text + size; p < end;) {
-        int count = 0;
-        while (p < end && count < WORD_BATCH) {
-            if (word_is_space(*p)) {
-                t->lines += *p++ == '\n';
+    for (pieces_begin(&p, t->rule.split, text, size); pieces_next(&p);) {
+        prefetch_words(t, p.word, p.count);
+        for (int i = 0; i < p.count; i++) {
+            if (p.word[i].len == 0) /* a line end */
                 continue;
-            }
-            words[count] = word_scan(p);
-            p += words[count++].len;
-        }
-        prefetch_words(t, words, count);
-        for (int i = 0; i < count; i++) {
-            struct entry *e = find(t, &words[i]);
+            struct entry *e = find(t, &p.word[i]);
+            t->words++;
             if (e->count != 0)
                 e->count++;
             else
-                TRY(add_new(t, e, &words[i], 1, offset + (words[i].text - text), err));
+                TRY(add_new(t, e, &p.word[i], 1, offset + (p.from[i] - text), err));
         }
-        t->words += count;
     }
+    t->lines += p.lines;
     return STATUS_OK;
 }
 
@@ -233,11 +230,15 @@ static int64_t drop(struct candidate *list, int64_t n, const struct vocab_limits
 }
 
 /* Makes the vocabulary of "<eos>" and the words of the list. */
-static enum status make_vocab(const struct candidate *list, int64_t n, const char *path,
-                              struct vocab **out, struct error *err)
+static enum status make_vocab(const struct text_rule *rule, const struct candidate *list, int64_t n,
+                              const char *path, struct vocab **out, struct error *err)
 {
-    static const char head[] = VOCAB_EOS "\n";
-    size_t size = sizeof head - 1, at = size;
+    static const char eos[] = VOCAB_EOS "\n";
+    char head[TEXT_RULE_LINE + sizeof eos];
+    size_t size = text_rule_write(rule, head);
+    memcpy(head + size, eos, sizeof eos);
+    size += sizeof eos - 1;
+    size_t at = size;
     void *p = NULL;
     for (int64_t i = 0; i < n; i++)
         size += list[i].len + 1;
@@ -285,7 +286,7 @@ enum status word_count_choose(const struct word_count *t, const struct vocab_lim
         list[n++] = unk;
         qsort(list, (size_t)n, sizeof *list, by_rank);
     }
-    enum status status = make_vocab(list, n, path, out, err);
+    enum status status = make_vocab(&t->rule, list, n, path, out, err);
     mem_free(list);
     return status;
 }

@@ -4,7 +4,6 @@
 
 #include "base/status.h"
 #include "data/vocab.h"
-#include "data/word.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -12,15 +11,16 @@
  * eight. */
 struct word_count;
 
-/* An empty table. The caller frees *out with word_count_free. Returns STATUS_NOMEM, with *out NULL,
- * on failure. */
-enum status word_count_new(struct word_count **out, struct error *err);
+/* An empty table for texts that are divided by this rule (pieces.h), which is not
+ * TEXT_SPLIT_BYTES. The caller frees *out with word_count_free. Returns STATUS_NOMEM, with *out
+ * NULL, on failure. */
+enum status word_count_new(struct word_count **out, struct text_rule rule, struct error *err);
 void word_count_free(struct word_count *t); /* NULL is allowed */
 
-/* Counts every word of text[size], which ends with white space and is followed by WORD_PADDING
- * readable bytes. `offset` is its offset in the file, from which the offset of each word's first
- * occurrence follows. Texts are given in ascending order of offset. Returns STATUS_NOMEM on
- * failure.
+/* Counts every piece of text[size], which ends as pieces_begin wants it and is in lower case
+ * already if the rule says so. `offset` is its offset in the file, from which the offset of each
+ * word's first occurrence follows. Texts are given in ascending order of offset. Returns
+ * STATUS_NOMEM on failure.
  */
 enum status word_count_text(struct word_count *t, const char *text, size_t size, int64_t offset,
                             struct error *err);
@@ -39,13 +39,13 @@ struct vocab_limits {
     bool unk;          /* the vocabulary has <unk> even if no word is left out */
 };
 
-/* Chooses the vocabulary. <eos> comes first, then the words by descending count, and words of one
- * count in the order of their first occurrence. Words below min_count are left out, and then the
- * last ones until the others, <eos> and <unk> are at most max_vocab. <unk> is ranked with the
- * counts and the first occurrence of all words left out, as if they had been replaced in the text.
- * *dropped says whether a word was left out. `path` (the text's) is for messages. The caller frees
- * *out with vocab_free. *out is NULL on error. Returns STATUS_DATA if the text has no words or more
- * than a vocabulary can hold, or STATUS_NOMEM. */
+/* Chooses the vocabulary, which has the rule of the table. <eos> comes first, then the words by
+ * descending count, and words of one count in the order of their first occurrence. Words below
+ * min_count are left out, and then the last ones until the others, <eos> and <unk> are at most
+ * max_vocab. <unk> is ranked with the counts and the first occurrence of all words left out, as if
+ * they had been replaced in the text. *dropped says whether a word was left out. `path` (the
+ * text's) is for messages. The caller frees *out with vocab_free. *out is NULL on error. Returns
+ * STATUS_DATA if the text has no words or more than a vocabulary can hold, or STATUS_NOMEM. */
 enum status word_count_choose(const struct word_count *t, const struct vocab_limits *limits,
                               const char *path, struct vocab **out, bool *dropped,
                               struct error *err);

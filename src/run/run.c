@@ -60,8 +60,12 @@ static enum status open_validation(struct run *run, struct error *err)
 {
     const struct trainer *t = &run->trainer;
     struct config c = t->config;
-    struct stream_config data = {
-        .dir = c.data.dir, .split = "valid", .batch = c.eval.batch, .length = c.eval.tgt_len};
+    struct stream_config data = {.dir = c.data.dir,
+                                 .split = "valid",
+                                 .format = c.data.format,
+                                 .vocab = t->vocab,
+                                 .batch = c.eval.batch,
+                                 .length = c.eval.tgt_len};
     if (divides_evaluation(t)) {
         int ranks = dist_size(t->dist);
         data.partition = (struct stream_partition){1, ranks, dist_rank(t->dist)};
@@ -139,7 +143,10 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     if (*best) {
         t->state.best_nll = result.nll;
         t->state.best_step = t->state.step;
-        run->best = result;
+        t->state.best = (struct snapshot_figures){.known = true,
+                                                  .bits_per_byte = result.bits_per_byte,
+                                                  .bits_per_byte_known = result.bits_per_byte_known,
+                                                  .unknown = result.unknown};
     }
     TRY(run_log_evaluation(run, &result, *best, err));
     if (run->observer->evaluation != NULL)
@@ -344,26 +351,12 @@ static void say_finished(const struct run *run)
                         (long long)state->step);
 }
 
-static void report_end(const struct run *run)
-{
-    const struct train_state *state = &run->trainer.state;
-    struct run_end end = {.best_nll = state->best_nll,
-                          .best_step = isfinite(state->best_nll) ? state->best_step : 0,
-                          .best = run->best};
-    if (run->observer->done != NULL)
-        run->observer->done(run->observer->ctx, &run->trainer, &end);
-}
-
 enum status run_train(struct backend *be, const struct config *config,
                       const struct run_options *options, const struct run_observer *observer,
                       struct error *err)
 {
     enum status status = STATUS_OK;
-    struct run run = {.options = options,
-                      .observer = observer,
-                      .lock = -1,
-                      .saved = -1,
-                      .best = {.bits_per_byte = NAN, .nll_recall = NAN, .unknown = NAN}};
+    struct run run = {.options = options, .observer = observer, .lock = -1, .saved = -1};
     run.reserve = reserve(&run);
     TRY_OUT(open_run(&run, be, config, err));
     if (is_finished(&run))
@@ -373,7 +366,8 @@ enum status run_train(struct backend *be, const struct config *config,
     if (observer->begin != NULL)
         observer->begin(observer->ctx, &run.trainer, run.bytes);
     TRY_OUT(loop(&run, err));
-    report_end(&run);
+    if (observer->done != NULL)
+        observer->done(observer->ctx, &run.trainer);
 out:
     worker_close(run.writer);
     snapshot_image_free(&run.image);

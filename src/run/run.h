@@ -34,14 +34,6 @@ struct run_options {
     const char *command;     /* its command line, for the log, may be NULL */
 };
 
-/* How a run ended. */
-struct run_end {
-    double best_nll;
-    int64_t best_step;             /* 0 if nothing was evaluated */
-    struct evaluation_result best; /* that evaluation, or NaN in bits_per_byte,
-                                    * nll_recall and unknown if another call made it */
-};
-
 /* Functions that are called as the run goes on. Each may be NULL. */
 struct run_observer {
     void *ctx;
@@ -54,7 +46,7 @@ struct run_observer {
                        bool best);
     void (*message)(void *ctx, const char *text);
     /* Called once all steps are done and saved. */
-    void (*done)(void *ctx, const struct trainer *t, const struct run_end *end);
+    void (*done)(void *ctx, const struct trainer *t);
 };
 
 /* Measures, without allocating anything, how much of the backend's memory the run of a resolved

@@ -23,12 +23,11 @@ struct run {
     const struct run_options *options;   /* borrows */
     const struct run_observer *observer; /* borrows */
     struct trainer trainer;
-    struct model *eval_model;      /* owns, NULL without evaluation */
-    struct stream *valid;          /* owns */
-    struct metrics *log;           /* owns, NULL on ranks that do not write */
-    size_t bytes;                  /* of run_memory */
-    struct evaluation_result best; /* the best evaluation of this call */
-    int lock;                      /* descriptor that locks the folder, or -1 */
+    struct model *eval_model; /* owns, NULL without evaluation */
+    struct stream *valid;     /* owns */
+    struct metrics *log;      /* owns, NULL on ranks that do not write */
+    size_t bytes;             /* of run_memory */
+    int lock;                 /* descriptor that locks the folder, or -1 */
     /* The writer's thread owns the image and the job while it is busy. */
     struct snapshot_image image;
     struct save_job job;

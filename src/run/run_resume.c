@@ -193,6 +193,7 @@ void run_check_best(struct run *run)
         run_log_message(run, "the best loss so far, %.4f at step %lld, %s: best.bin begins anew",
                         state->best_nll, (long long)state->best_step, why);
         state->best_nll = INFINITY;
+        state->best = (struct snapshot_figures){0};
         state->best_step = state->waited = 0;
     }
     state->valid_text = text;

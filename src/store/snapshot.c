@@ -47,6 +47,26 @@ static enum status parse_newer(struct train_state *t, const struct json *doc, st
     return parse_hash(doc, "valid_text", &t->valid_text, err);
 }
 
+/* Reads a number, or NaN for null. */
+static enum status parse_figure(const struct json *doc, const char *key, double *out,
+                                struct error *err)
+{
+    const struct cJSON *member = json_get(json_root(doc), key);
+    *out = NAN;
+    return json_kind(member) == JSON_NULL ? STATUS_OK : json_real(doc, member, out, err);
+}
+
+static enum status parse_figures(struct snapshot_figures *f, const struct json *doc,
+                                 struct error *err)
+{
+    f->known = json_get(json_root(doc), "best_unknown") != NULL;
+    if (!f->known)
+        return STATUS_OK;
+    TRY(parse_figure(doc, "best_bits_per_byte", &f->bits_per_byte, err));
+    TRY(parse_figure(doc, "best_bits_per_byte_known", &f->bits_per_byte_known, err));
+    return parse_figure(doc, "best_unknown", &f->unknown, err);
+}
+
 static enum status parse_state(struct train_state *t, const struct json *doc, struct error *err)
 {
     const struct cJSON *root = json_root(doc);
@@ -80,6 +100,7 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
     t->best_nll = INFINITY;
     if (json_kind(json_get(root, "best_nll")) != JSON_NULL)
         TRY(json_get_real(doc, root, "best_nll", &t->best_nll, err));
+    TRY(parse_figures(&t->best, doc, err));
     return json_get_real(doc, root, "seconds", &t->seconds, err);
 }
 

@@ -11,6 +11,12 @@
 
 enum { SNAPSHOT_ORIGIN_MAX = 512, SNAPSHOT_STATE_FORMAT = 1 };
 
+/* Figures of an evaluation beside its loss, NaN where there are none (train/evaluation.h). */
+struct snapshot_figures {
+    bool known; /* else the file is of an older program, or there was no evaluation */
+    double bits_per_byte, bits_per_byte_known, unknown;
+};
+
 /* Where a training stands. Random numbers are functions of the seed and of the counters below, so
  * that no other state of theirs is needed. */
 struct train_state {
@@ -27,11 +33,12 @@ struct train_state {
     int64_t micro;          /* parts of batches trained on, which number the dropout masks */
     double best_nll;        /* lowest validation loss so far, infinite before the first */
     int64_t best_step;
-    int64_t evaluated; /* step of the last finished evaluation */
-    int64_t waited;    /* evaluations since the best one */
-    int64_t ranks;     /* processes of the last step */
-    int64_t logged;    /* lines of steps and evaluations in the log, 0 if not known */
-    double seconds;    /* spent in training so far */
+    struct snapshot_figures best; /* of the same evaluation */
+    int64_t evaluated;            /* step of the last finished evaluation */
+    int64_t waited;               /* evaluations since the best one */
+    int64_t ranks;                /* processes of the last step */
+    int64_t logged;               /* lines of steps and evaluations in the log, 0 if not known */
+    double seconds;               /* spent in training so far */
     char origin[SNAPSHOT_ORIGIN_MAX]; /* the file that --resume named, cut if longer, or "" */
 };
 

@@ -130,6 +130,11 @@ static enum status state_text(const struct snapshot_source *s, char **out, struc
     json_write_int(&w, "micro", t->micro);
     json_write_real(&w, "best_nll", t->best_nll); /* null before the first evaluation */
     json_write_int(&w, "best_step", t->best_step);
+    if (t->best.known) {
+        json_write_real(&w, "best_bits_per_byte", t->best.bits_per_byte);
+        json_write_real(&w, "best_bits_per_byte_known", t->best.bits_per_byte_known);
+        json_write_real(&w, "best_unknown", t->best.unknown);
+    }
     json_write_int(&w, "evaluated", t->evaluated);
     json_write_int(&w, "ranks", t->ranks);
     json_write_int(&w, "logged", t->logged);

@@ -4,6 +4,7 @@
 #include "backend/count/memory_check.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "data/text_decode.h"
 #include "deq/spectrum.h"
 #include <math.h>
 
@@ -17,7 +18,7 @@ struct sums {
     int64_t recall, recalled; /* positions that a task asks for, and those with a right answer */
     int64_t unknown;          /* targets that are <unk> */
     double known_nll;         /* of the other targets */
-    int64_t known_bytes;      /* in their words, each with the space or line end before or in it */
+    int64_t known_bytes;      /* that they add to the text, with blanks before them */
 };
 
 struct run {
@@ -138,17 +139,15 @@ static void add_known(struct run *run, const struct batch *batch)
     if (v == NULL || vocab_unk(v) < 0)
         return;
     for (int64_t i = 0; i < batch->B * batch->L; i++) {
-        size_t len;
         if (batch->target[i] == vocab_unk(v)) {
             sums->unknown++;
             continue;
         }
-        (void)vocab_word(v, batch->target[i], &len);
+        struct text_decoder decoder = text_decoder_begin(v, TEXT_DECODE_RAW);
+        (void)text_decode(&decoder, batch->input[i]);
+        struct text_bytes bytes = text_decode(&decoder, batch->target[i]);
         sums->known_nll += run->nll[i];
-        if (batch->target[i] == vocab_eos(v))
-            sums->known_bytes++;
-        else
-            sums->known_bytes += (int64_t)len + (batch->input[i] != vocab_eos(v));
+        sums->known_bytes += (int64_t)bytes.len + bytes.blank;
     }
 }
 
@@ -333,7 +332,8 @@ static void finish(struct run *run, struct stream *stream)
     r->unknown = (double)run->sums.unknown / tokens;
     bool paid = run->sums.unknown == 0;
     double known = run->sums.known_nll / (double)run->sums.known_bytes; /* NaN without any */
-    r->bits_per_byte = text && paid ? loss / (double)stream_text_bytes(stream) / log(2.0) : NAN;
+    double bytes = (double)stream_text_bytes(stream);                   /* 0 if not known */
+    r->bits_per_byte = text && paid && bytes > 0 ? loss / bytes / log(2.0) : NAN;
     r->bits_per_byte_known = text && !paid ? known / log(2.0) : NAN;
     r->nfe_mean = run->sums.nfe / tokens;
     r->nfe_paid = run->sums.paid / tokens;

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "data/folder_vocab.h"
 #include "data/shard.h"
 #include "train/schedule.h"
 #include <math.h>
@@ -23,9 +24,9 @@ static enum status check_ranks(const struct config_train *c, int ranks, struct e
 enum status trainer_resolve_data(struct config *config, const struct dist *dist,
                                  struct vocab **vocab, struct error *err)
 {
-    char path[CONFIG_MAX_PATH + 16];
-    snprintf(path, sizeof path, "%s/vocab.txt", config->data.dir);
-    enum status status = vocab_load(vocab, path, err);
+    const struct folder_tokens tokens = {config->data.dir, config->data.format,
+                                         config->model.vocab_size, config->data.end_of_text};
+    enum status status = folder_vocab_load(vocab, &tokens, err);
     if (status == STATUS_NOINPUT) {
         char why[sizeof err->text], remedy[SHARD_REMEDY_MAX];
         snprintf(why, sizeof why, "%.400s", err->text);
@@ -148,6 +149,7 @@ enum status trainer_reset(struct trainer *t, unsigned what, struct error *err)
     if (what & TRAINER_RESET_DATA) {
         s->epoch = s->segment = s->position = s->best_step = s->waited = 0;
         s->best_nll = INFINITY;
+        s->best = (struct snapshot_figures){0};
         model_reset_memory(t->model);
         TRY(stream_seek(t->stream, 0, 0, err));
     }
@@ -175,6 +177,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
     struct stream_config data = {
         .dir = t->config.data.dir,
         .split = "train",
+        .format = t->config.data.format,
         .batch = c->batch,
         .length = c->tgt_len,
         .partition = {.groups = c->accumulate, .ranks = ranks, .rank = dist_rank(dist)}};
@@ -186,6 +189,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
     TRY_OUT(trainer_set_precision(be, c, err));
     TRY_OUT(mem_alloc((void **)&t->reports, (size_t)ranks, sizeof *t->reports, err));
     TRY_OUT(trainer_resolve_data(&t->config, dist, &t->vocab, err));
+    data.vocab = t->vocab;
     TRY_OUT(stream_open(&t->stream, &data, err));
     TRY_OUT(model_create(&t->model, be, &t->config, NULL, &plan, err));
     TRY_OUT(optimizer_create(&t->optimizer, t->model->params, c, dist, err));

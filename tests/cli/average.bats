@@ -30,7 +30,7 @@ said() { [[ "$output" == *"$1"* ]] || { echo "$output"; return 1; }; }
 digest() { "$DEQ" info --json "$1" | grep -o '"weights_digest":"[0-9a-f]*"'; }
 nll() { "$DEQ" eval --json "$1" | tail -n 1 | sed 's/.*"nll":\([0-9.]*\).*/\1/'; }
 logged() { sed -n 's/.*"event":"evaluation","step":'"$2"',"nll":\([0-9.]*\).*/\1/p' "$1/log.jsonl"; }
-state() { "$DEQ" info "$2" | sed -n "/^state/,\$s/^  \"$1\": \([^,]*\),\$/\1/p" | head -n 1; }
+state() { "$DEQ" info --state "$2" | sed -n "s/^  \"$1\": \([^,]*\),\$/\1/p" | head -n 1; }
 # like A B TOLERANCE
 like() { awk "BEGIN { d = $1 - $2; exit !(d < $3 && d > -$3) }"; }
 

@@ -43,7 +43,7 @@ not_said() { [[ "$output" != *"$1"* ]] || { echo "$output"; return 1; }; }
 
 state() # KEY [FILE]
 {
-    "$DEQ" info "${2:-run/last.bin}" | sed -n "/^state/,\$s/^  \"$1\": \([^,]*\),\$/\1/p" | head -n 1
+    "$DEQ" info "${2:-run/last.bin}" --state | sed -n "s/^  \"$1\": \([^,]*\),\$/\1/p" | head -n 1
 }
 
 @test "another batch or length goes on at the same token" {

@@ -230,17 +230,17 @@ END
     [ "$status" -eq 0 ]
     tar -xzf bundle.tar.gz
     [ -x deq/scripts/gpu-check.sh ]
-    for header in cblas cjson/cJSON dnnl xxhash zlib; do
+    for header in cblas cjson/cJSON dnnl utf8proc xxhash zlib; do
         echo "#include <$header.h>"
     done >all.c
     echo 'int main(void) { return cJSON_Version() == 0 || zlibVersion() == 0 || dnnl_version() == 0 ||
-        XXH_versionNumber() == 0 || openblas_get_num_threads() < 1; }' >>all.c
+        XXH_versionNumber() == 0 || utf8proc_version() == 0 || openblas_get_num_threads() < 1; }' >>all.c
     gcc -H -fsyntax-only -Ideq/deps/include all.c 2>headers
-    for header in cblas cJSON dnnl xxhash zlib; do
+    for header in cblas cJSON dnnl utf8proc xxhash zlib; do
         grep -q "^\. deq/deps/include/.*$header\.h" headers
     done
     gcc -o all -Ideq/deps/include all.c -Ldeq/deps/lib \
-        -Wl,--disable-new-dtags,-rpath,"$tmp/deq/deps/lib" -ldnnl -lopenblas -lcjson -lz -lxxhash
+        -Wl,--disable-new-dtags,-rpath,"$tmp/deq/deps/lib" -ldnnl -lopenblas -lcjson -lz -lxxhash -lutf8proc
     # Those that are there, what they need themselves included, come from there.
     for library in deq/deps/lib/*.so.*; do
         ! ldd all | grep -F "${library##*/} =>" | grep -qvF "$tmp/deq/deps/lib" || return 1

@@ -26,7 +26,8 @@ static enum status check(void)
     uint32_t words[64];
     const struct shard_buffer buffer = {words, sizeof words};
     int64_t found;
-    enum status status = shard_set_open(&s, "d", "train", &err);
+    enum status status =
+        shard_set_open(&s, &(struct shard_source){.dir = "d", .split = "train"}, &err);
     if (status == STATUS_OK)
         status = shard_set_verify(s, &buffer, -1, &found, &err);
     shard_set_close(s);
@@ -101,7 +102,9 @@ static void test_read(void **state)
         const struct shard_buffer buffer = {words, sizeof words};
         int64_t found;
         int32_t got[103];
-        assert_int_equal(shard_set_open(&s, "d", "train", &err), STATUS_OK);
+        assert_int_equal(
+            shard_set_open(&s, &(struct shard_source){.dir = "d", .split = "train"}, &err),
+            STATUS_OK);
         const struct shard_header *h = shard_set_header(s);
         assert_int_equal(h->count, 11);
         assert_int_equal(h->split_tokens, 103);
@@ -229,14 +232,15 @@ static void test_ids_out_of_range(void **state)
     uint32_t words[64];
     const struct shard_buffer buffer = {words, sizeof words};
     shards_split(&c, 25, 51 + 1000);
-    expect(check(), STATUS_DATA, "in a vocabulary of 50: damaged");
-    assert_int_equal(shard_set_open(&s, "d", "train", &err), STATUS_OK);
+    expect(check(), STATUS_DATA, "in a vocabulary of 50, at token 1: damaged");
+    assert_int_equal(shard_set_open(&s, &(struct shard_source){.dir = "d", .split = "train"}, &err),
+                     STATUS_OK);
     expect(shard_set_read(s, 0, 25, got, &buffer, &err), STATUS_DATA, "token id");
     shard_set_close(s);
     c.vocab_size = 70000;
     c.vocab_hash = shards_vocab("d", 70000);
     shards_split(&c, 25, INT64_C(0xffffffff));
-    expect(check(), STATUS_DATA, "in a vocabulary of 70000: damaged");
+    expect(check(), STATUS_DATA, "in a vocabulary of 70000, at token ");
 }
 
 int main(void)

@@ -154,6 +154,49 @@ static void test_refused(void **state)
     assert_int_equal(vocab_load(&v, ".", &err), STATUS_NOINPUT);
 }
 
+/* A header is a line of the text form and no word. */
+static void test_header(void **state)
+{
+    (void)state;
+    struct vocab *plain = make("<eos>\nthe\n"), *v = make("# split: punctuation\n<eos>\nthe");
+    struct text_rule rule = vocab_rule(plain);
+    size_t n;
+    assert_int_equal(rule.split, TEXT_SPLIT_BLANKS);
+    assert_false(rule.lower);
+    rule = vocab_rule(v);
+    assert_int_equal(rule.split, TEXT_SPLIT_PUNCTUATION);
+    assert_false(rule.lower);
+    assert_int_equal(vocab_size(v), 2);
+    assert_int_equal(vocab_eos(v), 0);
+    assert_memory_equal(vocab_word(v, 1, &n), "the", 3);
+    assert_memory_equal(vocab_text(v, &n), "# split: punctuation\n<eos>\nthe\n", 31);
+    assert_int_equal(n, 31);
+    assert_true(vocab_hash(v) != vocab_hash(plain));
+    vocab_free(v);
+    v = make("\xEF\xBB\xBF# split: punctuation, lower\r\n<eos>\r\nthe");
+    assert_true(vocab_rule(v).lower);
+    assert_memory_equal(vocab_text(v, &n), "# split: punctuation, lower\n<eos>\nthe\n", 38);
+    vocab_free(v);
+    v = make("# split: blanks, lower\n<eos>\nthe\n");
+    assert_int_equal(vocab_rule(v).split, TEXT_SPLIT_BLANKS);
+    assert_true(vocab_rule(v).lower);
+    vocab_free(v);
+    /* One that says nothing is none. */
+    v = make("# split: blanks\n<eos>\nthe\n");
+    assert_true(vocab_hash(v) == vocab_hash(plain));
+    vocab_free(v);
+    vocab_free(plain);
+    v = make("#\n#split:\n"); /* these are words */
+    assert_int_equal(vocab_size(v), 2);
+    vocab_free(v);
+    refuse("# split: punctuation\n", 21, "list: no word behind the header");
+    refuse("# split: subwords\na\n", 20, "list:1: \"# split: subwords\" is no rule that this");
+    refuse("# split: punctuation, upper\na\n", 30, "upper\" is no rule");
+    refuse("# other\na\n", 10, "list:1: \"# other\" is no rule");
+    refuse("# split: punctuation\na\nb\na\n", 27, "list:4: \"a\" again: it stands in line 2");
+    refuse("a\n# split: punctuation\n", 23, "list:2: white space in column 2");
+}
+
 static void test_load(void **state)
 {
     (void)state;
@@ -269,6 +312,38 @@ static void test_utf8(void **state)
     }
 }
 
+static void test_ids(void **state)
+{
+    (void)state;
+    struct vocab *v = NULL;
+    size_t n;
+    assert_int_equal(vocab_make_ids(&v, 300, 299, &err), STATUS_OK);
+    assert_int_equal(vocab_size(v), 300);
+    assert_int_equal(vocab_rule(v).split, TEXT_SPLIT_IDS);
+    assert_int_equal(vocab_eos(v), 299);
+    assert_int_equal(vocab_unk(v), -1);
+    assert_int_equal(vocab_find(v, "17", 2), 17);
+    assert_int_equal(vocab_find(v, "017", 3), -1);
+    assert_memory_equal(vocab_text(v, &n), "# split: ids, end 299\n0\n1\n", 26);
+    /* The text form reads as the same vocabulary. */
+    struct vocab *again = NULL;
+    const char *text = vocab_text(v, &n);
+    assert_int_equal(vocab_from_text(&again, text, n, "list", &err), STATUS_OK);
+    assert_true(vocab_hash(again) == vocab_hash(v) && vocab_eos(again) == 299);
+    vocab_free(again);
+    vocab_free(v);
+    assert_int_equal(vocab_make_ids(&v, 2, -1, &err), STATUS_OK);
+    assert_memory_equal(vocab_text(v, &n), "# split: ids\n0\n1\n", 17);
+    assert_int_equal(vocab_eos(v), -1);
+    vocab_free(v);
+    assert_int_equal(vocab_make_ids(&v, 2, 2, &err), STATUS_CONFIG);
+    assert_null(v);
+    refuse("# split: ids, end 2\n0\n1\n", 24, "list:1: 2 ends a text, and the largest id is 1");
+    refuse("# split: ids, end 02\n0\n1\n", 25, "is no rule that this program knows");
+    refuse("# split: ids, end 99999999999999999999\n0\n", 41, "is no rule");
+    refuse("# split: ids\n0\n2\n", 17, "list:3: \"2\" where the id 1 is expected");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +352,8 @@ int main(void)
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_marks_and_line_ends),
         cmocka_unit_test_setup_teardown(test_refused, scratch_enter, scratch_leave),
+        cmocka_unit_test(test_header),
+        cmocka_unit_test(test_ids),
         cmocka_unit_test_setup_teardown(test_load, scratch_enter, scratch_leave),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_word_scan),

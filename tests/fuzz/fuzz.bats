@@ -58,6 +58,10 @@ replay() {
     replay prompt 20000
 }
 
+@test "text that is divided at punctuation" {
+    replay text 20000
+}
+
 @test "names of weights" {
     replay names 20000
 }

@@ -1,9 +1,8 @@
-/* A prompt, for a small vocabulary of words, one without <eos>, and the bytes. An accepted one is
+/* A prompt, for small vocabularies of words, one without <eos>, and the bytes. An accepted one is
  * all ids of the vocabulary, at least one. */
 #include "fuzz.h"
 
-#include "base/mem.h"
-#include "data/prompt.h"
+#include "data/text_encode.h"
 
 static struct vocab *of(const char *text)
 {
@@ -16,29 +15,31 @@ static struct vocab *of(const char *text)
 
 static void try(const struct vocab *v, const char *text, size_t size)
 {
-    struct prompt_unknown unknown;
+    struct text_encoding e;
     struct error err;
-    int32_t *ids = NULL;
-    int64_t count = 0;
-    enum status status = prompt_encode(v, text, size, &ids, &count, &unknown, &err);
+    enum status status = text_encode(&e, v, text, size, TEXT_OPEN, true, &err);
     if (status != STATUS_OK) {
-        FUZZ_ASSERT(ids == NULL);
+        FUZZ_ASSERT(e.ids == NULL && e.ranges == NULL);
         fuzz_refused(&err, status, STATUS_DATA, "");
         return;
     }
-    FUZZ_ASSERT(count >= 1 && count <= (int64_t)size + 1);
-    FUZZ_ASSERT(unknown.count <= count && (unknown.count == 0 || vocab_unk(v) >= 0));
-    for (int64_t i = 0; i < count; i++)
-        FUZZ_ASSERT(ids[i] >= 0 && ids[i] < vocab_size(v));
-    mem_free(ids);
+    FUZZ_ASSERT(e.count >= 1 && e.count <= (int64_t)size + 1);
+    FUZZ_ASSERT(e.unknown.count <= e.count && (e.unknown.count == 0 || vocab_unk(v) >= 0));
+    for (int64_t i = 0; i < e.count; i++) {
+        FUZZ_ASSERT(e.ids[i] >= 0 && e.ids[i] < vocab_size(v));
+        FUZZ_ASSERT(e.ranges[i].from <= e.ranges[i].until && e.ranges[i].until <= size);
+        FUZZ_ASSERT(i == 0 || e.ranges[i].from >= e.ranges[i - 1].until);
+    }
+    text_encoding_free(&e);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct vocab *words, *without_eos, *bytes;
+    static struct vocab *words, *divided, *without_eos, *bytes;
     struct error err;
     if (words == NULL) {
         words = of("<eos>\n<unk>\nthe\nking\nof\n@-@\nNebuchadnezzar's\n\xc3\xa9t\xc3\xa9\n");
+        divided = of("# split: punctuation, lower\n<eos>\n<unk>\nthe\nking\n@-@\n(@\n<sp>\n");
         without_eos = of("the\nking\n");
         if (vocab_make_bytes(&bytes, &err) != STATUS_OK)
             abort();
@@ -48,6 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     memcpy(text, data, size);
     try(words, text, size);
+    try(divided, text, size);
     try(without_eos, text, size);
     try(bytes, text, size);
     free(text);

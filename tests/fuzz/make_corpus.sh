@@ -78,7 +78,7 @@ seed log odd odd
 "$tools/info_files" .
 seed checkpoint small.bin small
 
-# safetensors, names of weights, prompts
+# safetensors, names of weights, prompts, texts
 seed safetensors small.safetensors small
 n=0
 for name in func.pos_ff.ff1_net.weight_v w:start.bias \
@@ -96,5 +96,13 @@ for text in 'the king of the @-@' '' ' ' 'the  kign' "Nebuchadnezzar's  \303\251
     # shellcheck disable=SC2059
     printf "$text" >prompt
     seed prompt prompt "$n"
+done
+n=0
+for text in '"Hello," he said: well-known' " a  b\t\tc \r\n\r\n" "don't 'tis dogs' \342\200\231\342\200\231s" \
+    '@ @@a x@y <sp> <unk>' '---------------------- (a) [b]!' "\357\273\277e\314\201,\302\240\342\200\224x"; do
+    n=$((n + 1))
+    # shellcheck disable=SC2059
+    printf -- "$text" >one
+    seed text one "$n"
 done
 find "$corpus" -type f -exec ls -l {} + | awk '{ n++; bytes += $5 } END { print n " files, " bytes " bytes" }'
