@@ -74,6 +74,12 @@ struct option_rule {
            .help = "The configuration to use. A bare NAME also stands for NAME.json, here, " \
                    "in ./configs or among the installed presets.",                           \
            __VA_ARGS__)
+#define OPTION_PRESET                                                                         \
+    OPTION("preset", TEXT, preset, .value = "NAME", .initial = NULL,                          \
+           .help = "A configuration by its budget on 2 cores: small for minutes, medium for " \
+                   "an hour, large for a night, or auto, which chooses by the size of the "   \
+                   "text. Sizes that depend on the text follow from it.",                     \
+           .unset = "auto, without a configuration")
 #define OPTION_SET(more_)                                                                   \
     OPTION("set", LIST, set, .value = "KEY=VALUE",                                          \
            .help = "Changes a key of the configuration, as in --set train.lr=5e-4. May be " \

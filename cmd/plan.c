@@ -18,7 +18,7 @@ enum { WORDS = 10000 }; /* as in deq bench train */
 static const double LONGEST_STEP = 3;
 
 struct request {
-    const char *config, *device;
+    const char *config, *preset, *data, *device;
     struct option_list set;
     int64_t threads;
     bool json, memory, ops;
@@ -26,6 +26,8 @@ struct request {
 
 static const struct option_rule options[] = {
     OPTION_CONFIG(.unset = "the setting of deq bench train"),
+    OPTION("data", TEXT, data, .value = "DIR", .help = "The folder of the text, as for deq train."),
+    OPTION_PRESET,
     OPTION_SET(""),
     OPTION("device", TEXT, device, .value = "NAME", .initial = "cpu",
            .help = "The device to plan for. cpu is this machine, on which steps of the very "
@@ -79,13 +81,17 @@ static const struct json_field fields[] = {
 
 static enum status load(const struct request *r, struct config *config, struct error *err)
 {
-    char path[PATHS_MAX];
-    if (r->config == NULL) {
+    char path[PATHS_MAX], why[CONFIG_WHY];
+    const struct config_source source = {r->config, r->preset, r->data, &r->set};
+    if (r->config == NULL && r->preset == NULL && r->data == NULL) {
         TRY(bench_train_setting(config, err));
         TRY(load_config_set(config, &r->set, err));
         return load_config_resolve(config, WORDS, err);
     }
-    TRY(load_config_resolved(r->config, &r->set, path, config, err));
+    TRY(load_config_source(&source, path, why, config, err));
+    TRY(load_config_from_data(config, path, err));
+    if (why[0] != '\0')
+        fprintf(stderr, "%s\n", why);
     if (config->model.vocab_size > 0)
         return STATUS_OK;
     return error_set(err, STATUS_CONFIG,

@@ -16,7 +16,7 @@
 
 struct request {
     const char *run; /* the operand */
-    const char *config, *out, *resume, *device, *init_from, *reset;
+    const char *config, *preset, *data, *out, *resume, *device, *init_from, *reset;
     unsigned reset_mask;
     struct option_list set;
     int64_t threads;
@@ -25,10 +25,14 @@ struct request {
 };
 
 static const struct option_rule options[] = {
-    OPTION_CONFIG(.unset = "that of RUN"),
+    OPTION_CONFIG(.unset = "that of RUN, or a preset"),
+    OPTION("data", TEXT, data, .value = "DIR",
+           .help = "The folder of the text, made by deq tokenize, in place of data.dir. Without a "
+                   "configuration a preset is taken and fitted to the text."),
+    OPTION_PRESET,
     OPTION_SET(""),
     OPTION("out", TEXT, out, .value = "DIR", .help = "The folder of the run.",
-           .unset = "runs/NAME for NAME.json, and RUN for RUN/config.json"),
+           .unset = "runs/NAME for NAME.json or the text data/NAME, and RUN for RUN/config.json"),
     OPTION("resume", TEXT, resume, .value = "auto|never|FILE", .initial = "auto",
            .help = "auto continues from DIR/last.bin if there is one. never refuses a folder that "
                    "holds a run. With a FILE the run starts from the weights, the optimizer and "
@@ -53,11 +57,15 @@ static const struct option_rule options[] = {
 };
 
 static enum status load(const struct request *r, struct config *config, char path[PATHS_MAX],
-                        struct error *err)
+                        char why[CONFIG_WHY], struct error *err)
 {
     char in_run[PATHS_MAX];
+    const struct config_source source = {.config = r->run != NULL ? in_run : r->config,
+                                         .preset = r->preset,
+                                         .data = r->data,
+                                         .set = &r->set};
     snprintf(in_run, sizeof in_run, "%s/config.json", r->run != NULL ? r->run : "");
-    TRY(load_config(r->run != NULL ? in_run : r->config, &r->set, path, config, err));
+    TRY(load_config_source(&source, path, why, config, err));
     enum status status = config_resolve(config, 0, err);
     if (status != STATUS_OK)
         error_prefix(err, "%s", path);
@@ -122,10 +130,10 @@ static enum status read_run(struct request *r, const struct operands *operands, 
 {
     char path[PATHS_MAX + 16];
     struct stat info;
-    if (operands->count == 0 && r->config == NULL)
+    if (operands->count == 0 && r->config == NULL && r->data == NULL && r->preset == NULL)
         return error_set(err, STATUS_USAGE,
-                         "want --config FILE, or the folder of a run to continue (try deq help "
-                         "train)");
+                         "want --data DIR, --config FILE or the folder of a run to continue (try "
+                         "deq help train)");
     if (operands->count == 0)
         return STATUS_OK;
     for (size_t n = strlen(operands->text[0]); n > 1 && operands->text[0][n - 1] == '/'; n--)
@@ -135,6 +143,7 @@ static enum status read_run(struct request *r, const struct operands *operands, 
     if (strlen(r->run) >= PATHS_MAX - sizeof "/config.json" || stat(path, &info) != 0)
         return refuse_run(r->run, err);
     const char *other = r->config != NULL      ? "--config"
+                        : r->preset != NULL    ? "--preset"
                         : r->out != NULL       ? "--out"
                         : r->init_from != NULL ? "--init-from"
                                                : NULL;
@@ -220,13 +229,19 @@ static enum status train(const struct job *job, struct backend *be, const struct
     return status;
 }
 
-/* Writes the folder of the run that a configuration belongs to. It is runs/NAME for NAME.json,
- * but the config.json of a run means that run. */
-static void standard_folder(const char *path, char out[PATHS_MAX])
+/* Writes the folder of the run that a configuration belongs to. It is runs/NAME for NAME.json, but
+ * the config.json of a run means that run. For a preset it is runs/NAME of the text `data`, which
+ * is NULL otherwise. */
+static void standard_folder(const char *path, const char *data, char out[PATHS_MAX])
 {
     char log[PATHS_MAX + 16], name[256];
     struct stat info;
     const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
+    if (data != NULL) {
+        load_config_name(data, name, sizeof name);
+        snprintf(out, PATHS_MAX, "runs/%s", name);
+        return;
+    }
     snprintf(out, PATHS_MAX, "%.*s", slash != NULL ? (int)(slash - path) : 1,
              slash != NULL ? path : ".");
     snprintf(log, sizeof log, "%s/log.jsonl", out);
@@ -242,10 +257,12 @@ static enum status train_in_group(const struct job *job, struct error *err)
     struct dist *dist = job->dist;
     struct config config;
     struct backend be;
-    char path[PATHS_MAX], standard[PATHS_MAX];
+    char path[PATHS_MAX], standard[PATHS_MAX], why[CONFIG_WHY];
     double deadline = deadline_of(job);
-    TRY(load(r, &config, path, err));
-    standard_folder(path, standard);
+    TRY(load(r, &config, path, why, err));
+    standard_folder(path, why[0] != '\0' ? r->data : NULL, standard);
+    if (why[0] != '\0' && !r->quiet && dist_rank(dist) == 0)
+        fprintf(stderr, "%s\n", why);
     enum status opened =
         device_open_nth(&be, r->device, (int)r->threads, dist_local_rank(dist), err);
     enum status status = dist_agree(dist, opened, err);
@@ -284,10 +301,11 @@ static enum status run_command(int argc, char **argv, struct error *err)
 
 const struct command command_train = {
     .name = "train",
-    .summary = "train a model on shards, by a configuration",
+    .summary = "train a model on a text, by a preset or a configuration",
     .operands = "[RUN]",
     .stray = "only one run is trained at a time",
-    .forms = (const char *const[]){"--config FILE [OPTION]...", "RUN [OPTION]...", NULL},
+    .forms = (const char *const[]){"--data DIR [--preset NAME] [OPTION]...",
+                                   "--config FILE [OPTION]...", "RUN [OPTION]...", NULL},
     .description =
         "Trains a model on the shards in data.dir, evaluates it now and then and keeps "
         "checkpoints. The same command continues a run that was stopped, and so does the folder "
@@ -305,6 +323,8 @@ const struct command command_train = {
         "it is.",
     .examples =
         (const char *const[]){
+            "deq train --data data/my",
+            "deq train --data data/my --preset medium --out runs/my-medium",
             "deq train --config kjv.json --set train.steps=1000 --out runs/short",
             "deq train runs/short --set train.steps=1500",
             NULL,

@@ -7,6 +7,7 @@
 #define DEQ_CONFIG_CONFIG_H
 
 #include "base/status.h"
+#include "data/token_file.h"
 #include "solver/solver_config.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -107,6 +108,9 @@ struct config_eval {
 struct config {
     struct {
         char dir[CONFIG_MAX_PATH];
+        /* Of token files of other programs. */
+        enum token_format format;
+        int64_t end_of_text; /* an id, or -1 */
     } data;
     struct config_model model;
     struct {

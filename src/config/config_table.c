@@ -80,7 +80,12 @@ static const char optimizer_names[] = OPTIMIZER_LIST(X);
 
 const struct config_key config_keys[] = {
     {"data.dir", CONFIG_STRING, AT(data.dir), 0, "data/kjv", 0, 0, CONFIG_CLOSED, NULL, "",
-     "folder of the tokenized shards"},
+     "folder of the tokenized shards, or of token files of llm.c, nanoGPT or NumPy"},
+    ENUM("data.format", data.format, TOKENS_AUTO, "auto|llmc|npy|u16|u32",
+         "token files of other programs; auto tells llm.c and NumPy by their beginning, and takes "
+         "others for u16, which is tokens of 16 bits and nothing else"),
+    INT("data.end_of_text", data.end_of_text, -1, -1, 2147483646, "token id",
+        "token files of other programs: the id that ends a text, 50256 for GPT-2; -1 for none"),
 
     ENUM("model.cell", model.cell, CELL_TRANSFORMER, CHOICES(CELLS),
          "the function f whose fixed point is the output"),

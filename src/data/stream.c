@@ -188,33 +188,58 @@ enum status stream_seek(struct stream *s, int64_t epoch, int64_t segment, struct
     return STATUS_OK;
 }
 
+/* Loads DIR/vocab.txt. */
+static enum status load_vocabulary(struct vocab **out, const char *dir, struct error *err)
+{
+    void *p = NULL;
+    size_t size = strlen(dir) + sizeof "/vocab.txt";
+    *out = NULL;
+    TRY(mem_alloc(&p, size, 1, err));
+    char *path = p;
+    snprintf(path, size, "%s/vocab.txt", dir);
+    enum status status = vocab_load(out, path, err);
+    if (status == STATUS_NOINPUT)
+        error_set(err, status, "%s: missing: run deq tokenize (again, with --force)", path);
+    mem_free(path);
+    return status;
+}
+
 /* Checks that the shards were made with the folder's vocabulary. */
 static enum status check_vocabulary(const char *dir, const char *split,
                                     const struct shard_header *h, struct error *err)
 {
     struct vocab *vocab = NULL;
-    char *path = NULL;
-    void *p = NULL;
-    enum status status;
-    size_t size = strlen(dir) + sizeof "/vocab.txt";
-    TRY_OUT(mem_alloc(&p, size, 1, err));
-    path = p;
-    snprintf(path, size, "%s/vocab.txt", dir);
-    status = vocab_load(&vocab, path, err);
-    if (status == STATUS_NOINPUT)
-        error_set(err, status, "%s: missing: run deq tokenize (again, with --force)", path);
-    if (status != STATUS_OK)
-        goto out;
+    enum status status = STATUS_OK;
+    TRY(load_vocabulary(&vocab, dir, err));
     if (vocab_hash(vocab) != h->vocab_hash || vocab_size(vocab) != h->vocab_size ||
         vocab_is_bytes(vocab) != h->bytes)
         status = error_set(err, STATUS_DATA,
                            "%s/%s-00000.bin: made with another vocabulary (of %lld words) than "
                            "vocab.txt beside it (%lld words); run deq tokenize again with --force",
                            dir, split, (long long)h->vocab_size, (long long)vocab_size(vocab));
-out:
     vocab_free(vocab);
-    mem_free(path);
     return status;
+}
+
+/* Gives token files of another program the vocabulary that the caller or the folder has. */
+static enum status adopt_vocabulary(struct stream *s, const struct stream_config *c,
+                                    struct error *err)
+{
+    struct vocab *loaded = NULL;
+    const struct vocab *vocab = c->vocab;
+    if (vocab == NULL) {
+        enum status status = load_vocabulary(&loaded, c->dir, err);
+        if (status == STATUS_NOINPUT)
+            return error_set(err, STATUS_CONFIG,
+                             "%s: token files without a vocabulary: set model.vocab_size to the "
+                             "size that their tokenizer has",
+                             c->dir);
+        TRY(status);
+        vocab = loaded;
+    }
+    shard_set_take_vocabulary(s->set, vocab_size(vocab), vocab_hash(vocab));
+    vocab_free(loaded);
+    return STATUS_OK;
 }
 
 static enum status plan_partition(struct stream *s, const struct stream_config *c,
@@ -324,8 +349,12 @@ enum status stream_open(struct stream **out, const struct stream_config *c, stru
     struct stream *s = p;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
-    TRY_OUT(shard_set_open(&s->set, c->dir, c->split, err));
-    TRY_OUT(check_vocabulary(c->dir, c->split, shard_set_header(s->set), err));
+    const struct shard_source source = {c->dir, c->split, c->format};
+    TRY_OUT(shard_set_open(&s->set, &source, err));
+    if (shard_set_is_foreign(s->set))
+        TRY_OUT(adopt_vocabulary(s, c, err));
+    else
+        TRY_OUT(check_vocabulary(c->dir, c->split, shard_set_header(s->set), err));
     TRY_OUT(plan(s, c, err));
     TRY_OUT(mem_alloc(&p, 1, SCRATCH_BYTES, err));
     s->buffer = (struct shard_buffer){p, SCRATCH_BYTES};

@@ -60,8 +60,12 @@ static enum status open_validation(struct run *run, struct error *err)
 {
     const struct trainer *t = &run->trainer;
     struct config c = t->config;
-    struct stream_config data = {
-        .dir = c.data.dir, .split = "valid", .batch = c.eval.batch, .length = c.eval.tgt_len};
+    struct stream_config data = {.dir = c.data.dir,
+                                 .split = "valid",
+                                 .format = c.data.format,
+                                 .vocab = t->vocab,
+                                 .batch = c.eval.batch,
+                                 .length = c.eval.tgt_len};
     if (divides_evaluation(t)) {
         int ranks = dist_size(t->dist);
         data.partition = (struct stream_partition){1, ranks, dist_rank(t->dist)};

@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "data/folder_vocab.h"
+#include "data/shard.h"
 #include "train/schedule.h"
 #include <math.h>
 #include <stdio.h>
@@ -22,14 +24,14 @@ static enum status check_ranks(const struct config_train *c, int ranks, struct e
 enum status trainer_resolve_data(struct config *config, const struct dist *dist,
                                  struct vocab **vocab, struct error *err)
 {
-    char path[CONFIG_MAX_PATH + 16];
-    snprintf(path, sizeof path, "%s/vocab.txt", config->data.dir);
-    enum status status = vocab_load(vocab, path, err);
+    const struct folder_tokens tokens = {config->data.dir, config->data.format,
+                                         config->model.vocab_size, config->data.end_of_text};
+    enum status status = folder_vocab_load(vocab, &tokens, err);
     if (status == STATUS_NOINPUT) {
-        char why[sizeof err->text];
-        snprintf(why, sizeof why, "%.700s", err->text);
-        return error_set(err, status, "%s (data.dir: make shards with deq tokenize --out %s)", why,
-                         config->data.dir);
+        char why[sizeof err->text], remedy[SHARD_REMEDY_MAX];
+        snprintf(why, sizeof why, "%.400s", err->text);
+        shard_remedy(config->data.dir, remedy);
+        return error_set(err, status, "%s (data.dir: %s)", why, remedy);
     }
     TRY(status);
     status = config_resolve(config, vocab_size(*vocab), err);
@@ -157,6 +159,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
     struct stream_config data = {
         .dir = t->config.data.dir,
         .split = "train",
+        .format = t->config.data.format,
         .batch = c->batch,
         .length = c->tgt_len,
         .partition = {.groups = c->accumulate, .ranks = ranks, .rank = dist_rank(dist)}};
@@ -168,6 +171,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
     TRY_OUT(trainer_set_precision(be, c, err));
     TRY_OUT(mem_alloc((void **)&t->reports, (size_t)ranks, sizeof *t->reports, err));
     TRY_OUT(trainer_resolve_data(&t->config, dist, &t->vocab, err));
+    data.vocab = t->vocab;
     TRY_OUT(stream_open(&t->stream, &data, err));
     TRY_OUT(model_create(&t->model, be, &t->config, NULL, &plan, err));
     TRY_OUT(optimizer_create(&t->optimizer, t->model->params, c, dist, err));

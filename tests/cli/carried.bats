@@ -245,7 +245,7 @@ state() # KEY [FILE]
     said "its text is trained on by --data $home/data"
     run "$DEQ" train
     [ "$status" -eq 64 ]
-    said "want --config FILE, or the folder of a run"
+    said "want --data DIR, --config FILE or the folder of a run"
 }
 
 @test "steps that do not fit each other are said before anything is made" {

@@ -241,7 +241,7 @@ documented()
         # shellcheck disable=SC2086
         [[ "$("$DEQ" ${remedy%)})" == usage:* ]]
     }
-    asks "--config FILE, or the folder of a run to continue" train
+    asks "--data DIR, --config FILE or the folder of a run to continue" train
     asks CHECKPOINT eval
     asks "--out FILE" export x
     asks CHECKPOINT export --out x

@@ -59,7 +59,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct shard_set *s = NULL;
     struct error err;
     const char *dir = folder(fuzz_file(data, size));
-    enum status status = shard_set_open(&s, dir, "train", &err);
+    enum status status =
+        shard_set_open(&s, &(struct shard_source){.dir = dir, .split = "train"}, &err);
     FUZZ_ASSERT((s != NULL) == (status == STATUS_OK));
     if (status == STATUS_OK)
         status = shard_set_verify(s, &buffer, &err);
