@@ -148,12 +148,13 @@ enum status score_lines(struct scorer *s, const char *path, bool no_eos, struct 
                         struct error *err)
 {
     enum status status = STATUS_OK;
+    struct text_source source = text_reader_source(path);
     struct text_reader *reader = NULL;
     struct window w = {0};
     const struct text_token *tokens;
     int count = 1;
     TRY_OUT(window_create(&w, err));
-    TRY_OUT(text_reader_open(&reader, path, o->vocab, err));
+    TRY_OUT(text_reader_open(&reader, &source, o->vocab, err));
     while (count > 0) {
         TRY_OUT(text_reader_next(reader, &tokens, &count, err));
         for (int i = 0; i < count; i++) {

@@ -6,26 +6,27 @@
 #include "data/pieces.h"
 #include "data/text_encode.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 enum { BLOCK_BYTES = 1 << 18, WORD_MOST = 1 << 22, BYTES_AT_ONCE = 4096 };
 
 struct text_reader {
-    const struct vocab *vocab; /* borrows */
-    const char *name;          /* borrows, for messages */
-    FILE *in;                  /* owns, unless it is stdin */
+    const struct vocab *vocab;        /* borrows */
+    const struct text_source *source; /* borrows */
+    int fd;                           /* owns, unless it is standard input */
     struct text_rule rule;
     char *buffer; /* owns [capacity + 1 + WORD_PADDING] */
     size_t capacity, size;
-    size_t cut;   /* the block that is being divided is buffer[0 .. cut) */
-    size_t at;    /* of a byte vocabulary, the next byte of it */
-    bool ended;   /* nothing more to read */
-    bool started; /* a block has been read */
-    int64_t line; /* of the block's first byte, from 1 */
-    bool closed;  /* the last line got its end */
+    size_t cut;     /* the block that is being divided is buffer[0 .. cut) */
+    size_t at;      /* of a byte vocabulary, the next byte of it */
+    bool ended;     /* nothing more to read */
+    bool started;   /* a block has been read */
+    int64_t line;   /* of the block's first byte, from 1 */
+    int64_t offset; /* of the buffer in the text */
+    int64_t words;  /* of the blocks before */
+    bool in_word;   /* of a byte vocabulary, the last byte was no white space */
     bool dividing;
     struct pieces pieces;
     const char *past; /* end of the last token, inside the block */
@@ -45,28 +46,37 @@ static enum status grow(struct text_reader *r, size_t capacity, struct error *er
     return STATUS_OK;
 }
 
-enum status text_reader_open(struct text_reader **out, const char *path, const struct vocab *vocab,
-                             struct error *err)
+struct text_source text_reader_source(const char *path)
+{
+    struct text_source source = text_source_file(path);
+    if (strcmp(path, "-") == 0)
+        snprintf(source.name, sizeof source.name, "standard input");
+    return source;
+}
+
+/* Standard input is read where it stands. */
+static bool is_standard_input(const struct text_source *s)
+{
+    return s->path != NULL && strcmp(s->path, "-") == 0;
+}
+
+enum status text_reader_open(struct text_reader **out, const struct text_source *source,
+                             const struct vocab *vocab, struct error *err)
 {
     enum status status = STATUS_OK;
     struct text_reader *r = NULL;
-    struct stat st;
+    int64_t bytes;
     *out = NULL;
     TRY(mem_alloc((void **)&r, 1, sizeof *r, err));
-    bool standard = strcmp(path, "-") == 0;
     r->vocab = vocab;
     r->rule = vocab_rule(vocab);
-    r->name = standard ? "standard input" : path;
+    r->source = source;
     r->line = 1;
-    r->in = standard ? stdin : fopen(path, "re");
-    if (r->in == NULL || fstat(fileno(r->in), &st) != 0) {
-        status = error_set(err, STATUS_NOINPUT, "%s: cannot open: %s", path, strerror(errno));
-        goto out;
-    }
-    if (S_ISDIR(st.st_mode)) {
-        status = error_set(err, STATUS_NOINPUT, "%s: a folder, not a text", path);
-        goto out;
-    }
+    r->fd = -1;
+    if (is_standard_input(source))
+        r->fd = STDIN_FILENO;
+    else
+        TRY_OUT(text_source_begin(source, false, &r->fd, &bytes, err));
     TRY_OUT(grow(r, BLOCK_BYTES, err));
     *out = r;
     return STATUS_OK;
@@ -79,10 +89,20 @@ void text_reader_close(struct text_reader *r)
 {
     if (r == NULL)
         return;
-    if (r->in != NULL && r->in != stdin)
-        fclose(r->in);
+    if (!is_standard_input(r->source))
+        text_source_end(r->source, r->fd);
     mem_free(r->buffer);
     mem_free(r);
+}
+
+int64_t text_reader_bytes(const struct text_reader *r)
+{
+    return r->offset + (int64_t)(vocab_is_bytes(r->vocab) ? r->at : r->cut);
+}
+
+int64_t text_reader_words(const struct text_reader *r)
+{
+    return r->words + (r->dividing ? r->pieces.words : 0);
 }
 
 /* The last place of buffer[0 .. size) at which its tokens end, or 0. Behind the last newline is
@@ -102,19 +122,6 @@ static size_t find_cut(const struct text_reader *r)
     return 0;
 }
 
-static enum status fill(struct text_reader *r, struct error *err)
-{
-    while (r->size < r->capacity && !r->ended) {
-        errno = 0;
-        size_t n = fread(r->buffer + r->size, 1, r->capacity - r->size, r->in);
-        r->size += n;
-        if (ferror(r->in) != 0)
-            return error_set(err, STATUS_IO, "%s: cannot read: %s", r->name, strerror(errno));
-        r->ended = feof(r->in) != 0;
-    }
-    return STATUS_OK;
-}
-
 static int64_t count_lines(const char *text, size_t size)
 {
     int64_t n = 0;
@@ -128,12 +135,13 @@ static enum status check_words(const struct text_reader *r, struct error *err)
     size_t bad = utf8_check(r->buffer, r->cut);
     if (bad == r->cut)
         return STATUS_OK;
+    int64_t line = r->line + count_lines(r->buffer, bad);
     return error_set(err, STATUS_DATA,
-                     "%s:%lld: %s 0x%02X: convert the text to UTF-8 (iconv), or use a model of "
-                     "bytes",
-                     r->name, (long long)(r->line + count_lines(r->buffer, bad)),
+                     "%s:%lld: %s 0x%02X (byte %lld of the text): convert the text to UTF-8 "
+                     "(iconv), or take a model of bytes",
+                     r->source->name, (long long)line,
                      r->buffer[bad] == '\0' ? "NUL byte" : "invalid UTF-8 byte",
-                     (unsigned char)r->buffer[bad]);
+                     (unsigned char)r->buffer[bad], (long long)(r->offset + (int64_t)bad));
 }
 
 /* Leaves out a byte order mark, which would be an invisible part of the first word. */
@@ -145,6 +153,7 @@ static void skip_mark(struct text_reader *r)
         return;
     memmove(r->buffer, r->buffer + n, r->size - n);
     r->size -= n;
+    r->offset += (int64_t)n;
 }
 
 /* Brings the next block to the front of the buffer. Its size is 0 at the end of the text. */
@@ -152,11 +161,14 @@ static enum status next_block(struct text_reader *r, struct error *err)
 {
     bool words = !vocab_is_bytes(r->vocab);
     r->line += count_lines(r->buffer, r->cut);
+    r->offset += (int64_t)r->cut;
     memmove(r->buffer, r->buffer + r->cut, r->size - r->cut);
     r->size -= r->cut;
     r->cut = r->at = 0;
     for (;;) {
-        TRY(fill(r, err));
+        if (!r->ended)
+            TRY(text_source_read(r->source, r->fd, r->offset, r->buffer, r->capacity, &r->size,
+                                 &r->ended, err));
         if (words)
             skip_mark(r);
         r->started = true;
@@ -165,8 +177,8 @@ static enum status next_block(struct text_reader *r, struct error *err)
             break;
         if (r->capacity >= WORD_MOST)
             return error_set(err, STATUS_DATA,
-                             "%s:%lld: a word of more than %zu bytes: is this text?", r->name,
-                             (long long)r->line, r->size);
+                             "%s:%lld: a word of more than %zu bytes: is this text?",
+                             r->source->name, (long long)r->line, r->size);
         TRY(grow(r, 2 * r->capacity, err));
     }
     if (!words || r->cut == 0)
@@ -200,7 +212,8 @@ static enum status refuse_word(const struct text_reader *r, const struct text_to
     if (status == STATUS_OK) /* punctuation with its marks */
         status =
             error_set(err, STATUS_DATA, "\"%.*s\" is not in the vocabulary", (int)t->len, t->text);
-    error_prefix(err, "%s:%lld", r->name, (long long)(r->line + count_lines(r->buffer, before)));
+    error_prefix(err, "%s:%lld", r->source->name,
+                 (long long)(r->line + count_lines(r->buffer, before)));
     return status;
 }
 
@@ -237,6 +250,9 @@ static void take_bytes(struct text_reader *r, int *count)
     size_t n = r->cut - r->at < BYTES_AT_ONCE ? r->cut - r->at : BYTES_AT_ONCE;
     for (size_t i = 0; i < n; i++) {
         const char *p = r->buffer + r->at + i;
+        bool word = !word_is_space(*p);
+        r->words += word && !r->in_word;
+        r->in_word = word;
         r->token[i] = (struct text_token){.id = (unsigned char)*p,
                                           .line_end = *p == '\n',
                                           .bytes = 1,
@@ -256,6 +272,8 @@ enum status text_reader_next(struct text_reader *r, const struct text_token **to
     while (*count == 0) {
         if (words && r->dividing && pieces_next(&r->pieces))
             return take_pieces(r, count, err);
+        if (r->dividing)
+            r->words += r->pieces.words;
         r->dividing = false;
         if (words || r->at == r->cut) {
             TRY(next_block(r, err));

@@ -5,6 +5,7 @@
 #ifndef DEQ_DATA_TEXT_READER_H
 #define DEQ_DATA_TEXT_READER_H
 
+#include "data/text_source.h"
 #include "data/vocab.h"
 
 struct text_reader;
@@ -19,11 +20,13 @@ struct text_token {
     size_t len;
 };
 
-/* Opens `path`, where - is standard input, for a vocabulary, which is borrowed. The caller frees
- * *out with text_reader_close. *out is NULL on error. Returns STATUS_NOINPUT, STATUS_IO or
- * STATUS_NOMEM. */
-enum status text_reader_open(struct text_reader **out, const char *path, const struct vocab *vocab,
-                             struct error *err);
+/* The text of a file, or of standard input where path is -. */
+struct text_source text_reader_source(const char *path);
+
+/* Begins a reading for a vocabulary. Source and vocabulary are borrowed. The caller frees *out with
+ * text_reader_close. *out is NULL on error. Returns STATUS_NOINPUT, STATUS_IO or STATUS_NOMEM. */
+enum status text_reader_open(struct text_reader **out, const struct text_source *source,
+                             const struct vocab *vocab, struct error *err);
 
 /* The next *count tokens of the text in order, none at its end. They are valid until the next call.
  * Returns STATUS_DATA, naming file and line,
@@ -33,8 +36,12 @@ enum status text_reader_open(struct text_reader **out, const char *path, const s
 enum status text_reader_next(struct text_reader *r, const struct text_token **tokens, int *count,
                              struct error *err);
 
-/* Tokens that stand for a line's beginning, as context of its first one. It is <eos> or the newline
- * byte, -1 if the vocabulary has neither. */
+/* Of the text so far, the bytes, and the words as white space separates them. */
+int64_t text_reader_bytes(const struct text_reader *r);
+int64_t text_reader_words(const struct text_reader *r);
+
+/* The token that stands for a line's beginning, as context of its first one. It is <eos> or the
+ * newline byte, -1 if the vocabulary has neither. */
 int32_t text_line_start(const struct vocab *vocab);
 
 /* NULL is allowed. */
