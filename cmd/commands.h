@@ -9,6 +9,7 @@
     X(tokenize)         \
     X(train)            \
     X(eval)             \
+    X(score)            \
     X(sample)           \
     X(info)             \
     X(verify)           \

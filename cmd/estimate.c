@@ -65,13 +65,15 @@ void estimate_text(const struct estimate *e, char out[ESTIMATE_MAX])
     char steps[ESTIMATE_COUNT_MAX], tokens[ESTIMATE_COUNT_MAX], time[ESTIMATE_COUNT_MAX];
     char bytes[ESTIMATE_COUNT_MAX], machine[ESTIMATE_COUNT_MAX];
     bool timed = isfinite(e->seconds);
+    const char *where = e->where != NULL ? e->where : "here";
     estimate_count(e->steps, steps);
     estimate_count(e->tokens, tokens);
     estimate_bytes(e->bytes, bytes);
     estimate_bytes(e->machine, machine);
     if (timed)
         estimate_duration(e->seconds, time);
-    snprintf(out, ESTIMATE_MAX, "%s step%s of %s token%s: %s%s%s%s of %s", steps,
+    snprintf(out, ESTIMATE_MAX, "%s step%s of %s token%s: %s%s%s%s%s%s of %s", steps,
              e->steps == 1 ? "" : "s", tokens, e->tokens == 1 ? "" : "s", timed ? "about " : "",
-             timed ? time : "", timed ? " here; " : "", bytes, machine);
+             timed ? time : "", timed ? " " : "", timed ? where : "", timed ? "; " : "", bytes,
+             machine);
 }

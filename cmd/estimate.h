@@ -9,6 +9,7 @@ enum { ESTIMATE_MAX = 128, ESTIMATE_COUNT_MAX = 32 };
 struct estimate {
     int64_t steps, tokens; /* still to do, and of a step */
     double seconds;        /* for all steps, or NaN where no speed is known */
+    const char *where;     /* of that time, NULL for "here" */
     double bytes, machine; /* that the training takes (run_memory), and that the device has */
 };
 
