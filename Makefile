@@ -179,7 +179,7 @@ $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/
 	    $(PROPERTY) $(PARTS) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
 
 # Tests of the program's own parts.
-$(CMD_TESTS): PARTS = $(CMD_PARTS)
+$(CMD_TESTS): PARTS = $(CMD_PARTS) $(EDIT_LIBS)
 $(CMD_TESTS): $(CMD_PARTS)
 
 # Property tests use RapidCheck, a C++ library, through a shim.

@@ -70,6 +70,7 @@ static void on_begin(void *ctx, const struct trainer *t, size_t bytes)
 {
     struct progress *p = ctx;
     const struct config_train *c = &t->config.train;
+    double unknown = stream_unknown(t->stream);
     p->first_step = t->state.step;
     if (dist_size(t->dist) > 1)
         fprintf(stderr, "%d processes over %s; each with:\n", dist_size(t->dist),
@@ -83,8 +84,12 @@ static void on_begin(void *ctx, const struct trainer *t, size_t bytes)
                                       .machine = estimate_machine(t->be)};
     estimate_count(params_distinct(t->model->params, NULL), parameters);
     estimate_count(stream_tokens(t->stream), tokens);
-    fprintf(stderr, "%s parameters, %s training tokens; %s, %d thread%s\n", parameters, tokens,
-            t->be->ops->name, t->be->threads, t->be->threads == 1 ? "" : "s");
+    fprintf(stderr, "%s parameters, %s training tokens", parameters, tokens);
+    if (unknown > 0)
+        fprintf(stderr, ", %.2f %% of them <unk>", 100 * unknown);
+    fprintf(stderr, "; %s, %d thread%s\n", t->be->ops->name, t->be->threads,
+            t->be->threads == 1 ? "" : "s");
+    output_warn_unknown("train", unknown, "training", t->config.data.dir);
     if (estimate.steps <= 0)
         return;
     estimate_text(&estimate, text);
@@ -200,11 +205,11 @@ static void on_evaluation(void *ctx, const struct trainer *t, const struct evalu
     fprintf(stderr, "%s\n", text);
 }
 
-static void on_done(void *ctx, const struct trainer *t, const struct run_end *end)
+static void on_done(void *ctx, const struct trainer *t)
 {
     struct progress *p = ctx;
     progress_break(p);
-    summary_print(p->dir, clock_seconds() - p->started, t, end);
+    summary_print(p->dir, clock_seconds() - p->started, t);
 }
 
 bool progress_live(void)

@@ -28,22 +28,28 @@ void summary_quote(const char *text, char *out, size_t size)
         snprintf(out + at, size - at, "'");
 }
 
-static void print_result(const struct run_end *end)
+static bool was_evaluated(const struct trainer *t)
 {
-    if (end->best_step == 0)
+    return isfinite(t->state.best_nll);
+}
+
+static void print_result(const struct trainer *t)
+{
+    const struct train_state *s = &t->state;
+    if (!was_evaluated(t))
         return;
-    if (isfinite(end->best.nll_recall))
-        fprintf(stderr, "  best validation loss %.3g at step %lld: %.2f %% of the symbols right\n",
-                end->best_nll, (long long)end->best_step, 100 * end->best.recalled);
+    if (stream_recall(t->stream) > 0)
+        fprintf(stderr, "  best validation loss %.3g at step %lld\n", s->best_nll,
+                (long long)s->best_step);
     else
-        fprintf(stderr, "  best validation perplexity %.2f at step %lld", exp(end->best_nll),
-                (long long)end->best_step);
-    if (isfinite(end->best.nll_recall))
+        fprintf(stderr, "  best validation perplexity %.2f at step %lld", exp(s->best_nll),
+                (long long)s->best_step);
+    if (stream_recall(t->stream) > 0)
         return;
-    if (isfinite(end->best.bits_per_byte))
-        fprintf(stderr, ", %.3f bits per byte", end->best.bits_per_byte);
-    if (end->best.unknown > 0)
-        fprintf(stderr, ", with %.2f %% of the tokens <unk>", 100 * end->best.unknown);
+    if (s->best.known && isfinite(s->best.bits_per_byte))
+        fprintf(stderr, ", %.3f bits per byte", s->best.bits_per_byte);
+    if (s->best.known && s->best.unknown > 0)
+        fprintf(stderr, ", with %.2f %% of the tokens <unk>", 100 * s->best.unknown);
     fputc('\n', stderr);
 }
 
@@ -82,14 +88,14 @@ static bool has_test(const char *data)
     return access(path, F_OK) == 0;
 }
 
-static void print_next(const char *dir, const struct trainer *t, const struct run_end *end)
+static void print_next(const char *dir, const struct trainer *t)
 {
     char path[PATH_SIZE], file[PATH_SIZE], word[WORD_SIZE], prompt[2 * WORD_SIZE];
-    snprintf(path, sizeof path, "%s/%s.bin", dir, end->best_step > 0 ? "best" : "last");
+    snprintf(path, sizeof path, "%s/%s.bin", dir, was_evaluated(t) ? "best" : "last");
     summary_quote(path, file, sizeof file);
     bool test = has_test(t->config.data.dir);
     fputs("next:\n", stderr);
-    if (test || end->best_step > 0)
+    if (test || was_evaluated(t))
         fprintf(stderr, "  deq eval %s%s\n", file, test ? " --split test" : "");
     else
         fprintf(stderr, "  deq eval %s --split train\n", file);
@@ -100,11 +106,10 @@ static void print_next(const char *dir, const struct trainer *t, const struct ru
     fprintf(stderr, "  deq sample --checkpoint %s --prompt %s\n", file, prompt);
 }
 
-void summary_print(const char *dir, double seconds, const struct trainer *t,
-                   const struct run_end *end)
+void summary_print(const char *dir, double seconds, const struct trainer *t)
 {
     fprintf(stderr, "done: %s\n", dir);
-    print_result(end);
+    print_result(t);
     print_cost(seconds, t);
-    print_next(dir, t, end);
+    print_next(dir, t);
 }

@@ -2,11 +2,10 @@
 #ifndef DEQ_CMD_SUMMARY_H
 #define DEQ_CMD_SUMMARY_H
 
-#include "run/run.h"
+#include "train/trainer.h"
 
 /* Prints it on stderr. `dir` is the folder of the run, and `seconds` are those of this call. */
-void summary_print(const char *dir, double seconds, const struct trainer *t,
-                   const struct run_end *end);
+void summary_print(const char *dir, double seconds, const struct trainer *t);
 
 /* Writes text as a shell takes it for one word, with quotes where it needs them. It is cut if it is
  * longer than `size`. */

@@ -6,6 +6,7 @@
 #include "cmd/plan_here.h"
 #include "cmd/progress.h"
 #include "cmd/signals.h"
+#include "cmd/summary.h"
 
 #include "base/clock.h"
 #include <math.h>
@@ -15,10 +16,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { COMMAND_MAX = 2048 };
+
 struct request {
     const char *run; /* the operand */
     const char *config, *preset, *data, *out, *resume, *device, *init_from, *reset;
     unsigned reset_mask;
+    const char *command; /* the command line, for the log */
     struct option_list set;
     int64_t threads;
     double time_limit;
@@ -238,7 +242,9 @@ static enum status train(const struct job *job, struct backend *be, const struct
                               .init_from = r->init_from,
                               .reset = r->reset_mask,
                               .deadline = deadline,
-                              .stop = &job->watch->asked};
+                              .stop = &job->watch->asked,
+                              .version = deq_version(),
+                              .command = r->command};
     atomic_store(&job->watch->folder, dir);
     enum status status = run_train(be, config, &run, quiet ? &silent : &observer, err);
     atomic_store(&job->watch->folder, NULL);
@@ -301,9 +307,22 @@ static enum status join_and_train(const struct request *r, struct stop_watch *wa
     return launcher_leave(job.dist, "train", train_in_group(&job, err), err);
 }
 
+/* Writes the command line as one would type it. It is cut if it is longer than `size`. */
+static void write_command(int argc, char **argv, char *out, size_t size)
+{
+    size_t at = (size_t)snprintf(out, size, "deq");
+    for (int i = 0; i < argc && at + 1 < size; i++) {
+        out[at++] = ' ';
+        summary_quote(argv[i], out + at, size - at);
+        at += strlen(out + at);
+    }
+}
+
 static enum status run_command(int argc, char **argv, struct error *err)
 {
-    struct request r = {0};
+    char command[COMMAND_MAX];
+    struct request r = {.command = command};
+    write_command(argc, argv, command, sizeof command);
     struct stop_watch watch;
     struct operands operands;
     TRY(command_read(&command_train, &r, argc, argv, &operands, err));
@@ -331,7 +350,8 @@ const struct command command_train = {
     .options = options,
     .notes =
         "DIR holds config.json, which is the resolved configuration, and log.jsonl with one object "
-        "a step and an evaluation. The checkpoints are last.bin, best.bin with the lowest "
+        "a start, a step and an evaluation, each with its time as ISO 8601 has it, in UTC. The "
+        "checkpoints are last.bin, best.bin with the lowest "
         "validation loss, and step-NNNNNNNN.bin. If last.bin is damaged, the newest whole "
         "checkpoint is taken.\n"
         "Ctrl-C, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGXCPU save and stop after the "

@@ -97,6 +97,8 @@ struct config_train {
     double clip;
     int64_t pretrain_steps, pretrain_layers, seed;
     enum precision precision;
+    double ema;
+    int64_t patience;
     int64_t eval_every, checkpoint_every, keep_last, keep_every, log_every;
     bool zero, compress;
 };
@@ -180,6 +182,9 @@ struct config_difference {
 enum status config_compare(const struct config *a, const struct config *b,
                            bool (*counts)(const char *path), struct config_difference *out,
                            struct error *err);
+/* Whether a key says what the network is, and must stay the same during a run. How it is trained
+ * and where its data lie may change. */
+bool config_is_model_key(const char *path);
 
 /* Writes the reference of all keys as plain text or as a Markdown table. The caller frees *out with
  * mem_free. STATUS_NOMEM. */

@@ -222,6 +222,9 @@ const struct config_key config_keys[] = {
          "wsd: the last part of the steps, in which the learning rate falls"),
     REAL("train.clip", train.clip, 0.25, 0, NO_LIMIT, CONFIG_CLOSED, "",
          "largest norm of the whole gradient, to which a longer one is scaled; 0 for no limit"),
+    REAL("train.ema", train.ema, 0, 0, 1, CONFIG_OPEN_MAX, "per update",
+         "decay of a running mean of the weights, which evaluations, samples and exports take in "
+         "place of the weights; at most n / (n + 9) after n updates; 0 for none"),
     INT("train.pretrain_steps", train.pretrain_steps, 1000, 0, NO_LIMIT, "updates",
         "updates at the beginning in which f is unrolled in place of a solve"),
     INT("train.pretrain_layers", train.pretrain_layers, 2, 1, 1024, "evaluations",
@@ -232,6 +235,9 @@ const struct config_key config_keys[] = {
          "below about 1e-6, 5e-5 and 4e-4 are out of reach, in this order"),
     INT("train.eval_every", train.eval_every, 1000, 0, NO_LIMIT, "updates",
         "updates between evaluations on the validation set; 0 for one at the end"),
+    INT("train.patience", train.patience, 0, 0, NO_LIMIT, "evaluations",
+        "evaluations in a row without a lower validation loss after which the training ends; 0 "
+        "for no such end"),
     INT("train.checkpoint_every", train.checkpoint_every, 500, 0, NO_LIMIT, "updates",
         "updates between checkpoints; 0 for one at the end"),
     INT("train.keep_last", train.keep_last, 2, 0, NO_LIMIT, "files",

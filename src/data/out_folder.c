@@ -6,8 +6,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -114,15 +118,49 @@ static int move_back(const char *aside)
     return rename(aside, path);
 }
 
+/* Accepts the temporary files of a process of this machine that has ended. A process with the
+ * number of this one is an earlier one too, since this one has made none yet. */
+static bool is_of_dead(const char *name)
+{
+    char *end;
+    const char *mark = strstr(name, ATOMIC_FILE_MARK);
+    if (!shard_owns_name(name) || mark == NULL)
+        return false;
+    long pid = strtol(mark + strlen(ATOMIC_FILE_MARK), &end, 10);
+    if (*end != '-' || pid <= 0 || pid > INT32_MAX)
+        return false;
+    return pid == getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH);
+}
+
+/* Locks the folder. A file system that has no locks leaves f->lock at -1. */
+static enum status lock_folder(struct out_folder *f, struct error *err)
+{
+    f->lock = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (f->lock < 0 || flock(f->lock, LOCK_EX | LOCK_NB) == 0)
+        return STATUS_OK;
+    bool busy = errno == EWOULDBLOCK;
+    close(f->lock);
+    f->lock = -1;
+    if (!busy)
+        return STATUS_OK;
+    return error_set(err, STATUS_CANTCREATE,
+                     "%s: another deq tokenize is at work there; wait for it or choose another "
+                     "folder",
+                     f->path);
+}
+
 enum status out_folder_prepare(struct out_folder *f, const char *path, bool force,
                                struct error *err)
 {
     int64_t others = 0;
-    f->path = path;
+    *f = (struct out_folder){.path = path, .lock = -1};
     TRY(make_folders(path, &f->created, err));
+    TRY(lock_folder(f, err));
     DIR *d = NULL;
     TRY(open_folder(path, &d, err));
-    enum status status = sweep(d, path, force ? is_left_over : is_none, unlink, &others, err);
+    /* Without a lock another machine may be at work, whose processes are not known here. */
+    bool (*unwanted)(const char *name) = force ? is_left_over : f->lock >= 0 ? is_of_dead : is_none;
+    enum status status = sweep(d, path, unwanted, unlink, &others, err);
     closedir(d);
     TRY(status);
     if (others > 0 && !force)
@@ -202,8 +240,11 @@ out:
     return status;
 }
 
-void out_folder_abandon(struct out_folder *f)
+void out_folder_close(struct out_folder *f, bool failed)
 {
-    if (f->created)
+    if (failed && f->created)
         rmdir(f->path);
+    if (f->lock >= 0)
+        close(f->lock);
+    f->lock = -1;
 }

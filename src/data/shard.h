@@ -156,12 +156,13 @@ void shard_set_take_vocabulary(struct shard_set *s, int64_t size, uint64_t hash)
 /* NULL is allowed. */
 void shard_set_close(struct shard_set *s);
 
-/* Reads all ids once and compares checksums and the range of ids. This takes one pass over the
- * files at the speed of the disk, or at about 3 GB/s once they are in the page cache. Files of
- * another program have no checksum, and get the one that is found, which shard_set_digest takes.
- * Returns STATUS_DATA, naming the damaged file, STATUS_IO or STATUS_NOMEM. */
-enum status shard_set_verify(struct shard_set *s, const struct shard_buffer *buffer,
-                             struct error *err);
+/* Reads all ids once, compares checksums and the range of ids, and counts how many are `id`, which
+ * may be -1. This takes one pass over the files at the speed of the disk, or at about 3 GB/s once
+ * they are in the page cache. Files of another program have no checksum, and get the one that is
+ * found, which shard_set_digest takes. Returns STATUS_DATA, naming the damaged file, STATUS_IO or
+ * STATUS_NOMEM. */
+enum status shard_set_verify(struct shard_set *s, const struct shard_buffer *buffer, int64_t id,
+                             int64_t *count, struct error *err);
 
 /* Reads ids [first, first + count) of the split into out[count], across shards where needed, and
  * checks each id against the vocabulary size. Several threads may call it with buffers of their

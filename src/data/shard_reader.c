@@ -259,6 +259,21 @@ static enum status refuse_id(const struct shard_set *s, int64_t index, const voi
                      path, (unsigned long)id, (long long)h->vocab_size, (long long)(position + at));
 }
 
+/* How many of `count` stored ids are `id`. There are two loops so that each becomes vector code. */
+static int64_t count_id(const void *ids, int64_t count, int32_t width, int64_t id)
+{
+    const uint16_t *narrow = ids;
+    const uint32_t *wide = ids;
+    int64_t found = 0;
+    if (id < 0)
+        return 0;
+    for (int64_t i = 0; i < count && width == 2; i++)
+        found += narrow[i] == (uint16_t)id;
+    for (int64_t i = 0; i < count && width == 4; i++)
+        found += wide[i] == (uint32_t)id;
+    return found;
+}
+
 /* Checks `count` ids, of which the first is number `position` of the file. */
 static enum status check_ids(const struct shard_set *s, int64_t index, const void *ids,
                              int64_t count, int64_t position, struct error *err)
@@ -269,14 +284,20 @@ static enum status check_ids(const struct shard_set *s, int64_t index, const voi
     return refuse_id(s, index, ids, position, err);
 }
 
-/* Reads the ids of one shard. `err` gets the first that is out of range, if *in_range is false. */
+/* What is looked for in the ids of a split, and what was found. */
+struct tally {
+    int64_t id, count;
+    bool in_range; /* all ids of the last shard */
+};
+
+/* Reads the ids of one shard. `err` gets the first that is out of range, if there is one. */
 static enum status hash_shard(const struct shard_set *s, int64_t index,
                               const struct shard_buffer *buffer, XXH3_state_t *state,
-                              bool *in_range, struct error *err)
+                              struct tally *tally, struct error *err)
 {
     const struct shard_header *h = &s->list[index].header;
     int64_t size = h->tokens * h->width;
-    *in_range = true;
+    tally->in_range = true;
     XXH3_64bits_reset(state);
     for (int64_t done = 0, n; done < size; done += n) {
         struct error unread;
@@ -288,26 +309,28 @@ static enum status hash_shard(const struct shard_set *s, int64_t index,
             return status;
         }
         XXH3_64bits_update(state, buffer->data, (size_t)n);
-        if (*in_range)
-            *in_range =
+        tally->count += count_id(buffer->data, n / h->width, h->width, tally->id);
+        if (tally->in_range)
+            tally->in_range =
                 check_ids(s, index, buffer->data, n / h->width, done / h->width, err) == STATUS_OK;
     }
     return STATUS_OK;
 }
 
-enum status shard_set_verify(struct shard_set *s, const struct shard_buffer *buffer,
-                             struct error *err)
+enum status shard_set_verify(struct shard_set *s, const struct shard_buffer *buffer, int64_t id,
+                             int64_t *count, struct error *err)
 {
     void *p = NULL;
     enum status status = STATUS_OK;
     char path[PATH_SIZE];
     assert(buffer->size >= 4 && buffer->size % 4 == 0);
+    struct tally tally = {.id = id};
+    *count = 0;
     TRY(mem_alloc(&p, 1, sizeof(XXH3_state_t), err));
     XXH3_state_t *state = p;
     for (int64_t i = 0; i < s->count; i++) {
         struct shard_header *h = &s->list[i].header;
-        bool in_range;
-        TRY_OUT(hash_shard(s, i, buffer, state, &in_range, err));
+        TRY_OUT(hash_shard(s, i, buffer, state, &tally, err));
         if (s->files.count > 0)
             h->payload_hash = XXH3_64bits_digest(state);
         /* Damage explains a wrong id, so it is reported first. */
@@ -318,11 +341,12 @@ enum status shard_set_verify(struct shard_set *s, const struct shard_buffer *buf
                           "%s: damaged (wrong checksum of the ids); run deq tokenize again", path);
             goto out;
         }
-        if (!in_range) {
+        if (!tally.in_range) {
             status = err->status;
             goto out;
         }
     }
+    *count = tally.count;
 out:
     mem_free(state);
     return status;

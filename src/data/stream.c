@@ -27,6 +27,7 @@ struct stream {
     struct shard_set *set; /* owns */
     int64_t B, L;          /* streams read here, and inputs of a segment */
     int64_t whole;         /* streams of the whole batch */
+    int64_t unk, unknown;  /* the id of <unk>, -1 for none, and how many there are in the split */
     struct stream_partition partition;
     bool records;
     int64_t n_step;   /* tokens of a stream */
@@ -204,9 +205,9 @@ static enum status load_vocabulary(struct vocab **out, const char *dir, struct e
     return status;
 }
 
-/* Checks that the shards were made with the folder's vocabulary. */
+/* Checks that the shards were made with the folder's vocabulary, and finds its <unk>. */
 static enum status check_vocabulary(const char *dir, const char *split,
-                                    const struct shard_header *h, struct error *err)
+                                    const struct shard_header *h, int64_t *unk, struct error *err)
 {
     struct vocab *vocab = NULL;
     enum status status = STATUS_OK;
@@ -217,6 +218,7 @@ static enum status check_vocabulary(const char *dir, const char *split,
                            "%s/%s-00000.bin: made with another vocabulary (of %lld words) than "
                            "vocab.txt beside it (%lld words); run deq tokenize again with --force",
                            dir, split, (long long)h->vocab_size, (long long)vocab_size(vocab));
+    *unk = vocab_unk(vocab);
     vocab_free(vocab);
     return status;
 }
@@ -238,6 +240,7 @@ static enum status adopt_vocabulary(struct stream *s, const struct stream_config
         vocab = loaded;
     }
     shard_set_take_vocabulary(s->set, vocab_size(vocab), vocab_hash(vocab));
+    s->unk = vocab_unk(vocab);
     vocab_free(loaded);
     return STATUS_OK;
 }
@@ -354,11 +357,11 @@ enum status stream_open(struct stream **out, const struct stream_config *c, stru
     if (shard_set_is_foreign(s->set))
         TRY_OUT(adopt_vocabulary(s, c, err));
     else
-        TRY_OUT(check_vocabulary(c->dir, c->split, shard_set_header(s->set), err));
+        TRY_OUT(check_vocabulary(c->dir, c->split, shard_set_header(s->set), &s->unk, err));
     TRY_OUT(plan(s, c, err));
     TRY_OUT(mem_alloc(&p, 1, SCRATCH_BYTES, err));
     s->buffer = (struct shard_buffer){p, SCRATCH_BYTES};
-    TRY_OUT(shard_set_verify(s->set, &s->buffer, err));
+    TRY_OUT(shard_set_verify(s->set, &s->buffer, s->unk, &s->unknown, err));
     TRY_OUT(start(s, err));
     *out = s;
     return STATUS_OK;
@@ -390,6 +393,11 @@ void stream_close(struct stream *s)
 int64_t stream_tokens(const struct stream *s)
 {
     return shard_set_header(s->set)->split_tokens / (s->records ? 2 : 1);
+}
+
+double stream_unknown(const struct stream *s)
+{
+    return (double)s->unknown / (double)shard_set_header(s->set)->split_tokens;
 }
 
 int64_t stream_segments(const struct stream *s)

@@ -84,6 +84,8 @@ enum status stream_seek(struct stream *s, int64_t epoch, int64_t segment, struct
 
 /* Tokens of the split, or in a split of records its targets. */
 int64_t stream_tokens(const struct stream *s);
+/* The share of <unk> among the tokens of the split. */
+double stream_unknown(const struct stream *s);
 /* Segments of an epoch. */
 int64_t stream_segments(const struct stream *s);
 /* Targets of an epoch for all ranks together, B * (n_step - 1) in a text. */

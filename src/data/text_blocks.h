@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "data/text_rule.h"
+#include "data/text_source.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,7 +18,7 @@
 /* Part of a text. In word mode it ends where pieces_begin (pieces.h) lets a text end, so that no
  * word is cut, and WORD_PADDING readable bytes follow it. */
 struct text_block {
-    const char *path; /* of the file, for messages */
+    const char *name; /* of the text, for messages */
     char *text;
     size_t size;    /* at least 1 */
     int64_t offset; /* in the file */
@@ -28,7 +29,7 @@ struct text_block {
 typedef void text_progress_fn(void *context, const char *what, int64_t done, int64_t total);
 
 struct text_pass {
-    const char *path;
+    const struct text_source *source;
     const char *what; /* shown with the progress, "count train" */
     /* TEXT_SPLIT_BYTES takes bytes as they come, any other split is word mode. */
     struct text_rule rule;
@@ -44,7 +45,7 @@ struct text_pass {
     void *progress_context;
 };
 
-/* Runs the pass and sets *bytes to the size of the file. In word mode
+/* Runs the pass and sets *bytes to the size of the text. In word mode
  *   - a last line without a newline gets one
  *   - a byte order mark at the start is left out
  *   - NUL and invalid UTF-8 are refused with STATUS_DATA, naming line and byte

@@ -42,6 +42,7 @@ struct tokenizer {
     struct out_folder folder;
     struct vocab *vocab;                 /* owns */
     struct shard_writer *writer[SPLITS]; /* owns */
+    struct text_source text[SPLITS];     /* owns */
     struct text_rule rule;
     bool dropped, counted;
     int threads;
@@ -64,7 +65,7 @@ static enum status count_block(void *worker, const struct text_block *block, str
 static struct text_pass make_pass(const struct tokenizer *t, int split, const char *what,
                                   void **workers)
 {
-    return (struct text_pass){.path = t->c->text[split],
+    return (struct text_pass){.source = &t->text[split],
                               .what = what,
                               .rule = t->rule,
                               .block_bytes = t->block_bytes,
@@ -72,6 +73,28 @@ static struct text_pass make_pass(const struct tokenizer *t, int split, const ch
                               .workers = workers,
                               .progress = t->c->progress,
                               .progress_context = t->c->progress_context};
+}
+
+static bool has_shares(const struct tokenize_config *c)
+{
+    return c->share[SPLIT_VALID] > 0 || c->share[SPLIT_TEST] > 0;
+}
+
+static enum status choose_vocabulary(struct tokenizer *t, const struct word_count *counts,
+                                     struct error *err)
+{
+    bool prose = t->rule.split == TEXT_SPLIT_PUNCTUATION;
+    bool map = t->c->unk == TOKENIZE_UNK_MAP ||
+               (t->c->unk == TOKENIZE_UNK_AUTO && (prose || has_shares(t->c)));
+    struct vocab_limits limits = {
+        .min_count = t->c->min_count, .max_vocab = t->c->max_vocab, .unk = map};
+    struct vocab_choice choice;
+    if (limits.min_count == 0)
+        limits.min_count = prose ? VOCAB_MIN_COUNT_AUTO : 1;
+    TRY(word_count_choose(counts, &limits, t->text[SPLIT_TRAIN].name, &t->vocab, &choice, err));
+    t->dropped = choice.dropped;
+    t->result->min_count = choice.min_count;
+    return STATUS_OK;
 }
 
 /* Makes the first pass over the training text, which chooses the vocabulary. */
@@ -96,11 +119,7 @@ static enum status count_vocabulary(struct tokenizer *t, struct error *err)
     }
     t->train_tokens = word_count_words(counts[0]) + word_count_lines(counts[0]);
     t->counted = true;
-    const struct vocab_limits limits = {.min_count = t->c->min_count,
-                                        .max_vocab = t->c->max_vocab,
-                                        .unk = t->c->unk == TOKENIZE_UNK_MAP};
-    TRY_OUT(word_count_choose(counts[0], &limits, t->c->text[SPLIT_TRAIN], &t->vocab, &t->dropped,
-                              err));
+    TRY_OUT(choose_vocabulary(t, counts[0], err));
 out:
     for (int i = 0; i < t->threads; i++)
         word_count_free(counts[i]);
@@ -133,17 +152,17 @@ static enum status unknown_word(const struct encoding *e, const struct text_bloc
         return error_set(
             err, STATUS_IO,
             "%s:%lld: new word \"%.*s\": the file changed while it was read; run again",
-            block->path, line, shown, word->text);
+            block->name, line, shown, word->text);
     if (e->has_unk || e->given == NULL)
         return error_set(
             err, STATUS_DATA,
             "%s:%lld: \"%.*s\" is not in the vocabulary; --unk map makes it " VOCAB_UNK,
-            block->path, line, shown, word->text);
+            block->name, line, shown, word->text);
     return error_set(err, STATUS_DATA,
                      "%s:%lld: \"%.*s\" is not in the vocabulary %.200s, which has no " VOCAB_UNK
                      ": a model of these words can read no others; for another model leave out "
                      "--vocab and give --unk map, or --bytes",
-                     block->path, line, shown, word->text, e->given);
+                     block->name, line, shown, word->text, e->given);
 }
 
 /* Appends the ids of the pieces to those of the block. */
@@ -274,7 +293,7 @@ static enum status encode_split(struct tokenizer *t, int split, struct error *er
         status = error_set(err, STATUS_IO,
                            "%s: %lld tokens, then %lld: the file changed while it was read; run "
                            "again",
-                           t->c->text[split], (long long)t->train_tokens, (long long)tokens);
+                           t->text[split].name, (long long)t->train_tokens, (long long)tokens);
         goto out;
     }
     TRY_OUT(shard_writer_finish(shared.writer, bytes, shared.words, err));
@@ -298,40 +317,108 @@ static int choose_threads(int wanted)
 static enum status check_texts(const struct tokenize_config *c, struct error *err)
 {
     for (int i = 0; i < SPLITS; i++)
-        if (c->text[i] != NULL && access(c->text[i], R_OK) != 0)
-            return error_set(err, STATUS_NOINPUT, "%s: cannot read the text of the split %s: %s",
-                             c->text[i], split_name(i), strerror(errno));
+        for (int k = 0; k < c->text[i].count; k++) {
+            const char *path = c->text[i].path[k];
+            if (strcmp(path, "-") != 0 && access(path, R_OK) != 0)
+                return error_set(err, STATUS_NOINPUT,
+                                 "%s: cannot read the text of the split %s: %s", path,
+                                 split_name(i), strerror(errno));
+        }
     return STATUS_OK;
+}
+
+_Static_assert((int)PART_VALID == SPLIT_VALID && (int)PART_TEST == SPLIT_TEST &&
+                   (int)PARTS == SPLITS && (int)PART_REST == SPLIT_TRAIN,
+               "parts become splits");
+
+/* Divides the training text into its shares. */
+static enum status draw_shares(struct tokenizer *t, struct error *err)
+{
+    const struct tokenize_config *c = t->c;
+    struct text_source parts[PARTS], whole = t->text[SPLIT_TRAIN];
+    t->text[SPLIT_TRAIN].spool = -1;
+    enum status status =
+        text_share(&whole, c->share, c->seed, c->out, parts, &t->result->drawn, err);
+    text_source_close(&whole);
+    for (int i = 0; i < SPLITS; i++)
+        if (i == SPLIT_TRAIN || c->share[i] > 0)
+            t->text[i] = parts[i];
+    return status;
+}
+
+/* Makes the texts of all splits such that passes can read them. */
+static enum status open_texts(struct tokenizer *t, struct error *err)
+{
+    const struct tokenize_config *c = t->c;
+    for (int i = 0; i < SPLITS; i++) {
+        bool again = i == SPLIT_TRAIN && ((!c->bytes && c->vocab == NULL) || has_shares(c));
+        if (c->text[i].count == 0)
+            continue;
+        if (text_gather_needed(&c->text[i], again))
+            TRY(text_gather(&c->text[i], !c->bytes, c->out, &t->text[i], err));
+        else
+            t->text[i] = text_source_file(c->text[i].path[0]);
+    }
+    return has_shares(c) ? draw_shares(t, err) : STATUS_OK;
+}
+
+/* Chooses the rule by which words are counted. */
+static enum status choose_rule(struct tokenizer *t, struct error *err)
+{
+    const struct tokenize_config *c = t->c;
+    struct tokenize_result *result = t->result;
+    t->rule = (struct text_rule){.split = TEXT_SPLIT_BLANKS, .lower = c->lower};
+    if (c->split == TOKENIZE_SPLIT_PUNCTUATION)
+        t->rule.split = TEXT_SPLIT_PUNCTUATION;
+    if (c->split != TOKENIZE_SPLIT_AUTO)
+        return STATUS_OK;
+    TRY(text_look(&t->text[SPLIT_TRAIN], &result->look, err));
+    result->looked = true;
+    t->rule.split = text_look_split(result->look);
+    return STATUS_OK;
+}
+
+/* Chooses the rule and the vocabulary. */
+static enum status make_vocabulary(struct tokenizer *t, struct error *err)
+{
+    if (t->c->vocab != NULL)
+        return load_vocabulary(t, err);
+    if (t->c->bytes) {
+        t->rule.split = TEXT_SPLIT_BYTES;
+        t->rule.lower = t->c->lower;
+        return vocab_make_bytes(&t->vocab, err);
+    }
+    TRY(choose_rule(t, err));
+    return count_vocabulary(t, err);
 }
 
 enum status tokenize_run(const struct tokenize_config *c, struct tokenize_result *result,
                          struct error *err)
 {
-    assert(c->text[SPLIT_TRAIN] != NULL && c->out != NULL);
+    assert(c->text[SPLIT_TRAIN].count > 0 && c->out != NULL);
     struct tokenizer t = {.c = c, .result = result, .train_tokens = -1};
     enum status status;
     *result = (struct tokenize_result){0};
-    t.rule = (struct text_rule){.split = c->bytes ? TEXT_SPLIT_BYTES : c->split, .lower = c->lower};
     t.threads = choose_threads(c->threads);
     t.block_bytes = c->block_bytes > 0 ? c->block_bytes : TOKENIZE_BLOCK_BYTES;
+    for (int i = 0; i < SPLITS; i++)
+        t.text[i].spool = -1;
     TRY(check_texts(c, err));
     TRY_OUT(out_folder_prepare(&t.folder, c->out, c->force, err));
-    if (c->vocab != NULL)
-        TRY_OUT(load_vocabulary(&t, err));
-    else if (c->bytes)
-        TRY_OUT(vocab_make_bytes(&t.vocab, err));
-    else
-        TRY_OUT(count_vocabulary(&t, err));
+    TRY_OUT(open_texts(&t, err));
+    TRY_OUT(make_vocabulary(&t, err));
     result->vocab = vocab_size(t.vocab);
+    result->rule = t.rule;
     for (int i = 0; i < SPLITS; i++)
-        if (c->text[i] != NULL)
+        if (c->text[i].count > 0 || c->share[i] > 0)
             TRY_OUT(encode_split(&t, i, err));
     TRY_OUT(out_folder_commit(&t.folder, t.writer, SPLITS, t.vocab, err));
 out:
-    for (int i = 0; i < SPLITS; i++)
+    for (int i = 0; i < SPLITS; i++) {
         shard_writer_close(t.writer[i]);
+        text_source_close(&t.text[i]);
+    }
     vocab_free(t.vocab);
-    if (status != STATUS_OK)
-        out_folder_abandon(&t.folder);
+    out_folder_close(&t.folder, status != STATUS_OK);
     return status;
 }

@@ -1,7 +1,7 @@
 /* A run, which is a training with its folder, log, evaluations and checkpoints.
  *
  *   RUN/config.json         the resolved configuration
- *   RUN/log.jsonl           one JSON object a step ("event": "step") and an evaluation
+ *   RUN/log.jsonl           one JSON object a start ("event": "start"), a step and an evaluation
  *   RUN/last.bin            the newest checkpoint
  *   RUN/best.bin            the checkpoint of the lowest validation loss
  *   RUN/step-00001000.bin   numbered checkpoints, the newest train.keep_last and those of every
@@ -30,14 +30,8 @@ struct run_options {
     unsigned reset;          /* TRAINER_RESET_..., once in a run that continues */
     double deadline;         /* of clock_seconds, to save and stop before, or 0 */
     const atomic_bool *stop; /* once true, save and stop after the step, may be NULL */
-};
-
-/* How a run ended. */
-struct run_end {
-    double best_nll;
-    int64_t best_step;             /* 0 if nothing was evaluated */
-    struct evaluation_result best; /* that evaluation, or NaN in bits_per_byte,
-                                    * nll_recall and unknown if another call made it */
+    const char *version;     /* of the program, for the log, may be NULL */
+    const char *command;     /* its command line, for the log, may be NULL */
 };
 
 /* Functions that are called as the run goes on. Each may be NULL. */
@@ -52,7 +46,7 @@ struct run_observer {
                        bool best);
     void (*message)(void *ctx, const char *text);
     /* Called once all steps are done and saved. */
-    void (*done)(void *ctx, const struct trainer *t, const struct run_end *end);
+    void (*done)(void *ctx, const struct trainer *t);
 };
 
 /* Measures, without allocating anything, how much of the backend's memory the run of a resolved

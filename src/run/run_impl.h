@@ -23,12 +23,11 @@ struct run {
     const struct run_options *options;   /* borrows */
     const struct run_observer *observer; /* borrows */
     struct trainer trainer;
-    struct model *eval_model;      /* owns, NULL without evaluation */
-    struct stream *valid;          /* owns */
-    struct metrics *log;           /* owns, NULL on ranks that do not write */
-    size_t bytes;                  /* of run_memory */
-    struct evaluation_result best; /* the best evaluation of this call */
-    int lock;                      /* descriptor that locks the folder, or -1 */
+    struct model *eval_model; /* owns, NULL without evaluation */
+    struct stream *valid;     /* owns */
+    struct metrics *log;      /* owns, NULL on ranks that do not write */
+    size_t bytes;             /* of run_memory */
+    int lock;                 /* descriptor that locks the folder, or -1 */
     /* The writer's thread owns the image and the job while it is busy. */
     struct snapshot_image image;
     struct save_job job;
@@ -131,6 +130,7 @@ enum status run_wait_saved(struct run *run, struct error *err);
 bool run_must_stop(struct run *run);
 
 /* Append a line to the log, on the rank that writes. They return STATUS_IO or STATUS_NOMEM. */
+enum status run_log_start(struct run *run, struct error *err);
 enum status run_log_step(struct run *run, const struct step_report *r, struct error *err);
 enum status run_log_evaluation(struct run *run, const struct evaluation_result *r, bool best,
                                struct error *err);

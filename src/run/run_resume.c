@@ -9,32 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Whether a key must stay the same during a run. Keys that say what the network is must. How it is
- * trained and where its data lie may change. */
-static bool is_fixed(const char *path)
-{
-    /* A name that ends with a dot stands for all keys below it. */
-    static const char *const changeable[] = {
-        "data.",         "solver.",          "gradient.",      "jacobian.",
-        "correction.",   "train.",           "eval.",          "model.dropout",
-        "model.dropatt", "model.dropouti",   "model.dropouth", "model.emb_dropout",
-        "model.wdrop",   "model.vocab_size",
-    };
-    for (size_t i = 0; i < sizeof changeable / sizeof *changeable; i++) {
-        const char *name = changeable[i];
-        size_t n = strlen(name);
-        if (name[n - 1] == '.' ? strncmp(path, name, n) == 0 : strcmp(path, name) == 0)
-            return false;
-    }
-    return true;
-}
-
 /* Returns STATUS_CONFIG if `then`, of the checkpoint `path`, describes another model than `now`. */
 static enum status check_same(const struct config *now, const struct config *then, const char *path,
                               struct error *err)
 {
     struct config_difference d;
-    TRY(config_compare(then, now, is_fixed, &d, err));
+    TRY(config_compare(then, now, config_is_model_key, &d, err));
     if (d.path == NULL)
         return STATUS_OK;
     return error_set(err, STATUS_CONFIG,
@@ -214,7 +194,7 @@ void run_check_best(struct run *run)
                         state->best_nll, (long long)state->best_step, why);
         state->best_nll = INFINITY;
         state->best = (struct snapshot_figures){0};
-        state->best_step = 0;
+        state->best_step = state->waited = 0;
     }
     state->valid_text = text;
 }

@@ -99,7 +99,7 @@ static enum status continue_from(struct trainer *t, struct snapshot *from, struc
     bool aligned, taken = false;
     t->state = from->state;
     TRY(check_vocabulary(t, from, err));
-    TRY(snapshot_read_params(from, t->model->params, err));
+    TRY(snapshot_read_training(from, t->model->params, &t->optimizer, err));
     t->dropped.optimizer = from->config.train.optimizer != t->config.train.optimizer;
     if (t->dropped.optimizer)
         t->state.updates = 0;
@@ -115,7 +115,25 @@ static enum status continue_from(struct trainer *t, struct snapshot *from, struc
 enum status trainer_take_weights(struct trainer *t, struct snapshot *from, struct error *err)
 {
     TRY(check_vocabulary(t, from, err));
-    return snapshot_read_params(from, t->model->params, err);
+    TRY(snapshot_read_params(from, t->model->params, err));
+    optimizer_begin_average(&t->optimizer);
+    return STATUS_OK;
+}
+
+void trainer_show_average(struct trainer *t)
+{
+    struct params *p = t->model->params;
+    if (t->optimizer.average.data == NULL)
+        return;
+    op_copy(t->be, &p->g, &p->w);
+    op_copy(t->be, &p->w, &t->optimizer.average);
+}
+
+void trainer_hide_average(struct trainer *t)
+{
+    struct params *p = t->model->params;
+    if (t->optimizer.average.data != NULL)
+        op_copy(t->be, &p->w, &p->g);
 }
 
 enum status trainer_reset(struct trainer *t, unsigned what, struct error *err)
@@ -129,7 +147,7 @@ enum status trainer_reset(struct trainer *t, unsigned what, struct error *err)
     if (what & TRAINER_RESET_SCHEDULE)
         s->schedule_start = s->step;
     if (what & TRAINER_RESET_DATA) {
-        s->epoch = s->segment = s->position = s->best_step = 0;
+        s->epoch = s->segment = s->position = s->best_step = s->waited = 0;
         s->best_nll = INFINITY;
         s->best = (struct snapshot_figures){0};
         model_reset_memory(t->model);
@@ -179,6 +197,8 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
         TRY_OUT(continue_from(t, from, err));
     else
         TRY_OUT(params_initialize(t->model->params, (uint64_t)c->seed, err));
+    if (from == NULL)
+        optimizer_begin_average(&t->optimizer);
     t->state.train_text = stream_digest(t->stream);
     return backend_check(be, err);
 out:

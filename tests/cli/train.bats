@@ -49,7 +49,7 @@ stop_run()
 }
 
 @test "the loss falls" {
-    first=$(sed -n '1s/.*"loss":\([0-9.]*\).*/\1/p' "$whole/log.jsonl")
+    first=$(grep '"step":1,"loss"' "$whole/log.jsonl" | sed 's/.*"loss":\([0-9.]*\).*/\1/')
     last=$(grep '"step":24,"loss"' "$whole/log.jsonl" | sed 's/.*"loss":\([0-9.]*\).*/\1/')
     awk "BEGIN { exit !($last < $first - 0.3) }"
 }
@@ -195,7 +195,7 @@ stop_run()
     from "$whole/step-00000016.bin" 1000000 --time-limit 1s
     [ "$status" -eq 75 ]
     [[ "$output" == *"continuing from $BATS_TEST_TMPDIR/run/last.bin at step $step"* ]]
-    [ "$(head -1 "$BATS_TEST_TMPDIR/run/log.jsonl" | cut -d, -f2)" = '"step":17' ]
+    [ "$(grep -m 1 '"event":"step"' "$BATS_TEST_TMPDIR/run/log.jsonl" | cut -d, -f2)" = '"step":17' ]
     from "$whole/last.bin" 25
     [ "$status" -eq 0 ]
     [[ "$output" == *"continuing from $whole/last.bin at step 24"* ]]
@@ -492,7 +492,7 @@ END
         set -- train -q --config "$config" $options --set train.accumulate=2 --out "$BATS_TEST_TMPDIR/$name"
         "$DEQ" "$@"
         run=$BATS_TEST_TMPDIR/$name
-        first=$(sed -n '1s/.*"loss":\([0-9.]*\).*/\1/p' "$run/log.jsonl")
+        first=$(grep '"step":1,"loss"' "$run/log.jsonl" | sed 's/.*"loss":\([0-9.]*\).*/\1/')
         last=$(grep '"step":24,"loss"' "$run/log.jsonl" | sed 's/.*"loss":\([0-9.]*\).*/\1/')
         awk "BEGIN { exit !($last < $first - 0.1) }"
         want=$(digest "$run/last.bin")
@@ -566,10 +566,9 @@ END
     while read -r _ command; do
         eval "'$DEQ' $command" >/dev/null
     done < <(grep '^  deq ' <<<"$end")
-    # A run that has ended says the same, without what only the evaluation knew.
+    # A run that has ended says the same.
     run "$DEQ" train "it's a run"
-    [[ "$output" == *"best validation perplexity "* ]]
-    [[ "$output" != *"bits per byte"* ]]
+    [[ "$output" == *"best validation perplexity "*" bits per byte"* ]]
     # Without validation text there is no best checkpoint.
     "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --out alone
     run "$DEQ" train --config "$config" --set data.dir=alone --out alone-run
@@ -578,4 +577,44 @@ END
     "$DEQ" eval alone-run/last.bin --split train >/dev/null
     run "$DEQ" train -q --config "$config" --out quiet
     [ -z "$output" ]
+}
+
+@test "the log says when, by whom and on what each event happened" {
+    cd "$BATS_TEST_TMPDIR"
+    "$DEQ" train -q --config "$config" --out run --set train.steps=8
+    "$DEQ" train -q run --set train.steps=9
+    "$DEQ" train -q run # nothing to do is no start
+    [ "$(grep -c '"event":"start"' run/log.jsonl)" -eq 2 ]
+    time='"time":"20[0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\.[0-9]\{3\}Z"'
+    [ "$(grep -vc "$time" run/log.jsonl)" -eq 0 ]
+    line=$(head -n 1 run/log.jsonl)
+    for want in '"event":"start","after_step":0,"version":"'"$("$DEQ" version | cut -d' ' -f2)"'"' \
+        "\"command\":\"deq train -q --config $config --out run --set train.steps=8\"" \
+        '"processor":"' '"device":"' '"threads":1,"ranks":1' '"unknown":0,'; do
+        [[ "$line" == *"$want"* ]] || { echo "$line lacks $want"; return 1; }
+    done
+    digests() { grep '"event":"start"' run/log.jsonl | grep -o "\"$1_digest\":\"[0-9a-f]\{16\}\"" | sort -u | wc -l; }
+    [ "$(digests config)" -eq 2 ]
+    [ "$(digests data)" -eq 1 ]
+    grep '"event":"evaluation"' run/log.jsonl | grep -q '"bits_per_byte":[0-9.]*,"unknown":0,'
+    # the wall clock does not run backwards
+    sed 's/.*"time":"\([^"]*\)".*/\1/' run/log.jsonl | sort -c
+}
+
+@test "unknown words in the training text are counted and warned of" {
+    cd "$BATS_TEST_TMPDIR"
+    "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" \
+        --max-vocab 8 --out few
+    run "$DEQ" train --config "$config" --set data.dir=few --set train.steps=8 --out run
+    [ "$status" -eq 0 ]
+    share=$(sed -n 's/.*training tokens, \([0-9.]*\) % of them <unk>.*/\1/p' <<<"$output")
+    words=$(wc -w <"$BATS_FILE_TMPDIR/train")
+    known=$(tr ' ' '\n' <"$BATS_FILE_TMPDIR/train" | grep -cxFf few/vocab.txt)
+    lines=$(wc -l <"$BATS_FILE_TMPDIR/train")
+    awk "BEGIN { d = $share - 100 * ($words - $known) / ($words + $lines); exit !(d * d < 1e-4) }"
+    [[ "$output" == *"deq train: warning: "*" % of the training tokens are <unk>"* ]]
+    [[ "$output" == *"validation ppl "*" % <unk>"* ]]
+    [[ "$output" != *"bits per byte"* ]]
+    grep '"event":"evaluation"' run/log.jsonl |
+        grep -q '"bits_per_byte":null,"bits_per_byte_known":[0-9.]*,"unknown":0\.[0-9]*,'
 }

@@ -17,7 +17,7 @@ static inline struct vocab *round_trip_vocab(const char *text, size_t size, bool
     struct word_count *t = NULL;
     struct vocab *v = NULL;
     struct error err;
-    bool dropped;
+    struct vocab_choice choice;
     char *copy = calloc(size + 8 + WORD_PADDING, 1);
     if (copy == NULL || word_count_new(&t, rule, &err) != STATUS_OK)
         abort();
@@ -32,7 +32,7 @@ static inline struct vocab *round_trip_vocab(const char *text, size_t size, bool
         abort();
     if (word_count_words(t) == 0 && word_count_text(t, "x\n        ", 2, 0, &err) != STATUS_OK)
         abort();
-    if (word_count_choose(t, &limits, "text", &v, &dropped, &err) != STATUS_OK)
+    if (word_count_choose(t, &limits, "text", &v, &choice, &err) != STATUS_OK)
         abort();
     word_count_free(t);
     free(copy);

@@ -24,12 +24,13 @@ static void expect_tokens(const char *dir, const char *split, int64_t count, int
     struct shard_set *set = NULL;
     uint32_t words[1024];
     int32_t got[1024];
+    int64_t found;
     const struct shard_buffer buffer = {words, sizeof words};
     const struct shard_source source = {.dir = dir, .split = split};
     expect(shard_set_open(&set, &source, &err), STATUS_OK, "");
     if (shard_set_is_foreign(set))
         shard_set_take_vocabulary(set, range, 1);
-    expect(shard_set_verify(set, &buffer, &err), STATUS_OK, "");
+    expect(shard_set_verify(set, &buffer, -1, &found, &err), STATUS_OK, "");
     assert_int_equal(shard_set_header(set)->split_tokens, count);
     for (int64_t at = 0; at < count; at += 1000) {
         int64_t n = count - at < 1000 ? count - at : 1000;

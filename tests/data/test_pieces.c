@@ -82,6 +82,29 @@ static void test_examples(void **state)
     assert_string_equal(divided(TEXT_SPLIT_BLANKS, " a,  b\t<eos>\r\n", false), "a, b <eos> | |");
 }
 
+/* Every ASCII character at every place of a word of several lengths: where a word ends does not
+ * depend on how many bytes are looked at together. */
+static void test_every_place(void **state)
+{
+    (void)state;
+    for (int c = 0x21; c < 0x7F; c++) {
+        bool word = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                    c == '_' || c == '\'';
+        for (size_t place = 1; place < 20 && c != '@'; place++) {
+            char text[32], want[64];
+            memset(text, 'x', 24);
+            text[24] = '\0';
+            text[place] = (char)c;
+            if (word)
+                snprintf(want, sizeof want, "%s |", text);
+            else
+                snprintf(want, sizeof want, "%.*s @%c@ %s |", (int)place, text, c,
+                         text + place + 1);
+            assert_string_equal(divided(TEXT_SPLIT_PUNCTUATION, text, false), want);
+        }
+    }
+}
+
 static void test_open_end(void **state)
 {
     (void)state;
@@ -185,9 +208,9 @@ static void test_odd_words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_examples),  cmocka_unit_test(test_open_end),
-        cmocka_unit_test(test_counts),    cmocka_unit_test(test_pretty),
-        cmocka_unit_test(test_odd_words),
+        cmocka_unit_test(test_examples), cmocka_unit_test(test_every_place),
+        cmocka_unit_test(test_open_end), cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_pretty),   cmocka_unit_test(test_odd_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

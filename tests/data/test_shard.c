@@ -25,10 +25,11 @@ static enum status check(void)
     struct shard_set *s = NULL;
     uint32_t words[64];
     const struct shard_buffer buffer = {words, sizeof words};
+    int64_t found;
     enum status status =
         shard_set_open(&s, &(struct shard_source){.dir = "d", .split = "train"}, &err);
     if (status == STATUS_OK)
-        status = shard_set_verify(s, &buffer, &err);
+        status = shard_set_verify(s, &buffer, -1, &found, &err);
     shard_set_close(s);
     return status;
 }
@@ -99,6 +100,7 @@ static void test_read(void **state)
         struct shard_set *s = NULL;
         uint32_t words[3];
         const struct shard_buffer buffer = {words, sizeof words};
+        int64_t found;
         int32_t got[103];
         assert_int_equal(
             shard_set_open(&s, &(struct shard_source){.dir = "d", .split = "train"}, &err),
@@ -108,7 +110,13 @@ static void test_read(void **state)
         assert_int_equal(h->split_tokens, 103);
         assert_int_equal(h->text_bytes, 515);
         assert_int_equal(h->words, 93);
-        assert_int_equal(shard_set_verify(s, &buffer, &err), STATUS_OK);
+        assert_int_equal(shard_set_verify(s, &buffer, -1, &found, &err), STATUS_OK);
+        assert_int_equal(found, 0);
+        int64_t id = shards_id(70, V), want = 0;
+        for (int64_t a = 0; a < 103; a++)
+            want += shards_id(a, V) == id;
+        assert_int_equal(shard_set_verify(s, &buffer, id, &found, &err), STATUS_OK);
+        assert_int_equal(found, want);
         for (int64_t a = 0; a <= 103; a++) {
             for (int64_t n = 0; a + n <= 103; n++) {
                 memset(got, -1, sizeof got);
