@@ -72,7 +72,7 @@ static const struct json_field fields[] = {
     {"step", "Its training step."},
     {"data", "The folder of shards."},
     {"split", "The split."},
-    {"token", "What a token is, which is word, byte, id or symbol."},
+    {"token", "What a token is, which is word, subword, byte, id or symbol."},
     {"batch", "Streams side by side."},
     {"tgt_len", "Positions of a segment."},
     {"mem_len", "Positions of memory."},
@@ -337,8 +337,11 @@ static const char *token_text(const struct report *a)
 {
     if (stream_recall(a->stream) > 0)
         return "symbol";
-    if (vocab_rule(a->vocab).split == TEXT_SPLIT_IDS)
+    enum text_split split = vocab_rule(a->vocab).split;
+    if (split == TEXT_SPLIT_IDS)
         return "id";
+    if (split == TEXT_SPLIT_SUBWORDS)
+        return "subword";
     return stream_is_bytes(a->stream) ? "byte" : "word";
 }
 

@@ -200,16 +200,15 @@ static enum status convert_all(struct conversion *k, struct error *err)
 {
     enum status status = STATUS_OK;
     TRY(open_passage(&k->passage, err));
-    TRY(out_folder_prepare(&k->folder, k->c->out, k->c->force, err));
+    TRY_OUT(out_folder_prepare(&k->folder, k->c->out, k->c->force, err));
     for (int i = 0; i < SPLITS; i++)
         TRY_OUT(convert_split(k, i, err));
     /* The vocabulary comes last, as a sign that all is there. */
     TRY_OUT(out_folder_commit(&k->folder, k->writers, SPLITS, k->vocab, err));
 out:
-    if (status != STATUS_OK) {
+    if (status != STATUS_OK)
         remove_llmc(k);
-        out_folder_abandon(&k->folder);
-    }
+    out_folder_close(&k->folder, status != STATUS_OK);
     return status;
 }
 
