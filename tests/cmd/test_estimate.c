@@ -77,10 +77,10 @@ static void test_the_line(void **state)
     estimate_text(&e, text);
     assert_string_equal(text,
                         "3,600 steps of 1,024 tokens: about 2 min 40 s here; 37 MiB of 24 GiB");
-    e.where = "on an h100";
+    e.where = "on h100, modelled";
     estimate_text(&e, text);
-    assert_string_equal(
-        text, "3,600 steps of 1,024 tokens: about 2 min 40 s on an h100; 37 MiB of 24 GiB");
+    assert_string_equal(text, "3,600 steps of 1,024 tokens: about 2 min 40 s on h100, modelled; "
+                              "37 MiB of 24 GiB");
     e.seconds = NAN;
     e.steps = e.tokens = 1;
     estimate_text(&e, text);
