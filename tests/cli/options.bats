@@ -241,7 +241,7 @@ documented()
         [[ "$("$DEQ" ${remedy%)})" == usage:* ]]
     }
     asks "--config FILE" train
-    asks CHECKPOINT eval
+    asks CHECKPOINT... eval
     asks "--prompt TEXT, --prompt - for standard input, or --prompt-file FILE" sample
     asks "--out FILE" export x
     asks CHECKPOINT export --out x
