@@ -65,7 +65,7 @@ static const struct json_field fields[] = {
     {"text", "Only with --text. The text, in place of data and split."},
     {"data", "The folder of shards."},
     {"split", "The split."},
-    {"token", "What a token is, which is word, byte or symbol."},
+    {"token", "What a token is, which is word, subword, byte, id or symbol."},
     {"batch", "Streams side by side."},
     {"tgt_len", "Positions of a segment."},
     {"mem_len", "Positions of memory."},

@@ -25,7 +25,7 @@ struct request {
 struct eval_report {
     const char *checkpoint; /* borrows */
     int64_t step;
-    const char *token;    /* what a token is: "word", "byte" or "symbol" */
+    const char *token;    /* what a token is, as --json has it */
     struct config config; /* as changed for the evaluation */
     int64_t tokens;       /* of the text, scored or not */
     int64_t nfe[EVAL_MAX_NFE];
@@ -42,6 +42,8 @@ enum status eval_set(const struct request *r, struct config *config, struct erro
 /* Evaluates a checkpoint over shards, and prints the rows of --nfe as they come. */
 enum status eval_shards(const struct request *r, struct backend *be, struct snapshot *from,
                         struct eval_report *report, struct error *err);
+/* What a token of the vocabulary is. In a text of words <eos> is one too. */
+const char *eval_token_name(const struct vocab *vocab);
 /* Evaluates a checkpoint over a text. */
 enum status eval_text(const struct request *r, struct backend *be, struct snapshot *from,
                       const struct text_source *text, struct eval_report *report,

@@ -67,6 +67,20 @@ void eval_write(struct json_writer *w, const struct request *r, const struct eva
     json_write_end(w);
 }
 
+const char *eval_token_name(const struct vocab *vocab)
+{
+    switch (vocab_rule(vocab).split) {
+    case TEXT_SPLIT_BYTES:
+        return "byte";
+    case TEXT_SPLIT_SUBWORDS:
+        return "subword";
+    case TEXT_SPLIT_IDS:
+        return "id";
+    default:
+        return "word";
+    }
+}
+
 /* "5.12 per byte (nll ...), 8040 per word, ..." */
 static void print_perplexity(const struct eval_report *a)
 {
@@ -76,9 +90,10 @@ static void print_perplexity(const struct eval_report *a)
     if (isfinite(m->ppl_word)) /* of many bytes it can be any number */
         printf(bytes ? ", %.4g per word" : ", %.3f per word", m->ppl_word);
     if (m->unknown > 0)
-        printf(", %.4f bits per byte of known words\n", m->bits_per_byte_known);
-    else
-        printf(", %.4f bits per byte\n", m->bits_per_byte);
+        printf(", %.4f bits per byte of known words", m->bits_per_byte_known);
+    else if (isfinite(m->bits_per_byte)) /* of token files the bytes are not known */
+        printf(", %.4f bits per byte", m->bits_per_byte);
+    putchar('\n');
 }
 
 /* Says where figures are of another text than the one that was given. */

@@ -125,6 +125,8 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
                          e->checkpoint, (long long)e->config.model.layers);
     struct stream_config data = {.dir = e->config.data.dir,
                                  .split = r->split,
+                                 .format = e->config.data.format,
+                                 .vocab = e->from->vocab,
                                  .batch = e->config.eval.batch,
                                  .length = e->config.eval.tgt_len};
     TRY(open_split(e, r, &data, err));
@@ -171,19 +173,11 @@ static enum status evaluate(struct evaluation *e, const struct request *r, int64
     return status;
 }
 
-/* What a token of the data is. In a text of words <eos> is one too. */
-static const char *token_text(const struct stream *s)
-{
-    if (stream_recall(s) > 0)
-        return "symbol";
-    return stream_is_bytes(s) ? "byte" : "word";
-}
-
 static enum status evaluate_all(struct evaluation *e, const struct request *r,
                                 struct eval_report *report, struct error *err)
 {
     report->config = e->config;
-    report->token = token_text(e->stream);
+    report->token = stream_recall(e->stream) > 0 ? "symbol" : eval_token_name(e->from->vocab);
     report->tokens = stream_tokens(e->stream);
     if (r->nfe_count > 0 && !r->json)
         eval_print_nfe_head();

@@ -93,7 +93,7 @@ enum status eval_text(const struct request *r, struct backend *be, struct snapsh
     plan.unk = vocab_unk(from->vocab);
     report->config = config;
     report->config.eval.batch = 1;
-    report->token = vocab_is_bytes(from->vocab) ? "byte" : "word";
+    report->token = eval_token_name(from->vocab);
     if (text_line_start(from->vocab) < 0)
         fprintf(stderr,
                 "deq eval: the vocabulary of %s has no %s, so that line ends and the first word "

@@ -5,6 +5,8 @@
  *
  * TEXT_SPLIT_BLANKS: a piece is a run of bytes other than white space, and white space is lost.
  *
+ * TEXT_SPLIT_IDS: the same, and line ends are white space too.
+ *
  * TEXT_SPLIT_PUNCTUATION: a line can be put together again from its pieces, byte for byte
  * (text_decode.h).
  *   - A word is a run of letters, marks and digits (Unicode classes L, M and N) and of _. An

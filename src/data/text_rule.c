@@ -12,14 +12,18 @@ const char *text_split_name(enum text_split split)
         [TEXT_SPLIT_BLANKS] = "blanks",
         [TEXT_SPLIT_PUNCTUATION] = "punctuation",
         [TEXT_SPLIT_BYTES] = "bytes",
+        [TEXT_SPLIT_IDS] = "ids",
     };
     return names[split];
 }
 
 static size_t header(const struct text_rule *rule, char out[TEXT_RULE_LINE])
 {
-    return (size_t)snprintf(out, TEXT_RULE_LINE, HEAD "%s%s", text_split_name(rule->split),
-                            rule->lower ? ", lower" : "");
+    char end[32] = "";
+    if (rule->split == TEXT_SPLIT_IDS && rule->end >= 0)
+        snprintf(end, sizeof end, ", end %lld", (long long)rule->end);
+    return (size_t)snprintf(out, TEXT_RULE_LINE, HEAD "%s%s%s", text_split_name(rule->split),
+                            rule->lower ? ", lower" : "", end);
 }
 
 bool text_rule_is_header(const char *line, size_t len)
@@ -27,14 +31,31 @@ bool text_rule_is_header(const char *line, size_t len)
     return len >= 2 && line[0] == '#' && line[1] == ' ';
 }
 
+/* Whether the rule has this header. */
+static bool is_header_of(const struct text_rule *rule, const char *line, size_t len)
+{
+    char want[TEXT_RULE_LINE];
+    return header(rule, want) == len && memcmp(want, line, len) == 0;
+}
+
 enum status text_rule_read(struct text_rule *rule, const char *line, size_t len, const char *name,
                            struct error *err)
 {
-    static const enum text_split known[] = {TEXT_SPLIT_BLANKS, TEXT_SPLIT_PUNCTUATION};
-    for (int i = 0; i < 4; i++) {
-        char want[TEXT_RULE_LINE];
-        *rule = (struct text_rule){.split = known[i / 2], .lower = i % 2 == 1};
-        if (header(rule, want) == len && memcmp(want, line, len) == 0)
+    static const char ids[] = HEAD "ids, end ";
+    static const struct text_rule known[] = {{TEXT_SPLIT_BLANKS, false, 0},
+                                             {TEXT_SPLIT_BLANKS, true, 0},
+                                             {TEXT_SPLIT_PUNCTUATION, false, 0},
+                                             {TEXT_SPLIT_PUNCTUATION, true, 0},
+                                             {TEXT_SPLIT_IDS, false, -1}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        *rule = known[i];
+        if (is_header_of(rule, line, len))
+            return STATUS_OK;
+    }
+    if (len > sizeof ids - 1 && memcmp(line, ids, sizeof ids - 1) == 0) {
+        for (size_t i = sizeof ids - 1; i < len && rule->end <= INT32_MAX; i++)
+            rule->end = 10 * (rule->end < 0 ? 0 : rule->end) + (line[i] - '0');
+        if (is_header_of(rule, line, len))
             return STATUS_OK;
     }
     return error_set(

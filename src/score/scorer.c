@@ -150,7 +150,7 @@ static enum status rank_segment(struct scorer *s, struct score_token *out, struc
     for (int64_t at = 0; at < n; at += s->logp_rows) {
         int64_t rows = n - at < s->logp_rows ? n - at : s->logp_rows;
         struct tensor part = tensor_slice(&q, at, rows);
-        TRY(adaptive_softmax_logp(&m->vocab.softmax, s->be, &part, s->logp, err));
+        TRY(adaptive_softmax_logp(&m->vocab.softmax, s->be, &part, s->logp, NULL, err));
         for (int64_t i = 0; i < rows; i++)
             rank_token(s->logp + i * vocab, vocab, s->target[at + i], s->plan.unk, &out[at + i]);
     }
