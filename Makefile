@@ -21,6 +21,8 @@ LDFLAGS ?=
 # auto: with the CUDA backend if the toolkit is found; 1: it must be; 0: without.
 CUDA ?= auto
 CUDA_HOME ?=
+# auto: with subwords if SentencePiece is found; 1: it must be; 0: without.
+SENTENCEPIECE ?= auto
 # Devices to make code for, and the last one's PTX for those that come later; native: those here.
 CUDA_ARCH ?= sm_80 sm_90
 PREFIX ?= /usr/local
@@ -57,8 +59,22 @@ endif
 endif
 LINE_EDITOR := $(if $(EDIT_LIBS),libedit,none)
 
+# SentencePiece, a library in C++: its headers and g++ have to be there. Without it no C++ is linked.
+ifeq ($(filter auto 0 1,$(SENTENCEPIECE)),)
+$(error SENTENCEPIECE=$(SENTENCEPIECE): want auto, 0 or 1)
+endif
+ifneq ($(SENTENCEPIECE),0)
+SPM_HEADER := $(firstword $(wildcard $(addsuffix /include/sentencepiece_trainer.h,/usr /usr/local)))
+SPM_FOUND := $(and $(SPM_HEADER),$(filter /%,$(shell \
+    $(CXX) -print-file-name=libsentencepiece_train.so 2>/dev/null)))
+endif
+ifeq ($(SENTENCEPIECE)$(SPM_FOUND),1)
+$(error SENTENCEPIECE=1: no SentencePiece: apt-get install g++ libsentencepiece-dev)
+endif
+SPM_LIBS = $(if $(SPM_FOUND),-lsentencepiece -lsentencepiece_train -lstdc++)
+
 # ---- Files --------------------------------------------------------------------------------------
-LIB_SRC := $(filter-out $(filter-out src/dist/dist_$(DIST)%,$(wildcard src/dist/dist_none*.c \
+LIB_SRC := $(filter-out $(if $(SPM_FOUND),src/data/sentencepiece_none.c) $(filter-out src/dist/dist_$(DIST)%,$(wildcard src/dist/dist_none*.c \
     src/dist/dist_mpi*.c)),$(wildcard src/*/*.c src/*/*/*.c))
 CMD_SRC := $(filter-out $(filter-out %_$(LINE_EDITOR).c,$(wildcard cmd/sample/editor_*.c)), \
     $(wildcard cmd/*.c cmd/*/*.c))
@@ -67,7 +83,7 @@ PROPERTY_SRC := $(filter %_property.c,$(TEST_SRC))
 TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(if $(SPM_FOUND),$(BUILD)/obj/src/data/sentencepiece_shim.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 CMD_TESTS := $(filter $(BUILD)/tests/cmd/%,$(TESTS))
@@ -77,7 +93,7 @@ PROPERTY_OBJ := $(BUILD)/obj/tests/property/rapidcheck_shim.o
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
 FUZZ := $(FUZZ_SRC:%.c=$(BUILD)/%)
 TORTURE := $(BUILD)/tests/torture/torture
-FORMATTED = $(wildcard src/*/*.[ch] src/*/*/*.[ch] cmd/*.[ch] cmd/*/*.[ch] tests/*/*.[ch] cuda/*.c cuda/*.h cuda/*.cu tests/*/*.cpp)
+FORMATTED = $(wildcard src/*/*.[ch] src/*/*.cc src/*/*/*.[ch] cmd/*.[ch] cmd/*/*.[ch] tests/*/*.[ch] cuda/*.c cuda/*.h cuda/*.cu tests/*/*.cpp tests/*/*.cc)
 
 # ---- Flags --------------------------------------------------------------------------------------
 # Cut messages are meant to be cut, and whether gcc sees one depends on the optimisation level.
@@ -92,7 +108,7 @@ KERNEL_CFLAGS = -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
 OPENBLAS_DIR := $(firstword $(wildcard \
     /usr/lib/$(shell $(CC) -print-multiarch 2>/dev/null)/openblas-openmp))
 ALL_LDFLAGS = $(LDFLAGS) $(if $(OPENBLAS_DIR),-L$(OPENBLAS_DIR) -Wl$(comma)-rpath$(comma)$(OPENBLAS_DIR))
-LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) -ldnnl -lcjson -lz -lxxhash -lutf8proc -lm -lpthread
+LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) $(SPM_LIBS) -ldnnl -lcjson -lz -lxxhash -lutf8proc -lm -lpthread
 # ---- CUDA ---------------------------------------------------------------------------------------
 # The toolkit: nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda, and its runtime to link with.
 # cuBLAS is opened by the program itself.
@@ -165,6 +181,10 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags $(BUILD)/features
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(KERNEL) $(DEFINES) -MMD -MP -c -o $@ $<
 
+$(BUILD)/obj/src/data/sentencepiece_shim.o: src/data/sentencepiece_shim.cc $(BUILD)/flags
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Isrc -Wall -Wextra $(WERROR) $(CFLAGS) -MMD -MP -c -o $@ $<
+
 $(BUILD)/obj/cuda/%.o: cuda/%.cu $(BUILD)/flags.cuda $(BUILD)/features
 	$(call say,NVCC,$<)
 	$(Q)mkdir -p $(@D) && $(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
@@ -176,7 +196,7 @@ $(BUILD)/obj/cmd/main.o: $(BUILD)/flags.main
 $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/features.test
 	$(call say,TEST,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
-	    $(PROPERTY) $(PARTS) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
+	    $(PROPERTY) $(PEER) $(PARTS) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
 
 # Tests of the program's own parts.
 $(CMD_TESTS): PARTS = $(CMD_PARTS) $(EDIT_LIBS)
@@ -186,6 +206,15 @@ $(CMD_TESTS): $(CMD_PARTS)
 $(PROPERTY_TESTS): PROPERTY = $(PROPERTY_OBJ) -lrapidcheck -lstdc++
 $(PROPERTY_TESTS): $(PROPERTY_OBJ)
 $(PROPERTY_OBJ): tests/property/rapidcheck_shim.cpp tests/property/property.h $(BUILD)/flags
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Itests -Wall -Wextra $(WERROR) $(CFLAGS) -c -o $@ $<
+
+# Tests of subwords compare with SentencePiece itself.
+SUBWORD_TESTS := $(filter $(BUILD)/tests/data/test_subwords%,$(TESTS))
+SPM_PEER := $(if $(SPM_FOUND),$(BUILD)/obj/tests/data/spm_peer.o)
+$(SUBWORD_TESTS): PEER = $(SPM_PEER)
+$(SUBWORD_TESTS): $(SPM_PEER)
+$(BUILD)/obj/tests/data/spm_peer.o: tests/data/spm_peer.cc tests/data/spm_peer.h $(BUILD)/flags
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Itests -Wall -Wextra $(WERROR) $(CFLAGS) -c -o $@ $<
 
@@ -234,7 +263,7 @@ $(BUILD)/lib.list: FORCE
 # What this machine has, told once per set of flags.
 $(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
 	@echo "Looking for libraries (compiler $(CC), -march=$(ARCH)):"
-	@MPI='$(MPI)' MPI_CFLAGS='$(MPI_CFLAGS)' MPI_LIBS='$(MPI_LIBS)' \
+	@SENTENCEPIECE='$(SENTENCEPIECE)' SPM_LIBS='$(SPM_LIBS)' CXX='$(CXX)' MPI='$(MPI)' MPI_CFLAGS='$(MPI_CFLAGS)' MPI_LIBS='$(MPI_LIBS)' \
 	    scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)'
 	@echo '  libedit   $(if $(EDIT_LIBS),yes,none: no line editor in deq sample --interactive)'
 	@echo '  CUDA      $(strip $(CUDA_FOUND))'
@@ -367,6 +396,7 @@ help:
 	@echo '  MPI=$(MPI)      training on several processes: auto, 1 (must be there), 0 (left out)'
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
 	@echo '  CUDA=$(CUDA)      auto, 0, 1: with the CUDA backend if the toolkit is found, never, always'
+	@echo '  SENTENCEPIECE=$(SENTENCEPIECE)  auto, 0, 1: with subwords if the library is found, never, always'
 	@echo '  CUDA_HOME=$(CUDA_HOME)     folder of the toolkit; empty: the PATH, then /usr/local/cuda'
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'

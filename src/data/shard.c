@@ -1,6 +1,8 @@
 /* Encodes and checks the header of a shard, and names shards. */
 #include "data/shard.h"
 
+#include "data/vocab.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,10 +104,11 @@ static bool plausible(struct shard_header *h, const unsigned char *in)
            take(&h->tokens, get64(in + 32), h->split_tokens - h->first) &&
            take(&h->vocab_size, get64(in + 56), INT32_MAX) &&
            take(&h->text_bytes, get64(in + 72), most) &&
-           take(&h->words, get64(in + 80), h->split_tokens) && h->vocab_size >= 1 &&
-           h->width == shard_width(h->vocab_size) && h->count <= SHARD_COUNT_MAX &&
-           h->index < h->count && (get32(in + 20) & ~(INT64_C(1) | FLAG_RECORDS)) == 0 &&
-           plausible_records(h, in);
+           take(&h->words, get64(in + 80),
+                h->split_tokens > h->text_bytes ? h->split_tokens : h->text_bytes) &&
+           h->vocab_size >= 1 && h->width == shard_width(h->vocab_size) &&
+           h->count <= SHARD_COUNT_MAX && h->index < h->count &&
+           (get32(in + 20) & ~(INT64_C(1) | FLAG_RECORDS)) == 0 && plausible_records(h, in);
 }
 
 enum status shard_header_decode(struct shard_header *h, const unsigned char in[SHARD_HEADER_BYTES],
@@ -162,6 +165,8 @@ bool shard_owns_name(const char *name)
 {
     static const char splits[][8] = {"train-", "valid-", "test-"};
     const char *rest = after(name, "vocab.txt");
+    if (rest == NULL)
+        rest = after(name, VOCAB_TOKENIZER);
     for (size_t i = 0; rest == NULL && i < sizeof splits / sizeof splits[0]; i++) {
         const char *digits = after(name, splits[i]);
         int n = 0;

@@ -74,8 +74,8 @@ enum { SHARD_REMEDY_MAX = 600 };
 /* Writes what makes the folder `dir`, as in "scripts/kjv.sh makes it". */
 void shard_remedy(const char *dir, char out[SHARD_REMEDY_MAX]);
 
-/* Whether `name` (without folder) is vocab.txt, a shard's name or a left-over temporary file of one
- * of them. These are the files that a tokenisation may replace or remove. */
+/* Whether `name` (without folder) is vocab.txt, tokenizer.model, a shard's name or a left-over
+ * temporary file of one of them. These are the files that a tokenisation may replace or remove. */
 bool shard_owns_name(const char *name);
 
 /* --- Writing a split ------------------------------------------------------------------------ */

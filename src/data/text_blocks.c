@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "data/subwords.h"
 #include "data/word.h"
 
 #include <assert.h>
@@ -81,7 +82,9 @@ static enum status next_block(struct shared *shared, char *buffer, struct text_b
     TRY(text_source_read(pass->source, shared->fd, shared->offset, buffer, pass->block_bytes, &size,
                          &end, err));
     size_t cut = size;
-    if (word_mode(pass) && !end) {
+    if (pass->rule.split == TEXT_SPLIT_SUBWORDS && !end)
+        cut = subwords_cut(buffer, size);
+    else if (word_mode(pass) && !end) {
         while (cut > 0 && !may_end(pass->rule.split, buffer, cut, size))
             cut--;
         if (cut == 0)
@@ -92,19 +95,20 @@ static enum status next_block(struct shared *shared, char *buffer, struct text_b
                              pass->rule.split == TEXT_SPLIT_BLANKS ? "a word"
                                                                    : "a line without a blank",
                              size, (long long)shared->offset);
-        shared->carried = size - cut;
-        memcpy(shared->carry, buffer + cut, shared->carried);
     }
+    shared->carried = size - cut;
+    memcpy(shared->carry, buffer + cut, shared->carried);
     *block = (struct text_block){.name = pass->source->name,
                                  .text = buffer,
                                  .size = cut,
                                  .offset = shared->offset,
-                                 .line = shared->line};
+                                 .line = shared->line,
+                                 .inside = shared->line_open};
     shared->offset += (int64_t)cut;
     shared->line += count_lines(buffer, cut);
     if (cut > 0)
         shared->line_open = buffer[cut - 1] != '\n';
-    if (word_mode(pass) && end && shared->line_open) {
+    if (word_mode(pass) && pass->rule.split != TEXT_SPLIT_SUBWORDS && end && shared->line_open) {
         buffer[block->size++] = '\n';
         shared->line_open = false;
     }

@@ -1,17 +1,19 @@
 /* Reads and writes the header of a vocabulary, which names its rule. */
 #include "data/text_rule.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define HEAD "# split: "
+#define SUBWORDS_HEAD HEAD "subwords, "
 
 const char *text_split_name(enum text_split split)
 {
     static const char *const names[] = {
-        [TEXT_SPLIT_BLANKS] = "blanks",
-        [TEXT_SPLIT_PUNCTUATION] = "punctuation",
-        [TEXT_SPLIT_BYTES] = "bytes",
+        [TEXT_SPLIT_BLANKS] = "blanks",     [TEXT_SPLIT_PUNCTUATION] = "punctuation",
+        [TEXT_SPLIT_SUBWORDS] = "subwords", [TEXT_SPLIT_BYTES] = "bytes",
         [TEXT_SPLIT_IDS] = "ids",
     };
     return names[split];
@@ -20,10 +22,43 @@ const char *text_split_name(enum text_split split)
 static size_t header(const struct text_rule *rule, char out[TEXT_RULE_LINE])
 {
     char end[32] = "";
+    if (rule->split == TEXT_SPLIT_SUBWORDS)
+        return (size_t)snprintf(out, TEXT_RULE_LINE, SUBWORDS_HEAD "%016" PRIx64 "%s%s",
+                                rule->model, rule->prefix ? ", prefix" : "",
+                                rule->trim ? ", trim" : "");
     if (rule->split == TEXT_SPLIT_IDS && rule->end >= 0)
         snprintf(end, sizeof end, ", end %lld", (long long)rule->end);
     return (size_t)snprintf(out, TEXT_RULE_LINE, HEAD "%s%s%s", text_split_name(rule->split),
                             rule->lower ? ", lower" : "", end);
+}
+
+/* Reads the rule of a line that may be the header of subwords. What it says is written again and
+ * compared by the caller. */
+static bool read_subwords(struct text_rule *rule, const char *line, size_t len)
+{
+    char text[TEXT_RULE_LINE];
+    const size_t head = sizeof SUBWORDS_HEAD - 1;
+    if (len >= sizeof text || len < head || memcmp(line, SUBWORDS_HEAD, head) != 0)
+        return false;
+    memcpy(text, line, len);
+    text[len] = '\0';
+    *rule = (struct text_rule){.split = TEXT_SPLIT_SUBWORDS,
+                               .model = strtoull(text + head, NULL, 16),
+                               .prefix = strstr(text, ", prefix") != NULL,
+                               .trim = strstr(text, ", trim") != NULL};
+    return true;
+}
+
+/* The same for the header of ids that names the one which ends a text. */
+static bool read_ids(struct text_rule *rule, const char *line, size_t len)
+{
+    static const char head[] = HEAD "ids, end ";
+    if (len < sizeof head || memcmp(line, head, sizeof head - 1) != 0)
+        return false;
+    *rule = (struct text_rule){.split = TEXT_SPLIT_IDS};
+    for (size_t i = sizeof head - 1; i < len && rule->end <= INT32_MAX; i++)
+        rule->end = 10 * rule->end + (line[i] - '0');
+    return true;
 }
 
 bool text_rule_is_header(const char *line, size_t len)
@@ -41,20 +76,17 @@ static bool is_header_of(const struct text_rule *rule, const char *line, size_t 
 enum status text_rule_read(struct text_rule *rule, const char *line, size_t len, const char *name,
                            struct error *err)
 {
-    static const char ids[] = HEAD "ids, end ";
-    static const struct text_rule known[] = {{TEXT_SPLIT_BLANKS, false, 0},
-                                             {TEXT_SPLIT_BLANKS, true, 0},
-                                             {TEXT_SPLIT_PUNCTUATION, false, 0},
-                                             {TEXT_SPLIT_PUNCTUATION, true, 0},
-                                             {TEXT_SPLIT_IDS, false, -1}};
+    static const struct text_rule known[] = {{.split = TEXT_SPLIT_BLANKS},
+                                             {.split = TEXT_SPLIT_BLANKS, .lower = true},
+                                             {.split = TEXT_SPLIT_PUNCTUATION},
+                                             {.split = TEXT_SPLIT_PUNCTUATION, .lower = true},
+                                             {.split = TEXT_SPLIT_IDS, .end = -1}};
+    if (read_subwords(rule, line, len) && is_header_of(rule, line, len))
+        return STATUS_OK;
+    if (read_ids(rule, line, len) && is_header_of(rule, line, len))
+        return STATUS_OK;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         *rule = known[i];
-        if (is_header_of(rule, line, len))
-            return STATUS_OK;
-    }
-    if (len > sizeof ids - 1 && memcmp(line, ids, sizeof ids - 1) == 0) {
-        for (size_t i = sizeof ids - 1; i < len && rule->end <= INT32_MAX; i++)
-            rule->end = 10 * (rule->end < 0 ? 0 : rule->end) + (line[i] - '0');
         if (is_header_of(rule, line, len))
             return STATUS_OK;
     }

@@ -137,15 +137,40 @@ static enum status read_config(struct snapshot *s, struct error *err)
                      why.text);
 }
 
-static enum status read_vocab(struct snapshot *s, struct error *err)
+/* Gives the vocabulary the tokenizer that lies in the file, if there is one. */
+static enum status read_tokenizer(struct checkpoint *file, struct vocab *v, struct error *err)
 {
-    enum status status = STATUS_OK;
+    char name[1024];
+    void *model = NULL;
+    const struct checkpoint_section *section = checkpoint_find(file, "tokenizer");
+    if (section == NULL)
+        return STATUS_OK;
+    snprintf(name, sizeof name, "%s (tokenizer)", checkpoint_path(file));
+    if (section->size > MAX_TEXT)
+        return error_set(err, STATUS_DATA, "%s: %zu bytes are too many", name, section->size);
+    TRY(mem_alloc(&model, section->size, 1, err));
+    enum status status = checkpoint_read_section(file, section->name, model, section->size, err);
+    if (status == STATUS_OK)
+        status = vocab_attach_tokenizer(v, model, section->size, name, err);
+    mem_free(model);
+    return status;
+}
+
+enum status snapshot_read_vocab(struct checkpoint *file, struct vocab **out, struct error *err)
+{
     char name[1024], *text = NULL;
     size_t len;
-    snprintf(name, sizeof name, "%s (vocab)", checkpoint_path(s->file));
-    TRY(checkpoint_read_text(s->file, "vocab", MAX_TEXT, &text, &len, err));
-    status = vocab_from_text(&s->vocab, text, len, name, err);
+    *out = NULL;
+    snprintf(name, sizeof name, "%s (vocab)", checkpoint_path(file));
+    TRY(checkpoint_read_text(file, "vocab", MAX_TEXT, &text, &len, err));
+    enum status status = vocab_from_text(out, text, len, name, err);
     mem_free(text);
+    TRY(status);
+    status = read_tokenizer(file, *out, err);
+    if (status != STATUS_OK) {
+        vocab_free(*out);
+        *out = NULL;
+    }
     return status;
 }
 
@@ -155,7 +180,7 @@ enum status snapshot_open(struct snapshot *s, const char *path, struct error *er
     *s = (struct snapshot){0};
     TRY_OUT(checkpoint_open(&s->file, path, err));
     TRY_OUT(read_config(s, err));
-    TRY_OUT(read_vocab(s, err));
+    TRY_OUT(snapshot_read_vocab(s->file, &s->vocab, err));
     TRY_OUT(read_state(s, err));
     if (vocab_size(s->vocab) != s->config.model.vocab_size) {
         status =

@@ -113,6 +113,10 @@ struct snapshot {
 enum status snapshot_open(struct snapshot *s, const char *path, struct error *err);
 void snapshot_close(struct snapshot *s);
 
+/* Reads the vocabulary of a checkpoint, with the tokenizer of its subwords. The caller frees *out
+ * with vocab_free. *out is NULL on error. Returns STATUS_DATA, STATUS_IO or STATUS_NOMEM. */
+enum status snapshot_read_vocab(struct checkpoint *file, struct vocab **out, struct error *err);
+
 /* Fills the parameters, each of which must be in the file with its sizes and finite. Returns
  * STATUS_DATA, STATUS_IO, STATUS_NOMEM, or STATUS_DEVICE for a fault of the device. */
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err);

@@ -276,7 +276,13 @@ static enum status write_texts(struct checkpoint_writer *w, const struct snapsho
     const struct checkpoint_array section = {"vocab", CHECKPOINT_U8, 1, &dim, vocab};
     TRY(checkpoint_write_text(w, "config", image->config, err));
     TRY(checkpoint_write_text(w, "state", image->state, err));
-    return checkpoint_write_section(w, &section, err);
+    TRY(checkpoint_write_section(w, &section, err));
+    if (vocab_subwords(image->vocab) == NULL)
+        return STATUS_OK;
+    const void *model = subwords_model(vocab_subwords(image->vocab), &size);
+    int64_t bytes = (int64_t)size;
+    const struct checkpoint_array tokenizer = {"tokenizer", CHECKPOINT_U8, 1, &bytes, model};
+    return checkpoint_write_section(w, &tokenizer, err);
 }
 
 /* One of the arrays that are laid out like the parameters. */
