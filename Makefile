@@ -15,6 +15,7 @@ endif
 BUILD ?= build
 ARCH ?= native
 MPI ?= auto
+EDIT ?= auto
 CFLAGS ?= -O2 -g
 LDFLAGS ?=
 # auto: with the CUDA backend if the toolkit is found; 1: it must be; 0: without.
@@ -49,6 +50,14 @@ MPI_LIBS := $(shell mpicc --showme:link 2>/dev/null)
 endif
 endif
 DIST := $(if $(strip $(MPI_LIBS)),mpi,none)
+# EDIT=auto takes libedit, the line editor of `deq sample --interactive`, where it is; 1 insists.
+ifneq ($(EDIT),0)
+EDIT_LIBS := $(shell echo '\#include <histedit.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo -ledit)
+ifeq ($(EDIT)$(EDIT_LIBS),1)
+$(error EDIT=1: no libedit: as root, apt-get install libedit-dev)
+endif
+endif
+LINE_EDITOR := $(if $(EDIT_LIBS),libedit,none)
 
 # SentencePiece, a library in C++: its headers and g++ have to be there. Without it no C++ is linked.
 ifeq ($(filter auto 0 1,$(SENTENCEPIECE)),)
@@ -67,7 +76,8 @@ SPM_LIBS = $(if $(SPM_FOUND),-lsentencepiece -lsentencepiece_train -lstdc++)
 # ---- Files --------------------------------------------------------------------------------------
 LIB_SRC := $(filter-out $(if $(SPM_FOUND),src/data/sentencepiece_none.c) $(filter-out src/dist/dist_$(DIST)%,$(wildcard src/dist/dist_none*.c \
     src/dist/dist_mpi*.c)),$(wildcard src/*/*.c src/*/*/*.c))
-CMD_SRC := $(wildcard cmd/*.c cmd/*/*.c)
+CMD_SRC := $(filter-out $(filter-out %_$(LINE_EDITOR).c,$(wildcard cmd/sample/editor_*.c)), \
+    $(wildcard cmd/*.c cmd/*/*.c))
 TEST_SRC := $(filter-out %_emu.c %_tsan.c,$(wildcard tests/*/test_*.c))
 PROPERTY_SRC := $(filter %_property.c,$(TEST_SRC))
 TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
@@ -77,6 +87,8 @@ SPM_SRC := $(if $(SPM_FOUND),$(wildcard src/data/sentencepiece_shim.cc))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
+CMD_TESTS := $(filter $(BUILD)/tests/cmd/%,$(TESTS))
+CMD_PARTS := $(filter-out %/cmd/main.o,$(CMD_OBJ)) $(BUILD)/obj/deq_main.o $(BUILD)/obj/cuda/no_cuda.o
 PROPERTY_TESTS := $(PROPERTY_SRC:%.c=$(BUILD)/%)
 PROPERTY_OBJ := $(BUILD)/obj/tests/property/rapidcheck_shim.o
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
@@ -160,7 +172,7 @@ all: $(BUILD)/deq $(BUILD)/libdeq.a
 
 $(BUILD)/deq: $(CMD_OBJ) $(DEVICE_OBJ) $(BUILD)/libdeq.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(DEVICE_LIBS) $(LDLIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(DEVICE_LIBS) $(EDIT_LIBS) $(LDLIBS)
 
 $(BUILD)/libdeq.a: $(LIB_OBJ) $(BUILD)/lib.list
 	$(call say,AR,$@)
@@ -185,7 +197,11 @@ $(BUILD)/obj/cmd/main.o: $(BUILD)/flags.main
 $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/features.test
 	$(call say,TEST,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
-	    $(PROPERTY) $(PEER) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
+	    $(PROPERTY) $(PEER) $(PARTS) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
+
+# Tests of the program's own parts.
+$(CMD_TESTS): PARTS = $(CMD_PARTS) $(EDIT_LIBS)
+$(CMD_TESTS): $(CMD_PARTS)
 
 # Property tests use RapidCheck, a C++ library, through a shim.
 $(PROPERTY_TESTS): PROPERTY = $(PROPERTY_OBJ) -lrapidcheck -lstdc++
@@ -222,7 +238,7 @@ $(TORTURE): $(TORTURE_SRC) $(wildcard tests/torture/*.h) $(BUILD)/obj/deq_main.o
 	$(call say,TORTURE,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -o $@ $(TORTURE_SRC) \
 	    $(BUILD)/obj/deq_main.o $(filter-out %/cmd/main.o,$(CMD_OBJ)) $(BUILD)/obj/cuda/no_cuda.o \
-	    $(BUILD)/libdeq.a $(LDLIBS)
+	    $(BUILD)/libdeq.a $(EDIT_LIBS) $(LDLIBS)
 
 # The CUDA backend by g++, on the host emulator, and its tests.
 include tests/emu/emu.mk
@@ -236,7 +252,7 @@ stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || \
 $(BUILD)/flags: FORCE
 	$(call stamp,$(MACHINE) $(CC) $(ALL_CFLAGS) $(KERNEL_CFLAGS) $(ALL_LDFLAGS) $(LDLIBS) $(MPI) $(MPI_CFLAGS))
 $(BUILD)/flags.cmd: FORCE
-	$(call stamp,$(PREFIX))
+	$(call stamp,$(PREFIX) $(LINE_EDITOR))
 $(BUILD)/flags.cuda: FORCE
 	$(call stamp,$(NVCC) $(NVCC_FLAGS) $(DEVICE_OBJ))
 $(BUILD)/flags.main: FORCE
@@ -250,6 +266,7 @@ $(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
 	@echo "Looking for libraries (compiler $(CC), -march=$(ARCH)):"
 	@SENTENCEPIECE='$(SENTENCEPIECE)' SPM_LIBS='$(SPM_LIBS)' CXX='$(CXX)' MPI='$(MPI)' MPI_CFLAGS='$(MPI_CFLAGS)' MPI_LIBS='$(MPI_LIBS)' \
 	    scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)'
+	@echo '  libedit   $(if $(EDIT_LIBS),yes,none: no line editor in deq sample --interactive)'
 	@echo '  CUDA      $(strip $(CUDA_FOUND))'
 	@touch $@
 $(BUILD)/features.test: $(BUILD)/features
@@ -376,6 +393,7 @@ help:
 	@echo '  clean         removes the build folders'
 	@echo 'Variables:'
 	@echo '  PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  BUILD=$(BUILD)  CC=$(CC)  CFLAGS=$(CFLAGS)  LDFLAGS=$(LDFLAGS)'
+	@echo '  EDIT=$(EDIT)     line editor of deq sample --interactive: auto, 1 (must be there), 0 (left out)'
 	@echo '  MPI=$(MPI)      training on several processes: auto, 1 (must be there), 0 (left out)'
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
 	@echo '  CUDA=$(CUDA)      auto, 0, 1: with the CUDA backend if the toolkit is found, never, always'

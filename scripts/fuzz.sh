@@ -96,13 +96,17 @@ for target; do
     fi
 done
 if [ -n "$keep" ]; then
+    # What was kept of the targets that did not run stays.
+    rm -rf "$build/kept"
+    mkdir -p "$build/kept"
+    [ ! -f "$found" ] || tar -xJf "$found" -C "$build/kept"
     for target; do
-        rm -rf "$build/kept/$target"
-        mkdir -p "$build/kept/$target"
+        rm -rf "$build/kept/${target:?}"
+        mkdir "$build/kept/$target"
         "$build/tests/fuzz/fuzz_$target" -merge=1 -artifact_prefix="$build/crash/$target-" \
             "$build/kept/$target" "$build/corpus/$target" \
             >"$build/corpus/$target.merge.log" 2>&1
     done
-    tar -C "$build/kept" --sort=name --mtime=@0 --owner=0 --group=0 -cJf "$found" "$@"
+    tar -C "$build/kept" --sort=name --mtime=@0 --owner=0 --group=0 -cJf "$found" .
 fi
 exit "$failed"

@@ -63,7 +63,7 @@ static void next_at_blanks(struct pieces *p)
     while (p->at < p->end && p->count < WORD_BATCH) {
         if (!word_is_space(*p->at))
             add_word(p, word_scan(p->at));
-        else if (*p->at == '\n')
+        else if (*p->at == '\n' && p->split != TEXT_SPLIT_IDS)
             add_line_end(p, p->at);
         else
             p->at++;

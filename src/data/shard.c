@@ -137,6 +137,23 @@ void shard_name(char out[SHARD_NAME_MAX], const char *split, int64_t index)
     snprintf(out, SHARD_NAME_MAX, "%.12s-%05lld.bin", split, (long long)index);
 }
 
+void shard_remedy(const char *dir, char out[SHARD_REMEDY_MAX])
+{
+    static const char *const made[][2] = {{"kjv", "kjv"}, {"wikitext-103", "wikitext103"}};
+    size_t len = strlen(dir);
+    while (len > 1 && dir[len - 1] == '/')
+        len--;
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
+        size_t n = strlen(made[i][0]);
+        bool ends = len >= n && strncmp(dir + len - n, made[i][0], n) == 0;
+        if (!ends || (len > n && dir[len - n - 1] != '/'))
+            continue;
+        snprintf(out, SHARD_REMEDY_MAX, "scripts/%s.sh makes it", made[i][1]);
+        return;
+    }
+    snprintf(out, SHARD_REMEDY_MAX, "deq tokenize --train FILE --out %s makes it", dir);
+}
+
 /* The rest of `name` after the prefix, or NULL if it begins otherwise. */
 static const char *after(const char *name, const char *prefix)
 {

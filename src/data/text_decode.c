@@ -92,7 +92,7 @@ static void decode_word(struct text_decoder *d, struct text_bytes *word)
     bool joined = d->joined;
     word->blank = !joined;
     d->joined = false;
-    if (d->style == TEXT_DECODE_RAW)
+    if (d->style == TEXT_DECODE_RAW || vocab_rule(d->vocab).split == TEXT_SPLIT_IDS)
         return;
     if (word->len == 3 && word->text[0] == PIECE_MARK && word->text[2] == PIECE_MARK) {
         *word = (struct text_bytes){.text = word->text + 1, .len = 1}; /* @-@ @,@ @.@ */
@@ -131,7 +131,7 @@ struct text_bytes text_decode(struct text_decoder *d, int64_t id)
     word.text = vocab_word(d->vocab, id, &word.len);
     if (split == TEXT_SPLIT_BYTES)
         return word;
-    if (id == vocab_eos(d->vocab)) {
+    if (split != TEXT_SPLIT_IDS && id == vocab_eos(d->vocab)) {
         d->joined = true;
         d->quoted = false;
         return (struct text_bytes){.text = "\n", .len = 1};

@@ -107,6 +107,11 @@ static void add_token(struct text_encoding *out, int64_t id, size_t from, size_t
 static enum status add_eos(const struct encoder *e, const char *what, size_t from, size_t until,
                            struct error *err)
 {
+    if (vocab_eos(e->vocab) < 0 && vocab_rule(e->vocab).split == TEXT_SPLIT_IDS)
+        return error_set(err, STATUS_DATA,
+                         "%s, and the vocabulary names no id that ends a text: give ids, or train "
+                         "with data.end_of_text set",
+                         what);
     if (vocab_eos(e->vocab) < 0)
         return error_set(err, STATUS_DATA, "%s, and the vocabulary has no %s for it; give words",
                          what, VOCAB_EOS);

@@ -5,6 +5,8 @@
  *   # split: punctuation
  *   # split: punctuation, lower
  *   # split: blanks, lower
+ *   # split: ids
+ *   # split: ids, end 50256
  *   # split: subwords, 0123456789abcdef
  *   # split: subwords, 0123456789abcdef, prefix
  *   # split: subwords, 0123456789abcdef, prefix, trim
@@ -26,12 +28,14 @@ enum text_split {
     TEXT_SPLIT_BLANKS,      /* words are what ASCII white space separates */
     TEXT_SPLIT_PUNCTUATION, /* punctuation is divided from words, reversibly */
     TEXT_SPLIT_SUBWORDS,    /* a model of SentencePiece divides lines into pieces of words */
-    TEXT_SPLIT_BYTES        /* every byte is a token, the rule of the byte vocabulary */
+    TEXT_SPLIT_BYTES,       /* every byte is a token, the rule of the byte vocabulary */
+    TEXT_SPLIT_IDS          /* tokens are numbers, whose text only another program knows */
 };
 
 struct text_rule {
     enum text_split split;
-    bool lower; /* A..Z become a..z first, and other letters stay as they are */
+    bool lower;  /* A..Z become a..z first, and other letters stay as they are */
+    int64_t end; /* TEXT_SPLIT_IDS only, the id that ends a text, or -1 */
     /* The fields below are those of subwords. */
     bool prefix, trim;
     uint64_t model; /* XXH3 (64 bits) of the bytes of the .model file */
@@ -50,7 +54,7 @@ enum status text_rule_read(struct text_rule *rule, const char *line, size_t len,
 /* Writes the header with its newline, or "" for a rule that needs none. Returns its length. */
 size_t text_rule_write(const struct text_rule *rule, char out[TEXT_RULE_LINE]);
 
-/* The name of a split, "blanks", "punctuation", "subwords" or "bytes". */
+/* The name of a split, "blanks", "punctuation", "subwords", "bytes" or "ids". */
 const char *text_split_name(enum text_split split);
 
 #endif

@@ -77,7 +77,7 @@ static int32_t find_word(const struct vocab *v, const struct word *word)
 void vocab_find_words(const struct vocab *v, const struct word *words, int count,
                       int32_t ids[WORD_BATCH])
 {
-    assert(count <= WORD_BATCH && v->rule.split < TEXT_SPLIT_SUBWORDS);
+    assert(count <= WORD_BATCH && v->rule.split != TEXT_SPLIT_SUBWORDS && !vocab_is_bytes(v));
     for (int i = 0; i < count; i++)
         __builtin_prefetch(&v->slots[word_slot(words[i].key, v->shift)]);
     for (int i = 0; i < count; i++) {
@@ -311,6 +311,24 @@ static void strip(struct vocab *v)
     v->size = to;
 }
 
+/* Checks that a vocabulary of ids is the list 0, 1, ..., and takes the id that ends a text. */
+static enum status check_ids(struct vocab *v, const char *name, struct error *err)
+{
+    char number[24];
+    for (int64_t id = 0; id < v->n; id++) {
+        size_t len, want = (size_t)snprintf(number, sizeof number, "%lld", (long long)id);
+        const char *word = vocab_word(v, id, &len);
+        if (len != want || memcmp(word, number, len) != 0)
+            return error_set(err, STATUS_DATA, "%s:%lld: \"%.*s\" where the id %s is expected",
+                             name, (long long)id + 2, len < 80 ? (int)len : 80, word, number);
+    }
+    if (v->rule.end >= v->n)
+        return error_set(err, STATUS_DATA, "%s:1: %lld ends a text, and the largest id is %lld",
+                         name, (long long)v->rule.end, (long long)v->n - 1);
+    v->eos = v->rule.end;
+    return STATUS_OK;
+}
+
 /* Indexes the text in v, behind which one more byte is allocated. */
 static enum status finish(struct vocab *v, const char *name, struct error *err)
 {
@@ -329,6 +347,8 @@ static enum status finish(struct vocab *v, const char *name, struct error *err)
         v->eos = vocab_find(v, VOCAB_EOS, strlen(VOCAB_EOS));
         v->unk = vocab_find(v, VOCAB_UNK, strlen(VOCAB_UNK));
     }
+    if (v->rule.split == TEXT_SPLIT_IDS)
+        TRY(check_ids(v, name, err));
     if (v->size == 256 * BYTE_LINE && memcmp(v->text, bytes, v->size) == 0)
         v->rule.split = TEXT_SPLIT_BYTES;
     v->hash = XXH3_64bits(v->text, v->size);
@@ -460,6 +480,26 @@ enum status vocab_make_bytes(struct vocab **out, struct error *err)
     char text[256 * BYTE_LINE + 1];
     byte_text(text);
     return vocab_from_text(out, text, 256 * BYTE_LINE, "bytes", err);
+}
+
+enum status vocab_make_ids(struct vocab **out, int64_t size, int64_t end, struct error *err)
+{
+    enum { LINE = 12 /* of the largest id with its newline and a NUL */ };
+    const struct text_rule rule = {.split = TEXT_SPLIT_IDS, .end = end};
+    void *p = NULL;
+    *out = NULL;
+    if (size < 1 || size > INT32_MAX || end >= size)
+        return error_set(err, STATUS_CONFIG,
+                         "data.end_of_text: %lld where model.vocab_size is %lld; want -1 for none, "
+                         "or less than that",
+                         (long long)end, (long long)size);
+    TRY(mem_alloc(&p, (size_t)size * LINE + TEXT_RULE_LINE, 1, err));
+    char *text = p, *at = text + text_rule_write(&rule, text);
+    for (int64_t id = 0; id < size; id++)
+        at += snprintf(at, LINE, "%d\n", (int)id);
+    enum status status = vocab_from_text(out, text, (size_t)(at - text), "ids", err);
+    mem_free(text);
+    return status;
 }
 
 void vocab_free(struct vocab *v)

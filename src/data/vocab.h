@@ -64,6 +64,11 @@ struct subwords *vocab_subwords(const struct vocab *v);
 /* Makes the byte vocabulary. Returns STATUS_NOMEM, with *out NULL, on failure. */
 enum status vocab_make_bytes(struct vocab **out, struct error *err);
 
+/* Makes the vocabulary of the ids 0 .. size - 1, each of which is a word, for tokens of another
+ * program. `end` is the id that ends a text, or -1. Returns STATUS_CONFIG if the two do not fit
+ * each other, or STATUS_NOMEM. */
+enum status vocab_make_ids(struct vocab **out, int64_t size, int64_t end, struct error *err);
+
 void vocab_free(struct vocab *v); /* NULL is allowed */
 
 /* The text form and its length. It is borrowed from `v` and not NUL-terminated. */
