@@ -27,6 +27,9 @@ struct request {
 /* Training on delays longer than DELAY_MAX would take too long to be of use. */
 enum { SUBWORDS_MAX = 1 << 24, DELAY_MAX = 100000, DELAY = 400, SEED = 1111 };
 
+/* Share of single bytes above which subwords are not those of a text. */
+#define FALLBACK_MAX 0.2
+
 /* More than any text has, and small enough for sums. */
 #define COUNT_MAX (INT64_C(1) << 40)
 
@@ -74,7 +77,7 @@ static const struct option_rule options[] = {
            .min = 1, .max = COUNT_MAX,
            .help = "Words seen fewer than N times in the training text become <unk>.",
            .unset = "1 with --split blanks, since such texts often have their own <unk>; else the "
-                    "smallest N above 1 that keeps at most 20 * sqrt(tokens) words"),
+                    "smallest N above 1 that keeps at most 25 * sqrt(tokens) words"),
     OPTION("max-vocab", INT, config.max_vocab, .value = "N", .min = 2, .max = COUNT_MAX,
            .help = "Keeps at most N words, <eos> and <unk> among them. Rarer words become <unk>."),
     OPTION("vocab", TEXT, config.vocab, .value = "FILE",
@@ -299,10 +302,10 @@ static void print_choices(const struct request *r, const struct tokenize_result 
                    (long long)d->drawn[i], (long long)d->units,
                    d->paragraphs ? "paragraphs" : "lines", part[i],
                    100 * (double)d->bytes[i] / bytes, (long long)r->seed);
-    if (x->looked)
+    if (x->looked || (r->config.vocab != NULL && !r->config.bytes))
         printf("split       %s, %s\n",
                x->rule.split == TEXT_SPLIT_BLANKS ? "at blanks" : "at blanks and punctuation",
-               text_look_reason(x->look));
+               x->looked ? text_look_reason(x->look) : "as the vocabulary says");
 }
 
 static void print_text(const struct request *r, const struct tokenize_result *x, double seconds)
@@ -356,7 +359,7 @@ static void warn_subwords(const struct request *r, const struct tokenize_result 
                 "exact; --subwords N trains one that loses nothing\n",
                 r->config.tokenizer != NULL ? r->config.tokenizer : r->config.vocab);
     for (int i = 0; i < SPLITS; i++)
-        if ((double)x->fallback[i] > OUTPUT_UNKNOWN_MAX * (double)x->tokens[i])
+        if ((double)x->fallback[i] > FALLBACK_MAX * (double)x->tokens[i])
             fprintf(stderr,
                     "deq tokenize: warning: %s: %.1f %% of the tokens are single bytes, for which "
                     "the subwords have no piece: they are those of another kind of text\n",

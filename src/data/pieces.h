@@ -54,8 +54,8 @@ struct pieces {
 
 /* Begins the division of text[size], which is borrowed. It is UTF-8 without NUL (or, with
  * TEXT_SPLIT_BLANKS, any bytes but NUL), is followed by white space or ends with it, and then by
- * WORD_PADDING readable bytes. A text that does not end with a newline has to go on with a piece
- * after its last blank. */
+ * WORD_PADDING readable bytes. A text that ends with other white space than a newline has to go on
+ * with a piece that is none. */
 void pieces_begin(struct pieces *p, enum text_split split, const char *text, size_t size);
 
 /* The same for a text whose end is to be continued with words. An opening bracket or a quotation

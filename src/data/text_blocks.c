@@ -60,14 +60,13 @@ static bool word_mode(const struct text_pass *pass)
 }
 
 /* Whether a block of text[size] may end before text[cut]. What is divided at punctuation may end
- * with a line, or with one blank between two pieces, which is no piece of its own. */
+ * with a line, or with white space that a piece follows. */
 static bool may_end(enum text_split split, const char *text, size_t cut, size_t size)
 {
-    const char *last = text + cut - 1;
-    if (split == TEXT_SPLIT_BLANKS)
-        return word_is_space(*last);
-    return *last == '\n' || (*last == ' ' && cut >= 2 && cut < size && !word_is_space(last[-1]) &&
-                             !word_is_space(last[1]));
+    char last = text[cut - 1];
+    if (split == TEXT_SPLIT_BLANKS || last == '\n')
+        return word_is_space(last);
+    return word_is_space(last) && cut < size && !word_is_space(text[cut]);
 }
 
 /* Reads the next block, of size 0 at the end. The caller holds shared->reading. */

@@ -35,7 +35,7 @@ int64_t word_count_lines(const struct word_count *t); /* newlines counted */
 
 /* A min_count that is chosen from the size of the text: the lowest one of at least 2 that keeps at
  * most VOCAB_GROWTH * sqrt(N) words of a text of N words and line ends. */
-enum { VOCAB_MIN_COUNT_AUTO = -1, VOCAB_GROWTH = 20 };
+enum { VOCAB_MIN_COUNT_AUTO = -1, VOCAB_GROWTH = 25 };
 
 struct vocab_limits {
     int64_t min_count; /* words with a lower count are left out, or VOCAB_MIN_COUNT_AUTO */

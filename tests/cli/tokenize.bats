@@ -340,7 +340,7 @@ prose()
     "$DEQ" tokenize --train text --valid new --out new-out
     run "$DEQ" tokenize --train text --valid new --unk error --out none
     [ "$status" -eq 65 ]
-    # 100000 words once, and as many four times: at most 20 * sqrt(tokens) stay
+    # 100000 words once, and as many four times: at most 25 * sqrt(tokens) stay
     awk 'BEGIN { for (i = 0; i < 200000; i++) for (k = 0; k < (i % 2 ? 4 : 1); k++) print "w" i "." }' > many
     run "$DEQ" tokenize --train many --out many-out --json
     [ "$(field min_count)" -eq 5 ]

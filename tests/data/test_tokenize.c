@@ -10,6 +10,7 @@
 
 #include "base/rng.h"
 #include "data/stream.h"
+#include "data/text_decode.h"
 #include "data/tokenize.h"
 
 #include "shards.h"
@@ -373,6 +374,64 @@ static void test_blocks_and_threads(void **state)
     free(want);
 }
 
+/* Prose comes back from its shards, byte for byte, and they are the same out of any cut into blocks
+ * and any number of threads. Blocks end with lines, or with single blanks. */
+static void test_prose(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {
+        " ",    " ",   " ",     "a", "word",  "It", "don't", ", ", ". ",  "\n",
+        "\n\n", "  ",  " \t",   "(", "-well", "@",  "\"Go",  "' ", "...", "\xC3\xA9t\xC3\xA9",
+        "\r\n", " \n", "<unk> "};
+    enum { PARTS_OF_TEXT = sizeof parts / sizeof *parts, SIZE = 30000 };
+    struct rng_key key = {.seed = 11, .stream = 0};
+    char *text = calloc(SIZE + 16, 1), *lines = calloc(SIZE + 16, 1), *want = NULL, *to = lines;
+    size_t size = 0, want_size = 0;
+    for (uint32_t i = 0; size < SIZE; i++)
+        size += (size_t)sprintf(text + size, "%s", parts[rng_word(key, i) % PARTS_OF_TEXT]);
+    text[size++] = '\n';
+    for (size_t i = 0; i < size; i++)
+        if (text[i] != '\r')
+            *to++ = text[i];
+    struct tokenize_config c = config();
+    c.split = TOKENIZE_SPLIT_PUNCTUATION;
+    c.min_count = 1;
+    for (int threads = 1; threads <= 3; threads += 2) {
+        for (size_t block = 64; block < 100000; block = block * 7 / 2) {
+            c.threads = threads;
+            c.block_bytes = block;
+            run(&c, text);
+            char *shard = scratch_read("d/train-00000.bin", &size);
+            if (want == NULL) {
+                want = shard;
+                want_size = size;
+                continue;
+            }
+            assert_int_equal(size, want_size);
+            assert_memory_equal(shard, want, size);
+            free(shard);
+        }
+    }
+    struct vocab *v = NULL;
+    assert_int_equal(vocab_load(&v, "d/vocab.txt", &err), STATUS_OK);
+    assert_int_equal(vocab_rule(v).split, TEXT_SPLIT_PUNCTUATION);
+    struct text_decoder d = text_decoder_begin(v, TEXT_DECODE_RAW);
+    const char *at = lines;
+    for (size_t i = SHARD_HEADER_BYTES; i < want_size; i += 2) {
+        uint16_t id;
+        memcpy(&id, want + i, sizeof id);
+        struct text_bytes b = text_decode(&d, id);
+        assert_true(!b.blank || *at++ == ' ');
+        assert_memory_equal(at, b.text, b.len);
+        at += b.len;
+    }
+    assert_ptr_equal(at, to);
+    vocab_free(v);
+    free(text);
+    free(lines);
+    free(want);
+}
+
 static void test_bad_text(void **state)
 {
     (void)state;
@@ -391,6 +450,9 @@ static void test_bad_text(void **state)
     c.block_bytes = 8;
     c.threads = 2;
     refuse(&c, "a\nb\nlongerthan8 x\n", STATUS_DATA, "train.txt:3: a word of more than 8 bytes");
+    c.split = TOKENIZE_SPLIT_PUNCTUATION;
+    refuse(&c, "a b\nlong-than-8 x\n", STATUS_DATA, "train.txt:2: a line without a blank of more");
+    c.split = TOKENIZE_SPLIT_BLANKS;
     /* The first of many is named, in any order of the threads. */
     for (int i = 0; i < 50; i++)
         refuse(&c, "a\nb\n\xff\n\xff\n\xff\n\xff\nb\n\xff\n\xff\n\xff\n\xff\n\xff\n", STATUS_DATA,
@@ -499,8 +561,8 @@ int main(void)
         CASE(test_choice),          CASE(test_unknown),
         CASE(test_bytes),           CASE(test_words_of_bytes),
         CASE(test_uncounted_words), CASE(test_blocks_and_threads),
-        CASE(test_bad_text),        CASE(test_folder),
-        CASE(test_corpora),
+        CASE(test_prose),           CASE(test_bad_text),
+        CASE(test_folder),          CASE(test_corpora),
     };
     return cmocka_run_group_tests(tests, find_shared, NULL);
 }
