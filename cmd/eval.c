@@ -72,7 +72,7 @@ static const struct json_field fields[] = {
     {"step", "Its training step."},
     {"data", "The folder of shards."},
     {"split", "The split."},
-    {"token", "What a token is, which is word, byte or symbol."},
+    {"token", "What a token is, which is word, subword, byte, id or symbol."},
     {"batch", "Streams side by side."},
     {"tgt_len", "Positions of a segment."},
     {"mem_len", "Positions of memory."},
@@ -233,6 +233,8 @@ static enum status open_all(struct evaluation *e, const struct request *r, struc
                          r->checkpoint, (long long)e->config.model.layers);
     struct stream_config data = {.dir = e->config.data.dir,
                                  .split = r->split,
+                                 .format = e->config.data.format,
+                                 .vocab = e->from.vocab,
                                  .batch = e->config.eval.batch,
                                  .length = e->config.eval.tgt_len};
     TRY(open_split(e, r, &data, err));
@@ -291,6 +293,7 @@ struct report {
     int64_t step;
     const struct config *config; /* as changed for the evaluation */
     const struct stream *stream;
+    const struct vocab *vocab;
     const int64_t *nfe;                   /* [row_count] of --nfe */
     const struct evaluation_result *rows; /* [row_count], each at so many evaluations */
     int row_count;
@@ -334,6 +337,11 @@ static const char *token_text(const struct report *a)
 {
     if (stream_recall(a->stream) > 0)
         return "symbol";
+    enum text_split split = vocab_rule(a->vocab).split;
+    if (split == TEXT_SPLIT_IDS)
+        return "id";
+    if (split == TEXT_SPLIT_SUBWORDS)
+        return "subword";
     return stream_is_bytes(a->stream) ? "byte" : "word";
 }
 
@@ -372,9 +380,10 @@ static void print_perplexity(const struct report *a, const struct evaluation_res
     if (isfinite(m->ppl_word)) /* of many bytes it can be any number */
         printf(bytes ? ", %.4g per word" : ", %.3f per word", m->ppl_word);
     if (m->unknown > 0)
-        printf(", %.4f bits per byte of known words\n", m->bits_per_byte_known);
-    else
-        printf(", %.4f bits per byte\n", m->bits_per_byte);
+        printf(", %.4f bits per byte of known words", m->bits_per_byte_known);
+    else if (isfinite(m->bits_per_byte)) /* of token files the bytes are not known */
+        printf(", %.4f bits per byte", m->bits_per_byte);
+    putchar('\n');
 }
 
 /* Says where figures are of another text than the one that was given. */
@@ -453,6 +462,7 @@ static enum status evaluate_and_print(struct evaluation *e, const struct request
                                  .split = r->split,
                                  .config = &e->config,
                                  .stream = e->stream,
+                                 .vocab = e->from.vocab,
                                  .nfe = r->nfe,
                                  .rows = rows,
                                  .row_count = r->nfe_count};

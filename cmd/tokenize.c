@@ -5,16 +5,16 @@
 #include "cmd/progress.h"
 
 #include "base/clock.h"
-#include "base/mem.h"
 #include "data/copy_memory.h"
 #include "data/tokenize.h"
-#include "store/checkpoint.h"
+#include "store/snapshot.h"
 
 #include <omp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct request {
     struct tokenize_config config;
@@ -25,7 +25,7 @@ struct request {
 };
 
 /* Training on delays longer than DELAY_MAX would take too long to be of use. */
-enum { VOCAB_BYTES_MAX = 1 << 28, DELAY_MAX = 100000, DELAY = 400, SEED = 1111 };
+enum { SUBWORDS_MAX = 1 << 24, DELAY_MAX = 100000, DELAY = 400, SEED = 1111 };
 
 /* More than any text has, and small enough for sums. */
 #define COUNT_MAX (INT64_C(1) << 40)
@@ -60,6 +60,14 @@ static const struct option_rule options[] = {
                    "divides punctuation from words, such that deq sample gives the text back as "
                    "it was. auto looks at the training text and says what it took.",
            .unset = "auto, or what the vocabulary of --vocab says"),
+    OPTION("subwords", INT, config.subwords, .value = "N", .min = 2, .max = SUBWORDS_MAX,
+           .help = "Makes N subwords of the training text, which are frequent pieces of words and "
+                   "the 256 bytes, and encodes the texts in them. Every text comes back as it was. "
+                   "They are trained by SentencePiece on at most 16 MiB, drawn from the text."),
+    OPTION("model-type", CHOICE, config.model_type, .value = "unigram|bpe",
+           .choices = "unigram or bpe", .help = "How subwords are trained.", .unset = "unigram"),
+    OPTION("tokenizer", TEXT, config.tokenizer, .value = "FILE",
+           .help = "Uses this .model file of SentencePiece instead of training one."),
     OPTION("lower", FLAG, config.lower,
            .help = "Turns the letters A-Z to a-z first. Letters outside ASCII stay as they are."),
     OPTION("min-count", INT, config.min_count, .group = "Vocabulary of words", .value = "N",
@@ -71,7 +79,8 @@ static const struct option_rule options[] = {
            .help = "Keeps at most N words, <eos> and <unk> among them. Rarer words become <unk>."),
     OPTION("vocab", TEXT, config.vocab, .value = "FILE",
            .help = "Uses this vocabulary instead of counting one. It is a vocab.txt, or that of a "
-                   "checkpoint."),
+                   "checkpoint or of a folder of shards. That of subwords comes with its "
+                   "tokenizer."),
     OPTION("unk", CHOICE, unk, .value = "map|error", .choices = "map or error",
            .help =
                "What becomes of words outside the vocabulary. They become <unk>, which a counted "
@@ -86,7 +95,9 @@ static const struct option_rule options[] = {
     OPTION("delay", INT, delay, .value = "N", .min = 1, .max = DELAY_MAX,
            .help = "Steps from a symbol to its repetition.", .unset = "400"),
     OPTION("seed", INT, seed, .value = "N", .min = 0, .max = COUNT_MAX,
-           .help = "Seed of the symbols, or of what --valid-share and --test-share draw.",
+           .help =
+               "Seed of the symbols, of what --valid-share and --test-share draw, and of the text "
+               "that --subwords are trained on.",
            .unset = "1111"),
     OPTION("shard-tokens", INT, config.shard_tokens, .group = "Output", .value = "N", .min = 1,
            .max = COUNT_MAX, .help = "Tokens in a shard.", .initial = "16777216"),
@@ -98,18 +109,23 @@ static const struct option_rule options[] = {
 };
 
 static const struct json_field fields[] = {
-    {"vocab", "Words of the vocabulary."},
+    {"vocab", "Words or pieces of the vocabulary."},
     {"train_tokens", "Tokens of the training text."},
     {"valid_tokens", "Tokens of the validation text."},
     {"test_tokens", "Tokens of the test text."},
     {"train_unknown", "Share of the training tokens that became <unk>."},
     {"valid_unknown", "The same for the validation text."},
     {"test_unknown", "The same for the test text."},
-    {"split", "How words were divided, blanks or punctuation, or else bytes."},
+    {"split", "How words were divided, blanks or punctuation, or else subwords or bytes."},
     {"min_count", "The count below which words became <unk>, 0 if none were counted."},
     {"units", "Only with --valid-share or --test-share. What was drawn, paragraphs or lines."},
     {"valid_share", "Only with --valid-share. The share of the bytes that was drawn."},
     {"test_share", "Only with --test-share. The share of the bytes that was drawn."},
+    {"train_bytes_per_token", "Only for subwords. Bytes of training text a token."},
+    {"valid_bytes_per_token", "The same for the validation text."},
+    {"test_bytes_per_token", "The same for the test text."},
+    {"lossless", "Only for subwords. Whether every text comes back as it was."},
+    {"sampled", "Only for subwords. Bytes of text that they were trained on, or 0."},
     {"bytes", "Bytes of text that were read."},
     {"seconds", "Time it took."},
     {"mb_per_s", "Megabytes of text per second."},
@@ -117,12 +133,36 @@ static const struct json_field fields[] = {
     {0},
 };
 
+static bool has_subword_options(const struct tokenize_config *c)
+{
+    return c->subwords > 0 || c->tokenizer != NULL || c->model_type != NULL;
+}
+
+/* What is wrong with the options of subwords, or NULL. */
+static const char *check_subword_options(const struct request *r)
+{
+    const struct tokenize_config *c = &r->config;
+    if (!has_subword_options(c))
+        return NULL;
+    if (c->subwords == 0 && c->tokenizer == NULL)
+        return "--model-type says how --subwords N are trained";
+    if ((c->subwords > 0) + (c->tokenizer != NULL) + (c->vocab != NULL) > 1)
+        return "--subwords, --tokenizer and --vocab each name the tokens; give one of them";
+    if (c->model_type != NULL && c->tokenizer != NULL)
+        return "--model-type says how --subwords N are trained; --tokenizer is trained already";
+    if (r->words || c->bytes)
+        return "subwords, --words and --bytes exclude each other";
+    if (c->lower || r->split != NULL || r->unk != NULL || c->min_count > 0 || c->max_vocab > 0)
+        return "--split, --lower, --unk, --min-count and --max-vocab have no meaning for subwords";
+    return NULL;
+}
+
 /* Whether one of the options of texts and vocabularies was given. */
 static bool has_text_options(const struct request *r)
 {
     const struct tokenize_config *c = &r->config;
     bool text = r->words || c->bytes || c->lower || c->min_count > 0 || c->max_vocab > 0 ||
-                c->vocab != NULL || r->unk != NULL || r->split != NULL;
+                c->vocab != NULL || r->unk != NULL || r->split != NULL || has_subword_options(c);
     for (int i = 0; i < SPLITS; i++)
         text = text || r->texts[i].count > 0 || r->share[i] != NULL;
     return text;
@@ -155,8 +195,8 @@ static enum status check_request(const struct request *r, struct error *err)
         wrong = "--task makes its own tokens; options of texts and vocabularies have no meaning";
     else if (!task && r->delay >= 0)
         wrong = "--delay is that of --task copy-memory";
-    else if (!task && !shares && r->seed >= 0)
-        wrong = "--seed is that of --valid-share, --test-share and --task copy-memory";
+    else if (!task && !shares && c->subwords == 0 && r->seed >= 0)
+        wrong = "--seed is that of --valid-share, --test-share, --subwords and --task copy-memory";
     else if (!task && r->texts[SPLIT_TRAIN].count == 0)
         wrong = "--train FILE is missing";
     else if (r->words && c->bytes)
@@ -168,6 +208,8 @@ static enum status check_request(const struct request *r, struct error *err)
         wrong = "--min-count and --max-vocab choose a vocabulary, --vocab gives one; leave one out";
     else if (c->vocab != NULL && c->split != TOKENIZE_SPLIT_AUTO)
         wrong = "--vocab says how words are divided; leave out --split";
+    else if (wrong == NULL)
+        wrong = check_subword_options(r);
     if (wrong != NULL)
         return error_set(err, STATUS_USAGE, "%s (try deq help tokenize)", wrong);
     return STATUS_OK;
@@ -229,6 +271,17 @@ static void show_progress(void *context, const char *what, int64_t done, int64_t
     fflush(stderr);
 }
 
+static bool has_subwords(const struct tokenize_result *x)
+{
+    return x->rule.split == TEXT_SPLIT_SUBWORDS;
+}
+
+/* Bytes of text a token of a split, 0 for a split not given. */
+static double bytes_per_token(const struct tokenize_result *x, int split)
+{
+    return x->tokens[split] > 0 ? (double)x->split_bytes[split] / (double)x->tokens[split] : 0;
+}
+
 static bool has_split(const struct request *r, int split)
 {
     return r->task != NULL || r->texts[split].count > 0 || r->share[split] != NULL;
@@ -255,7 +308,12 @@ static void print_choices(const struct request *r, const struct tokenize_result 
 static void print_text(const struct request *r, const struct tokenize_result *x, double seconds)
 {
     print_choices(r, x);
-    printf("vocabulary  %lld %s", (long long)x->vocab, r->config.bytes ? "bytes" : "words");
+    printf("vocabulary  %lld %s", (long long)x->vocab,
+           r->config.bytes   ? "bytes"
+           : has_subwords(x) ? "subwords"
+                             : "words");
+    if (x->sampled > 0)
+        printf(", trained on %.2g MB", (double)x->sampled * 1e-6);
     if (x->min_count > 1)
         printf(", each seen at least %lld times", (long long)x->min_count);
     printf("\n");
@@ -265,6 +323,8 @@ static void print_text(const struct request *r, const struct tokenize_result *x,
         if (!has_split(r, i))
             continue;
         printf("%-11s %lld tokens", split_name(i), (long long)x->tokens[i]);
+        if (has_subwords(x))
+            printf(" of %.2f bytes", bytes_per_token(x, i));
         if (x->unknown[i] > 0)
             printf(", %lld (%.2f %%) made <unk>", (long long)x->unknown[i],
                    100.0 * (double)x->unknown[i] / (double)x->tokens[i]);
@@ -284,6 +344,24 @@ static void print_text(const struct request *r, const struct tokenize_result *x,
 static double unknown_share(const struct tokenize_result *x, int split)
 {
     return x->tokens[split] > 0 ? (double)x->unknown[split] / (double)x->tokens[split] : 0;
+}
+
+/* Warns of subwords that are not those of the text. */
+static void warn_subwords(const struct request *r, const struct tokenize_result *x)
+{
+    if (x->lossy)
+        fprintf(stderr,
+                "deq tokenize: warning: %s: this tokenizer changes texts, or lacks pieces for some "
+                "bytes, so that not every text comes back as it was and bits per byte are not "
+                "exact; --subwords N trains one that loses nothing\n",
+                r->config.tokenizer != NULL ? r->config.tokenizer : r->config.vocab);
+    for (int i = 0; i < SPLITS; i++)
+        if ((double)x->fallback[i] > OUTPUT_UNKNOWN_MAX * (double)x->tokens[i])
+            fprintf(stderr,
+                    "deq tokenize: warning: %s: %.1f %% of the tokens are single bytes, for which "
+                    "the subwords have no piece: they are those of another kind of text\n",
+                    r->texts[i].count > 0 ? r->texts[i].text[0] : split_name(i),
+                    100 * (double)x->fallback[i] / (double)x->tokens[i]);
 }
 
 /* Warns of splits of which a model would see too little. */
@@ -325,6 +403,13 @@ static enum status print_json(const struct request *r, const struct tokenize_res
     for (int i = PART_VALID; i < PARTS; i++)
         if (r->share[i] != NULL)
             json_write_real(&w, shares[i], (double)d->bytes[i] / bytes);
+    if (has_subwords(x)) {
+        json_write_real(&w, "train_bytes_per_token", bytes_per_token(x, SPLIT_TRAIN));
+        json_write_real(&w, "valid_bytes_per_token", bytes_per_token(x, SPLIT_VALID));
+        json_write_real(&w, "test_bytes_per_token", bytes_per_token(x, SPLIT_TEST));
+        json_write_bool(&w, "lossless", !x->lossy);
+        json_write_int(&w, "sampled", x->sampled);
+    }
     json_write_int(&w, "bytes", x->bytes);
     json_write_real(&w, "seconds", seconds);
     json_write_real(&w, "mb_per_s", (double)x->bytes * 1e-6 / seconds);
@@ -346,20 +431,19 @@ static enum status make_task(const struct request *r, struct tokenize_result *re
     return copy_memory_run(&c, result, err);
 }
 
-/* Loads a vocab.txt, or the vocabulary of a checkpoint or of a run's folder. */
+/* Loads a vocab.txt, or the vocabulary of a checkpoint, or of the folder of a run or of shards. */
 static enum status load_vocab(struct vocab **out, const char *path, struct error *err)
 {
-    char found[PATHS_MAX], *text = NULL;
+    char found[PATHS_MAX];
     struct checkpoint *file;
-    size_t len;
     *out = NULL;
+    int n = snprintf(found, sizeof found, "%s/vocab.txt", path);
+    if (n > 0 && n < (int)sizeof found && access(found, F_OK) == 0)
+        return vocab_load(out, found, err);
     TRY(find_checkpoint(path, found, err));
     if (checkpoint_open(&file, found, err) != STATUS_OK)
         return vocab_load(out, path, err);
-    enum status status = checkpoint_read_text(file, "vocab", VOCAB_BYTES_MAX, &text, &len, err);
-    if (status == STATUS_OK)
-        status = vocab_from_text(out, text, len, found, err);
-    mem_free(text);
+    enum status status = snapshot_read_vocab(file, out, err);
     checkpoint_close(file);
     return status;
 }
@@ -390,6 +474,8 @@ static enum status run_command(int argc, char **argv, struct error *err)
     r.delay = r.delay < 0 ? DELAY : r.delay;
     r.seed = r.seed < 0 ? SEED : r.seed;
     r.config.seed = (uint64_t)r.seed;
+    if (r.config.subwords > 0 && r.config.model_type == NULL)
+        r.config.model_type = "unigram";
     enum status status =
         r.task != NULL ? make_task(&r, &result, err) : tokenize_run(&r.config, &result, err);
     double seconds = clock_seconds() - start;
@@ -398,6 +484,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
     if (status != STATUS_OK)
         return status;
     warn_unknown(&r, &result);
+    warn_subwords(&r, &result);
     if (r.json)
         return print_json(&r, &result, seconds, err);
     print_text(&r, &result, seconds);
@@ -424,6 +511,7 @@ const struct command command_tokenize = {
         (const char *const[]){
             "deq tokenize --train my.txt --valid-share 5% --out data/my",
             "deq tokenize --train train.txt --valid valid.txt --min-count 3 --out data/x",
+            "deq tokenize --train train.txt --valid valid.txt --subwords 8000 --out data/y",
             "zcat *.gz | deq tokenize --train - --valid-share 5% --out data/many",
             NULL,
         },

@@ -19,7 +19,7 @@ packages_of()
     # gcc alone only recommends the C library's headers.
     build)
         echo make gcc libc6-dev libdnnl-dev libopenblas-openmp-dev libcjson-dev zlib1g-dev \
-            libxxhash-dev libutf8proc-dev
+            libxxhash-dev libutf8proc-dev libedit-dev
         ;;
     test) echo g++ libcmocka-dev librapidcheck-dev bats ;;
     mpi) echo libopenmpi-dev openmpi-bin ;;

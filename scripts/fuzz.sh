@@ -63,6 +63,7 @@ for target; do
     prompt | text) length=256 ;;
     log) length=640 ;;
     shard | vocab) length=2048 ;;
+    subword) length=8192 ;;
     dump) length=3000 ;;
     checkpoint) length=16000 ;;
     *) length=4096 ;;
@@ -95,13 +96,17 @@ for target; do
     fi
 done
 if [ -n "$keep" ]; then
+    # What was kept of the targets that did not run stays.
+    rm -rf "$build/kept"
+    mkdir -p "$build/kept"
+    [ ! -f "$found" ] || tar -xJf "$found" -C "$build/kept"
     for target; do
-        rm -rf "$build/kept/$target"
-        mkdir -p "$build/kept/$target"
+        rm -rf "$build/kept/${target:?}"
+        mkdir "$build/kept/$target"
         "$build/tests/fuzz/fuzz_$target" -merge=1 -artifact_prefix="$build/crash/$target-" \
             "$build/kept/$target" "$build/corpus/$target" \
             >"$build/corpus/$target.merge.log" 2>&1
     done
-    tar -C "$build/kept" --sort=name --mtime=@0 --owner=0 --group=0 -cJf "$found" "$@"
+    tar -C "$build/kept" --sort=name --mtime=@0 --owner=0 --group=0 -cJf "$found" .
 fi
 exit "$failed"

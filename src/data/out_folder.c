@@ -176,8 +176,10 @@ enum status out_folder_prepare(struct out_folder *f, const char *path, bool forc
 struct new_files {
     struct shard_writer *const *writers; /* borrows [count], entries may be NULL */
     int count;
+    struct atomic_file *model; /* owns the tokenizer of subwords, NULL without, and once placed */
     struct atomic_file *vocab; /* owns, NULL once it has its final name */
     const char *vocab_path;    /* borrows */
+    const char *model_path;    /* borrows */
 };
 
 /* Gives all new files their final names, the vocabulary last. */
@@ -186,7 +188,18 @@ static enum status place(struct new_files *files, struct error *err)
     for (int i = 0; i < files->count; i++)
         if (files->writers[i] != NULL)
             TRY(shard_writer_commit(files->writers[i], err));
+    if (files->model != NULL)
+        TRY(atomic_file_commit(&files->model, err));
     return atomic_file_commit(&files->vocab, err);
+}
+
+/* Writes a file of the folder, which gets its name later. */
+static enum status write_file(struct atomic_file **out, const char *path, const void *bytes,
+                              size_t size, struct error *err)
+{
+    TRY(atomic_file_create(out, path, err));
+    TRY(atomic_file_write(*out, bytes, size, err));
+    return atomic_file_sync(*out, err);
 }
 
 /* Moves the old files of folder `d` aside, places the new ones and removes the old ones. If the new
@@ -213,6 +226,7 @@ static enum status replace(const struct out_folder *f, DIR *d, struct new_files 
         for (int i = 0; i < files->count; i++)
             if (files->writers[i] != NULL)
                 shard_writer_remove(files->writers[i]);
+        unlink(files->model_path);
     }
     (void)sweep(d, f->path, is_aside, move_back, &others, &ignored);
     return status;
@@ -221,20 +235,25 @@ static enum status replace(const struct out_folder *f, DIR *d, struct new_files 
 enum status out_folder_commit(struct out_folder *f, struct shard_writer *const *writers, int count,
                               const struct vocab *vocab, struct error *err)
 {
-    char path[NAMES_MAX_PATH];
-    struct new_files files = {.writers = writers, .count = count, .vocab_path = path};
+    char path[NAMES_MAX_PATH], model_path[NAMES_MAX_PATH];
+    struct new_files files = {
+        .writers = writers, .count = count, .vocab_path = path, .model_path = model_path};
     enum status status;
     size_t size;
     DIR *d = NULL;
     const char *text = vocab_text(vocab, &size);
     snprintf(path, sizeof path, "%s/vocab.txt", f->path);
-    TRY_OUT(atomic_file_create(&files.vocab, path, err));
-    TRY_OUT(atomic_file_write(files.vocab, text, size, err));
-    TRY_OUT(atomic_file_sync(files.vocab, err));
+    snprintf(model_path, sizeof model_path, "%s/" VOCAB_TOKENIZER, f->path);
+    TRY_OUT(write_file(&files.vocab, path, text, size, err));
+    if (vocab_subwords(vocab) != NULL) {
+        const void *model = subwords_model(vocab_subwords(vocab), &size);
+        TRY_OUT(write_file(&files.model, model_path, model, size, err));
+    }
     TRY_OUT(open_folder(f->path, &d, err));
     TRY_OUT(replace(f, d, &files, err));
 out:
     atomic_file_abort(&files.vocab);
+    atomic_file_abort(&files.model);
     if (d != NULL)
         closedir(d);
     return status;

@@ -20,6 +20,18 @@ static int kind_of(char c)
     return kinds[(unsigned char)c];
 }
 
+size_t pieces_cut(enum text_split split, const char *text, size_t size)
+{
+    size_t cut = size;
+    for (; cut > 0; cut--) {
+        bool last = cut == size || word_is_space(text[cut]); /* more of a run may follow */
+        if (text[cut - 1] == '\n' ||
+            (word_is_space(text[cut - 1]) && (split == TEXT_SPLIT_BLANKS || !last)))
+            break;
+    }
+    return cut;
+}
+
 void pieces_begin(struct pieces *p, enum text_split split, const char *text, size_t size)
 {
     assert(split != TEXT_SPLIT_BYTES);
@@ -63,7 +75,7 @@ static void next_at_blanks(struct pieces *p)
     while (p->at < p->end && p->count < WORD_BATCH) {
         if (!word_is_space(*p->at))
             add_word(p, word_scan(p->at));
-        else if (*p->at == '\n')
+        else if (*p->at == '\n' && p->split != TEXT_SPLIT_IDS)
             add_line_end(p, p->at);
         else
             p->at++;

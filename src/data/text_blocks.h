@@ -23,6 +23,7 @@ struct text_block {
     size_t size;    /* at least 1 */
     int64_t offset; /* in the file */
     int64_t line;   /* of the first byte, from 1 */
+    bool inside;    /* the first byte is not at the start of a line */
 };
 
 /* Shows how far a pass over a file has come. `total` is 0 if it is not known (a pipe). */
@@ -46,7 +47,7 @@ struct text_pass {
 };
 
 /* Runs the pass and sets *bytes to the size of the text. In word mode
- *   - a last line without a newline gets one
+ *   - a last line without a newline gets one, unless the text is divided into subwords
  *   - a byte order mark at the start is left out
  *   - NUL and invalid UTF-8 are refused with STATUS_DATA, naming line and byte
  *   - a block without a place to end it is refused with STATUS_DATA

@@ -5,6 +5,8 @@
 #include "data/out_folder.h"
 #include "data/pieces.h"
 #include "data/shard.h"
+#include "data/subword_train.h"
+#include "data/subwords.h"
 #include "data/vocab.h"
 #include "data/word_count.h"
 
@@ -18,10 +20,12 @@
 struct encoder {
     struct encoding *shared;
     uint32_t *ids; /* owns [block_bytes + 1], narrowed in place to the stored width */
+    struct subword_tokens subwords; /* used in place of ids */
     /* The fields below are of the block at hand. */
-    int64_t count; /* ids */
-    int64_t eos, unknown, words;
-    bool inside, leaves_inside; /* byte level only, it begins and ends inside a word */
+    int64_t count;      /* ids */
+    const void *stored; /* borrows, the ids as they are stored */
+    int64_t eos, unknown, words, fallback;
+    bool inside, leaves_inside; /* of bytes and subwords, it begins and ends inside a word */
 };
 
 /* The encoding of one split. */
@@ -33,7 +37,8 @@ struct encoding {
     const char *given;      /* borrows the vocabulary's file, NULL if it was counted */
     bool counted;           /* the vocabulary was counted on this very text */
     int64_t unknown, words; /* so far */
-    bool inside;            /* byte level only, the text so far ends inside a word */
+    int64_t fallback;       /* so far, subwords that are bytes */
+    bool inside;            /* of bytes and subwords, the text so far ends inside a word */
 };
 
 struct tokenizer {
@@ -126,6 +131,76 @@ out:
     return status;
 }
 
+/* Checks that texts can be encoded in the subwords of `name`. */
+static enum status check_subwords(const struct tokenizer *t, const char *name, struct error *err)
+{
+    if (vocab_subwords(t->vocab) == NULL)
+        return error_set(
+            err, STATUS_DATA,
+            "%s: a vocabulary of subwords without the " VOCAB_TOKENIZER
+            " that it was made from: name the checkpoint, or the folder of its shards, "
+            "with --vocab",
+            name);
+    if (t->c->lower)
+        return error_set(err, STATUS_USAGE, "--lower has no meaning with subwords");
+    t->result->lossy = !subwords_lossless(vocab_subwords(t->vocab));
+    return STATUS_OK;
+}
+
+static enum status load_tokenizer(struct tokenizer *t, struct error *err)
+{
+    void *model = NULL;
+    size_t size;
+    TRY(subwords_read_file(t->c->tokenizer, &model, &size, err));
+    enum status status = vocab_from_model(&t->vocab, model, size, t->c->tokenizer, err);
+    mem_free(model);
+    TRY(status);
+    return check_subwords(t, t->c->tokenizer, err);
+}
+
+static enum status sample_block(void *worker, const struct text_block *block, struct error *err)
+{
+    struct subword_sample *const *sample = worker;
+    return subword_sample_add(*sample, block->text, block->size, block->offset, err);
+}
+
+static enum status pass_by(void *worker, const struct text_block *block, struct error *err)
+{
+    (void)worker;
+    (void)block;
+    (void)err;
+    return STATUS_OK;
+}
+
+/* Makes the first pass over the training text, which trains the model of its subwords. */
+static enum status train_subwords(struct tokenizer *t, struct error *err)
+{
+    struct subword_sample *sample = NULL;
+    void *workers[TOKENIZE_THREADS_MAX];
+    char *model = NULL;
+    size_t size;
+    int64_t bytes;
+    enum status status;
+    TRY_OUT(subword_sample_new(&sample, SUBWORD_SAMPLE_BYTES, t->c->seed, err));
+    for (int i = 0; i < t->threads; i++)
+        workers[i] = &sample;
+    struct text_pass pass = make_pass(t, SPLIT_TRAIN, "sample train", workers);
+    pass.seekable = true;
+    pass.work = pass_by;
+    pass.finish = sample_block;
+    TRY_OUT(text_pass_run(&pass, &bytes, err));
+    if (t->c->progress != NULL)
+        t->c->progress(t->c->progress_context, "train pieces", 0, 0);
+    status = subword_sample_train(sample, t->c->model_type, t->c->subwords, &model, &size, err);
+    t->result->sampled = subword_sample_taken(sample);
+    TRY_OUT(status);
+    TRY_OUT(vocab_from_model(&t->vocab, model, size, "the model that was trained", err));
+out:
+    mem_free(model);
+    subword_sample_free(sample);
+    return status;
+}
+
 static enum status load_vocabulary(struct tokenizer *t, struct error *err)
 {
     const bool bytes = t->c->bytes;
@@ -135,6 +210,8 @@ static enum status load_vocabulary(struct tokenizer *t, struct error *err)
                          bytes ? "words" : "bytes", bytes ? "leave out" : "use it with");
     t->rule = vocab_rule(t->vocab);
     t->rule.lower |= t->c->lower;
+    if (t->rule.split == TEXT_SPLIT_SUBWORDS)
+        return check_subwords(t, t->c->vocab, err);
     if (!bytes && vocab_eos(t->vocab) < 0)
         return error_set(err, STATUS_DATA,
                          "%s: no " VOCAB_EOS " in the vocabulary: add a line that says so",
@@ -212,6 +289,45 @@ static enum status encode_words(void *worker, const struct text_block *block, st
     e->words = p.words - (e->eos - p.lines);
     if (shard_width(vocab_size(vocab)) == 2)
         narrow_ids(e->ids, e->count);
+    e->stored = e->ids;
+    return STATUS_OK;
+}
+
+/* Counts words of a block that may begin and end inside of them. */
+static void count_words(struct encoder *e, const struct text_block *block)
+{
+    e->words = 0;
+    e->inside = !word_is_space(block->text[0]);
+    e->leaves_inside = false;
+    for (size_t i = 0; i < block->size; i++) {
+        bool inside = !word_is_space(block->text[i]);
+        e->words += inside && !e->leaves_inside;
+        e->leaves_inside = inside;
+    }
+}
+
+static enum status encode_subwords(void *worker, const struct text_block *block, struct error *err)
+{
+    struct encoder *e = worker;
+    const struct vocab *vocab = e->shared->vocab;
+    struct subword_tokens *t = &e->subwords;
+    const int64_t unk = vocab_unk(vocab), eos = vocab_eos(vocab);
+    t->remember = true;
+    if (subwords_encode(vocab_subwords(vocab), t, block->text, block->size, block->inside, err) !=
+        STATUS_OK) {
+        error_prefix(err, "%s", block->name);
+        return err->status;
+    }
+    e->count = t->count;
+    e->unknown = e->fallback = 0;
+    for (int64_t i = 0; i < t->count; i++) {
+        e->unknown += t->ids[i] == unk;
+        e->fallback += t->ids[i] != eos && vocab_kind(vocab, t->ids[i]) == SUBWORD_BYTE;
+    }
+    count_words(e, block);
+    if (shard_width(vocab_size(vocab)) == 2)
+        narrow_ids((uint32_t *)t->ids, t->count);
+    e->stored = t->ids;
     return STATUS_OK;
 }
 
@@ -220,16 +336,12 @@ static enum status encode_bytes(void *worker, const struct text_block *block, st
     (void)err;
     struct encoder *e = worker;
     char *to = (char *)e->ids;
-    e->words = 0;
-    e->inside = !word_is_space(block->text[0]);
-    e->leaves_inside = false;
+    count_words(e, block);
     for (size_t i = 0; i < block->size; i++) {
         uint16_t id = (unsigned char)block->text[i];
-        bool inside = !word_is_space(block->text[i]);
         memcpy(to + 2 * i, &id, sizeof id);
-        e->words += inside && !e->leaves_inside;
-        e->leaves_inside = inside;
     }
+    e->stored = to;
     e->count = (int64_t)block->size;
     e->unknown = 0;
     return STATUS_OK;
@@ -244,7 +356,8 @@ static enum status store_block(void *worker, const struct text_block *block, str
     s->words += e->words - cut;
     s->inside = e->leaves_inside;
     s->unknown += e->unknown;
-    return shard_writer_append(s->writer, e->ids, e->count, err);
+    s->fallback += e->fallback;
+    return shard_writer_append(s->writer, e->stored, e->count, err);
 }
 
 static void resolve_unk(const struct tokenizer *t, int split, struct encoding *e)
@@ -281,11 +394,15 @@ static enum status encode_split(struct tokenizer *t, int split, struct error *er
     for (int i = 0; i < t->threads; i++) {
         encoders[i].shared = &shared;
         workers[i] = &encoders[i];
+        if (t->rule.split == TEXT_SPLIT_SUBWORDS)
+            continue;
         TRY_OUT(mem_alloc(&p, t->block_bytes + 1, sizeof *encoders[i].ids, err));
         encoders[i].ids = p;
     }
     struct text_pass pass = make_pass(t, split, what[split], workers);
-    pass.work = t->c->bytes ? encode_bytes : encode_words;
+    pass.work = t->rule.split == TEXT_SPLIT_SUBWORDS ? encode_subwords
+                : t->c->bytes                        ? encode_bytes
+                                                     : encode_words;
     pass.finish = store_block;
     TRY_OUT(text_pass_run(&pass, &bytes, err));
     tokens = shard_writer_tokens(shared.writer);
@@ -299,11 +416,15 @@ static enum status encode_split(struct tokenizer *t, int split, struct error *er
     TRY_OUT(shard_writer_finish(shared.writer, bytes, shared.words, err));
     t->result->tokens[split] = tokens;
     t->result->unknown[split] = shared.unknown;
+    t->result->fallback[split] = shared.fallback;
+    t->result->split_bytes[split] = bytes;
     t->result->bytes += bytes;
     t->result->shards += shard_writer_shards(shared.writer);
 out:
-    for (int i = 0; i < t->threads; i++)
+    for (int i = 0; i < t->threads; i++) {
         mem_free(encoders[i].ids);
+        subword_tokens_free(&encoders[i].subwords);
+    }
     return status;
 }
 
@@ -351,7 +472,8 @@ static enum status open_texts(struct tokenizer *t, struct error *err)
 {
     const struct tokenize_config *c = t->c;
     for (int i = 0; i < SPLITS; i++) {
-        bool again = i == SPLIT_TRAIN && ((!c->bytes && c->vocab == NULL) || has_shares(c));
+        bool again = i == SPLIT_TRAIN &&
+                     ((!c->bytes && c->vocab == NULL && c->tokenizer == NULL) || has_shares(c));
         if (c->text[i].count == 0)
             continue;
         if (text_gather_needed(&c->text[i], again))
@@ -381,6 +503,11 @@ static enum status choose_rule(struct tokenizer *t, struct error *err)
 /* Chooses the rule and the vocabulary. */
 static enum status make_vocabulary(struct tokenizer *t, struct error *err)
 {
+    t->rule.split = TEXT_SPLIT_SUBWORDS;
+    if (t->c->subwords > 0)
+        return train_subwords(t, err);
+    if (t->c->tokenizer != NULL)
+        return load_tokenizer(t, err);
     if (t->c->vocab != NULL)
         return load_vocabulary(t, err);
     if (t->c->bytes) {

@@ -7,6 +7,9 @@
  * alone, or at punctuation too. Every line ends with <eos>, also an empty one and a last one
  * without a newline. At byte level every byte is a token and nothing is added. Words are counted
  * there too, for perplexity per word.
+ *
+ * Subwords are those of a model (subwords.h) that is given, or trained on a sample of the training
+ * text (subword_train.h) of SUBWORD_SAMPLE_BYTES.
  */
 #ifndef DEQ_DATA_TOKENIZE_H
 #define DEQ_DATA_TOKENIZE_H
@@ -35,7 +38,8 @@ enum tokenize_split { TOKENIZE_SPLIT_AUTO, TOKENIZE_SPLIT_BLANKS, TOKENIZE_SPLIT
 struct tokenize_config {
     struct text_files text[SPLITS]; /* of count 0 for no such split, but SPLIT_TRAIN is needed */
     /* Shares of the training text that become SPLIT_VALID and SPLIT_TEST, which then have no files
-     * (text_share.h), 0 for none, and the seed of their choice. */
+     * (text_share.h), 0 for none, and the seed of their choice, and of the sample that subwords are
+     * trained on. */
     double share[SPLITS];
     uint64_t seed;
     const char *out;           /* folder, made if missing, with the folders above it */
@@ -49,6 +53,9 @@ struct tokenize_config {
     const char *vocab; /* file to use instead of counting, or NULL to count */
     /* Loads that file, or NULL for vocab_load. */
     enum status (*load_vocab)(struct vocab **out, const char *path, struct error *err);
+    int64_t subwords;           /* pieces of a model to train, or 0 */
+    const char *model_type;     /* of it, "unigram" or "bpe" */
+    const char *tokenizer;      /* a .model file to use, or NULL */
     enum tokenize_unk unk;      /* what to do with words outside the vocabulary */
     int64_t shard_tokens;       /* 0 for TOKENIZE_SHARD_TOKENS */
     bool force;                 /* replace vocab.txt and shards in a folder that is not empty */
@@ -65,12 +72,17 @@ struct tokenize_result {
     struct text_rule rule; /* by which texts were divided */
     bool looked;           /* TOKENIZE_SPLIT_AUTO chose, for the reason `look` */
     enum text_look look;
-    int64_t min_count;       /* that held, 0 for a vocabulary that was not counted */
-    struct text_drawn drawn; /* what the shares took, all 0 without shares */
-    int64_t tokens[SPLITS];  /* 0 for a split not given */
-    int64_t unknown[SPLITS]; /* tokens that became <unk> though they are another word */
-    int64_t bytes;           /* of all texts */
-    int64_t shards;          /* files of all splits */
+    int64_t min_count;           /* that held, 0 for a vocabulary that was not counted */
+    struct text_drawn drawn;     /* what the shares took, all 0 without shares */
+    int64_t tokens[SPLITS];      /* 0 for a split not given */
+    int64_t unknown[SPLITS];     /* tokens that became <unk> though they are another word */
+    int64_t bytes;               /* of all texts */
+    int64_t split_bytes[SPLITS]; /* bytes of each text */
+    /* Of subwords. */
+    bool lossy;               /* not every text comes back as it was */
+    int64_t fallback[SPLITS]; /* tokens that are bytes and no line end */
+    int64_t sampled;          /* bytes that they were trained on, 0 if they were not */
+    int64_t shards;           /* files of all splits */
 };
 
 /* Tokenises all texts. Texts that cannot be read as they are, and shares, go through spools in the
@@ -80,7 +92,8 @@ struct tokenize_result {
  *   - STATUS_NOINPUT if a text or the vocabulary cannot be opened
  *   - STATUS_DATA if a compressed text is damaged, or a text is too short for its shares
  *   - STATUS_DATA, with file, line and word, for an empty text, NUL or invalid UTF-8, a word
- * outside the vocabulary where that is refused, and an unusable vocabulary
+ * outside the vocabulary where that is refused, and an unusable vocabulary or tokenizer
+ *   - STATUS_DEVICE for subwords in a program without SentencePiece
  *   - STATUS_CANTCREATE if the folder is not empty and `force` not set, or cannot be made or
  * written
  *   - STATUS_IO if reading or writing failed or the text changed between the two passes

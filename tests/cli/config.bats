@@ -46,7 +46,7 @@ setup() {
     run "$DEQ" info --config a.json --json
     [ "$status" -eq 0 ]
     [ "${#lines[@]}" -eq 1 ]
-    [[ "$output" == '{"file":"a.json","kind":"config","parameters":null,"config":{"data":{"dir":"data/kjv"},'*'}}' ]]
+    [[ "$output" == '{"file":"a.json","kind":"config","parameters":null,"config":{"data":{"dir":"data/kjv","format":"auto","end_of_text":-1},'*'}}' ]]
 }
 
 @test "parameters are counted once the vocabulary is known" {
@@ -88,7 +88,7 @@ setup() {
 @test "a missing configuration: exit 66, the places named" {
     run "$DEQ" info --config nowhere
     [ "$status" -eq 66 ]
-    [[ "$output" == "deq info: nowhere: no such configuration file, here or in ./configs"* ]]
+    [[ "$output" == "deq info: nowhere: no such configuration file, here, in ./configs or among the installed"* ]]
     run "$DEQ" info --config ./nowhere.json
     [ "$status" -eq 66 ]
     [ "$output" = "deq info: ./nowhere.json: no such configuration file" ]

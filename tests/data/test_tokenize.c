@@ -56,10 +56,12 @@ static char *decoded(const char *split)
     static char text[1 << 20];
     uint32_t words[64];
     const struct shard_buffer buffer = {words, sizeof words};
+    int64_t found;
     char *to = text;
     assert_int_equal(vocab_load(&v, "d/vocab.txt", &err), STATUS_OK);
-    expect(shard_set_open(&s, "d", split, &err), STATUS_OK, "");
-    assert_int_equal(shard_set_verify(s, &buffer, &err), STATUS_OK);
+    expect(shard_set_open(&s, &(struct shard_source){.dir = "d", .split = split}, &err), STATUS_OK,
+           "");
+    assert_int_equal(shard_set_verify(s, &buffer, -1, &found, &err), STATUS_OK);
     assert_true(shard_set_header(s)->vocab_hash == vocab_hash(v));
     for (int64_t i = 0; i < shard_set_header(s)->split_tokens; i++) {
         int32_t id;
@@ -240,7 +242,8 @@ static void test_bytes(void **state)
     int32_t ids[600];
     uint32_t words[64];
     const struct shard_buffer buffer = {words, sizeof words};
-    expect(shard_set_open(&s, "d", "train", &err), STATUS_OK, "");
+    expect(shard_set_open(&s, &(struct shard_source){.dir = "d", .split = "train"}, &err),
+           STATUS_OK, "");
     assert_true(shard_set_header(s)->bytes);
     assert_int_equal(shard_set_read(s, 0, 600, ids, &buffer, &err), STATUS_OK);
     for (int i = 0; i < 600; i++)

@@ -79,11 +79,13 @@ static void digest_shard(const char *folder, const char *name, const char *path,
     static uint32_t words[1024];
     const struct shard_buffer buffer = {words, sizeof words};
     struct shard_set *s = NULL;
+    int64_t found;
     struct error err;
     char split[16];
     snprintf(split, sizeof split, "%.*s", (int)strcspn(name, "-"), name);
-    f->whole = shard_set_open(&s, folder, split, &err) == STATUS_OK &&
-               shard_set_verify(s, &buffer, &err) == STATUS_OK;
+    f->whole = shard_set_open(&s, &(struct shard_source){.dir = folder, .split = split}, &err) ==
+                   STATUS_OK &&
+               shard_set_verify(s, &buffer, -1, &found, &err) == STATUS_OK;
     shard_set_close(s);
     digest_bytes(path, f);
 }
