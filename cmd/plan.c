@@ -6,16 +6,14 @@
 #include "cmd/estimate.h"
 #include "cmd/load_config.h"
 #include "cmd/output.h"
+#include "cmd/plan_here.h"
 #include "cmd/plan_memory.h"
-#include "cmd/this_chip.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { WORDS = 10000 }; /* as in deq bench train */
-/* Steps of more seconds by the model are not measured, nor those of more than half the memory. */
-static const double LONGEST_STEP = 3;
 
 struct request {
     const char *config, *preset, *data, *device;
@@ -111,18 +109,12 @@ static enum status find_chip(struct chip *chip, const struct request *r, struct 
     return STATUS_OK;
 }
 
-/* Plans for this machine: models the step by what the processor reaches, and then measures it. */
-static enum status plan_here(struct plan *plan, struct chip *chip, const struct config *config,
-                             const struct request *r, struct error *err)
+static enum status measure(struct plan *plan, struct chip *chip, const struct config *config,
+                           const struct request *r, struct error *err)
 {
     struct backend be = {0};
-    enum status status = STATUS_OK;
     TRY(device_open(&be, "cpu", (int)r->threads, err));
-    TRY_OUT(this_chip(chip, &be, config->train.precision, err));
-    TRY_OUT(plan_make(plan, config, chip, err));
-    if (plan->seconds <= LONGEST_STEP && 2 * (double)plan->memory.total <= chip->memory)
-        TRY_OUT(plan_measure(plan, config, &be, err));
-out:
+    enum status status = plan_here(plan, chip, config, &be, err);
     backend_close(&be);
     return status;
 }
@@ -383,7 +375,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
     if (!here)
         TRY(find_chip(&chip, &r, err));
     TRY(load(&r, &config, err));
-    TRY(here ? plan_here(&plan, &chip, &config, &r, err) : plan_make(&plan, &config, &chip, err));
+    TRY(here ? measure(&plan, &chip, &config, &r, err) : plan_make(&plan, &config, &chip, err));
     report.map = r.memory;
     report.ops = r.ops;
     double left = chip.memory - chip.reserved;

@@ -78,7 +78,8 @@ static void on_begin(void *ctx, const struct trainer *t, size_t bytes)
     char parameters[ESTIMATE_COUNT_MAX], tokens[ESTIMATE_COUNT_MAX], text[ESTIMATE_MAX];
     const struct estimate estimate = {.steps = c->steps - t->state.step,
                                       .tokens = c->batch * c->tgt_len,
-                                      .seconds = NAN,
+                                      .seconds = p->seconds,
+                                      .where = p->where,
                                       .bytes = (double)bytes,
                                       .machine = estimate_machine(t->be)};
     estimate_count(params_distinct(t->model->params, NULL), parameters);
@@ -220,8 +221,11 @@ bool progress_live(void)
 void progress_start(struct progress *p, struct run_observer *observer, const char *dir,
                     atomic_bool *stop)
 {
-    *p = (struct progress){
-        .live = progress_live(), .started = clock_seconds(), .dir = dir, .stop = stop};
+    *p = (struct progress){.live = progress_live(),
+                           .started = clock_seconds(),
+                           .seconds = NAN,
+                           .dir = dir,
+                           .stop = stop};
     *observer = (struct run_observer){.ctx = p,
                                       .begin = on_begin,
                                       .step = on_step,

@@ -14,6 +14,8 @@ struct progress {
     double last_shown;  /* clock */
     double started;     /* clock */
     int64_t first_step; /* of this call */
+    double seconds;     /* that all steps will take, NaN if not known */
+    const char *where;  /* borrows, of that time, see estimate.h */
     const char *dir;    /* borrows, the folder of the run */
     atomic_bool *stop;  /* borrows, set when nobody reads what is printed */
 };

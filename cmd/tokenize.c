@@ -27,6 +27,9 @@ struct request {
 /* Training on delays longer than DELAY_MAX would take too long to be of use. */
 enum { SUBWORDS_MAX = 1 << 24, DELAY_MAX = 100000, DELAY = 400, SEED = 1111 };
 
+/* Share of single bytes above which subwords are not those of a text. */
+#define FALLBACK_MAX 0.2
+
 /* More than any text has, and small enough for sums. */
 #define COUNT_MAX (INT64_C(1) << 40)
 
@@ -122,8 +125,8 @@ static const struct json_field fields[] = {
     {"valid_share", "Only with --valid-share. The share of the bytes that was drawn."},
     {"test_share", "Only with --test-share. The share of the bytes that was drawn."},
     {"train_bytes_per_token", "Only for subwords. Bytes of training text a token."},
-    {"valid_bytes_per_token", "The same for the validation text."},
-    {"test_bytes_per_token", "The same for the test text."},
+    {"valid_bytes_per_token", "Only for subwords. The same for the validation text."},
+    {"test_bytes_per_token", "Only for subwords. The same for the test text."},
     {"lossless", "Only for subwords. Whether every text comes back as it was."},
     {"sampled", "Only for subwords. Bytes of text that they were trained on, or 0."},
     {"bytes", "Bytes of text that were read."},
@@ -356,7 +359,7 @@ static void warn_subwords(const struct request *r, const struct tokenize_result 
                 "exact; --subwords N trains one that loses nothing\n",
                 r->config.tokenizer != NULL ? r->config.tokenizer : r->config.vocab);
     for (int i = 0; i < SPLITS; i++)
-        if ((double)x->fallback[i] > OUTPUT_UNKNOWN_MAX * (double)x->tokens[i])
+        if ((double)x->fallback[i] > FALLBACK_MAX * (double)x->tokens[i])
             fprintf(stderr,
                     "deq tokenize: warning: %s: %.1f %% of the tokens are single bytes, for which "
                     "the subwords have no piece: they are those of another kind of text\n",

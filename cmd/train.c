@@ -3,6 +3,7 @@
 #include "cmd/device.h"
 #include "cmd/launcher.h"
 #include "cmd/load_config.h"
+#include "cmd/plan_here.h"
 #include "cmd/progress.h"
 #include "cmd/signals.h"
 #include "cmd/summary.h"
@@ -55,7 +56,8 @@ static const struct option_rule options[] = {
     OPTION("time-limit", TIME, time_limit, .value = "TIME",
            .help = "Saves and stops before this time is over, with exit code 75. Times are written "
                    "as 90s, 45m or 3h30m. The end of a Slurm job is kept to without this option."),
-    OPTION("dry-run", FLAG, dry_run, .help = "Checks everything, prints the plan and stops."),
+    OPTION("dry-run", FLAG, dry_run,
+           .help = "Checks everything, tries some steps, prints the plan and stops."),
     OPTION("quiet", FLAG, quiet, .letter = 'q', .help = "Prints errors only."),
     {0},
 };
@@ -84,9 +86,22 @@ struct job {
     double started;    /* by clock_seconds */
 };
 
+/* Tries some steps, to say how long all of them will take. */
+static enum status measure_time(struct backend *be, const struct config *config,
+                                struct progress *progress, struct error *err)
+{
+    struct plan plan;
+    struct chip chip;
+    TRY(plan_here(&plan, &chip, config, be, err));
+    progress->seconds = plan_total(&plan, config, 0);
+    progress->where = plan.measured ? "here" : "here, modelled";
+    return STATUS_OK;
+}
+
 /* Plans everything and lets go of it again. */
 static enum status dry_run(struct backend *be, struct dist *dist, const struct config *config,
-                           const struct run_observer *observer, struct error *err)
+                           const struct run_observer *observer, struct progress *progress,
+                           struct error *err)
 {
     struct trainer t;
     struct config resolved = *config;
@@ -97,6 +112,8 @@ static enum status dry_run(struct backend *be, struct dist *dist, const struct c
     TRY(run_check_steps(&resolved, err));
     run_warn_steps(&resolved, 0, observer);
     TRY(run_check_memory(be, &resolved, dist_size(dist), &bytes, err));
+    if (dist_size(dist) == 1 && observer->begin != NULL)
+        TRY(measure_time(be, &resolved, progress, err));
     TRY(trainer_create(&t, be, dist, config, NULL, err));
     if (observer->begin != NULL)
         observer->begin(observer->ctx, &t, bytes);
@@ -217,7 +234,7 @@ static enum status train(const struct job *job, struct backend *be, const struct
     progress_start(&progress, &observer, dir, &job->watch->asked);
     bool quiet = r->quiet || dist_rank(job->dist) != 0;
     if (r->dry_run)
-        return dry_run(be, job->dist, config, quiet ? &silent : &observer, err);
+        return dry_run(be, job->dist, config, quiet ? &silent : &observer, &progress, err);
     struct run_options run = {.dist = job->dist,
                               .dir = dir,
                               .resume = resume_mode(r->resume),

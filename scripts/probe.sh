@@ -137,7 +137,7 @@ elif [ -n "${SPM_LIBS:-}" ]; then
         missing="$missing libsentencepiece-dev g++"
     fi
 else
-    say subwords "no (no SentencePiece): for deq tokenize --subwords: apt-get install g++ libsentencepiece-dev"
+    say subwords "no (no SentencePiece): deq tokenize --subwords wants: apt-get install g++ libsentencepiece-dev"
 fi
 
 # MPI is optional: what the Makefile found (MPI_CFLAGS, MPI_LIBS) must work, and with MPI=1 be there.

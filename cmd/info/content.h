@@ -21,6 +21,8 @@ struct content {
 /* The name of a part of the model, or NULL behind the last one. */
 const char *content_part(int index);
 
+/* Prints a line about a vocabulary: its size and its rule. */
+void info_vocabulary(const struct vocab *v);
 /* Prints about ten lines that a person wants to know. What the file does not hold has no line. */
 void info_summary(const struct content *c);
 

@@ -1,5 +1,6 @@
 /* deq info on one shard prints its header and, with --check, verifies its checksum and ids. */
 #include "cmd/estimate.h"
+#include "cmd/info/content.h"
 #include "cmd/info/info.h"
 #include "cmd/output.h"
 
@@ -238,13 +239,19 @@ static enum status print_folder_json(const struct info_request *request, const s
 
 static void print_folder(const struct info_request *request, const struct folder *f)
 {
-    char vocab[ESTIMATE_COUNT_MAX];
-    estimate_count(f->any->vocab_size, vocab);
-    printf("%s: shards of %s\n", request->path,
-           f->any->sequence > 0 ? "a task"
-           : f->any->bytes      ? "bytes"
-                                : "words");
-    printf("vocabulary  %s, hash %016llx\n", vocab, (unsigned long long)f->any->vocab_hash);
+    char path[PATH_SIZE], count[ESTIMATE_COUNT_MAX];
+    struct vocab *vocab = NULL;
+    struct error ignored;
+    snprintf(path, sizeof path, "%s/vocab.txt", request->path);
+    printf("%s: shards of %s\n", request->path, f->any->sequence > 0 ? "a task" : "a text");
+    printf("vocabulary  ");
+    if (vocab_load(&vocab, path, &ignored) == STATUS_OK) {
+        info_vocabulary(vocab);
+    } else {
+        estimate_count(f->any->vocab_size, count);
+        printf("%s, whose list is missing\n", count);
+    }
+    vocab_free(vocab);
     for (int i = 0; i < SPLITS; i++) {
         const struct shard_header *h = &f->first[i];
         char tokens[ESTIMATE_COUNT_MAX], text[ESTIMATE_COUNT_MAX];

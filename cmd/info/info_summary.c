@@ -162,20 +162,29 @@ static void print_parameters(const struct content *c)
     putchar('\n');
 }
 
-static void print_vocabulary(const struct content *c)
+void info_vocabulary(const struct vocab *v)
 {
-    if (c->vocab == NULL)
-        return;
-    title("vocabulary");
-    if (vocab_is_bytes(c->vocab)) {
+    struct text_rule rule = vocab_rule(v);
+    char count[ESTIMATE_COUNT_MAX];
+    estimate_count(vocab_size(v), count);
+    switch (rule.split) {
+    case TEXT_SPLIT_BYTES:
         printf("the 256 bytes\n");
         return;
+    case TEXT_SPLIT_IDS:
+        printf("%s ids of another program\n", count);
+        return;
+    case TEXT_SPLIT_SUBWORDS:
+        printf("%s subwords", count);
+        break;
+    case TEXT_SPLIT_BLANKS:
+    case TEXT_SPLIT_PUNCTUATION:
+        printf("%s words, divided at %s%s", count, text_split_name(rule.split),
+               rule.lower ? ", lower case" : "");
+        break;
     }
-    struct text_rule rule = vocab_rule(c->vocab);
-    print_count("", (double)vocab_size(c->vocab), " words");
-    printf(", divided at %s%s", text_split_name(rule.split), rule.lower ? ", lower case" : "");
-    printf("%s%s\n", vocab_eos(c->vocab) < 0 ? ", without " VOCAB_EOS : "",
-           vocab_unk(c->vocab) < 0 ? ", without " VOCAB_UNK : ", with " VOCAB_UNK);
+    printf("%s%s\n", vocab_eos(v) < 0 ? ", without " VOCAB_EOS : "",
+           vocab_unk(v) < 0 ? ", without " VOCAB_UNK : ", with " VOCAB_UNK);
 }
 
 static void print_training(const struct content *c)
@@ -219,7 +228,10 @@ void info_summary(const struct content *c)
     print_model(c);
     print_solvers(c);
     print_parameters(c);
-    print_vocabulary(c);
+    if (c->vocab != NULL) {
+        title("vocabulary");
+        info_vocabulary(c->vocab);
+    }
     if (c->state != NULL && c->config != NULL)
         print_training(c);
     estimate_bytes((double)checkpoint_bytes(c->file), packed);

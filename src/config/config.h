@@ -186,8 +186,9 @@ enum status config_compare(const struct config *a, const struct config *b,
  * and where its data lie may change. */
 bool config_is_model_key(const char *path);
 
-/* Writes the reference of all keys as plain text or as a Markdown table. The caller frees *out with
- * mem_free. STATUS_NOMEM. */
-enum status config_reference(bool markdown, char **out, struct error *err);
+/* Writes the reference of keys as plain text or as a Markdown table. `wanted` is NULL for all, or
+ * the path of a key, the end of one, or a section. The caller frees *out with mem_free.
+ * STATUS_USAGE, naming the nearest key, if it is none of these. STATUS_NOMEM. */
+enum status config_reference(bool markdown, const char *wanted, char **out, struct error *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "data/pieces.h"
+#include "data/subwords.h"
 #include "data/text_encode.h"
 
 #include <stdio.h>
@@ -29,7 +30,11 @@ struct text_reader {
     bool in_word;   /* of a byte vocabulary, the last byte was no white space */
     bool dividing;
     struct pieces pieces;
-    const char *past; /* end of the last token, inside the block */
+    struct subwords *subwords;     /* borrows the model of a vocabulary of subwords, or NULL */
+    struct subword_tokens encoded; /* the block in subwords */
+    int64_t taken;                 /* of them */
+    bool inside;                   /* the block begins inside a line */
+    const char *past;              /* end of the last token, inside the block */
     struct text_token token[BYTES_AT_ONCE];
 };
 
@@ -67,9 +72,20 @@ enum status text_reader_open(struct text_reader **out, const struct text_source 
     struct text_reader *r = NULL;
     int64_t bytes;
     *out = NULL;
+    struct text_rule rule = vocab_rule(vocab);
+    if (rule.split == TEXT_SPLIT_IDS)
+        return error_set(err, STATUS_DATA,
+                         "%s: the vocabulary is of numbers, which another program makes of a text",
+                         source->name);
+    if (rule.split == TEXT_SPLIT_SUBWORDS && vocab_subwords(vocab) == NULL)
+        return error_set(err, STATUS_DATA,
+                         "%s: the vocabulary of subwords came without its " VOCAB_TOKENIZER,
+                         source->name);
     TRY(mem_alloc((void **)&r, 1, sizeof *r, err));
     r->vocab = vocab;
-    r->rule = vocab_rule(vocab);
+    r->rule = rule;
+    r->subwords = rule.split == TEXT_SPLIT_SUBWORDS ? vocab_subwords(vocab) : NULL;
+    r->encoded.ranges = r->encoded.remember = true;
     r->source = source;
     r->line = 1;
     r->fd = -1;
@@ -91,6 +107,7 @@ void text_reader_close(struct text_reader *r)
         return;
     if (!is_standard_input(r->source))
         text_source_end(r->source, r->fd);
+    subword_tokens_free(&r->encoded);
     mem_free(r->buffer);
     mem_free(r);
 }
@@ -112,6 +129,8 @@ static size_t find_cut(const struct text_reader *r)
     const char *b = r->buffer, *newline = memrchr(b, '\n', r->size);
     if (newline != NULL)
         return (size_t)(newline - b) + 1;
+    if (r->subwords != NULL)
+        return r->size < r->capacity ? r->size : subwords_cut(b, r->size);
     return pieces_cut(r->rule.split, b, r->size);
 }
 
@@ -238,14 +257,53 @@ static enum status take_pieces(struct text_reader *r, int *count, struct error *
     return STATUS_OK;
 }
 
+static void count_word(struct text_reader *r, char byte)
+{
+    bool word = !word_is_space(byte);
+    r->words += word && !r->in_word;
+    r->in_word = word;
+}
+
+/* Encodes a block in subwords. */
+static enum status begin_subwords(struct text_reader *r, struct error *err)
+{
+    if (subwords_encode(r->subwords, &r->encoded, r->buffer, r->cut, r->inside, err) != STATUS_OK) {
+        error_prefix(err, "%s", r->source->name);
+        return err->status;
+    }
+    for (size_t i = 0; i < r->cut; i++)
+        count_word(r, r->buffer[i]);
+    r->inside = r->buffer[r->cut - 1] != '\n';
+    r->past = r->buffer;
+    r->taken = 0;
+    return STATUS_OK;
+}
+
+static void take_subwords(struct text_reader *r, int *count)
+{
+    int64_t left = r->encoded.count - r->taken;
+    *count = (int)(left < BYTES_AT_ONCE ? left : BYTES_AT_ONCE);
+    for (int i = 0; i < *count; i++) {
+        const struct text_range *range = &r->encoded.range[r->taken + i];
+        const char *until = r->buffer + range->until;
+        int32_t id = r->encoded.ids[r->taken + i];
+        struct text_token t = {.id = id, .text = r->buffer + range->from};
+        t.unknown = id == vocab_unk(r->vocab);
+        t.line_end = range->until > range->from && until[-1] == '\n';
+        t.len = t.line_end ? 0 : range->until - range->from;
+        t.bytes = until - r->past;
+        r->past = until;
+        r->token[i] = t;
+    }
+    r->taken += *count;
+}
+
 static void take_bytes(struct text_reader *r, int *count)
 {
     size_t n = r->cut - r->at < BYTES_AT_ONCE ? r->cut - r->at : BYTES_AT_ONCE;
     for (size_t i = 0; i < n; i++) {
         const char *p = r->buffer + r->at + i;
-        bool word = !word_is_space(*p);
-        r->words += word && !r->in_word;
-        r->in_word = word;
+        count_word(r, *p);
         r->token[i] = (struct text_token){.id = (unsigned char)*p,
                                           .line_end = *p == '\n',
                                           .bytes = 1,
@@ -259,7 +317,7 @@ static void take_bytes(struct text_reader *r, int *count)
 enum status text_reader_next(struct text_reader *r, const struct text_token **tokens, int *count,
                              struct error *err)
 {
-    bool words = !vocab_is_bytes(r->vocab);
+    bool bytes = vocab_is_bytes(r->vocab), words = !bytes && r->subwords == NULL;
     *tokens = r->token;
     *count = 0;
     while (*count == 0) {
@@ -268,15 +326,20 @@ enum status text_reader_next(struct text_reader *r, const struct text_token **to
         if (r->dividing)
             r->words += r->pieces.words;
         r->dividing = false;
-        if (words || r->at == r->cut) {
+        bool left = bytes ? r->at < r->cut : !words && r->taken < r->encoded.count;
+        if (!left) {
             TRY(next_block(r, err));
             if (r->cut == 0)
                 return STATUS_OK;
+            if (words)
+                begin_words(r);
+            else if (!bytes)
+                TRY(begin_subwords(r, err));
         }
-        if (words)
-            begin_words(r);
-        else
+        if (bytes)
             take_bytes(r, count);
+        else if (!words)
+            take_subwords(r, count);
     }
     return STATUS_OK;
 }

@@ -1,7 +1,7 @@
 /* The tokens of a text of any length, read in bounded memory from a file or from standard input.
  *
  * The text is divided as deq tokenize divides it, under the rule of the vocabulary. A last line
- * without a newline ends with <eos> too. In a byte vocabulary every byte is a token. */
+ * without a newline ends with <eos> too, where tokens are words. */
 #ifndef DEQ_DATA_TEXT_READER_H
 #define DEQ_DATA_TEXT_READER_H
 
@@ -24,15 +24,16 @@ struct text_token {
 struct text_source text_reader_source(const char *path);
 
 /* Begins a reading for a vocabulary. Source and vocabulary are borrowed. The caller frees *out with
- * text_reader_close. *out is NULL on error. Returns STATUS_NOINPUT, STATUS_IO or STATUS_NOMEM. */
+ * text_reader_close. *out is NULL on error. Returns STATUS_NOINPUT, STATUS_IO or STATUS_NOMEM, and
+ * STATUS_DATA for a vocabulary that divides no text, of ids or without its model of subwords. */
 enum status text_reader_open(struct text_reader **out, const struct text_source *source,
                              const struct vocab *vocab, struct error *err);
 
 /* The next *count tokens of the text in order, none at its end. They are valid until the next call.
  * Returns STATUS_DATA, naming file and line,
- *   - for a word outside the vocabulary if there is no <unk>
+ *   - for a word outside the vocabulary if there is no <unk>, and for what subwords_encode refuses
  *   - for NUL and invalid UTF-8, and for a word of megabytes, unless tokens are bytes
- * or STATUS_IO or STATUS_NOMEM. */
+ * or STATUS_IO, STATUS_NOMEM, and the other statuses of subwords_encode. */
 enum status text_reader_next(struct text_reader *r, const struct text_token **tokens, int *count,
                              struct error *err);
 

@@ -311,7 +311,8 @@ static enum status encode_subwords(void *worker, const struct text_block *block,
     struct encoder *e = worker;
     const struct vocab *vocab = e->shared->vocab;
     struct subword_tokens *t = &e->subwords;
-    const int64_t unk = vocab_unk(vocab), eos = vocab_eos(vocab);
+    const int64_t unk = vocab_unk(vocab);
+    size_t len;
     t->remember = true;
     if (subwords_encode(vocab_subwords(vocab), t, block->text, block->size, block->inside, err) !=
         STATUS_OK) {
@@ -322,7 +323,8 @@ static enum status encode_subwords(void *worker, const struct text_block *block,
     e->unknown = e->fallback = 0;
     for (int64_t i = 0; i < t->count; i++) {
         e->unknown += t->ids[i] == unk;
-        e->fallback += t->ids[i] != eos && vocab_kind(vocab, t->ids[i]) == SUBWORD_BYTE;
+        e->fallback += vocab_kind(vocab, t->ids[i]) == SUBWORD_BYTE &&
+                       (signed char)*vocab_surface(vocab, t->ids[i], &len) < 0;
     }
     count_words(e, block);
     if (shard_width(vocab_size(vocab)) == 2)

@@ -80,7 +80,7 @@ struct tokenize_result {
     int64_t split_bytes[SPLITS]; /* bytes of each text */
     /* Of subwords. */
     bool lossy;               /* not every text comes back as it was */
-    int64_t fallback[SPLITS]; /* tokens that are bytes and no line end */
+    int64_t fallback[SPLITS]; /* tokens that are a byte of a character beyond ASCII */
     int64_t sampled;          /* bytes that they were trained on, 0 if they were not */
     int64_t shards;           /* files of all splits */
 };

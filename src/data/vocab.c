@@ -77,7 +77,7 @@ static int32_t find_word(const struct vocab *v, const struct word *word)
 void vocab_find_words(const struct vocab *v, const struct word *words, int count,
                       int32_t ids[WORD_BATCH])
 {
-    assert(count <= WORD_BATCH && v->rule.split < TEXT_SPLIT_SUBWORDS);
+    assert(count <= WORD_BATCH && v->rule.split != TEXT_SPLIT_SUBWORDS && !vocab_is_bytes(v));
     for (int i = 0; i < count; i++)
         __builtin_prefetch(&v->slots[word_slot(words[i].key, v->shift)]);
     for (int i = 0; i < count; i++) {

@@ -7,6 +7,23 @@ setup() {
     cd "$BATS_TEST_TMPDIR"
 }
 
+@test "help config KEY describes a key, the end of its path, or a section" {
+    run "$DEQ" help config train.lr
+    [ "$status" -eq 0 ]
+    [ "${#lines[@]}" -eq 2 ]
+    [[ "${lines[0]}" == "train.lr = 0.001  (number; "* ]]
+    run "$DEQ" help config lr
+    [[ "${lines[0]}" == "train.lr = "* ]]
+    run "$DEQ" help config tol
+    [ "$(grep -c '^solver\.[a-z]*\.tol = ' <<<"$output")" -eq 2 ]
+    run "$DEQ" help config solver.backward
+    [ "$(grep -c '^solver\.backward\.' <<<"$output")" -gt 5 ]
+    [ "$(grep -c '^[a-z].* = ' <<<"$output")" -eq "$(grep -c '^solver\.backward\.' <<<"$output")" ]
+    run "$DEQ" help config train.lrr
+    [ "$status" -eq 64 ]
+    [ "$output" = "deq help: train.lrr: no key of a configuration; did you mean train.lr?" ]
+}
+
 @test "help config lists every key that info --config prints" {
     echo '{}' > a.json
     "$DEQ" help config > reference

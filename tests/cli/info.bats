@@ -97,7 +97,7 @@ flip() {
     [ "${lines[1]}" = "$home/run/best.bin: checkpoint, step 2 of 2" ]
     [[ "$output" == *"validation  perplexity "*" a token (loss "*"), "*" bits per byte; the best, at step 2"* ]]
     [[ "$output" == *"model       transformer equilibrium, width 8, 2 heads, inner width 16"* ]]
-    [[ "$output" == *"vocabulary  "*" words, divided at "*", without <unk>"* ]]
+    [[ "$output" == *"vocabulary  "*" words, divided at "*" <unk>"* ]]
     [[ "$output" == *"training    32 tokens, 16 a step, in "* ]]
     # the parts add up
     total=$("$DEQ" info "$home/run" --json 2>/dev/null | sed 's/.*"parameters":\([0-9]*\),.*/\1/')
@@ -109,7 +109,8 @@ flip() {
     [[ "$output" == *", $(printf %.3f "$bits") bits per byte"* ]]
     run "$DEQ" info "$home/data" --check
     [ "$status" -eq 0 ]
-    [ "${lines[0]}" = "$home/data: shards of words" ]
+    [ "${lines[0]}" = "$home/data: shards of a text" ]
+    [[ "${lines[1]}" == "vocabulary  "*" words, divided at "*", with"*" <unk>" ]]
     [[ "${lines[2]}" =~ ^train\ +[0-9,]+\ tokens\ in\ 1\ shard,\ of\ .*\ of\ text$ ]]
     [ "${lines[-1]}" = "check: all shards verified" ]
     run "$DEQ" info "$home/data" --json

@@ -201,6 +201,8 @@ documented()
     documented eval o
     "$DEQ" eval "$best" --json --nfe 2,3 --spectral-radius >o
     documented eval o
+    "$DEQ" score "$best" "$home/text" --json >o
+    documented score o
     "$DEQ" sample --checkpoint "$best" --prompt the --json >o 2>/dev/null
     documented sample o
     for file in "$best" "$home/data/train-00000.bin" "$BATS_TEST_DIRNAME/../golden/eval.safetensors"; do
@@ -242,7 +244,8 @@ documented()
         [[ "$("$DEQ" ${remedy%)})" == usage:* ]]
     }
     asks "--data DIR, --config FILE or the folder of a run to continue" train
-    asks CHECKPOINT eval
+    asks CHECKPOINT... eval
+    asks "CHECKPOINT [FILE]" score
     asks "--out FILE" export x
     asks CHECKPOINT export --out x
     asks CHECKPOINT export

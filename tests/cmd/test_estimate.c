@@ -68,11 +68,19 @@ static void test_bytes_have_two_digits_or_more(void **state)
 static void test_the_line(void **state)
 {
     char text[ESTIMATE_MAX];
-    struct estimate e = {3600, 1024, 160, 37 * 1048576.0, 24 * 1073741824.0};
+    struct estimate e = {.steps = 3600,
+                         .tokens = 1024,
+                         .seconds = 160,
+                         .bytes = 37 * 1048576.0,
+                         .machine = 24 * 1073741824.0};
     (void)state;
     estimate_text(&e, text);
     assert_string_equal(text,
                         "3,600 steps of 1,024 tokens: about 2 min 40 s here; 37 MiB of 24 GiB");
+    e.where = "on h100, modelled";
+    estimate_text(&e, text);
+    assert_string_equal(text, "3,600 steps of 1,024 tokens: about 2 min 40 s on h100, modelled; "
+                              "37 MiB of 24 GiB");
     e.seconds = NAN;
     e.steps = e.tokens = 1;
     estimate_text(&e, text);

@@ -1,11 +1,14 @@
-/* Measures this machine's processor. */
-#include "cmd/this_chip.h"
+/* Measures this machine's processor, and a step on it. */
+#include "cmd/plan_here.h"
 
 #include "base/clock.h"
-#include "bench/bench.h"
 #include "bench/roof.h"
 
+#include <math.h>
 #include <unistd.h>
+
+/* Steps of more seconds by the model are not tried, nor those of more than half the memory. */
+static const double LONGEST_STEP = 3;
 
 enum { M = 1024, N = 2048, K = 512, COPY_FLOATS = 1 << 23, SAMPLES = 5 };
 
@@ -46,12 +49,11 @@ out:
     return status;
 }
 
-enum status this_chip(struct chip *chip, struct backend *be, enum precision precision,
-                      struct error *err)
+static enum status measure_chip(struct chip *chip, struct backend *be, enum precision precision,
+                                struct error *err)
 {
     struct roof roof;
     double product, copy;
-    TRY(backend_set_precision(be, precision, err));
     TRY(roof_measure(&roof, be->threads, precision, err));
     TRY(measure_typical(be, &product, &copy, err));
     *chip = (struct chip){
@@ -68,4 +70,26 @@ enum status this_chip(struct chip *chip, struct backend *be, enum precision prec
         .ffn_rows = be->ops->ffn_rows,
     };
     return STATUS_OK;
+}
+
+enum status plan_here(struct plan *plan, struct chip *chip, const struct config *config,
+                      struct backend *be, struct error *err)
+{
+    bool processor = be->device_free == 0;
+    TRY(backend_set_precision(be, config->train.precision, err));
+    if (processor)
+        TRY(measure_chip(chip, be, config->train.precision, err));
+    else
+        *chip = (struct chip){.name = be->ops->name,
+                              .peak = {1, 1, 1},
+                              .bandwidth = 1,
+                              .product_share = 1,
+                              .bandwidth_share = 1,
+                              .memory = (double)be->device_free,
+                              .chunk_numbers = be->ops->chunk_numbers,
+                              .ffn_rows = be->ops->ffn_rows,
+                              .cuda = true};
+    TRY(plan_make(plan, config, chip, err));
+    bool small = plan->seconds <= LONGEST_STEP && 2 * (double)plan->memory.total <= chip->memory;
+    return small || !processor ? plan_measure(plan, config, be, err) : STATUS_OK;
 }
