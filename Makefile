@@ -83,7 +83,8 @@ PROPERTY_SRC := $(filter %_property.c,$(TEST_SRC))
 TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(if $(SPM_FOUND),$(BUILD)/obj/src/data/sentencepiece_shim.o)
+SPM_SRC := $(if $(SPM_FOUND),$(wildcard src/data/sentencepiece_shim.cc))
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 CMD_TESTS := $(filter $(BUILD)/tests/cmd/%,$(TESTS))
@@ -210,7 +211,7 @@ $(PROPERTY_OBJ): tests/property/rapidcheck_shim.cpp tests/property/property.h $(
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Itests -Wall -Wextra $(WERROR) $(CFLAGS) -c -o $@ $<
 
 # Tests of subwords compare with SentencePiece itself.
-SUBWORD_TESTS := $(filter $(BUILD)/tests/data/test_subwords%,$(TESTS))
+SUBWORD_TESTS := $(filter $(BUILD)/tests/data/test_subwords% %/bench_subwords,$(TESTS) $(TOOLS))
 SPM_PEER := $(if $(SPM_FOUND),$(BUILD)/obj/tests/data/spm_peer.o)
 $(SUBWORD_TESTS): PEER = $(SPM_PEER)
 $(SUBWORD_TESTS): $(SPM_PEER)
@@ -221,7 +222,7 @@ $(BUILD)/obj/tests/data/spm_peer.o: tests/data/spm_peer.cc tests/data/spm_peer.h
 $(TOOLS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags
 	$(call say,TOOL,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
-	    $(BUILD)/libdeq.a $(LDLIBS)
+	    $(PEER) $(BUILD)/libdeq.a $(LDLIBS)
 
 # With libFuzzer (FUZZER=1, see make fuzz), or with a driver that replays and changes a corpus.
 $(FUZZ): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libdeq.a $(BUILD)/flags
@@ -258,7 +259,7 @@ $(BUILD)/flags.main: FORCE
 	$(call stamp,$(VERSION))
 # A removed source file leaves the library.
 $(BUILD)/lib.list: FORCE
-	$(call stamp,$(LIB_SRC))
+	$(call stamp,$(LIB_SRC) $(SPM_SRC))
 
 # What this machine has, told once per set of flags.
 $(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
