@@ -57,7 +57,7 @@ PROPERTY_SRC := $(filter %_property.c,$(TEST_SRC))
 TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/huggingface_files.o
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 PROPERTY_TESTS := $(PROPERTY_SRC:%.c=$(BUILD)/%)
@@ -153,6 +153,18 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags $(BUILD)/features
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(KERNEL) $(DEFINES) -MMD -MP -c -o $@ $<
 
+# The Python files that deq export writes, as a table of C strings.
+PYTHON_SRC := $(wildcard scripts/huggingface/*_deq.py)
+$(BUILD)/huggingface_files.c: $(PYTHON_SRC) $(BUILD)/lib.list
+	$(Q)mkdir -p $(@D) && { echo '#include "store/huggingface_files.h"'; \
+	    echo 'const struct huggingface_file huggingface_files[] = {'; \
+	    for file in $(PYTHON_SRC); do echo "{\"$${file##*/}\","; \
+	        sed -e 's/[\"?]/\\&/g' -e 's/^/"/' -e 's/$$/\\n"/' $$file; echo '},'; done; \
+	    echo '{0}};'; } >$@
+$(BUILD)/obj/huggingface_files.o: $(BUILD)/huggingface_files.c $(BUILD)/flags
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
 $(BUILD)/obj/cuda/%.o: cuda/%.cu $(BUILD)/flags.cuda $(BUILD)/features
 	$(call say,NVCC,$<)
 	$(Q)mkdir -p $(@D) && $(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
@@ -213,7 +225,7 @@ $(BUILD)/flags.main: FORCE
 	$(call stamp,$(VERSION))
 # A removed source file leaves the library.
 $(BUILD)/lib.list: FORCE
-	$(call stamp,$(LIB_SRC))
+	$(call stamp,$(LIB_SRC) $(PYTHON_SRC))
 
 # What this machine has, told once per set of flags.
 $(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
