@@ -13,7 +13,7 @@ class DEQConfig(PretrainedConfig):
     """
 
     model_type = "deq"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]
 
     def __init__(self, deq=None, eval_tol=1e-5, eval_max_iter=100, **kwargs):
         self.deq = deq or {}

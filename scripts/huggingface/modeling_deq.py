@@ -9,6 +9,7 @@ Outside of training (model.eval()) every position is solved to `config.eval_tol`
 eval.mem_len + eval.tgt_len tokens, itself included, as `deq score` does. In training, segments of
 train.tgt_len with memory of train.mem_len are solved as the configuration's solvers say.
 """
+import dataclasses
 import math
 
 import torch
@@ -23,6 +24,10 @@ from .solvers_deq import solve
 PUBLISHED_SPAN = 1000  # compat: attention reaches no farther
 GUESS_WEIGHT = 1e-5  # of the fit of a learned start in the loss
 NORM_EPS = 1e-5
+# What transformers calls the memory of earlier positions changed in version 5.
+CACHE_NAME = "past_key_values"
+if "cache" in {field.name for field in dataclasses.fields(CausalLMOutputWithPast)}:
+    CACHE_NAME = "cache"
 
 
 # ---- Parameters ----------------------------------------------------------------------------------
@@ -763,11 +768,11 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
     # -- what transformers calls
 
     def forward(self, input_ids=None, attention_mask=None, past_key_values=None, labels=None,
-                use_cache=None, logits_to_keep=0, return_dict=None, **kwargs):
+                use_cache=None, logits_to_keep=0, return_dict=None, cache=None, **kwargs):
         """Logits of the tokens after each position; with adaptive softmax these are
         log-probabilities. `labels` are the input ids, -100 where no loss is wanted.
 
-        `past_key_values` of an earlier call make its text the memory of this one.
+        The `cache` (or `past_key_values`) of an earlier call makes its text the memory of this one.
         """
         if kwargs.get("inputs_embeds") is not None:
             raise NotImplementedError("inputs_embeds: give input_ids")
@@ -775,11 +780,12 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
             raise ValueError("input_ids: want [batch, length] with a length of at least 1")
         if self.training:
             self._check_training()
-        cache = past_key_values if past_key_values is not None else DEQCache()
+        given = cache if cache is not None else past_key_values
+        cache = given if given is not None else DEQCache()
         if not isinstance(cache, DEQCache):
-            raise ValueError(f"past_key_values: want a DEQCache, got {type(cache).__name__}")
+            raise ValueError(f"cache: want a DEQCache, got {type(cache).__name__}")
         if self.training and cache.keys is not None:
-            raise ValueError("past_key_values: made outside of training, so that weights would get "
+            raise ValueError("cache: made outside of training, so that weights would get "
                              "no gradient through it; make it in training")
         mask = None
         if attention_mask is not None:
@@ -798,17 +804,17 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
                                    ignore_index=-100)
             if self.last_fit is not None:  # a start follows the equilibria, beside the loss
                 loss = loss + (self.last_fit - self.last_fit.detach())
-        keeps = past_key_values is not None or use_cache is not False
+        keeps = given is not None or use_cache is not False
         out = CausalLMOutputWithPast(loss=loss, logits=logits,
-                                     past_key_values=cache if keeps else None)
+                                     **{CACHE_NAME: cache if keeps else None})
         return out.to_tuple() if return_dict is False else out
 
     def _prepare_cache_for_generation(self, *args, **kwargs):
         """The first call makes the cache."""
 
-    def prepare_inputs_for_generation(self, input_ids, past_key_values=None, attention_mask=None,
-                                      **kwargs):
-        if past_key_values is not None:
-            input_ids = input_ids[:, past_key_values.get_seq_length():]
-        return {"input_ids": input_ids, "past_key_values": past_key_values,
-                "attention_mask": attention_mask, "use_cache": True, "logits_to_keep": 1}
+    def prepare_inputs_for_generation(self, input_ids, attention_mask=None, **kwargs):
+        cache = kwargs.get(CACHE_NAME)
+        if cache is not None:
+            input_ids = input_ids[:, cache.get_seq_length():]
+        return {"input_ids": input_ids, CACHE_NAME: cache, "attention_mask": attention_mask,
+                "use_cache": True, "logits_to_keep": 1}

@@ -145,12 +145,14 @@ class DEQTokenizer(PreTrainedTokenizer):
         if self.lower:
             text = text.translate(LOWER)
         *lines, last = text.split("\n")
+        if self.closed and last != "":  # it ends as lines do
+            lines, last = lines + [last], ""
         pieces = []
         for line in lines:
-            pieces += self._line(line.removesuffix("\r") if self.split == "punctuation" else line,
-                                 False) + ["<eos>"]
-        if last != "":
-            pieces += self._line(last, not self.closed) + ["<eos>"] * self.closed
+            if self.split == "punctuation":
+                line = line.removesuffix("\r")
+            pieces += self._line(line, False) + ["<eos>"]
+        pieces += self._line(last, True)
         if pieces == []:
             pieces = ["<eos>"]
         if "<eos>" in pieces and "<eos>" not in self.ids:

@@ -40,6 +40,10 @@ def without_dropout(model):
     cell.dropout_in = cell.dropout_out = 0
 
 
+def cache_of(out):
+    return out["cache"] if "cache" in out else out["past_key_values"]
+
+
 def published_name(name):
     return name.replace(".parametrizations.weight.original0", ".weight_g") \
                .replace(".parametrizations.weight.original1", ".weight_v")
@@ -56,7 +60,7 @@ def compare_train(folder, name, stream):
         x = x[:, :stream.shape[1] - 1 - at]
         y = stream[:, at + 1:at + 1 + x.shape[1]]
         out = model(x, past_key_values=cache)
-        cache = out.past_key_values
+        cache = cache_of(out)
         logp = out.logits.log_softmax(-1).gather(2, y[..., None])[..., 0]
         losses.append(-logp.detach())
         fit = model.last_fit
@@ -69,7 +73,7 @@ def compare_train(folder, name, stream):
         # A tied projection of the published code has a gradient at both of its names.
         for other in want:
             if "out_projs" in other and other.replace("crit.out_projs", "word_emb.emb_projs") == \
-                    "g:" + key and not hasattr(model.get_submodule("crit"), "none"):
+                    "g:" + key:
                 if other[2:] not in dict(model.named_parameters()):
                     g, seen = g + want[other], seen | {other}
         got = torch.zeros_like(p) if p.grad is None else p.grad
@@ -92,7 +96,7 @@ def compare_eval(folder, name, stream):
         with torch.no_grad():
             for at in range(0, x.shape[1], step):
                 out = model(x[:, at:at + step], past_key_values=cache)
-                cache = out.past_key_values
+                cache = cache_of(out)
                 logits.append(out.logits)
         logp = torch.cat(logits, 1).log_softmax(-1).gather(2, y[..., None])[..., 0]
         m = model.config.deq["model"]

@@ -14,19 +14,25 @@ export OMP_NUM_THREADS=1
 awk 'BEGIN { srand(7); for (i = 0; i < 600; i++) { line = ""
     for (j = 0; j < 9; j++) line = line " w" int(rand() * rand() * 20); print line } }' >text
 "$deq" tokenize --train text --valid text --out words --force >/dev/null
+awk '{ gsub(/w1 w2/, "w1, \"w2\""); gsub(/w3 w/, "(w3)-w"); gsub(/ w0 /, " W0\47s   "); print $0 "." }' \
+    text >marked
+"$deq" tokenize --train marked --valid marked --out marks --split punctuation --lower --unk map \
+    --force >/dev/null
+"$deq" tokenize --train marked --valid marked --out bytes --bytes --force >/dev/null
 awk 'BEGIN { srand(3); for (s = 0; s < 2; s++) { for (i = 0; i < 34; i++) printf "%d ", rand() * 21
     print "" } }' >ids
 tight="solver.forward.stop=rel solver.forward.tol=2e-7 solver.forward.max_iter=100
     solver.backward.stop=rel solver.backward.tol=2e-7 solver.backward.max_iter=100"
 : >models
 
-# NAME JSON: trains for some steps, exports, and computes losses and gradients at tight solves.
+# NAME JSON [DATA]: trains for some steps, exports, and computes losses and gradients at tight solves.
 model()
 {
     name=$1
+    data=${3:-words}
     rm -rf "run-$name"
     echo "$2" >"$name.json"
-    "$deq" train -q --config "$name.json" --set data.dir=words --set train.steps=40 \
+    "$deq" train -q --config "$name.json" --set "data.dir=$data" --set train.steps=40 \
         --set train.batch=4 --set train.tgt_len=12 --set train.mem_len=16 --set train.lr=3e-3 \
         --set train.warmup_steps=2 --set train.pretrain_steps=2 --set train.eval_every=0 \
         --set train.checkpoint_every=0 --set train.seed=5 --set eval.tgt_len=12 \
@@ -74,3 +80,5 @@ model wide "{\"model\": {$cell, \"ksize\": 3, \"dilation\": 2, \"wdrop\": 0.2, \
 model oldtrellis "{\"model\": {$cell, \"compat\": true, \"ksize\": 2, \"dilation\": 2, \"wnorm\": false,
     \"cutoffs\": [5, 12]}}"
 model tiedtrellis "{\"model\": {$cell, \"layers\": 5, \"tie_weights\": false}}"
+model marks "{\"model\": {$small}}" marks
+model bytes "{\"model\": {$small}}" bytes
