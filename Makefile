@@ -269,6 +269,10 @@ $(BUILD)/tests/cuda/ops_on_cuda: tests/cuda/ops_on_cuda.c $(DEVICE_OBJ) $(BUILD)
 	    $(DEVICE_OBJ) $(BUILD)/libdeq.a -lcmocka $(DEVICE_LIBS) $(LDLIBS)
 test-cuda: $(BUILD)/tests/cuda/ops_on_cuda
 	@$< || { rc=$$?; [ $$rc = 77 ] || exit $$rc; }
+# What deq export writes for transformers, in PyTorch. An environment in build-python, made by pip at
+# the first time, outlives make clean.
+test-python: $(BUILD)/deq $(BUILD)/tests/tools/segments $(BUILD)/tests/tools/encode
+	@DEQ=$(BUILD)/deq TOOLS=$(BUILD)/tests/tools scripts/test-python.sh
 # Which lines and branches the unit tests pass through, on a build that counts. With MORE, a list of
 # .bats files, these run too: MORE="$(echo tests/cli/*.bats)". gcovr prints the figures, and writes a
 # page for each file.
@@ -344,6 +348,7 @@ help:
 	@echo '  test          builds and runs every test, also under sanitizers'
 	@echo '  demo          data, training, evaluation and a sample, in minutes (scripts/demo.sh)'
 	@echo '  test-cuda     the operations on the GPU of this machine, against the reference'
+	@echo '  test-python   exported models in PyTorch, under two versions of transformers that pip installs'
 	@echo '  asan          program and tests with address and undefined sanitizers, in build-asan'
 	@echo '  tsan          the same with the thread sanitizer, valgrind-build for valgrind: build-tsan, ...'
 	@echo '  tests         the test programs only'
@@ -365,5 +370,5 @@ help:
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
+.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

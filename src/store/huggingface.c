@@ -336,8 +336,9 @@ static enum status read_config(const struct json *doc, struct config *config, st
     config_defaults(config);
     enum status status = config_parse(config, text, name, err);
     mem_free(text);
-    if (status == STATUS_OK)
-        status = config_resolve(config, config->model.vocab_size, err);
+    if (status == STATUS_OK &&
+        (status = config_resolve(config, config->model.vocab_size, err)) != STATUS_OK)
+        error_prefix(err, "%s", name);
     if (status == STATUS_CONFIG) /* the fault is in the folder, as of any file of data */
         status = err->status = STATUS_DATA;
     return status;

@@ -2,12 +2,14 @@
 # Makes the small models that tests/python compare: trained checkpoints, their exported folders, and
 # the losses and gradients that deq computes for them.
 #
-#   tests/python/models.sh DEQ SEGMENTS FOLDER
+#   tests/python/models.sh DEQ SEGMENTS FOLDER [NAME]...
 #
 # SEGMENTS is tests/tools/segments. Each model gets FOLDER/NAME.bin, NAME-hf, NAME.eval and NAME.train
-# (.safetensors). models lists their names.
+# (.safetensors). models lists their names. With NAMEs only these are made.
 set -eu
 deq=$1 segments=$2 folder=$3
+shift 3
+only=" $* "
 mkdir -p "$folder"
 cd "$folder"
 export OMP_NUM_THREADS=1
@@ -29,6 +31,7 @@ tight="solver.forward.stop=rel solver.forward.tol=2e-7 solver.forward.max_iter=1
 model()
 {
     name=$1
+    [ "$only" = "  " ] || [ "${only#* "$name" }" != "$only" ] || return 0
     data=${3:-words}
     rm -rf "run-$name"
     echo "$2" >"$name.json"

@@ -109,6 +109,14 @@ def compare_generation(name, prompt):
         want = greedy(model, tokenizer, text, 10)
         got = tokenizer.decode(out[row, skip:])
         check(got == want, f"{name} in a batch: {got!r} in place of {want!r}")
+    ids = torch.tensor([a + [pads] * gap, b])
+    mask = torch.tensor([[1] * len(a) + [0] * gap, [1] * len(b)])
+    with torch.no_grad():
+        beside = model(ids, attention_mask=mask).logits[0, :len(a)]
+        alone = model(torch.tensor([a])).logits[0]
+    check(torch.allclose(beside, alone, atol=1e-4), f"{name}: padding at the right matters")
+    ids = torch.tensor([[pads] * gap + a, b])
+    mask = torch.tensor([[0] * gap + [1] * len(a), [1] * len(b)])
     beams = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=5, num_beams=3,
                            do_sample=False)
     check(beams.shape[0] == 2, f"{name}: beams of shape {tuple(beams.shape)}")
