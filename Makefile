@@ -84,7 +84,8 @@ TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 SPM_SRC := $(if $(SPM_FOUND),$(wildcard src/data/sentencepiece_shim.cc))
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o)
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o) \
+    $(BUILD)/obj/huggingface_files.o
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 CMD_TESTS := $(filter $(BUILD)/tests/cmd/%,$(TESTS))
@@ -186,6 +187,18 @@ $(BUILD)/obj/src/data/sentencepiece_shim.o: src/data/sentencepiece_shim.cc $(BUI
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Isrc -Wall -Wextra $(WERROR) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# The Python files that deq export writes, as a table of C strings.
+PYTHON_SRC := $(wildcard scripts/huggingface/*_deq.py)
+$(BUILD)/huggingface_files.c: $(PYTHON_SRC) $(BUILD)/lib.list
+	$(Q)mkdir -p $(@D) && { echo '#include "store/huggingface_files.h"'; \
+	    echo 'const struct huggingface_file huggingface_files[] = {'; \
+	    for file in $(PYTHON_SRC); do echo "{\"$${file##*/}\","; \
+	        sed -e 's/[\"?]/\\&/g' -e 's/^/"/' -e 's/$$/\\n"/' $$file; echo '},'; done; \
+	    echo '{0}};'; } >$@
+$(BUILD)/obj/huggingface_files.o: $(BUILD)/huggingface_files.c $(BUILD)/flags
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
 $(BUILD)/obj/cuda/%.o: cuda/%.cu $(BUILD)/flags.cuda $(BUILD)/features
 	$(call say,NVCC,$<)
 	$(Q)mkdir -p $(@D) && $(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
@@ -259,7 +272,7 @@ $(BUILD)/flags.main: FORCE
 	$(call stamp,$(VERSION))
 # A removed source file leaves the library.
 $(BUILD)/lib.list: FORCE
-	$(call stamp,$(LIB_SRC) $(SPM_SRC))
+	$(call stamp,$(LIB_SRC) $(SPM_SRC) $(PYTHON_SRC))
 
 # What this machine has, told once per set of flags.
 $(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
@@ -304,6 +317,10 @@ $(BUILD)/tests/cuda/ops_on_cuda: tests/cuda/ops_on_cuda.c $(DEVICE_OBJ) $(BUILD)
 	    $(DEVICE_OBJ) $(BUILD)/libdeq.a -lcmocka $(DEVICE_LIBS) $(LDLIBS)
 test-cuda: $(BUILD)/tests/cuda/ops_on_cuda
 	@$< || { rc=$$?; [ $$rc = 77 ] || exit $$rc; }
+# What deq export writes for transformers, in PyTorch. An environment in build-python, made by pip at
+# the first time, outlives make clean.
+test-python: $(BUILD)/deq $(BUILD)/tests/tools/segments $(BUILD)/tests/tools/encode
+	@DEQ=$(BUILD)/deq TOOLS=$(BUILD)/tests/tools scripts/test-python.sh
 # Which lines and branches the unit tests pass through, on a build that counts. With MORE, a list of
 # .bats files, these run too: MORE="$(echo tests/cli/*.bats)". gcovr prints the figures, and writes a
 # page for each file.
@@ -379,6 +396,7 @@ help:
 	@echo '  test          builds and runs every test, also under sanitizers'
 	@echo '  demo          data, training, evaluation and a sample, in minutes (scripts/demo.sh)'
 	@echo '  test-cuda     the operations on the GPU of this machine, against the reference'
+	@echo '  test-python   exported models in PyTorch, under two versions of transformers that pip installs'
 	@echo '  asan          program and tests with address and undefined sanitizers, in build-asan'
 	@echo '  tsan          the same with the thread sanitizer, valgrind-build for valgrind: build-tsan, ...'
 	@echo '  tests         the test programs only'
@@ -402,5 +420,5 @@ help:
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
+.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)
