@@ -284,10 +284,10 @@ enum status huggingface_export(struct snapshot *from, const char *folder, bool f
                          "%s: not empty; choose another folder, or --force to replace the files of "
                          "an export in it",
                          folder);
-    TRY(out_folder_prepare(&out, folder, true, err));
-    enum status status = put_all(from, folder, report, err);
-    if (status != STATUS_OK)
-        out_folder_abandon(&out);
+    enum status status = out_folder_prepare(&out, folder, true, err);
+    if (status == STATUS_OK)
+        status = put_all(from, folder, report, err);
+    out_folder_close(&out, status != STATUS_OK);
     return status;
 }
 
