@@ -103,7 +103,7 @@ static void print_next(const char *dir, const struct trainer *t)
         return;
     find_prompt(t->vocab, word);
     summary_quote(word, prompt, sizeof prompt);
-    fprintf(stderr, "  deq sample --checkpoint %s --prompt %s\n", file, prompt);
+    fprintf(stderr, "  deq sample %s --prompt %s\n", file, prompt);
 }
 
 void summary_print(const char *dir, double seconds, const struct trainer *t)

@@ -9,6 +9,9 @@ enum {
     SEGMENTS_LEAST = 4,       /* of a stream, else the batch is smaller */
     STEPS_LEAST = 100,
     ADAPTIVE_VOCAB = 12000, /* above it a plain softmax costs more than f */
+    FILE_VOCAB = 8000,      /* for which the steps in the files are meant */
+    SOFTMAX_WORDS = 86,     /* a softmax of so many words a unit of d_model costs as much as f */
+    BYTE_EPOCHS = 4,        /* passes over bytes that teach a text by heart as one over words */
 };
 
 static const struct {
@@ -63,11 +66,23 @@ static int64_t scale(int64_t number, const struct config_train *from, int64_t st
     return number * steps / from->steps;
 }
 
-static void fit_steps(struct config_train *c, const struct config_train *from, int64_t tokens)
+/* The cost of a token in units of what f costs, by measurements of the preset small. */
+static double cost_of(int64_t d_model, int64_t vocab)
 {
-    int64_t all = PRESET_EPOCHS * tokens / (c->batch * c->tgt_len);
+    return 1 + (double)(vocab < ADAPTIVE_VOCAB ? vocab : ADAPTIVE_VOCAB) /
+                   (double)(SOFTMAX_WORDS * d_model);
+}
+
+static void fit_steps(struct config *config, const struct config_train *from,
+                      const struct preset_facts *facts)
+{
+    struct config_train *c = &config->train;
+    int64_t d = config->model.d_model;
+    int64_t all = PRESET_EPOCHS * facts->tokens / (c->batch * c->tgt_len);
+    double longer = cost_of(d, FILE_VOCAB) / cost_of(d, facts->vocab);
     if (c->steps == from->steps)
-        c->steps = clamp(all, STEPS_LEAST, c->steps);
+        c->steps = clamp((int64_t)((double)c->steps * longer) / 100 * 100, STEPS_LEAST,
+                         all > STEPS_LEAST ? all : STEPS_LEAST);
     c->warmup_steps = scale(from->warmup_steps, from, c->steps);
     c->pretrain_steps = scale(from->pretrain_steps, from, c->steps);
     c->eval_every = clamp(scale(from->eval_every, from, c->steps), 1, c->steps);
@@ -90,10 +105,11 @@ void preset_fit(struct config *c, const struct config *preset, const struct pres
 {
     struct config_train *t = &c->train;
     t->batch = streams(t->batch, facts->tokens, t->tgt_len);
-    fit_steps(t, &preset->train, facts->tokens);
+    fit_steps(c, &preset->train, facts);
     if (facts->valid_tokens > 0)
         c->eval.batch = streams(c->eval.batch, facts->valid_tokens, c->eval.tgt_len);
     double seen = (double)t->steps * (double)(t->batch * t->tgt_len);
-    c->model.dropout = dropout_of(seen / (double)(facts->tokens > 0 ? facts->tokens : 1));
+    double epochs = seen / (double)(facts->tokens > 0 ? facts->tokens : 1);
+    c->model.dropout = dropout_of(facts->bytes ? epochs / BYTE_EPOCHS : epochs);
     fit_vocabulary(&c->model, facts->vocab);
 }

@@ -29,7 +29,8 @@ enum preset preset_choose(const struct preset_facts *facts);
 /* Fits *c to a text. *c is `preset` with what the user has changed in it, which the caller must
  * apply again afterwards.
  *   - batches that a short text can fill, for training and evaluation
- *   - at most PRESET_EPOCHS passes over the text
+ *   - steps that take as long whatever the vocabulary, but at most PRESET_EPOCHS passes over the
+ * text
  *   - warm-up, unrolled steps, evaluations and checkpoints in proportion to the steps
  *   - more dropout the more often the text is seen
  *   - an adaptive softmax for a large vocabulary */

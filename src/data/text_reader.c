@@ -124,8 +124,7 @@ int64_t text_reader_words(const struct text_reader *r)
 }
 
 /* The last place of buffer[0 .. size) at which its tokens end, or 0. Behind the last newline is
- * one. In a longer line, a text that is divided at punctuation may end with one blank between two
- * pieces (pieces_begin). */
+ * one, and in a longer line pieces_cut finds one. */
 static size_t find_cut(const struct text_reader *r)
 {
     const char *b = r->buffer, *newline = memrchr(b, '\n', r->size);
@@ -133,13 +132,7 @@ static size_t find_cut(const struct text_reader *r)
         return (size_t)(newline - b) + 1;
     if (r->subwords != NULL)
         return r->size < r->capacity ? r->size : subwords_cut(b, r->size);
-    for (size_t cut = r->size; cut > 0; cut--) {
-        bool single = b[cut - 1] == ' ' && cut >= 2 && cut < r->size &&
-                      !word_is_space(b[cut - 2]) && !word_is_space(b[cut]);
-        if (r->rule.split == TEXT_SPLIT_BLANKS ? word_is_space(b[cut - 1]) : single)
-            return cut;
-    }
-    return 0;
+    return pieces_cut(r->rule.split, b, r->size);
 }
 
 static int64_t count_lines(const char *text, size_t size)

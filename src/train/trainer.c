@@ -31,7 +31,9 @@ enum status trainer_resolve_data(struct config *config, const struct dist *dist,
         char why[sizeof err->text], remedy[SHARD_REMEDY_MAX];
         snprintf(why, sizeof why, "%.400s", err->text);
         shard_remedy(config->data.dir, remedy);
-        return error_set(err, status, "%s (data.dir: %s)", why, remedy);
+        return error_set(err, status,
+                         "%s (data.dir: %s, and --data names it where it lies elsewhere)", why,
+                         remedy);
     }
     TRY(status);
     status = config_resolve(config, vocab_size(*vocab), err);

@@ -114,3 +114,15 @@ END
     [ "$status" -eq 0 ]
     [ -n "$a" ]
 }
+
+@test "a run whose text moved goes on with --data" {
+    cp -r data/my moved
+    "$DEQ" train -q --data moved "${few[@]}" --out run
+    mv moved elsewhere
+    run "$DEQ" train run --set train.steps=5
+    [ "$status" -eq 66 ]
+    said "--data names it where it lies elsewhere"
+    run "$DEQ" train run --set train.steps=5 --data elsewhere
+    [ "$status" -eq 0 ]
+    said "continuing from run/last.bin at step 4"
+}

@@ -67,7 +67,7 @@ static void test_every_text_can_be_trained_on(void **state)
                 assert_true(t->batch <= tokens / 2 && t->eval_every > 0);
                 assert_true(facts.valid_tokens == 0 || c.eval.batch == 1 ||
                             c.eval.batch <= facts.valid_tokens / 2);
-                assert_true(t->steps <= base.train.steps);
+                assert_true(t->steps <= 2 * base.train.steps);
             }
 }
 
@@ -87,6 +87,7 @@ static void test_a_short_text_is_seen_less_often_than_asked(void **state)
                 base.train.pretrain_steps * c.train.steps / base.train.steps);
     c = base;
     facts.tokens = 100000000;
+    facts.vocab = 8000;
     preset_fit(&c, &base, &facts);
     assert_int_equal(c.train.steps, base.train.steps);
     assert_int_equal(c.train.warmup_steps, base.train.warmup_steps);
@@ -118,6 +119,21 @@ static void test_a_large_vocabulary_has_clusters(void **state)
     assert_true(c.model.cutoffs.value[1] < 12001);
 }
 
+/* Bytes have a small softmax, so that more steps fit into the same time. */
+static void test_steps_take_the_same_time(void **state)
+{
+    const struct config base = preset_of(PRESET_SMALL);
+    const struct preset_facts words = {.tokens = 100000000, .vocab = 16000};
+    const struct preset_facts bytes = {.tokens = 100000000, .vocab = 256, .bytes = true};
+    struct config of_words = base, of_bytes = base;
+    (void)state;
+    preset_fit(&of_words, &base, &words);
+    preset_fit(&of_bytes, &base, &bytes);
+    assert_true(of_words.train.steps < base.train.steps);
+    assert_true(of_bytes.train.steps > base.train.steps * 3 / 2);
+    assert_true(of_bytes.train.steps < base.train.steps * 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -127,6 +143,7 @@ int main(void)
         cmocka_unit_test(test_a_short_text_is_seen_less_often_than_asked),
         cmocka_unit_test(test_steps_that_were_set_stay),
         cmocka_unit_test(test_a_large_vocabulary_has_clusters),
+        cmocka_unit_test(test_steps_take_the_same_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
