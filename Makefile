@@ -299,7 +299,7 @@ asan:
 # built only where its tool is, and the tests say what is missing.
 tsan:
 	@if command -v clang >/dev/null && ls /usr/lib/llvm-*/lib/libarcher.so >/dev/null 2>&1; then \
-	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang WARN=-w \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang CXX=clang++ WARN=-w \
 	        CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=thread' CUDA=0 all thread-tests; \
 	else echo "no clang with libomp: no thread sanitizer (scripts/deps.sh sanitize)"; fi
 thread-tests: $(BUILD)/tests/data/test_stream $(BUILD)/tests/data/test_tokenize
@@ -360,7 +360,7 @@ RUNS ?= 10000000
 SECONDS ?= 0
 fuzz:
 	@scripts/deps.sh build fuzz
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)-fuzz CC=clang FUZZER=1 WARN= \
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-fuzz CC=clang CXX=clang++ FUZZER=1 WARN= \
 	    CFLAGS='-O2 -g -fsanitize=fuzzer-no-link,address,undefined' fuzzers
 	@scripts/fuzz.sh -b $(BUILD)-fuzz -r $(RUNS) -t $(SECONDS) $(TARGETS)
 fuzzers: $(FUZZ)

@@ -64,12 +64,10 @@ static void print_figures(const struct score_output *o, const struct score_tally
 /* A piece in a table. What is no visible text stands there as the byte vocabulary spells it. */
 static void print_piece(const struct score_output *o, const struct score_piece *p)
 {
-    if (p->line_end && !vocab_is_bytes(o->vocab)) {
-        fputs(VOCAB_EOS, stdout);
-        return;
-    }
     if (p->line_end) {
-        fputs("<0x0A>", stdout);
+        enum text_split split = vocab_rule(o->vocab).split;
+        bool byte = split == TEXT_SPLIT_BYTES || split == TEXT_SPLIT_SUBWORDS;
+        fputs(byte ? "<0x0A>" : VOCAB_EOS, stdout);
         return;
     }
     bool text = utf8_check(p->text, p->len) == p->len;

@@ -122,8 +122,14 @@ static enum status put_tokenizer(const struct vocab *v, const char *folder, stru
 {
     struct json_writer w;
     size_t size;
-    const char *text = vocab_text(v, &size), *end = vocab_is_bytes(v) ? "<0x0A>" : VOCAB_EOS;
+    bool subwords = vocab_rule(v).split == TEXT_SPLIT_SUBWORDS;
+    const char *text = vocab_text(v, &size);
+    const char *end = vocab_is_bytes(v) || subwords ? "<0x0A>" : VOCAB_EOS;
     TRY(put(folder, "vocab.txt", text, size, err));
+    if (vocab_subwords(v) != NULL) {
+        const void *model = subwords_model(vocab_subwords(v), &size);
+        TRY(put(folder, VOCAB_TOKENIZER, model, size, err));
+    }
     json_write_begin(&w, true);
     json_write_object(&w, NULL);
     json_write_object(&w, "auto_map");
