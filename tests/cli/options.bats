@@ -243,10 +243,10 @@ documented()
     asks "--config FILE" train
     asks CHECKPOINT eval
     asks "--prompt TEXT, --prompt - for standard input, or --prompt-file FILE" sample
-    asks "--out FILE" export x
+    asks "--out PATH" export x
     asks CHECKPOINT export --out x
     asks CHECKPOINT export
-    asks FILE import --out x
+    asks "FILE|DIR" import --out x
     asks FILE... verify
     asks "one FILE, or --config FILE" info
     asks "--checkpoint FILE" bench gradient
