@@ -16,7 +16,7 @@ struct request {
 static const struct option_rule options[] = {
     OPTION("out", TEXT, out, .value = "PATH",
            .help = "The file to write, or with --format hf the folder.", .required = true),
-    OPTION("format", CHOICE, format, .value = "NAME", .choices = "safetensors or hf",
+    OPTION("format", CHOICE, format, .value = "safetensors|hf", .choices = "safetensors or hf",
            .help = "safetensors is one file with the weights under the names of the published "
                    "code. hf is a folder that transformers, the Python library, loads with "
                    "trust_remote_code: configuration, weights, tokenizer, model card, and the "

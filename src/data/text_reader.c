@@ -35,6 +35,7 @@ struct text_reader {
     int64_t taken;                 /* of them */
     bool inside;                   /* the block begins inside a line */
     const char *past;              /* end of the last token, inside the block */
+    int64_t carried;               /* bytes behind the last token of the block before */
     struct text_token token[BYTES_AT_ONCE];
 };
 
@@ -239,7 +240,8 @@ static enum status take_pieces(struct text_reader *r, int *count, struct error *
         const char *until = p->until[i] < end ? p->until[i] : end;
         struct text_token *t = &r->token[i];
         *t = (struct text_token){.id = ids[i], .line_end = p->word[i].len == 0};
-        t->bytes = until - r->past;
+        t->bytes = r->carried + (until - r->past);
+        r->carried = 0;
         r->past = until;
         t->text = p->from[i];
         if (t->line_end) {
@@ -323,8 +325,10 @@ enum status text_reader_next(struct text_reader *r, const struct text_token **to
     while (*count == 0) {
         if (words && r->dividing && pieces_next(&r->pieces))
             return take_pieces(r, count, err);
-        if (r->dividing)
+        if (r->dividing) {
             r->words += r->pieces.words;
+            r->carried += r->buffer + r->cut - r->past;
+        }
         r->dividing = false;
         bool left = bytes ? r->at < r->cut : !words && r->taken < r->encoded.count;
         if (!left) {

@@ -5,8 +5,10 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "data/out_folder.h"
+#include "data/text_decode.h"
 #include "store/huggingface_files.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <math.h>
 #include <stdarg.h>
@@ -161,7 +163,7 @@ struct card {
 
 __attribute__((format(printf, 2, 3))) static void say(struct card *c, const char *format, ...)
 {
-    char line[1024];
+    char line[2048];
     va_list args;
     if (c->status != STATUS_OK)
         return;
@@ -227,13 +229,28 @@ static const char card_head[] = "---\nlibrary_name: transformers\npipeline_tag: 
                                 "tags:\n- deep-equilibrium-model\n- deq\n---\n\n"
                                 "# A language model made with deq\n\n";
 
+/* A word of the vocabulary to begin a text with. */
+static struct text_bytes prompt_word(const struct vocab *v)
+{
+    struct text_bytes word = {.text = "the", .len = 3};
+    for (int64_t i = 0; i < vocab_size(v) && !vocab_is_bytes(v); i++) {
+        word.text = vocab_word(v, i, &word.len);
+        bool plain = word.len < 64;
+        for (size_t k = 0; k < word.len && plain; k++)
+            plain = isalnum((unsigned char)word.text[k]) != 0;
+        if (plain)
+            break;
+    }
+    return word;
+}
+
 static const char card_use[] =
     "\n## Use\n\n```python\n"
     "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
     "folder = \".\"\n"
     "tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)\n"
     "model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)\n"
-    "prompt = tokenizer(\"the\", return_tensors=\"pt\")\n"
+    "prompt = tokenizer(\"%.*s\", return_tensors=\"pt\")\n"
     "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=50)[0]))\n```\n\n"
     "Positions are solved to a relative residual of `model.config.eval_tol`. A larger one is "
     "faster. `deq import . --out model.bin` makes a checkpoint of deq from the folder, also after "
@@ -245,10 +262,11 @@ static enum status put_card(const struct snapshot *s, const char *folder, int64_
                             struct error *err)
 {
     struct card c = {.err = err};
+    struct text_bytes word = prompt_word(s->vocab);
     say(&c, "%s| | |\n|---|---|\n", card_head);
     say_model(&c, s, parameters);
     say_training(&c, s);
-    say(&c, "%s", card_use);
+    say(&c, card_use, (int)word.len, word.text);
     if (c.status == STATUS_OK)
         c.status = put(folder, "README.md", c.text, c.len, err);
     mem_free(c.text);
