@@ -142,17 +142,23 @@ const char *subword_mark(enum subword_kind kind)
     return marks[kind];
 }
 
+int subword_hex(const char *text)
+{
+    int value = 0;
+    for (int i = 0; i < 2; i++) {
+        bool digit = text[i] >= '0' && text[i] <= '9', letter = text[i] >= 'A' && text[i] <= 'F';
+        if (!digit && !letter)
+            return -1;
+        value = 16 * value + text[i] - (digit ? '0' : 'A' - 10);
+    }
+    return value;
+}
+
 int subword_byte(const char *text, size_t len)
 {
-    char name[8];
-    if (len != 6 || memcmp(text, "<0x", 3) != 0)
+    if (len != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>')
         return -1;
-    for (int i = 0; i < 256; i++) {
-        snprintf(name, sizeof name, "<0x%02X>", (unsigned)i);
-        if (memcmp(name, text, 6) == 0)
-            return i;
-    }
-    return -1;
+    return subword_hex(text + 3);
 }
 
 static bool has_space(const char *text, size_t len)

@@ -49,6 +49,9 @@ void subword_model_free(struct subword_model *m);
 /* What stands behind the name of a piece of this kind, with the tab in front, or "". */
 const char *subword_mark(enum subword_kind kind);
 
+/* The value of the two hex digits at `text`, whose letters are capitals, or -1. */
+int subword_hex(const char *text);
+
 /* The byte whose piece is named text[len], or -1. */
 int subword_byte(const char *text, size_t len);
 

@@ -215,19 +215,6 @@ static enum status index_words(struct vocab *v, const char *name, struct error *
     return STATUS_OK;
 }
 
-/* The value of two hex digits, or -1. */
-static int hex_value(const char *text)
-{
-    int value = 0;
-    for (int i = 0; i < 2; i++) {
-        const char *digits = "0123456789ABCDEF", *at = strchr(digits, text[i]);
-        if (at == NULL || text[i] == '\0')
-            return -1;
-        value = 16 * value + (int)(at - digits);
-    }
-    return value;
-}
-
 /* Writes the text of a piece to `to`, which has room for its name. Returns its length, or -1 if it
  * is not what its kind says. */
 static int64_t write_surface(const struct vocab *v, int64_t id, char *to)
@@ -246,7 +233,7 @@ static int64_t write_surface(const struct vocab *v, int64_t id, char *to)
         return 1;
     }
     for (size_t i = 0; i < len; n++) {
-        int value = v->kind[id] == SUBWORD_HEX ? (len - i >= 2 ? hex_value(text + i) : -1) : 0;
+        int value = v->kind[id] == SUBWORD_HEX ? (len - i >= 2 ? subword_hex(text + i) : -1) : 0;
         if (value < 0)
             return -1;
         to[n] = v->kind[id] == SUBWORD_HEX ? (char)value : text[i];

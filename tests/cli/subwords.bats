@@ -121,7 +121,7 @@ field()
     [ "$(field token "$output")" = subword ]
     [ "$(field unknown "$output")" = 0 ]
     total=$(field tokens "$("$DEQ" info "$home/data/valid-00000.bin" --json)")
-    words=$(wc -w <"$home/valid")
+    words=$(awk '{ n += NF } END { print n }' "$home/valid")
     # the sum of losses, over the bytes and over the words of the whole text
     awk -v nll="$(field nll "$output")" -v bits="$(field bits_per_byte "$output")" \
         -v word="$(field ppl_word "$output")" -v total="$total" -v words="$words" \
