@@ -83,7 +83,9 @@ PROPERTY_SRC := $(filter %_property.c,$(TEST_SRC))
 TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(if $(SPM_FOUND),$(BUILD)/obj/src/data/sentencepiece_shim.o)
+SPM_SRC := $(if $(SPM_FOUND),$(wildcard src/data/sentencepiece_shim.cc))
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o) \
+    $(BUILD)/obj/huggingface_files.o
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 CMD_TESTS := $(filter $(BUILD)/tests/cmd/%,$(TESTS))
@@ -185,6 +187,18 @@ $(BUILD)/obj/src/data/sentencepiece_shim.o: src/data/sentencepiece_shim.cc $(BUI
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Isrc -Wall -Wextra $(WERROR) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# The Python files that deq export writes, as a table of C strings.
+PYTHON_SRC := $(wildcard scripts/huggingface/*_deq.py)
+$(BUILD)/huggingface_files.c: $(PYTHON_SRC) $(BUILD)/lib.list
+	$(Q)mkdir -p $(@D) && { echo '#include "store/huggingface_files.h"'; \
+	    echo 'const struct huggingface_file huggingface_files[] = {'; \
+	    for file in $(PYTHON_SRC); do echo "{\"$${file##*/}\","; \
+	        sed -e 's/[\"?]/\\&/g' -e 's/^/"/' -e 's/$$/\\n"/' $$file; echo '},'; done; \
+	    echo '{0}};'; } >$@
+$(BUILD)/obj/huggingface_files.o: $(BUILD)/huggingface_files.c $(BUILD)/flags
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
 $(BUILD)/obj/cuda/%.o: cuda/%.cu $(BUILD)/flags.cuda $(BUILD)/features
 	$(call say,NVCC,$<)
 	$(Q)mkdir -p $(@D) && $(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
@@ -210,7 +224,7 @@ $(PROPERTY_OBJ): tests/property/rapidcheck_shim.cpp tests/property/property.h $(
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Itests -Wall -Wextra $(WERROR) $(CFLAGS) -c -o $@ $<
 
 # Tests of subwords compare with SentencePiece itself.
-SUBWORD_TESTS := $(filter $(BUILD)/tests/data/test_subwords%,$(TESTS))
+SUBWORD_TESTS := $(filter $(BUILD)/tests/data/test_subwords% %/bench_subwords,$(TESTS) $(TOOLS))
 SPM_PEER := $(if $(SPM_FOUND),$(BUILD)/obj/tests/data/spm_peer.o)
 $(SUBWORD_TESTS): PEER = $(SPM_PEER)
 $(SUBWORD_TESTS): $(SPM_PEER)
@@ -221,7 +235,7 @@ $(BUILD)/obj/tests/data/spm_peer.o: tests/data/spm_peer.cc tests/data/spm_peer.h
 $(TOOLS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags
 	$(call say,TOOL,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
-	    $(BUILD)/libdeq.a $(LDLIBS)
+	    $(PEER) $(BUILD)/libdeq.a $(LDLIBS)
 
 # With libFuzzer (FUZZER=1, see make fuzz), or with a driver that replays and changes a corpus.
 $(FUZZ): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libdeq.a $(BUILD)/flags
@@ -258,7 +272,7 @@ $(BUILD)/flags.main: FORCE
 	$(call stamp,$(VERSION))
 # A removed source file leaves the library.
 $(BUILD)/lib.list: FORCE
-	$(call stamp,$(LIB_SRC))
+	$(call stamp,$(LIB_SRC) $(SPM_SRC) $(PYTHON_SRC))
 
 # What this machine has, told once per set of flags.
 $(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
@@ -285,7 +299,7 @@ asan:
 # built only where its tool is, and the tests say what is missing.
 tsan:
 	@if command -v clang >/dev/null && ls /usr/lib/llvm-*/lib/libarcher.so >/dev/null 2>&1; then \
-	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang WARN=-w \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang CXX=clang++ WARN=-w \
 	        CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=thread' CUDA=0 all thread-tests; \
 	else echo "no clang with libomp: no thread sanitizer (scripts/deps.sh sanitize)"; fi
 thread-tests: $(BUILD)/tests/data/test_stream $(BUILD)/tests/data/test_tokenize
@@ -303,6 +317,10 @@ $(BUILD)/tests/cuda/ops_on_cuda: tests/cuda/ops_on_cuda.c $(DEVICE_OBJ) $(BUILD)
 	    $(DEVICE_OBJ) $(BUILD)/libdeq.a -lcmocka $(DEVICE_LIBS) $(LDLIBS)
 test-cuda: $(BUILD)/tests/cuda/ops_on_cuda
 	@$< || { rc=$$?; [ $$rc = 77 ] || exit $$rc; }
+# What deq export writes for transformers, in PyTorch. An environment in build-python, made by pip at
+# the first time, outlives make clean.
+test-python: $(BUILD)/deq $(BUILD)/tests/tools/segments $(BUILD)/tests/tools/encode
+	@DEQ=$(BUILD)/deq TOOLS=$(BUILD)/tests/tools scripts/test-python.sh
 # Which lines and branches the unit tests pass through, on a build that counts. With MORE, a list of
 # .bats files, these run too: MORE="$(echo tests/cli/*.bats)". gcovr prints the figures, and writes a
 # page for each file.
@@ -342,7 +360,7 @@ RUNS ?= 10000000
 SECONDS ?= 0
 fuzz:
 	@scripts/deps.sh build fuzz
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)-fuzz CC=clang FUZZER=1 WARN= \
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-fuzz CC=clang CXX=clang++ FUZZER=1 WARN= \
 	    CFLAGS='-O2 -g -fsanitize=fuzzer-no-link,address,undefined' fuzzers
 	@scripts/fuzz.sh -b $(BUILD)-fuzz -r $(RUNS) -t $(SECONDS) $(TARGETS)
 fuzzers: $(FUZZ)
@@ -378,6 +396,7 @@ help:
 	@echo '  test          builds and runs every test, also under sanitizers'
 	@echo '  demo          data, training, evaluation and a sample, in minutes (scripts/demo.sh)'
 	@echo '  test-cuda     the operations on the GPU of this machine, against the reference'
+	@echo '  test-python   exported models in PyTorch, under two versions of transformers that pip installs'
 	@echo '  asan          program and tests with address and undefined sanitizers, in build-asan'
 	@echo '  tsan          the same with the thread sanitizer, valgrind-build for valgrind: build-tsan, ...'
 	@echo '  tests         the test programs only'
@@ -401,5 +420,5 @@ help:
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
+.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

@@ -66,13 +66,18 @@ static void print_cost(double seconds, const struct trainer *t)
         fprintf(stderr, "  %s, peak memory %s\n", time, host);
 }
 
-/* A frequent word to begin a text with, as the vocabulary lists them by their count. */
+/* A frequent word to begin a text with, as the vocabulary lists them by their count. Of subwords it
+ * is a piece that begins a word. */
 static void find_prompt(const struct vocab *v, char out[WORD_SIZE])
 {
+    bool subwords = vocab_rule(v).split == TEXT_SPLIT_SUBWORDS;
     snprintf(out, WORD_SIZE, "The");
     for (int64_t id = 0; id < vocab_size(v) && !vocab_is_bytes(v); id++) {
         size_t len;
-        const char *word = vocab_word(v, id, &len);
+        const char *word = subwords ? vocab_surface(v, id, &len) : vocab_word(v, id, &len);
+        if (subwords && (len < 3 || *word++ != ' '))
+            continue;
+        len -= subwords;
         if (!isalpha((unsigned char)word[0]) || len >= WORD_SIZE)
             continue;
         snprintf(out, WORD_SIZE, "%.*s", (int)len, word);

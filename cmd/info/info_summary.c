@@ -175,8 +175,8 @@ void info_vocabulary(const struct vocab *v)
         printf("%s ids of another program\n", count);
         return;
     case TEXT_SPLIT_SUBWORDS:
-        printf("%s subwords", count);
-        break;
+        printf("%s subwords\n", count);
+        return;
     case TEXT_SPLIT_BLANKS:
     case TEXT_SPLIT_PUNCTUATION:
         printf("%s words, divided at %s%s", count, text_split_name(rule.split),

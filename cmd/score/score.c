@@ -50,8 +50,8 @@ static const struct option_rule options[] = {
 };
 
 static const struct json_field fields[] = {
-    {"line", "Number of the line, from 1."},
-    {"pair", "Only with --pairs. Number of the pair, from 1, in place of line."},
+    {"line", "Only in the object of a line. Its number, from 1."},
+    {"pair", "Only in the object of a pair. Its number, from 1."},
     {"logprob", "Log-probability of the line or continuation, natural logarithm."},
     {"tokens", "Tokens that were scored, the line end included."},
     {"unknown", "Those of them that are <unk>."},
@@ -190,6 +190,7 @@ const struct command command_score = {
         (const char *const[]){
             "deq score runs/kjv/best.bin text.txt",
             "echo 'In the beginning' | deq score runs/kjv/best.bin --tokens",
+            "deq score runs/kjv/best.bin --pairs pairs.jsonl --json",
             NULL,
         },
     .run = run_command,

@@ -64,12 +64,10 @@ static void print_figures(const struct score_output *o, const struct score_tally
 /* A piece in a table. What is no visible text stands there as the byte vocabulary spells it. */
 static void print_piece(const struct score_output *o, const struct score_piece *p)
 {
-    if (p->line_end && !vocab_is_bytes(o->vocab)) {
-        fputs(VOCAB_EOS, stdout);
-        return;
-    }
     if (p->line_end) {
-        fputs("<0x0A>", stdout);
+        enum text_split split = vocab_rule(o->vocab).split;
+        bool byte = split == TEXT_SPLIT_BYTES || split == TEXT_SPLIT_SUBWORDS;
+        fputs(byte ? "<0x0A>" : VOCAB_EOS, stdout);
         return;
     }
     bool text = utf8_check(p->text, p->len) == p->len;
@@ -179,9 +177,13 @@ enum status score_print_total(struct score_output *o, const struct scorer *s,
     bool pairs = o->pairs;
     if (!o->json) {
         print_head(o, pairs);
-        printf("%6s\t%*.4f\t%*lld", "total", o->tokens ? 10 : 11, t->logp, o->tokens ? 6 : 7,
-               (long long)t->tokens);
-        if (pairs && !o->tokens)
+        if (o->tokens) {
+            printf("%6s\t%10.4f\t%6s\t%4.1f\t%lld tokens\n", "total", t->logp, "",
+                   tokens > 0 ? t->evals / tokens : 0, (long long)t->tokens);
+            return STATUS_OK;
+        }
+        printf("%6s\t%11.4f\t%7lld", "total", t->logp, (long long)t->tokens);
+        if (pairs)
             printf("\t%6lld", (long long)o->greedy);
         print_figures(o, t);
         return STATUS_OK;

@@ -2,6 +2,7 @@
 #include "data/folder_vocab.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 enum status folder_vocab_load(struct vocab **out, const struct folder_tokens *tokens,
                               struct error *err)
@@ -21,12 +22,17 @@ enum status folder_vocab_load(struct vocab **out, const struct folder_tokens *to
             *err = ignored;
         return err->status;
     }
-    status = tokens->vocab_size > 0
-                 ? vocab_make_ids(out, tokens->vocab_size, tokens->end, err)
-                 : error_set(err, STATUS_CONFIG,
-                             "%s: token files without a vocabulary: set model.vocab_size to the "
-                             "size that their tokenizer has, as 50257 for GPT-2",
-                             files.list[0].path);
+    snprintf(path, sizeof path, "%.4000s/" VOCAB_TOKENIZER, tokens->dir);
+    status =
+        access(path, F_OK) == 0 ? vocab_load(out, path, err)
+        : tokens->vocab_size > 0
+            ? vocab_make_ids(out, tokens->vocab_size, tokens->end, err)
+            : error_set(
+                  err, STATUS_CONFIG,
+                  "%s: token files without a vocabulary: set model.vocab_size to the "
+                  "size that their tokenizer has, as 50257 for GPT-2, or put its " VOCAB_TOKENIZER
+                  " beside them",
+                  files.list[0].path);
     token_files_close(&files);
     return status;
 }

@@ -20,6 +20,18 @@ static int kind_of(char c)
     return kinds[(unsigned char)c];
 }
 
+size_t pieces_cut(enum text_split split, const char *text, size_t size)
+{
+    size_t cut = size;
+    for (; cut > 0; cut--) {
+        bool last = cut == size || word_is_space(text[cut]); /* more of a run may follow */
+        if (text[cut - 1] == '\n' ||
+            (word_is_space(text[cut - 1]) && (split == TEXT_SPLIT_BLANKS || !last)))
+            break;
+    }
+    return cut;
+}
+
 void pieces_begin(struct pieces *p, enum text_split split, const char *text, size_t size)
 {
     assert(split != TEXT_SPLIT_BYTES);

@@ -1,7 +1,7 @@
 /* In place of SentencePiece, where the program was built without it. */
 #include "data/sentencepiece_shim.h"
 
-static enum status refuse(struct error *err)
+enum status spm_check(struct error *err)
 {
     return error_set(err, STATUS_DEVICE,
                      "this deq was built without SentencePiece, which divides texts into subwords: "
@@ -13,7 +13,7 @@ enum status spm_open(struct spm **out, const void *model, size_t size, struct er
     (void)model;
     (void)size;
     *out = NULL;
-    return refuse(err);
+    return spm_check(err);
 }
 
 void spm_close(struct spm *s)
@@ -34,7 +34,7 @@ enum status spm_encode(const struct spm *s, struct spm_pieces *p, const char *te
     (void)text;
     (void)size;
     (void)ends;
-    return refuse(err);
+    return spm_check(err);
 }
 
 enum status spm_train(const struct spm_training *t, char **model, size_t *size, struct error *err)
@@ -42,5 +42,5 @@ enum status spm_train(const struct spm_training *t, char **model, size_t *size, 
     (void)t;
     *model = NULL;
     *size = 0;
-    return refuse(err);
+    return spm_check(err);
 }

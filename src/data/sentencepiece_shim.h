@@ -17,6 +17,9 @@ extern "C" {
 /* A model that is ready to encode, for any number of threads at the same time. */
 struct spm;
 
+/* Returns STATUS_DEVICE in a program without the library, before work is done for nothing. */
+enum status spm_check(struct error *err);
+
 /* Opens a model from the bytes of a .model file, which are not needed afterwards. The caller frees
  * *out with spm_close. *out is NULL on error. Returns STATUS_DATA if the library refuses
  * the bytes, STATUS_NOMEM, or STATUS_DEVICE in a program without the library. */

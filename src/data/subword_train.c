@@ -35,6 +35,7 @@ enum status subword_sample_new(struct subword_sample **out, size_t bytes, uint64
     enum status status;
     struct subword_sample *s;
     *out = NULL;
+    TRY(spm_check(err));
     TRY(mem_alloc(&p, 1, sizeof *s, err));
     s = p;
     *s = (struct subword_sample){.limit = bytes, .seed = seed, .below = UINT64_MAX};

@@ -16,8 +16,8 @@ enum { SUBWORD_SAMPLE_BYTES = 1 << 24 };
 
 struct subword_sample;
 
-/* The caller frees *out with subword_sample_free. `bytes` is the size of the sample. Returns
- * STATUS_NOMEM, with *out NULL, on failure. */
+/* The caller frees *out with subword_sample_free. `bytes` is the size of the sample. *out is
+ * NULL on error. Returns STATUS_DEVICE in a program without SentencePiece, or STATUS_NOMEM. */
 enum status subword_sample_new(struct subword_sample **out, size_t bytes, uint64_t seed,
                                struct error *err);
 void subword_sample_free(struct subword_sample *s); /* NULL is allowed */

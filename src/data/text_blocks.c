@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "data/pieces.h"
 #include "data/subwords.h"
 #include "data/word.h"
 
@@ -59,16 +60,6 @@ static bool word_mode(const struct text_pass *pass)
     return pass->rule.split != TEXT_SPLIT_BYTES;
 }
 
-/* Whether a block of text[size] may end before text[cut]. What is divided at punctuation may end
- * with a line, or with white space that a piece follows. */
-static bool may_end(enum text_split split, const char *text, size_t cut, size_t size)
-{
-    char last = text[cut - 1];
-    if (split == TEXT_SPLIT_BLANKS || last == '\n')
-        return word_is_space(last);
-    return word_is_space(last) && cut < size && !word_is_space(text[cut]);
-}
-
 /* Reads the next block, of size 0 at the end. The caller holds shared->reading. */
 static enum status next_block(struct shared *shared, char *buffer, struct text_block *block,
                               struct error *err)
@@ -84,8 +75,7 @@ static enum status next_block(struct shared *shared, char *buffer, struct text_b
     if (pass->rule.split == TEXT_SPLIT_SUBWORDS && !end)
         cut = subwords_cut(buffer, size);
     else if (word_mode(pass) && !end) {
-        while (cut > 0 && !may_end(pass->rule.split, buffer, cut, size))
-            cut--;
+        cut = pieces_cut(pass->rule.split, buffer, size);
         if (cut == 0)
             return error_set(err, STATUS_DATA,
                              "%s:%lld: %s of more than %zu bytes (at byte %lld): is this text? "

@@ -35,6 +35,7 @@ struct text_reader {
     int64_t taken;                 /* of them */
     bool inside;                   /* the block begins inside a line */
     const char *past;              /* end of the last token, inside the block */
+    int64_t carried;               /* bytes behind the last token of the block before */
     struct text_token token[BYTES_AT_ONCE];
 };
 
@@ -123,8 +124,7 @@ int64_t text_reader_words(const struct text_reader *r)
 }
 
 /* The last place of buffer[0 .. size) at which its tokens end, or 0. Behind the last newline is
- * one. In a longer line, a text that is divided at punctuation may end with one blank between two
- * pieces (pieces_begin). */
+ * one, and in a longer line pieces_cut finds one. */
 static size_t find_cut(const struct text_reader *r)
 {
     const char *b = r->buffer, *newline = memrchr(b, '\n', r->size);
@@ -132,13 +132,7 @@ static size_t find_cut(const struct text_reader *r)
         return (size_t)(newline - b) + 1;
     if (r->subwords != NULL)
         return r->size < r->capacity ? r->size : subwords_cut(b, r->size);
-    for (size_t cut = r->size; cut > 0; cut--) {
-        bool single = b[cut - 1] == ' ' && cut >= 2 && cut < r->size &&
-                      !word_is_space(b[cut - 2]) && !word_is_space(b[cut]);
-        if (r->rule.split == TEXT_SPLIT_BLANKS ? word_is_space(b[cut - 1]) : single)
-            return cut;
-    }
-    return 0;
+    return pieces_cut(r->rule.split, b, r->size);
 }
 
 static int64_t count_lines(const char *text, size_t size)
@@ -246,7 +240,8 @@ static enum status take_pieces(struct text_reader *r, int *count, struct error *
         const char *until = p->until[i] < end ? p->until[i] : end;
         struct text_token *t = &r->token[i];
         *t = (struct text_token){.id = ids[i], .line_end = p->word[i].len == 0};
-        t->bytes = until - r->past;
+        t->bytes = r->carried + (until - r->past);
+        r->carried = 0;
         r->past = until;
         t->text = p->from[i];
         if (t->line_end) {
@@ -330,8 +325,10 @@ enum status text_reader_next(struct text_reader *r, const struct text_token **to
     while (*count == 0) {
         if (words && r->dividing && pieces_next(&r->pieces))
             return take_pieces(r, count, err);
-        if (r->dividing)
+        if (r->dividing) {
             r->words += r->pieces.words;
+            r->carried += r->buffer + r->cut - r->past;
+        }
         r->dividing = false;
         bool left = bytes ? r->at < r->cut : !words && r->taken < r->encoded.count;
         if (!left) {

@@ -234,9 +234,10 @@ static enum status choose_units(struct scan *s, const double share[PARTS], struc
     if ((double)drawn->units * least >= 1 && rest >= 1)
         return STATUS_OK;
     return error_set(err, STATUS_DATA,
-                     "%s: a text of %lld lines: too short to draw %.3g %% of them; give a larger "
+                     "%s: a text of %lld line%s: too short to draw %.3g %% of them; give a larger "
                      "share, a longer text, or --valid FILE",
-                     s->text->name, (long long)drawn->units, 100 * least);
+                     s->text->name, (long long)drawn->units, drawn->units == 1 ? "" : "s",
+                     100 * least);
 }
 
 static enum status copy_parts(struct draw *d, struct scan *s, const char *dir, struct error *err)

@@ -149,12 +149,7 @@ static enum status check_subwords(const struct tokenizer *t, const char *name, s
 
 static enum status load_tokenizer(struct tokenizer *t, struct error *err)
 {
-    void *model = NULL;
-    size_t size;
-    TRY(subwords_read_file(t->c->tokenizer, &model, &size, err));
-    enum status status = vocab_from_model(&t->vocab, model, size, t->c->tokenizer, err);
-    mem_free(model);
-    TRY(status);
+    TRY(vocab_load_model(&t->vocab, t->c->tokenizer, err));
     return check_subwords(t, t->c->tokenizer, err);
 }
 

@@ -448,11 +448,25 @@ out:
     return status;
 }
 
+enum status vocab_load_model(struct vocab **out, const char *path, struct error *err)
+{
+    void *model = NULL;
+    size_t size;
+    *out = NULL;
+    TRY(subwords_read_file(path, &model, &size, err));
+    enum status status = vocab_from_model(out, model, size, path, err);
+    mem_free(model);
+    return status;
+}
+
 enum status vocab_load(struct vocab **out, const char *path, struct error *err)
 {
     struct vocab *v = NULL;
     struct stat st;
     enum status status = STATUS_OK;
+    size_t len = strlen(path);
+    if (len > 6 && strcmp(path + len - 6, ".model") == 0)
+        return vocab_load_model(out, path, err);
     *out = NULL;
     /* Without O_NONBLOCK a pipe of that name would block here. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);

@@ -41,9 +41,10 @@ struct vocab;
 enum status vocab_from_text(struct vocab **out, const char *text, size_t size, const char *name,
                             struct error *err);
 
-/* The same from a file. A vocabulary of subwords gets the tokenizer.model that lies in the same
- * folder, if there is one. Returns STATUS_NOINPUT if there is no such file that can be opened,
- * STATUS_IO if too many files are open or reading fails, STATUS_DATA or STATUS_NOMEM. */
+/* The same from a file, which may also be a .model file. A vocabulary of subwords gets the
+ * tokenizer.model that lies in the same folder, if there is one. Returns STATUS_NOINPUT if there is
+ * no such file that can be opened, STATUS_IO if too many files are open or reading fails,
+ * STATUS_DATA or STATUS_NOMEM. */
 enum status vocab_load(struct vocab **out, const char *path, struct error *err);
 
 /* Makes the vocabulary of a model of SentencePiece from the bytes of its .model file, which it
@@ -51,6 +52,9 @@ enum status vocab_load(struct vocab **out, const char *path, struct error *err);
  * STATUS_NOMEM. */
 enum status vocab_from_model(struct vocab **out, const void *model, size_t size, const char *name,
                              struct error *err);
+
+/* The same from a file of any name. Returns what subwords_read_file and vocab_from_model return. */
+enum status vocab_load_model(struct vocab **out, const char *path, struct error *err);
 
 /* Gives a vocabulary of subwords the bytes of its .model file, which are copied. Returns
  * STATUS_DATA if they are not those that it was made from, or STATUS_NOMEM. */

@@ -246,10 +246,10 @@ documented()
     asks "--data DIR, --config FILE or the folder of a run to continue" train
     asks CHECKPOINT... eval
     asks "CHECKPOINT [FILE]" score
-    asks "--out FILE" export x
+    asks "--out PATH" export x
     asks CHECKPOINT export --out x
     asks CHECKPOINT export
-    asks FILE import --out x
+    asks "FILE|DIR" import --out x
     asks FILE... verify
     asks "one FILE, or --config FILE" info
     asks "--checkpoint FILE" bench gradient

@@ -104,3 +104,42 @@ for s in json.loads(sys.stdin.read().splitlines()[-1])["samples"]: print(json.du
     run "$DEQ" sample "$run_file" --interactive --prompt -
     [ "$status" -eq 64 ]
 }
+
+@test "--interactive on a terminal: Ctrl-C ends the text and not the program, Ctrl-D ends" {
+    command -v python3 >/dev/null || skip "no python3"
+    cat >talk.py <<'PY'
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ["TERM"] = "dumb"
+    os.execv(sys.argv[1], sys.argv[1:])
+seen = b""
+def until(text):
+    global seen
+    while text not in seen:
+        seen += os.read(fd, 65536)
+    seen = seen[seen.index(text) + len(text):]
+until(b"> ")
+os.write(fd, b"the king\r")
+until(b"the king")
+while len(seen) < 2000:  # a long text is under way
+    seen += os.read(fd, 65536)
+os.write(fd, b"\x03")
+until(b"\n> ")
+os.write(fd, b"not this\x03")
+until(b"> ")
+os.write(fd, b"\x04")
+rest = b""
+try:
+    while True:
+        data = os.read(fd, 65536)
+        if not data:
+            break
+        rest += data
+except OSError:
+    pass
+assert b"tokens/s" in rest, rest
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+PY
+    python3 talk.py "$DEQ" sample "$run_file" --device cpu --interactive --tokens 1000000000
+}

@@ -120,7 +120,7 @@ field()
     [ "$status" -eq 0 ]
     [ "$(field token "$output")" = subword ]
     [ "$(field unknown "$output")" = 0 ]
-    total=$("$DEQ" info "$home/data/valid-00000.bin" | sed -n 's/^tokens *\([0-9]*\),.*/\1/p')
+    total=$(field tokens "$("$DEQ" info "$home/data/valid-00000.bin" --json)")
     words=$(wc -w <"$home/valid")
     # the sum of losses, over the bytes and over the words of the whole text
     awk -v nll="$(field nll "$output")" -v bits="$(field bits_per_byte "$output")" \
@@ -151,6 +151,33 @@ field()
     a=$("$DEQ" sample --checkpoint "$home/run" --prompt "the king" --tokens 6 --temperature 0)
     b=$("$DEQ" sample --checkpoint w.bin --prompt "the king" --tokens 6 --temperature 0)
     [ "$a" = "$b" ]
+}
+
+@test "a text that is scored and one that is evaluated pay for the same bytes" {
+    need
+    head -n 5 "$home/valid" >lines
+    "$DEQ" score "$home/run" lines --json >scores 2>/dev/null
+    total=$(tail -n 1 scores)
+    awk -v logp="$(field logprob "$total")" -v bits="$(field bits_per_byte "$total")" \
+        -v size="$(wc -c <lines)" 'BEGIN {
+            want = -logp / log(2) / size
+            exit !(bits > want * (1 - 1e-6) && bits < want * (1 + 1e-6)) }'
+    "$DEQ" score "$home/run" lines --tokens --json 2>/dev/null | grep '"pieces"' |
+        grep -o '"text":"[^"]*"' | sed 's/^"text":"//; s/"$//' | tr -d '\n' >texts
+    # the bytes of U+2581 are tokens by themselves
+    sed 's/▁/<0xE2><0x96><0x81>/g; s/\t/\\t/g; s/$/\\n/' lines | tr -d '\n' | cmp - texts
+}
+
+@test "token files of other programs take the tokenizer.model beside them" {
+    need
+    mkdir raw
+    tail -c +129 "$home/data/train-00000.bin" >raw/train.bin # as nanoGPT has them
+    tail -c +129 "$home/data/valid-00000.bin" >raw/val.bin
+    cp "$home/data/tokenizer.model" raw
+    "$DEQ" train -q --config "$home/tiny.json" --data raw --set train.steps=2 --out run-raw
+    run --separate-stderr "$DEQ" sample run-raw --prompt "the king" --tokens 4
+    [ "$status" -eq 0 ]
+    [[ "$output" == "the king"* ]]
 }
 
 @test "a lost or another tokenizer is said" {

@@ -288,7 +288,7 @@ prose()
     printf 'one line without an end' > line
     run "$DEQ" tokenize --train line --out none --valid-share 50%
     [ "$status" -eq 65 ]
-    [[ "$output" == *"line: a text of 1 lines: too short to draw 50 % of them;"*"--valid FILE" ]]
+    [[ "$output" == *"line: a text of 1 line: too short to draw 50 % of them;"*"--valid FILE" ]]
     run "$DEQ" tokenize --train train.txt --out none --valid-share 5%
     [ "$status" -eq 65 ]
     run "$DEQ" tokenize --train text --out none --valid-share 50% --test-share 50%

@@ -17,10 +17,11 @@ static struct vocab *make_subwords(void)
     struct error err;
     size_t size = 0, bytes;
     char *text = subword_text(100, &size), *model = NULL;
-    if (subword_sample_new(&s, size, 1, &err) != STATUS_OK ||
-        subword_sample_add(s, text, size, 0, &err) != STATUS_OK)
-        abort();
-    enum status status = subword_sample_train(s, "bpe", 400, &model, &bytes, &err);
+    enum status status = subword_sample_new(&s, size, 1, &err);
+    if (status == STATUS_OK)
+        status = subword_sample_add(s, text, size, 0, &err);
+    if (status == STATUS_OK)
+        status = subword_sample_train(s, "bpe", 400, &model, &bytes, &err);
     if (status == STATUS_OK)
         status = vocab_from_model(&v, model, bytes, "model", &err);
     if (status != STATUS_OK && status != STATUS_DEVICE)
@@ -42,7 +43,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool lower = size > 0 && data[size - 1] == '!';
     size = utf8_check(text, size);
     FUZZ_ASSERT(round_trip(text, size, lower));
-    size_t mark = size >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+    size_t mark = 0; /* bytes of byte order marks, of which one at the start is left out */
+    while (size - mark >= 3 && memcmp(text + mark, "\xEF\xBB\xBF", 3) == 0)
+        mark += 3;
     if (subwords != NULL)
         FUZZ_ASSERT(subword_round_trip(subwords, text + mark, size - mark));
     return 0;

@@ -29,6 +29,9 @@ static const char *const batchwise[] = {"solver.forward.scope=batch",
 static const char *const clustered[] = {"model.cutoffs=[6,11]", "model.div_val=2",
                                         "model.tie_weights=false", NULL};
 static const char *const guessed[] = {"model.start=linear", NULL};
+/* So wide that products of many rows add up in another order than those of a few. */
+static const char *const wide[] = {"model.cell=trellis", "model.nhid=40",    "model.nout=24",
+                                   "model.ksize=3",      "model.dilation=2", NULL};
 
 static struct config tiny(const char *const *cell, const char *tol)
 {
@@ -189,6 +192,7 @@ static void check_all_together(struct backend *be)
     check_together(be, batchwise);
     check_together(be, clustered);
     check_together(be, guessed);
+    check_together(be, wide);
     backend_close(be);
 }
 
