@@ -12,6 +12,8 @@ static const struct masks no_masks = {.source = MASKS_NONE};
  * since its products would have one row. A position that waits for its predecessors takes fewer
  * evaluations than one solved beside them. */
 enum { ROWS_AT_ONCE = 512, ALONE_AT_ONCE = 128, MEMORY_BYTES = 64 << 20 };
+/* Texts are scored together if the shortest has half the tokens of the longest, less this. */
+enum { SHORTER_BY = 8 };
 /* Log-probabilities of all tokens held at once. */
 enum { LOGP_NUMBERS = 1 << 20 };
 
@@ -148,7 +150,7 @@ static enum status rank_segment(struct scorer *s, struct score_token *out, struc
     for (int64_t at = 0; at < n; at += s->logp_rows) {
         int64_t rows = n - at < s->logp_rows ? n - at : s->logp_rows;
         struct tensor part = tensor_slice(&q, at, rows);
-        TRY(adaptive_softmax_logp(&m->vocab.softmax, s->be, &part, s->logp, err));
+        TRY(adaptive_softmax_logp(&m->vocab.softmax, s->be, &part, s->logp, NULL, err));
         for (int64_t i = 0; i < rows; i++)
             rank_token(s->logp + i * vocab, vocab, s->target[at + i], s->plan.unk, &out[at + i]);
     }
@@ -198,7 +200,17 @@ static int64_t position_bytes(const struct scorer *s)
     return 3 * m->d_model * blocks * (int64_t)dtype_size(s->be->ops->real);
 }
 
-/* What is made for texts of at most `count` tokens, of which there are n. */
+/* How many of the sorted texts[n] are scored with the last one, the longest. A text that ends early
+ * leaves its stream idle. */
+static int64_t like_the_last(const struct score_text *const *texts, int64_t n)
+{
+    int64_t count = 1, least = (texts[n - 1]->count - 1) / 2 - SHORTER_BY;
+    while (count < n && texts[n - count - 1]->count - 1 > least)
+        count++;
+    return count;
+}
+
+/* What is made for n texts of at most `count` tokens. */
 static enum status use_class(struct scorer *s, int64_t count, int64_t n, struct error *err)
 {
     const struct score_plan *p = &s->plan;
@@ -278,8 +290,9 @@ enum status score_texts(struct scorer *s, const struct score_text *texts, int64_
         first++;
     /* From the longest, so that the largest batch is made first and those left over are short. */
     while (n > first) {
-        TRY_OUT(use_class(s, order[n - 1]->count, n - first, err));
-        int64_t count = n - first < s->m->plan.batch ? n - first : s->m->plan.batch;
+        int64_t count = like_the_last(order + first, n - first);
+        TRY_OUT(use_class(s, order[n - 1]->count, count, err));
+        count = count < s->m->plan.batch ? count : s->m->plan.batch;
         TRY_OUT(score_group(s, order + n - count, count, err));
         n -= count;
     }

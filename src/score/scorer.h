@@ -14,7 +14,7 @@
 #include "deq/model.h"
 
 /* The relative residual at which a position has converged, and the most evaluations for it. */
-#define SCORE_TOL 1e-5
+#define SCORE_TOL 1e-6
 enum { SCORE_MAX_ITER = 100 };
 
 /* How a checkpoint's texts are scored. */

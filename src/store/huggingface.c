@@ -124,8 +124,14 @@ static enum status put_tokenizer(const struct vocab *v, const char *folder, stru
 {
     struct json_writer w;
     size_t size;
-    const char *text = vocab_text(v, &size), *end = vocab_is_bytes(v) ? "<0x0A>" : VOCAB_EOS;
+    bool subwords = vocab_rule(v).split == TEXT_SPLIT_SUBWORDS;
+    const char *text = vocab_text(v, &size);
+    const char *end = vocab_is_bytes(v) || subwords ? "<0x0A>" : VOCAB_EOS;
     TRY(put(folder, "vocab.txt", text, size, err));
+    if (vocab_subwords(v) != NULL) {
+        const void *model = subwords_model(vocab_subwords(v), &size);
+        TRY(put(folder, VOCAB_TOKENIZER, model, size, err));
+    }
     json_write_begin(&w, true);
     json_write_object(&w, NULL);
     json_write_object(&w, "auto_map");
@@ -302,10 +308,10 @@ enum status huggingface_export(struct snapshot *from, const char *folder, bool f
                          "%s: not empty; choose another folder, or --force to replace the files of "
                          "an export in it",
                          folder);
-    TRY(out_folder_prepare(&out, folder, true, err));
-    enum status status = put_all(from, folder, report, err);
-    if (status != STATUS_OK)
-        out_folder_abandon(&out);
+    enum status status = out_folder_prepare(&out, folder, true, err);
+    if (status == STATUS_OK)
+        status = put_all(from, folder, report, err);
+    out_folder_close(&out, status != STATUS_OK);
     return status;
 }
 
