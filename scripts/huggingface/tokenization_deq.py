@@ -106,6 +106,9 @@ class DEQTokenizer(PreTrainedTokenizer):
         self.split, self.lower = "blanks", False
         if words[0].startswith("# "):
             head = words.pop(0)
+            if head.startswith("# split: subwords"):
+                raise NotImplementedError(f"{vocab_file}: subwords are not read here; encode with "
+                                          "tokenizer.model and the package sentencepiece")
             self.split, *rest = head.removeprefix("# split: ").split(", ")
             self.lower = rest == ["lower"]
             if self.split not in ("blanks", "punctuation") or rest not in ([], ["lower"]):

@@ -120,13 +120,24 @@ static enum status put_generation(const struct vocab *v, const char *folder, str
     return put_json(folder, "generation_config.json", &w, err);
 }
 
+/* Writes token `id` as a special one, unless there is none. */
+static void write_special(struct json_writer *w, const char *key, const struct vocab *v, int64_t id)
+{
+    char name[256];
+    size_t len;
+    if (id < 0)
+        return;
+    const char *word = vocab_word(v, id, &len);
+    snprintf(name, sizeof name, "%.*s", (int)len, word);
+    json_write_string(w, key, vocab_is_bytes(v) ? "<0x0A>" : name);
+}
+
 static enum status put_tokenizer(const struct vocab *v, const char *folder, struct error *err)
 {
+    static const char *const ends[] = {"bos_token", "eos_token", "pad_token"};
     struct json_writer w;
     size_t size;
-    bool subwords = vocab_rule(v).split == TEXT_SPLIT_SUBWORDS;
     const char *text = vocab_text(v, &size);
-    const char *end = vocab_is_bytes(v) || subwords ? "<0x0A>" : VOCAB_EOS;
     TRY(put(folder, "vocab.txt", text, size, err));
     if (vocab_subwords(v) != NULL) {
         const void *model = subwords_model(vocab_subwords(v), &size);
@@ -142,13 +153,9 @@ static enum status put_tokenizer(const struct vocab *v, const char *folder, stru
     json_write_end(&w);
     json_write_string(&w, "tokenizer_class", "DEQTokenizer");
     json_write_bool(&w, "clean_up_tokenization_spaces", false);
-    if (line_end(v) >= 0) {
-        json_write_string(&w, "bos_token", end);
-        json_write_string(&w, "eos_token", end);
-        json_write_string(&w, "pad_token", end);
-    }
-    if (vocab_unk(v) >= 0)
-        json_write_string(&w, "unk_token", VOCAB_UNK);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        write_special(&w, ends[i], v, line_end(v));
+    write_special(&w, "unk_token", v, vocab_unk(v));
     json_write_end(&w);
     return put_json(folder, "tokenizer_config.json", &w, err);
 }
@@ -203,6 +210,11 @@ static void say_model(struct card *c, const struct snapshot *s, int64_t paramete
     struct text_rule rule = vocab_rule(s->vocab);
     if (vocab_is_bytes(s->vocab))
         say(c, "| vocabulary | 256 bytes |\n");
+    else if (rule.split == TEXT_SPLIT_SUBWORDS)
+        say(c, "| vocabulary | %lld subwords of SentencePiece |\n",
+            (long long)vocab_size(s->vocab));
+    else if (rule.split == TEXT_SPLIT_IDS)
+        say(c, "| vocabulary | %lld ids of another program |\n", (long long)vocab_size(s->vocab));
     else
         say(c, "| vocabulary | %lld words, divided at %s%s |\n", (long long)vocab_size(s->vocab),
             rule.split == TEXT_SPLIT_PUNCTUATION ? "blanks and punctuation" : "blanks",
@@ -233,7 +245,9 @@ static const char card_head[] = "---\nlibrary_name: transformers\npipeline_tag: 
 static struct text_bytes prompt_word(const struct vocab *v)
 {
     struct text_bytes word = {.text = "the", .len = 3};
-    for (int64_t i = 0; i < vocab_size(v) && !vocab_is_bytes(v); i++) {
+    enum text_split split = vocab_rule(v).split;
+    bool words = split == TEXT_SPLIT_BLANKS || split == TEXT_SPLIT_PUNCTUATION;
+    for (int64_t i = 0; i < vocab_size(v) && words; i++) {
         word.text = vocab_word(v, i, &word.len);
         bool plain = word.len < 64;
         for (size_t k = 0; k < word.len && plain; k++)

@@ -2,7 +2,8 @@
  *
  *   config.json            auto_map, and under "deq" the resolved configuration
  *   model.safetensors      the weights, named as PyTorch's modules name them
- *   generation_config.json, tokenizer_config.json, vocab.txt (the vocabulary's text form)
+ *   generation_config.json, tokenizer_config.json, vocab.txt (the vocabulary's text form), and
+ *   tokenizer.model where tokens are subwords
  *   *_deq.py               the model, its solvers and its tokenizer in PyTorch
  *   README.md              the model card
  */

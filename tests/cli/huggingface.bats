@@ -9,7 +9,7 @@ setup_file() {
     cd "$BATS_FILE_TMPDIR"
     awk 'BEGIN { srand(7); for (i = 0; i < 300; i++) { line = ""
         for (j = 0; j < 9; j++) line = line " w" int(rand() * rand() * 20); print line "." } }' >text
-    "$DEQ" tokenize --train text --valid text --out words
+    "$DEQ" tokenize --train text --valid text --out words --split blanks
     "$DEQ" tokenize --train text --valid text --out marks --split punctuation --lower --unk map
     "$DEQ" tokenize --train text --valid text --out bytes --bytes
     common="--set train.steps=4 --set train.batch=4 --set train.tgt_len=12 --set train.mem_len=8
@@ -72,12 +72,12 @@ tokenizer_config.json vocab.txt " ]
 }
 
 @test "names of weights are those of PyTorch's modules, and shared ones are there once" {
-    "$DEQ" info words-hf/model.safetensors >list
+    "$DEQ" info words-hf/model.safetensors --tensors >list
     grep -q ' func.dec_attn.qkv_net.parametrizations.weight.original1$' list
     ! grep -q 'weight_[gv]$' list
     "$DEQ" export run-bytes/last.bin --out bytes.safetensors --force
-    "$DEQ" info bytes.safetensors | grep -q 'crit.out_projs.1.weight'
-    ! "$DEQ" info bytes-hf/model.safetensors | grep -q 'crit.out_projs.1.weight'
+    "$DEQ" info bytes.safetensors --tensors | grep -q 'crit.out_projs.1.weight'
+    ! "$DEQ" info bytes-hf/model.safetensors --tensors | grep -q 'crit.out_projs.1.weight'
 }
 
 @test "the model card has the figures of the checkpoint" {

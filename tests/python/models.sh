@@ -15,7 +15,7 @@ cd "$folder"
 export OMP_NUM_THREADS=1
 awk 'BEGIN { srand(7); for (i = 0; i < 600; i++) { line = ""
     for (j = 0; j < 9; j++) line = line " w" int(rand() * rand() * 20); print line } }' >text
-"$deq" tokenize --train text --valid text --out words --force >/dev/null
+"$deq" tokenize --train text --valid text --out words --split blanks --force >/dev/null
 awk '{ gsub(/w1 w2/, "w1, \"w2\""); gsub(/w3 w/, "(w3)-w"); gsub(/ w0 /, " W0\47s   "); print $0 "." }' \
     text >marked
 "$deq" tokenize --train marked --valid marked --out marks --split punctuation --lower --unk map \
