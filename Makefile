@@ -83,9 +83,11 @@ PROPERTY_SRC := $(filter %_property.c,$(TEST_SRC))
 TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+# What deq export writes for Hugging Face.
+PYTHON_SRC := $(wildcard scripts/huggingface/*_deq.py)
 SPM_SRC := $(if $(SPM_FOUND),$(wildcard src/data/sentencepiece_shim.cc))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o) \
-    $(BUILD)/obj/huggingface_files.o
+    $(if $(PYTHON_SRC),$(BUILD)/obj/huggingface_files.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 CMD_TESTS := $(filter $(BUILD)/tests/cmd/%,$(TESTS))
@@ -188,7 +190,6 @@ $(BUILD)/obj/src/data/sentencepiece_shim.o: src/data/sentencepiece_shim.cc $(BUI
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Isrc -Wall -Wextra $(WERROR) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # The Python files that deq export writes, as a table of C strings.
-PYTHON_SRC := $(wildcard scripts/huggingface/*_deq.py)
 $(BUILD)/huggingface_files.c: $(PYTHON_SRC) $(BUILD)/lib.list
 	$(Q)mkdir -p $(@D) && { echo '#include "store/huggingface_files.h"'; \
 	    echo 'const struct huggingface_file huggingface_files[] = {'; \

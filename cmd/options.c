@@ -136,6 +136,8 @@ static enum status take(const struct option_rule *rule, void *request, const cha
         *(bool *)to = true;
         return STATUS_OK;
     case OPTION_LIST:
+        if (text[0] == '\0' && !rule->empty)
+            return error_set(err, STATUS_USAGE, "%s: the value is empty", name);
         if (list->count == OPTION_LIST_MAX)
             return error_set(err, STATUS_USAGE, "%s: at most %d times", name, OPTION_LIST_MAX);
         list->text[list->count++] = text;

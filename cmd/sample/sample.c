@@ -397,7 +397,11 @@ static enum status check_request(struct request *r, const struct operands *opera
     struct stat info;
     const char *named = operands->count > 0 ? operands->text[0] : NULL;
     if (named != NULL && r->checkpoint != NULL)
-        return error_set(err, STATUS_USAGE, "%.100s and --checkpoint: want one checkpoint", named);
+        return error_set(
+            err, STATUS_USAGE,
+            "%.100s and --checkpoint: want one checkpoint, and a prompt is one argument, "
+            "so quote it",
+            named);
     if (named != NULL && r->prompt != NULL && stat(named, &info) != 0)
         return error_set(err, STATUS_NOINPUT,
                          "%.100s: no such checkpoint; a prompt is one argument, so quote it",

@@ -102,7 +102,7 @@ score()
                 awk '{ s += $1 } END { printf "%.10f", s }')
             near "$(field logprob "$(sed -n ${line}p o)")" "$sum"
         done
-        ! grep -q '"rank":0\|"nfe":0' p
+        if grep -q '"rank":0\|"nfe":0' p; then false; fi
     done
     score words "$home/lines" --tokens | sed -n 3p >p
     grep -q '{"text":"zebra","unknown":true,"logprob":' p
@@ -159,7 +159,7 @@ score()
     b=$(score words "$home/lines")
     grep -q '"bits_per_byte":' <<<"$(sed -n 1p <<<"$b")"
     grep -q '"bits_per_byte_known":' <<<"$(sed -n 3p <<<"$b")"
-    ! grep -q '"bits_per_byte":' <<<"$(sed -n 3p <<<"$b")"
+    if grep -q '"bits_per_byte":' <<<"$(sed -n 3p <<<"$b")"; then false; fi
     near "$(field bits_per_byte "$(sed -n 1p <<<"$b")")" \
         "$(awk -v l="$(field logprob "$(sed -n 1p <<<"$b")")" 'BEGIN { printf "%.10f", -l / log(2) / 14 }')"
     # above 5 % unknown words there is a warning that says what to do
