@@ -15,11 +15,14 @@ endif
 BUILD ?= build
 ARCH ?= native
 MPI ?= auto
+EDIT ?= auto
 CFLAGS ?= -O2 -g
 LDFLAGS ?=
 # auto: with the CUDA backend if the toolkit is found; 1: it must be; 0: without.
 CUDA ?= auto
 CUDA_HOME ?=
+# auto: with subwords if SentencePiece is found; 1: it must be; 0: without.
+SENTENCEPIECE ?= auto
 # Devices to make code for, and the last one's PTX for those that come later; native: those here.
 CUDA_ARCH ?= sm_80 sm_90
 PREFIX ?= /usr/local
@@ -47,25 +50,54 @@ MPI_LIBS := $(shell mpicc --showme:link 2>/dev/null)
 endif
 endif
 DIST := $(if $(strip $(MPI_LIBS)),mpi,none)
+# EDIT=auto takes libedit, the line editor of `deq sample --interactive`, where it is; 1 insists.
+ifneq ($(EDIT),0)
+EDIT_LIBS := $(shell echo '\#include <histedit.h>' | $(CC) -E -x c - >/dev/null 2>&1 && echo -ledit)
+ifeq ($(EDIT)$(EDIT_LIBS),1)
+$(error EDIT=1: no libedit: as root, apt-get install libedit-dev)
+endif
+endif
+LINE_EDITOR := $(if $(EDIT_LIBS),libedit,none)
+
+# SentencePiece, a library in C++: its headers and g++ have to be there. Without it no C++ is linked.
+ifeq ($(filter auto 0 1,$(SENTENCEPIECE)),)
+$(error SENTENCEPIECE=$(SENTENCEPIECE): want auto, 0 or 1)
+endif
+ifneq ($(SENTENCEPIECE),0)
+SPM_HEADER := $(firstword $(wildcard $(addsuffix /include/sentencepiece_trainer.h,/usr /usr/local)))
+SPM_FOUND := $(and $(SPM_HEADER),$(filter /%,$(shell \
+    $(CXX) -print-file-name=libsentencepiece_train.so 2>/dev/null)))
+endif
+ifeq ($(SENTENCEPIECE)$(SPM_FOUND),1)
+$(error SENTENCEPIECE=1: no SentencePiece: apt-get install g++ libsentencepiece-dev)
+endif
+SPM_LIBS = $(if $(SPM_FOUND),-lsentencepiece -lsentencepiece_train -lstdc++)
 
 # ---- Files --------------------------------------------------------------------------------------
-LIB_SRC := $(filter-out $(filter-out src/dist/dist_$(DIST)%,$(wildcard src/dist/dist_none*.c \
+LIB_SRC := $(filter-out $(if $(SPM_FOUND),src/data/sentencepiece_none.c) $(filter-out src/dist/dist_$(DIST)%,$(wildcard src/dist/dist_none*.c \
     src/dist/dist_mpi*.c)),$(wildcard src/*/*.c src/*/*/*.c))
-CMD_SRC := $(wildcard cmd/*.c cmd/*/*.c)
+CMD_SRC := $(filter-out $(filter-out %_$(LINE_EDITOR).c,$(wildcard cmd/sample/editor_*.c)), \
+    $(wildcard cmd/*.c cmd/*/*.c))
 TEST_SRC := $(filter-out %_emu.c %_tsan.c,$(wildcard tests/*/test_*.c))
 PROPERTY_SRC := $(filter %_property.c,$(TEST_SRC))
 TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
+# What deq export writes for Hugging Face.
+PYTHON_SRC := $(wildcard scripts/huggingface/*_deq.py)
+SPM_SRC := $(if $(SPM_FOUND),$(wildcard src/data/sentencepiece_shim.cc))
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o) \
+    $(if $(PYTHON_SRC),$(BUILD)/obj/huggingface_files.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
+CMD_TESTS := $(filter $(BUILD)/tests/cmd/%,$(TESTS))
+CMD_PARTS := $(filter-out %/cmd/main.o,$(CMD_OBJ)) $(BUILD)/obj/deq_main.o $(BUILD)/obj/cuda/no_cuda.o
 PROPERTY_TESTS := $(PROPERTY_SRC:%.c=$(BUILD)/%)
 PROPERTY_OBJ := $(BUILD)/obj/tests/property/rapidcheck_shim.o
 TOOLS := $(TOOL_SRC:%.c=$(BUILD)/%)
 FUZZ := $(FUZZ_SRC:%.c=$(BUILD)/%)
 TORTURE := $(BUILD)/tests/torture/torture
-FORMATTED = $(wildcard src/*/*.[ch] src/*/*/*.[ch] cmd/*.[ch] cmd/*/*.[ch] tests/*/*.[ch] cuda/*.c cuda/*.h cuda/*.cu tests/*/*.cpp)
+FORMATTED = $(wildcard src/*/*.[ch] src/*/*.cc src/*/*/*.[ch] cmd/*.[ch] cmd/*/*.[ch] tests/*/*.[ch] cuda/*.c cuda/*.h cuda/*.cu tests/*/*.cpp tests/*/*.cc)
 
 # ---- Flags --------------------------------------------------------------------------------------
 # Cut messages are meant to be cut, and whether gcc sees one depends on the optimisation level.
@@ -80,7 +112,7 @@ KERNEL_CFLAGS = -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
 OPENBLAS_DIR := $(firstword $(wildcard \
     /usr/lib/$(shell $(CC) -print-multiarch 2>/dev/null)/openblas-openmp))
 ALL_LDFLAGS = $(LDFLAGS) $(if $(OPENBLAS_DIR),-L$(OPENBLAS_DIR) -Wl$(comma)-rpath$(comma)$(OPENBLAS_DIR))
-LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) -ldnnl -lcjson -lz -lxxhash -lutf8proc -lm -lpthread
+LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) $(SPM_LIBS) -ldnnl -lcjson -lz -lxxhash -lutf8proc -lm -lpthread
 # ---- CUDA ---------------------------------------------------------------------------------------
 # The toolkit: nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda, and its runtime to link with.
 # cuBLAS is opened by the program itself.
@@ -143,7 +175,7 @@ all: $(BUILD)/deq $(BUILD)/libdeq.a
 
 $(BUILD)/deq: $(CMD_OBJ) $(DEVICE_OBJ) $(BUILD)/libdeq.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(DEVICE_LIBS) $(LDLIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(DEVICE_LIBS) $(EDIT_LIBS) $(LDLIBS)
 
 $(BUILD)/libdeq.a: $(LIB_OBJ) $(BUILD)/lib.list
 	$(call say,AR,$@)
@@ -152,6 +184,21 @@ $(BUILD)/libdeq.a: $(LIB_OBJ) $(BUILD)/lib.list
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags $(BUILD)/features
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(KERNEL) $(DEFINES) -MMD -MP -c -o $@ $<
+
+$(BUILD)/obj/src/data/sentencepiece_shim.o: src/data/sentencepiece_shim.cc $(BUILD)/flags
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Isrc -Wall -Wextra $(WERROR) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# The Python files that deq export writes, as a table of C strings.
+$(BUILD)/huggingface_files.c: $(PYTHON_SRC) $(BUILD)/lib.list
+	$(Q)mkdir -p $(@D) && { echo '#include "store/huggingface_files.h"'; \
+	    echo 'const struct huggingface_file huggingface_files[] = {'; \
+	    for file in $(PYTHON_SRC); do echo "{\"$${file##*/}\","; \
+	        sed -e 's/[\"?]/\\&/g' -e 's/^/"/' -e 's/$$/\\n"/' $$file; echo '},'; done; \
+	    echo '{0}};'; } >$@
+$(BUILD)/obj/huggingface_files.o: $(BUILD)/huggingface_files.c $(BUILD)/flags
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/obj/cuda/%.o: cuda/%.cu $(BUILD)/flags.cuda $(BUILD)/features
 	$(call say,NVCC,$<)
@@ -164,7 +211,11 @@ $(BUILD)/obj/cmd/main.o: $(BUILD)/flags.main
 $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/features.test
 	$(call say,TEST,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
-	    $(PROPERTY) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
+	    $(PROPERTY) $(PEER) $(PARTS) $(BUILD)/libdeq.a -lcmocka $(LDLIBS)
+
+# Tests of the program's own parts.
+$(CMD_TESTS): PARTS = $(CMD_PARTS) $(EDIT_LIBS)
+$(CMD_TESTS): $(CMD_PARTS)
 
 # Property tests use RapidCheck, a C++ library, through a shim.
 $(PROPERTY_TESTS): PROPERTY = $(PROPERTY_OBJ) -lrapidcheck -lstdc++
@@ -173,10 +224,19 @@ $(PROPERTY_OBJ): tests/property/rapidcheck_shim.cpp tests/property/property.h $(
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Itests -Wall -Wextra $(WERROR) $(CFLAGS) -c -o $@ $<
 
+# Tests of subwords compare with SentencePiece itself.
+SUBWORD_TESTS := $(filter $(BUILD)/tests/data/test_subwords% %/bench_subwords,$(TESTS) $(TOOLS))
+SPM_PEER := $(if $(SPM_FOUND),$(BUILD)/obj/tests/data/spm_peer.o)
+$(SUBWORD_TESTS): PEER = $(SPM_PEER)
+$(SUBWORD_TESTS): $(SPM_PEER)
+$(BUILD)/obj/tests/data/spm_peer.o: tests/data/spm_peer.cc tests/data/spm_peer.h $(BUILD)/flags
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Itests -Wall -Wextra $(WERROR) $(CFLAGS) -c -o $@ $<
+
 $(TOOLS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags
 	$(call say,TOOL,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -MMD -MP -o $@ $< \
-	    $(BUILD)/libdeq.a $(LDLIBS)
+	    $(PEER) $(BUILD)/libdeq.a $(LDLIBS)
 
 # With libFuzzer (FUZZER=1, see make fuzz), or with a driver that replays and changes a corpus.
 $(FUZZ): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c tests/fuzz/replay.c $(BUILD)/libdeq.a $(BUILD)/flags
@@ -192,7 +252,7 @@ $(TORTURE): $(TORTURE_SRC) $(wildcard tests/torture/*.h) $(BUILD)/obj/deq_main.o
 	$(call say,TORTURE,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Itests -o $@ $(TORTURE_SRC) \
 	    $(BUILD)/obj/deq_main.o $(filter-out %/cmd/main.o,$(CMD_OBJ)) $(BUILD)/obj/cuda/no_cuda.o \
-	    $(BUILD)/libdeq.a $(LDLIBS)
+	    $(BUILD)/libdeq.a $(EDIT_LIBS) $(LDLIBS)
 
 # The CUDA backend by g++, on the host emulator, and its tests.
 include tests/emu/emu.mk
@@ -206,20 +266,21 @@ stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || \
 $(BUILD)/flags: FORCE
 	$(call stamp,$(MACHINE) $(CC) $(ALL_CFLAGS) $(KERNEL_CFLAGS) $(ALL_LDFLAGS) $(LDLIBS) $(MPI) $(MPI_CFLAGS))
 $(BUILD)/flags.cmd: FORCE
-	$(call stamp,$(PREFIX))
+	$(call stamp,$(PREFIX) $(LINE_EDITOR))
 $(BUILD)/flags.cuda: FORCE
 	$(call stamp,$(NVCC) $(NVCC_FLAGS) $(DEVICE_OBJ))
 $(BUILD)/flags.main: FORCE
 	$(call stamp,$(VERSION))
 # A removed source file leaves the library.
 $(BUILD)/lib.list: FORCE
-	$(call stamp,$(LIB_SRC))
+	$(call stamp,$(LIB_SRC) $(SPM_SRC) $(PYTHON_SRC))
 
 # What this machine has, told once per set of flags.
 $(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
 	@echo "Looking for libraries (compiler $(CC), -march=$(ARCH)):"
-	@MPI='$(MPI)' MPI_CFLAGS='$(MPI_CFLAGS)' MPI_LIBS='$(MPI_LIBS)' \
+	@SENTENCEPIECE='$(SENTENCEPIECE)' SPM_LIBS='$(SPM_LIBS)' CXX='$(CXX)' MPI='$(MPI)' MPI_CFLAGS='$(MPI_CFLAGS)' MPI_LIBS='$(MPI_LIBS)' \
 	    scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)'
+	@echo '  libedit   $(if $(EDIT_LIBS),yes,none: no line editor in deq sample --interactive)'
 	@echo '  CUDA      $(strip $(CUDA_FOUND))'
 	@touch $@
 $(BUILD)/features.test: $(BUILD)/features
@@ -239,7 +300,7 @@ asan:
 # built only where its tool is, and the tests say what is missing.
 tsan:
 	@if command -v clang >/dev/null && ls /usr/lib/llvm-*/lib/libarcher.so >/dev/null 2>&1; then \
-	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang WARN=-w \
+	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang CXX=clang++ WARN=-w \
 	        CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=thread' CUDA=0 all thread-tests; \
 	else echo "no clang with libomp: no thread sanitizer (scripts/deps.sh sanitize)"; fi
 thread-tests: $(BUILD)/tests/data/test_stream $(BUILD)/tests/data/test_tokenize
@@ -257,6 +318,10 @@ $(BUILD)/tests/cuda/ops_on_cuda: tests/cuda/ops_on_cuda.c $(DEVICE_OBJ) $(BUILD)
 	    $(DEVICE_OBJ) $(BUILD)/libdeq.a -lcmocka $(DEVICE_LIBS) $(LDLIBS)
 test-cuda: $(BUILD)/tests/cuda/ops_on_cuda
 	@$< || { rc=$$?; [ $$rc = 77 ] || exit $$rc; }
+# What deq export writes for transformers, in PyTorch. An environment in build-python, made by pip at
+# the first time, outlives make clean.
+test-python: $(BUILD)/deq $(BUILD)/tests/tools/segments $(BUILD)/tests/tools/encode
+	@DEQ=$(BUILD)/deq TOOLS=$(BUILD)/tests/tools scripts/test-python.sh
 # Which lines and branches the unit tests pass through, on a build that counts. With MORE, a list of
 # .bats files, these run too: MORE="$(echo tests/cli/*.bats)". gcovr prints the figures, and writes a
 # page for each file.
@@ -296,7 +361,7 @@ RUNS ?= 10000000
 SECONDS ?= 0
 fuzz:
 	@scripts/deps.sh build fuzz
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)-fuzz CC=clang FUZZER=1 WARN= \
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-fuzz CC=clang CXX=clang++ FUZZER=1 WARN= \
 	    CFLAGS='-O2 -g -fsanitize=fuzzer-no-link,address,undefined' fuzzers
 	@scripts/fuzz.sh -b $(BUILD)-fuzz -r $(RUNS) -t $(SECONDS) $(TARGETS)
 fuzzers: $(FUZZ)
@@ -332,6 +397,7 @@ help:
 	@echo '  test          builds and runs every test, also under sanitizers'
 	@echo '  demo          data, training, evaluation and a sample, in minutes (scripts/demo.sh)'
 	@echo '  test-cuda     the operations on the GPU of this machine, against the reference'
+	@echo '  test-python   exported models in PyTorch, under two versions of transformers that pip installs'
 	@echo '  asan          program and tests with address and undefined sanitizers, in build-asan'
 	@echo '  tsan          the same with the thread sanitizer, valgrind-build for valgrind: build-tsan, ...'
 	@echo '  tests         the test programs only'
@@ -346,12 +412,14 @@ help:
 	@echo '  clean         removes the build folders'
 	@echo 'Variables:'
 	@echo '  PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  BUILD=$(BUILD)  CC=$(CC)  CFLAGS=$(CFLAGS)  LDFLAGS=$(LDFLAGS)'
+	@echo '  EDIT=$(EDIT)     line editor of deq sample --interactive: auto, 1 (must be there), 0 (left out)'
 	@echo '  MPI=$(MPI)      training on several processes: auto, 1 (must be there), 0 (left out)'
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
 	@echo '  CUDA=$(CUDA)      auto, 0, 1: with the CUDA backend if the toolkit is found, never, always'
+	@echo '  SENTENCEPIECE=$(SENTENCEPIECE)  auto, 0, 1: with subwords if the library is found, never, always'
 	@echo '  CUDA_HOME=$(CUDA_HOME)     folder of the toolkit; empty: the PATH, then /usr/local/cuda'
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
+.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

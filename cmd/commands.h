@@ -9,6 +9,7 @@
     X(tokenize)         \
     X(train)            \
     X(eval)             \
+    X(score)            \
     X(sample)           \
     X(info)             \
     X(verify)           \
@@ -16,12 +17,16 @@
     X(plan)             \
     X(export)           \
     X(import)           \
+    X(average)          \
     X(help)             \
     X(version)
 
 #define X(name) extern const struct command command_##name;
 COMMAND_LIST(X)
 #undef X
+
+/* The version of the program, which main.c knows. */
+const char *deq_version(void);
 
 /* All of them, ended by NULL. */
 extern const struct command *const commands[];

@@ -3,24 +3,33 @@
 #include "cmd/find_checkpoint.h"
 #include "cmd/options.h"
 #include "cmd/output.h"
-#include "store/weight_export.h"
+#include "store/huggingface.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct request {
-    const char *out;
+    const char *out, *format;
     bool force, json;
 };
 
 static const struct option_rule options[] = {
-    OPTION("out", TEXT, out, .value = "FILE", .help = "The file to write.", .required = true),
-    OPTION("force", FLAG, force, .help = "Replaces a file that is there already."),
+    OPTION("out", TEXT, out, .value = "PATH",
+           .help = "The file to write, or with --format hf the folder.", .required = true),
+    OPTION("format", CHOICE, format, .value = "safetensors|hf", .choices = "safetensors or hf",
+           .help = "safetensors is one file with the weights under the names of the published "
+                   "code. hf is a folder that transformers, the Python library, loads with "
+                   "trust_remote_code: configuration, weights, tokenizer, model card, and the "
+                   "model's own code in PyTorch.",
+           .initial = "safetensors"),
+    OPTION("force", FLAG, force,
+           .help = "Replaces a file that is there already, or the files of an export in a folder."),
     OPTION_JSON,
     {0},
 };
 
 static const struct json_field fields[] = {
-    {"file", "The file that was written."},
+    {"file", "The file or folder that was written."},
     {"tensors", "Tensors in it."},
     {"numbers", "Numbers in all tensors."},
     {0},
@@ -50,28 +59,36 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct snapshot from;
     struct weight_export_report report;
     TRY(command_read(&command_export, &r, argc, argv, &checkpoint, err));
-    TRY(output_check_ending(r.out, ".safetensors", err));
-    TRY(output_check_new(r.out, r.force, err));
+    bool folder = strcmp(r.format, "hf") == 0;
+    if (!folder) {
+        TRY(output_check_ending(r.out, ".safetensors", err));
+        TRY(output_check_new(r.out, r.force, err));
+    }
     TRY(find_checkpoint(checkpoint.text[0], path, err));
     TRY(snapshot_open(&from, path, err));
-    enum status status = weight_export(&from, r.out, &report, err);
+    enum status status = folder ? huggingface_export(&from, r.out, r.force, &report, err)
+                                : weight_export(&from, r.out, WEIGHT_NAMES_PUBLISHED, &report, err);
     snapshot_close(&from);
     return status == STATUS_OK ? print(&r, &report, err) : status;
 }
 
 const struct command command_export = {
     .name = "export",
-    .summary = "write a checkpoint's weights as safetensors, for programs in Python",
+    .summary = "write a checkpoint for programs in Python: its weights, or all for transformers",
     .operands = "CHECKPOINT",
     .description =
         "Writes the weights of a checkpoint as safetensors in float32, under the names and in the "
         "layouts of the published PyTorch code. The configuration goes into the metadata. "
-        "`deq import` reads the file back, and `deq info CHECKPOINT --vocab` prints the words.",
+        "With --format hf it writes a folder that AutoModelForCausalLM and AutoTokenizer of "
+        "transformers load, evaluate, sample and train on. scripts/huggingface/README.md says "
+        "what the code in it does. `deq import` reads the file or the folder back, and "
+        "`deq info CHECKPOINT --vocab` prints the words.",
     .options = options,
     .json = fields,
     .examples =
         (const char *const[]){
             "deq export runs/kjv/best.bin --out kjv.safetensors",
+            "deq export runs/kjv --format hf --out kjv-hf",
             "python3 -c 'import safetensors.torch as s; s.load_file(\"kjv.safetensors\")'",
             NULL,
         },

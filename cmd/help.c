@@ -188,11 +188,11 @@ static const struct option_rule options[] = {
     {0},
 };
 
-/* Prints every key of a configuration. */
-static enum status help_config(bool markdown, struct error *err)
+/* Prints the keys of a configuration, all of them or those that `wanted` names. */
+static enum status help_config(bool markdown, const char *wanted, struct error *err)
 {
     char *text = NULL;
-    TRY(config_reference(markdown, &text, err));
+    TRY(config_reference(markdown, wanted, &text, err));
     fputs(text, stdout);
     mem_free(text);
     return STATUS_OK;
@@ -217,11 +217,11 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct operands topic;
     TRY(command_read(&command_help, &r, argc, argv, &topic, err));
     bool config = topic.count > 0 && strcmp(topic.text[0], "config") == 0;
-    if (config && topic.count > 1)
-        return error_set(err, STATUS_USAGE, "%.100s: unexpected; want deq help config [--markdown]",
+    if (config && r.markdown && topic.count > 1)
+        return error_set(err, STATUS_USAGE, "%.100s: unexpected; want deq help config --markdown",
                          topic.text[1]);
     if (config)
-        return help_config(r.markdown, err);
+        return help_config(r.markdown, topic.count > 1 ? topic.text[1] : NULL, err);
     if (r.markdown)
         return error_set(err, STATUS_USAGE, "--markdown: only for deq help config");
     if (topic.count > 0)
@@ -233,14 +233,16 @@ static enum status run_command(int argc, char **argv, struct error *err)
 const struct command command_help = {
     .name = "help",
     .summary = "print the help of a subcommand or of the configuration",
-    .operands = "[SUBCOMMAND] [TOOL]",
+    .operands = "[SUBCOMMAND] [TOOL|KEY]",
     .stray = "want at most a subcommand and a tool of it",
-    .forms = (const char *const[]){"", "SUBCOMMAND [TOOL]", "config [--markdown]", NULL},
+    .forms =
+        (const char *const[]){"", "SUBCOMMAND [TOOL]", "config [KEY]", "config --markdown", NULL},
     .description =
         "Without an operand, lists the subcommands and the exit codes. With a subcommand, or a "
         "tool of it such as `deq help bench memory`, prints all its options.\n"
         "`deq help config` describes every key of a configuration file, with its default, its "
-        "range and its unit.",
+        "range and its unit. With a KEY it describes that one, or all of a section such as solver.",
     .options = options,
+    .examples = (const char *const[]){"deq help bench memory", "deq help config train.lr", NULL},
     .run = run_command,
 };

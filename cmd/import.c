@@ -2,7 +2,7 @@
 #include "cmd/commands.h"
 #include "cmd/load_config.h"
 #include "cmd/output.h"
-#include "store/weight_export.h"
+#include "store/huggingface.h"
 
 #include <stdio.h>
 
@@ -10,13 +10,15 @@ struct request {
     const char *file, *config, *data, *out;
     struct option_list set;
     bool force, json;
+    bool folder; /* `file` is one */
 };
 
 static const struct option_rule options[] = {
-    OPTION_CONFIG(.unset = "what deq export left in the file"),
+    OPTION_CONFIG(.unset = "what deq export left in the file or folder"),
     OPTION_SET(""),
     OPTION("data", TEXT, data, .value = "DIR",
-           .help = "The folder whose vocab.txt holds the model's words.", .unset = "data.dir"),
+           .help = "The folder whose vocab.txt holds the model's words.",
+           .unset = "a folder that is imported, or data.dir"),
     OPTION("out", TEXT, out, .value = "FILE", .help = "The checkpoint to write.", .required = true),
     OPTION("force", FLAG, force, .help = "Replaces a file that is there already."),
     OPTION_JSON,
@@ -31,7 +33,8 @@ static const struct json_field fields[] = {
     {0},
 };
 
-/* Reads the configuration that is named, or else the one in the file. It is not resolved. */
+/* Reads the configuration that is named, or else the one that came with the weights. It is not
+ * resolved. */
 static enum status base(const struct request *r, const struct st_file *file, struct config *config,
                         struct error *err)
 {
@@ -40,6 +43,8 @@ static enum status base(const struct request *r, const struct st_file *file, str
     bool found;
     if (r->config != NULL)
         return load_config(r->config, &none, path, config, err);
+    if (r->folder)
+        return huggingface_config(r->file, config, err);
     TRY(weight_import_config(file, config, &found, err));
     return found ? STATUS_OK
                  : error_set(err, STATUS_USAGE,
@@ -56,7 +61,8 @@ static enum status load(const struct request *r, const struct st_file *file, str
     TRY(base(r, file, config, err));
     TRY(load_config_set(config, &r->set, err));
     TRY(load_config_data(config, r->data, err));
-    int n = snprintf(path, sizeof path, "%s/vocab.txt", config->data.dir);
+    const char *dir = r->folder && r->data == NULL ? r->file : config->data.dir;
+    int n = snprintf(path, sizeof path, "%s/vocab.txt", dir);
     if (n < 0 || n >= (int)sizeof path)
         return error_set(err, STATUS_USAGE, "--data: path too long");
     if (vocab_load(vocab, path, err) != STATUS_OK) {
@@ -95,6 +101,7 @@ static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {0};
     struct operands operands;
+    char weights[HUGGINGFACE_PATH_MAX];
     struct st_file *file = NULL;
     struct vocab *vocab = NULL;
     struct config config;
@@ -104,7 +111,10 @@ static enum status run_command(int argc, char **argv, struct error *err)
     r.file = operands.text[0];
     TRY(output_check_ending(r.out, ".bin", err));
     TRY(output_check_new(r.out, r.force, err));
-    TRY(st_open(&file, r.file, err));
+    r.folder = huggingface_is_folder(r.file);
+    if (r.folder)
+        TRY(huggingface_weights(r.file, weights, err));
+    TRY(st_open(&file, r.folder ? weights : r.file, err));
     TRY_OUT(load(&r, file, &config, &vocab, err));
     TRY_OUT(weight_import(file, &config, vocab, r.out, &report, err));
     TRY_OUT(print(&r, &report, err));
@@ -117,16 +127,19 @@ out:
 const struct command command_import = {
     .name = "import",
     .summary = "make a checkpoint from safetensors weights of another program",
-    .operands = "FILE",
+    .operands = "FILE|DIR",
     .description =
         "Writes a checkpoint of step 0 whose weights are the tensors of a safetensors file. "
         "`deq eval`, `deq sample` and `deq train --resume CHECKPOINT` read it.\n"
         "The tensors have the names and shapes of the published PyTorch code, as `deq export` "
         "writes them. What torch.compile, DDP, FSDP and Lightning put before or between the parts "
-        "of a name is left out. Tensors that are no weights of the model do not matter.",
+        "of a name is left out. Tensors that are no weights of the model do not matter.\n"
+        "A folder of `deq export --format hf`, also one that transformers has saved again, brings "
+        "its weights, configuration and vocabulary along.",
     .options = options,
     .json = fields,
     .examples =
-        (const char *const[]){"deq import kjv.safetensors --out kjv.bin && deq eval kjv.bin", NULL},
+        (const char *const[]){"deq import kjv.safetensors --out kjv.bin && deq eval kjv.bin",
+                              "deq import kjv-hf --out kjv.bin", NULL},
     .run = run_command,
 };

@@ -1,11 +1,14 @@
 /* Finds, reads and changes the configuration that a command line names. */
 #include "cmd/load_config.h"
 
+#include "config/preset.h"
+#include "data/folder_vocab.h"
 #include "data/shard.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #ifndef DEQ_CONFIG_DIR
 #define DEQ_CONFIG_DIR "configs"
@@ -30,9 +33,37 @@ static bool try_path(char out[PATHS_MAX], const char *folder, const char *name, 
     return n > 0 && n < PATHS_MAX && is_file(out);
 }
 
+/* The folder of the program's file, or "." if it is not known. */
+static void program_folder(char out[PATHS_MAX])
+{
+    ssize_t n = readlink("/proc/self/exe", out, PATHS_MAX - 1);
+    out[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(out, '/');
+    if (slash != NULL)
+        *slash = '\0';
+    else
+        strcpy(out, ".");
+}
+
+/* Looks for a preset here, beside a program that was built or installed anywhere, and where it was
+ * to be installed. */
+static bool try_folders(char out[PATHS_MAX], const char *name, const char *suffix)
+{
+    static const char *const beside[] = {"../configs", "../share/deq/configs"};
+    char program[PATHS_MAX], folder[PATHS_MAX + 32];
+    if (try_path(out, "configs", name, suffix))
+        return true;
+    program_folder(program);
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        snprintf(folder, sizeof folder, "%s/%s", program, beside[i]);
+        if (try_path(out, folder, name, suffix))
+            return true;
+    }
+    return try_path(out, DEQ_CONFIG_DIR, name, suffix);
+}
+
 static enum status find_file(const char *name, char out[PATHS_MAX], struct error *err)
 {
-    static const char *const folder[] = {"configs", DEQ_CONFIG_DIR};
     if (strlen(name) >= PATHS_MAX)
         return error_set(err, STATUS_NOINPUT, "%.100s...: name too long", name);
     strcpy(out, name);
@@ -45,13 +76,12 @@ static enum status find_file(const char *name, char out[PATHS_MAX], struct error
                          name);
     if (try_path(out, ".", name, ".json"))
         return STATUS_OK;
-    for (size_t i = 0; i < sizeof folder / sizeof *folder; i++)
-        if (try_path(out, folder[i], name, "") || try_path(out, folder[i], name, ".json"))
-            return STATUS_OK;
-    bool same = strcmp(folder[0], folder[1]) == 0;
+    if (try_folders(out, name, "") || try_folders(out, name, ".json"))
+        return STATUS_OK;
     return error_set(err, STATUS_NOINPUT,
-                     "%s: no such configuration file, here or in ./configs%s%s (nor with .json)",
-                     name, same ? "" : " or ", same ? "" : folder[1]);
+                     "%s: no such configuration file, here, in ./configs or among the installed "
+                     "presets (nor with .json)",
+                     name);
 }
 
 void load_config_name(const char *path, char *out, size_t size)
@@ -64,22 +94,28 @@ void load_config_name(const char *path, char *out, size_t size)
     snprintf(out, size, "%.*s", (int)n, base);
 }
 
-/* The size of the vocabulary of the data's first shard, or 0 if there is no usable one yet. */
-static int64_t vocabulary_of(const char *dir)
+/* Reads the header of a split's first shard. False if there is no usable one yet. */
+static bool read_header(const char *dir, const char *split, struct shard_header *h)
 {
     char path[PATHS_MAX], name[SHARD_NAME_MAX];
     unsigned char bytes[SHARD_HEADER_BYTES];
-    struct shard_header h;
     struct error ignored;
-    shard_name(name, "train", 0);
+    shard_name(name, split, 0);
     int n = snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *file = n > 0 && n < PATHS_MAX ? fopen(path, "rb") : NULL;
     if (file == NULL)
-        return 0;
+        return false;
     bool good = fread(bytes, 1, sizeof bytes, file) == sizeof bytes &&
-                shard_header_decode(&h, bytes, path, &ignored) == STATUS_OK;
+                shard_header_decode(h, bytes, path, &ignored) == STATUS_OK;
     fclose(file);
-    return good ? h.vocab_size : 0;
+    return good;
+}
+
+/* The size of the vocabulary of the data's first shard, or 0 if there is none yet. */
+static int64_t vocabulary_of(const char *dir)
+{
+    struct shard_header h;
+    return read_header(dir, "train", &h) ? h.vocab_size : 0;
 }
 
 enum status load_config_set(struct config *config, const struct option_list *set, struct error *err)
@@ -97,6 +133,136 @@ enum status load_config(const char *name, const struct option_list *set, char pa
     TRY(config_load(config, path, err));
     return load_config_set(config, set, err);
 }
+
+/* --- presets ---------------------------------------------------------------------------------- */
+
+/* Counts a split. *header stays as it is if there is none. */
+static enum status read_split(const struct shard_source *source, struct shard_header *header,
+                              bool *foreign, struct error *err)
+{
+    struct shard_set *set = NULL;
+    TRY(shard_set_open(&set, source, err));
+    *header = *shard_set_header(set);
+    *foreign = shard_set_is_foreign(set);
+    shard_set_close(set);
+    return STATUS_OK;
+}
+
+/* What token files of another program do not say. */
+static enum status guess_facts(const struct config *c, const char *dir, struct preset_facts *facts,
+                               struct error *err)
+{
+    struct vocab *vocab = NULL;
+    const struct folder_tokens tokens = {dir, c->data.format, c->model.vocab_size,
+                                         c->data.end_of_text};
+    TRY(folder_vocab_load(&vocab, &tokens, err));
+    facts->vocab = vocab_size(vocab);
+    facts->text_bytes = 4 * facts->tokens; /* about, for subwords */
+    vocab_free(vocab);
+    return STATUS_OK;
+}
+
+static enum status read_facts(const struct config_source *from, struct preset_facts *facts,
+                              struct error *err)
+{
+    struct config c;
+    struct shard_header h, valid = {0};
+    struct error ignored;
+    char remedy[SHARD_REMEDY_MAX];
+    bool foreign;
+    config_defaults(&c);
+    TRY(load_config_set(&c, from->set, err));
+    struct shard_source source = {from->data, "train", c.data.format};
+    enum status status = read_split(&source, &h, &foreign, err);
+    if (status == STATUS_NOINPUT) {
+        shard_remedy(from->data, remedy);
+        return error_set(err, STATUS_NOINPUT, "%s: has no training text: %s", from->data, remedy);
+    }
+    TRY(status);
+    source.split = "valid";
+    (void)read_split(&source, &valid, &(bool){false}, &ignored); /* training finds what is wrong */
+    *facts = (struct preset_facts){.tokens = h.split_tokens,
+                                   .valid_tokens = valid.split_tokens,
+                                   .text_bytes = h.text_bytes,
+                                   .vocab = h.vocab_size,
+                                   .bytes = h.bytes};
+    if (h.sequence > 0)
+        return error_set(err, STATUS_CONFIG,
+                         "%s: holds a task and no text, for which there is no preset: --config "
+                         "copy-transformer or copy-trellis",
+                         from->data);
+    return foreign ? guess_facts(&c, from->data, facts, err) : STATUS_OK;
+}
+
+/* Finds the file of a preset, which is none that lies here by chance. */
+static enum status find_preset(const char *name, char out[PATHS_MAX], struct error *err)
+{
+    if (try_folders(out, name, ".json"))
+        return STATUS_OK;
+    return error_set(
+        err, STATUS_NOINPUT,
+        "%s.json: the preset is neither in ./configs nor beside the program nor in %s: "
+        "run deq where its configs are, or name one of your own with --config",
+        name, DEQ_CONFIG_DIR);
+}
+
+static enum status choose_preset(const char *name, const struct preset_facts *facts,
+                                 enum preset *preset, char why[CONFIG_WHY], struct error *err)
+{
+    bool automatic = name == NULL || strcmp(name, "auto") == 0;
+    if (automatic)
+        *preset = preset_choose(facts);
+    else if (!preset_find(name, preset))
+        return error_set(err, STATUS_USAGE,
+                         "--preset: want auto, small, medium or large, got \"%s\"", name);
+    snprintf(why, CONFIG_WHY, "preset %s (%s on 2 cores)%s", preset_name(*preset),
+             preset_budget(*preset), automatic ? "" : ", as asked");
+    size_t n = strlen(why);
+    if (automatic)
+        snprintf(
+            why + n, CONFIG_WHY - n,
+            ", for a training text of %.1f MB; --preset small, medium or large chooses another",
+            (double)facts->text_bytes / 1e6);
+    return STATUS_OK;
+}
+
+static enum status load_preset(const struct config_source *source, char path[PATHS_MAX],
+                               char why[CONFIG_WHY], struct config *config, struct error *err)
+{
+    struct preset_facts facts;
+    struct config base;
+    enum preset preset;
+    if (source->data == NULL)
+        return error_set(err, STATUS_USAGE,
+                         "--preset: want --data DIR too, the folder of a text: deq tokenize makes "
+                         "one of your own, and scripts/kjv.sh makes data/kjv");
+    TRY(read_facts(source, &facts, err));
+    TRY(choose_preset(source->preset, &facts, &preset, why, err));
+    config_defaults(&base);
+    TRY(find_preset(preset_name(preset), path, err));
+    TRY(config_load(&base, path, err));
+    *config = base;
+    TRY(load_config_set(config, source->set, err));
+    preset_fit(config, &base, &facts);
+    return load_config_set(config, source->set, err);
+}
+
+enum status load_config_source(const struct config_source *source, char path[PATHS_MAX],
+                               char why[CONFIG_WHY], struct config *config, struct error *err)
+{
+    why[0] = '\0';
+    if (source->config != NULL && source->preset != NULL)
+        return error_set(err, STATUS_USAGE,
+                         "--preset and --config both choose a configuration: "
+                         "leave out one of them");
+    if (source->config != NULL)
+        TRY(load_config(source->config, source->set, path, config, err));
+    else
+        TRY(load_preset(source, path, why, config, err));
+    return load_config_data(config, source->data, err);
+}
+
+/* --- the rest --------------------------------------------------------------------------------- */
 
 enum status load_config_or(const char *name,
                            enum status (*otherwise)(struct config *config, struct error *err),
@@ -133,6 +299,11 @@ enum status load_config_resolved(const char *name, const struct option_list *set
                                  char path[PATHS_MAX], struct config *config, struct error *err)
 {
     TRY(load_config(name, set, path, config, err));
+    return load_config_from_data(config, path, err);
+}
+
+enum status load_config_from_data(struct config *config, const char *path, struct error *err)
+{
     int64_t vocab = config->model.vocab_size == 0 ? vocabulary_of(config->data.dir) : 0;
     enum status status = config_resolve(config, vocab, err);
     if (status != STATUS_OK)

@@ -30,6 +30,11 @@ static bool wants_help(int argc, char **argv)
     return false;
 }
 
+const char *deq_version(void)
+{
+    return DEQ_VERSION;
+}
+
 static enum status print_version(int argc, char **argv, struct error *err)
 {
     TRY(command_read(&command_version, NULL, argc, argv, NULL, err));

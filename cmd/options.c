@@ -31,6 +31,8 @@ static enum status refuse_letter(char **argv, const struct option *known, struct
 static enum status refuse(int returned, char **argv, const struct option *known, struct error *err)
 {
     const char *arg = argv[optind - 1];
+    if (returned == ':' && optopt < FIRST)
+        return error_set(err, STATUS_USAGE, "-%c: wants a value", optopt);
     /* optopt is the letter, or the value of a long option, of which --help has '?' */
     if ((optopt != 0 && optopt < FIRST && optopt != '?') || strncmp(arg, "--", 2) != 0)
         return refuse_letter(argv, known, err);
@@ -134,6 +136,8 @@ static enum status take(const struct option_rule *rule, void *request, const cha
         *(bool *)to = true;
         return STATUS_OK;
     case OPTION_LIST:
+        if (text[0] == '\0' && !rule->empty)
+            return error_set(err, STATUS_USAGE, "%s: the value is empty", name);
         if (list->count == OPTION_LIST_MAX)
             return error_set(err, STATUS_USAGE, "%s: at most %d times", name, OPTION_LIST_MAX);
         list->text[list->count++] = text;
@@ -162,19 +166,22 @@ static enum status take(const struct option_rule *rule, void *request, const cha
  * index after FIRST. "help" is among them only so that its abbreviations are not taken for another
  * option. */
 static void for_getopt(const struct option_rule *rules, struct option known[OPTIONS_MAX + 2],
-                       char letters[OPTIONS_MAX + 3])
+                       char letters[2 * OPTIONS_MAX + 2])
 {
     size_t count = 0, n = 0;
     letters[n++] = ':';
     for (; rules[count].name != NULL; count++) {
         assert(count < OPTIONS_MAX);
         const struct option_rule *rule = &rules[count];
-        assert(rule->letter == 0 || rule->kind == OPTION_FLAG);
-        known[count] =
-            (struct option){rule->name, rule->kind == OPTION_FLAG ? no_argument : required_argument,
-                            NULL, FIRST + (int)count};
+        known[count] = (struct option){rule->name,
+                                       rule->kind == OPTION_FLAG ? no_argument
+                                       : rule->bare              ? optional_argument
+                                                                 : required_argument,
+                                       NULL, FIRST + (int)count};
         if (rule->letter != 0)
             letters[n++] = rule->letter;
+        if (rule->letter != 0 && rule->kind != OPTION_FLAG)
+            letters[n++] = ':';
     }
     letters[n] = '\0';
     known[count] = (struct option){"help", no_argument, NULL, '?'};
@@ -212,7 +219,7 @@ enum status options_read(const struct option_rule *rules, void *request, int arg
                          struct options_found *found, struct error *err)
 {
     struct option known[OPTIONS_MAX + 2];
-    char letters[OPTIONS_MAX + 3];
+    char letters[2 * OPTIONS_MAX + 2];
     bool given[OPTIONS_MAX] = {0};
     int returned;
     for_getopt(rules, known, letters);
@@ -227,7 +234,10 @@ enum status options_read(const struct option_rule *rules, void *request, int arg
             return error_set(err, STATUS_USAGE, "--%s: given twice; it can stand only once",
                              rules[i].name);
         given[i] = true;
-        TRY(take(&rules[i], request, optarg, err));
+        /* getopt_long sees a value that may be missing only behind "=" */
+        if (rules[i].bare && optarg == NULL && optind < argc && argv[optind][0] != '-')
+            optarg = argv[optind++];
+        TRY(take(&rules[i], request, optarg == NULL && rules[i].bare ? "" : optarg, err));
     }
     *found = (struct options_found){.operand = optind, .missing = find_missing(rules, given)};
     return STATUS_OK;

@@ -37,7 +37,7 @@ struct option_rule {
     const char *name; /* without "--" */
     enum option_kind kind;
     size_t offset;       /* of the target in the request */
-    char letter;         /* "-x" means the same, for flags only */
+    char letter;         /* "-x" means the same */
     const char *group;   /* the heading under which the help lists this option and the next ones */
     const char *value;   /* what the help calls the value, as "FILE" */
     const char *help;    /* sentences, wrapped when they are printed */
@@ -45,6 +45,7 @@ struct option_rule {
     const char *unset; /* in words, what holds without the option, where `initial` cannot say it */
     bool required;     /* the command does nothing without it */
     bool empty;        /* an empty TEXT has a meaning */
+    bool bare;         /* the value may be missing, and is then an empty TEXT */
     int64_t min, max;  /* of an INT */
     double low, high;  /* of a REAL */
     const char *choices; /* "valid, test or train" */
@@ -73,6 +74,12 @@ struct option_rule {
            .help = "The configuration to use. A bare NAME also stands for NAME.json, here, " \
                    "in ./configs or among the installed presets.",                           \
            __VA_ARGS__)
+#define OPTION_PRESET                                                                         \
+    OPTION("preset", TEXT, preset, .value = "NAME", .initial = NULL,                          \
+           .help = "A configuration by its budget on 2 cores: small for minutes, medium for " \
+                   "an hour, large for a night, or auto, which chooses by the size of the "   \
+                   "text. Sizes that depend on the text follow from it.",                     \
+           .unset = "auto, without a configuration")
 #define OPTION_SET(more_)                                                                   \
     OPTION("set", LIST, set, .value = "KEY=VALUE",                                          \
            .help = "Changes a key of the configuration, as in --set train.lr=5e-4. May be " \

@@ -9,6 +9,16 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+void output_warn_unknown(const char *command, double share, const char *which, const char *dir)
+{
+    if (share > OUTPUT_UNKNOWN_MAX)
+        fprintf(stderr,
+                "deq %s: warning: %.1f %% of the %s tokens are <unk>, so that the perplexity "
+                "says little of the text in %s: a model with a larger vocabulary, or of bytes "
+                "(deq tokenize --bytes), reads more of it\n",
+                command, 100 * share, which, dir);
+}
+
 void output_json_begin(struct json_writer *w)
 {
     json_write_begin(w, false);

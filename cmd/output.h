@@ -8,6 +8,9 @@
 /* The share of <unk> among tokens above which figures say little, so that a warning is due. */
 #define OUTPUT_UNKNOWN_MAX 0.05
 
+/* Warns if more than that are <unk>, among the tokens that `which` names, as in "training". */
+void output_warn_unknown(const char *command, double share, const char *which, const char *dir);
+
 /* Begins the object that --json prints, to be filled by json_write_*. */
 void output_json_begin(struct json_writer *w);
 /* Ends the object, prints it as one line on standard output and frees it. STATUS_NOMEM. */

@@ -3,32 +3,37 @@
 #include "base/mem.h"
 #include "cmd/commands.h"
 #include "cmd/device.h"
+#include "cmd/estimate.h"
 #include "cmd/load_config.h"
-#include "cmd/machine.h"
 #include "cmd/output.h"
+#include "cmd/plan_here.h"
 #include "cmd/plan_memory.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { CPU_SAMPLES = 5, WORDS = 10000 }; /* words as in deq bench train */
+enum { WORDS = 10000 }; /* as in deq bench train */
 
 struct request {
-    const char *config, *device;
+    const char *config, *preset, *data, *device;
     struct option_list set;
     int64_t threads;
-    bool json, memory;
+    bool json, memory, ops;
 };
 
 static const struct option_rule options[] = {
     OPTION_CONFIG(.unset = "the setting of deq bench train"),
+    OPTION("data", TEXT, data, .value = "DIR", .help = "The folder of the text, as for deq train."),
+    OPTION_PRESET,
     OPTION_SET(""),
     OPTION("device", TEXT, device, .value = "NAME", .initial = "cpu",
-           .help = "The device to plan for. cpu is this machine, whose speed is measured now. "
-                   "a100, a100-40, h100 and h200 are taken from their data sheets and need not be "
-                   "here."),
+           .help = "The device to plan for. cpu is this machine, on which steps of the very "
+                   "configuration are measured now, unless they are too large. a100, a100-40, h100 "
+                   "and h200 are taken from their data sheets and need not be here."),
     OPTION_THREADS,
+    OPTION("ops", FLAG, ops,
+           .help = "Also print the calls, operations, bytes and times of every operation."),
     OPTION("memory", FLAG, memory,
            .help = "Also print every buffer. It says when the buffer lives, where it lies and what "
                    "it shares memory with, and adds up the bytes in use in each phase of a step."),
@@ -41,6 +46,9 @@ static const struct json_field fields[] = {
     {"device_text", "The device in words."},
     {"precision", "The format of products."},
     {"parameters", "Parameters of the model."},
+    {"steps", "Steps of the training."},
+    {"seconds", "Expected seconds of all steps, without evaluations and checkpoints."},
+    {"measured", "Whether the expected times were measured here, and not modelled."},
     {"tokens", "Tokens of a step."},
     {"tokens_per_s", "Expected tokens per second."},
     {"tokens_per_s_bound", "The same by the device's peaks."},
@@ -71,13 +79,17 @@ static const struct json_field fields[] = {
 
 static enum status load(const struct request *r, struct config *config, struct error *err)
 {
-    char path[PATHS_MAX];
-    if (r->config == NULL) {
+    char path[PATHS_MAX], why[CONFIG_WHY];
+    const struct config_source source = {r->config, r->preset, r->data, &r->set};
+    if (r->config == NULL && r->preset == NULL && r->data == NULL) {
         TRY(bench_train_setting(config, err));
         TRY(load_config_set(config, &r->set, err));
         return load_config_resolve(config, WORDS, err);
     }
-    TRY(load_config_resolved(r->config, &r->set, path, config, err));
+    TRY(load_config_source(&source, path, why, config, err));
+    TRY(load_config_from_data(config, path, err));
+    if (why[0] != '\0')
+        fprintf(stderr, "%s\n", why);
     if (config->model.vocab_size > 0)
         return STATUS_OK;
     return error_set(err, STATUS_CONFIG,
@@ -86,54 +98,25 @@ static enum status load(const struct request *r, struct config *config, struct e
                      path, config->data.dir);
 }
 
-/* Measures this machine. */
-static enum status measure_cpu(struct chip *chip, const struct request *r, struct error *err)
-{
-    struct backend be = {0};
-    struct machine *m = NULL;
-    TRY(device_open(&be, "cpu", (int)r->threads, err));
-    int threads = be.threads;
-    int64_t chunk = be.ops->chunk_numbers, hidden = be.ops->ffn_rows;
-    backend_close(&be);
-    TRY(machine_create(&m, threads, err));
-    for (int i = 0; i < CPU_SAMPLES; i++)
-        machine_measure(m);
-    double sgemm = 1e9 * machine_sgemm(m), bandwidth = 1e9 * machine_bandwidth(m);
-    machine_free(m);
-    *chip = (struct chip){
-        .name = "cpu",
-        .text = "this machine's processor",
-        .source = "measured now: OpenBLAS sgemm and a copy, the same threads",
-        .peak = {sgemm, sgemm, sgemm},
-        .bandwidth = bandwidth,
-        .memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE),
-        .product_share = 1,
-        .bandwidth_share = 1,
-        .share_source = "the peaks are what has been reached",
-        .chunk_numbers = chunk,
-        .ffn_rows = hidden,
-    };
-    return STATUS_OK;
-}
-
-static enum status find_chip(struct chip *chip, const struct request *r,
-                             const struct config *config, struct error *err)
+static enum status find_chip(struct chip *chip, const struct request *r, struct error *err)
 {
     char names[128];
     const struct chip *found = chip_find(r->device);
     chip_names(names, sizeof names);
-    if (found != NULL) {
-        *chip = *found;
-        return STATUS_OK;
-    }
-    if (strcmp(r->device, "cpu") != 0)
+    if (found == NULL)
         return error_set(err, STATUS_USAGE, "--device: want cpu, %s, got \"%s\"", names, r->device);
-    if (config->train.precision != PRECISION_FP32)
-        return error_set(err, STATUS_CONFIG,
-                         "train.precision: of the device cpu, products are measured in fp32 only: "
-                         "--set train.precision=fp32, or --device with one of %s",
-                         names);
-    return measure_cpu(chip, r, err);
+    *chip = *found;
+    return STATUS_OK;
+}
+
+static enum status measure(struct plan *plan, struct chip *chip, const struct config *config,
+                           const struct request *r, struct error *err)
+{
+    struct backend be = {0};
+    TRY(device_open(&be, "cpu", (int)r->threads, err));
+    enum status status = plan_here(plan, chip, config, &be, err);
+    backend_close(&be);
+    return status;
 }
 
 /* --- the result
@@ -146,7 +129,7 @@ struct report {
     double over;        /* bytes beyond what the chip leaves; 0 or less if it fits */
     int64_t accumulate; /* with which it would fit, or 0 if with none */
     size_t needed;      /* bytes that it would then need */
-    bool map;           /* --memory */
+    bool map, ops;      /* --memory, --ops */
 };
 
 static const char *precision_text(const struct config *c)
@@ -224,6 +207,9 @@ static enum status print_json(const struct report *r, struct error *err)
     json_write_string(&w, "device_text", c->text);
     json_write_string(&w, "precision", precision_text(r->config));
     json_write_int(&w, "parameters", p->counts.parameters);
+    json_write_int(&w, "steps", r->config->train.steps);
+    json_write_real(&w, "seconds", plan_total(p, r->config, 0));
+    json_write_bool(&w, "measured", p->measured);
     json_write_int(&w, "tokens", p->counts.tokens);
     json_write_real(&w, "tokens_per_s", (double)p->counts.tokens / p->seconds);
     json_write_real(&w, "tokens_per_s_bound", (double)p->counts.tokens / p->bound_seconds);
@@ -249,20 +235,40 @@ static enum status print_json(const struct report *r, struct error *err)
 
 static void print_head(const struct report *r)
 {
-    const struct bench_step_result *b = &r->plan->counts;
+    const struct plan *p = r->plan;
     const struct chip *c = r->chip;
-    printf("%lld parameters, %lld tokens a step (train.accumulate %lld), %.0f evaluations of f and "
-           "%.0f "
-           "products with its Jacobian in the solves\n",
-           (long long)b->parameters, (long long)b->tokens, (long long)r->config->train.accumulate,
-           b->forward_evals, b->backward_evals);
-    printf("%s: %.5g TFLOP/s of products in %s, %.5g GB/s (%s)\n", c->text,
+    char text[ESTIMATE_MAX], where[64], parameters[ESTIMATE_COUNT_MAX];
+    bool here = !c->cuda;
+    snprintf(where, sizeof where, "%s%s%s", here ? "here" : "on ", here ? "" : c->name,
+             p->measured ? "" : ", modelled");
+    const struct estimate estimate = {.steps = r->config->train.steps,
+                                      .tokens = p->counts.tokens,
+                                      .seconds = plan_total(p, r->config, 0),
+                                      .where = where,
+                                      .bytes = (double)p->memory.total,
+                                      .machine = c->memory};
+    estimate_text(&estimate, text);
+    estimate_count(p->counts.parameters, parameters);
+    printf("%s\n", text);
+    printf("%s parameters; a step has %.0f evaluations of f and %.0f products with its Jacobian\n",
+           parameters, p->counts.forward_evals, p->counts.backward_evals);
+    printf("a step of %.1f ms, %.0f tokens/s, %s; at the peaks it would take %.1f ms\n",
+           1e3 * p->seconds, (double)p->counts.tokens / p->seconds,
+           p->measured ? "measured here" : "modelled", 1e3 * p->bound_seconds);
+    printf("peaks: %.5g TFLOP/s of products in %s, %.5g GB/s (%s)\n",
            c->peak[r->config->train.precision] / 1e12, precision_text(r->config),
            c->bandwidth / 1e9, c->source);
-    printf("bound: each call by these peaks, the longer of both. expected: %.2f and %.2f of them, "
-           "%.0f us a launch, %.0f us more a wait\n  (%s)\n",
+    if (p->measured)
+        return;
+    printf("the model: %.2f and %.2f of the peaks, %.0f us a launch, %.0f us more a wait\n  (%s)\n",
            c->product_share, c->bandwidth_share, 1e6 * c->call_seconds, 1e6 * c->sync_seconds,
            c->share_source);
+}
+
+/* The title of the column of expected times. */
+static const char *expected_text(const struct plan *p)
+{
+    return p->measured ? "measured ms" : "modelled ms";
 }
 
 static void print_ops(const struct plan *p)
@@ -270,7 +276,7 @@ static void print_ops(const struct plan *p)
     enum op_id order[OP_COUNT];
     bench_order(p->counts.stat, order);
     printf("\n%-24s %8s %11s %11s %10s %12s %7s\n", "operation, a step", "calls", "GFLOP", "MB",
-           "bound ms", "expected ms", "share");
+           "bound ms", expected_text(p), "share");
     for (int i = 0; i < OP_COUNT; i++) {
         const struct op_stat *s = &p->counts.stat[order[i]];
         if (s->calls > 0)
@@ -284,25 +290,27 @@ static void print_ops(const struct plan *p)
 static void print_phases(const struct report *r)
 {
     const struct plan *p = r->plan;
-    printf("\n%-24s %20s %10s %12s   %s\n", "phase", "products, GFLOP", "bound ms", "expected ms",
-           "share of the peak: bound, expected");
+    printf("\n%-24s %20s %10s %12s   %s\n", "phase", "products, GFLOP", "bound ms",
+           expected_text(p), "share of the peak");
     for (int i = 0; i <= BENCH_COUNT; i++) {
         bool all = i == BENCH_COUNT;
         const struct op_stat *stat = all ? p->counts.stat : p->counts.phase[i];
-        printf("%-24s %20.3f %10.3f %12.3f   %6.3f %6.3f\n",
+        printf("%-24s %20.3f %10.3f %12.3f   %6.3f\n",
                all ? "the step" : bench_phase_text((enum bench_phase)i), plan_products(stat) / 1e9,
                1e3 * (all ? p->bound_seconds : p->phase_bound[i]),
                1e3 * (all ? p->seconds : p->phase_seconds[i]),
-               plan_share(p, r->config, r->chip, i, true),
                plan_share(p, r->config, r->chip, i, false));
     }
-    printf("tokens/s: %.0f by the bound, %.0f expected\n",
-           (double)p->counts.tokens / p->bound_seconds, (double)p->counts.tokens / p->seconds);
+}
+
+static double mebibytes(double bytes)
+{
+    return bytes / (1 << 20);
 }
 
 static void print_bytes(const char *text, double bytes)
 {
-    printf("%-36s %12.2f MB\n", text, bytes / 1e6);
+    printf("%-36s %12.2f MiB\n", text, mebibytes(bytes));
 }
 
 static void print_memory(const struct report *r)
@@ -317,8 +325,8 @@ static void print_memory(const struct report *r)
         print_bytes("operands rounded for products", (double)m->scratch);
     print_bytes("evaluation beside the training", (double)m->evaluation);
     print_bytes("all", (double)m->total);
-    printf("%-36s %12.2f MB of %.2f, %.2f taken by driver and libraries\n", "the device leaves",
-           left / 1e6, r->chip->memory / 1e6, r->chip->reserved / 1e6);
+    printf("%-36s %12.2f MiB of %.2f, %.2f taken by driver and libraries\n", "the device leaves",
+           mebibytes(left), mebibytes(r->chip->memory), mebibytes(r->chip->reserved));
 }
 
 /* Prints tables, or one JSON object. */
@@ -327,7 +335,8 @@ static enum status print(const struct report *r, bool json, struct error *err)
     if (json)
         return print_json(r, err);
     print_head(r);
-    print_ops(r->plan);
+    if (r->ops)
+        print_ops(r->plan);
     print_phases(r);
     print_memory(r);
     return r->map ? plan_memory_print(r->config, r->chip, err) : STATUS_OK;
@@ -341,17 +350,17 @@ static enum status refuse(const struct report *r, struct error *err)
     const struct chip *c = r->chip;
     char remedy[256];
     if (r->accumulate > 0)
-        snprintf(remedy, sizeof remedy, "--set train.accumulate=%lld needs %.1f MB",
-                 (long long)r->accumulate, (double)r->needed / 1e6);
+        snprintf(remedy, sizeof remedy, "--set train.accumulate=%lld needs %.1f MiB",
+                 (long long)r->accumulate, mebibytes((double)r->needed));
     else
         snprintf(remedy, sizeof remedy,
-                 "parts of one sequence still need %.1f MB: lower train.tgt_len, "
+                 "parts of one sequence still need %.1f MiB: lower train.tgt_len, "
                  "solver.forward.history or the model's sizes",
-                 (double)r->needed / 1e6);
+                 mebibytes((double)r->needed));
     return error_set(err, STATUS_CHECK,
-                     "this training needs %.1f MB, %.1f more than the %.1f MB that %s leaves: %s",
-                     (double)r->plan->memory.total / 1e6, r->over / 1e6,
-                     (c->memory - c->reserved) / 1e6, c->text, remedy);
+                     "this training needs %.1f MiB, %.1f more than the %.1f MiB that %s leaves: %s",
+                     mebibytes((double)r->plan->memory.total), mebibytes(r->over),
+                     mebibytes(c->memory - c->reserved), c->text, remedy);
 }
 
 static enum status run_command(int argc, char **argv, struct error *err)
@@ -362,12 +371,13 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct plan plan;
     struct report report = {.config = &config, .chip = &chip, .plan = &plan};
     TRY(command_read(&command_plan, &r, argc, argv, NULL, err));
+    bool here = strcmp(r.device, "cpu") == 0;
+    if (!here)
+        TRY(find_chip(&chip, &r, err));
     TRY(load(&r, &config, err));
-    if (strcmp(r.device, "cpu") == 0)
-        TRY(machine_restart_if_unfair(err));
-    TRY(find_chip(&chip, &r, &config, err));
-    TRY(plan_make(&plan, &config, &chip, err));
+    TRY(here ? measure(&plan, &chip, &config, &r, err) : plan_make(&plan, &config, &chip, err));
     report.map = r.memory;
+    report.ops = r.ops;
     double left = chip.memory - chip.reserved;
     report.over = (double)plan.memory.total - left;
     if (report.over > 0)
@@ -381,15 +391,21 @@ const struct command command_plan = {
     .summary = "predict what a training takes in operations, time and memory",
     .stray = "a configuration is named by --config",
     .description =
-        "Counts one training step without computing it. Prints the calls, floating-point "
-        "operations and bytes of every operation, the time they need at least by the device's "
-        "peaks and the time to expect, the share of the peak in each phase, tokens/s, and memory "
-        "by part. A solve that stops by a tolerance is taken to need all its iterations.\n"
+        "Says in one line how many steps a training has, how long they will take and how much "
+        "memory. Then come the times of the phases of a step, the share of the peak of products "
+        "that they reach, and memory by part.\n"
+        "The operations of a step are counted without computing it. A bound is the time that they "
+        "need at least by the device's peaks. On this machine the time to expect is measured. For "
+        "another device, or where a step is too large to be tried, it is modelled and said to be. "
+        "A "
+        "solve that stops by a tolerance is then taken to need all its iterations. Evaluations and "
+        "checkpoints are not part of the time.\n"
         "Exits with 1 if the training does not fit the device's memory, and says what would.",
     .options = options,
     .json = fields,
     .examples =
         (const char *const[]){
+            "deq plan --config kjv",
             "deq plan --config wikitext103 --set model.vocab_size=267735 --device h100",
             NULL,
         },

@@ -2,7 +2,10 @@
 #include "cmd/progress.h"
 
 #include "base/clock.h"
+#include "cmd/estimate.h"
 #include "cmd/output.h"
+#include "cmd/progress_line.h"
+#include "cmd/summary.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +13,7 @@
 #include <unistd.h>
 
 /* Seconds between plain lines, and between rewrites of the live one. */
-static const double PLAIN_EVERY = 10, LIVE_EVERY = 0.1;
+static const double PLAIN_EVERY = 10, LIVE_EVERY = 1;
 /* Weight of the newest step in running means. */
 static const double NEWEST = 0.05;
 
@@ -63,33 +66,69 @@ static void on_message(void *ctx, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-static void on_begin(void *ctx, const struct trainer *t)
+static void on_begin(void *ctx, const struct trainer *t, size_t bytes)
 {
     struct progress *p = ctx;
     const struct config_train *c = &t->config.train;
+    double unknown = stream_unknown(t->stream);
     p->first_step = t->state.step;
     if (dist_size(t->dist) > 1)
         fprintf(stderr, "%d processes over %s; each with:\n", dist_size(t->dist),
                 dist_transport(t->dist));
-    fprintf(stderr,
-            "%lld parameters; %lld training tokens, %lld a step, %lld steps; %s, %d threads, "
-            "%.1f MiB planned\n",
-            (long long)params_distinct(t->model->params, NULL), (long long)stream_tokens(t->stream),
-            (long long)(c->batch * c->tgt_len), (long long)c->steps, t->be->ops->name,
-            t->be->threads, (double)t->be->bytes / (1 << 20));
+    char parameters[ESTIMATE_COUNT_MAX], tokens[ESTIMATE_COUNT_MAX], text[ESTIMATE_MAX];
+    const struct estimate estimate = {.steps = c->steps - t->state.step,
+                                      .tokens = c->batch * c->tgt_len,
+                                      .seconds = p->seconds,
+                                      .where = p->where,
+                                      .bytes = (double)bytes,
+                                      .machine = estimate_machine(t->be)};
+    estimate_count(params_distinct(t->model->params, NULL), parameters);
+    estimate_count(stream_tokens(t->stream), tokens);
+    fprintf(stderr, "%s parameters, %s training tokens", parameters, tokens);
+    if (unknown > 0)
+        fprintf(stderr, ", %.2f %% of them <unk>", 100 * unknown);
+    fprintf(stderr, "; %s, %d thread%s\n", t->be->ops->name, t->be->threads,
+            t->be->threads == 1 ? "" : "s");
+    output_warn_unknown("train", unknown, "training", t->config.data.dir);
+    if (estimate.steps <= 0)
+        return;
+    estimate_text(&estimate, text);
+    fprintf(stderr, "%s\n", text);
 }
 
-/* Prints what the solves of a step did, as mean evaluations (and the most) and mean residual. */
-static void print_solves(const struct step_report *r)
+/* Adds what the solves of a step did, as mean evaluations (and the most) and mean residual. */
+static void add_solves(struct progress_line *line, const struct step_report *r)
 {
     if (r->layers > 0) {
-        fprintf(stderr, "  %lld layers", (long long)r->layers);
+        progress_line_add(line, 7, "%lld layers", (long long)r->layers);
         return;
     }
-    fprintf(stderr, "  f %.1f (%lld) res %.1e", r->forward.evals_mean,
-            (long long)r->forward.evals_max, r->forward.rel_mean);
-    fprintf(stderr, "  b %.1f (%lld) res %.1e", r->backward.evals_mean,
-            (long long)r->backward.evals_max, r->backward.rel_mean);
+    progress_line_add(line, 7, "f %.1f (%lld) res %.1e", r->forward.evals_mean,
+                      (long long)r->forward.evals_max, r->forward.rel_mean);
+    progress_line_add(line, 8, "b %.1f (%lld) res %.1e", r->backward.evals_mean,
+                      (long long)r->backward.evals_max, r->backward.rel_mean);
+}
+
+/* Prints the line of a step. The ranks say in which order fields are left out of a narrow window,
+ * the highest first. */
+static void print_step(const struct progress *p, const struct trainer *t,
+                       const struct step_report *r)
+{
+    const struct config_train *c = &t->config.train;
+    struct progress_line line = {0};
+    char text[PROGRESS_LINE_MAX], left[16];
+    format_duration((double)(c->steps - r->step) * p->step_time, left);
+    progress_line_add(&line, 0, "step %lld/%lld", (long long)r->step, (long long)c->steps);
+    progress_line_add(&line, 3, "%lld %%", (long long)(100 * r->step / c->steps));
+    progress_line_add(&line, 1, "loss %#.4g", p->loss);
+    progress_line_add(&line, 4, "ppl %.1f", exp(p->loss));
+    progress_line_add(&line, 6, "lr %.2e", r->lr);
+    progress_line_add(&line, 9, "|g| %.3f", r->grad_norm);
+    add_solves(&line, r);
+    progress_line_add(&line, 5, "%.0f tok/s", (double)r->tokens / p->step_time);
+    progress_line_add(&line, 2, "ETA %s", left);
+    progress_line_write(&line, p->live ? progress_line_width() : 0, text);
+    fputs(text, stderr);
 }
 
 static void on_step(void *ctx, const struct trainer *t, const struct step_report *r)
@@ -110,26 +149,26 @@ static void on_step(void *ctx, const struct trainer *t, const struct step_report
     if (!first && !last && now - p->last_shown < (p->live ? LIVE_EVERY : PLAIN_EVERY))
         return;
     p->last_shown = now;
-    char left[16];
-    format_duration((double)(c->steps - r->step) * p->step_time, left);
     begin_line(p);
-    fprintf(stderr, "step %lld/%lld  loss %#.4g  ppl %.1f  lr %.2e  |g| %.3f", (long long)r->step,
-            (long long)c->steps, p->loss, exp(p->loss), r->lr, r->grad_norm);
-    print_solves(r);
-    fprintf(stderr, "  %.0f tok/s  ETA %s", (double)r->tokens / p->step_time, left);
+    print_step(p, t, r);
     end_line(p, last);
 }
 
 static void on_evaluating(void *ctx, int64_t tokens, int64_t of)
 {
     struct progress *p = ctx;
+    struct progress_line line = {0};
+    char text[PROGRESS_LINE_MAX];
     double now = clock_seconds();
     watch_reader(p);
     if (!p->live || now - p->last_shown < LIVE_EVERY)
         return;
     p->last_shown = now;
+    progress_line_add(&line, 0, "evaluating: %lld %%", (long long)(100 * tokens / of));
+    progress_line_add(&line, 1, "%lld of %lld tokens", (long long)tokens, (long long)of);
+    progress_line_write(&line, progress_line_width(), text);
     begin_line(p);
-    fprintf(stderr, "evaluating: %lld of %lld tokens", (long long)tokens, (long long)of);
+    fputs(text, stderr);
     end_line(p, false);
 }
 
@@ -137,20 +176,40 @@ static void on_evaluation(void *ctx, const struct trainer *t, const struct evalu
                           bool best)
 {
     struct progress *p = ctx;
-    begin_line(p);
-    if (isfinite(r->nll_recall))
-        fprintf(stderr, "step %lld: validation loss %.3g, %.3g a recalled symbol (%.2f %% right)%s",
-                (long long)t->state.step, r->nll, r->nll_recall, 100 * r->recalled,
-                best ? ", best so far" : "");
-    else
-        fprintf(stderr, "step %lld: validation ppl %.2f (nll %.4f)%s", (long long)t->state.step,
-                r->ppl, r->nll, best ? ", best so far" : "");
-    fprintf(stderr, ", %.1f evaluations", r->nfe_mean);
+    struct progress_line line = {.between = ", "};
+    char text[PROGRESS_LINE_MAX];
+    if (isfinite(r->nll_recall)) {
+        progress_line_add(&line, 0, "step %lld: validation loss %.3g", (long long)t->state.step,
+                          r->nll);
+        progress_line_add(&line, 1, "%.3g a recalled symbol (%.2f %% right)", r->nll_recall,
+                          100 * r->recalled);
+    } else {
+        progress_line_add(&line, 0, "step %lld: validation ppl %.2f", (long long)t->state.step,
+                          r->ppl);
+        progress_line_add(&line, 4, "nll %.4f", r->nll);
+    }
+    if (isfinite(r->bits_per_byte))
+        progress_line_add(&line, 3, "%.3f bits per byte", r->bits_per_byte);
+    if (r->unknown > 0)
+        progress_line_add(&line, 3, "%.2f %% <unk>", 100 * r->unknown);
+    if (best)
+        progress_line_add(&line, 2, "best so far");
+    progress_line_add(&line, 6, "%.1f evaluations", r->nfe_mean);
     if (isfinite(r->rel_mean)) /* layers have none */
-        fprintf(stderr, ", res %.1e", r->rel_mean);
+        progress_line_add(&line, 7, "res %.1e", r->rel_mean);
     if (isfinite(r->leak_max))
-        fprintf(stderr, ", leak %.1e", r->leak_max);
-    fprintf(stderr, ", %.0f tok/s\n", r->tokens_per_s);
+        progress_line_add(&line, 8, "leak %.1e", r->leak_max);
+    progress_line_add(&line, 5, "%.0f tok/s", r->tokens_per_s);
+    progress_line_write(&line, p->live ? progress_line_width() : 0, text);
+    begin_line(p);
+    fprintf(stderr, "%s\n", text);
+}
+
+static void on_done(void *ctx, const struct trainer *t)
+{
+    struct progress *p = ctx;
+    progress_break(p);
+    summary_print(p->dir, clock_seconds() - p->started, t);
 }
 
 bool progress_live(void)
@@ -159,13 +218,19 @@ bool progress_live(void)
     return isatty(STDERR_FILENO) == 1 && (plain == NULL || plain[0] == '\0');
 }
 
-void progress_start(struct progress *p, struct run_observer *observer, atomic_bool *stop)
+void progress_start(struct progress *p, struct run_observer *observer, const char *dir,
+                    atomic_bool *stop)
 {
-    *p = (struct progress){.live = progress_live(), .stop = stop};
+    *p = (struct progress){.live = progress_live(),
+                           .started = clock_seconds(),
+                           .seconds = NAN,
+                           .dir = dir,
+                           .stop = stop};
     *observer = (struct run_observer){.ctx = p,
                                       .begin = on_begin,
                                       .step = on_step,
                                       .evaluating = on_evaluating,
                                       .evaluation = on_evaluation,
-                                      .message = on_message};
+                                      .message = on_message,
+                                      .done = on_done};
 }

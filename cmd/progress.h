@@ -1,5 +1,5 @@
-/* What a person sees of a training. On a terminal one line is rewritten, elsewhere plain lines come
- * now and then. All of it goes to stderr. */
+/* What a person sees of a training. On a terminal one line is rewritten once a second and fits
+ * the window, elsewhere plain lines come now and then. All of it goes to stderr. */
 #ifndef DEQ_CMD_PROGRESS_H
 #define DEQ_CMD_PROGRESS_H
 
@@ -12,7 +12,11 @@ struct progress {
     double loss;        /* running mean */
     double step_time;   /* running mean, seconds */
     double last_shown;  /* clock */
+    double started;     /* clock */
     int64_t first_step; /* of this call */
+    double seconds;     /* that all steps will take, NaN if not known */
+    const char *where;  /* borrows, of that time, see estimate.h */
+    const char *dir;    /* borrows, the folder of the run */
     atomic_bool *stop;  /* borrows, set when nobody reads what is printed */
 };
 
@@ -22,7 +26,8 @@ bool progress_live(void);
 
 /* Fills *observer with functions that print. All arguments must outlive the run. *stop becomes true
  * when stderr is a pipe that nobody reads any more. */
-void progress_start(struct progress *p, struct run_observer *observer, atomic_bool *stop);
+void progress_start(struct progress *p, struct run_observer *observer, const char *dir,
+                    atomic_bool *stop);
 /* Ends an unfinished live line, so that other messages start on their own. */
 void progress_break(struct progress *p);
 

@@ -2,7 +2,7 @@
 # Installs the Debian packages that deq needs and this machine lacks. Prints nothing and does
 # nothing when all are there.
 #
-#   scripts/deps.sh [GROUP]...       groups: build test mpi slurm demo plot fuzz sanitize
+#   scripts/deps.sh [GROUP]...       groups: build subwords test mpi slurm demo plot fuzz sanitize
 #                                  peers coverage lint (default: build)
 #
 # Without root it names what is missing and the command that installs it, and exits 69.
@@ -19,8 +19,9 @@ packages_of()
     # gcc alone only recommends the C library's headers.
     build)
         echo make gcc libc6-dev libdnnl-dev libopenblas-openmp-dev libcjson-dev zlib1g-dev \
-            libxxhash-dev libutf8proc-dev
+            libxxhash-dev libutf8proc-dev libedit-dev
         ;;
+    subwords) echo g++ libsentencepiece-dev ;;
     test) echo g++ libcmocka-dev librapidcheck-dev bats ;;
     mpi) echo libopenmpi-dev openmpi-bin ;;
     slurm) echo slurmctld slurmd slurm-client munge ;;
@@ -52,8 +53,8 @@ fi
 wanted=
 for group; do
     if ! list=$(packages_of "$group"); then
-        echo "deps.sh: unknown group $group (want build, test, mpi, slurm, demo, plot, fuzz," \
-            "sanitize, peers, coverage or lint)" >&2
+        echo "deps.sh: unknown group $group (want build, subwords, test, mpi, slurm, demo, plot," \
+            "fuzz, sanitize, peers, coverage or lint)" >&2
         exit 64
     fi
     wanted="$wanted $list"

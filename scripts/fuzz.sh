@@ -63,6 +63,7 @@ for target; do
     prompt | text) length=256 ;;
     log) length=640 ;;
     shard | vocab) length=2048 ;;
+    subword) length=8192 ;;
     dump) length=3000 ;;
     checkpoint) length=16000 ;;
     *) length=4096 ;;

@@ -309,7 +309,7 @@ fi
 make_text 1 >"$out/train.txt"
 make_text 2 >"$out/valid.txt"
 if step tokenize 30 within "$deq" tokenize --train "$out/train.txt" --valid "$out/valid.txt" \
-    --out "$out/data" --min-count 2 --unk map --json --force; then
+    --out "$out/data" --split blanks --min-count 2 --unk map --json --force; then
     # Dropout masks are the same on both: the random numbers are counted, not drawn.
     if step train-cpu 120 train cpu --set train.steps=20 --out "$out/run-cpu" &&
         step train-cuda 120 train cuda --set train.steps=20 --out "$out/run-cuda"; then

@@ -128,5 +128,5 @@ if [ -f "$out/.tokenized" ] && [ "$(cat "$out/.tokenized")" = "$state" ] &&
 fi
 rm -f "$out/.tokenized"
 "$deq" tokenize --train "$out/train.tokens" --valid "$out/valid.tokens" \
-    --test "$out/test.tokens" --out "$out" --force
+    --test "$out/test.tokens" --split blanks --out "$out" --force
 echo "$state" >"$out/.tokenized"

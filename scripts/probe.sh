@@ -123,6 +123,23 @@ if found OpenBLAS libopenblas-openmp-dev -lopenblas '#include <cblas.h>' \
     esac
 fi
 
+# SentencePiece is optional in the same way, and C++.
+if [ "${SENTENCEPIECE:-0}" = 0 ]; then
+    say subwords "left out (SENTENCEPIECE=0)"
+elif [ -n "${SPM_LIBS:-}" ]; then
+    printf '#include <sentencepiece_trainer.h>\nint main()\n{\n    sentencepiece::SentencePieceProcessor p;\n    return p.status().ok();\n}\n' >"$dir/p.cc"
+    # shellcheck disable=SC2086
+    if ${CXX:-g++} -std=c++17 -o "$dir/p" "$dir/p.cc" $SPM_LIBS >"$dir/log" 2>&1 && "$dir/p"; then
+        say subwords "yes, by SentencePiece"
+    else
+        say subwords "MISSING: SentencePiece does not work: apt-get install g++ libsentencepiece-dev, or SENTENCEPIECE=0"
+        sed -n '1,3s/^/            /p' "$dir/log"
+        missing="$missing libsentencepiece-dev g++"
+    fi
+else
+    say subwords "no (no SentencePiece): deq tokenize --subwords wants: apt-get install g++ libsentencepiece-dev"
+fi
+
 # MPI is optional: what the Makefile found (MPI_CFLAGS, MPI_LIBS) must work, and with MPI=1 be there.
 if [ "${MPI:-0}" = 0 ]; then
     say MPI "left out (MPI=0)"

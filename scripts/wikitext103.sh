@@ -114,7 +114,7 @@ done
 
 # Nothing half-made under the final name: a new folder is made, then takes the old one's place.
 "$deq" tokenize --train "$dir/wiki.train.tokens" --valid "$dir/wiki.valid.tokens" \
-    --test "$dir/wiki.test.tokens" --out "$tmp/shards"
+    --test "$dir/wiki.test.tokens" --split blanks --out "$tmp/shards"
 rm -rf "$out"
 mv "$tmp/shards" "$out"
 echo "wikitext103.sh: done, the data set is in $out" >&2

@@ -2,6 +2,7 @@
  * machine's own speed. */
 #include "base/mem.h"
 #include "bench/bench.h"
+#include "bench/roof.h"
 #include "cmd/bench/tools.h"
 #include "cmd/device.h"
 #include "cmd/load_config.h"
@@ -40,16 +41,24 @@ static const struct json_field fields[] = {
     {"bandwidth_gbytes_per_s", "The machine's copy, in GB/s."},
     {"tokens_per_s_per_gflops", "Tokens per second over the GFLOP/s of SGEMM."},
     {"gemm_gflops", "Our products, in GFLOP/s."},
-    {"gemm_fraction", "The same as a share of SGEMM."},
+    {"gemm_fraction", "The same as a share of SGEMM, which other routines may exceed."},
+    {"product_gflops", "The machine's fastest product routine, in GFLOP/s, or null for a GPU."},
+    {"product_routine", "The name of that routine."},
+    {"product_fraction", "Our products as a share of it, at most 1."},
+    {"cache_gbytes_per_s", "The machine's fastest loop over data in its first cache, in GB/s."},
     {"peak_bytes", "The peak of memory above the program's start."},
     {"step_seconds", "Seconds of the median step."},
     {"step_seconds_fastest", "Seconds of the fastest step."},
-    {"limit_step_seconds", "Seconds of a step if every operation ran at the machine's rates."},
+    {"limit_step_seconds",
+     "The bound of a step, which is its seconds if every operation ran at the "
+     "rates of the fastest product routine and of the first cache."},
     {"parameters", "Parameters of the model."},
     {"forward_evaluations", "Evaluations of f in the forward solve of a step."},
     {"backward_evaluations", "Products with f's Jacobian in the backward solve."},
-    {"ops[]", "For each operation name, calls, seconds, share, flops, bytes, gflops, "
-              "sgemm_fraction, gbytes_per_s, bandwidth_fraction and limit_seconds."},
+    {"ops[]",
+     "For each operation name, calls, seconds, share, flops, bytes, gflops, "
+     "gbytes_per_s, the fractions sgemm_fraction, bandwidth_fraction, product_fraction and "
+     "cache_fraction, and limit_seconds."},
     {"setting", "The resolved configuration."},
     {0},
 };
@@ -61,6 +70,7 @@ struct report {
     const struct config *config;
     const struct bench_step_result *result;
     double sgemm, bandwidth; /* of the machine, in GFLOP/s and GB/s */
+    struct roof roof;        /* of the processor, NaN where another device computes */
     double peak;             /* bytes above the program's start */
 };
 
@@ -70,11 +80,10 @@ struct figures {
     enum op_id order[OP_COUNT]; /* operations by falling time */
 };
 
-/* Seconds that all calls of an operation would take at the machine's rates. Either products or
- * memory take longer. Data in caches can be had faster. */
+/* The bound of all calls of an operation. */
 static double limit_of(const struct report *r, const struct op_stat *s)
 {
-    return fmax(s->flops / r->sgemm, s->bytes / r->bandwidth) / 1e9;
+    return roof_seconds(&r->roof, s->flops, s->bytes);
 }
 
 static void derive(const struct report *r, struct figures *f)
@@ -109,6 +118,8 @@ static void write_op(struct json_writer *w, const struct report *r, enum op_id i
     json_write_real(w, "gbytes_per_s", s->bytes / s->seconds / 1e9);
     json_write_real(w, "sgemm_fraction", s->flops / s->seconds / 1e9 / r->sgemm);
     json_write_real(w, "bandwidth_fraction", s->bytes / s->seconds / 1e9 / r->bandwidth);
+    json_write_real(w, "product_fraction", s->flops / s->seconds / r->roof.product);
+    json_write_real(w, "cache_fraction", s->bytes / s->seconds / r->roof.memory);
     json_write_real(w, "limit_seconds", limit_of(r, s));
     json_write_end(w);
 }
@@ -127,6 +138,10 @@ static enum status print_json(const struct report *r, const struct figures *f, s
     json_write_real(&w, "tokens_per_s_per_gflops", f->tokens_per_s / r->sgemm);
     json_write_real(&w, "gemm_gflops", f->gemm_rate);
     json_write_real(&w, "gemm_fraction", f->gemm_rate / r->sgemm);
+    json_write_real(&w, "product_gflops", r->roof.product / 1e9);
+    json_write_string(&w, "product_routine", r->roof.routine);
+    json_write_real(&w, "product_fraction", 1e9 * f->gemm_rate / r->roof.product);
+    json_write_real(&w, "cache_gbytes_per_s", r->roof.memory / 1e9);
     json_write_real(&w, "peak_bytes", r->peak);
     json_write_real(&w, "step_seconds", b->seconds);
     json_write_real(&w, "step_seconds_fastest", b->fastest);
@@ -144,15 +159,38 @@ static enum status print_json(const struct report *r, const struct figures *f, s
     return output_json_print(&w, err);
 }
 
+/* A fraction of a roof, or "-" where there is none. */
+static void fraction_text(double x, char out[16])
+{
+    snprintf(out, 16, isfinite(x) ? "%.3f" : "-", x);
+}
+
 static void print_op(const struct report *r, const struct figures *f, enum op_id id)
 {
     const struct op_stat *s = &r->result->stat[id];
-    double rate = s->flops / s->seconds / 1e9, bytes = s->bytes / s->seconds / 1e9;
-    printf("%-18s %8.1f %9.3f %6.1f%% %9.3f %8.2f %9.1f %6.2f %8.1f %6.2f %9.3f\n", op_name(id),
+    double rate = s->flops / s->seconds, bytes = s->bytes / s->seconds;
+    double limit = 1e3 * limit_of(r, s) / f->steps;
+    char product[16], cache[16], bound[16];
+    fraction_text(rate / r->roof.product, product);
+    fraction_text(bytes / r->roof.memory, cache);
+    snprintf(bound, sizeof bound, isfinite(limit) ? "%.3f" : "-", limit);
+    printf("%-18s %8.1f %9.3f %6.1f%% %9.3f %8.2f %9.1f %6s %8.1f %6s %9s\n", op_name(id),
            (double)s->calls / f->steps, 1e3 * s->seconds / f->steps,
            100 * s->seconds / r->result->total_seconds, s->flops / f->steps / 1e9,
-           s->bytes / f->steps / 1e6, rate, rate / r->sgemm, bytes, bytes / r->bandwidth,
-           1e3 * limit_of(r, s) / f->steps);
+           s->bytes / f->steps / 1e6, rate / 1e9, product, bytes / 1e9, cache, bound);
+}
+
+static void print_bound(const struct report *r, const struct figures *f)
+{
+    const struct bench_step_result *b = r->result;
+    if (!isfinite(f->limit))
+        return;
+    printf("fastest product routine %.1f GFLOP/s (%s, %lld x %lld x %lld); first cache %.0f GB/s\n",
+           r->roof.product / 1e9, r->roof.routine, (long long)r->roof.m, (long long)r->roof.n,
+           (long long)r->roof.k, r->roof.memory / 1e9);
+    printf("bound: every operation at those rates takes %.1f ms a step, %.2f of the time it took; "
+           "products reach %.2f\n",
+           1e3 * f->limit, f->limit / b->seconds, 1e9 * f->gemm_rate / r->roof.product);
 }
 
 static void print_table(const struct report *r, const struct figures *f)
@@ -162,17 +200,14 @@ static void print_table(const struct report *r, const struct figures *f)
     printf("%lld parameters, %lld tokens a step, %.0f evaluations of f and %.0f products with its "
            "Jacobian in the solves\n",
            (long long)b->parameters, (long long)b->tokens, b->forward_evals, b->backward_evals);
-    printf("%.0f tokens/s (step %.1f ms, fastest %.1f ms)\n", f->tokens_per_s, 1e3 * b->seconds,
-           1e3 * b->fastest);
-    printf("OpenBLAS sgemm %.1f GFLOP/s (%s): %.2f tokens/s per GFLOP/s; copy %.1f GB/s\n",
-           r->sgemm, machine_core(), f->tokens_per_s / r->sgemm, r->bandwidth);
-    printf("products %.1f GFLOP/s, %.2f of sgemm; peak memory %.1f MiB above the start\n",
-           f->gemm_rate, f->gemm_rate / r->sgemm, r->peak / (1 << 20));
-    printf("every operation at those rates, data from memory: %.1f ms a step, %.0f tokens/s (%.2f "
-           "per GFLOP/s)\n",
-           1e3 * f->limit, (double)b->tokens / f->limit, (double)b->tokens / f->limit / r->sgemm);
+    printf("%.0f tokens/s (step %.1f ms, fastest %.1f ms); peak memory %.1f MiB above the start\n",
+           f->tokens_per_s, 1e3 * b->seconds, 1e3 * b->fastest, r->peak / (1 << 20));
+    printf("products %.1f GFLOP/s; OpenBLAS's sgemm %.1f (%s), %.2f tokens/s per GFLOP/s of it; "
+           "copy %.1f GB/s\n",
+           f->gemm_rate, r->sgemm, machine_core(), f->tokens_per_s / r->sgemm, r->bandwidth);
+    print_bound(r, f);
     printf("%-18s %8s %9s %7s %9s %8s %9s %6s %8s %6s %9s\n", "a step: operation", "calls", "ms",
-           "share", "GFLOP", "MB", "GFLOP/s", "of it", "GB/s", "of it", "limit ms");
+           "share", "GFLOP", "MB", "GFLOP/s", "of it", "GB/s", "of it", "bound ms");
     for (int i = 0; i < OP_COUNT; i++) {
         if (b->stat[f->order[i]].calls == 0)
             continue;
@@ -195,6 +230,23 @@ static enum status print(const struct report *r, bool json, struct error *err)
     return STATUS_OK;
 }
 
+/* Measures the processor's roofs, and keeps the higher ones. It is called before the steps and
+ * after them, so that a processor whose clock has changed in between is not below its own roof. */
+static enum status measure_roof(const struct backend *be, struct report *report, struct error *err)
+{
+    struct roof now, *r = &report->roof;
+    if (be->device_free > 0) { /* a GPU's is not known */
+        *r = (struct roof){.product = NAN, .memory = NAN};
+        return STATUS_OK;
+    }
+    TRY(roof_measure(&now, be->threads, report->config->train.precision, err));
+    double memory = fmax(now.memory, r->memory);
+    if (now.product > r->product)
+        *r = now;
+    r->memory = memory;
+    return STATUS_OK;
+}
+
 /* Measures steps of training, or of evaluation. Memory comes first, without the peer, whose buffers
  * are not ours. */
 static enum status measure(const struct request *r, bool train, struct report *report,
@@ -211,11 +263,13 @@ static enum status measure(const struct request *r, bool train, struct report *r
     TRY(device_open(&be, r->device, (int)r->threads, err));
     TRY_OUT(bench_run(&be, report->config, &first, &result, err));
     report->peak = machine_memory_line("VmHWM:") - start_bytes;
+    TRY_OUT(measure_roof(&be, report, err));
     TRY_OUT(machine_create(&machine, be.threads, err));
     timed.ctx = machine;
     TRY_OUT(bench_run(&be, report->config, &timed, &result, err));
     report->sgemm = machine_sgemm(machine);
     report->bandwidth = machine_bandwidth(machine);
+    TRY_OUT(measure_roof(&be, report, err));
     TRY_OUT(print(report, r->json, err));
 out:
     machine_free(machine);
@@ -247,15 +301,20 @@ static enum status run_solve(int argc, char **argv, struct error *err)
     return run_tool(&bench_tool_solve, false, argc, argv, err);
 }
 
-#define BESIDE_THE_MACHINE                                                                        \
-    "on random tokens and sets them beside the machine's own speed, which is measured between "   \
-    "the steps of the same run. That is OpenBLAS's cblas_sgemm, 1024 x 2048 x 512 on all "        \
-    "threads, and a copy from memory to memory.\n"                                                \
-    "Prints tokens/s and, for each operation, its calls, time, floating-point operations and "    \
-    "bytes, the fractions of the machine's two rates, and the time at these rates. Also prints "  \
-    "the peak of memory above the program's start.\n"                                             \
-    "SGEMM is the processor's even where the steps run on a GPU. There, operations only start a " \
-    "computation, and the operation that downloads the result gets the seconds of all."
+#define BESIDE_THE_MACHINE                                                                         \
+    "on random tokens and sets them beside the machine's own speed, which is measured in the "     \
+    "same "                                                                                        \
+    "run. That is OpenBLAS's cblas_sgemm, 1024 x 2048 x 512 on all threads, a copy from memory "   \
+    "to "                                                                                          \
+    "memory, and the two roofs. One is the fastest product routine of oneDNN and OpenBLAS, at "    \
+    "the "                                                                                         \
+    "sizes that suit it best. The other is a loop over data in the first cache.\n"                 \
+    "Prints tokens/s and, for each operation, its calls, time, floating-point operations and "     \
+    "bytes, the fractions of the two roofs, and the bound, which is the time at the roofs. Also "  \
+    "prints the peak of memory above the program's start.\n"                                       \
+    "Where the steps run on a GPU, its roofs are not known, and SGEMM is the processor's. There, " \
+    "operations only start a computation, and the operation that downloads the result gets the "   \
+    "seconds of all."
 
 const struct command bench_tool_train = {
     .name = "train",

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "cmd/commands.h"
+#include "cmd/find_checkpoint.h"
 #include "cmd/output.h"
 
 #include <errno.h>
@@ -17,8 +18,16 @@ struct request {
 };
 
 static const struct option_rule options[] = {
-    OPTION_CONFIG(.unset = "none, but FILE is read"),
-    OPTION_SET(""),
+    OPTION("tensors", FLAG, info.tensors,
+           .help = "Prints every section of a checkpoint, or every tensor of a safetensors file, "
+                   "with type, dimensions and bytes instead."),
+    OPTION("state", FLAG, info.state,
+           .help = "Prints the state of the training in a checkpoint instead, as JSON."),
+    OPTION("config", TEXT, config, .value = "[FILE]", .empty = true, .bare = true,
+           .help = "Prints the configuration in a checkpoint instead. With a FILE that is no "
+                   "checkpoint, prints that configuration resolved. A bare NAME also stands for "
+                   "NAME.json, here, in ./configs or among the installed presets."),
+    OPTION_SET(" Only for a configuration."),
     OPTION("check", FLAG, info.check,
            .help =
                "Verifies every checksum, and that weights are finite. Exits with 1 if something is "
@@ -33,7 +42,7 @@ static const struct option_rule options[] = {
 
 static const struct json_field fields[] = {
     {"file", "The file that was read."},
-    {"kind", "checkpoint, shard, safetensors or config."},
+    {"kind", "checkpoint, shard, data, safetensors or config."},
     {"check", "Only with --check. Whether everything is whole."},
     {"error", "Only for a damaged file. What is damaged."},
     {"weights_digest", "Only for a checkpoint. A digest of the parameter values."},
@@ -63,6 +72,8 @@ static const struct json_field fields[] = {
     {"record_positions", "Only for a shard of a task. Positions of a sequence."},
     {"record_recall", "Only for a shard of a task. Positions that are recalled."},
     {"checksum", "Only for a shard. The checksum of its ids."},
+    {"splits[]", "Only for a folder of shards. For each split name, tokens, shards, text_bytes and "
+                 "words."},
     {0},
 };
 
@@ -106,8 +117,6 @@ static enum status read_start(const char *path, char *start, size_t size, size_t
                               struct error *err)
 {
     struct stat info;
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
-        return error_set(err, STATUS_NOINPUT, "%s: a folder; give one of its files", path);
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) /* a pipe would block */
         return error_set(err, STATUS_NOINPUT, "%s: not a file", path);
     FILE *file = fopen(path, "rb");
@@ -124,6 +133,22 @@ static enum status read_start(const char *path, char *start, size_t size, size_t
     return STATUS_OK;
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* Whether --config FILE means the configuration that is in a checkpoint. */
+static bool is_checkpoint(const char *path)
+{
+    char start[16] = "";
+    size_t got = 0;
+    struct error err;
+    return !is_folder(path) && read_start(path, start, sizeof start, &got, &err) == STATUS_OK &&
+           kind_of(start, got) == info_checkpoint;
+}
+
 static enum status info_file(const struct info_request *request, struct error *err)
 {
     char start[16] = "";
@@ -134,6 +159,9 @@ static enum status info_file(const struct info_request *request, struct error *e
         return error_set(err, STATUS_DATA,
                          "%s: --vocab: not a checkpoint; shards have a vocab.txt beside them",
                          request->path);
+    if ((request->state || request->config) && print != NULL && print != info_checkpoint)
+        return error_set(err, STATUS_DATA, "%s: --%s: not a checkpoint", request->path,
+                         request->state ? "state" : "config");
     if (print != NULL)
         return print(request, err);
     return error_set(err, STATUS_DATA,
@@ -162,18 +190,31 @@ static enum status answer_damaged(const struct info_request *request, struct err
 static enum status check_request(const struct request *r, const struct operands *files,
                                  struct error *err)
 {
-    bool config = r->config != NULL;
+    bool config = r->config != NULL && r->config[0] != '\0';
     if (config && files->count > 0)
         return error_set(err, STATUS_USAGE, "want a FILE or --config FILE, not both");
     if (!config && r->set.count > 0)
         return error_set(err, STATUS_USAGE, "--set: belongs to --config FILE");
     if (!config && files->count != 1)
         return error_set(err, STATUS_USAGE, "want one FILE, or --config FILE (try deq help info)");
-    if (r->info.vocab && (config || r->info.json))
+    if (r->info.vocab && (r->config != NULL || r->info.json))
         return error_set(err, STATUS_USAGE,
                          "--vocab: a list of words, of a checkpoint; not with %s",
-                         config ? "--config" : "--json");
+                         r->config != NULL ? "--config" : "--json");
     return STATUS_OK;
+}
+
+/* A folder is that of a run or of shards. */
+static enum status info_folder(struct info_request *request, struct error *err)
+{
+    char found[PATHS_MAX];
+    bool shown = false;
+    TRY(info_data(request, &shown, err));
+    if (shown)
+        return STATUS_OK;
+    TRY(find_checkpoint(request->path, found, err));
+    request->path = found;
+    return info_file(request, err);
 }
 
 static enum status run_command(int argc, char **argv, struct error *err)
@@ -182,10 +223,15 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct operands files;
     TRY(command_read(&command_info, &r, argc, argv, &files, err));
     TRY(check_request(&r, &files, err));
-    r.info.path = r.config != NULL ? r.config : files.text[0];
-    if (r.config != NULL)
+    r.info.path = files.count > 0 ? files.text[0] : r.config;
+    r.info.config = r.config != NULL && (files.count > 0 || is_checkpoint(r.config));
+    if (r.config != NULL && !r.info.config)
         return info_config(&r.info, &r.set, err);
-    enum status status = info_file(&r.info, err);
+    if (r.info.config && r.set.count > 0)
+        return error_set(err, STATUS_USAGE,
+                         "--set: not of a configuration that is in a checkpoint");
+    enum status status =
+        is_folder(r.info.path) ? info_folder(&r.info, err) : info_file(&r.info, err);
     return r.info.check && status == STATUS_DATA ? answer_damaged(&r.info, err) : status;
 }
 
@@ -196,19 +242,22 @@ const struct command command_info = {
     .stray = "want one FILE",
     .forms =
         (const char *const[]){
-            "FILE [--check] [--json]",
-            "CHECKPOINT --vocab",
+            "FILE|RUN|DATA [--check] [--json]",
+            "CHECKPOINT --tensors|--state|--config|--vocab",
             "--config FILE [--set KEY=VALUE]... [--json]",
             NULL,
         },
     .description =
-        "Prints what a file holds. FILE is a checkpoint, a shard of tokens or a safetensors file.\n"
+        "Prints what a file holds. FILE is a checkpoint, a shard of tokens or a safetensors file. "
+        "Of the folder RUN it is best.bin, or last.bin where there was no validation text. Of the "
+        "folder DATA it is the first shard of every split.\n"
         "With --config, prints the resolved configuration instead, which has every key, with "
         "derived values filled in.",
     .options = options,
     .json = fields,
     .examples =
         (const char *const[]){
+            "deq info runs/kjv",
             "deq info runs/kjv/best.bin --check",
             "deq info --config kjv --set model.d_inner=2048",
             NULL,

@@ -10,9 +10,12 @@
 
 struct info_request {
     const char *path;
-    bool check; /* verify everything the file has checksums for */
-    bool json;  /* one JSON object instead of text */
-    bool vocab; /* of a checkpoint, its words instead */
+    bool check;   /* verify everything the file has checksums for */
+    bool json;    /* one JSON object instead of text */
+    bool vocab;   /* of a checkpoint, its words instead */
+    bool tensors; /* of a checkpoint or safetensors, its sections or tensors instead */
+    bool state;   /* of a checkpoint, the state of its training instead */
+    bool config;  /* of a checkpoint, its configuration instead */
 };
 
 /* Begins the JSON object with "file" and "kind". */
@@ -27,6 +30,8 @@ void info_dims(const int64_t *dim, int ndim, char out[INFO_DIMS_MAX]);
 enum status info_checkpoint(const struct info_request *request, struct error *err);
 enum status info_shard(const struct info_request *request, struct error *err);
 enum status info_safetensors(const struct info_request *request, struct error *err);
+/* Prints the splits of a folder of shards. *shown is false if it is none. Fails as info_shard. */
+enum status info_data(const struct info_request *request, bool *shown, struct error *err);
 /* Prints the resolved configuration. `set` holds the assignments of --set. STATUS_NOINPUT,
  * STATUS_CONFIG. */
 enum status info_config(const struct info_request *request, const struct option_list *set,

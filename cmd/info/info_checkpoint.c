@@ -1,4 +1,5 @@
 /* deq info on a checkpoint prints its step, state, parameters, sections and configuration. */
+#include "cmd/info/content.h"
 #include "cmd/info/info.h"
 #include "cmd/output.h"
 
@@ -15,22 +16,16 @@ enum { TEXT_MAX = 1 << 20, VOCAB_MAX = 1 << 28 }; /* bytes of the JSON sections,
 static const struct {
     const char *prefix, *part;
 } parts[] = {
-    {"word_emb.", "embedding"},
-    {"crit.", "softmax"},
-    {"inject_conv.", "injection"},
-    {"func.", "f"},
-    {"", "other"},
+    {"word_emb.", "embedding"}, {"crit.", "softmax"}, {"inject_conv.", "injection"}, {"func.", "f"},
+    {"start.", "start"},        {"", "other"},
 };
 enum { PARTS = sizeof parts / sizeof *parts };
+_Static_assert((int)PARTS == (int)CONTENT_PARTS, "a place for each part");
 
-/* What is gathered before anything is printed, so that a damaged file prints one message only. */
-struct content {
-    struct json *state, *config; /* owns; NULL if there is no such section */
-    const struct cJSON *step;    /* in `state`; NULL if it has none */
-    char digest[WEIGHTS_DIGEST_TEXT];
-    int64_t parameters, part[PARTS], tensors;
-    int64_t unpacked; /* bytes of all sections */
-};
+const char *content_part(int index)
+{
+    return index < PARTS ? parts[index].part : NULL;
+}
 
 static int64_t element_count(const struct checkpoint_section *s)
 {
@@ -55,6 +50,20 @@ static enum status load_json(struct checkpoint *c, const char *name, struct json
     return status;
 }
 
+static enum status load_vocab(struct checkpoint *c, struct content *content, struct error *err)
+{
+    enum status status = STATUS_OK;
+    char *words = NULL, place[512];
+    size_t len;
+    if (checkpoint_find(c, "vocab") == NULL)
+        return STATUS_OK;
+    snprintf(place, sizeof place, "%s: section \"vocab\"", checkpoint_path(c));
+    TRY(checkpoint_read_text(c, "vocab", VOCAB_MAX, &words, &len, err));
+    status = vocab_from_text(&content->vocab, words, len, place, err);
+    mem_free(words);
+    return status;
+}
+
 static enum status gather(struct checkpoint *c, struct content *content, struct error *err)
 {
     for (int64_t i = 0; i < checkpoint_count(c); i++) {
@@ -71,11 +80,6 @@ static enum status gather(struct checkpoint *c, struct content *content, struct 
     }
     TRY(load_json(c, "state", &content->state, err));
     TRY(load_json(c, "config", &content->config, err));
-    int64_t step;
-    if (content->state != NULL)
-        content->step = json_get(json_root(content->state), "step");
-    if (content->step != NULL)
-        TRY(json_int(content->state, content->step, &step, err));
     return checkpoint_weights_digest(c, content->digest, err);
 }
 
@@ -158,7 +162,8 @@ static enum status print_json(const struct info_request *request, const struct c
     struct json_writer w;
     info_json_begin(&w, request, "checkpoint");
     json_write_string(&w, "weights_digest", content->digest);
-    copy_or_null(&w, "step", content->step);
+    copy_or_null(&w, "step",
+                 content->state != NULL ? json_get(json_root(content->state), "step") : NULL);
     json_write_int(&w, "parameters", content->parameters);
     json_write_object(&w, "parameters_by_part");
     for (int p = 0; p < PARTS; p++)
@@ -175,14 +180,17 @@ static enum status print_json(const struct info_request *request, const struct c
     return output_json_print(&w, err);
 }
 
-static enum status print_value(const char *title, const struct cJSON *value, struct error *err)
+/* Prints a JSON value, as --state and --config ask for. */
+static enum status print_value(const struct json *value, const char *name, struct error *err)
 {
     struct json_writer w;
     char *text = NULL;
+    if (value == NULL)
+        return error_set(err, STATUS_DATA, "the checkpoint has no %s", name);
     json_write_begin(&w, true);
-    json_write_copy(&w, NULL, value);
+    json_write_copy(&w, NULL, json_root(value));
     TRY(json_write_finish(&w, &text, err));
-    printf("%s %s", title, text);
+    fputs(text, stdout);
     mem_free(text);
     return STATUS_OK;
 }
@@ -192,37 +200,32 @@ static double ratio(double whole, double part)
     return part > 0 ? whole / part : 1;
 }
 
-static enum status print_text(const struct info_request *request, const struct checkpoint *c,
-                              const struct content *content, struct error *err)
+static void print_sections(const struct checkpoint *c)
 {
-    printf("%s: checkpoint, %lld bytes, %lld unpacked (ratio %.2f)\n", request->path,
-           (long long)checkpoint_bytes(c), (long long)content->unpacked,
-           ratio((double)content->unpacked, (double)checkpoint_bytes(c)));
-    if (content->step != NULL) {
-        int64_t step;
-        TRY(json_int(content->state, content->step, &step, err));
-        printf("step        %lld\n", (long long)step);
-    }
-    printf("weights     digest %s\n", content->digest);
-    printf("parameters  %lld in %lld tensors\n", (long long)content->parameters,
-           (long long)content->tensors);
-    for (int p = 0; p < PARTS; p++)
-        if (content->part[p] != 0)
-            printf("            %-10s %lld\n", parts[p].part, (long long)content->part[p]);
-    printf("sections    type, dims, bytes, ratio, name\n");
+    printf("type dims                    bytes  ratio  name\n");
     for (int64_t i = 0; i < checkpoint_count(c); i++) {
         const struct checkpoint_section *s = checkpoint_section(c, i);
         char dims[INFO_DIMS_MAX];
         info_dims(s->dim, s->ndim, dims);
-        printf("  %-4s %-16s %12zu  %5.2f  %s\n", checkpoint_type_name(s->type), dims, s->size,
+        printf("%-4s %-16s %12zu  %5.2f  %s\n", checkpoint_type_name(s->type), dims, s->size,
                ratio((double)s->size, (double)s->stored), s->name);
     }
-    if (content->state != NULL)
-        TRY(print_value("state", json_root(content->state), err));
-    if (content->config != NULL)
-        TRY(print_value("config", json_root(content->config), err));
+}
+
+/* Prints what was asked for, or else the summary. */
+static enum status print_text(const struct info_request *request, const struct content *content,
+                              struct error *err)
+{
+    if (request->tensors)
+        print_sections(content->file);
+    if (request->state)
+        TRY(print_value(content->state, "state", err));
+    if (request->config)
+        TRY(print_value(content->config, "configuration", err));
+    if (!request->tensors && !request->state && !request->config)
+        info_summary(content);
     if (request->check)
-        printf("check: all %lld sections verified\n", (long long)checkpoint_count(c));
+        printf("check: all %lld sections verified\n", (long long)checkpoint_count(content->file));
     return STATUS_OK;
 }
 
@@ -239,7 +242,7 @@ static enum status print_vocabulary(struct checkpoint *c, struct error *err)
 enum status info_checkpoint(const struct info_request *request, struct error *err)
 {
     struct checkpoint *c = NULL;
-    struct content content = {0};
+    struct content content = {.path = request->path};
     enum status status = STATUS_OK;
     TRY_OUT(checkpoint_open(&c, request->path, err));
     if (request->check)
@@ -248,10 +251,14 @@ enum status info_checkpoint(const struct info_request *request, struct error *er
         status = print_vocabulary(c, err);
         goto out;
     }
+    content.file = c;
     TRY_OUT(gather(c, &content, err));
-    status = request->json ? print_json(request, c, &content, err)
-                           : print_text(request, c, &content, err);
+    if (!request->json)
+        TRY_OUT(load_vocab(c, &content, err));
+    status =
+        request->json ? print_json(request, c, &content, err) : print_text(request, &content, err);
 out:
+    vocab_free(content.vocab);
     json_free(content.config);
     json_free(content.state);
     checkpoint_close(c);

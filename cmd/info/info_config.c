@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-static const char *const parts[] = {"embedding", "softmax", "injection", "f"};
+static const char *const parts[] = {"embedding", "softmax", "injection", "f", "start"};
 enum { PARTS = sizeof parts / sizeof *parts };
 
 static enum status print_json(const struct info_request *request, const char *text,
@@ -21,7 +21,8 @@ static enum status print_json(const struct info_request *request, const char *te
         json_write_int(&w, "parameters_reported", params_reported(params));
         json_write_object(&w, "parameters_by_part");
         for (int p = 0; p < PARTS; p++)
-            json_write_int(&w, parts[p], params_distinct(params, parts[p]));
+            if (params_distinct(params, parts[p]) > 0)
+                json_write_int(&w, parts[p], params_distinct(params, parts[p]));
         json_write_end(&w);
     } else {
         json_write_raw(&w, "parameters", "null");
@@ -43,8 +44,9 @@ static void print_text(const char *text, const struct config *config, const stru
     }
     fprintf(stderr, "parameters: %lld (", (long long)params_distinct(params, NULL));
     for (int p = 0; p < PARTS; p++)
-        fprintf(stderr, "%s%s %lld", p > 0 ? ", " : "", parts[p],
-                (long long)params_distinct(params, parts[p]));
+        if (params_distinct(params, parts[p]) > 0)
+            fprintf(stderr, "%s%s %lld", p > 0 ? ", " : "", parts[p],
+                    (long long)params_distinct(params, parts[p]));
     fprintf(stderr, ") for a vocabulary of %lld\n", (long long)config->model.vocab_size);
     if (params_reported(params) != params_distinct(params, NULL))
         fprintf(stderr,

@@ -1,5 +1,6 @@
 /* deq info on a safetensors file. The format has no checksums, so opening it checks all there is.
  */
+#include "cmd/estimate.h"
 #include "cmd/info/info.h"
 #include "cmd/output.h"
 
@@ -34,19 +35,30 @@ static enum status print_json(const struct info_request *request, const struct s
     return output_json_print(&w, err);
 }
 
-static void print_text(const struct info_request *request, const struct st_file *f)
+static void print_tensors(const struct st_file *f)
 {
-    int64_t numbers = 0;
-    for (int64_t i = 0; i < st_count(f); i++)
-        numbers += st_tensor(f, i)->count;
-    printf("%s: safetensors, %lld tensors, %lld numbers\n", request->path, (long long)st_count(f),
-           (long long)numbers);
     for (int64_t i = 0; i < st_count(f); i++) {
         const struct st_tensor *t = st_tensor(f, i);
         char dims[INFO_DIMS_MAX];
         info_dims(t->dim, t->ndim, dims);
         printf("  %-4s %-20s %12zu bytes  %s\n", st_type_name(t), dims, t->bytes, t->name);
     }
+}
+
+static void print_text(const struct info_request *request, const struct st_file *f)
+{
+    char all[ESTIMATE_COUNT_MAX], size[ESTIMATE_COUNT_MAX];
+    int64_t numbers = 0, bytes = 0;
+    for (int64_t i = 0; i < st_count(f); i++) {
+        numbers += st_tensor(f, i)->count;
+        bytes += (int64_t)st_tensor(f, i)->bytes;
+    }
+    estimate_count(numbers, all);
+    estimate_bytes((double)bytes, size);
+    printf("%s: safetensors, %lld tensors, %s numbers, %s%s\n", request->path,
+           (long long)st_count(f), all, size, request->tensors ? "" : " (--tensors lists them)");
+    if (request->tensors)
+        print_tensors(f);
     if (request->check)
         printf("check: sizes, shapes and places agree; the format has no checksums\n");
 }

@@ -1,4 +1,6 @@
 /* deq info on one shard prints its header and, with --check, verifies its checksum and ids. */
+#include "cmd/estimate.h"
+#include "cmd/info/content.h"
 #include "cmd/info/info.h"
 #include "cmd/output.h"
 
@@ -10,9 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
-enum { PIECE = 1 << 20 }; /* bytes read at once; whole ids */
+enum { PATH_SIZE = 4096 + 64, PIECE = 1 << 20 }; /* bytes read at once; whole ids */
 
 static enum status read_header(FILE *file, const char *path, struct shard_header *h,
                                struct error *err)
@@ -119,30 +122,41 @@ static enum status print_json(const struct info_request *request, const struct s
 
 static void print_text(const struct info_request *request, const struct shard_header *h)
 {
+    char tokens[ESTIMATE_COUNT_MAX], all[ESTIMATE_COUNT_MAX], text[ESTIMATE_COUNT_MAX];
+    char words[ESTIMATE_COUNT_MAX], first[ESTIMATE_COUNT_MAX], vocab[ESTIMATE_COUNT_MAX];
+    estimate_count(h->tokens, tokens);
+    estimate_count(h->split_tokens, all);
+    estimate_count(h->first, first);
+    estimate_count(h->vocab_size, vocab);
+    estimate_count(h->words, words);
+    estimate_bytes((double)h->text_bytes, text);
     printf("%s: shard %lld of %lld\n", request->path, (long long)h->index + 1, (long long)h->count);
-    printf("tokens      %lld, from number %lld of the split's %lld\n", (long long)h->tokens,
-           (long long)h->first, (long long)h->split_tokens);
+    printf("tokens      %s, from number %s of the split's %s\n", tokens, first, all);
+    printf("split       %s of text, %s words\n", text, words);
     printf("ids         %d bytes each%s\n", (int)h->width, h->bytes ? ", bytes of text" : "");
-    printf("vocabulary  %lld, hash %016llx\n", (long long)h->vocab_size,
-           (unsigned long long)h->vocab_hash);
+    printf("vocabulary  %s, hash %016llx\n", vocab, (unsigned long long)h->vocab_hash);
     if (h->sequence > 0)
         printf("records     of %lld inputs and as many targets, the last %lld recalled\n",
                (long long)h->sequence, (long long)h->recall);
-    printf("split       %lld bytes of text, %lld words\n", (long long)h->text_bytes,
-           (long long)h->words);
     printf("checksum    %016llx %s\n", (unsigned long long)h->payload_hash,
            request->check ? "verified" : "(--check verifies it)");
+}
+
+static enum status open_shard(const char *path, FILE **file, struct shard_header *h,
+                              struct error *err)
+{
+    *file = fopen(path, "rb");
+    if (*file == NULL)
+        return error_set(err, STATUS_NOINPUT, "%s: cannot open: %s", path, strerror(errno));
+    return read_header(*file, path, h, err);
 }
 
 enum status info_shard(const struct info_request *request, struct error *err)
 {
     struct shard_header h;
-    FILE *file = fopen(request->path, "rb");
-    if (file == NULL)
-        return error_set(err, STATUS_NOINPUT, "%s: cannot open: %s", request->path,
-                         strerror(errno));
+    FILE *file = NULL;
     enum status status = STATUS_OK;
-    TRY_OUT(read_header(file, request->path, &h, err));
+    TRY_OUT(open_shard(request->path, &file, &h, err));
     if (request->check)
         TRY_OUT(check(file, request->path, &h, err));
     if (request->json)
@@ -150,6 +164,121 @@ enum status info_shard(const struct info_request *request, struct error *err)
     else
         print_text(request, &h);
 out:
-    fclose(file);
+    if (file != NULL)
+        fclose(file);
     return status;
+}
+
+/* --- a folder of shards ----------------------------------------------------------------------- */
+
+static const char *const splits[] = {"train", "valid", "test"};
+enum { SPLITS = sizeof splits / sizeof *splits };
+
+/* The headers of the splits' first shards. */
+struct folder {
+    bool there[SPLITS];
+    struct shard_header first[SPLITS];
+    const struct shard_header *any; /* of the splits that are there, or NULL */
+};
+
+/* Reads the header of every split's first shard and, with --check, all of every shard. */
+static enum status read_split(const struct info_request *request, struct folder *f, int split,
+                              struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct shard_header *first = &f->first[split];
+    for (int64_t i = 0; i == 0 || (request->check && i < first->count); i++) {
+        char path[PATH_SIZE];
+        struct shard_header h;
+        FILE *file = NULL;
+        snprintf(path, sizeof path, "%s/%s-%05lld.bin", request->path, splits[split], (long long)i);
+        if (i == 0 && access(path, F_OK) != 0)
+            return STATUS_OK;
+        status = open_shard(path, &file, &h, err);
+        if (status == STATUS_OK && request->check)
+            status = check(file, path, &h, err);
+        if (file != NULL)
+            fclose(file);
+        if (status != STATUS_OK)
+            return status;
+        if (i == 0)
+            *first = h;
+    }
+    f->there[split] = true;
+    f->any = first;
+    return STATUS_OK;
+}
+
+static enum status print_folder_json(const struct info_request *request, const struct folder *f,
+                                     struct error *err)
+{
+    struct json_writer w;
+    char hash[32];
+    info_json_begin(&w, request, "data");
+    json_write_int(&w, "vocab", f->any->vocab_size);
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)f->any->vocab_hash);
+    json_write_string(&w, "vocab_hash", hash);
+    json_write_bool(&w, "byte_level", f->any->bytes);
+    json_write_array(&w, "splits");
+    for (int i = 0; i < SPLITS; i++) {
+        if (!f->there[i])
+            continue;
+        json_write_object(&w, NULL);
+        json_write_string(&w, "name", splits[i]);
+        json_write_int(&w, "tokens", f->first[i].split_tokens);
+        json_write_int(&w, "shards", f->first[i].count);
+        json_write_int(&w, "text_bytes", f->first[i].text_bytes);
+        json_write_int(&w, "words", f->first[i].words);
+        json_write_end(&w);
+    }
+    json_write_end(&w);
+    if (request->check)
+        json_write_bool(&w, "check", true);
+    return output_json_print(&w, err);
+}
+
+static void print_folder(const struct info_request *request, const struct folder *f)
+{
+    char path[PATH_SIZE], count[ESTIMATE_COUNT_MAX];
+    struct vocab *vocab = NULL;
+    struct error ignored;
+    snprintf(path, sizeof path, "%s/vocab.txt", request->path);
+    printf("%s: shards of %s\n", request->path, f->any->sequence > 0 ? "a task" : "a text");
+    printf("vocabulary  ");
+    if (vocab_load(&vocab, path, &ignored) == STATUS_OK) {
+        info_vocabulary(vocab);
+    } else {
+        estimate_count(f->any->vocab_size, count);
+        printf("%s, whose list is missing\n", count);
+    }
+    vocab_free(vocab);
+    for (int i = 0; i < SPLITS; i++) {
+        const struct shard_header *h = &f->first[i];
+        char tokens[ESTIMATE_COUNT_MAX], text[ESTIMATE_COUNT_MAX];
+        if (!f->there[i])
+            continue;
+        estimate_count(h->split_tokens, tokens);
+        estimate_bytes((double)h->text_bytes, text);
+        printf("%-11s %s tokens in %lld shard%s", splits[i], tokens, (long long)h->count,
+               h->count == 1 ? "" : "s");
+        if (h->text_bytes > 0)
+            printf(", of %s of text", text);
+        putchar('\n');
+    }
+    if (request->check)
+        printf("check: all shards verified\n");
+}
+
+enum status info_data(const struct info_request *request, bool *shown, struct error *err)
+{
+    struct folder f = {.any = NULL};
+    for (int i = 0; i < SPLITS; i++)
+        TRY(read_split(request, &f, i, err));
+    *shown = f.any != NULL;
+    if (f.any == NULL)
+        return STATUS_OK;
+    if (request->json)
+        return print_folder_json(request, &f, err);
+    print_folder(request, &f);
+    return STATUS_OK;
 }

@@ -116,7 +116,7 @@ def summarise(folder, target):
             x = json.loads(line)
             if x["event"] == "step":
                 tokens, seconds = x["tokens"], seconds + x["seconds"]
-            else:
+            elif x["event"] == "evaluation":
                 curve.append({"tokens": tokens, "seconds": seconds, "ppl": x["ppl"]})
     reached = [x["seconds"] for x in curve if x["ppl"] <= target]
     return dict(row, tokens=tokens, seconds=seconds, tokens_per_s=tokens / seconds, curve=curve,

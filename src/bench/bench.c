@@ -75,6 +75,7 @@ struct bench {
     int64_t count;   /* B*L of a part */
     int64_t parts;   /* of a step */
     int64_t done;    /* steps */
+    int64_t layers;  /* of a training step, 0 for a solve */
     bool train;
     uint64_t drawn;
     struct op_stat (*phase)[OP_COUNT]; /* borrows: [BENCH_COUNT]; NULL: not wanted */
@@ -132,7 +133,7 @@ static enum status one_part(struct bench *b, int64_t n, int64_t index, struct er
     model_select_memory(m, (int)index);
     model_begin(m, b->tokens, m->plan.length, &masks);
     end_phase(b, BENCH_EMBED);
-    TRY(model_solve(m, 0, true, err));
+    TRY(model_solve(m, b->layers, true, err));
     end_phase(b, BENCH_FORWARD);
     model_loss(m, b->tokens + b->count, 1.0 / (double)(b->count * b->parts), true);
     end_phase(b, BENCH_LOSS);
@@ -174,11 +175,16 @@ static enum status evaluation_segment(struct bench *b, struct error *err)
     return backend_check(m->be, err);
 }
 
-/* As many steps as fill the segment memory, but at least a few for the caches. */
-static int64_t warm_steps(const struct config_train *c)
+/* Runs as many steps as fill the segment memory, and at least one. */
+static enum status fill_memory(struct bench *b, struct error *err)
 {
+    const struct config_train *c = &b->model->config.train;
     int64_t fill = (c->mem_len + c->tgt_len - 1) / c->tgt_len;
-    return fill > WARM_STEPS ? fill : WARM_STEPS;
+    double ignored;
+    do
+        TRY(bench_step(b, &ignored, err));
+    while (b->done < fill);
+    return STATUS_OK;
 }
 
 static int compare(const void *a, const void *b)
@@ -258,7 +264,8 @@ const struct optimizer *bench_optimizer(const struct bench *b)
 enum status bench_warm(struct bench *b, struct error *err)
 {
     double ignored;
-    for (int64_t i = warm_steps(&b->model->config.train); i > 0; i--)
+    TRY(fill_memory(b, err));
+    while (b->done < WARM_STEPS)
         TRY(bench_step(b, &ignored, err));
     return STATUS_OK;
 }
@@ -267,21 +274,27 @@ static enum status time_steps(struct bench *b, const struct bench_options *o,
                               struct bench_step_result *r, double *times, struct error *err)
 {
     struct backend *be = b->model->be;
-    TRY(bench_warm(b, err));
+    double begin = clock_seconds();
+    b->layers = o->layers;
+    if (o->budget > 0)
+        TRY(fill_memory(b, err));
+    else
+        TRY(bench_warm(b, err));
     backend_reset_stats(be);
     b->phase = r->phase;
     memset(b->before, 0, sizeof b->before);
-    for (int64_t i = 0; i < o->steps; i++) {
-        TRY(bench_step(b, &times[i], err));
-        r->total_seconds += times[i];
+    while (r->steps < o->steps) {
+        if (r->steps > 0 && o->budget > 0 && clock_seconds() - begin > o->budget)
+            break;
+        TRY(bench_step(b, &times[r->steps], err));
+        r->total_seconds += times[r->steps++];
         if (o->between != NULL)
             o->between(o->ctx);
     }
     for (int i = 0; i < OP_COUNT; i++)
         r->stat[i] = be->stat[i];
-    r->seconds = bench_median(times, o->steps);
+    r->seconds = bench_median(times, r->steps);
     r->fastest = times[0];
-    r->steps = o->steps;
     return STATUS_OK;
 }
 

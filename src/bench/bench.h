@@ -53,8 +53,10 @@ const struct optimizer *bench_optimizer(const struct bench *b);
 double bench_median(double *times, int64_t count);
 
 struct bench_options {
-    bool train;    /* see bench_open */
-    int64_t steps; /* to time, at least 1 */
+    bool train;     /* see bench_open */
+    int64_t steps;  /* to time, at least 1 */
+    double budget;  /* > 0: seconds after which no further step begins, but one is timed */
+    int64_t layers; /* > 0: training steps of so many layers, as in pre-training */
     /* Called after each timed step, to measure something else in the same run. May be NULL. */
     void (*between)(void *ctx);
     void *ctx; /* borrows, for `between` */

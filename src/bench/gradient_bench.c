@@ -118,6 +118,8 @@ static enum status set_up(struct comparison *c, struct snapshot *from, const str
     const struct model_plan *p = &c->reference->plan;
     struct stream_config data = {.dir = c->base.data.dir,
                                  .split = c->options->split,
+                                 .format = c->base.data.format,
+                                 .vocab = from->vocab,
                                  .batch = p->batch,
                                  .length = p->length};
     TRY(stream_open(&c->stream, &data, err));

@@ -1,6 +1,10 @@
 /* A training step run on the backend that counts. */
 #include "bench/plan.h"
 
+/* Seconds for which steps are measured, and how many of them at most. */
+enum { MEASURED_STEPS = 20 };
+static const double MEASURED_SECONDS = 1, UNROLLED_SECONDS = 0.3;
+
 static double sum_seconds(const struct op_stat *stat)
 {
     double sum = 0;
@@ -33,6 +37,24 @@ static void note_bytes(void *bytes, const char *owner, const struct workspace *w
 {
     (void)owner;
     *(size_t *)bytes = workspace_bytes(ws);
+}
+
+/* The seconds that a step of pre-training is assumed to take, 0 if there is none. */
+static enum status count_unrolled(double *seconds, const struct config *config,
+                                  const struct count_device *device, struct error *err)
+{
+    struct backend be = {0};
+    struct bench_step_result result;
+    const struct bench_options o = {
+        .train = true, .steps = 1, .layers = config->train.pretrain_layers};
+    *seconds = 0;
+    if (config->train.pretrain_steps == 0 || config->model.layers > 0)
+        return STATUS_OK;
+    TRY(count_open(&be, device, err));
+    enum status status = bench_run(&be, config, &o, &result, err);
+    *seconds = status == STATUS_OK ? sum_seconds(result.stat) : 0;
+    backend_close(&be);
+    return status;
 }
 
 /* One step on a counted device, and what memory it took. */
@@ -77,7 +99,43 @@ enum status plan_make(struct plan *plan, const struct config *config, const stru
     plan->seconds = sum_seconds(counts->stat);
     for (int p = 0; p < BENCH_COUNT; p++)
         plan->phase_seconds[p] = sum_seconds(counts->phase[p]);
+    plan->measured = false;
+    return count_unrolled(&plan->unrolled_seconds, config, &real, err);
+}
+
+enum status plan_measure(struct plan *plan, const struct config *config, struct backend *be,
+                         struct error *err)
+{
+    struct bench_options o = {.train = true, .steps = MEASURED_STEPS, .budget = MEASURED_SECONDS};
+    struct bench_step_result r;
+    TRY(bench_run(be, config, &o, &r, err));
+    plan->measured = true;
+    plan->seconds = r.seconds;
+    for (int i = 0; i < OP_COUNT; i++)
+        plan->counts.stat[i].seconds = r.stat[i].seconds / (double)r.steps;
+    for (int p = 0; p < BENCH_COUNT; p++) {
+        plan->phase_seconds[p] = sum_seconds(r.phase[p]) / (double)r.steps;
+        for (int i = 0; i < OP_COUNT; i++)
+            plan->counts.phase[p][i].seconds = r.phase[p][i].seconds / (double)r.steps;
+    }
+    if (plan->unrolled_seconds == 0)
+        return STATUS_OK;
+    o.layers = config->train.pretrain_layers;
+    o.budget = UNROLLED_SECONDS;
+    TRY(bench_run(be, config, &o, &r, err));
+    plan->unrolled_seconds = r.seconds;
     return STATUS_OK;
+}
+
+double plan_total(const struct plan *plan, const struct config *config, int64_t done)
+{
+    const struct config_train *c = &config->train;
+    int64_t unrolled = plan->unrolled_seconds > 0 ? c->pretrain_steps : 0;
+    if (unrolled > c->steps)
+        unrolled = c->steps;
+    unrolled = unrolled > done ? unrolled - done : 0;
+    int64_t left = c->steps > done ? c->steps - done : 0;
+    return (double)unrolled * plan->unrolled_seconds + (double)(left - unrolled) * plan->seconds;
 }
 
 enum status plan_memory(struct plan_memory *memory, const struct config *config,

@@ -21,9 +21,11 @@ struct plan_memory {
 };
 
 struct plan {
-    struct bench_step_result counts; /* of one step; seconds as assumed for the chip */
-    struct op_stat bound[OP_COUNT];  /* the same, seconds at the peaks */
-    double seconds, bound_seconds;   /* of the step */
+    struct bench_step_result counts; /* of one step; seconds as assumed for the chip, or measured */
+    double unrolled_seconds;         /* of a step in pre-training, likewise, 0 if there is none */
+    bool measured;
+    struct op_stat bound[OP_COUNT]; /* the same, seconds at the peaks */
+    double seconds, bound_seconds;  /* of the step */
     double phase_seconds[BENCH_COUNT], phase_bound[BENCH_COUNT];
     struct plan_memory memory;
 };
@@ -32,6 +34,14 @@ struct plan {
  * STATUS_CONFIG. */
 enum status plan_make(struct plan *plan, const struct config *config, const struct chip *chip,
                       struct error *err);
+
+/* Runs some steps of the configuration on `be`, for about a second, and takes their times in place
+ * of those assumed. Fails as bench_run. */
+enum status plan_measure(struct plan *plan, const struct config *config, struct backend *be,
+                         struct error *err);
+
+/* Seconds of the steps behind number `done`, without evaluations and checkpoints. */
+double plan_total(const struct plan *plan, const struct config *config, int64_t done);
 
 /* Counts the memory alone. Fails as plan_make. */
 enum status plan_memory(struct plan_memory *memory, const struct config *config,

@@ -108,8 +108,12 @@ static enum status open_trained(struct trained *t, struct backend *be, const cha
         TRY(config_set(c, o->settings[i], err));
     TRY(config_resolve(c, c->model.vocab_size, err));
     TRY(trainer_create(&t->trainer, be, NULL, c, &t->from, err));
-    struct stream_config data = {
-        .dir = c->data.dir, .split = o->split, .batch = c->eval.batch, .length = c->eval.tgt_len};
+    struct stream_config data = {.dir = c->data.dir,
+                                 .split = o->split,
+                                 .format = c->data.format,
+                                 .vocab = t->from.vocab,
+                                 .batch = c->eval.batch,
+                                 .length = c->eval.tgt_len};
     TRY(stream_open(&t->stream, &data, err));
     TRY(evaluation_model(&t->model, be, c, t->trainer.model->params, false, err));
     TRY(mem_alloc((void **)&t->train, (size_t)o->steps, sizeof *t->train, err));

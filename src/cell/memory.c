@@ -110,6 +110,21 @@ void memory_push(struct memory *m, struct backend *be, const struct tensor *x,
     }
 }
 
+void memory_spread(struct memory *to, struct backend *be, const struct memory *from)
+{
+    assert(from->batch == 1 && from->width == to->width && from->count <= to->capacity);
+    to->start = 0;
+    to->count = from->count;
+    if (from->count == 0)
+        return;
+    struct tensor rows = memory_view(from), all = memory_view(to);
+    struct tensor source = stream_rows(&rows, 0, 0, from->count);
+    for (int64_t b = 0; b < to->batch; b++) {
+        struct tensor dest = stream_rows(&all, b, 0, from->count);
+        op_copy(be, &dest, &source);
+    }
+}
+
 void memory_upload(struct memory *m, struct backend *be, const float *host, int64_t count)
 {
     assert(count <= m->capacity);

@@ -29,6 +29,10 @@ void memory_upload(struct memory *m, struct backend *be, const float *host, int6
 /* Forgets the oldest rows beyond `count`, of one stream (B = 1) only. */
 void memory_keep(struct memory *m, int64_t count);
 
+/* Makes every stream of `to` remember the rows of `from`, a memory of one stream with the same
+ * width and no more rows than `to` can hold. */
+void memory_spread(struct memory *to, struct backend *be, const struct memory *from);
+
 /* Appends x [B,L,W], L >= 1, dropping the oldest rows beyond the capacity. With B > 1, rows that
  * are kept pass through `scratch`, at least B*capacity*W numbers that overlap neither. */
 void memory_push(struct memory *m, struct backend *be, const struct tensor *x,

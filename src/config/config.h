@@ -7,6 +7,7 @@
 #define DEQ_CONFIG_CONFIG_H
 
 #include "base/status.h"
+#include "data/token_file.h"
 #include "solver/solver_config.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,7 +30,7 @@ enum config_rows { CONFIG_ROWS_AUTO, CONFIG_ROWS_ACTIVE, CONFIG_ROWS_ALL };
 enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
 enum config_start { START_ZERO, START_LINEAR };
 enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
-enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT };
+enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT, SCHEDULE_WSD };
 
 /* The optimizers as X(NAME, name). train.optimizer takes the name, and src/optimizer defines the
  * struct optimizer_kind optimizer_name. A new optimizer is a line here and a file there. */
@@ -92,9 +93,12 @@ struct config_train {
     double lr, lr_min, beta1, beta2, eps, weight_decay;
     enum config_schedule schedule;
     int64_t warmup_steps;
+    double cooldown_share;
     double clip;
     int64_t pretrain_steps, pretrain_layers, seed;
     enum precision precision;
+    double ema;
+    int64_t patience;
     int64_t eval_every, checkpoint_every, keep_last, keep_every, log_every;
     bool zero, compress;
 };
@@ -106,6 +110,9 @@ struct config_eval {
 struct config {
     struct {
         char dir[CONFIG_MAX_PATH];
+        /* Of token files of other programs. */
+        enum token_format format;
+        int64_t end_of_text; /* an id, or -1 */
     } data;
     struct config_model model;
     struct {
@@ -175,9 +182,13 @@ struct config_difference {
 enum status config_compare(const struct config *a, const struct config *b,
                            bool (*counts)(const char *path), struct config_difference *out,
                            struct error *err);
+/* Whether a key says what the network is, and must stay the same during a run. How it is trained
+ * and where its data lie may change. */
+bool config_is_model_key(const char *path);
 
-/* Writes the reference of all keys as plain text or as a Markdown table. The caller frees *out with
- * mem_free. STATUS_NOMEM. */
-enum status config_reference(bool markdown, char **out, struct error *err);
+/* Writes the reference of keys as plain text or as a Markdown table. `wanted` is NULL for all, or
+ * the path of a key, the end of one, or a section. The caller frees *out with mem_free.
+ * STATUS_USAGE, naming the nearest key, if it is none of these. STATUS_NOMEM. */
+enum status config_reference(bool markdown, const char *wanted, char **out, struct error *err);
 
 #endif

@@ -61,29 +61,46 @@ static const char *type_text(enum config_type type)
     return name[type];
 }
 
-enum status config_reference(bool markdown, char **out, struct error *err)
+/* Whether `wanted` names a key: its path, a section that it is in, or the end of its path. */
+static bool is_wanted(const struct config_key *key, const char *wanted)
+{
+    size_t n = strlen(wanted), len = strlen(key->path);
+    if (strncmp(key->path, wanted, n) == 0 && (key->path[n] == '\0' || key->path[n] == '.'))
+        return true;
+    return n < len && strcmp(key->path + len - n, wanted) == 0 && key->path[len - n - 1] == '.';
+}
+
+static void add_key(struct page *page, const struct config_key *key, bool markdown)
+{
+    char range[256], initial[80];
+    config_range_text(key, range, sizeof range);
+    initial_text(key, initial, sizeof initial);
+    if (markdown)
+        add(page, "| `%s` | %s | `%s` | %s | %s | %s |\n", key->path, type_text(key->type), initial,
+            range, key->unit, key->meaning);
+    else
+        add(page, "%s%s = %s  (%s; %s%s%s)\n    %s\n", page->len > 0 ? "\n" : "", key->path,
+            initial, type_text(key->type), range, key->unit[0] != '\0' ? "; " : "", key->unit,
+            key->meaning);
+}
+
+enum status config_reference(bool markdown, const char *wanted, char **out, struct error *err)
 {
     *out = NULL;
     struct page page = {.err = err, .status = STATUS_OK};
     if (markdown)
         add(&page, "| key | type | default | range | unit | meaning |\n"
                    "|---|---|---|---|---|---|\n");
-    else
+    else if (wanted == NULL)
         add(&page, "Keys of a configuration file. A key may also be given on the command line:\n"
                    "  --set model.d_model=512 --set model.cutoffs=20000,40000\n");
-    for (size_t i = 0; i < config_key_count; i++) {
-        const struct config_key *key = &config_keys[i];
-        char range[256], initial[80];
-        config_range_text(key, range, sizeof range);
-        initial_text(key, initial, sizeof initial);
-        if (markdown) {
-            add(&page, "| `%s` | %s | `%s` | %s | %s | %s |\n", key->path, type_text(key->type),
-                initial, range, key->unit, key->meaning);
-            continue;
-        }
-        add(&page, "\n%s = %s  (%s; %s%s%s)\n    %s\n", key->path, initial, type_text(key->type),
-            range, key->unit[0] != '\0' ? "; " : "", key->unit, key->meaning);
-    }
+    for (size_t i = 0; i < config_key_count; i++)
+        if (wanted == NULL || is_wanted(&config_keys[i], wanted))
+            add_key(&page, &config_keys[i], markdown);
+    if (page.status == STATUS_OK && page.len == 0)
+        page.status =
+            error_set(err, STATUS_USAGE, "%.100s: no key of a configuration; did you mean %s?",
+                      wanted, config_nearest_key(wanted));
     if (page.status == STATUS_OK)
         *out = page.text;
     else

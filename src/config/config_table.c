@@ -80,7 +80,12 @@ static const char optimizer_names[] = OPTIMIZER_LIST(X);
 
 const struct config_key config_keys[] = {
     {"data.dir", CONFIG_STRING, AT(data.dir), 0, "data/kjv", 0, 0, CONFIG_CLOSED, NULL, "",
-     "folder of the tokenized shards"},
+     "folder of the tokenized shards, or of token files of llm.c, nanoGPT or NumPy"},
+    ENUM("data.format", data.format, TOKENS_AUTO, "auto|llmc|npy|u16|u32",
+         "token files of other programs; auto tells llm.c and NumPy by their beginning, and takes "
+         "others for u16, which is tokens of 16 bits and nothing else"),
+    INT("data.end_of_text", data.end_of_text, -1, -1, 2147483646, "token id",
+        "token files of other programs: the id that ends a text, 50256 for GPT-2; -1 for none"),
 
     ENUM("model.cell", model.cell, CELL_TRANSFORMER, CHOICES(CELLS),
          "the function f whose fixed point is the output"),
@@ -199,7 +204,7 @@ const struct config_key config_keys[] = {
     ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, &optimizer_names[1], "update rule"),
     REAL("train.lr", train.lr, 1e-3, 0, 100, CONFIG_OPEN_MIN, "", "highest learning rate"),
     REAL("train.lr_min", train.lr_min, 0, 0, 100, CONFIG_CLOSED, "",
-         "learning rate at the end of the cosine"),
+         "learning rate at the end of the cosine or of the cool-down"),
     REAL("train.beta1", train.beta1, 0.9, 0, 1, CONFIG_OPEN_MAX, "",
          "Adam: decay of the running mean of the gradient"),
     REAL("train.beta2", train.beta2, 0.999, 0, 1, CONFIG_OPEN_MAX, "",
@@ -208,12 +213,18 @@ const struct config_key config_keys[] = {
          "Adam: number added to the root of that mean"),
     REAL("train.weight_decay", train.weight_decay, 0, 0, 100, CONFIG_CLOSED, "",
          "weight decay, a term of the gradient with adam (L2) and of the update with adamw"),
-    ENUM("train.schedule", train.schedule, SCHEDULE_COSINE, "cosine|inv_sqrt|constant",
-         "course of the learning rate after the warm-up"),
+    ENUM("train.schedule", train.schedule, SCHEDULE_COSINE, "cosine|inv_sqrt|constant|wsd",
+         "course of the learning rate after the warm-up; wsd (warm-up, stable, decay) stays at lr "
+         "and falls linearly in a cool-down at the end"),
     INT("train.warmup_steps", train.warmup_steps, 400, 0, NO_LIMIT, "updates",
         "updates in which the learning rate rises linearly"),
+    REAL("train.cooldown_share", train.cooldown_share, 0.2, 0, 1, CONFIG_CLOSED, "of the steps",
+         "wsd: the last part of the steps, in which the learning rate falls"),
     REAL("train.clip", train.clip, 0.25, 0, NO_LIMIT, CONFIG_CLOSED, "",
          "largest norm of the whole gradient, to which a longer one is scaled; 0 for no limit"),
+    REAL("train.ema", train.ema, 0, 0, 1, CONFIG_OPEN_MAX, "per update",
+         "decay of a running mean of the weights, which evaluations, samples and exports take in "
+         "place of the weights; at most n / (n + 9) after n updates; 0 for none"),
     INT("train.pretrain_steps", train.pretrain_steps, 1000, 0, NO_LIMIT, "updates",
         "updates at the beginning in which f is unrolled in place of a solve"),
     INT("train.pretrain_layers", train.pretrain_layers, 2, 1, 1024, "evaluations",
@@ -224,12 +235,16 @@ const struct config_key config_keys[] = {
          "below about 1e-6, 5e-5 and 4e-4 are out of reach, in this order"),
     INT("train.eval_every", train.eval_every, 1000, 0, NO_LIMIT, "updates",
         "updates between evaluations on the validation set; 0 for one at the end"),
+    INT("train.patience", train.patience, 0, 0, NO_LIMIT, "evaluations",
+        "evaluations in a row without a lower validation loss after which the training ends; 0 "
+        "for no such end"),
     INT("train.checkpoint_every", train.checkpoint_every, 500, 0, NO_LIMIT, "updates",
         "updates between checkpoints; 0 for one at the end"),
     INT("train.keep_last", train.keep_last, 2, 0, NO_LIMIT, "files",
         "numbered checkpoints that are kept"),
     INT("train.keep_every", train.keep_every, 0, 0, NO_LIMIT, "updates",
-        "updates between numbered checkpoints that are never deleted; 0 for none"),
+        "updates between numbered checkpoints that are never deleted; 0 for none, and wsd keeps "
+        "that before its cool-down"),
     BOOL("train.compress", train.compress, true,
          "compress the numbers of checkpoints, which makes files a sixth smaller and takes 18 "
          "times the work of writing"),

@@ -100,6 +100,24 @@ static enum status value_text(const struct config *config, const struct config_k
     return json_write_finish(&w, out, err);
 }
 
+bool config_is_model_key(const char *path)
+{
+    /* A name that ends with a dot stands for all keys below it. */
+    static const char *const changeable[] = {
+        "data.",         "solver.",          "gradient.",      "jacobian.",
+        "correction.",   "train.",           "eval.",          "model.dropout",
+        "model.dropatt", "model.dropouti",   "model.dropouth", "model.emb_dropout",
+        "model.wdrop",   "model.vocab_size",
+    };
+    for (size_t i = 0; i < sizeof changeable / sizeof *changeable; i++) {
+        const char *name = changeable[i];
+        size_t n = strlen(name);
+        if (name[n - 1] == '.' ? strncmp(path, name, n) == 0 : strcmp(path, name) == 0)
+            return false;
+    }
+    return true;
+}
+
 enum status config_compare(const struct config *a, const struct config *b,
                            bool (*counts)(const char *path), struct config_difference *out,
                            struct error *err)

@@ -64,11 +64,7 @@ enum status copy_memory_run(const struct copy_memory_config *c, struct tokenize_
     struct out_folder folder;
     *result = (struct tokenize_result){.vocab = COPY_MEMORY_VOCAB};
     TRY(vocab_from_text(&vocab, words, sizeof words - 1, "copy-memory", err));
-    status = out_folder_prepare(&folder, c->out, c->force, err);
-    if (status != STATUS_OK) {
-        vocab_free(vocab);
-        return status;
-    }
+    TRY_OUT(out_folder_prepare(&folder, c->out, c->force, err));
     for (int i = 0; i < SPLITS; i++) {
         TRY_OUT(write_split(c, i, vocab, &writer[i], err));
         result->tokens[i] = shard_writer_tokens(writer[i]) / 2;
@@ -79,8 +75,7 @@ enum status copy_memory_run(const struct copy_memory_config *c, struct tokenize_
 out:
     for (int i = 0; i < SPLITS; i++)
         shard_writer_close(writer[i]);
-    if (status != STATUS_OK)
-        out_folder_abandon(&folder);
+    out_folder_close(&folder, status != STATUS_OK);
     vocab_free(vocab);
     return status;
 }

@@ -6,8 +6,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -114,15 +118,49 @@ static int move_back(const char *aside)
     return rename(aside, path);
 }
 
+/* Accepts the temporary files of a process of this machine that has ended. A process with the
+ * number of this one is an earlier one too, since this one has made none yet. */
+static bool is_of_dead(const char *name)
+{
+    char *end;
+    const char *mark = strstr(name, ATOMIC_FILE_MARK);
+    if (!shard_owns_name(name) || mark == NULL)
+        return false;
+    long pid = strtol(mark + strlen(ATOMIC_FILE_MARK), &end, 10);
+    if (*end != '-' || pid <= 0 || pid > INT32_MAX)
+        return false;
+    return pid == getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH);
+}
+
+/* Locks the folder. A file system that has no locks leaves f->lock at -1. */
+static enum status lock_folder(struct out_folder *f, struct error *err)
+{
+    f->lock = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (f->lock < 0 || flock(f->lock, LOCK_EX | LOCK_NB) == 0)
+        return STATUS_OK;
+    bool busy = errno == EWOULDBLOCK;
+    close(f->lock);
+    f->lock = -1;
+    if (!busy)
+        return STATUS_OK;
+    return error_set(err, STATUS_CANTCREATE,
+                     "%s: another deq tokenize is at work there; wait for it or choose another "
+                     "folder",
+                     f->path);
+}
+
 enum status out_folder_prepare(struct out_folder *f, const char *path, bool force,
                                struct error *err)
 {
     int64_t others = 0;
-    f->path = path;
+    *f = (struct out_folder){.path = path, .lock = -1};
     TRY(make_folders(path, &f->created, err));
+    TRY(lock_folder(f, err));
     DIR *d = NULL;
     TRY(open_folder(path, &d, err));
-    enum status status = sweep(d, path, force ? is_left_over : is_none, unlink, &others, err);
+    /* Without a lock another machine may be at work, whose processes are not known here. */
+    bool (*unwanted)(const char *name) = force ? is_left_over : f->lock >= 0 ? is_of_dead : is_none;
+    enum status status = sweep(d, path, unwanted, unlink, &others, err);
     closedir(d);
     TRY(status);
     if (others > 0 && !force)
@@ -138,8 +176,10 @@ enum status out_folder_prepare(struct out_folder *f, const char *path, bool forc
 struct new_files {
     struct shard_writer *const *writers; /* borrows [count], entries may be NULL */
     int count;
+    struct atomic_file *model; /* owns the tokenizer of subwords, NULL without, and once placed */
     struct atomic_file *vocab; /* owns, NULL once it has its final name */
     const char *vocab_path;    /* borrows */
+    const char *model_path;    /* borrows */
 };
 
 /* Gives all new files their final names, the vocabulary last. */
@@ -148,7 +188,18 @@ static enum status place(struct new_files *files, struct error *err)
     for (int i = 0; i < files->count; i++)
         if (files->writers[i] != NULL)
             TRY(shard_writer_commit(files->writers[i], err));
+    if (files->model != NULL)
+        TRY(atomic_file_commit(&files->model, err));
     return atomic_file_commit(&files->vocab, err);
+}
+
+/* Writes a file of the folder, which gets its name later. */
+static enum status write_file(struct atomic_file **out, const char *path, const void *bytes,
+                              size_t size, struct error *err)
+{
+    TRY(atomic_file_create(out, path, err));
+    TRY(atomic_file_write(*out, bytes, size, err));
+    return atomic_file_sync(*out, err);
 }
 
 /* Moves the old files of folder `d` aside, places the new ones and removes the old ones. If the new
@@ -175,6 +226,7 @@ static enum status replace(const struct out_folder *f, DIR *d, struct new_files 
         for (int i = 0; i < files->count; i++)
             if (files->writers[i] != NULL)
                 shard_writer_remove(files->writers[i]);
+        unlink(files->model_path);
     }
     (void)sweep(d, f->path, is_aside, move_back, &others, &ignored);
     return status;
@@ -183,27 +235,35 @@ static enum status replace(const struct out_folder *f, DIR *d, struct new_files 
 enum status out_folder_commit(struct out_folder *f, struct shard_writer *const *writers, int count,
                               const struct vocab *vocab, struct error *err)
 {
-    char path[NAMES_MAX_PATH];
-    struct new_files files = {.writers = writers, .count = count, .vocab_path = path};
+    char path[NAMES_MAX_PATH], model_path[NAMES_MAX_PATH];
+    struct new_files files = {
+        .writers = writers, .count = count, .vocab_path = path, .model_path = model_path};
     enum status status;
     size_t size;
     DIR *d = NULL;
     const char *text = vocab_text(vocab, &size);
     snprintf(path, sizeof path, "%s/vocab.txt", f->path);
-    TRY_OUT(atomic_file_create(&files.vocab, path, err));
-    TRY_OUT(atomic_file_write(files.vocab, text, size, err));
-    TRY_OUT(atomic_file_sync(files.vocab, err));
+    snprintf(model_path, sizeof model_path, "%s/" VOCAB_TOKENIZER, f->path);
+    TRY_OUT(write_file(&files.vocab, path, text, size, err));
+    if (vocab_subwords(vocab) != NULL) {
+        const void *model = subwords_model(vocab_subwords(vocab), &size);
+        TRY_OUT(write_file(&files.model, model_path, model, size, err));
+    }
     TRY_OUT(open_folder(f->path, &d, err));
     TRY_OUT(replace(f, d, &files, err));
 out:
     atomic_file_abort(&files.vocab);
+    atomic_file_abort(&files.model);
     if (d != NULL)
         closedir(d);
     return status;
 }
 
-void out_folder_abandon(struct out_folder *f)
+void out_folder_close(struct out_folder *f, bool failed)
 {
-    if (f->created)
+    if (failed && f->created)
         rmdir(f->path);
+    if (f->lock >= 0)
+        close(f->lock);
+    f->lock = -1;
 }

@@ -10,11 +10,14 @@
 struct out_folder {
     const char *path; /* borrows */
     bool created;     /* by out_folder_prepare */
+    int lock;         /* owns, a descriptor of the folder that holds a lock on it, or -1 */
 };
 
-/* Makes the folder and its parents. A folder that exists must be empty unless `force` is set. With
- * `force`, left-over temporary files of a killed run are removed. Returns STATUS_CANTCREATE if the
- * folder cannot be used, or STATUS_NOMEM. */
+/* Makes the folder and its parents, and locks it against other tokenisations where the file system
+ * can do that. Temporary files of a process that has ended are removed, and with `force` all
+ * left-over ones. What then is in the folder is an error unless `force` is set. The caller ends
+ * with out_folder_close, also after an error. Returns STATUS_CANTCREATE if the folder cannot be
+ * used or another process fills it, or STATUS_NOMEM. */
 enum status out_folder_prepare(struct out_folder *f, const char *path, bool force,
                                struct error *err);
 
@@ -26,7 +29,8 @@ enum status out_folder_prepare(struct out_folder *f, const char *path, bool forc
 enum status out_folder_commit(struct out_folder *f, struct shard_writer *const *writers, int count,
                               const struct vocab *vocab, struct error *err);
 
-/* Removes, after a failure, the folder if out_folder_prepare made it and it is empty. */
-void out_folder_abandon(struct out_folder *f);
+/* Gives the lock back. After a failure it removes the folder if out_folder_prepare made it and it
+ * is empty. */
+void out_folder_close(struct out_folder *f, bool failed);
 
 #endif

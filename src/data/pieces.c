@@ -20,6 +20,18 @@ static int kind_of(char c)
     return kinds[(unsigned char)c];
 }
 
+size_t pieces_cut(enum text_split split, const char *text, size_t size)
+{
+    size_t cut = size;
+    for (; cut > 0; cut--) {
+        bool last = cut == size || word_is_space(text[cut]); /* more of a run may follow */
+        if (text[cut - 1] == '\n' ||
+            (word_is_space(text[cut - 1]) && (split == TEXT_SPLIT_BLANKS || !last)))
+            break;
+    }
+    return cut;
+}
+
 void pieces_begin(struct pieces *p, enum text_split split, const char *text, size_t size)
 {
     assert(split != TEXT_SPLIT_BYTES);
@@ -63,7 +75,7 @@ static void next_at_blanks(struct pieces *p)
     while (p->at < p->end && p->count < WORD_BATCH) {
         if (!word_is_space(*p->at))
             add_word(p, word_scan(p->at));
-        else if (*p->at == '\n')
+        else if (*p->at == '\n' && p->split != TEXT_SPLIT_IDS)
             add_line_end(p, p->at);
         else
             p->at++;
@@ -108,14 +120,27 @@ static int apostrophe(const char *at, const char *end)
     return end - at >= n && memcmp(at, high, (size_t)n) == 0 ? n : 0;
 }
 
+/* How many bytes at the start of the eight in w are of KIND_WORD, found without a branch that the
+ * lengths of words would mislead. A byte of 7 bits plus 0x80 - low has its top bit set if it is at
+ * least low. */
+static inline unsigned word_bytes(uint64_t w)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), top = 0x80 * ones;
+    uint64_t seven = w & ~top, small = seven | 0x20 * ones, line = seven ^ '_' * ones;
+    uint64_t letter = (small + (0x80 - 'a') * ones) & ~(small + (0x7F - 'z') * ones);
+    uint64_t digit = (seven + (0x80 - '0') * ones) & ~(seven + (0x7F - '9') * ones);
+    uint64_t other = (~(letter | digit | ~(line + 0x7F * ones)) | w) & top;
+    return other == 0 ? 8 : (unsigned)__builtin_ctzll(other) / 8;
+}
+
 /* The end of the word at `at`. */
 static const char *word_end(const char *at, const char *end)
 {
     for (;;) {
-        while (at < end && kind_of(*at) == KIND_WORD)
-            at++;
-        if (at == end)
-            return at;
+        for (unsigned n = 8; n == 8; at += n)
+            n = word_bytes(word_load(at));
+        if (at >= end)
+            return end;
         int kind = kind_of(*at), len;
         if (kind == KIND_HIGH && is_word_character(character(at, end, &len))) {
             at += len;
@@ -132,12 +157,17 @@ static const char *word_end(const char *at, const char *end)
 
 static void add_run_of_word(struct pieces *p)
 {
-    size_t len = (size_t)(word_end(p->at, p->end) - p->at);
-    struct word word = {.text = p->at, .len = (uint32_t)len};
-    if (len < WORD_SHORT)
-        word.key = word_head(word_load(p->at), (unsigned)len);
-    else
+    uint64_t w = word_load(p->at);
+    unsigned n = word_bytes(w);
+    struct word word = {.text = p->at, .len = n};
+    int next = kind_of(p->at[n]);
+    if (n > 0 && n < WORD_SHORT && next != KIND_QUOTE && next != KIND_HIGH) {
+        word.key = word_head(w, n);
+    } else {
+        size_t len = (size_t)(word_end(p->at, p->end) - p->at);
+        word.len = (uint32_t)len;
         word.key = word_key(p->at, len);
+    }
     add_word(p, word);
     p->attached = true;
 }

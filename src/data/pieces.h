@@ -5,6 +5,8 @@
  *
  * TEXT_SPLIT_BLANKS: a piece is a run of bytes other than white space, and white space is lost.
  *
+ * TEXT_SPLIT_IDS: the same, and line ends are white space too.
+ *
  * TEXT_SPLIT_PUNCTUATION: a line can be put together again from its pieces, byte for byte
  * (text_decode.h).
  *   - A word is a run of letters, marks and digits (Unicode classes L, M and N) and of _. An
@@ -50,10 +52,15 @@ struct pieces {
     char spelled[WORD_BATCH][PIECE_SPELLED + WORD_PADDING];
 };
 
+/* The last place where text[size] may be cut in two that are divided one after the other, counted
+ * in bytes from its start. It lies behind white space, which no other white space follows unless it
+ * is a newline or split is TEXT_SPLIT_BLANKS. Returns 0 if there is none. */
+size_t pieces_cut(enum text_split split, const char *text, size_t size);
+
 /* Begins the division of text[size], which is borrowed. It is UTF-8 without NUL (or, with
  * TEXT_SPLIT_BLANKS, any bytes but NUL), is followed by white space or ends with it, and then by
- * WORD_PADDING readable bytes. A text that does not end with a newline has to go on with a piece
- * after its last blank. */
+ * WORD_PADDING readable bytes. A text that does not end with a newline ends where pieces_cut found
+ * a place. */
 void pieces_begin(struct pieces *p, enum text_split split, const char *text, size_t size);
 
 /* The same for a text whose end is to be continued with words. An opening bracket or a quotation

@@ -1,6 +1,8 @@
 /* Encodes and checks the header of a shard, and names shards. */
 #include "data/shard.h"
 
+#include "data/vocab.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,10 +104,11 @@ static bool plausible(struct shard_header *h, const unsigned char *in)
            take(&h->tokens, get64(in + 32), h->split_tokens - h->first) &&
            take(&h->vocab_size, get64(in + 56), INT32_MAX) &&
            take(&h->text_bytes, get64(in + 72), most) &&
-           take(&h->words, get64(in + 80), h->split_tokens) && h->vocab_size >= 1 &&
-           h->width == shard_width(h->vocab_size) && h->count <= SHARD_COUNT_MAX &&
-           h->index < h->count && (get32(in + 20) & ~(INT64_C(1) | FLAG_RECORDS)) == 0 &&
-           plausible_records(h, in);
+           take(&h->words, get64(in + 80),
+                h->split_tokens > h->text_bytes ? h->split_tokens : h->text_bytes) &&
+           h->vocab_size >= 1 && h->width == shard_width(h->vocab_size) &&
+           h->count <= SHARD_COUNT_MAX && h->index < h->count &&
+           (get32(in + 20) & ~(INT64_C(1) | FLAG_RECORDS)) == 0 && plausible_records(h, in);
 }
 
 enum status shard_header_decode(struct shard_header *h, const unsigned char in[SHARD_HEADER_BYTES],
@@ -134,6 +137,23 @@ void shard_name(char out[SHARD_NAME_MAX], const char *split, int64_t index)
     snprintf(out, SHARD_NAME_MAX, "%.12s-%05lld.bin", split, (long long)index);
 }
 
+void shard_remedy(const char *dir, char out[SHARD_REMEDY_MAX])
+{
+    static const char *const made[][2] = {{"kjv", "kjv"}, {"wikitext-103", "wikitext103"}};
+    size_t len = strlen(dir);
+    while (len > 1 && dir[len - 1] == '/')
+        len--;
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
+        size_t n = strlen(made[i][0]);
+        bool ends = len >= n && strncmp(dir + len - n, made[i][0], n) == 0;
+        if (!ends || (len > n && dir[len - n - 1] != '/'))
+            continue;
+        snprintf(out, SHARD_REMEDY_MAX, "scripts/%s.sh makes it", made[i][1]);
+        return;
+    }
+    snprintf(out, SHARD_REMEDY_MAX, "deq tokenize --train FILE --out %s makes it", dir);
+}
+
 /* The rest of `name` after the prefix, or NULL if it begins otherwise. */
 static const char *after(const char *name, const char *prefix)
 {
@@ -145,6 +165,8 @@ bool shard_owns_name(const char *name)
 {
     static const char splits[][8] = {"train-", "valid-", "test-"};
     const char *rest = after(name, "vocab.txt");
+    if (rest == NULL)
+        rest = after(name, VOCAB_TOKENIZER);
     for (size_t i = 0; rest == NULL && i < sizeof splits / sizeof splits[0]; i++) {
         const char *digits = after(name, splits[i]);
         int n = 0;

@@ -29,6 +29,7 @@
 #define DEQ_DATA_SHARD_H
 
 #include "base/status.h"
+#include "data/token_file.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -69,8 +70,12 @@ enum status shard_header_decode(struct shard_header *h, const unsigned char in[S
 /* Writes "SPLIT-00012.bin" to `out`. */
 void shard_name(char out[SHARD_NAME_MAX], const char *split, int64_t index);
 
-/* Whether `name` (without folder) is vocab.txt, a shard's name or a left-over temporary file of one
- * of them. These are the files that a tokenisation may replace or remove. */
+enum { SHARD_REMEDY_MAX = 600 };
+/* Writes what makes the folder `dir`, as in "scripts/kjv.sh makes it". */
+void shard_remedy(const char *dir, char out[SHARD_REMEDY_MAX]);
+
+/* Whether `name` (without folder) is vocab.txt, tokenizer.model, a shard's name or a left-over
+ * temporary file of one of them. These are the files that a tokenisation may replace or remove. */
 bool shard_owns_name(const char *name);
 
 /* --- Writing a split ------------------------------------------------------------------------ */
@@ -128,21 +133,36 @@ struct shard_buffer {
     size_t size; /* bytes, a multiple of 4 and at least 4 */
 };
 
+/* Where a split is read from. */
+struct shard_source {
+    const char *dir, *split;  /* borrow */
+    enum token_format format; /* of files of other programs */
+};
+
 /* Opens all shards of a split and checks their headers, their sizes and that they belong together.
- * The object holds one descriptor a shard, so that the split stays the same even if it is replaced
+ * If the folder has none, token files of other programs (token_file.h) are taken in their place.
+ * The object holds one descriptor a file, so that the split stays the same even if it is replaced
  * on disk, and no ids. The caller frees *out with shard_set_close. *out is NULL on error. Returns
  * STATUS_NOINPUT if shards are missing, STATUS_IO if one cannot be opened or read, STATUS_DATA if
  * they are not usable, or STATUS_NOMEM. */
-enum status shard_set_open(struct shard_set **out, const char *dir, const char *split,
+enum status shard_set_open(struct shard_set **out, const struct shard_source *source,
                            struct error *err);
+
+/* Whether the files are those of another program. They do not say what their vocabulary is, nor
+ * how many bytes and words their text has. Their headers then have 0 for all of that. */
+bool shard_set_is_foreign(const struct shard_set *s);
+/* Tells the vocabulary of such files, before their first id is read. */
+void shard_set_take_vocabulary(struct shard_set *s, int64_t size, uint64_t hash);
 /* NULL is allowed. */
 void shard_set_close(struct shard_set *s);
 
-/* Reads all ids once and compares checksums and the range of ids. This takes one pass over the
- * files at the speed of the disk, or at about 3 GB/s once they are in the page cache. Returns
- * STATUS_DATA, naming the damaged file, STATUS_IO or STATUS_NOMEM. */
-enum status shard_set_verify(const struct shard_set *s, const struct shard_buffer *buffer,
-                             struct error *err);
+/* Reads all ids once, compares checksums and the range of ids, and counts how many are `id`, which
+ * may be -1. This takes one pass over the files at the speed of the disk, or at about 3 GB/s once
+ * they are in the page cache. Files of another program have no checksum, and get the one that is
+ * found, which shard_set_digest takes. Returns STATUS_DATA, naming the damaged file, STATUS_IO or
+ * STATUS_NOMEM. */
+enum status shard_set_verify(struct shard_set *s, const struct shard_buffer *buffer, int64_t id,
+                             int64_t *count, struct error *err);
 
 /* Reads ids [first, first + count) of the split into out[count], across shards where needed, and
  * checks each id against the vocabulary size. Several threads may call it with buffers of their

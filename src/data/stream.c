@@ -27,6 +27,7 @@ struct stream {
     struct shard_set *set; /* owns */
     int64_t B, L;          /* streams read here, and inputs of a segment */
     int64_t whole;         /* streams of the whole batch */
+    int64_t unk, unknown;  /* the id of <unk>, -1 for none, and how many there are in the split */
     struct stream_partition partition;
     bool records;
     int64_t n_step;   /* tokens of a stream */
@@ -188,33 +189,60 @@ enum status stream_seek(struct stream *s, int64_t epoch, int64_t segment, struct
     return STATUS_OK;
 }
 
-/* Checks that the shards were made with the folder's vocabulary. */
-static enum status check_vocabulary(const char *dir, const char *split,
-                                    const struct shard_header *h, struct error *err)
+/* Loads DIR/vocab.txt. */
+static enum status load_vocabulary(struct vocab **out, const char *dir, struct error *err)
 {
-    struct vocab *vocab = NULL;
-    char *path = NULL;
     void *p = NULL;
-    enum status status;
     size_t size = strlen(dir) + sizeof "/vocab.txt";
-    TRY_OUT(mem_alloc(&p, size, 1, err));
-    path = p;
+    *out = NULL;
+    TRY(mem_alloc(&p, size, 1, err));
+    char *path = p;
     snprintf(path, size, "%s/vocab.txt", dir);
-    status = vocab_load(&vocab, path, err);
+    enum status status = vocab_load(out, path, err);
     if (status == STATUS_NOINPUT)
         error_set(err, status, "%s: missing: run deq tokenize (again, with --force)", path);
-    if (status != STATUS_OK)
-        goto out;
+    mem_free(path);
+    return status;
+}
+
+/* Checks that the shards were made with the folder's vocabulary, and finds its <unk>. */
+static enum status check_vocabulary(const char *dir, const char *split,
+                                    const struct shard_header *h, int64_t *unk, struct error *err)
+{
+    struct vocab *vocab = NULL;
+    enum status status = STATUS_OK;
+    TRY(load_vocabulary(&vocab, dir, err));
     if (vocab_hash(vocab) != h->vocab_hash || vocab_size(vocab) != h->vocab_size ||
         vocab_is_bytes(vocab) != h->bytes)
         status = error_set(err, STATUS_DATA,
                            "%s/%s-00000.bin: made with another vocabulary (of %lld words) than "
                            "vocab.txt beside it (%lld words); run deq tokenize again with --force",
                            dir, split, (long long)h->vocab_size, (long long)vocab_size(vocab));
-out:
+    *unk = vocab_unk(vocab);
     vocab_free(vocab);
-    mem_free(path);
     return status;
+}
+
+/* Gives token files of another program the vocabulary that the caller or the folder has. */
+static enum status adopt_vocabulary(struct stream *s, const struct stream_config *c,
+                                    struct error *err)
+{
+    struct vocab *loaded = NULL;
+    const struct vocab *vocab = c->vocab;
+    if (vocab == NULL) {
+        enum status status = load_vocabulary(&loaded, c->dir, err);
+        if (status == STATUS_NOINPUT)
+            return error_set(err, STATUS_CONFIG,
+                             "%s: token files without a vocabulary: set model.vocab_size to the "
+                             "size that their tokenizer has",
+                             c->dir);
+        TRY(status);
+        vocab = loaded;
+    }
+    shard_set_take_vocabulary(s->set, vocab_size(vocab), vocab_hash(vocab));
+    s->unk = vocab_unk(vocab);
+    vocab_free(loaded);
+    return STATUS_OK;
 }
 
 static enum status plan_partition(struct stream *s, const struct stream_config *c,
@@ -324,12 +352,16 @@ enum status stream_open(struct stream **out, const struct stream_config *c, stru
     struct stream *s = p;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
-    TRY_OUT(shard_set_open(&s->set, c->dir, c->split, err));
-    TRY_OUT(check_vocabulary(c->dir, c->split, shard_set_header(s->set), err));
+    const struct shard_source source = {c->dir, c->split, c->format};
+    TRY_OUT(shard_set_open(&s->set, &source, err));
+    if (shard_set_is_foreign(s->set))
+        TRY_OUT(adopt_vocabulary(s, c, err));
+    else
+        TRY_OUT(check_vocabulary(c->dir, c->split, shard_set_header(s->set), &s->unk, err));
     TRY_OUT(plan(s, c, err));
     TRY_OUT(mem_alloc(&p, 1, SCRATCH_BYTES, err));
     s->buffer = (struct shard_buffer){p, SCRATCH_BYTES};
-    TRY_OUT(shard_set_verify(s->set, &s->buffer, err));
+    TRY_OUT(shard_set_verify(s->set, &s->buffer, s->unk, &s->unknown, err));
     TRY_OUT(start(s, err));
     *out = s;
     return STATUS_OK;
@@ -361,6 +393,11 @@ void stream_close(struct stream *s)
 int64_t stream_tokens(const struct stream *s)
 {
     return shard_set_header(s->set)->split_tokens / (s->records ? 2 : 1);
+}
+
+double stream_unknown(const struct stream *s)
+{
+    return (double)s->unknown / (double)shard_set_header(s->set)->split_tokens;
 }
 
 int64_t stream_segments(const struct stream *s)

@@ -24,6 +24,8 @@
 #define DEQ_DATA_STREAM_H
 
 #include "base/status.h"
+#include "data/token_file.h"
+#include "data/vocab.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,10 +38,13 @@ struct stream_partition {
 };
 
 struct stream_config {
-    const char *dir;       /* a folder made by deq tokenize */
-    const char *split;     /* "train", "valid" or "test" */
-    int64_t batch;         /* B of all ranks together, at least 1 */
-    int64_t length;        /* L, at least 1 */
+    const char *dir;   /* a folder made by deq tokenize, or of token files of other programs */
+    const char *split; /* "train", "valid" or "test" */
+    enum token_format format;  /* of token files of other programs */
+    const struct vocab *vocab; /* borrows, during stream_open: that of such files. NULL takes the
+                                  folder's vocab.txt. Shards are always compared with the latter. */
+    int64_t batch;             /* B of all ranks together, at least 1 */
+    int64_t length;            /* L, at least 1 */
     int64_t buffer_tokens; /* of both read-ahead buffers together, or 0 for STREAM_BUFFER_TOKENS. It
                               is raised to what one segment in each needs, 2 * B * (L + 1). */
     struct stream_partition partition;
@@ -63,8 +68,9 @@ struct stream;
  *   - STATUS_DATA, naming the file and the remedy, for damaged, foreign or inconsistent files, for
  *     another vocabulary than DIR/vocab.txt, and for a split too short for B streams, with the
  *     largest possible B
- *   - STATUS_CONFIG for a batch or length below 1, for a batch that cannot be partitioned so, and
- *     for a length below that of a record
+ *   - STATUS_CONFIG for token files of another program whose vocabulary is not known, for a batch
+ * or length below 1, for a batch that cannot be partitioned so, and for a length below that of a
+ * record
  *   - STATUS_NOMEM */
 enum status stream_open(struct stream **out, const struct stream_config *c, struct error *err);
 
@@ -78,6 +84,8 @@ enum status stream_seek(struct stream *s, int64_t epoch, int64_t segment, struct
 
 /* Tokens of the split, or in a split of records its targets. */
 int64_t stream_tokens(const struct stream *s);
+/* The share of <unk> among the tokens of the split. */
+double stream_unknown(const struct stream *s);
 /* Segments of an epoch. */
 int64_t stream_segments(const struct stream *s);
 /* Targets of an epoch for all ranks together, B * (n_step - 1) in a text. */
@@ -87,7 +95,7 @@ int64_t stream_tokens_per_segment(const struct stream *s);
 uint64_t stream_vocab_hash(const struct stream *s);
 /* A hash of the split's tokens, which is another one for another text. */
 uint64_t stream_digest(const struct stream *s);
-/* Bytes of the text of the split. */
+/* Bytes of the text of the split, or 0 if they are not known. */
 int64_t stream_text_bytes(const struct stream *s);
 /* Words of the text of the split, without <eos>, or 0 if they were not counted. */
 int64_t stream_words(const struct stream *s);

@@ -3,15 +3,13 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "data/pieces.h"
+#include "data/subwords.h"
 #include "data/word.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* What the threads of a pass have in common. */
 struct shared {
@@ -57,38 +55,9 @@ int64_t text_block_line(const struct text_block *block, size_t at)
     return block->line + count_lines(block->text, at);
 }
 
-/* Reads until the buffer holds `capacity` bytes or the file ends. */
-static enum status read_full(const struct shared *shared, char *buffer, size_t capacity,
-                             size_t *size, bool *end, struct error *err)
-{
-    *end = false;
-    while (*size < capacity && !*end) {
-        ssize_t n = read(shared->fd, buffer + *size, capacity - *size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return error_set(err, STATUS_IO, "%s: cannot read at byte %lld: %s", shared->pass->path,
-                             (long long)(shared->offset + (int64_t)*size), strerror(errno));
-        *size += (size_t)n;
-        *end = n == 0;
-    }
-    return STATUS_OK;
-}
-
 static bool word_mode(const struct text_pass *pass)
 {
     return pass->rule.split != TEXT_SPLIT_BYTES;
-}
-
-/* Whether a block of text[size] may end before text[cut]. What is divided at punctuation may end
- * with a line, or with one blank between two pieces, which is no piece of its own. */
-static bool may_end(enum text_split split, const char *text, size_t cut, size_t size)
-{
-    const char *last = text + cut - 1;
-    if (split == TEXT_SPLIT_BLANKS)
-        return word_is_space(*last);
-    return *last == '\n' || (*last == ' ' && cut >= 2 && cut < size && !word_is_space(last[-1]) &&
-                             !word_is_space(last[1]));
 }
 
 /* Reads the next block, of size 0 at the end. The caller holds shared->reading. */
@@ -100,32 +69,35 @@ static enum status next_block(struct shared *shared, char *buffer, struct text_b
     bool end = false;
     memcpy(buffer, shared->carry, size);
     shared->carried = 0;
-    TRY(read_full(shared, buffer, pass->block_bytes, &size, &end, err));
+    TRY(text_source_read(pass->source, shared->fd, shared->offset, buffer, pass->block_bytes, &size,
+                         &end, err));
     size_t cut = size;
-    if (word_mode(pass) && !end) {
-        while (cut > 0 && !may_end(pass->rule.split, buffer, cut, size))
-            cut--;
+    if (pass->rule.split == TEXT_SPLIT_SUBWORDS && !end)
+        cut = subwords_cut(buffer, size);
+    else if (word_mode(pass) && !end) {
+        cut = pieces_cut(pass->rule.split, buffer, size);
         if (cut == 0)
             return error_set(err, STATUS_DATA,
                              "%s:%lld: %s of more than %zu bytes (at byte %lld): is this text? "
                              "--bytes reads any file",
-                             pass->path, (long long)shared->line,
+                             pass->source->name, (long long)shared->line,
                              pass->rule.split == TEXT_SPLIT_BLANKS ? "a word"
                                                                    : "a line without a blank",
                              size, (long long)shared->offset);
-        shared->carried = size - cut;
-        memcpy(shared->carry, buffer + cut, shared->carried);
     }
-    *block = (struct text_block){.path = pass->path,
+    shared->carried = size - cut;
+    memcpy(shared->carry, buffer + cut, shared->carried);
+    *block = (struct text_block){.name = pass->source->name,
                                  .text = buffer,
                                  .size = cut,
                                  .offset = shared->offset,
-                                 .line = shared->line};
+                                 .line = shared->line,
+                                 .inside = shared->line_open};
     shared->offset += (int64_t)cut;
     shared->line += count_lines(buffer, cut);
     if (cut > 0)
         shared->line_open = buffer[cut - 1] != '\n';
-    if (word_mode(pass) && end && shared->line_open) {
+    if (word_mode(pass) && pass->rule.split != TEXT_SPLIT_SUBWORDS && end && shared->line_open) {
         buffer[block->size++] = '\n';
         shared->line_open = false;
     }
@@ -142,11 +114,8 @@ static enum status check_block(const struct text_pass *pass, const struct text_b
     size_t bad = utf8_check(block->text, block->size);
     if (bad == block->size)
         return STATUS_OK;
-    return error_set(err, STATUS_DATA, "%s:%lld: %s 0x%02X (byte %lld of the file); %s", pass->path,
-                     (long long)text_block_line(block, bad),
-                     block->text[bad] == '\0' ? "NUL byte" : "invalid UTF-8 byte",
-                     (unsigned char)block->text[bad], (long long)(block->offset + (int64_t)bad),
-                     "convert the text to UTF-8 (iconv) or read it with --bytes");
+    return text_bad_byte(block->name, text_block_line(block, bad), (unsigned char)block->text[bad],
+                         block->offset + (int64_t)bad, err);
 }
 
 /* Leaves out a byte order mark, which would be an invisible part of the first word. More than the
@@ -228,25 +197,6 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-static enum status open_text(struct shared *shared, struct error *err)
-{
-    const struct text_pass *pass = shared->pass;
-    struct stat st;
-    shared->fd = open(pass->path, O_RDONLY | O_CLOEXEC);
-    if (shared->fd < 0 || fstat(shared->fd, &st) != 0)
-        return error_set(err, STATUS_NOINPUT, "%s: cannot open: %s", pass->path, strerror(errno));
-    if (S_ISDIR(st.st_mode))
-        return error_set(err, STATUS_NOINPUT, "%s: a folder, not a text", pass->path);
-    if (!S_ISREG(st.st_mode) && pass->seekable)
-        return error_set(err, STATUS_NOINPUT,
-                         "%s: not a plain file, but it has to be read twice: write it to a file "
-                         "first",
-                         pass->path);
-    shared->total = S_ISREG(st.st_mode) ? st.st_size : 0;
-    (void)posix_fadvise(shared->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-    return STATUS_OK;
-}
-
 /* The calling thread is thread 0. The pass goes on without a thread that cannot be started. */
 static void run_threads(struct pass_thread *threads, int count)
 {
@@ -269,7 +219,7 @@ enum status text_pass_run(const struct text_pass *pass, int64_t *bytes, struct e
     pthread_mutex_init(&shared.reading, NULL);
     pthread_mutex_init(&shared.finishing, NULL);
     pthread_cond_init(&shared.advanced, NULL);
-    TRY_OUT(open_text(&shared, err));
+    TRY_OUT(text_source_begin(pass->source, pass->seekable, &shared.fd, &shared.total, err));
     TRY_OUT(mem_alloc(&p, pass->block_bytes, 1, err));
     shared.carry = p;
     TRY_OUT(mem_alloc(&p, (size_t)pass->threads, sizeof *threads, err));
@@ -286,14 +236,13 @@ enum status text_pass_run(const struct text_pass *pass, int64_t *bytes, struct e
     if (shared.failed)
         *err = shared.err;
     else if (shared.offset == 0)
-        status = error_set(err, STATUS_DATA, "%s: empty: a text is needed", pass->path);
+        status = error_set(err, STATUS_DATA, "%s: empty: a text is needed", pass->source->name);
 out:
     for (int i = 0; threads != NULL && i < pass->threads; i++)
         mem_free(threads[i].buffer);
     mem_free(threads);
     mem_free(shared.carry);
-    if (shared.fd >= 0)
-        close(shared.fd);
+    text_source_end(pass->source, shared.fd);
     pthread_cond_destroy(&shared.advanced);
     pthread_mutex_destroy(&shared.finishing);
     pthread_mutex_destroy(&shared.reading);

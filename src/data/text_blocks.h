@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "data/text_rule.h"
+#include "data/text_source.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,18 +18,19 @@
 /* Part of a text. In word mode it ends where pieces_begin (pieces.h) lets a text end, so that no
  * word is cut, and WORD_PADDING readable bytes follow it. */
 struct text_block {
-    const char *path; /* of the file, for messages */
+    const char *name; /* of the text, for messages */
     char *text;
     size_t size;    /* at least 1 */
     int64_t offset; /* in the file */
     int64_t line;   /* of the first byte, from 1 */
+    bool inside;    /* the first byte is not at the start of a line */
 };
 
 /* Shows how far a pass over a file has come. `total` is 0 if it is not known (a pipe). */
 typedef void text_progress_fn(void *context, const char *what, int64_t done, int64_t total);
 
 struct text_pass {
-    const char *path;
+    const struct text_source *source;
     const char *what; /* shown with the progress, "count train" */
     /* TEXT_SPLIT_BYTES takes bytes as they come, any other split is word mode. */
     struct text_rule rule;
@@ -44,8 +46,8 @@ struct text_pass {
     void *progress_context;
 };
 
-/* Runs the pass and sets *bytes to the size of the file. In word mode
- *   - a last line without a newline gets one
+/* Runs the pass and sets *bytes to the size of the text. In word mode
+ *   - a last line without a newline gets one, unless the text is divided into subwords
  *   - a byte order mark at the start is left out
  *   - NUL and invalid UTF-8 are refused with STATUS_DATA, naming line and byte
  *   - a block without a place to end it is refused with STATUS_DATA

@@ -92,7 +92,7 @@ static void decode_word(struct text_decoder *d, struct text_bytes *word)
     bool joined = d->joined;
     word->blank = !joined;
     d->joined = false;
-    if (d->style == TEXT_DECODE_RAW)
+    if (d->style == TEXT_DECODE_RAW || vocab_rule(d->vocab).split == TEXT_SPLIT_IDS)
         return;
     if (word->len == 3 && word->text[0] == PIECE_MARK && word->text[2] == PIECE_MARK) {
         *word = (struct text_bytes){.text = word->text + 1, .len = 1}; /* @-@ @,@ @.@ */
@@ -109,6 +109,21 @@ static void decode_word(struct text_decoder *d, struct text_bytes *word)
     }
 }
 
+/* Takes a piece of TEXT_SPLIT_SUBWORDS as SentencePiece does. The blank that it has put in front of
+ * a line goes, and with `trim` so do all that are there. */
+static void decode_subword(struct text_decoder *d, struct text_bytes *word, int64_t id)
+{
+    const struct text_rule rule = vocab_rule(d->vocab);
+    word->text = vocab_surface(d->vocab, id, &word->len);
+    enum subword_kind kind = vocab_kind(d->vocab, id);
+    bool piece = kind == SUBWORD_TEXT || kind == SUBWORD_HEX;
+    size_t gone = d->joined && rule.prefix && piece && word->len > 0 && word->text[0] == ' ';
+    word->text += gone;
+    word->len -= gone;
+    if (word->len > 0 || (gone > 0 && !rule.trim))
+        d->joined = false;
+}
+
 struct text_bytes text_decode(struct text_decoder *d, int64_t id)
 {
     struct text_bytes word = {0};
@@ -116,12 +131,14 @@ struct text_bytes text_decode(struct text_decoder *d, int64_t id)
     word.text = vocab_word(d->vocab, id, &word.len);
     if (split == TEXT_SPLIT_BYTES)
         return word;
-    if (id == vocab_eos(d->vocab)) {
+    if (split != TEXT_SPLIT_IDS && id == vocab_eos(d->vocab)) {
         d->joined = true;
         d->quoted = false;
         return (struct text_bytes){.text = "\n", .len = 1};
     }
-    if (split == TEXT_SPLIT_PUNCTUATION)
+    if (split == TEXT_SPLIT_SUBWORDS)
+        decode_subword(d, &word, id);
+    else if (split == TEXT_SPLIT_PUNCTUATION)
         decode_piece(d, &word);
     else
         decode_word(d, &word);

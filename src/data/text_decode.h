@@ -4,7 +4,10 @@
  * its own bytes. <eos> is a newline, and <unk> is the word <unk>. The rule of the vocabulary says
  * how (vocab_rule, pieces.h):
  *   - TEXT_SPLIT_BYTES: a token is its byte.
+ *   - TEXT_SPLIT_SUBWORDS: what SentencePiece's own decoder gives for each line, except that bytes
+ *     that are no UTF-8 stay as they are.
  *   - TEXT_SPLIT_PUNCTUATION: exactly the text that was encoded.
+ *   - TEXT_SPLIT_IDS: numbers, each behind a blank, the one that ends a text too.
  *   - TEXT_SPLIT_BLANKS: words are joined by one blank. With TEXT_DECODE_PRETTY a text that sets
  *     its punctuation off by blanks, as WikiText, Moses and the Penn Treebank do, looks like text
  *     again, which is a guess for the eye.

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { LONG_TEXT = 1 << 16 /* bytes of a text whose words are worth remembering */ };
+
 /* An encoding under way. */
 struct encoder {
     const struct vocab *vocab;
@@ -76,6 +78,23 @@ static enum status take_unknown(const struct encoder *e, const struct pieces *p,
                      unknown->first);
 }
 
+static enum status make_arrays(struct text_encoding *out, size_t count, bool ranges,
+                               struct error *err)
+{
+    void *p = NULL;
+    mem_free(out->ids);
+    mem_free(out->ranges);
+    out->ids = NULL;
+    out->ranges = NULL;
+    TRY(mem_alloc(&p, count, sizeof *out->ids, err));
+    out->ids = p;
+    if (!ranges)
+        return STATUS_OK;
+    TRY(mem_alloc(&p, count, sizeof *out->ranges, err));
+    out->ranges = p;
+    return STATUS_OK;
+}
+
 static void add_token(struct text_encoding *out, int64_t id, size_t from, size_t until)
 {
     out->ids[out->count] = (int32_t)id;
@@ -88,6 +107,11 @@ static void add_token(struct text_encoding *out, int64_t id, size_t from, size_t
 static enum status add_eos(const struct encoder *e, const char *what, size_t from, size_t until,
                            struct error *err)
 {
+    if (vocab_eos(e->vocab) < 0 && vocab_rule(e->vocab).split == TEXT_SPLIT_IDS)
+        return error_set(err, STATUS_DATA,
+                         "%s, and the vocabulary names no id that ends a text: give ids, or train "
+                         "with data.end_of_text set",
+                         what);
     if (vocab_eos(e->vocab) < 0)
         return error_set(err, STATUS_DATA, "%s, and the vocabulary has no %s for it; give words",
                          what, VOCAB_EOS);
@@ -160,6 +184,39 @@ static void encode_bytes(struct text_encoding *out, const char *text, size_t siz
         add_token(out, '\n', 0, 0);
 }
 
+/* Encodes a text in subwords into arrays of its own. */
+static enum status encode_subwords(struct encoder *e, const char *text, size_t size,
+                                   enum text_end end, bool ranges, struct error *err)
+{
+    struct subwords *subwords = vocab_subwords(e->vocab);
+    struct subword_tokens t = {.ranges = ranges, .remember = size > LONG_TEXT};
+    if (subwords == NULL)
+        return error_set(err, STATUS_DATA,
+                         "the vocabulary of subwords came without its " VOCAB_TOKENIZER
+                         ": it lies beside vocab.txt, and in checkpoints of models trained on it");
+    TRY(check_text(text, size, e->copied, err));
+    if (end == TEXT_OPEN && size >= 2 && text[size - 1] == ' ' && !word_is_space(text[size - 2]))
+        size--;
+    enum status status = subwords_encode(subwords, &t, text, size, false, err);
+    if (status == STATUS_OK) {
+        e->out->ids = t.ids;
+        e->out->ranges = t.range;
+        e->out->count = t.count;
+        t.ids = NULL;
+        t.range = NULL;
+    }
+    subword_tokens_free(&t);
+    TRY(status);
+    for (int64_t i = 0; ranges && i < e->out->count; i++) {
+        e->out->ranges[i].from += e->copied;
+        e->out->ranges[i].until += e->copied;
+    }
+    if (e->out->count > 0)
+        return STATUS_OK;
+    TRY(make_arrays(e->out, 1, ranges, err));
+    return add_eos(e, "empty", e->copied + size, e->copied + size, err);
+}
+
 enum status text_encode(struct text_encoding *out, const struct vocab *v, const char *text,
                         size_t size, enum text_end end, bool ranges, struct error *err)
 {
@@ -169,19 +226,19 @@ enum status text_encode(struct text_encoding *out, const struct vocab *v, const 
     void *p = NULL;
     char *copy = NULL;
     *out = (struct text_encoding){0};
-    TRY_OUT(mem_alloc(&p, size + 1, sizeof *out->ids, err));
-    out->ids = p;
-    if (ranges) {
-        TRY_OUT(mem_alloc(&p, size + 1, sizeof *out->ranges, err));
-        out->ranges = p;
-    }
     if (vocab_is_bytes(v)) {
+        TRY_OUT(make_arrays(out, size + 1, ranges, err));
         encode_bytes(out, text, size);
         return STATUS_OK;
     }
     if (size >= sizeof mark - 1 && memcmp(text, mark, sizeof mark - 1) == 0)
         e.copied = sizeof mark - 1;
     size -= e.copied;
+    if (vocab_rule(v).split == TEXT_SPLIT_SUBWORDS) {
+        TRY_OUT(encode_subwords(&e, text + e.copied, size, end, ranges, err));
+        return STATUS_OK;
+    }
+    TRY_OUT(make_arrays(out, size + 1, ranges, err));
     TRY_OUT(mem_alloc(&p, size + 1 + WORD_PADDING, 1, err));
     e.copy = copy = p;
     if (size > 0)

@@ -2,6 +2,7 @@
 #ifndef DEQ_DATA_TEXT_ENCODE_H
 #define DEQ_DATA_TEXT_ENCODE_H
 
+#include "data/text_range.h"
 #include "data/vocab.h"
 
 enum { TEXT_WORD_MAX = 64 };
@@ -13,16 +14,12 @@ struct text_unknown {
     char near[TEXT_WORD_MAX];  /* the nearest word of the vocabulary, or "" */
 };
 
-/* The bytes text[from] .. text[until - 1] of a token. The range of <eos> is that of the line end
- * with its carriage return, and an empty one at the end of a text that has none. */
-struct text_range {
-    size_t from, until;
-};
-
 struct text_encoding {
-    int32_t *ids;              /* owns [count] */
-    struct text_range *ranges; /* owns [count], NULL unless asked for */
-    int64_t count;             /* at least 1 */
+    int32_t *ids; /* owns [count] */
+    /* Owns [count], NULL unless asked for. The range of <eos> is that of the line end with its
+     * carriage return, and an empty one at the end of a text that has none. */
+    struct text_range *ranges;
+    int64_t count; /* at least 1 */
     struct text_unknown unknown;
 };
 
@@ -35,15 +32,20 @@ enum text_end {
  *   - In a vocabulary of words every line end becomes <eos>, a byte order mark at the start is left
  *     out, and a word outside the vocabulary becomes <unk> if there is one, which `unknown` tells.
  *   - In a byte vocabulary every byte is an id, and `end` has no meaning.
+ *   - In a vocabulary of subwords (subwords.h) `end` means that a text to be continued may end with
+ *     a blank, as the next piece brings it. A line end becomes its token, a last line without one
+ *     gets none, and what stands for <unk> is not counted.
  *   - A text without tokens, and an empty one, becomes one <eos>, or one newline byte.
- *   - With TEXT_OPEN and TEXT_SPLIT_PUNCTUATION one blank at the very end is left out, since the
- *     next word brings it.
- * `ranges` says whether the ranges of the tokens are wanted. The caller frees *out with
- * text_encoding_free, also after an error, when it is empty. Returns STATUS_DATA
+ *   - With TEXT_OPEN and TEXT_SPLIT_PUNCTUATION, or subwords, one blank at the very end is left
+ * out, since the next word brings it. `ranges` says whether the ranges of the tokens are wanted.
+ * The caller frees *out with text_encoding_free, also after an error, when it is empty. Returns
+ * STATUS_DATA
  *   - for a word outside the vocabulary if there is no <unk>, naming the nearest one
  *   - for NUL and invalid UTF-8 in a text of words, naming line and byte
  *   - for a line end or an empty text if there is no <eos>
- * or STATUS_NOMEM. Messages do not name the text, which the caller puts before them. */
+ *   - for a vocabulary of subwords whose tokenizer.model is not there
+ * STATUS_DEVICE for subwords in a program without SentencePiece, or STATUS_NOMEM. Messages do not
+ * name the text, which the caller puts before them. */
 enum status text_encode(struct text_encoding *out, const struct vocab *v, const char *text,
                         size_t size, enum text_end end, bool ranges, struct error *err);
 

@@ -5,9 +5,16 @@
  *   # split: punctuation
  *   # split: punctuation, lower
  *   # split: blanks, lower
+ *   # split: ids
+ *   # split: ids, end 50256
+ *   # split: subwords, 0123456789abcdef
+ *   # split: subwords, 0123456789abcdef, prefix
+ *   # split: subwords, 0123456789abcdef, prefix, trim
  *
- * The line cannot be a word, since it holds blanks. A vocabulary without a header divides at blanks
- * only and leaves letters as they are. pieces.h says what each split does.
+ * The number of subwords is the hash of the model that divides texts into them (subwords.h).
+ * "prefix" says that it puts a blank in front of every line, and "trim" that blanks in front of a
+ * line are lost. The line cannot be a word, since it holds blanks. A vocabulary without a header
+ * divides at blanks only and leaves letters as they are. pieces.h says what each split does.
  */
 #ifndef DEQ_DATA_TEXT_RULE_H
 #define DEQ_DATA_TEXT_RULE_H
@@ -15,16 +22,23 @@
 #include "base/status.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum text_split {
     TEXT_SPLIT_BLANKS,      /* words are what ASCII white space separates */
     TEXT_SPLIT_PUNCTUATION, /* punctuation is divided from words, reversibly */
-    TEXT_SPLIT_BYTES        /* every byte is a token, the rule of the byte vocabulary */
+    TEXT_SPLIT_SUBWORDS,    /* a model of SentencePiece divides lines into pieces of words */
+    TEXT_SPLIT_BYTES,       /* every byte is a token, the rule of the byte vocabulary */
+    TEXT_SPLIT_IDS          /* tokens are numbers, whose text only another program knows */
 };
 
 struct text_rule {
     enum text_split split;
-    bool lower; /* A..Z become a..z first, and other letters stay as they are */
+    bool lower;  /* A..Z become a..z first, and other letters stay as they are */
+    int64_t end; /* TEXT_SPLIT_IDS only, the id that ends a text, or -1 */
+    /* The fields below are those of subwords. */
+    bool prefix, trim;
+    uint64_t model; /* XXH3 (64 bits) of the bytes of the .model file */
 };
 
 enum { TEXT_RULE_LINE = 64 /* bytes of a header line with its newline and a NUL */ };
@@ -40,7 +54,7 @@ enum status text_rule_read(struct text_rule *rule, const char *line, size_t len,
 /* Writes the header with its newline, or "" for a rule that needs none. Returns its length. */
 size_t text_rule_write(const struct text_rule *rule, char out[TEXT_RULE_LINE]);
 
-/* The name of a split, "blanks", "punctuation" or "bytes". */
+/* The name of a split, "blanks", "punctuation", "subwords", "bytes" or "ids". */
 const char *text_split_name(enum text_split split);
 
 #endif

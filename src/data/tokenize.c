@@ -5,6 +5,8 @@
 #include "data/out_folder.h"
 #include "data/pieces.h"
 #include "data/shard.h"
+#include "data/subword_train.h"
+#include "data/subwords.h"
 #include "data/vocab.h"
 #include "data/word_count.h"
 
@@ -18,10 +20,12 @@
 struct encoder {
     struct encoding *shared;
     uint32_t *ids; /* owns [block_bytes + 1], narrowed in place to the stored width */
+    struct subword_tokens subwords; /* used in place of ids */
     /* The fields below are of the block at hand. */
-    int64_t count; /* ids */
-    int64_t eos, unknown, words;
-    bool inside, leaves_inside; /* byte level only, it begins and ends inside a word */
+    int64_t count;      /* ids */
+    const void *stored; /* borrows, the ids as they are stored */
+    int64_t eos, unknown, words, fallback;
+    bool inside, leaves_inside; /* of bytes and subwords, it begins and ends inside a word */
 };
 
 /* The encoding of one split. */
@@ -33,7 +37,8 @@ struct encoding {
     const char *given;      /* borrows the vocabulary's file, NULL if it was counted */
     bool counted;           /* the vocabulary was counted on this very text */
     int64_t unknown, words; /* so far */
-    bool inside;            /* byte level only, the text so far ends inside a word */
+    int64_t fallback;       /* so far, subwords that are bytes */
+    bool inside;            /* of bytes and subwords, the text so far ends inside a word */
 };
 
 struct tokenizer {
@@ -42,6 +47,7 @@ struct tokenizer {
     struct out_folder folder;
     struct vocab *vocab;                 /* owns */
     struct shard_writer *writer[SPLITS]; /* owns */
+    struct text_source text[SPLITS];     /* owns */
     struct text_rule rule;
     bool dropped, counted;
     int threads;
@@ -64,7 +70,7 @@ static enum status count_block(void *worker, const struct text_block *block, str
 static struct text_pass make_pass(const struct tokenizer *t, int split, const char *what,
                                   void **workers)
 {
-    return (struct text_pass){.path = t->c->text[split],
+    return (struct text_pass){.source = &t->text[split],
                               .what = what,
                               .rule = t->rule,
                               .block_bytes = t->block_bytes,
@@ -72,6 +78,28 @@ static struct text_pass make_pass(const struct tokenizer *t, int split, const ch
                               .workers = workers,
                               .progress = t->c->progress,
                               .progress_context = t->c->progress_context};
+}
+
+static bool has_shares(const struct tokenize_config *c)
+{
+    return c->share[SPLIT_VALID] > 0 || c->share[SPLIT_TEST] > 0;
+}
+
+static enum status choose_vocabulary(struct tokenizer *t, const struct word_count *counts,
+                                     struct error *err)
+{
+    bool prose = t->rule.split == TEXT_SPLIT_PUNCTUATION;
+    bool map = t->c->unk == TOKENIZE_UNK_MAP ||
+               (t->c->unk == TOKENIZE_UNK_AUTO && (prose || has_shares(t->c)));
+    struct vocab_limits limits = {
+        .min_count = t->c->min_count, .max_vocab = t->c->max_vocab, .unk = map};
+    struct vocab_choice choice;
+    if (limits.min_count == 0)
+        limits.min_count = prose ? VOCAB_MIN_COUNT_AUTO : 1;
+    TRY(word_count_choose(counts, &limits, t->text[SPLIT_TRAIN].name, &t->vocab, &choice, err));
+    t->dropped = choice.dropped;
+    t->result->min_count = choice.min_count;
+    return STATUS_OK;
 }
 
 /* Makes the first pass over the training text, which chooses the vocabulary. */
@@ -96,14 +124,75 @@ static enum status count_vocabulary(struct tokenizer *t, struct error *err)
     }
     t->train_tokens = word_count_words(counts[0]) + word_count_lines(counts[0]);
     t->counted = true;
-    const struct vocab_limits limits = {.min_count = t->c->min_count,
-                                        .max_vocab = t->c->max_vocab,
-                                        .unk = t->c->unk == TOKENIZE_UNK_MAP};
-    TRY_OUT(word_count_choose(counts[0], &limits, t->c->text[SPLIT_TRAIN], &t->vocab, &t->dropped,
-                              err));
+    TRY_OUT(choose_vocabulary(t, counts[0], err));
 out:
     for (int i = 0; i < t->threads; i++)
         word_count_free(counts[i]);
+    return status;
+}
+
+/* Checks that texts can be encoded in the subwords of `name`. */
+static enum status check_subwords(const struct tokenizer *t, const char *name, struct error *err)
+{
+    if (vocab_subwords(t->vocab) == NULL)
+        return error_set(
+            err, STATUS_DATA,
+            "%s: a vocabulary of subwords without the " VOCAB_TOKENIZER
+            " that it was made from: name the checkpoint, or the folder of its shards, "
+            "with --vocab",
+            name);
+    if (t->c->lower)
+        return error_set(err, STATUS_USAGE, "--lower has no meaning with subwords");
+    t->result->lossy = !subwords_lossless(vocab_subwords(t->vocab));
+    return STATUS_OK;
+}
+
+static enum status load_tokenizer(struct tokenizer *t, struct error *err)
+{
+    TRY(vocab_load_model(&t->vocab, t->c->tokenizer, err));
+    return check_subwords(t, t->c->tokenizer, err);
+}
+
+static enum status sample_block(void *worker, const struct text_block *block, struct error *err)
+{
+    struct subword_sample *const *sample = worker;
+    return subword_sample_add(*sample, block->text, block->size, block->offset, err);
+}
+
+static enum status pass_by(void *worker, const struct text_block *block, struct error *err)
+{
+    (void)worker;
+    (void)block;
+    (void)err;
+    return STATUS_OK;
+}
+
+/* Makes the first pass over the training text, which trains the model of its subwords. */
+static enum status train_subwords(struct tokenizer *t, struct error *err)
+{
+    struct subword_sample *sample = NULL;
+    void *workers[TOKENIZE_THREADS_MAX];
+    char *model = NULL;
+    size_t size;
+    int64_t bytes;
+    enum status status;
+    TRY_OUT(subword_sample_new(&sample, SUBWORD_SAMPLE_BYTES, t->c->seed, err));
+    for (int i = 0; i < t->threads; i++)
+        workers[i] = &sample;
+    struct text_pass pass = make_pass(t, SPLIT_TRAIN, "sample train", workers);
+    pass.seekable = true;
+    pass.work = pass_by;
+    pass.finish = sample_block;
+    TRY_OUT(text_pass_run(&pass, &bytes, err));
+    if (t->c->progress != NULL)
+        t->c->progress(t->c->progress_context, "train pieces", 0, 0);
+    status = subword_sample_train(sample, t->c->model_type, t->c->subwords, &model, &size, err);
+    t->result->sampled = subword_sample_taken(sample);
+    TRY_OUT(status);
+    TRY_OUT(vocab_from_model(&t->vocab, model, size, "the model that was trained", err));
+out:
+    mem_free(model);
+    subword_sample_free(sample);
     return status;
 }
 
@@ -116,6 +205,8 @@ static enum status load_vocabulary(struct tokenizer *t, struct error *err)
                          bytes ? "words" : "bytes", bytes ? "leave out" : "use it with");
     t->rule = vocab_rule(t->vocab);
     t->rule.lower |= t->c->lower;
+    if (t->rule.split == TEXT_SPLIT_SUBWORDS)
+        return check_subwords(t, t->c->vocab, err);
     if (!bytes && vocab_eos(t->vocab) < 0)
         return error_set(err, STATUS_DATA,
                          "%s: no " VOCAB_EOS " in the vocabulary: add a line that says so",
@@ -133,17 +224,17 @@ static enum status unknown_word(const struct encoding *e, const struct text_bloc
         return error_set(
             err, STATUS_IO,
             "%s:%lld: new word \"%.*s\": the file changed while it was read; run again",
-            block->path, line, shown, word->text);
+            block->name, line, shown, word->text);
     if (e->has_unk || e->given == NULL)
         return error_set(
             err, STATUS_DATA,
             "%s:%lld: \"%.*s\" is not in the vocabulary; --unk map makes it " VOCAB_UNK,
-            block->path, line, shown, word->text);
+            block->name, line, shown, word->text);
     return error_set(err, STATUS_DATA,
                      "%s:%lld: \"%.*s\" is not in the vocabulary %.200s, which has no " VOCAB_UNK
                      ": a model of these words can read no others; for another model leave out "
                      "--vocab and give --unk map, or --bytes",
-                     block->path, line, shown, word->text, e->given);
+                     block->name, line, shown, word->text, e->given);
 }
 
 /* Appends the ids of the pieces to those of the block. */
@@ -193,6 +284,47 @@ static enum status encode_words(void *worker, const struct text_block *block, st
     e->words = p.words - (e->eos - p.lines);
     if (shard_width(vocab_size(vocab)) == 2)
         narrow_ids(e->ids, e->count);
+    e->stored = e->ids;
+    return STATUS_OK;
+}
+
+/* Counts words of a block that may begin and end inside of them. */
+static void count_words(struct encoder *e, const struct text_block *block)
+{
+    e->words = 0;
+    e->inside = !word_is_space(block->text[0]);
+    e->leaves_inside = false;
+    for (size_t i = 0; i < block->size; i++) {
+        bool inside = !word_is_space(block->text[i]);
+        e->words += inside && !e->leaves_inside;
+        e->leaves_inside = inside;
+    }
+}
+
+static enum status encode_subwords(void *worker, const struct text_block *block, struct error *err)
+{
+    struct encoder *e = worker;
+    const struct vocab *vocab = e->shared->vocab;
+    struct subword_tokens *t = &e->subwords;
+    const int64_t unk = vocab_unk(vocab);
+    size_t len;
+    t->remember = true;
+    if (subwords_encode(vocab_subwords(vocab), t, block->text, block->size, block->inside, err) !=
+        STATUS_OK) {
+        error_prefix(err, "%s", block->name);
+        return err->status;
+    }
+    e->count = t->count;
+    e->unknown = e->fallback = 0;
+    for (int64_t i = 0; i < t->count; i++) {
+        e->unknown += t->ids[i] == unk;
+        e->fallback += vocab_kind(vocab, t->ids[i]) == SUBWORD_BYTE &&
+                       (signed char)*vocab_surface(vocab, t->ids[i], &len) < 0;
+    }
+    count_words(e, block);
+    if (shard_width(vocab_size(vocab)) == 2)
+        narrow_ids((uint32_t *)t->ids, t->count);
+    e->stored = t->ids;
     return STATUS_OK;
 }
 
@@ -201,16 +333,12 @@ static enum status encode_bytes(void *worker, const struct text_block *block, st
     (void)err;
     struct encoder *e = worker;
     char *to = (char *)e->ids;
-    e->words = 0;
-    e->inside = !word_is_space(block->text[0]);
-    e->leaves_inside = false;
+    count_words(e, block);
     for (size_t i = 0; i < block->size; i++) {
         uint16_t id = (unsigned char)block->text[i];
-        bool inside = !word_is_space(block->text[i]);
         memcpy(to + 2 * i, &id, sizeof id);
-        e->words += inside && !e->leaves_inside;
-        e->leaves_inside = inside;
     }
+    e->stored = to;
     e->count = (int64_t)block->size;
     e->unknown = 0;
     return STATUS_OK;
@@ -225,7 +353,8 @@ static enum status store_block(void *worker, const struct text_block *block, str
     s->words += e->words - cut;
     s->inside = e->leaves_inside;
     s->unknown += e->unknown;
-    return shard_writer_append(s->writer, e->ids, e->count, err);
+    s->fallback += e->fallback;
+    return shard_writer_append(s->writer, e->stored, e->count, err);
 }
 
 static void resolve_unk(const struct tokenizer *t, int split, struct encoding *e)
@@ -262,11 +391,15 @@ static enum status encode_split(struct tokenizer *t, int split, struct error *er
     for (int i = 0; i < t->threads; i++) {
         encoders[i].shared = &shared;
         workers[i] = &encoders[i];
+        if (t->rule.split == TEXT_SPLIT_SUBWORDS)
+            continue;
         TRY_OUT(mem_alloc(&p, t->block_bytes + 1, sizeof *encoders[i].ids, err));
         encoders[i].ids = p;
     }
     struct text_pass pass = make_pass(t, split, what[split], workers);
-    pass.work = t->c->bytes ? encode_bytes : encode_words;
+    pass.work = t->rule.split == TEXT_SPLIT_SUBWORDS ? encode_subwords
+                : t->c->bytes                        ? encode_bytes
+                                                     : encode_words;
     pass.finish = store_block;
     TRY_OUT(text_pass_run(&pass, &bytes, err));
     tokens = shard_writer_tokens(shared.writer);
@@ -274,17 +407,21 @@ static enum status encode_split(struct tokenizer *t, int split, struct error *er
         status = error_set(err, STATUS_IO,
                            "%s: %lld tokens, then %lld: the file changed while it was read; run "
                            "again",
-                           t->c->text[split], (long long)t->train_tokens, (long long)tokens);
+                           t->text[split].name, (long long)t->train_tokens, (long long)tokens);
         goto out;
     }
     TRY_OUT(shard_writer_finish(shared.writer, bytes, shared.words, err));
     t->result->tokens[split] = tokens;
     t->result->unknown[split] = shared.unknown;
+    t->result->fallback[split] = shared.fallback;
+    t->result->split_bytes[split] = bytes;
     t->result->bytes += bytes;
     t->result->shards += shard_writer_shards(shared.writer);
 out:
-    for (int i = 0; i < t->threads; i++)
+    for (int i = 0; i < t->threads; i++) {
         mem_free(encoders[i].ids);
+        subword_tokens_free(&encoders[i].subwords);
+    }
     return status;
 }
 
@@ -298,40 +435,114 @@ static int choose_threads(int wanted)
 static enum status check_texts(const struct tokenize_config *c, struct error *err)
 {
     for (int i = 0; i < SPLITS; i++)
-        if (c->text[i] != NULL && access(c->text[i], R_OK) != 0)
-            return error_set(err, STATUS_NOINPUT, "%s: cannot read the text of the split %s: %s",
-                             c->text[i], split_name(i), strerror(errno));
+        for (int k = 0; k < c->text[i].count; k++) {
+            const char *path = c->text[i].path[k];
+            if (strcmp(path, "-") != 0 && access(path, R_OK) != 0)
+                return error_set(err, STATUS_NOINPUT,
+                                 "%s: cannot read the text of the split %s: %s", path,
+                                 split_name(i), strerror(errno));
+        }
     return STATUS_OK;
+}
+
+_Static_assert((int)PART_VALID == SPLIT_VALID && (int)PART_TEST == SPLIT_TEST &&
+                   (int)PARTS == SPLITS && (int)PART_REST == SPLIT_TRAIN,
+               "parts become splits");
+
+/* Divides the training text into its shares. */
+static enum status draw_shares(struct tokenizer *t, struct error *err)
+{
+    const struct tokenize_config *c = t->c;
+    struct text_source parts[PARTS], whole = t->text[SPLIT_TRAIN];
+    t->text[SPLIT_TRAIN].spool = -1;
+    enum status status =
+        text_share(&whole, c->share, c->seed, c->out, parts, &t->result->drawn, err);
+    text_source_close(&whole);
+    for (int i = 0; i < SPLITS; i++)
+        if (i == SPLIT_TRAIN || c->share[i] > 0)
+            t->text[i] = parts[i];
+    return status;
+}
+
+/* Makes the texts of all splits such that passes can read them. */
+static enum status open_texts(struct tokenizer *t, struct error *err)
+{
+    const struct tokenize_config *c = t->c;
+    for (int i = 0; i < SPLITS; i++) {
+        bool again = i == SPLIT_TRAIN &&
+                     ((!c->bytes && c->vocab == NULL && c->tokenizer == NULL) || has_shares(c));
+        if (c->text[i].count == 0)
+            continue;
+        if (text_gather_needed(&c->text[i], again))
+            TRY(text_gather(&c->text[i], !c->bytes, c->out, &t->text[i], err));
+        else
+            t->text[i] = text_source_file(c->text[i].path[0]);
+    }
+    return has_shares(c) ? draw_shares(t, err) : STATUS_OK;
+}
+
+/* Chooses the rule by which words are counted. */
+static enum status choose_rule(struct tokenizer *t, struct error *err)
+{
+    const struct tokenize_config *c = t->c;
+    struct tokenize_result *result = t->result;
+    t->rule = (struct text_rule){.split = TEXT_SPLIT_BLANKS, .lower = c->lower};
+    if (c->split == TOKENIZE_SPLIT_PUNCTUATION)
+        t->rule.split = TEXT_SPLIT_PUNCTUATION;
+    if (c->split != TOKENIZE_SPLIT_AUTO)
+        return STATUS_OK;
+    TRY(text_look(&t->text[SPLIT_TRAIN], &result->look, err));
+    result->looked = true;
+    t->rule.split = text_look_split(result->look);
+    return STATUS_OK;
+}
+
+/* Chooses the rule and the vocabulary. */
+static enum status make_vocabulary(struct tokenizer *t, struct error *err)
+{
+    t->rule.split = TEXT_SPLIT_SUBWORDS;
+    if (t->c->subwords > 0)
+        return train_subwords(t, err);
+    if (t->c->tokenizer != NULL)
+        return load_tokenizer(t, err);
+    if (t->c->vocab != NULL)
+        return load_vocabulary(t, err);
+    if (t->c->bytes) {
+        t->rule.split = TEXT_SPLIT_BYTES;
+        t->rule.lower = t->c->lower;
+        return vocab_make_bytes(&t->vocab, err);
+    }
+    TRY(choose_rule(t, err));
+    return count_vocabulary(t, err);
 }
 
 enum status tokenize_run(const struct tokenize_config *c, struct tokenize_result *result,
                          struct error *err)
 {
-    assert(c->text[SPLIT_TRAIN] != NULL && c->out != NULL);
+    assert(c->text[SPLIT_TRAIN].count > 0 && c->out != NULL);
     struct tokenizer t = {.c = c, .result = result, .train_tokens = -1};
     enum status status;
     *result = (struct tokenize_result){0};
-    t.rule = (struct text_rule){.split = c->bytes ? TEXT_SPLIT_BYTES : c->split, .lower = c->lower};
     t.threads = choose_threads(c->threads);
     t.block_bytes = c->block_bytes > 0 ? c->block_bytes : TOKENIZE_BLOCK_BYTES;
+    for (int i = 0; i < SPLITS; i++)
+        t.text[i].spool = -1;
     TRY(check_texts(c, err));
     TRY_OUT(out_folder_prepare(&t.folder, c->out, c->force, err));
-    if (c->vocab != NULL)
-        TRY_OUT(load_vocabulary(&t, err));
-    else if (c->bytes)
-        TRY_OUT(vocab_make_bytes(&t.vocab, err));
-    else
-        TRY_OUT(count_vocabulary(&t, err));
+    TRY_OUT(open_texts(&t, err));
+    TRY_OUT(make_vocabulary(&t, err));
     result->vocab = vocab_size(t.vocab);
+    result->rule = t.rule;
     for (int i = 0; i < SPLITS; i++)
-        if (c->text[i] != NULL)
+        if (c->text[i].count > 0 || c->share[i] > 0)
             TRY_OUT(encode_split(&t, i, err));
     TRY_OUT(out_folder_commit(&t.folder, t.writer, SPLITS, t.vocab, err));
 out:
-    for (int i = 0; i < SPLITS; i++)
+    for (int i = 0; i < SPLITS; i++) {
         shard_writer_close(t.writer[i]);
+        text_source_close(&t.text[i]);
+    }
     vocab_free(t.vocab);
-    if (status != STATUS_OK)
-        out_folder_abandon(&t.folder);
+    out_folder_close(&t.folder, status != STATUS_OK);
     return status;
 }

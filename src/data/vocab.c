@@ -17,6 +17,9 @@
 
 enum { BYTE_LINE = 7 /* "<0x00>\n" */ };
 
+/* What SentencePiece shows for what is unknown. */
+#define UNKNOWN_SURFACE " \xE2\x81\x87 "
+
 struct slot {
     uint64_t key;
     uint32_t len;
@@ -34,6 +37,11 @@ struct vocab {
     int shift;
     int64_t eos, unk;
     uint64_t hash;
+    /* Of subwords only. */
+    enum subword_kind *kind;   /* owns [n] */
+    char *surface;             /* owns, the texts of all pieces */
+    size_t *surface_start;     /* owns [n + 1] */
+    struct subwords *subwords; /* owns, NULL without a tokenizer */
 };
 
 static const char byte_values[256] = {
@@ -69,7 +77,7 @@ static int32_t find_word(const struct vocab *v, const struct word *word)
 void vocab_find_words(const struct vocab *v, const struct word *words, int count,
                       int32_t ids[WORD_BATCH])
 {
-    assert(count <= WORD_BATCH && v->rule.split != TEXT_SPLIT_BYTES);
+    assert(count <= WORD_BATCH && v->rule.split != TEXT_SPLIT_SUBWORDS && !vocab_is_bytes(v));
     for (int i = 0; i < count; i++)
         __builtin_prefetch(&v->slots[word_slot(words[i].key, v->shift)]);
     for (int i = 0; i < count; i++) {
@@ -104,6 +112,10 @@ static enum status make_tables(struct vocab *v, const char *name, struct error *
                          (long long)v->n, INT32_MAX);
     TRY(mem_alloc(&p, (size_t)v->n + 1, sizeof *v->start, err));
     v->start = p;
+    if (v->rule.split == TEXT_SPLIT_SUBWORDS) {
+        TRY(mem_alloc(&p, (size_t)v->n, sizeof *v->kind, err));
+        v->kind = p;
+    }
     v->shift = 64 - 4;
     while (INT64_C(5) << (64 - v->shift) < 8 * v->n)
         v->shift--;
@@ -115,10 +127,27 @@ static enum status make_tables(struct vocab *v, const char *name, struct error *
     return STATUS_OK;
 }
 
+/* Takes the kind of a piece of subwords and returns the length of its name. */
+static size_t take_kind(struct vocab *v, int64_t id, const char *text, size_t len)
+{
+    for (enum subword_kind kind = SUBWORD_CONTROL; kind <= SUBWORD_HEX; kind++) {
+        size_t n = strlen(subword_mark(kind));
+        if (len < n || memcmp(text + len - n, subword_mark(kind), n) != 0)
+            continue;
+        v->kind[id] = kind;
+        return len - n;
+    }
+    v->kind[id] = subword_byte(text, len) >= 0 ? SUBWORD_BYTE : SUBWORD_TEXT;
+    return len;
+}
+
 static enum status add_word(struct vocab *v, int64_t id, size_t start, size_t len, const char *name,
                             struct error *err)
 {
     const char *text = v->text + start;
+    v->start[id] = start;
+    if (v->kind != NULL)
+        len = take_kind(v, id, text, len);
     int first = v->header > 0 ? 2 : 1; /* line of the word with id 0 */
     long long line = (long long)id + first;
     if (len == 0)
@@ -132,7 +161,6 @@ static enum status add_word(struct vocab *v, int64_t id, size_t start, size_t le
                              i + 1);
     if (len > INT32_MAX)
         return error_set(err, STATUS_DATA, "%s:%lld: word of %zu bytes", name, line, len);
-    v->start[id] = start;
     struct word w = {.text = text, .key = word_key(text, len), .len = (uint32_t)len};
     int32_t same = find_word(v, &w);
     if (same >= 0)
@@ -187,6 +215,71 @@ static enum status index_words(struct vocab *v, const char *name, struct error *
     return STATUS_OK;
 }
 
+/* Writes the text of a piece to `to`, which has room for its name. Returns its length, or -1 if it
+ * is not what its kind says. */
+static int64_t write_surface(const struct vocab *v, int64_t id, char *to)
+{
+    const size_t blank = sizeof SUBWORD_BLANK - 1;
+    size_t len, n = 0;
+    const char *text = vocab_word(v, id, &len);
+    if (v->kind[id] == SUBWORD_CONTROL)
+        return 0;
+    if (v->kind[id] == SUBWORD_UNKNOWN) {
+        memcpy(to, UNKNOWN_SURFACE, sizeof UNKNOWN_SURFACE - 1);
+        return sizeof UNKNOWN_SURFACE - 1;
+    }
+    if (v->kind[id] == SUBWORD_BYTE) {
+        *to = (char)subword_byte(text, len);
+        return 1;
+    }
+    for (size_t i = 0; i < len; n++) {
+        int value = v->kind[id] == SUBWORD_HEX ? (len - i >= 2 ? subword_hex(text + i) : -1) : 0;
+        if (value < 0)
+            return -1;
+        to[n] = v->kind[id] == SUBWORD_HEX ? (char)value : text[i];
+        i += v->kind[id] == SUBWORD_HEX ? 2 : 1;
+    }
+    len = n;
+    n = 0;
+    for (size_t i = 0; i < len; n++) {
+        bool is_blank = len - i >= blank && memcmp(to + i, SUBWORD_BLANK, blank) == 0;
+        to[n] = is_blank ? ' ' : to[i];
+        i += is_blank ? blank : 1;
+    }
+    return (int64_t)n;
+}
+
+/* Makes the texts of all pieces of subwords, and finds the one of a line end. */
+static enum status make_surfaces(struct vocab *v, const char *name, struct error *err)
+{
+    void *p = NULL;
+    size_t at = 0;
+    TRY(mem_alloc(&p, v->size + sizeof UNKNOWN_SURFACE * (size_t)v->n, 1, err));
+    v->surface = p;
+    TRY(mem_alloc(&p, (size_t)v->n + 1, sizeof *v->surface_start, err));
+    v->surface_start = p;
+    int64_t newline = -1, byte = -1;
+    for (int64_t id = 0; id < v->n; id++) {
+        int64_t n = write_surface(v, id, v->surface + at);
+        if (n < 0)
+            return error_set(err, STATUS_DATA, "%s:%lld: want hex digits in pairs", name,
+                             (long long)id + 2);
+        if (n == 1 && v->surface[at] == '\n')
+            *(v->kind[id] == SUBWORD_BYTE ? &byte : &newline) = id;
+        if (v->kind[id] == SUBWORD_UNKNOWN)
+            v->unk = id;
+        v->surface_start[id] = at;
+        at += (size_t)n;
+    }
+    v->surface_start[v->n] = at;
+    int64_t end = vocab_find(v, "</s>", 4);
+    v->eos = newline >= 0                                  ? newline
+             : byte >= 0                                   ? byte
+             : end >= 0 && v->kind[end] == SUBWORD_CONTROL ? end
+                                                           : -1;
+    return STATUS_OK;
+}
+
 /* Removes what editors add to a text and tokenize does not read as part of a word: a byte order
  * mark, and the carriage return at the end of a line. */
 static void strip(struct vocab *v)
@@ -205,6 +298,24 @@ static void strip(struct vocab *v)
     v->size = to;
 }
 
+/* Checks that a vocabulary of ids is the list 0, 1, ..., and takes the id that ends a text. */
+static enum status check_ids(struct vocab *v, const char *name, struct error *err)
+{
+    char number[24];
+    for (int64_t id = 0; id < v->n; id++) {
+        size_t len, want = (size_t)snprintf(number, sizeof number, "%lld", (long long)id);
+        const char *word = vocab_word(v, id, &len);
+        if (len != want || memcmp(word, number, len) != 0)
+            return error_set(err, STATUS_DATA, "%s:%lld: \"%.*s\" where the id %s is expected",
+                             name, (long long)id + 2, len < 80 ? (int)len : 80, word, number);
+    }
+    if (v->rule.end >= v->n)
+        return error_set(err, STATUS_DATA, "%s:1: %lld ends a text, and the largest id is %lld",
+                         name, (long long)v->rule.end, (long long)v->n - 1);
+    v->eos = v->rule.end;
+    return STATUS_OK;
+}
+
 /* Indexes the text in v, behind which one more byte is allocated. */
 static enum status finish(struct vocab *v, const char *name, struct error *err)
 {
@@ -217,8 +328,14 @@ static enum status finish(struct vocab *v, const char *name, struct error *err)
         v->text[v->size++] = '\n';
     TRY(index_words(v, name, err));
     byte_text(bytes);
-    v->eos = vocab_find(v, VOCAB_EOS, strlen(VOCAB_EOS));
-    v->unk = vocab_find(v, VOCAB_UNK, strlen(VOCAB_UNK));
+    if (v->rule.split == TEXT_SPLIT_SUBWORDS) {
+        TRY(make_surfaces(v, name, err));
+    } else {
+        v->eos = vocab_find(v, VOCAB_EOS, strlen(VOCAB_EOS));
+        v->unk = vocab_find(v, VOCAB_UNK, strlen(VOCAB_UNK));
+    }
+    if (v->rule.split == TEXT_SPLIT_IDS)
+        TRY(check_ids(v, name, err));
     if (v->size == 256 * BYTE_LINE && memcmp(v->text, bytes, v->size) == 0)
         v->rule.split = TEXT_SPLIT_BYTES;
     v->hash = XXH3_64bits(v->text, v->size);
@@ -255,11 +372,88 @@ out:
     return status;
 }
 
+enum status vocab_attach_tokenizer(struct vocab *v, const void *model, size_t size,
+                                   const char *name, struct error *err)
+{
+    struct subwords *subwords;
+    TRY(subwords_new(&subwords, model, size, name, err));
+    size_t len;
+    const char *text = subwords_text(subwords, &len);
+    if (len != v->size || memcmp(text, v->text, len) != 0) {
+        subwords_free(subwords);
+        return error_set(err, STATUS_DATA,
+                         "%s: not the model that the vocabulary was made from; run deq tokenize "
+                         "again",
+                         name);
+    }
+    subwords_free(v->subwords);
+    v->subwords = subwords;
+    return STATUS_OK;
+}
+
+enum status vocab_from_model(struct vocab **out, const void *model, size_t size, const char *name,
+                             struct error *err)
+{
+    struct subwords *subwords;
+    *out = NULL;
+    TRY(subwords_new(&subwords, model, size, name, err));
+    size_t len;
+    const char *text = subwords_text(subwords, &len);
+    enum status status = vocab_from_text(out, text, len, name, err);
+    if (status == STATUS_OK)
+        (*out)->subwords = subwords;
+    else
+        subwords_free(subwords);
+    return status;
+}
+
+/* Attaches the tokenizer in the folder of vocab.txt. Without it texts cannot be encoded, but all
+ * else can be done. */
+static enum status load_tokenizer(struct vocab *v, const char *path, struct error *err)
+{
+    char *beside = NULL;
+    const char *slash = strrchr(path, '/');
+    size_t folder = slash != NULL ? (size_t)(slash + 1 - path) : 0, size;
+    void *model = NULL;
+    enum status status;
+    if (v->rule.split != TEXT_SPLIT_SUBWORDS)
+        return STATUS_OK;
+    void *p = NULL;
+    TRY(mem_alloc(&p, folder + sizeof VOCAB_TOKENIZER, 1, err));
+    beside = p;
+    memcpy(beside, path, folder);
+    memcpy(beside + folder, VOCAB_TOKENIZER, sizeof VOCAB_TOKENIZER);
+    if (access(beside, F_OK) != 0) {
+        mem_free(beside);
+        return STATUS_OK;
+    }
+    TRY_OUT(subwords_read_file(beside, &model, &size, err));
+    TRY_OUT(vocab_attach_tokenizer(v, model, size, beside, err));
+out:
+    mem_free(model);
+    mem_free(beside);
+    return status;
+}
+
+enum status vocab_load_model(struct vocab **out, const char *path, struct error *err)
+{
+    void *model = NULL;
+    size_t size;
+    *out = NULL;
+    TRY(subwords_read_file(path, &model, &size, err));
+    enum status status = vocab_from_model(out, model, size, path, err);
+    mem_free(model);
+    return status;
+}
+
 enum status vocab_load(struct vocab **out, const char *path, struct error *err)
 {
     struct vocab *v = NULL;
     struct stat st;
     enum status status = STATUS_OK;
+    size_t len = strlen(path);
+    if (len > 6 && strcmp(path + len - 6, ".model") == 0)
+        return vocab_load_model(out, path, err);
     *out = NULL;
     /* Without O_NONBLOCK a pipe of that name would block here. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -273,6 +467,7 @@ enum status vocab_load(struct vocab **out, const char *path, struct error *err)
     TRY_OUT(make_empty(&v, (size_t)st.st_size, err));
     TRY_OUT(read_file_at(fd, path, v->text, v->size, 0, err));
     TRY_OUT(finish(v, path, err));
+    TRY_OUT(load_tokenizer(v, path, err));
     *out = v;
     v = NULL;
 out:
@@ -288,6 +483,26 @@ enum status vocab_make_bytes(struct vocab **out, struct error *err)
     return vocab_from_text(out, text, 256 * BYTE_LINE, "bytes", err);
 }
 
+enum status vocab_make_ids(struct vocab **out, int64_t size, int64_t end, struct error *err)
+{
+    enum { LINE = 12 /* of the largest id with its newline and a NUL */ };
+    const struct text_rule rule = {.split = TEXT_SPLIT_IDS, .end = end};
+    void *p = NULL;
+    *out = NULL;
+    if (size < 1 || size > INT32_MAX || end >= size)
+        return error_set(err, STATUS_CONFIG,
+                         "data.end_of_text: %lld where model.vocab_size is %lld; want -1 for none, "
+                         "or less than that",
+                         (long long)end, (long long)size);
+    TRY(mem_alloc(&p, (size_t)size * LINE + TEXT_RULE_LINE, 1, err));
+    char *text = p, *at = text + text_rule_write(&rule, text);
+    for (int64_t id = 0; id < size; id++)
+        at += snprintf(at, LINE, "%d\n", (int)id);
+    enum status status = vocab_from_text(out, text, (size_t)(at - text), "ids", err);
+    mem_free(text);
+    return status;
+}
+
 void vocab_free(struct vocab *v)
 {
     if (v == NULL)
@@ -295,6 +510,10 @@ void vocab_free(struct vocab *v)
     mem_free(v->text);
     mem_free(v->start);
     mem_free(v->slots);
+    mem_free(v->kind);
+    mem_free(v->surface);
+    mem_free(v->surface_start);
+    subwords_free(v->subwords);
     mem_free(v);
 }
 
@@ -311,8 +530,26 @@ const char *vocab_word(const struct vocab *v, int64_t id, size_t *len)
         *len = 1;
         return &byte_values[id];
     }
-    *len = v->start[id + 1] - 1 - v->start[id];
+    *len = v->start[id + 1] - 1 - v->start[id] -
+           (v->kind != NULL ? strlen(subword_mark(v->kind[id])) : 0);
     return v->text + v->start[id];
+}
+
+const char *vocab_surface(const struct vocab *v, int64_t id, size_t *len)
+{
+    assert(id >= 0 && id < v->n && v->surface != NULL);
+    *len = v->surface_start[id + 1] - v->surface_start[id];
+    return v->surface + v->surface_start[id];
+}
+
+enum subword_kind vocab_kind(const struct vocab *v, int64_t id)
+{
+    return v->kind[id];
+}
+
+struct subwords *vocab_subwords(const struct vocab *v)
+{
+    return v->subwords;
 }
 
 int64_t vocab_size(const struct vocab *v)

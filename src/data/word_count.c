@@ -5,6 +5,7 @@
 #include "data/pieces.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 
 enum { FIRST_SHIFT = 64 - 12, ARENA_UNIT = 8, FIRST_ARENA = 1 << 13 };
@@ -209,18 +210,25 @@ static bool candidate_is(const struct candidate *c, const char *word)
     return c->len == strlen(word) && memcmp(c->text, word, c->len) == 0;
 }
 
+/* Chooses the lowest count for the ranked list[n] of a text of `tokens` (VOCAB_MIN_COUNT_AUTO). */
+static int64_t auto_min_count(const struct candidate *list, int64_t n, int64_t tokens)
+{
+    int64_t most = (int64_t)(VOCAB_GROWTH * sqrt((double)tokens));
+    int64_t lowest = n > most ? list[most].count + 1 : 2;
+    return lowest > 2 ? lowest : 2;
+}
+
 /* Removes the words beyond the limits from the ranked list[n] and adds their counts to `unk`.
  * Returns how many stay. */
 static int64_t drop(struct candidate *list, int64_t n, const struct vocab_limits *limits,
-                    struct candidate *unk, bool *dropped)
+                    int64_t min_count, struct candidate *unk)
 {
     int64_t keep = n;
-    while (keep > 0 && list[keep - 1].count < limits->min_count)
+    while (keep > 0 && list[keep - 1].count < min_count)
         keep--;
     int64_t has_unk = limits->unk || unk->count > 0 || keep < n;
     if (limits->max_vocab > 0 && 1 + has_unk + keep > limits->max_vocab)
         keep = limits->max_vocab - 2;
-    *dropped = keep < n;
     for (int64_t i = keep; i < n; i++) {
         if (unk->count == 0 || list[i].first < unk->first)
             unk->first = list[i].first;
@@ -256,7 +264,7 @@ static enum status make_vocab(const struct text_rule *rule, const struct candida
 }
 
 enum status word_count_choose(const struct word_count *t, const struct vocab_limits *limits,
-                              const char *path, struct vocab **out, bool *dropped,
+                              const char *name, struct vocab **out, struct vocab_choice *choice,
                               struct error *err)
 {
     assert(limits->max_vocab == 0 || limits->max_vocab >= 2);
@@ -265,7 +273,7 @@ enum status word_count_choose(const struct word_count *t, const struct vocab_lim
     struct candidate unk = {.text = VOCAB_UNK, .len = sizeof VOCAB_UNK - 1};
     *out = NULL;
     if (t->types == 0)
-        return error_set(err, STATUS_DATA, "%s: no words in it: a text is needed", path);
+        return error_set(err, STATUS_DATA, "%s: no words in it: a text is needed", name);
     TRY(mem_alloc(&p, (size_t)t->types + 1, sizeof(struct candidate), err));
     struct candidate *list = p;
     for (size_t i = 0; i < (size_t)1 << (64 - t->shift); i++) {
@@ -280,13 +288,18 @@ enum status word_count_choose(const struct word_count *t, const struct vocab_lim
             list[n++] = c;
     }
     qsort(list, (size_t)n, sizeof *list, by_rank);
-    n = drop(list, n, limits, &unk, dropped);
+    choice->min_count = limits->min_count;
+    if (limits->min_count == VOCAB_MIN_COUNT_AUTO)
+        choice->min_count = auto_min_count(list, n, t->words + t->lines);
+    int64_t kept = drop(list, n, limits, choice->min_count, &unk);
+    choice->dropped = kept < n;
+    n = kept;
     if (unk.count > 0 || limits->unk) {
         /* It is ranked like any other word. */
         list[n++] = unk;
         qsort(list, (size_t)n, sizeof *list, by_rank);
     }
-    enum status status = make_vocab(&t->rule, list, n, path, out, err);
+    enum status status = make_vocab(&t->rule, list, n, name, out, err);
     mem_free(list);
     return status;
 }

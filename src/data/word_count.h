@@ -33,10 +33,20 @@ enum status word_count_merge(struct word_count *t, const struct word_count *from
 int64_t word_count_words(const struct word_count *t); /* words counted */
 int64_t word_count_lines(const struct word_count *t); /* newlines counted */
 
+/* A min_count that is chosen from the size of the text: the lowest one of at least 2 that keeps at
+ * most VOCAB_GROWTH * sqrt(N) words of a text of N words and line ends. */
+enum { VOCAB_MIN_COUNT_AUTO = -1, VOCAB_GROWTH = 25 };
+
 struct vocab_limits {
-    int64_t min_count; /* words with a lower count are left out */
+    int64_t min_count; /* words with a lower count are left out, or VOCAB_MIN_COUNT_AUTO */
     int64_t max_vocab; /* ids of the vocabulary, at least 2, or 0 for no limit */
     bool unk;          /* the vocabulary has <unk> even if no word is left out */
+};
+
+/* What was chosen. */
+struct vocab_choice {
+    bool dropped;      /* whether a word was left out */
+    int64_t min_count; /* as given, or as it was chosen */
 };
 
 /* Chooses the vocabulary, which has the rule of the table. <eos> comes first, then the words by
@@ -47,7 +57,7 @@ struct vocab_limits {
  * text's) is for messages. The caller frees *out with vocab_free. *out is NULL on error. Returns
  * STATUS_DATA if the text has no words or more than a vocabulary can hold, or STATUS_NOMEM. */
 enum status word_count_choose(const struct word_count *t, const struct vocab_limits *limits,
-                              const char *path, struct vocab **out, bool *dropped,
+                              const char *name, struct vocab **out, struct vocab_choice *choice,
                               struct error *err);
 
 #endif

@@ -403,3 +403,15 @@ enum status equilibrium_report(struct equilibrium *eq, struct solve_report *forw
     report_applications(backward, eq->unrolled > 0 ? eq->unrolled : 1);
     return STATUS_OK;
 }
+
+void equilibrium_read_positions(struct equilibrium *eq, int32_t *evals, double *residual)
+{
+    if (eq->applied == 0) {
+        solver_read_rows(eq->solver[DIRECTION_FORWARD], evals, residual);
+        return;
+    }
+    for (int64_t i = 0; i < eq->output.dim[0] * eq->output.dim[1]; i++) {
+        evals[i] = (int32_t)eq->applied;
+        residual[i] = NAN;
+    }
+}

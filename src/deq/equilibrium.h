@@ -143,5 +143,9 @@ void equilibrium_remember(struct equilibrium *eq);
  */
 enum status equilibrium_report(struct equilibrium *eq, struct solve_report *forward,
                                struct solve_report *backward, struct error *err);
+/* Of each of the last segment's B*L positions, the evaluations and the residual of its forward
+ * solve (solver_read_rows). Applications that are not solves count, and their residuals are NaN.
+ * Synchronises. */
+void equilibrium_read_positions(struct equilibrium *eq, int32_t *evals, double *residual);
 
 #endif

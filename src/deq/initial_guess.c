@@ -80,6 +80,19 @@ void initial_guess_remember(struct initial_guess *s, struct backend *be, const s
     s->have_last = true;
 }
 
+void initial_guess_spread(struct initial_guess *to, struct backend *be,
+                          const struct initial_guess *from)
+{
+    to->have_last = from->have_last;
+    if (to->last.data == NULL || !from->have_last)
+        return;
+    struct tensor all = tensor_matrix(&to->last), source = tensor_matrix(&from->last);
+    for (int64_t b = 0; b < to->last.dim[0]; b++) {
+        struct tensor dest = tensor_slice(&all, b, 1);
+        op_copy(be, &dest, &source);
+    }
+}
+
 void initial_guess_forget(struct initial_guess *s)
 {
     s->have_last = false;

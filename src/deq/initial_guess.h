@@ -46,6 +46,9 @@ void initial_guess_fit(struct initial_guess *s, struct backend *be, const struct
 
 /* Ends the segment with embeddings e. */
 void initial_guess_remember(struct initial_guess *s, struct backend *be, const struct tensor *e);
+/* Every stream of `to` goes on from where the only stream of `from` stands. */
+void initial_guess_spread(struct initial_guess *to, struct backend *be,
+                          const struct initial_guess *from);
 /* There is no segment before the next one. */
 void initial_guess_forget(struct initial_guess *s);
 

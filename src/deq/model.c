@@ -17,6 +17,14 @@ void model_reset_memory(struct model *m)
     initial_guess_forget(&m->guess);
 }
 
+void model_spread_memory(struct model *to, const struct model *from)
+{
+    struct memory *memory;
+    for (int i = 0; (memory = to->cell->ops->memory(to->cell, i)) != NULL; i++)
+        memory_spread(memory, to->be, from->cell->ops->memory(from->cell, i));
+    initial_guess_spread(&to->guess, to->be, &from->guess);
+}
+
 void model_select_memory(struct model *m, int index)
 {
     m->cell->ops->select_memory(m->cell, index);

@@ -92,6 +92,9 @@ void model_free(struct model *m);
 void model_refresh(struct model *m);
 /* Forgets earlier segments. */
 void model_reset_memory(struct model *m);
+/* Every stream of `to` goes on from where `from`, a model of one stream with the same configuration
+ * and at most as long a memory, stands. */
+void model_spread_memory(struct model *to, const struct model *from);
 /* The segments that follow belong to memory number `index`. Parts of one batch take turns. */
 void model_select_memory(struct model *m, int index);
 

@@ -274,44 +274,95 @@ void adaptive_softmax_nll(const struct adaptive_softmax *s, struct backend *be,
     op_graph_break(be);
 }
 
-/* logp[row*V + first ...] <- log-softmax of cluster i (of cluster 0, the head's words), plus the
- * head's log-probability of the cluster where i > 0. */
+/* Where the log-probabilities of a few rows go. */
+struct rows_logp {
+    int64_t rows;
+    double *logp;         /* [rows,V] */
+    double *cluster_prob; /* scratch [rows,further clusters], in the head's order */
+    double *log_sum;      /* [rows], or NULL */
+};
+
+static double read_number(struct backend *be, const struct tensor *t, int64_t index)
+{
+    double x;
+    struct tensor flat = tensor_shape(t, 1, tensor_count(t), 1, 1, 1);
+    struct tensor one = tensor_slice(&flat, index, 1);
+    op_download(be, &x, DTYPE_F64, &one);
+    return x;
+}
+
+/* As project, but row by row, so that a row's bits do not depend on the others. */
+static struct tensor project_rows(const struct adaptive_softmax *s, struct backend *be, int i,
+                                  const struct tensor *q)
+{
+    if (s->proj[i].w.data == NULL)
+        return *q;
+    struct tensor low = tensor_prefix(&s->low, 2, q->dim[0], s->proj[i].w.dim[1], 1, 1);
+    for (int64_t row = 0; row < q->dim[0]; row++) {
+        struct gemm one = {.alpha = 1, .a = tensor_slice(q, row, 1), .b = s->proj[i].w};
+        one.c = tensor_slice(&low, row, 1);
+        op_gemm(be, &one);
+    }
+    return low;
+}
+
+/* Copies `count` columns of t [rows,n] to the host, whose rows lie `step` apart. */
+static void download_columns(struct backend *be, const struct tensor *t, int64_t first,
+                             int64_t count, double *to, int64_t step)
+{
+    struct tensor flat = tensor_shape(t, 1, tensor_count(t), 1, 1, 1);
+    for (int64_t row = 0; row < t->dim[0]; row++) {
+        struct tensor part = tensor_slice(&flat, row * t->dim[1] + first, count);
+        op_download(be, to + row * step, DTYPE_F64, &part);
+    }
+}
+
+/* to->logp[row, first ...] <- log-softmax of cluster i (of cluster 0, the head's words) for rows
+ * q [rows,D], plus the head's log-probability of the cluster where i > 0. */
 static void cluster_logp(const struct adaptive_softmax *s, struct backend *be, int i,
-                         const struct tensor *low, double *logp, double *cluster_prob)
+                         const struct tensor *q, const struct rows_logp *to)
 {
     int64_t vocab = s->clusters.end[s->clusters.count], first = s->clusters.end[i];
-    int64_t words = s->clusters.end[i + 1] - first;
-    int64_t classes = i == 0 ? head_size(s) : words, extra = classes - words;
-    int tails = s->clusters.count - 1;
-    for (int64_t row = 0; row < low->dim[0]; row++) {
-        struct tensor logits = tensor_prefix(&s->logits, 2, 1, classes, 1, 1);
-        struct tensor one = tensor_slice(low, row, 1);
-        cluster_logits(s, be, i, &one, &logits);
-        op_log_softmax(be, &logits, i == 0 ? &s->head_bias : &s->bias[i].w);
-        double *to = logp + row * vocab + first;
-        struct tensor part = tensor_make(logits.data, logits.dtype, 1, words, 1, 1, 1);
-        op_download(be, to, DTYPE_F64, &part);
-        if (i == 0 && extra > 0) {
-            struct tensor flat = tensor_shape(&logits, 1, classes, 1, 1, 1);
-            struct tensor cols = tensor_slice(&flat, words, extra);
-            op_download(be, cluster_prob + row * tails, DTYPE_F64, &cols);
-        }
-        if (i > 0) /* cluster i stands at head column head_size - i */
-            for (int64_t k = 0; k < words; k++)
-                to[k] += cluster_prob[row * tails + tails - i];
+    int64_t words = s->clusters.end[i + 1] - first, tails = s->clusters.count - 1;
+    int64_t classes = i == 0 ? head_size(s) : words;
+    const struct tensor *bias = i == 0 ? &s->head_bias : &s->bias[i].w;
+    struct tensor logits = tensor_prefix(&s->logits, 2, to->rows, classes, 1, 1);
+    struct tensor low = project_rows(s, be, i, q);
+    cluster_logits(s, be, i, &low, &logits);
+    bool sum = i == 0 && to->log_sum != NULL;
+    for (int64_t row = 0; row < to->rows && sum; row++)
+        to->log_sum[row] = read_number(be, &logits, row * classes) + read_number(be, bias, 0);
+    op_log_softmax(be, &logits, bias);
+    download_columns(be, &logits, 0, words, to->logp + first, vocab);
+    if (i == 0 && tails > 0)
+        download_columns(be, &logits, words, tails, to->cluster_prob, tails);
+    for (int64_t row = 0; row < to->rows; row++) {
+        double *logp = to->logp + row * vocab + first;
+        if (sum)
+            to->log_sum[row] -= logp[0];
+        for (int64_t k = 0; i > 0 && k < words; k++) /* cluster i is column head_size - i */
+            logp[k] += to->cluster_prob[row * tails + tails - i];
     }
 }
 
 enum status adaptive_softmax_logp(const struct adaptive_softmax *s, struct backend *be,
-                                  const struct tensor *q, double *logp, struct error *err)
+                                  const struct tensor *q, double *logp, double *log_sum,
+                                  struct error *err)
 {
     double *cluster_prob = NULL;
-    size_t tails = (size_t)s->clusters.count - 1;
-    TRY(mem_alloc((void **)&cluster_prob, (size_t)q->dim[0] * tails, sizeof *cluster_prob, err));
+    int64_t vocab = s->clusters.end[s->clusters.count], n = q->dim[0], most = 0;
+    for (int i = 0; i < s->clusters.count; i++)
+        most = class_count(s, i) > most ? class_count(s, i) : most;
+    int64_t chunk = tensor_count(&s->logits) / most;
+    TRY(mem_alloc((void **)&cluster_prob, (size_t)(n * s->clusters.count), sizeof(double), err));
     refresh_head_bias(s, be);
-    for (int i = 0; i < s->clusters.count; i++) {
-        struct tensor low = project(s, be, i, q);
-        cluster_logp(s, be, i, &low, logp, cluster_prob);
+    for (int64_t at = 0; at < n; at += chunk) {
+        int64_t rows = n - at < chunk ? n - at : chunk;
+        struct rows_logp to = {rows, logp + at * vocab, cluster_prob,
+                               log_sum != NULL ? log_sum + at : NULL};
+        struct tensor part = tensor_slice(q, at, rows);
+        for (int i = 0; i < s->clusters.count; i++)
+            cluster_logp(s, be, i, &part, &to);
     }
     mem_free(cluster_prob);
     return STATUS_OK;

@@ -49,9 +49,12 @@ struct softmax_loss {
 void adaptive_softmax_nll(const struct adaptive_softmax *s, struct backend *be,
                           const struct softmax_loss *loss);
 
-/* Host logp[n*V] <- log p(every token | q), n <= capacity rows, for sampling and tests.
- * Synchronises once a cluster and chunk. */
+/* Host logp[n*V] <- log p(every token | q), n <= capacity rows, for sampling and tests. The bits of
+ * a row do not depend on the others. log_sum[n], unless NULL, gets the log of the sum of the head's
+ * exponentials: logp + log_sum are the logits of the head's words. Synchronises once a cluster and
+ * row. STATUS_NOMEM. */
 enum status adaptive_softmax_logp(const struct adaptive_softmax *s, struct backend *be,
-                                  const struct tensor *q, double *logp, struct error *err);
+                                  const struct tensor *q, double *logp, double *log_sum,
+                                  struct error *err);
 
 #endif

@@ -72,6 +72,10 @@ static enum status plan_tensors(struct optimizer *o, struct error *err)
         b.name = name;
         workspace_declare(o->ws, &o->state[i], &b);
     }
+    b.name = "average of the weights";
+    b.dim[0] = p->total;
+    if (o->train.ema > 0)
+        workspace_declare(o->ws, &o->average, &b);
     b.name = "blocks that decay";
     b.dtype = DTYPE_U8;
     b.dim[0] = (p->total + ADAM_BLOCK - 1) / ADAM_BLOCK;
@@ -198,6 +202,21 @@ static void update_weights(const struct optimizer *o, double lr)
     }
 }
 
+void optimizer_begin_average(struct optimizer *o)
+{
+    if (o->average.data != NULL)
+        op_copy(o->params->be, &o->average, &o->params->w);
+}
+
+/* The decay is lower at first, since a mean of few weights must not weigh the first ones so much.
+ */
+static void average_weights(const struct optimizer *o)
+{
+    double n = (double)o->updates, decay = fmin(o->train.ema, n / (n + 9));
+    if (o->average.data != NULL)
+        op_axpby(o->params->be, &o->average, 1 - decay, &o->params->w, decay);
+}
+
 void optimizer_step(struct optimizer *o, double lr, double *norm)
 {
     struct params *p = o->params;
@@ -215,6 +234,8 @@ void optimizer_step(struct optimizer *o, double lr, double *norm)
         dist_all_gather(o->dist, &p->w);
     params_join_aliases(p);
     *norm = read_norm(o);
-    if (isfinite(*norm))
-        o->updates++;
+    if (!isfinite(*norm))
+        return;
+    average_weights(o);
+    o->updates++;
 }

@@ -51,10 +51,11 @@ struct optimizer {
     bool sharded;
     struct workspace *ws;                      /* owns the tensors that follow */
     struct tensor state[OPTIMIZER_MAX_STATES]; /* [total] or, sharded, of the own parts */
-    struct tensor norm2;                       /* F64 [1], squared norm of the gradient */
-    struct tensor decays; /* U8 [total / ADAM_BLOCK]; data NULL means no weight decay */
-    double *norms;        /* owns [ranks] squared norms of the ranks' own parts */
-    int64_t updates;      /* done so far, skipped ones not counted */
+    struct tensor average; /* [total] running mean of the weights on every rank, with train.ema */
+    struct tensor norm2;   /* F64 [1], squared norm of the gradient */
+    struct tensor decays;  /* U8 [total / ADAM_BLOCK]; data NULL means no weight decay */
+    double *norms;         /* owns [ranks] squared norms of the ranks' own parts */
+    int64_t updates;       /* done so far, skipped ones not counted */
 };
 
 /* Makes an optimizer of the kind that `train` names. It is sharded if train.zero is set and there
@@ -69,13 +70,18 @@ enum status optimizer_create_kind(struct optimizer *o, const struct optimizer_ki
 /* A zeroed optimizer is allowed. */
 void optimizer_free(struct optimizer *o);
 
+/* Makes the average, if there is one, that of the weights as they are now. Called once they have
+ * been set. */
+void optimizer_begin_average(struct optimizer *o);
+
 /* Piece number `index` of the flat arrays that this rank updates, and where its states begin in
  * o->state. False beyond the last piece. */
 bool optimizer_part(const struct optimizer *o, int64_t index, struct dist_part *part, int64_t *at);
 
 /* Collective. Makes one update with the gradients in params->g, where the parts that a rank owns
  * are sums over the ranks. *norm receives their global norm before clipping. If it is not finite no
- * weight changes and the update does not count.
+ * weight changes and the update does not count. The average follows the weights, from which it
+ * begins: its decay is at most n / (n + 9) after n updates.
  *
  * Calls one operation for the norm and one for the update on every piece of the flat arrays. Reads
  * back from the device once, at the end. With several ranks, or with coupled decay of aliased

@@ -60,7 +60,7 @@ struct metrics {
     size_t capacity;
 };
 
-enum verdict { KEEP, LATER, UNREADABLE };
+enum verdict { KEEP, KEEP_STEP, LATER, UNREADABLE };
 
 static bool is_evaluation(const struct json *doc)
 {
@@ -93,7 +93,7 @@ static enum status judge(const char *line, size_t len, const struct metrics_posi
         if (member == NULL)
             *verdict = KEEP;
         else if (json_int(doc, member, &step, err) == STATUS_OK)
-            *verdict = step > (is_evaluation(doc) ? at->evaluation : at->step) ? LATER : KEEP;
+            *verdict = step > (is_evaluation(doc) ? at->evaluation : at->step) ? LATER : KEEP_STEP;
     }
     json_free(doc);
     return STATUS_OK;
@@ -157,11 +157,13 @@ static enum status sift(struct metrics *m, struct lines *in, const struct metric
         verdict = UNREADABLE;
         if (line_check(in->text, in->len) == (in->checked ? LINE_CHECK_RIGHT : LINE_CHECK_NONE))
             TRY(judge(in->text, in->len, at, &verdict, err));
-        *whole &= verdict == KEEP && in->complete && in->checked;
-        m->found.kept += verdict == KEEP;
+        bool keep = verdict == KEEP || verdict == KEEP_STEP;
+        *whole &= keep && in->complete && in->checked;
+        m->found.kept += keep;
+        m->found.with_step += verdict == KEEP_STEP;
         m->found.later += verdict == LATER;
         m->found.unreadable += verdict == UNREADABLE;
-        if (out != NULL && verdict == KEEP)
+        if (out != NULL && keep)
             TRY(copy_line(in, out, err));
     }
     if (ferror(in->file))
@@ -229,8 +231,8 @@ enum status metrics_open_append(struct metrics **out, const char *path,
     m->fd = -1;
     TRY_OUT(mem_strdup(&m->path, path, err));
     TRY_OUT(cut_back(m, at, err));
-    if (at->lines > m->found.kept)
-        m->found.missing = at->lines - m->found.kept;
+    if (at->lines > m->found.with_step)
+        m->found.missing = at->lines - m->found.with_step;
     m->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     if (m->fd < 0) {
         status = error_set(err, STATUS_CANTCREATE, "%s: cannot open: %s%s", path, strerror(errno),

@@ -38,7 +38,7 @@ enum { METRICS_LINE_MAX = 1 << 20 }; /* bytes of a line, a longer one is not our
 struct metrics_position {
     int64_t step;       /* last finished step */
     int64_t evaluation; /* step of the last finished evaluation, 0 for none */
-    int64_t lines;      /* that the log had then, 0 if not known */
+    int64_t lines;      /* with "step" that the log had then, 0 if not known */
 };
 
 /* Opens the log at `path` for a run that stands at `at`, and creates it if there is none. It drops
@@ -60,9 +60,10 @@ void metrics_close(struct metrics *m);
 /* What opening found. */
 struct metrics_found {
     int64_t kept;       /* lines kept */
+    int64_t with_step;  /* of these, objects with "step" */
     int64_t later;      /* lines dropped because of their step */
     int64_t unreadable; /* lines dropped because they were damaged */
-    int64_t missing;    /* how many fewer lines were kept than at->lines */
+    int64_t missing;    /* how many fewer lines with "step" were kept than at->lines */
 };
 struct metrics_found metrics_found(const struct metrics *m);
 

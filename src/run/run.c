@@ -60,8 +60,12 @@ static enum status open_validation(struct run *run, struct error *err)
 {
     const struct trainer *t = &run->trainer;
     struct config c = t->config;
-    struct stream_config data = {
-        .dir = c.data.dir, .split = "valid", .batch = c.eval.batch, .length = c.eval.tgt_len};
+    struct stream_config data = {.dir = c.data.dir,
+                                 .split = "valid",
+                                 .format = c.data.format,
+                                 .vocab = t->vocab,
+                                 .batch = c.eval.batch,
+                                 .length = c.eval.tgt_len};
     if (divides_evaluation(t)) {
         int ranks = dist_size(t->dist);
         data.partition = (struct stream_partition){1, ranks, dist_rank(t->dist)};
@@ -86,6 +90,19 @@ static bool evaluation_due(const struct run *run)
     return run->eval_model != NULL && now && state->evaluated < state->step;
 }
 
+/* Whether the validation loss has not fallen for so long that the training ends (Prechelt 1998). */
+static bool out_of_patience(const struct run *run)
+{
+    int64_t patience = run->trainer.config.train.patience;
+    return patience > 0 && run->eval_model != NULL && run->trainer.state.waited >= patience;
+}
+
+static bool is_finished(const struct run *run)
+{
+    bool all = run->trainer.state.step >= run->trainer.config.train.steps || out_of_patience(run);
+    return all && !evaluation_due(run);
+}
+
 static bool on_progress(void *ctx, int64_t tokens, double nll)
 {
     struct run *run = ctx;
@@ -103,6 +120,7 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     const struct config *c = &t->config;
     struct evaluation_options options = {.max_iter = c->eval.max_iter,
                                          .leak_segments = 1,
+                                         .vocab = t->vocab,
                                          .dist = divides_evaluation(t) ? t->dist : NULL,
                                          .progress = on_progress,
                                          .ctx = run};
@@ -110,8 +128,10 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     *best = false;
     if (t->state.step <= c->train.pretrain_steps)
         options.layers = c->train.pretrain_layers;
+    trainer_show_average(t);
     model_refresh(run->eval_model);
     enum status status = evaluation_run(run->eval_model, run->valid, &options, &result, err);
+    trainer_hide_average(t);
     if (status == STATUS_STOPPED)
         return STATUS_OK;
     TRY(status);
@@ -119,13 +139,25 @@ static enum status evaluate(struct run *run, bool *best, struct error *err)
     bool other = t->state.best_step <= c->train.pretrain_steps && options.layers == 0;
     *best = other || result.nll < t->state.best_nll;
     t->state.evaluated = t->state.step;
+    t->state.waited = *best || options.layers > 0 ? 0 : t->state.waited + 1;
     if (*best) {
         t->state.best_nll = result.nll;
         t->state.best_step = t->state.step;
+        t->state.best = (struct snapshot_figures){.known = true,
+                                                  .bits_per_byte = result.bits_per_byte,
+                                                  .bits_per_byte_known = result.bits_per_byte_known,
+                                                  .unknown = result.unknown};
     }
     TRY(run_log_evaluation(run, &result, *best, err));
     if (run->observer->evaluation != NULL)
         run->observer->evaluation(run->observer->ctx, t, &result, *best);
+    if (out_of_patience(run) && t->state.step < c->train.steps)
+        run_log_message(run,
+                        "ended at step %lld of %lld: %lld evaluations in a row were not below "
+                        "%.4f, the loss at step %lld (train.patience)",
+                        (long long)t->state.step, (long long)c->train.steps,
+                        (long long)t->state.waited, t->state.best_nll,
+                        (long long)t->state.best_step);
     return STATUS_OK;
 }
 
@@ -158,8 +190,10 @@ static unsigned checkpoint_due(const struct run *run)
 {
     const struct config_train *c = &run->trainer.config.train;
     int64_t n = run->trainer.state.step;
-    bool kept = c->keep_every > 0 && n % c->keep_every == 0;
-    bool regular = n == c->steps || (c->checkpoint_every > 0 && n % c->checkpoint_every == 0);
+    bool kept = (c->keep_every > 0 && n % c->keep_every == 0) ||
+                n == run_stable_step(c, run->trainer.state.schedule_start);
+    bool last = n == c->steps || out_of_patience(run);
+    bool regular = last || (c->checkpoint_every > 0 && n % c->checkpoint_every == 0);
     if (n == 0 || n == run->saved || !(regular || kept))
         return 0;
     return c->keep_last > 0 || kept ? SAVE_LAST | SAVE_STEP : SAVE_LAST;
@@ -197,10 +231,9 @@ static enum status stop(struct run *run, struct error *err)
  */
 static enum status loop(struct run *run, struct error *err)
 {
-    const struct trainer *t = &run->trainer;
     for (;;) {
         TRY(finish_step(run, err));
-        if (t->state.step >= t->config.train.steps && !evaluation_due(run))
+        if (is_finished(run))
             return run_wait_saved(run, err);
         TRY(run_check_saved(run, err));
         if (run_must_stop(run))
@@ -244,7 +277,7 @@ static enum status open_log(struct run *run, struct error *err)
     if (found.missing > 0)
         run_log_message(run, "%s: %lld of %lld lines that belong to the checkpoint are missing",
                         path, (long long)found.missing, (long long)at.lines);
-    state->logged = found.kept;
+    state->logged = found.with_step;
     /* A process may have been killed between a save and the removal of older ones. */
     bool numbered = run->trainer.config.train.keep_last > 0;
     return numbered ? run_remove_old(run, state->step, err) : STATUS_OK;
@@ -288,17 +321,34 @@ static enum status open_run(struct run *run, struct backend *be, const struct co
     enum status status = trainer_resolve_data(&resolved, dist, &vocab, err);
     vocab_free(vocab);
     TRY(dist_agree(dist, status, err));
+    TRY(dist_agree(dist, run_check_steps(&resolved, err), err));
     warn_tolerance(run, config, &config->solver.forward, "forward");
     if (config->gradient.method == GRADIENT_IMPLICIT)
         warn_tolerance(run, config, &config->solver.backward, "backward");
-    TRY(dist_agree(dist, run_check_memory(be, &resolved, dist_size(dist), err), err));
+    TRY(dist_agree(dist, run_check_memory(be, &resolved, dist_size(dist), &run->bytes, err), err));
     TRY(dist_agree(dist, open_folder(run, path, err), err));
     dist_broadcast(dist, path, sizeof path);
     TRY(dist_agree(dist, open_parts(run, be, &resolved, path, err), err));
     TRY(dist_agree(dist, open_log(run, err), err));
+    if (run->trainer.state.schedule_start == 0) /* else the warm-up fits (schedule_from) */
+        run_warn_steps(&resolved, run->trainer.state.step, run->observer);
     if (evaluation_due(run))
         run->saved = -1; /* the checkpoint that follows the evaluation was not made either */
     return STATUS_OK;
+}
+
+static void say_finished(const struct run *run)
+{
+    const struct train_state *state = &run->trainer.state;
+    if (out_of_patience(run) && state->step < run->trainer.config.train.steps)
+        run_log_message(run,
+                        "nothing left to do: at step %lld train.patience had run out (raise it to "
+                        "go on)",
+                        (long long)state->step);
+    else
+        run_log_message(run,
+                        "nothing left to do: all %lld steps are done (raise train.steps for more)",
+                        (long long)state->step);
 }
 
 enum status run_train(struct backend *be, const struct config *config,
@@ -309,13 +359,15 @@ enum status run_train(struct backend *be, const struct config *config,
     struct run run = {.options = options, .observer = observer, .lock = -1, .saved = -1};
     run.reserve = reserve(&run);
     TRY_OUT(open_run(&run, be, config, err));
-    if (run.trainer.state.step >= run.trainer.config.train.steps && !evaluation_due(&run))
-        run_log_message(&run,
-                        "nothing left to do: all %lld steps are done (raise train.steps for more)",
-                        (long long)run.trainer.state.step);
+    if (is_finished(&run))
+        say_finished(&run);
+    else
+        TRY_OUT(dist_agree(options->dist, run_log_start(&run, err), err));
     if (observer->begin != NULL)
-        observer->begin(observer->ctx, &run.trainer);
+        observer->begin(observer->ctx, &run.trainer, run.bytes);
     TRY_OUT(loop(&run, err));
+    if (observer->done != NULL)
+        observer->done(observer->ctx, &run.trainer);
 out:
     worker_close(run.writer);
     snapshot_image_free(&run.image);

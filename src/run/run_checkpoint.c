@@ -33,10 +33,11 @@ enum status run_remove_old(const struct run *run, int64_t step, struct error *er
     const struct config_train *c = &run->trainer.config.train;
     char name[64], path[RUN_PATH];
     int64_t *steps, newest = 0;
+    int64_t stable = run_stable_step(c, run->trainer.state.schedule_start);
     size_t count;
     TRY(run_list_steps(run, &steps, &count, err));
     for (size_t i = 0; i < count; i++) {
-        bool kept = c->keep_every > 0 && steps[i] % c->keep_every == 0;
+        bool kept = (c->keep_every > 0 && steps[i] % c->keep_every == 0) || steps[i] == stable;
         if (steps[i] > step || newest++ < c->keep_last || kept)
             continue;
         run_step_name(name, steps[i]);

@@ -5,6 +5,8 @@
 #include "base/worker.h"
 #include "run/metrics.h"
 #include "run/run.h"
+#include "train/schedule.h"
+#include <stdio.h>
 
 enum { RUN_PATH = 4096 }; /* bytes of a path, its NUL included */
 
@@ -24,6 +26,7 @@ struct run {
     struct model *eval_model; /* owns, NULL without evaluation */
     struct stream *valid;     /* owns */
     struct metrics *log;      /* owns, NULL on ranks that do not write */
+    size_t bytes;             /* of run_memory */
     int lock;                 /* descriptor that locks the folder, or -1 */
     /* The writer's thread owns the image and the job while it is busy. */
     struct snapshot_image image;
@@ -93,14 +96,24 @@ enum status run_open_trainer(struct run *run, struct backend *be, const struct c
  * in another folder, and says so. */
 void run_check_best(struct run *run);
 
+/* --- the steps and the learning rate ---------------------------------------------------------- */
+
+/* The last step before the cool-down of a schedule "wsd" that began after `start`, or -1 for
+ * another schedule. The checkpoint of that step is kept, so that one may go on from it in another
+ * way. */
+int64_t run_stable_step(const struct config_train *c, int64_t start);
+/* Begins the schedule anew if `from` is the checkpoint of a finished run that is given more steps,
+ * and says so. Says it if the schedule is another one than before. Returns STATUS_NOMEM. */
+enum status run_carry_schedule(struct run *run, const struct snapshot *from, struct error *err);
+
 /* --- checkpoints ------------------------------------------------------------------------------ */
 
 /* Allocates the copy of the state and, on the rank that writes, starts the writer's thread. Returns
  * STATUS_NOMEM, or STATUS_IO if no thread can be started. */
 enum status run_open_writer(struct run *run, struct error *err);
 /* Removes numbered checkpoints up to `step` except the newest train.keep_last and those of
- * train.keep_every. Later ones stay, since this run may not have made them. Returns STATUS_IO if
- * the folder cannot be read, or STATUS_NOMEM. */
+ * train.keep_every and that before a cool-down. Later ones stay, since this run may not have made
+ * them. Returns STATUS_IO if the folder cannot be read, or STATUS_NOMEM. */
 enum status run_remove_old(const struct run *run, int64_t step, struct error *err);
 /* All ranks. Waits for the writer, copies the state and has it written under the names SAVE_... .
  * Returns the error of the save before, STATUS_NOMEM, or STATUS_DEVICE for a fault of the device.
@@ -117,6 +130,7 @@ enum status run_wait_saved(struct run *run, struct error *err);
 bool run_must_stop(struct run *run);
 
 /* Append a line to the log, on the rank that writes. They return STATUS_IO or STATUS_NOMEM. */
+enum status run_log_start(struct run *run, struct error *err);
 enum status run_log_step(struct run *run, const struct step_report *r, struct error *err);
 enum status run_log_evaluation(struct run *run, const struct evaluation_result *r, bool best,
                                struct error *err);

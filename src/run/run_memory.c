@@ -45,8 +45,8 @@ static enum status plan_models(const void *what, struct backend *be, struct erro
     TRY_OUT(mem_alloc((void **)&tokens, (size_t)(plan.batch * plan.length), sizeof *tokens, err));
     TRY_OUT(model_create(&model, be, c, NULL, &plan, err));
     TRY_OUT(optimizer_create(&optimizer, model->params, t, NULL, err));
-    if (t->eval_every > 0)
-        TRY_OUT(evaluation_model(&eval, be, c, model->params, false, err));
+    /* Without train.eval_every there is still one evaluation at the end. */
+    TRY_OUT(evaluation_model(&eval, be, c, model->params, false, err));
     TRY_OUT(plan_step(model, &optimizer, tokens, err));
 out:
     optimizer_free(&optimizer);
@@ -92,14 +92,13 @@ static enum status find_fit(struct backend *be, const struct config *config, int
 }
 
 enum status run_check_memory(struct backend *be, const struct config *config, int ranks,
-                             struct error *err)
+                             size_t *bytes, struct error *err)
 {
-    size_t wanted = 0, limit = memory_check_limit(be);
+    size_t limit = memory_check_limit(be);
     struct fit fit;
-    if (limit == 0)
-        return STATUS_OK;
-    TRY(run_memory(be, config, ranks, &wanted, err));
-    if (wanted <= limit)
+    TRY(run_memory(be, config, ranks, bytes, err));
+    size_t wanted = *bytes;
+    if (limit == 0 || wanted <= limit)
         return STATUS_OK;
     TRY(find_fit(be, config, ranks, limit, &fit, err));
     if (fit.accumulate > 0)

@@ -9,32 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Whether a key must stay the same during a run. Keys that say what the network is must. How it is
- * trained and where its data lie may change. */
-static bool is_fixed(const char *path)
-{
-    /* A name that ends with a dot stands for all keys below it. */
-    static const char *const changeable[] = {
-        "data.",         "solver.",          "gradient.",      "jacobian.",
-        "correction.",   "train.",           "eval.",          "model.dropout",
-        "model.dropatt", "model.dropouti",   "model.dropouth", "model.emb_dropout",
-        "model.wdrop",   "model.vocab_size",
-    };
-    for (size_t i = 0; i < sizeof changeable / sizeof *changeable; i++) {
-        const char *name = changeable[i];
-        size_t n = strlen(name);
-        if (name[n - 1] == '.' ? strncmp(path, name, n) == 0 : strcmp(path, name) == 0)
-            return false;
-    }
-    return true;
-}
-
 /* Returns STATUS_CONFIG if `then`, of the checkpoint `path`, describes another model than `now`. */
 static enum status check_same(const struct config *now, const struct config *then, const char *path,
                               struct error *err)
 {
     struct config_difference d;
-    TRY(config_compare(then, now, is_fixed, &d, err));
+    TRY(config_compare(then, now, config_is_model_key, &d, err));
     if (d.path == NULL)
         return STATUS_OK;
     return error_set(err, STATUS_CONFIG,
@@ -197,16 +177,6 @@ static bool is_measure_or_folder(const char *path)
     return is_measure(path) || strcmp(path, "data.dir") == 0;
 }
 
-static bool is_schedule(const char *path)
-{
-    static const char *const keys[] = {"train.steps", "train.lr", "train.lr_min", "train.schedule",
-                                       "train.warmup_steps"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (strcmp(path, keys[i]) == 0)
-            return true;
-    return false;
-}
-
 void run_check_best(struct run *run)
 {
     struct train_state *state = &run->trainer.state;
@@ -223,7 +193,8 @@ void run_check_best(struct run *run)
         run_log_message(run, "the best loss so far, %.4f at step %lld, %s: best.bin begins anew",
                         state->best_nll, (long long)state->best_step, why);
         state->best_nll = INFINITY;
-        state->best_step = 0;
+        state->best = (struct snapshot_figures){0};
+        state->best_step = state->waited = 0;
     }
     state->valid_text = text;
 }
@@ -247,21 +218,6 @@ static void report_dropped(const struct run *run)
                              "starts empty");
 }
 
-/* Says if the learning rate follows another curve than before. */
-static enum status report_schedule(const struct run *run, const struct config *then,
-                                   struct error *err)
-{
-    struct config_difference d;
-    TRY(config_compare(then, &run->trainer.config, is_schedule, &d, err));
-    bool said = d.path == NULL || (run->options->reset & TRAINER_RESET_SCHEDULE);
-    if (!said)
-        run_log_message(run,
-                        "%s was %s, now %s: the learning rate goes on along the new curve "
-                        "(--reset schedule begins it anew)",
-                        d.path, d.a, d.b);
-    return STATUS_OK;
-}
-
 /* Begins anew what --reset says. A run that was stopped and goes on by the same command has done so
  * already. */
 static enum status reset(struct run *run, const struct snapshot *from, struct error *err)
@@ -277,6 +233,11 @@ static enum status reset(struct run *run, const struct snapshot *from, struct er
     run_log_message(run, "begun anew:%s%s%s", what & TRAINER_RESET_OPTIMIZER ? " optimizer" : "",
                     what & TRAINER_RESET_SCHEDULE ? " schedule" : "",
                     what & TRAINER_RESET_DATA ? " data" : "");
+    if (what & TRAINER_RESET_SCHEDULE) {
+        char text[SCHEDULE_TEXT];
+        schedule_text(&run->trainer.config.train, run->trainer.state.schedule_start, text);
+        run_log_message(run, "the learning rate %s", text);
+    }
     return STATUS_OK;
 }
 
@@ -342,7 +303,7 @@ static enum status compare(struct run *run, const struct snapshot *from, const c
     run_log_message(run, "continuing from %s at step %lld", path, (long long)then->step);
     report_ranks(run);
     report_dropped(run);
-    TRY(report_schedule(run, &from->config, err));
+    TRY(run_carry_schedule(run, from, err));
     TRY(config_compare(&from->config, &run->trainer.config,
                        known ? is_measure : is_measure_or_folder, &run->measured, err));
     return reset(run, from, err);

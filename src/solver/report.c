@@ -48,6 +48,15 @@ static void report_trace(struct solver *s, struct solve_report *r)
     r->trace_len = n;
 }
 
+void solver_read_rows(struct solver *s, int32_t *evals, double *residual)
+{
+    struct tensor counts = solver_rows(s, &s->evals), best = solver_rows(s, &s->best);
+    op_download(s->be, evals, DTYPE_I32, &counts);
+    op_download(s->be, residual, DTYPE_F64, &best);
+    for (int64_t n = 0; n < s->rows && s->given_f0; n++)
+        evals[n]--;
+}
+
 enum status solver_report(struct solver *s, struct solve_report *r, struct error *err)
 {
     struct backend *be = s->be;

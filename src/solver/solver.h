@@ -91,5 +91,8 @@ enum status solver_set_limits(struct solver *s, int64_t max_iter, double tol, en
 
 /* Reads the last run's figures back in a few small downloads. STATUS_NOMEM. */
 enum status solver_report(struct solver *s, struct solve_report *report, struct error *err);
+/* Of each of the last run's B*T rows, the evaluations until it stopped and the residual that
+ * solve_report averages. Synchronises. */
+void solver_read_rows(struct solver *s, int32_t *evals, double *residual);
 
 #endif

@@ -1,10 +1,11 @@
 /* Checkpoints, which are named sections of numbers or text in one file. The file appears whole or
  * not at all.
  *
- * A run writes the sections "config" (JSON), "vocab" (the text of vocab.txt), "state" (JSON with
- * step, seed, best loss, ...), "w:NAME", "m:NAME", "v:NAME" (a parameter and its two moments, f32,
- * with the dims of the parameter) and "mem:NUMBER" (segment memory). This container knows none of
- * them but "w:", of which it can make a digest.
+ * A run writes the sections "config" (JSON), "vocab" (the text of vocab.txt), "tokenizer" (the
+ * model of subwords, in bytes), "state" (JSON with step, seed, best loss, ...), "w:NAME", "m:NAME",
+ * "v:NAME" (a parameter and its two moments, f32, with the dims of the parameter), "raw:NAME" (with
+ * train.ema, the weights under training, whose average "w:" then is) and "mem:NUMBER" (segment
+ * memory). This container knows none of them but "w:", of which it can make a digest.
  *
  * Every byte of a file is under a checksum (XXH3, 64 bits). Sizes are checked against each other
  * and against the file before anything is allocated or decoded. Reading needs 1.5 MB of scratch

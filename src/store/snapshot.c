@@ -36,6 +36,7 @@ static enum status parse_newer(struct train_state *t, const struct json *doc, st
                 {"logged", &t->logged, 0},
                 {"position", &t->position, -1},
                 {"schedule_start", &t->schedule_start, 0},
+                {"waited", &t->waited, 0},
                 {"reset", &t->reset, 0}};
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) {
         *ints[i].to = ints[i].otherwise;
@@ -44,6 +45,26 @@ static enum status parse_newer(struct train_state *t, const struct json *doc, st
     }
     TRY(parse_hash(doc, "train_text", &t->train_text, err));
     return parse_hash(doc, "valid_text", &t->valid_text, err);
+}
+
+/* Reads a number, or NaN for null. */
+static enum status parse_figure(const struct json *doc, const char *key, double *out,
+                                struct error *err)
+{
+    const struct cJSON *member = json_get(json_root(doc), key);
+    *out = NAN;
+    return json_kind(member) == JSON_NULL ? STATUS_OK : json_real(doc, member, out, err);
+}
+
+static enum status parse_figures(struct snapshot_figures *f, const struct json *doc,
+                                 struct error *err)
+{
+    f->known = json_get(json_root(doc), "best_unknown") != NULL;
+    if (!f->known)
+        return STATUS_OK;
+    TRY(parse_figure(doc, "best_bits_per_byte", &f->bits_per_byte, err));
+    TRY(parse_figure(doc, "best_bits_per_byte_known", &f->bits_per_byte_known, err));
+    return parse_figure(doc, "best_unknown", &f->unknown, err);
 }
 
 static enum status parse_state(struct train_state *t, const struct json *doc, struct error *err)
@@ -79,6 +100,7 @@ static enum status parse_state(struct train_state *t, const struct json *doc, st
     t->best_nll = INFINITY;
     if (json_kind(json_get(root, "best_nll")) != JSON_NULL)
         TRY(json_get_real(doc, root, "best_nll", &t->best_nll, err));
+    TRY(parse_figures(&t->best, doc, err));
     return json_get_real(doc, root, "seconds", &t->seconds, err);
 }
 
@@ -115,15 +137,40 @@ static enum status read_config(struct snapshot *s, struct error *err)
                      why.text);
 }
 
-static enum status read_vocab(struct snapshot *s, struct error *err)
+/* Gives the vocabulary the tokenizer that lies in the file, if there is one. */
+static enum status read_tokenizer(struct checkpoint *file, struct vocab *v, struct error *err)
 {
-    enum status status = STATUS_OK;
+    char name[1024];
+    void *model = NULL;
+    const struct checkpoint_section *section = checkpoint_find(file, "tokenizer");
+    if (section == NULL)
+        return STATUS_OK;
+    snprintf(name, sizeof name, "%s (tokenizer)", checkpoint_path(file));
+    if (section->size > MAX_TEXT)
+        return error_set(err, STATUS_DATA, "%s: %zu bytes are too many", name, section->size);
+    TRY(mem_alloc(&model, section->size, 1, err));
+    enum status status = checkpoint_read_section(file, section->name, model, section->size, err);
+    if (status == STATUS_OK)
+        status = vocab_attach_tokenizer(v, model, section->size, name, err);
+    mem_free(model);
+    return status;
+}
+
+enum status snapshot_read_vocab(struct checkpoint *file, struct vocab **out, struct error *err)
+{
     char name[1024], *text = NULL;
     size_t len;
-    snprintf(name, sizeof name, "%s (vocab)", checkpoint_path(s->file));
-    TRY(checkpoint_read_text(s->file, "vocab", MAX_TEXT, &text, &len, err));
-    status = vocab_from_text(&s->vocab, text, len, name, err);
+    *out = NULL;
+    snprintf(name, sizeof name, "%s (vocab)", checkpoint_path(file));
+    TRY(checkpoint_read_text(file, "vocab", MAX_TEXT, &text, &len, err));
+    enum status status = vocab_from_text(out, text, len, name, err);
     mem_free(text);
+    TRY(status);
+    status = read_tokenizer(file, *out, err);
+    if (status != STATUS_OK) {
+        vocab_free(*out);
+        *out = NULL;
+    }
     return status;
 }
 
@@ -133,7 +180,7 @@ enum status snapshot_open(struct snapshot *s, const char *path, struct error *er
     *s = (struct snapshot){0};
     TRY_OUT(checkpoint_open(&s->file, path, err));
     TRY_OUT(read_config(s, err));
-    TRY_OUT(read_vocab(s, err));
+    TRY_OUT(snapshot_read_vocab(s->file, &s->vocab, err));
     TRY_OUT(read_state(s, err));
     if (vocab_size(s->vocab) != s->config.model.vocab_size) {
         status =
@@ -159,6 +206,7 @@ void snapshot_close(struct snapshot *s)
 struct destination {
     struct backend *be;
     const struct tensor *to;        /* 1-D, the whole array or this rank's pieces of it */
+    float *host;                    /* the whole array in host memory, in place of `to` */
     int64_t first;                  /* index of the section's first number in the array */
     const struct optimizer *pieces; /* whose pieces `to` holds, or NULL for the whole array */
     bool odd;                       /* a number was not finite */
@@ -207,6 +255,10 @@ static enum status take_piece(void *ctx, const void *data, size_t size, size_t o
     int64_t first = d->first + (int64_t)(offset / sizeof(float));
     int64_t count = (int64_t)(size / sizeof(float));
     note_odd(d, data, count);
+    if (d->host != NULL) {
+        memcpy(d->host + first, data, size);
+        return STATUS_OK;
+    }
     if (d->pieces != NULL) {
         put_pieces(d, data, first, count);
         return backend_check(d->be, err);
@@ -235,6 +287,21 @@ static enum status read_param(struct snapshot *s, const char *name, const struct
     return checkpoint_read_pieces(s->file, name, take_piece, to, err);
 }
 
+enum status snapshot_read_weights(struct snapshot *s, const struct params *declared, float *host,
+                                  struct error *err)
+{
+    char name[CHECKPOINT_NAME_MAX];
+    struct destination to = {.host = host};
+    for (int i = 0; i < declared->count; i++) {
+        const struct param *q = &declared->list[i];
+        snprintf(name, sizeof name, "w:%s", q->name);
+        TRY(read_param(s, name, q, &to, err));
+        if (to.odd)
+            return snapshot_refuse_weight(checkpoint_path(s->file), q->name, to.odd_value, err);
+    }
+    return STATUS_OK;
+}
+
 static enum status read_flat(struct snapshot *s, const char *prefix, const struct params *p,
                              const struct tensor *flat, const struct optimizer *pieces,
                              struct error *err)
@@ -254,6 +321,18 @@ static enum status read_flat(struct snapshot *s, const char *prefix, const struc
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err)
 {
     return read_flat(s, "w", params, &params->w, NULL, err);
+}
+
+enum status snapshot_read_training(struct snapshot *s, struct params *params, struct optimizer *o,
+                                   struct error *err)
+{
+    char first[CHECKPOINT_NAME_MAX];
+    snprintf(first, sizeof first, "raw:%s", params->list[0].name);
+    TRY(snapshot_read_params(s, params, err));
+    optimizer_begin_average(o);
+    return checkpoint_find(s->file, first) != NULL
+               ? read_flat(s, "raw", params, &params->w, NULL, err)
+               : STATUS_OK;
 }
 
 enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err)

@@ -11,6 +11,12 @@
 
 enum { SNAPSHOT_ORIGIN_MAX = 512, SNAPSHOT_STATE_FORMAT = 1 };
 
+/* Figures of an evaluation beside its loss, NaN where there are none (train/evaluation.h). */
+struct snapshot_figures {
+    bool known; /* else the file is of an older program, or there was no evaluation */
+    double bits_per_byte, bits_per_byte_known, unknown;
+};
+
 /* Where a training stands. Random numbers are functions of the seed and of the counters below, so
  * that no other state of theirs is needed. */
 struct train_state {
@@ -27,10 +33,12 @@ struct train_state {
     int64_t micro;          /* parts of batches trained on, which number the dropout masks */
     double best_nll;        /* lowest validation loss so far, infinite before the first */
     int64_t best_step;
-    int64_t evaluated;                /* step of the last finished evaluation */
-    int64_t ranks;                    /* processes of the last step */
-    int64_t logged;                   /* lines of the log, 0 if not known */
-    double seconds;                   /* spent in training so far */
+    struct snapshot_figures best; /* of the same evaluation */
+    int64_t evaluated;            /* step of the last finished evaluation */
+    int64_t waited;               /* evaluations since the best one */
+    int64_t ranks;                /* processes of the last step */
+    int64_t logged;               /* lines of steps and evaluations in the log, 0 if not known */
+    double seconds;               /* spent in training so far */
     char origin[SNAPSHOT_ORIGIN_MAX]; /* the file that --resume named, cut if longer, or "" */
 };
 
@@ -44,16 +52,17 @@ struct snapshot_source {
 };
 
 /* A copy of all that in host memory, so that a file can be written from it while training goes on.
- * It takes 4 bytes a parameter, as many again for each of the optimizer's states, and those of the
- * segment memory. With several ranks it is rank 0 that holds it; a
- * file is the same for any number of ranks. */
+ * It takes 4 bytes a parameter, as many again for each of the optimizer's states and for an
+ * average, and those of the segment memory. With several ranks it is rank 0 that holds it; a file
+ * is the same for any number of ranks. */
 struct snapshot_image {
     struct dist *dist;                 /* borrows; NULL: one rank */
     const struct params *params;       /* borrows: names and sizes; its numbers are not looked at */
     const struct vocab *vocab;         /* borrows */
     bool compress;                     /* the numbers in the file */
     char *config, *state;              /* owns: JSON */
-    float *w;                          /* owns: [params->total] */
+    float *w;                          /* owns: [params->total], the average with train.ema */
+    float *raw;                        /* owns: the weights under training then, else NULL */
     const struct optimizer_kind *kind; /* borrows */
     float *moment[OPTIMIZER_MAX_STATES]; /* owns: [params->total] for each state of the kind */
     int memories;
@@ -104,11 +113,24 @@ struct snapshot {
 enum status snapshot_open(struct snapshot *s, const char *path, struct error *err);
 void snapshot_close(struct snapshot *s);
 
+/* Reads the vocabulary of a checkpoint, with the tokenizer of its subwords. The caller frees *out
+ * with vocab_free. *out is NULL on error. Returns STATUS_DATA, STATUS_IO or STATUS_NOMEM. */
+enum status snapshot_read_vocab(struct checkpoint *file, struct vocab **out, struct error *err);
+
 /* Fills the parameters, each of which must be in the file with its sizes and finite. Returns
  * STATUS_DATA, STATUS_IO, STATUS_NOMEM, or STATUS_DEVICE for a fault of the device. */
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err);
+/* The same into host memory, to[declared->total], for parameters that are only declared. */
+enum status snapshot_read_weights(struct snapshot *s, const struct params *declared, float *to,
+                                  struct error *err);
 /* Records STATUS_DATA for a weight of the checkpoint `path` that is not finite, and returns it. */
 enum status snapshot_refuse_weight(const char *path, const char *name, double value,
+                                   struct error *err);
+/* Fills the parameters as snapshot_read_params does, and goes on training with them. With train.ema
+ * those of the file are its average, so that the weights under training replace them in `params`. A
+ * file without an average has it begin at its weights. Returns what snapshot_read_params returns.
+ */
+enum status snapshot_read_training(struct snapshot *s, struct params *params, struct optimizer *o,
                                    struct error *err);
 /* Fills the moments, and the number of updates from the state. Returns what snapshot_read_params
  * returns. */

@@ -64,6 +64,8 @@ enum status snapshot_image_create(struct snapshot_image *image, const struct sna
     if (is_keeper(image)) {
         TRY_OUT(alloc_numbers(&image->w, total, err));
         TRY_OUT(alloc_moments(image, total, err));
+        if (s->optimizer->average.data != NULL)
+            TRY_OUT(alloc_numbers(&image->raw, total, err));
     }
     TRY_OUT(alloc_memories(image, s->model, &most, err));
     if (dist_size(d) > 1)
@@ -82,6 +84,7 @@ void snapshot_image_free(struct snapshot_image *image)
         mem_free(image->memory[i].rows);
     mem_free(image->memory);
     mem_free(image->w);
+    mem_free(image->raw);
     for (int i = 0; i < OPTIMIZER_MAX_STATES; i++)
         mem_free(image->moment[i]);
     mem_free(image->own);
@@ -94,6 +97,7 @@ void snapshot_image_free(struct snapshot_image *image)
 size_t snapshot_image_bytes(const struct snapshot_image *image)
 {
     size_t arrays = image->w != NULL ? 1 + (size_t)image->kind->states : 0;
+    arrays += image->raw != NULL;
     size_t numbers = arrays * (size_t)image->params->total;
     for (int i = 0; i < image->memories; i++)
         numbers += (size_t)(image->memory[i].batch * image->memory[i].count) *
@@ -126,9 +130,16 @@ static enum status state_text(const struct snapshot_source *s, char **out, struc
     json_write_int(&w, "micro", t->micro);
     json_write_real(&w, "best_nll", t->best_nll); /* null before the first evaluation */
     json_write_int(&w, "best_step", t->best_step);
+    if (t->best.known) {
+        json_write_real(&w, "best_bits_per_byte", t->best.bits_per_byte);
+        json_write_real(&w, "best_bits_per_byte_known", t->best.bits_per_byte_known);
+        json_write_real(&w, "best_unknown", t->best.unknown);
+    }
     json_write_int(&w, "evaluated", t->evaluated);
     json_write_int(&w, "ranks", t->ranks);
     json_write_int(&w, "logged", t->logged);
+    if (t->waited > 0)
+        json_write_int(&w, "waited", t->waited);
     if (t->schedule_start > 0)
         json_write_int(&w, "schedule_start", t->schedule_start);
     if (t->reset != 0)
@@ -241,8 +252,11 @@ enum status snapshot_take(struct snapshot_image *image, const struct snapshot_so
 {
     struct model *m = s->model;
     TRY(take_texts(image, s, err));
+    const struct tensor *average = &s->optimizer->average, *w = &m->params->w;
     if (is_keeper(image))
-        op_download(m->be, image->w, DTYPE_F32, &m->params->w);
+        op_download(m->be, image->w, DTYPE_F32, image->raw != NULL ? average : w);
+    if (image->raw != NULL)
+        op_download(m->be, image->raw, DTYPE_F32, w);
     for (int i = 0; i < image->kind->states; i++)
         take_moments(image, s->optimizer, &s->optimizer->state[i], image->moment[i]);
     for (int i = 0; i < image->memories; i++)
@@ -262,7 +276,13 @@ static enum status write_texts(struct checkpoint_writer *w, const struct snapsho
     const struct checkpoint_array section = {"vocab", CHECKPOINT_U8, 1, &dim, vocab};
     TRY(checkpoint_write_text(w, "config", image->config, err));
     TRY(checkpoint_write_text(w, "state", image->state, err));
-    return checkpoint_write_section(w, &section, err);
+    TRY(checkpoint_write_section(w, &section, err));
+    if (vocab_subwords(image->vocab) == NULL)
+        return STATUS_OK;
+    const void *model = subwords_model(vocab_subwords(image->vocab), &size);
+    int64_t bytes = (int64_t)size;
+    const struct checkpoint_array tokenizer = {"tokenizer", CHECKPOINT_U8, 1, &bytes, model};
+    return checkpoint_write_section(w, &tokenizer, err);
 }
 
 /* One of the arrays that are laid out like the parameters. */
@@ -304,6 +324,8 @@ enum status snapshot_write(const char *path, const struct snapshot_image *image,
         checkpoint_write_plain(w);
     TRY_OUT(write_texts(w, image, err));
     TRY_OUT(write_flat(w, "w", image->params, image->w, err));
+    if (image->raw != NULL)
+        TRY_OUT(write_flat(w, "raw", image->params, image->raw, err));
     for (int i = 0; i < image->kind->states; i++)
         TRY_OUT(write_flat(w, image->kind->state_name[i], image->params, image->moment[i], err));
     TRY_OUT(write_memory(w, image, err));

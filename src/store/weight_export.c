@@ -10,17 +10,19 @@
 
 #define CONFIG_KEY "deq_config"
 
-enum { SHAPE_TEXT_MAX = 96 };
+enum { SHAPE_TEXT_MAX = 96, TORCH_NAME_MAX = PARAM_NAME_MAX + 32 };
 
 /* --- export ----------------------------------------------------------------------------------- */
 
 /* The buffers of an export. */
 struct export
 {
-    struct params params;   /* names, sizes and layouts only */
-    struct st_tensor *list; /* owns [params.count] */
-    float *stored;          /* owns [params.total], one parameter as the checkpoint stores it */
-    float *published;       /* owns [params.total], all parameters in the published layout */
+    struct params params;        /* names, sizes and layouts only */
+    struct st_tensor *list;      /* owns [params.count] */
+    char(*name)[TORCH_NAME_MAX]; /* owns [params.count] */
+    int tensors;                 /* so many of them are described */
+    float *stored;    /* owns [params.total], one parameter as the checkpoint stores it */
+    float *published; /* owns [params.total], all parameters in the published layout */
 };
 
 static enum status alloc_buffers(struct export *x, const struct config_model *model,
@@ -29,6 +31,7 @@ static enum status alloc_buffers(struct export *x, const struct config_model *mo
     TRY(model_declare(&x->params, model, err));
     size_t total = (size_t)x->params.total;
     TRY(mem_alloc((void **)&x->list, (size_t)x->params.count, sizeof *x->list, err));
+    TRY(mem_alloc((void **)&x->name, (size_t)x->params.count, sizeof *x->name, err));
     TRY(mem_alloc((void **)&x->stored, total, sizeof *x->stored, err));
     return mem_alloc((void **)&x->published, total, sizeof *x->published, err);
 }
@@ -37,12 +40,14 @@ static void free_buffers(struct export *x)
 {
     mem_free(x->published);
     mem_free(x->stored);
+    mem_free(x->name);
     mem_free(x->list);
     params_free(&x->params);
 }
 
-/* Reads parameter `i` and describes it as a tensor. */
-static enum status read_weight(struct snapshot *from, struct export *x, int i, struct error *err)
+/* Reads parameter `i` and describes it as the next tensor. */
+static enum status read_weight(struct snapshot *from, struct export *x, enum weight_names names,
+                               int i, struct error *err)
 {
     const struct param *q = &x->params.list[i];
     float *to = x->published + q->offset;
@@ -56,13 +61,18 @@ static enum status read_weight(struct snapshot *from, struct export *x, int i, s
             return snapshot_refuse_weight(checkpoint_path(from->file), q->name, x->stored[k], err);
         to[param_published_index(q, k)] = x->stored[k];
     }
-    struct st_tensor *t = &x->list[i];
-    *t = (struct st_tensor){.name = q->name, .type = ST_F32, .data = to};
+    struct st_tensor *t = &x->list[x->tensors];
+    char *name = x->name[x->tensors++];
+    if (names == WEIGHT_NAMES_TORCH)
+        weight_name_torch(q->name, name, TORCH_NAME_MAX);
+    else
+        snprintf(name, TORCH_NAME_MAX, "%s", q->name);
+    *t = (struct st_tensor){.name = name, .type = ST_F32, .data = to};
     t->ndim = params_published_dims(&x->params, i, t->dim);
     return STATUS_OK;
 }
 
-enum status weight_export(struct snapshot *from, const char *path,
+enum status weight_export(struct snapshot *from, const char *path, enum weight_names names,
                           struct weight_export_report *report, struct error *err)
 {
     enum status status = STATUS_OK;
@@ -72,14 +82,16 @@ enum status weight_export(struct snapshot *from, const char *path,
     params_init(&x.params, NULL);
     TRY_OUT(alloc_buffers(&x, &from->config.model, err));
     for (int i = 0; i < x.params.count; i++) {
-        TRY_OUT(read_weight(from, &x, i, err));
+        if (names == WEIGHT_NAMES_TORCH && x.params.list[i].alias_of >= 0)
+            continue;
+        TRY_OUT(read_weight(from, &x, names, i, err));
         report->tensors++;
         report->numbers += param_count(&x.params.list[i]);
     }
     TRY_OUT(config_to_json(&from->config, false, &config, err));
     snprintf(step, sizeof step, "%lld", (long long)from->state.step);
     const struct st_meta meta[] = {{"format", "pt"}, {"step", step}, {CONFIG_KEY, config}};
-    TRY_OUT(st_write(path, x.list, x.params.count, meta, 3, err));
+    TRY_OUT(st_write(path, x.list, x.tensors, meta, 3, err));
 out:
     mem_free(config);
     free_buffers(&x);

@@ -16,10 +16,18 @@ struct weight_export_report {
     char first_unused[PARAM_NAME_MAX]; /* the name of the first one, cut if longer */
 };
 
+/* How weights are named. */
+enum weight_names {
+    WEIGHT_NAMES_PUBLISHED, /* as the published code names them */
+    /* as PyTorch's modules of today do (weight_name_torch). A weight that shares another's storage
+     * is left out, since it is that weight there. */
+    WEIGHT_NAMES_TORCH
+};
+
 /* Writes the weights of a checkpoint to `path`, whole or not at all. Returns STATUS_DATA for a
  * damaged checkpoint and for weights that are not finite, STATUS_CANTCREATE, STATUS_IO or
  * STATUS_NOMEM. */
-enum status weight_export(struct snapshot *from, const char *path,
+enum status weight_export(struct snapshot *from, const char *path, enum weight_names names,
                           struct weight_export_report *report, struct error *err);
 
 /* Copies the configuration that an export left in `file` to *config, resolved for its vocabulary.

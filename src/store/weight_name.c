@@ -2,6 +2,7 @@
 #include "store/weight_name.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Parts that wrappers of a module add wherever the wrapped module stands. */
@@ -72,4 +73,13 @@ size_t weight_name_plain(const char *name, char *plain, size_t size)
     if (size > 0)
         plain[n.len < size ? n.len : size - 1] = '\0';
     return n.len;
+}
+
+size_t weight_name_torch(const char *plain, char *name, size_t size)
+{
+    const char *dot = strrchr(plain, '.'), *last = dot != NULL ? dot + 1 : plain, *end = last;
+    for (size_t i = 0; i < sizeof renamed / sizeof *renamed; i++)
+        if (strcmp(last, renamed[i].before) == 0)
+            end = renamed[i].since;
+    return (size_t)snprintf(name, size, "%.*s%s", (int)(last - plain), plain, end);
 }

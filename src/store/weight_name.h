@@ -15,4 +15,8 @@
  * length of the whole plain name, which is at most that of `name`. */
 size_t weight_name_plain(const char *name, char *plain, size_t size);
 
+/* Writes the name in PyTorch's newer form of weight normalisation for one in the older form, or
+ * else `plain` as it is, into name[size], cut if it is longer. Returns the length of the whole. */
+size_t weight_name_torch(const char *plain, char *name, size_t size);
+
 #endif

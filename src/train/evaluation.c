@@ -332,7 +332,8 @@ static void finish(struct run *run, struct stream *stream)
     r->unknown = (double)run->sums.unknown / tokens;
     bool paid = run->sums.unknown == 0;
     double known = run->sums.known_nll / (double)run->sums.known_bytes; /* NaN without any */
-    r->bits_per_byte = text && paid ? loss / (double)stream_text_bytes(stream) / log(2.0) : NAN;
+    double bytes = (double)stream_text_bytes(stream);                   /* 0 if not known */
+    r->bits_per_byte = text && paid && bytes > 0 ? loss / bytes / log(2.0) : NAN;
     r->bits_per_byte_known = text && !paid ? known / log(2.0) : NAN;
     r->nfe_mean = run->sums.nfe / tokens;
     r->nfe_paid = run->sums.paid / tokens;

@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "data/folder_vocab.h"
+#include "data/shard.h"
 #include "train/schedule.h"
 #include <math.h>
 #include <stdio.h>
@@ -22,14 +24,16 @@ static enum status check_ranks(const struct config_train *c, int ranks, struct e
 enum status trainer_resolve_data(struct config *config, const struct dist *dist,
                                  struct vocab **vocab, struct error *err)
 {
-    char path[CONFIG_MAX_PATH + 16];
-    snprintf(path, sizeof path, "%s/vocab.txt", config->data.dir);
-    enum status status = vocab_load(vocab, path, err);
+    const struct folder_tokens tokens = {config->data.dir, config->data.format,
+                                         config->model.vocab_size, config->data.end_of_text};
+    enum status status = folder_vocab_load(vocab, &tokens, err);
     if (status == STATUS_NOINPUT) {
-        char why[sizeof err->text];
-        snprintf(why, sizeof why, "%.700s", err->text);
-        return error_set(err, status, "%s (data.dir: make shards with deq tokenize --out %s)", why,
-                         config->data.dir);
+        char why[sizeof err->text], remedy[SHARD_REMEDY_MAX];
+        snprintf(why, sizeof why, "%.400s", err->text);
+        shard_remedy(config->data.dir, remedy);
+        return error_set(err, status,
+                         "%s (data.dir: %s, and --data names it where it lies elsewhere)", why,
+                         remedy);
     }
     TRY(status);
     status = config_resolve(config, vocab_size(*vocab), err);
@@ -97,7 +101,7 @@ static enum status continue_from(struct trainer *t, struct snapshot *from, struc
     bool aligned, taken = false;
     t->state = from->state;
     TRY(check_vocabulary(t, from, err));
-    TRY(snapshot_read_params(from, t->model->params, err));
+    TRY(snapshot_read_training(from, t->model->params, &t->optimizer, err));
     t->dropped.optimizer = from->config.train.optimizer != t->config.train.optimizer;
     if (t->dropped.optimizer)
         t->state.updates = 0;
@@ -113,7 +117,25 @@ static enum status continue_from(struct trainer *t, struct snapshot *from, struc
 enum status trainer_take_weights(struct trainer *t, struct snapshot *from, struct error *err)
 {
     TRY(check_vocabulary(t, from, err));
-    return snapshot_read_params(from, t->model->params, err);
+    TRY(snapshot_read_params(from, t->model->params, err));
+    optimizer_begin_average(&t->optimizer);
+    return STATUS_OK;
+}
+
+void trainer_show_average(struct trainer *t)
+{
+    struct params *p = t->model->params;
+    if (t->optimizer.average.data == NULL)
+        return;
+    op_copy(t->be, &p->g, &p->w);
+    op_copy(t->be, &p->w, &t->optimizer.average);
+}
+
+void trainer_hide_average(struct trainer *t)
+{
+    struct params *p = t->model->params;
+    if (t->optimizer.average.data != NULL)
+        op_copy(t->be, &p->w, &p->g);
 }
 
 enum status trainer_reset(struct trainer *t, unsigned what, struct error *err)
@@ -127,8 +149,9 @@ enum status trainer_reset(struct trainer *t, unsigned what, struct error *err)
     if (what & TRAINER_RESET_SCHEDULE)
         s->schedule_start = s->step;
     if (what & TRAINER_RESET_DATA) {
-        s->epoch = s->segment = s->position = s->best_step = 0;
+        s->epoch = s->segment = s->position = s->best_step = s->waited = 0;
         s->best_nll = INFINITY;
+        s->best = (struct snapshot_figures){0};
         model_reset_memory(t->model);
         TRY(stream_seek(t->stream, 0, 0, err));
     }
@@ -156,6 +179,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
     struct stream_config data = {
         .dir = t->config.data.dir,
         .split = "train",
+        .format = t->config.data.format,
         .batch = c->batch,
         .length = c->tgt_len,
         .partition = {.groups = c->accumulate, .ranks = ranks, .rank = dist_rank(dist)}};
@@ -167,6 +191,7 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
     TRY_OUT(trainer_set_precision(be, c, err));
     TRY_OUT(mem_alloc((void **)&t->reports, (size_t)ranks, sizeof *t->reports, err));
     TRY_OUT(trainer_resolve_data(&t->config, dist, &t->vocab, err));
+    data.vocab = t->vocab;
     TRY_OUT(stream_open(&t->stream, &data, err));
     TRY_OUT(model_create(&t->model, be, &t->config, NULL, &plan, err));
     TRY_OUT(optimizer_create(&t->optimizer, t->model->params, c, dist, err));
@@ -174,6 +199,8 @@ enum status trainer_create(struct trainer *t, struct backend *be, struct dist *d
         TRY_OUT(continue_from(t, from, err));
     else
         TRY_OUT(params_initialize(t->model->params, (uint64_t)c->seed, err));
+    if (from == NULL)
+        optimizer_begin_average(&t->optimizer);
     t->state.train_text = stream_digest(t->stream);
     return backend_check(be, err);
 out:
@@ -381,11 +408,9 @@ static enum status train_segment(struct trainer *t, struct step_report *r, struc
     return STATUS_OK;
 }
 
-/* The learning rate of step n. After a reset it begins anew and covers the steps that are left. */
-static double rate(const struct trainer *t, int64_t n)
+double trainer_rate(const struct trainer *t, int64_t n)
 {
-    struct config_train c = t->config.train;
-    c.steps -= t->state.schedule_start;
+    struct config_train c = schedule_from(&t->config.train, t->state.schedule_start);
     return schedule_rate(&c, n - t->state.schedule_start, t->config.model.compat);
 }
 
@@ -400,7 +425,7 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     TRY(train_segment(t, r, err));
     model_finish_gradients(t->model);
     sum_gradients(t);
-    r->lr = rate(t, r->step);
+    r->lr = trainer_rate(t, r->step);
     optimizer_step(&t->optimizer, r->lr, &r->grad_norm);
     TRY(read_part(t, r, err)); /* The first wait of the step comes after all its operations. */
     merge_reports(t, r);

@@ -86,6 +86,15 @@ enum status trainer_take_weights(struct trainer *t, struct snapshot *from, struc
  * reading, STATUS_DEVICE or STATUS_NOMEM from the backend. */
 enum status trainer_step(struct trainer *t, struct step_report *report, struct error *err);
 
+/* With train.ema, puts the average in place of the weights for an evaluation, and the weights back.
+ * The gradients lose what they hold, which is nothing between steps. */
+void trainer_show_average(struct trainer *t);
+void trainer_hide_average(struct trainer *t);
+
+/* The learning rate of step n, counted from 1. After a reset of the schedule it begins anew and
+ * covers the steps that are left. */
+double trainer_rate(const struct trainer *t, int64_t n);
+
 /* Sets the number format of products that train.precision names. STATUS_DEVICE if the device lacks
  * it. */
 enum status trainer_set_precision(struct backend *be, const struct config_train *train,

@@ -62,9 +62,10 @@ static double processor_seconds(void)
            1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
-static void on_begin(void *ctx, const struct trainer *t)
+static void on_begin(void *ctx, const struct trainer *t, size_t bytes)
 {
     struct bench *b = ctx;
+    (void)bytes;
     b->bytes = 12.0 * (double)t->model->params->total;
 }
 

@@ -71,9 +71,9 @@ static enum status build(struct bench *b, struct error *err)
 /* Samples the text that all measurements read from the model itself. */
 static enum status write_text(struct bench *b, struct error *err)
 {
-    const struct sampling how = {.temperature = 1, .top_p = 1, .excluded = -1};
     struct generator g;
-    TRY(generator_create(&g, b->model, &how, 1, err));
+    TRY(generator_create(
+        &g, &(struct generator_plan){.model = b->model, .how = SAMPLING_PLAIN, .seed = 1}, err));
     enum status status = STATUS_OK;
     for (int64_t i = 1; i < b->count; i++) {
         TRY_OUT(generator_feed(&g, b->tokens + i - 1, 1, err));
@@ -89,11 +89,11 @@ out:
 static enum status incremental(struct bench *b, double tol, double *seconds, double *nfe,
                                double *logp, struct error *err)
 {
-    const struct sampling how = {.temperature = 1, .top_p = 1, .excluded = -1};
     struct generator g;
     enum status status = STATUS_OK;
     int64_t vocab = b->config.model.vocab_size;
-    TRY(generator_create(&g, b->model, &how, 1, err));
+    TRY(generator_create(
+        &g, &(struct generator_plan){.model = b->model, .how = SAMPLING_PLAIN, .seed = 1}, err));
     TRY_OUT(model_set_limits(b->model, DIRECTION_FORWARD, 100, tol, STOP_REL, err));
     TRY_OUT(generator_feed(&g, b->tokens, WINDOW - 1, err));
     backend_reset_stats(&b->be);
@@ -127,10 +127,10 @@ static void print_operations(const struct bench *b)
 static enum status window(struct bench *b, double tol, double *seconds, double *logp,
                           struct error *err)
 {
-    const struct sampling how = {.temperature = 1, .top_p = 1, .excluded = -1};
     struct generator g;
     enum status status = STATUS_OK;
-    TRY(generator_create(&g, b->full, &how, 1, err));
+    TRY(generator_create(
+        &g, &(struct generator_plan){.model = b->full, .how = SAMPLING_PLAIN, .seed = 1}, err));
     TRY_OUT(model_set_limits(b->full, DIRECTION_FORWARD, 100, tol, STOP_REL, err));
     double start = clock_seconds();
     for (int i = 0; i < FULL_SOLVES; i++) {

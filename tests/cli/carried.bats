@@ -43,7 +43,7 @@ not_said() { [[ "$output" != *"$1"* ]] || { echo "$output"; return 1; }; }
 
 state() # KEY [FILE]
 {
-    "$DEQ" info "${2:-run/last.bin}" | sed -n "/^state/,\$s/^  \"$1\": \([^,]*\),\$/\1/p" | head -n 1
+    "$DEQ" info "${2:-run/last.bin}" --state | sed -n "s/^  \"$1\": \([^,]*\),\$/\1/p" | head -n 1
 }
 
 @test "another batch or length goes on at the same token" {
@@ -106,8 +106,9 @@ state() # KEY [FILE]
     [ "$(state updates)" -eq 2 ]
     [ "$(state position)" -eq 576 ]
     rm -rf run && cp -r "$home/run" run
-    on train.steps=20 --reset schedule
-    [ "$(state updates)" -eq 20 ]
+    on train.steps=30 --reset schedule
+    said "the learning rate rises over 4 steps to 0.004 and falls by a cosine to 0 at step 30"
+    [ "$(state updates)" -eq 30 ]
     grep -q '"step":11,.*"lr":0.001,' run/log.jsonl
     grep -q '"step":14,.*"lr":0.004,' run/log.jsonl
     rm -rf run && cp -r "$home/run" run
@@ -174,4 +175,99 @@ state() # KEY [FILE]
         cmp foreign/vocab.txt "$home/data/vocab.txt"
     done
     "$DEQ" train -q --config "$home/hen.json" --init-from run/last.bin --set data.dir=foreign --out new
+}
+
+@test "a finished run given more steps begins its schedule anew, and says how" {
+    on train.steps=30
+    said "20 more steps with a schedule of their own: the learning rate rises over 4 steps to 0.004 and falls by a cosine to 0 at step 30"
+    not_said "goes on along the new curve"
+    grep -q '"step":11,.*"lr":0.001,' run/log.jsonl
+    grep -q '"step":14,.*"lr":0.004,' run/log.jsonl
+    [ "$(state schedule_start)" -eq 10 ]
+    # A run that has not finished goes on along another curve, and one whose rate does not depend on
+    # its end says nothing.
+    "$DEQ" train -q --config "$home/hen.json" --set train.steps=90000000 --out cut --time-limit 1s || true
+    step=$(state step cut/last.bin)
+    run "$DEQ" train cut --set train.steps=$((step + 2))
+    said "the learning rate goes on along the new curve, from "
+    not_said "a schedule of their own"
+    on train.steps=32 train.schedule=constant
+    said "the learning rate goes on along the new curve, from 0.004"
+    on train.steps=33 train.schedule=constant
+    not_said "learning rate"
+}
+
+@test "a run stopped in its added steps goes on as one that was not" {
+    cp -r run whole
+    "$DEQ" train -q whole --set train.steps=30
+    "$DEQ" train -q run --set train.steps=30 --time-limit 0.001s || true
+    "$DEQ" train -q run
+    digest() { "$DEQ" info --json "$1" | grep -o '"weights_digest":"[0-9a-f]*"'; }
+    [ "$(state step)" -eq 30 ]
+    [ "$(digest run/last.bin)" = "$(digest whole/last.bin)" ]
+}
+
+@test "wsd stays, cools down, keeps what was before that, and goes on from its end" {
+    wsd=(--set train.schedule=wsd --set train.cooldown_share=0.3 --set train.keep_last=0)
+    "$DEQ" train -q --config "$home/hen.json" --out wsd "${wsd[@]}"
+    rates() { sed -n 's/.*"event":"step".*"lr":\([^,]*\),.*/\1/p' wsd/log.jsonl | tr '\n' ' '; }
+    [[ "$(rates)" == "0.001 0.002 0.003 0.004 0.004 0.004 0.004 0.00266"*" 0.0013"*" 0 " ]]
+    ls wsd/step-*
+    [ "$(state step wsd/step-00000007.bin)" -eq 7 ]
+    run "$DEQ" train wsd --set train.steps=20
+    said "10 more steps with a schedule of their own: the learning rate rises over 2 steps to 0.004, stays there and falls to 0 over the last 3 steps, up to 20"
+    said "before the last cool-down it was wsd/step-00000007.bin: --resume with that file and another --out"
+    "$DEQ" train -q --config "$home/hen.json" "${wsd[@]}" --set train.steps=20 --out stable \
+        --resume wsd/step-00000017.bin
+    run "$DEQ" train --config wsd/config.json --resume wsd/step-00000017.bin --set train.steps=40 --out longer
+    said "the learning rate goes on along the new curve, from 0.004"
+}
+
+@test "the folder of a run is enough to continue it" {
+    run "$DEQ" train run/ --set train.steps=12
+    [ "$status" -eq 0 ]
+    said "continuing from run/last.bin at step 10"
+    run "$DEQ" train run
+    said "nothing left to do: all 12 steps are done"
+    for other in "--config $home/hen.json" "--out x" "--init-from run/last.bin"; do
+        # shellcheck disable=SC2086
+        run "$DEQ" train run $other
+        [ "$status" -eq 64 ]
+        said "leave out ${other%% *}"
+    done
+    run "$DEQ" train run/last.bin
+    [ "$status" -eq 64 ]
+    said "is no folder: name that of the run"
+    run "$DEQ" train nowhere
+    [ "$status" -eq 66 ]
+    run "$DEQ" train "$home/data"
+    [ "$status" -eq 66 ]
+    said "its text is trained on by --data $home/data"
+    run "$DEQ" train
+    [ "$status" -eq 64 ]
+    said "want --data DIR, --config FILE or the folder of a run"
+}
+
+@test "steps that do not fit each other are said before anything is made" {
+    for how in --dry-run "--out never"; do
+        # shellcheck disable=SC2086
+        run "$DEQ" train --config "$home/hen.json" --set train.pretrain_steps=10 $how
+        [ "$status" -eq 78 ]
+        said "with 10 unrolled steps of train.steps 10 the equilibrium would never be trained"
+        # shellcheck disable=SC2086
+        run "$DEQ" train --config "$home/hen.json" --set train.warmup_steps=40 $how
+        [ "$status" -eq 0 ]
+        said "warning: train.warmup_steps: after 10 steps of a warm-up of 40 the learning rate is 0.001 and never 0.004"
+        rm -rf never
+    done
+    # The remedies.
+    grep -o "train.pretrain_steps=[0-9]*" <<<"$("$DEQ" train --config "$home/hen.json" \
+        --set train.pretrain_steps=10 --dry-run 2>&1)"
+    "$DEQ" train -q --config "$home/hen.json" --set train.pretrain_steps=1 --out one
+    "$DEQ" train -q --config "$home/hen.json" --set train.pretrain_steps=10 --set model.layers=2 --out two
+    run "$DEQ" train --config "$home/hen.json" --set train.warmup_steps=1 --dry-run
+    not_said warning
+    # A schedule that begins anew has a warm-up that fits.
+    on train.steps=14 train.warmup_steps=100
+    not_said warning
 }

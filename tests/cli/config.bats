@@ -7,6 +7,23 @@ setup() {
     cd "$BATS_TEST_TMPDIR"
 }
 
+@test "help config KEY describes a key, the end of its path, or a section" {
+    run "$DEQ" help config train.lr
+    [ "$status" -eq 0 ]
+    [ "${#lines[@]}" -eq 2 ]
+    [[ "${lines[0]}" == "train.lr = 0.001  (number; "* ]]
+    run "$DEQ" help config lr
+    [[ "${lines[0]}" == "train.lr = "* ]]
+    run "$DEQ" help config tol
+    [ "$(grep -c '^solver\.[a-z]*\.tol = ' <<<"$output")" -eq 2 ]
+    run "$DEQ" help config solver.backward
+    [ "$(grep -c '^solver\.backward\.' <<<"$output")" -gt 5 ]
+    [ "$(grep -c '^[a-z].* = ' <<<"$output")" -eq "$(grep -c '^solver\.backward\.' <<<"$output")" ]
+    run "$DEQ" help config train.lrr
+    [ "$status" -eq 64 ]
+    [ "$output" = "deq help: train.lrr: no key of a configuration; did you mean train.lr?" ]
+}
+
 @test "help config lists every key that info --config prints" {
     echo '{}' > a.json
     "$DEQ" help config > reference
@@ -46,7 +63,7 @@ setup() {
     run "$DEQ" info --config a.json --json
     [ "$status" -eq 0 ]
     [ "${#lines[@]}" -eq 1 ]
-    [[ "$output" == '{"file":"a.json","kind":"config","parameters":null,"config":{"data":{"dir":"data/kjv"},'*'}}' ]]
+    [[ "$output" == '{"file":"a.json","kind":"config","parameters":null,"config":{"data":{"dir":"data/kjv","format":"auto","end_of_text":-1},'*'}}' ]]
 }
 
 @test "parameters are counted once the vocabulary is known" {
@@ -88,7 +105,7 @@ setup() {
 @test "a missing configuration: exit 66, the places named" {
     run "$DEQ" info --config nowhere
     [ "$status" -eq 66 ]
-    [[ "$output" == "deq info: nowhere: no such configuration file, here or in ./configs"* ]]
+    [[ "$output" == "deq info: nowhere: no such configuration file, here, in ./configs or among the installed"* ]]
     run "$DEQ" info --config ./nowhere.json
     [ "$status" -eq 66 ]
     [ "$output" = "deq info: ./nowhere.json: no such configuration file" ]

@@ -154,7 +154,7 @@ ended()
         "$DEQ" train -q --config "$home/sea.json" --set train.steps=8 --out one
         [ "$(cksum <old)" = "$before" ]
         [ ! -L one/log.jsonl ]
-        [ "$(wc -l <one/log.jsonl)" -eq 8 ]
+        [ "$(grep -c '"event":"step"' one/log.jsonl)" -eq 8 ]
     done
     mkfifo one/pipe.bin
     for command in "info one/pipe.bin" "eval one/pipe.bin" "sample --checkpoint one/pipe.bin --prompt a" \

@@ -64,19 +64,19 @@ ppl() {
     [ "$status" -eq 0 ]
     [[ "$output" == *"12 tensors are no weights of this model, the first "* ]]
     "$DEQ" export dump.bin --out dump.safetensors
-    weights() { "$DEQ" info "$1" | sed -n 's/ w:/ /; /^  F32.*[a-z_]\.[a-z_]/p' | sort; }
+    weights() { "$DEQ" info "$1" --tensors | sed -n 's/ w:/ /; /^  F32.*[a-z_]\.[a-z_]/p' | sort; }
     [ "$(weights "$GOLDEN/eval.safetensors" | wc -l)" -eq 16 ]
     [ "$(weights "$GOLDEN/eval.safetensors")" = "$(weights dump.safetensors)" ]
 }
 
 @test "sizes of normalised matrices, and of convolutions of several taps" {
     "$DEQ" export run-transformer/last.bin --out n.safetensors
-    "$DEQ" info n.safetensors >n.list
+    "$DEQ" info n.safetensors --tensors >n.list
     grep -q '\[48,16,1\] .* func.dec_attn.qkv_net.weight_v$' n.list
     grep -q '\[48,1,1\] .* func.dec_attn.qkv_net.weight_g$' n.list
     grep -q '\[32,1\] .* func.pos_ff.ff1_net.weight_g$' n.list
     "$DEQ" export run-trellis/last.bin --out t.safetensors
-    "$DEQ" info t.safetensors | grep -q '\[80,20,2\] .* trellisnet.func.full_conv.weight_v$'
+    "$DEQ" info t.safetensors --tensors | grep -q '\[80,20,2\] .* trellisnet.func.full_conv.weight_v$'
 }
 
 @test "the file opens with nothing but its format's description" {
@@ -202,7 +202,7 @@ END
     edit 'add("a", "I16", [3], b"123456"); add("b", "F8_E5M2", [2], b"12"); add("c", "F4", [4], b"12")'
     "$DEQ" import edited.safetensors --out types.bin --force
     [ "$(digest types.bin)" = "$(digest run-transformer/last.bin)" ]
-    "$DEQ" info edited.safetensors | grep -q '^  F8_E5M2 \[2\] '
+    "$DEQ" info edited.safetensors --tensors | grep -q '^  F8_E5M2 \[2\] '
     for type in I32 U32 F9_X; do
         edit "h['start.bias']['dtype'] = '$type'"
         run "$DEQ" import edited.safetensors --out none.bin
@@ -275,7 +275,7 @@ END
 
 @test "a weight of two names must have one value" {
     command -v python3 >/dev/null || skip "no python3"
-    "$DEQ" train -q --config transformer.json --set data.dir=data --set train.steps=1 --set train.batch=4 \
+    "$DEQ" train -q --config transformer.json --set data.dir=data --set train.steps=1 --set train.pretrain_steps=0 --set train.batch=4 \
         --set train.tgt_len=12 --set train.mem_len=8 --set train.eval_every=0 --set model.compat=true \
         --out run-compat
     edit 'pass' run-compat

@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # deq info: its command line, the files it knows, whole and damaged, and files it does not know.
 
+load tiny_run
+
 setup() {
     DEQ=${DEQ:-build/deq}
     DEQ=$(realpath "$DEQ")
@@ -41,7 +43,7 @@ flip() {
     [ "$output" = "deq info: nowhere.bin: cannot open: No such file or directory" ]
     run "$DEQ" info .
     [ "$status" -eq 66 ]
-    [ "$output" = "deq info: .: a folder; give one of its files" ]
+    [ "$output" = "deq info: .: a folder without best.bin or last.bin" ]
     run "$DEQ" info --check nowhere.bin
     [ "$status" -eq 66 ]
 }
@@ -61,16 +63,62 @@ flip() {
     [[ "$output" == *"deq info --config FILE" ]]
 }
 
-@test "a checkpoint: step, parameters, sections, state and configuration" {
+@test "a checkpoint: what a person wants to know, and the rest when asked for" {
     make_files
     run "$DEQ" info small.bin
     [ "$status" -eq 0 ]
-    [[ "$output" == *"step        120"* ]]
-    [[ "$output" == *"parameters  11 in 3 tensors"* ]]
-    [[ "$output" =~ embedding\ +6 ]]
+    [ "${lines[0]}" = "small.bin: checkpoint, step 120" ]
+    [[ "$output" == *"parameters  11 in 3 tensors"*"= embedding 6 + softmax 2 + f 3"* ]]
+    [ "${#lines[@]}" -le 12 ]
+    run "$DEQ" info small.bin --tensors
     [[ "$output" =~ f32\ +\[2,3\]\ .*w:word_emb.emb_layers.0.weight ]]
-    [[ "$output" == *'"best_valid_nll": 5.25'* ]]
-    [[ "$output" == *'"d_model": 3'* ]]
+    [[ "$output" != *"parameters"* ]]
+    run "$DEQ" info small.bin --state
+    [[ "$output" == '{'*'"best_valid_nll": 5.25'* ]]
+    for words in "small.bin --config" "--config small.bin" "--config=small.bin" \
+        "--config small.bin --check"; do
+        run "$DEQ" info $words
+        [ "$status" -eq 0 ]
+        [[ "$output" == '{'*'"d_model": 3'* ]]
+    done
+    run "$DEQ" info --config small.bin --set model.d_model=4
+    [ "$status" -eq 64 ]
+    run "$DEQ" info train-00000.bin --state
+    [ "$status" -eq 65 ]
+    [ "$output" = "deq info: train-00000.bin: --state: not a checkpoint" ]
+}
+
+@test "the folder of a run and a folder of shards" {
+    tiny_run
+    cd "$BATS_TEST_TMPDIR"
+    run "$DEQ" info "$home/run"
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = "using $home/run/best.bin" ]
+    [ "${lines[1]}" = "$home/run/best.bin: checkpoint, step 2 of 2" ]
+    [[ "$output" == *"validation  perplexity "*" a token (loss "*"), "*" bits per byte; the best, at step 2"* ]]
+    [[ "$output" == *"model       transformer equilibrium, width 8, 2 heads, inner width 16"* ]]
+    [[ "$output" == *"vocabulary  "*" words, divided at "*" <unk>"* ]]
+    [[ "$output" == *"training    32 tokens, 16 a step, in "* ]]
+    # the parts add up
+    total=$("$DEQ" info "$home/run" --json 2>/dev/null | sed 's/.*"parameters":\([0-9]*\),.*/\1/')
+    sum=$("$DEQ" info "$home/run" 2>/dev/null | sed -n 's/^ *= //p' | tr -d ',a-z ' | tr '+' '\n' |
+        awk '{ s += $1 } END { print s }')
+    [ "$sum" = "$total" ]
+    # what eval finds
+    bits=$("$DEQ" eval "$home/run/best.bin" --device cpu --json | tail -n 1 | sed 's/.*"bits_per_byte":\([0-9.]*\).*/\1/')
+    [[ "$output" == *", $(printf %.3f "$bits") bits per byte"* ]]
+    run "$DEQ" info "$home/data" --check
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = "$home/data: shards of a text" ]
+    [[ "${lines[1]}" == "vocabulary  "*" words, divided at "*", with"*" <unk>" ]]
+    [[ "${lines[2]}" =~ ^train\ +[0-9,]+\ tokens\ in\ 1\ shard,\ of\ .*\ of\ text$ ]]
+    [ "${lines[-1]}" = "check: all shards verified" ]
+    run "$DEQ" info "$home/data" --json
+    [[ "$output" == *'"kind":"data"'*'"splits":[{"name":"train","tokens":'*'{"name":"valid",'* ]]
+    cp -r "$home/data" data
+    flip data/valid-00000.bin $(($(stat -c %s data/valid-00000.bin) - 1))
+    run "$DEQ" info data --check
+    [ "$status" -eq 1 ]
 }
 
 @test "a checkpoint as JSON: one line with the fields that scripts read" {
@@ -181,7 +229,8 @@ flip() {
     make_files
     run "$DEQ" info small.safetensors
     [ "$status" -eq 0 ]
-    [[ "$output" == "small.safetensors: safetensors, 2 tensors, 5 numbers"* ]]
+    [ "$output" = "small.safetensors: safetensors, 2 tensors, 5 numbers, 36 bytes (--tensors lists them)" ]
+    run "$DEQ" info small.safetensors --tensors
     [[ "$output" =~ F64\ +\[2,2\]\ +32\ bytes\ +a ]]
     run "$DEQ" info --json small.safetensors
     [[ "$output" == *'{"name":"b","type":"I32","dims":[],"bytes":4}'*'"numbers":5}' ]]

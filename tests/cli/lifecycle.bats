@@ -13,7 +13,7 @@ setup_file()
 { "data": { "dir": "$data" },
   "model": { "d_model": 16, "n_head": 2, "d_inner": 32 },
   "train": { "steps": 1000000, "batch": 4, "tgt_len": 12, "mem_len": 8, "log_every": 1,
-             "checkpoint_every": 0 } }
+             "pretrain_steps": 1, "checkpoint_every": 0 } }
 END
     mkdir "$BATS_FILE_TMPDIR/bin"
     cat > "$BATS_FILE_TMPDIR/bin/squeue" <<'END'

@@ -147,12 +147,13 @@ value_of()
         [ -n "$value" ] || continue
         standard=$("$DEQ" help sample | awk -v option="--$option" '
             /^  (-|    --)/ { inside = 0; for (i = 1; i <= NF; i++) if ($i == option) inside = 1 }
+            /^$/ { inside = 0 }
             inside { text = text " " $0 }
             END { if (match(text, /Default: +[0-9.a-z]+\.$/)) {
                       text = substr(text, RSTART + 8); gsub(/ +|\.$/, "", text); print text } }')
         [ -z "$standard" ] || defaults+=("--$option" "$standard")
     done < <(options_of sample | grep -v device)
-    [ "${#defaults[@]}" -eq 10 ]
+    [ "${#defaults[@]}" -eq 18 ]
     run "$DEQ" sample --prompt "the king" --checkpoint "$home/run/best.bin" --device cpu --json \
         "${defaults[@]}"
     [ "$(sed 's/.*"text":"\([^"]*\)".*/\1/' <<<"${lines[-1]}")" = "$with" ]
@@ -200,6 +201,8 @@ documented()
     documented eval o
     "$DEQ" eval "$best" --json --nfe 2,3 --spectral-radius >o
     documented eval o
+    "$DEQ" score "$best" "$home/text" --json >o
+    documented score o
     "$DEQ" sample --checkpoint "$best" --prompt the --json >o 2>/dev/null
     documented sample o
     for file in "$best" "$home/data/train-00000.bin" "$BATS_TEST_DIRNAME/../golden/eval.safetensors"; do
@@ -240,13 +243,13 @@ documented()
         # shellcheck disable=SC2086
         [[ "$("$DEQ" ${remedy%)})" == usage:* ]]
     }
-    asks "--config FILE" train
-    asks CHECKPOINT eval
-    asks "--prompt TEXT, --prompt - for standard input, or --prompt-file FILE" sample
-    asks "--out FILE" export x
+    asks "--data DIR, --config FILE or the folder of a run to continue" train
+    asks CHECKPOINT... eval
+    asks "CHECKPOINT [FILE]" score
+    asks "--out PATH" export x
     asks CHECKPOINT export --out x
     asks CHECKPOINT export
-    asks FILE import --out x
+    asks "FILE|DIR" import --out x
     asks FILE... verify
     asks "one FILE, or --config FILE" info
     asks "--checkpoint FILE" bench gradient

@@ -101,7 +101,7 @@ for x in map(json.loads, open(sys.argv[1] + "/deq/log.jsonl")):
     if x["event"] == "step":
         assert abs(x["lr"] - schedule.rate(train, x["step"])) <= 1e-12, x
         assert x["layers"] == schedule.layers(train, x["step"]), x
-    else:
+    elif x["event"] == "evaluation":
         assert schedule.evaluates(train, x["step"]), x
 '
     echo "$output"

@@ -35,10 +35,44 @@ number() {
     [[ "$output" == *"kjv.json: model.vocab_size: not known before nowhere is tokenized: --set model.vocab_size=N" ]]
 }
 
-@test "bf16 on the processor: exit 78" {
-    run "$DEQ" plan --set train.precision=bf16
-    [ "$status" -eq 78 ]
-    [[ "$output" == *"deq plan: train.precision: of the device cpu, products are measured in fp32 only: "* ]]
+@test "a format that no processor has" {
+    run "$DEQ" plan --set train.precision=tf32
+    [ "$status" -eq 69 ]
+    [[ "$output" == *"deq plan: tf32 products: no processor has them"* ]]
+}
+
+@test "a plan begins with time and memory, measured here or modelled" {
+    set -- --config "$root/configs/kjv.json" --set data.dir="$BATS_TEST_TMPDIR/data" \
+        --set model.d_model=32 --set model.n_head=2 --set model.d_head=0 --set model.d_embed=0 \
+        --set model.d_inner=64 --threads 1
+    yes 'the king said to the son of the king' | head -n 400 >text
+    "$DEQ" tokenize --train text --valid text --out data >/dev/null
+    "$DEQ" plan "$@" >out
+    first=$(head -n 1 out)
+    [[ "$first" =~ ^3,600\ steps\ of\ 1,024\ tokens:\ about\ [0-9a-z\ ]+\ here\;\ [0-9.]+\ MiB\ of\ [0-9.]+\ GiB$ ]]
+    grep -Eq '^a step of [0-9.]+ ms, [0-9]+ tokens/s, measured here; at the peaks it would take [0-9.]+ ms$' out
+    [ "$(grep -c '^operation, a step' out)" -eq 0 ]
+    # the same memory in every command, and the same form of the time
+    dry=$("$DEQ" train "$@" --dry-run --device cpu 2>&1 | grep '^3,600 steps')
+    [ "${dry##*; }" = "${first##*; }" ]
+    [[ "$dry" == *" here; "* ]]
+    "$DEQ" train "$@" --out run --device cpu --set train.steps=2 --set train.pretrain_steps=1 2>err
+    grep -q "^2 steps of 1,024 tokens: ${first##*; }\$" err
+    # the parts add up to it
+    awk '/^memory$/ { inside = 1; next } inside && $1 == "all" { exit !(sum - $2 < 0.06 && $2 - sum < 0.06) }
+        inside { sum += $(NF - 1) }' out
+    # a bound is one
+    "$DEQ" plan "$@" --json >json
+    [[ "$(cat json)" == *'"measured":true'* ]]
+    awk -v bound="$(number step_seconds_bound <json)" -v step="$(number step_seconds <json)" \
+        'BEGIN { exit !(bound > 0 && bound <= step) }'
+    # 3,600 steps, of which 540 in pre-training take another time
+    awk -v all="$(number seconds <json)" -v step="$(number step_seconds <json)" \
+        'BEGIN { exit !(all > 3060 * step) }'
+    run wikitext --device h100
+    [[ "${lines[0]}" =~ ^300,000\ steps\ of\ 8,400\ tokens:\ about\ .*\ on\ h100,\ modelled\;\ 5.7\ GiB\ of\ 75\ GiB$ ]]
+    run wikitext --threads 1 --device cpu
+    [[ "${lines[0]}" =~ \ days\ .*here,\ modelled\; ]]
 }
 
 @test "the published setting is planned without its memory" {
@@ -74,9 +108,9 @@ number() {
 }
 
 @test "the table names operations, phases and memory" {
-    run wikitext --device a100
+    run wikitext --device a100 --ops
     [ "$status" -eq 0 ]
-    for word in gemm attention_vjp "forward solve" "backward solve" "tokens/s: " optimizer "segment memory"; do
+    for word in gemm attention_vjp "forward solve" "backward solve" "tokens/s, modelled" optimizer "segment memory"; do
         [[ "$output" == *"$word"* ]]
     done
 }
@@ -84,7 +118,7 @@ number() {
 @test "what does not fit: exit 1, by how much, and what would" {
     run wikitext --device a100-40 --set train.batch=1120 --set train.tgt_len=150
     [ "$status" -eq 1 ]
-    [[ "$output" == *"this training needs "*" MB, "*" more than the "*" MB that NVIDIA A100 SXM 40 GB leaves: --set train.accumulate="* ]]
+    [[ "$output" == *"this training needs "*" MiB, "*" more than the "*" MiB that NVIDIA A100 SXM 40 GB leaves: --set train.accumulate="* ]]
     parts=$(sed -n 's/.*train.accumulate=\([0-9]*\) needs.*/\1/p' <<<"$output")
     run wikitext --device a100-40 --set train.batch=1120 --set train.accumulate="$parts"
     [ "$status" -eq 0 ]
@@ -93,7 +127,7 @@ number() {
     [[ "$output" == *"parts of one sequence still need "* ]]
 }
 
-@test "this machine: measured, fp32, and the benchmark's calls" {
+@test "this machine: the benchmark's calls" {
     set -- --set model.d_model=32 --set model.n_head=2 --set model.d_head=16 --set model.d_embed=32 \
         --set model.d_inner=64
     "$DEQ" plan "$@" --threads 1 --json >plan

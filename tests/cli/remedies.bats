@@ -204,7 +204,7 @@ remedied()
 
 @test "a prompt comes from where the message says" {
     told 64 "--prompt TEXT, --prompt - for standard input, or --prompt-file FILE" sample \
-        --checkpoint "$home/run/best.bin"
+        --checkpoint "$home/run/best.bin" --prompt the --prompt-file prompt
     echo the >prompt
     "$DEQ" sample --checkpoint "$home/run/best.bin" --prompt the
     "$DEQ" sample --checkpoint "$home/run/best.bin" --prompt - <prompt

@@ -49,7 +49,7 @@ stop_run()
 }
 
 @test "the loss falls" {
-    first=$(sed -n '1s/.*"loss":\([0-9.]*\).*/\1/p' "$whole/log.jsonl")
+    first=$(grep '"step":1,"loss"' "$whole/log.jsonl" | sed 's/.*"loss":\([0-9.]*\).*/\1/')
     last=$(grep '"step":24,"loss"' "$whole/log.jsonl" | sed 's/.*"loss":\([0-9.]*\).*/\1/')
     awk "BEGIN { exit !($last < $first - 0.3) }"
 }
@@ -65,7 +65,7 @@ stop_run()
 @test "a tolerance that rounding keeps out of reach is warned of" {
     out=$BATS_TEST_TMPDIR/tight
     run "$DEQ" train --config "$config" --device cpu --set solver.backward.tol=1e-8 \
-        --set train.steps=1 --out "$out"
+        --set train.steps=1 --set train.pretrain_steps=0 --out "$out"
     [ "$status" -eq 0 ]
     [[ "$output" == *"warning: solver.backward.tol: 1e-08 cannot be reached with train.precision fp32"* ]]
     [[ "$output" != *"solver.forward.tol"* ]]
@@ -195,7 +195,7 @@ stop_run()
     from "$whole/step-00000016.bin" 1000000 --time-limit 1s
     [ "$status" -eq 75 ]
     [[ "$output" == *"continuing from $BATS_TEST_TMPDIR/run/last.bin at step $step"* ]]
-    [ "$(head -1 "$BATS_TEST_TMPDIR/run/log.jsonl" | cut -d, -f2)" = '"step":17' ]
+    [ "$(grep -m 1 '"event":"step"' "$BATS_TEST_TMPDIR/run/log.jsonl" | cut -d, -f2)" = '"step":17' ]
     from "$whole/last.bin" 25
     [ "$status" -eq 0 ]
     [[ "$output" == *"continuing from $whole/last.bin at step 24"* ]]
@@ -331,7 +331,7 @@ stop_run()
     [[ "$("$DEQ" eval "$whole/best.bin" --json)" == *'"token":"word"'* ]]
     cd "$BATS_TEST_TMPDIR"
     "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" --bytes --out bytes
-    "$DEQ" train -q --config "$config" --set data.dir=bytes --set train.steps=2 --out run
+    "$DEQ" train -q --config "$config" --set data.dir=bytes --set train.steps=2 --set train.pretrain_steps=1 --out run
     run "$DEQ" eval run/best.bin
     [[ "$output" == *" per byte (nll "*" per word, "*" bits per byte"* ]]
     [[ "$output" != *"per token"* ]]
@@ -492,7 +492,7 @@ END
         set -- train -q --config "$config" $options --set train.accumulate=2 --out "$BATS_TEST_TMPDIR/$name"
         "$DEQ" "$@"
         run=$BATS_TEST_TMPDIR/$name
-        first=$(sed -n '1s/.*"loss":\([0-9.]*\).*/\1/p' "$run/log.jsonl")
+        first=$(grep '"step":1,"loss"' "$run/log.jsonl" | sed 's/.*"loss":\([0-9.]*\).*/\1/')
         last=$(grep '"step":24,"loss"' "$run/log.jsonl" | sed 's/.*"loss":\([0-9.]*\).*/\1/')
         awk "BEGIN { exit !($last < $first - 0.1) }"
         want=$(digest "$run/last.bin")
@@ -532,4 +532,89 @@ END
     result=$("$DEQ" eval --json --split test "$BATS_TEST_TMPDIR/none/best.bin" | tail -1)
     [[ "$result" == *'"nll_recall":'*'"recalled":'*'"tokens":48000,'* ]]
     [[ "$result" == *'"token":"symbol",'*'"ppl_word":null,"bits_per_byte":null,'* ]]
+}
+
+@test "the rewritten line fits the window, whatever its width" {
+    command -v script >/dev/null || skip "no script (util-linux)"
+    script -qec true /dev/null </dev/null >/dev/null 2>&1 ||
+        skip "no pseudo-terminal here: is devpts mounted on /dev/pts?"
+    cd "$BATS_TEST_TMPDIR"
+    for width in 100 60 40 25; do
+        rm -rf "$BATS_TEST_TMPDIR/run"
+        NO_COLOR='' script -qec "stty cols $width; '$DEQ' train --config $config --out $BATS_TEST_TMPDIR/run" \
+            /dev/null </dev/null >"$BATS_TEST_TMPDIR/screen"
+        # what stands behind a clearing of the line, up to the next one or the end of the line
+        tr '\r' '\n' <"$BATS_TEST_TMPDIR/screen" | sed -n 's/^\x1b\[K//p' | grep . >lines
+        grep -q '^step 24/24' lines
+        grep -q '^step 24: validation ppl' lines
+        awk -v width=$width 'length($0) >= width { exit 1 }' lines || { cat lines; return 1; }
+        [ "$width" -lt 60 ] || grep -q '^step 24/24  100 %  loss [0-9.]*  ppl [0-9.]*.*  ETA 0:00$' lines
+        [ "$width" -ne 40 ] || grep -q '^step 24/24  100 %  loss [0-9.]*  ETA 0:00$' lines
+    done
+}
+
+@test "the end repeats the result and names commands that work" {
+    cd "$BATS_TEST_TMPDIR"
+    cp -r "$whole" "it's a run"
+    run "$DEQ" train --config "$config" --set train.steps=26 --out "it's a run"
+    [ "$status" -eq 0 ]
+    echo "$output"
+    end=$(sed -n '/^done: it.s a run$/,$p' <<<"$output")
+    [[ "$end" == *"  best validation perplexity "*" at step "*", "*" bits per byte"* ]]
+    [[ "$end" == *" s, peak memory "*" MiB"* ]]
+    [ "$(grep -c '^  deq ' <<<"$end")" -eq 2 ]
+    while read -r _ command; do
+        eval "'$DEQ' $command" >/dev/null
+    done < <(grep '^  deq ' <<<"$end")
+    # A run that has ended says the same.
+    run "$DEQ" train "it's a run"
+    [[ "$output" == *"best validation perplexity "*" bits per byte"* ]]
+    # Without validation text there is no best checkpoint.
+    "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --out alone
+    run "$DEQ" train --config "$config" --set data.dir=alone --out alone-run
+    [[ "$output" == *"deq eval alone-run/last.bin --split train"* ]]
+    [[ "$output" != *"best validation"* ]]
+    "$DEQ" eval alone-run/last.bin --split train >/dev/null
+    run "$DEQ" train -q --config "$config" --out quiet
+    [ -z "$output" ]
+}
+
+@test "the log says when, by whom and on what each event happened" {
+    cd "$BATS_TEST_TMPDIR"
+    "$DEQ" train -q --config "$config" --out run --set train.steps=8
+    "$DEQ" train -q run --set train.steps=9
+    "$DEQ" train -q run # nothing to do is no start
+    [ "$(grep -c '"event":"start"' run/log.jsonl)" -eq 2 ]
+    time='"time":"20[0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\.[0-9]\{3\}Z"'
+    [ "$(grep -vc "$time" run/log.jsonl)" -eq 0 ]
+    line=$(head -n 1 run/log.jsonl)
+    for want in '"event":"start","after_step":0,"version":"'"$("$DEQ" version | cut -d' ' -f2)"'"' \
+        "\"command\":\"deq train -q --config $config --out run --set train.steps=8\"" \
+        '"processor":"' '"device":"' '"threads":1,"ranks":1' '"unknown":0,'; do
+        [[ "$line" == *"$want"* ]] || { echo "$line lacks $want"; return 1; }
+    done
+    digests() { grep '"event":"start"' run/log.jsonl | grep -o "\"$1_digest\":\"[0-9a-f]\{16\}\"" | sort -u | wc -l; }
+    [ "$(digests config)" -eq 2 ]
+    [ "$(digests data)" -eq 1 ]
+    grep '"event":"evaluation"' run/log.jsonl | grep -q '"bits_per_byte":[0-9.]*,"unknown":0,'
+    # the wall clock does not run backwards
+    sed 's/.*"time":"\([^"]*\)".*/\1/' run/log.jsonl | sort -c
+}
+
+@test "unknown words in the training text are counted and warned of" {
+    cd "$BATS_TEST_TMPDIR"
+    "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/train" --valid "$BATS_FILE_TMPDIR/valid" \
+        --max-vocab 8 --out few
+    run "$DEQ" train --config "$config" --set data.dir=few --set train.steps=8 --out run
+    [ "$status" -eq 0 ]
+    share=$(sed -n 's/.*training tokens, \([0-9.]*\) % of them <unk>.*/\1/p' <<<"$output")
+    words=$(wc -w <"$BATS_FILE_TMPDIR/train")
+    known=$(tr ' ' '\n' <"$BATS_FILE_TMPDIR/train" | grep -cxFf few/vocab.txt)
+    lines=$(wc -l <"$BATS_FILE_TMPDIR/train")
+    awk "BEGIN { d = $share - 100 * ($words - $known) / ($words + $lines); exit !(d * d < 1e-4) }"
+    [[ "$output" == *"deq train: warning: "*" % of the training tokens are <unk>"* ]]
+    [[ "$output" == *"validation ppl "*" % <unk>"* ]]
+    [[ "$output" != *"bits per byte"* ]]
+    grep '"event":"evaluation"' run/log.jsonl |
+        grep -q '"bits_per_byte":null,"bits_per_byte_known":[0-9.]*,"unknown":0\.[0-9]*,'
 }

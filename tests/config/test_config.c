@@ -355,7 +355,7 @@ static void test_reference(void **state)
     for (int markdown = 0; markdown < 2; markdown++) {
         char *text;
         struct error err;
-        assert_int_equal(config_reference(markdown != 0, &text, &err), STATUS_OK);
+        assert_int_equal(config_reference(markdown != 0, NULL, &text, &err), STATUS_OK);
         for (size_t i = 0; i < config_key_count; i++) {
             assert_non_null(strstr(text, config_keys[i].path));
             assert_non_null(strstr(text, config_keys[i].meaning));

@@ -25,9 +25,11 @@ static enum status check(void)
     struct shard_set *s = NULL;
     uint32_t words[64];
     const struct shard_buffer buffer = {words, sizeof words};
-    enum status status = shard_set_open(&s, "d", "train", &err);
+    int64_t found;
+    enum status status =
+        shard_set_open(&s, &(struct shard_source){.dir = "d", .split = "train"}, &err);
     if (status == STATUS_OK)
-        status = shard_set_verify(s, &buffer, &err);
+        status = shard_set_verify(s, &buffer, -1, &found, &err);
     shard_set_close(s);
     return status;
 }
@@ -98,14 +100,23 @@ static void test_read(void **state)
         struct shard_set *s = NULL;
         uint32_t words[3];
         const struct shard_buffer buffer = {words, sizeof words};
+        int64_t found;
         int32_t got[103];
-        assert_int_equal(shard_set_open(&s, "d", "train", &err), STATUS_OK);
+        assert_int_equal(
+            shard_set_open(&s, &(struct shard_source){.dir = "d", .split = "train"}, &err),
+            STATUS_OK);
         const struct shard_header *h = shard_set_header(s);
         assert_int_equal(h->count, 11);
         assert_int_equal(h->split_tokens, 103);
         assert_int_equal(h->text_bytes, 515);
         assert_int_equal(h->words, 93);
-        assert_int_equal(shard_set_verify(s, &buffer, &err), STATUS_OK);
+        assert_int_equal(shard_set_verify(s, &buffer, -1, &found, &err), STATUS_OK);
+        assert_int_equal(found, 0);
+        int64_t id = shards_id(70, V), want = 0;
+        for (int64_t a = 0; a < 103; a++)
+            want += shards_id(a, V) == id;
+        assert_int_equal(shard_set_verify(s, &buffer, id, &found, &err), STATUS_OK);
+        assert_int_equal(found, want);
         for (int64_t a = 0; a <= 103; a++) {
             for (int64_t n = 0; a + n <= 103; n++) {
                 memset(got, -1, sizeof got);
@@ -221,14 +232,15 @@ static void test_ids_out_of_range(void **state)
     uint32_t words[64];
     const struct shard_buffer buffer = {words, sizeof words};
     shards_split(&c, 25, 51 + 1000);
-    expect(check(), STATUS_DATA, "in a vocabulary of 50: damaged");
-    assert_int_equal(shard_set_open(&s, "d", "train", &err), STATUS_OK);
+    expect(check(), STATUS_DATA, "in a vocabulary of 50, at token 1: damaged");
+    assert_int_equal(shard_set_open(&s, &(struct shard_source){.dir = "d", .split = "train"}, &err),
+                     STATUS_OK);
     expect(shard_set_read(s, 0, 25, got, &buffer, &err), STATUS_DATA, "token id");
     shard_set_close(s);
     c.vocab_size = 70000;
     c.vocab_hash = shards_vocab("d", 70000);
     shards_split(&c, 25, INT64_C(0xffffffff));
-    expect(check(), STATUS_DATA, "in a vocabulary of 70000: damaged");
+    expect(check(), STATUS_DATA, "in a vocabulary of 70000, at token ");
 }
 
 int main(void)

@@ -10,6 +10,7 @@
 
 #include "base/rng.h"
 #include "data/stream.h"
+#include "data/text_decode.h"
 #include "data/tokenize.h"
 
 #include "shards.h"
@@ -17,9 +18,14 @@
 static struct error err;
 static struct tokenize_result result;
 
+/* The text of one file. */
+#define ONE(path) ((struct text_files){(const char *const[]){path}, 1})
+
 static struct tokenize_config config(void)
 {
-    return (struct tokenize_config){.text = {"train.txt"}, .out = "d", .force = true};
+    static const char *const train[] = {"train.txt"};
+    return (struct tokenize_config){
+        .text = {{train, 1}}, .split = TOKENIZE_SPLIT_BLANKS, .out = "d", .force = true};
 }
 
 static void expect(enum status got, enum status want, const char *message)
@@ -50,10 +56,12 @@ static char *decoded(const char *split)
     static char text[1 << 20];
     uint32_t words[64];
     const struct shard_buffer buffer = {words, sizeof words};
+    int64_t found;
     char *to = text;
     assert_int_equal(vocab_load(&v, "d/vocab.txt", &err), STATUS_OK);
-    expect(shard_set_open(&s, "d", split, &err), STATUS_OK, "");
-    assert_int_equal(shard_set_verify(s, &buffer, &err), STATUS_OK);
+    expect(shard_set_open(&s, &(struct shard_source){.dir = "d", .split = split}, &err), STATUS_OK,
+           "");
+    assert_int_equal(shard_set_verify(s, &buffer, -1, &found, &err), STATUS_OK);
     assert_true(shard_set_header(s)->vocab_hash == vocab_hash(v));
     for (int64_t i = 0; i < shard_set_header(s)->split_tokens; i++) {
         int32_t id;
@@ -109,7 +117,7 @@ static void test_totals(void **state)
 {
     (void)state;
     struct tokenize_config c = config();
-    c.text[SPLIT_VALID] = "valid.txt";
+    c.text[SPLIT_VALID] = ONE("valid.txt");
     c.shard_tokens = 3;
     scratch_write("valid.txt", "a b\n\na", 6);
     run(&c, "a b <eos> c\n");
@@ -177,7 +185,7 @@ static void test_unknown(void **state)
     (void)state;
     struct tokenize_config c = config();
     scratch_write("valid.txt", "a\na new\n", 8);
-    c.text[SPLIT_VALID] = "valid.txt";
+    c.text[SPLIT_VALID] = ONE("valid.txt");
     refuse(&c, "a a b\n", STATUS_DATA, "valid.txt:2: \"new\" is not in the vocabulary; --unk map");
     c.unk = TOKENIZE_UNK_ERROR;
     refuse(&c, "a a <unk>\n", STATUS_DATA, "valid.txt:2: \"new\" is not in the vocabulary; --unk");
@@ -234,7 +242,8 @@ static void test_bytes(void **state)
     int32_t ids[600];
     uint32_t words[64];
     const struct shard_buffer buffer = {words, sizeof words};
-    expect(shard_set_open(&s, "d", "train", &err), STATUS_OK, "");
+    expect(shard_set_open(&s, &(struct shard_source){.dir = "d", .split = "train"}, &err),
+           STATUS_OK, "");
     assert_true(shard_set_header(s)->bytes);
     assert_int_equal(shard_set_read(s, 0, 600, ids, &buffer, &err), STATUS_OK);
     for (int i = 0; i < 600; i++)
@@ -365,6 +374,64 @@ static void test_blocks_and_threads(void **state)
     free(want);
 }
 
+/* Prose comes back from its shards, byte for byte, and they are the same out of any cut into blocks
+ * and any number of threads. Blocks end with lines, or with single blanks. */
+static void test_prose(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {
+        " ",    " ",   " ",     "a", "word",  "It", "don't", ", ", ". ",  "\n",
+        "\n\n", "  ",  " \t",   "(", "-well", "@",  "\"Go",  "' ", "...", "\xC3\xA9t\xC3\xA9",
+        "\r\n", " \n", "<unk> "};
+    enum { PARTS_OF_TEXT = sizeof parts / sizeof *parts, SIZE = 30000 };
+    struct rng_key key = {.seed = 11, .stream = 0};
+    char *text = calloc(SIZE + 16, 1), *lines = calloc(SIZE + 16, 1), *want = NULL, *to = lines;
+    size_t size = 0, want_size = 0;
+    for (uint32_t i = 0; size < SIZE; i++)
+        size += (size_t)sprintf(text + size, "%s", parts[rng_word(key, i) % PARTS_OF_TEXT]);
+    text[size++] = '\n';
+    for (size_t i = 0; i < size; i++)
+        if (text[i] != '\r')
+            *to++ = text[i];
+    struct tokenize_config c = config();
+    c.split = TOKENIZE_SPLIT_PUNCTUATION;
+    c.min_count = 1;
+    for (int threads = 1; threads <= 3; threads += 2) {
+        for (size_t block = 64; block < 100000; block = block * 7 / 2) {
+            c.threads = threads;
+            c.block_bytes = block;
+            run(&c, text);
+            char *shard = scratch_read("d/train-00000.bin", &size);
+            if (want == NULL) {
+                want = shard;
+                want_size = size;
+                continue;
+            }
+            assert_int_equal(size, want_size);
+            assert_memory_equal(shard, want, size);
+            free(shard);
+        }
+    }
+    struct vocab *v = NULL;
+    assert_int_equal(vocab_load(&v, "d/vocab.txt", &err), STATUS_OK);
+    assert_int_equal(vocab_rule(v).split, TEXT_SPLIT_PUNCTUATION);
+    struct text_decoder d = text_decoder_begin(v, TEXT_DECODE_RAW);
+    const char *at = lines;
+    for (size_t i = SHARD_HEADER_BYTES; i < want_size; i += 2) {
+        uint16_t id;
+        memcpy(&id, want + i, sizeof id);
+        struct text_bytes b = text_decode(&d, id);
+        assert_true(!b.blank || *at++ == ' ');
+        assert_memory_equal(at, b.text, b.len);
+        at += b.len;
+    }
+    assert_ptr_equal(at, to);
+    vocab_free(v);
+    free(text);
+    free(lines);
+    free(want);
+}
+
 static void test_bad_text(void **state)
 {
     (void)state;
@@ -383,6 +450,9 @@ static void test_bad_text(void **state)
     c.block_bytes = 8;
     c.threads = 2;
     refuse(&c, "a\nb\nlongerthan8 x\n", STATUS_DATA, "train.txt:3: a word of more than 8 bytes");
+    c.split = TOKENIZE_SPLIT_PUNCTUATION;
+    refuse(&c, "a b\nlong-than-8 x\n", STATUS_DATA, "train.txt:2: a line without a blank of more");
+    c.split = TOKENIZE_SPLIT_BLANKS;
     /* The first of many is named, in any order of the threads. */
     for (int i = 0; i < 50; i++)
         refuse(&c, "a\nb\n\xff\n\xff\n\xff\n\xff\nb\n\xff\n\xff\n\xff\n\xff\n\xff\n", STATUS_DATA,
@@ -393,13 +463,13 @@ static void test_bad_text(void **state)
     mkdir("train.txt", 0777);
     expect(tokenize_run(&c, &result, &err), STATUS_NOINPUT, "train.txt: a folder");
     rmdir("train.txt");
-    c.text[SPLIT_TEST] = "none.txt";
+    c.text[SPLIT_TEST] = ONE("none.txt");
     refuse(&c, "a\n", STATUS_NOINPUT, "none.txt: cannot read the text of the split test");
     c = config();
-    c.text[SPLIT_VALID] = "/dev/null";
+    c.text[SPLIT_VALID] = ONE("/dev/null");
     refuse(&c, "a\n", STATUS_DATA, "/dev/null: empty");
-    c.text[SPLIT_TRAIN] = "/dev/null";
-    expect(tokenize_run(&c, &result, &err), STATUS_NOINPUT, "/dev/null: not a plain file");
+    c.text[SPLIT_TRAIN] = ONE("/dev/null");
+    expect(tokenize_run(&c, &result, &err), STATUS_DATA, "/dev/null: empty");
 }
 
 static void test_folder(void **state)
@@ -447,6 +517,7 @@ static void test_corpora(void **state)
     } corpora[] = {{"kjv", 7070, {862666, 45587, 46644}}, {"books", 35185, {6817279, 361863, 0}}};
     const char *shared = getenv("DEQ_SHARED");
     char path[SPLITS][512];
+    const char *names[SPLITS];
     (void)state;
     if (shared == NULL || shared[0] != '/') {
         print_message("# skipped: set DEQ_SHARED to the folder that holds corpus/\n");
@@ -457,7 +528,8 @@ static void test_corpora(void **state)
         for (int i = 0; i < SPLITS; i++) {
             snprintf(path[i], sizeof path[i], "%s/corpus/%s/%s.tokens", shared, corpora[k].name,
                      split_name(i));
-            c.text[i] = corpora[k].tokens[i] > 0 ? path[i] : NULL;
+            names[i] = path[i];
+            c.text[i] = (struct text_files){&names[i], corpora[k].tokens[i] > 0};
         }
         if (access(path[0], R_OK) != 0) {
             print_message("# skipped: no %s\n", path[0]);
@@ -489,8 +561,8 @@ int main(void)
         CASE(test_choice),          CASE(test_unknown),
         CASE(test_bytes),           CASE(test_words_of_bytes),
         CASE(test_uncounted_words), CASE(test_blocks_and_threads),
-        CASE(test_bad_text),        CASE(test_folder),
-        CASE(test_corpora),
+        CASE(test_prose),           CASE(test_bad_text),
+        CASE(test_folder),          CASE(test_corpora),
     };
     return cmocka_run_group_tests(tests, find_shared, NULL);
 }

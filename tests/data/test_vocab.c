@@ -312,6 +312,38 @@ static void test_utf8(void **state)
     }
 }
 
+static void test_ids(void **state)
+{
+    (void)state;
+    struct vocab *v = NULL;
+    size_t n;
+    assert_int_equal(vocab_make_ids(&v, 300, 299, &err), STATUS_OK);
+    assert_int_equal(vocab_size(v), 300);
+    assert_int_equal(vocab_rule(v).split, TEXT_SPLIT_IDS);
+    assert_int_equal(vocab_eos(v), 299);
+    assert_int_equal(vocab_unk(v), -1);
+    assert_int_equal(vocab_find(v, "17", 2), 17);
+    assert_int_equal(vocab_find(v, "017", 3), -1);
+    assert_memory_equal(vocab_text(v, &n), "# split: ids, end 299\n0\n1\n", 26);
+    /* The text form reads as the same vocabulary. */
+    struct vocab *again = NULL;
+    const char *text = vocab_text(v, &n);
+    assert_int_equal(vocab_from_text(&again, text, n, "list", &err), STATUS_OK);
+    assert_true(vocab_hash(again) == vocab_hash(v) && vocab_eos(again) == 299);
+    vocab_free(again);
+    vocab_free(v);
+    assert_int_equal(vocab_make_ids(&v, 2, -1, &err), STATUS_OK);
+    assert_memory_equal(vocab_text(v, &n), "# split: ids\n0\n1\n", 17);
+    assert_int_equal(vocab_eos(v), -1);
+    vocab_free(v);
+    assert_int_equal(vocab_make_ids(&v, 2, 2, &err), STATUS_CONFIG);
+    assert_null(v);
+    refuse("# split: ids, end 2\n0\n1\n", 24, "list:1: 2 ends a text, and the largest id is 1");
+    refuse("# split: ids, end 02\n0\n1\n", 25, "is no rule that this program knows");
+    refuse("# split: ids, end 99999999999999999999\n0\n", 41, "is no rule");
+    refuse("# split: ids\n0\n2\n", 17, "list:3: \"2\" where the id 1 is expected");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -321,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_marks_and_line_ends),
         cmocka_unit_test_setup_teardown(test_refused, scratch_enter, scratch_leave),
         cmocka_unit_test(test_header),
+        cmocka_unit_test(test_ids),
         cmocka_unit_test_setup_teardown(test_load, scratch_enter, scratch_leave),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_word_scan),

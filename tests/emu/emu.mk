@@ -61,7 +61,7 @@ $(TSAN_TESTS): $(BUILD)/%: $(BUILD)/emu/%.o $(TSAN_OBJ)
 # The program with the emulated device behind --device cuda.
 $(BUILD)/emu/deq: $(CMD_OBJ) $(EMU_OBJ) $(EMU_BACKEND) $(BUILD)/libdeq.a
 	$(call say,LINK,$@)
-	$(Q)$(CXX) $(CFLAGS) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(EMU_LDLIBS)
+	$(Q)$(CXX) $(CFLAGS) -fopenmp $(ALL_LDFLAGS) -o $@ $^ $(EDIT_LIBS) $(EMU_LDLIBS)
 # Sums over processes that have an emulated device each.
 $(BUILD)/emu/dist_sums: $(BUILD)/emu/tests/tools/dist_sums.o $(EMU_OBJ) $(EMU_BACKEND) \
     $(BUILD)/libdeq.a

@@ -58,8 +58,12 @@ replay() {
     replay prompt 20000
 }
 
-@test "text that is divided at punctuation" {
+@test "text that is divided at punctuation, and into subwords" {
     replay text 20000
+}
+
+@test "model of subwords" {
+    replay subword 3000
 }
 
 @test "names of weights" {

@@ -57,12 +57,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static uint32_t words[BUFFER / 4];
     const struct shard_buffer buffer = {words, sizeof words};
     struct shard_set *s = NULL;
+    int64_t found;
     struct error err;
     const char *dir = folder(fuzz_file(data, size));
-    enum status status = shard_set_open(&s, dir, "train", &err);
+    enum status status =
+        shard_set_open(&s, &(struct shard_source){.dir = dir, .split = "train"}, &err);
     FUZZ_ASSERT((s != NULL) == (status == STATUS_OK));
     if (status == STATUS_OK)
-        status = shard_set_verify(s, &buffer, &err);
+        status = shard_set_verify(s, &buffer, -1, &found, &err);
     if (status == STATUS_OK)
         read_all(s, &buffer);
     else /* a shard of many is not there alone */

@@ -34,6 +34,13 @@ printf '<eos>\r\n<unk>\r\n' >crlf
 seed vocab crlf crlf
 printf 'a' >one
 seed vocab one one
+printf '# split: subwords, 0123456789abcdef, prefix, trim\n<unk>\tunknown\n<s>\tcontrol\n' >subwords
+printf '</s>\tcontrol\n0A\thex\n<0x41>\n\342\226\201the\nking\n' >>subwords
+seed vocab subwords subwords
+for type in unigram bpe; do
+    "$deq" tokenize --train text --subwords 283 --model-type $type --out $type >log || continue
+    seed subword $type/tokenizer.model $type
+done
 seed shard words/train-00000.bin words
 seed shard parts/train-00000.bin first-of-many
 seed shard bytes/train-00000.bin bytes

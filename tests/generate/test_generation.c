@@ -23,6 +23,15 @@ static const char *const trellis[] = {"model.cell=trellis", "model.nhid=10",    
 
 static const char *const layers[] = {"model.layers=3", "model.tie_layers=false", NULL};
 static const char *const *const cells[] = {transformer, trellis, layers};
+/* Settings in which a row might see another one. */
+static const char *const batchwise[] = {"solver.forward.scope=batch",
+                                        "solver.forward.method=broyden", NULL};
+static const char *const clustered[] = {"model.cutoffs=[6,11]", "model.div_val=2",
+                                        "model.tie_weights=false", NULL};
+static const char *const guessed[] = {"model.start=linear", NULL};
+/* So wide that products of many rows add up in another order than those of a few. */
+static const char *const wide[] = {"model.cell=trellis", "model.nhid=40",    "model.nout=24",
+                                   "model.ksize=3",      "model.dilation=2", NULL};
 
 static struct config tiny(const char *const *cell, const char *tol)
 {
@@ -56,7 +65,6 @@ static void check_pieces(struct backend *be, const char *const *cell, const char
                          double allowed, int64_t piece)
 {
     struct config config = tiny(cell, tol);
-    struct sampling how = {.temperature = 1, .top_p = 1, .excluded = -1};
     struct generator slow, whole;
     struct model *a, *b;
     struct error err;
@@ -68,10 +76,14 @@ static void check_pieces(struct backend *be, const char *const *cell, const char
     assert_ok(generation_model(&b, be, &config, a->params, &err), &err);
     model_refresh(a);
     model_refresh(b);
-    assert_ok(generator_create(&slow, a, &how, 1, &err), &err);
+    assert_ok(
+        generator_create(&slow, &(struct generator_plan){.model = a, .how = SAMPLING_PLAIN}, &err),
+        &err);
     for (int64_t at = 0; at < LENGTH; at += piece) {
         assert_ok(generator_feed(&slow, tokens + at, piece, &err), &err);
-        assert_ok(generator_create(&whole, b, &how, 1, &err), &err);
+        assert_ok(generator_create(
+                      &whole, &(struct generator_plan){.model = b, .how = SAMPLING_PLAIN}, &err),
+                  &err);
         assert_ok(generator_feed(&whole, tokens, at + piece, &err), &err);
         double sum = 0;
         for (int i = 0; i < VOCAB; i++) {
@@ -117,63 +129,180 @@ static void test_float32(void **state)
     backend_close(&be);
 }
 
-static int64_t share_of(const struct sampling *how, const double *logp, int64_t vocab,
-                        int32_t wanted)
+enum { MADE = 10, TEXTS = 5 };
+
+/* Makes texts number first .. first + count - 1 that begin with the same tokens. */
+static void make_texts(struct model *m, struct model *many, int64_t first, int64_t count,
+                       int32_t (*out)[MADE], double (*logp)[VOCAB])
 {
-    struct sampler s;
+    struct generator_plan plan = {
+        .model = m, .many = many, .how = SAMPLING_PLAIN, .seed = 3, .first = first};
+    struct generator g;
     struct error err;
-    int64_t hits = 0;
-    assert_ok(sampler_create(&s, how, vocab, &err), &err);
-    for (int i = 0; i < 1000; i++) {
-        int32_t token;
-        assert_ok(sampler_pick(&s, logp, (i + 0.5) / 1000, &token, &err), &err);
-        hits += token == wanted;
+    int32_t prompt[5] = {1, 5, 2, 5, 7}, drawn[GENERATION_STREAMS];
+    plan.how.repeat_penalty = 1.3;
+    plan.how.repeat_last = 4;
+    assert_ok(generator_create(&g, &plan, &err), &err);
+    assert_ok(generator_feed(&g, prompt, 5, &err), &err);
+    for (int i = 0; i < MADE; i++) {
+        assert_ok(generator_draw(&g, drawn, &err), &err);
+        for (int64_t k = 0; k < count; k++)
+            out[k][i] = drawn[k];
+        assert_ok(generator_step(&g, drawn, &err), &err);
     }
-    sampler_free(&s);
-    return hits;
+    memcpy(logp, g.logp, (size_t)count * sizeof *logp);
+    generator_free(&g);
 }
 
-static void test_sampling(void **state)
+/* A text is the same whether it is made alone, with others, or as another number of them, down to
+ * the bits of the last probabilities. More tokens are made than a window holds. */
+static void check_together(struct backend *be, const char *const *cell)
 {
-    (void)state;
-    const double logp[4] = {log(0.1), log(0.4), log(0.3), log(0.2)};
-    struct sampling how = {.temperature = 1, .top_p = 1, .excluded = -1};
-    assert_in_range(share_of(&how, logp, 4, 1), 399, 401);
-    assert_in_range(share_of(&how, logp, 4, 0), 99, 101);
-    how.top_k = 2;
-    assert_in_range(share_of(&how, logp, 4, 1), 571, 572);
-    assert_int_equal(share_of(&how, logp, 4, 3), 0);
-    how = (struct sampling){.temperature = 1, .top_p = 0.6, .excluded = -1};
-    assert_in_range(share_of(&how, logp, 4, 2), 428, 429);
-    assert_int_equal(share_of(&how, logp, 4, 0), 0);
-    how = (struct sampling){.temperature = 0, .top_p = 1, .excluded = -1};
-    assert_int_equal(share_of(&how, logp, 4, 1), 1000);
-    how.excluded = 1;
-    assert_int_equal(share_of(&how, logp, 4, 2), 1000);
-    how = (struct sampling){.temperature = 0.5, .top_p = 1, .excluded = -1};
-    assert_in_range(share_of(&how, logp, 4, 1), 533, 534);
-}
-
-static void test_bad_numbers(void **state)
-{
-    (void)state;
-    const double logp[2] = {NAN, 0};
-    struct sampling how = {.temperature = 1, .top_p = 1, .excluded = -1};
-    struct sampler s;
+    struct config config = tiny(cell, "1e-3");
+    struct model *one, *two, *five;
     struct error err;
-    int32_t token;
-    assert_ok(sampler_create(&s, &how, 2, &err), &err);
-    assert_int_equal(sampler_pick(&s, logp, 0.5, &token, &err), STATUS_CHECK);
-    sampler_free(&s);
+    int32_t alone[TEXTS][MADE], pair[2][MADE], all[TEXTS][MADE];
+    double alone_p[TEXTS][VOCAB], pair_p[2][VOCAB], all_p[TEXTS][VOCAB];
+    assert_ok(generation_model(&one, be, &config, NULL, &err), &err);
+    assert_ok(params_initialize(one->params, 11, &err), &err);
+    assert_ok(generation_batch_model(&two, be, &config, one->params, 2, &err), &err);
+    assert_ok(generation_batch_model(&five, be, &config, one->params, TEXTS, &err), &err);
+    model_refresh(one);
+    model_refresh(two);
+    model_refresh(five);
+    for (int i = 0; i < TEXTS; i++)
+        make_texts(one, NULL, i, 1, &alone[i], &alone_p[i]);
+    make_texts(one, two, 2, 2, pair, pair_p);
+    make_texts(one, five, 0, TEXTS, all, all_p);
+    assert_memory_equal(all, alone, sizeof all);
+    assert_memory_equal(all_p, alone_p, sizeof all_p);
+    assert_memory_equal(pair, alone[2], sizeof pair);
+    assert_memory_equal(pair_p, alone_p[2], sizeof pair_p);
+    assert_memory_not_equal(alone[0], alone[1], sizeof alone[0]);
+    model_free(five);
+    model_free(two);
+    model_free(one);
+}
+
+static void check_all_together(struct backend *be)
+{
+    be->poison = true;
+    for (size_t k = 0; k < sizeof cells / sizeof *cells; k++)
+        check_together(be, cells[k]);
+    check_together(be, batchwise);
+    check_together(be, clustered);
+    check_together(be, guessed);
+    check_together(be, wide);
+    backend_close(be);
+}
+
+static void test_together_ref(void **state)
+{
+    (void)state;
+    struct backend be;
+    struct error err;
+    assert_ok(ref_open(&be, &err), &err);
+    check_all_together(&be);
+}
+
+static void test_together_cpu(void **state)
+{
+    (void)state;
+    struct backend be;
+    struct error err;
+    assert_ok(cpu_open(&be, 2, &err), &err);
+    check_all_together(&be);
+}
+
+/* The likeliest token when those of text[from, to) are penalised. */
+static int32_t penalised_top(const struct generator *g, const int32_t *text, int from, int to)
+{
+    double best = -INFINITY;
+    int32_t top = -1;
+    for (int32_t i = 0; i < VOCAB; i++) {
+        double logit = g->logp[i] + g->log_sum[0];
+        bool recent = false;
+        for (int k = from > 0 ? from : 0; k < to; k++)
+            recent |= text[k] == i;
+        if (recent)
+            logit = logit > 0 ? logit / 3 : logit * 3;
+        if (logit > best) {
+            best = logit;
+            top = i;
+        }
+    }
+    return top;
+}
+
+/* The penalty takes the last tokens, of the prompt too, through many turns of their buffer. */
+static void test_penalty_of_text(void **state)
+{
+    (void)state;
+    struct config config = tiny(transformer, "1e-3");
+    struct generator_plan plan = {.how = SAMPLING_PLAIN};
+    struct generator g;
+    struct backend be;
+    struct error err;
+    enum { WINDOW = 6, COUNT = 60 };
+    int32_t text[3 + COUNT] = {1, 5, 2};
+    plan.how.temperature = 0;
+    plan.how.repeat_penalty = 3;
+    plan.how.repeat_last = WINDOW;
+    assert_ok(cpu_open(&be, 1, &err), &err);
+    assert_ok(generation_model(&plan.model, &be, &config, NULL, &err), &err);
+    assert_ok(params_initialize(plan.model->params, 11, &err), &err);
+    model_refresh(plan.model);
+    assert_ok(generator_create(&g, &plan, &err), &err);
+    assert_ok(generator_feed(&g, text, 3, &err), &err);
+    for (int i = 3; i < 3 + COUNT; i++) {
+        assert_ok(generator_draw(&g, &text[i], &err), &err);
+        assert_int_equal(text[i], penalised_top(&g, text, i - WINDOW, i));
+        assert_ok(generator_step(&g, &text[i], &err), &err);
+    }
+    generator_free(&g);
+    model_free(plan.model);
+    backend_close(&be);
+}
+
+/* With weights of zero the logits are the bias, which the log-probabilities alone do not tell. */
+static void check_logits(const char *const *cell)
+{
+    struct config config = tiny(cell, "1e-3");
+    struct generator_plan plan = {.how = SAMPLING_PLAIN};
+    struct generator g;
+    struct backend be;
+    struct error err;
+    int32_t token = 1;
+    plan.how.repeat_penalty = 2;
+    assert_ok(ref_open(&be, &err), &err);
+    assert_ok(generation_model(&plan.model, &be, &config, NULL, &err), &err);
+    struct params *p = plan.model->params;
+    op_fill(&be, &p->w, 0);
+    struct weight bias = params_weight(p, params_find(p, "crit.out_layers.0.bias"));
+    op_fill(&be, &bias.w, 1.75);
+    model_refresh(plan.model);
+    assert_ok(generator_create(&g, &plan, &err), &err);
+    assert_ok(generator_feed(&g, &token, 1, &err), &err);
+    for (int i = 0; i < 6; i++)
+        assert_true(fabs(g.logp[i] + g.log_sum[0] - 1.75) < 1e-12);
+    generator_free(&g);
+    model_free(plan.model);
+    backend_close(&be);
+}
+
+static void test_logits(void **state)
+{
+    (void)state;
+    check_logits(transformer);
+    check_logits(clustered);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_float64),
-        cmocka_unit_test(test_float32),
-        cmocka_unit_test(test_sampling),
-        cmocka_unit_test(test_bad_numbers),
+        cmocka_unit_test(test_float64),         cmocka_unit_test(test_float32),
+        cmocka_unit_test(test_together_ref),    cmocka_unit_test(test_together_cpu),
+        cmocka_unit_test(test_penalty_of_text), cmocka_unit_test(test_logits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,6 +76,52 @@ static void test_a_kind_with_one_state(void **state)
     backend_close(&be);
 }
 
+/* The average follows the weights with a decay of n / (n + 9) at first, and then train.ema. A step
+ * without a finite gradient does not move it. */
+static void test_the_average_follows_the_weights(void **state)
+{
+    struct error err;
+    struct backend be;
+    struct params p;
+    struct optimizer o;
+    struct config c;
+    float w[ROOM], g[ROOM] = {0}, got[ROOM];
+    double mean[COUNT] = {0}, norm;
+    (void)state;
+    config_defaults(&c);
+    c.train.ema = 0.15; /* above 0/9 and 1/10, below 2/11 */
+    assert_ok(cpu_open(&be, 1, &err), &err);
+    declare(&p, &be);
+    assert_ok(optimizer_create_kind(&o, &momentum, &p, &c.train, NULL, &err), &err);
+    assert_int_equal(tensor_count(&o.average), p.total);
+    optimizer_begin_average(&o);
+    op_download(&be, w, DTYPE_F32, &p.w);
+    op_download(&be, got, DTYPE_F32, &o.average);
+    assert_memory_equal(w, got, COUNT * sizeof *w);
+    static const double decay[] = {0, 0.1, 0.15, 0.15};
+    for (int k = 0; k < STEPS; k++) {
+        for (int i = 0; i < COUNT; i++)
+            g[i] = (float)(i - k);
+        op_upload(&be, &p.g, g, DTYPE_F32);
+        optimizer_step(&o, 0.1, &norm);
+        op_download(&be, w, DTYPE_F32, &p.w);
+        op_download(&be, got, DTYPE_F32, &o.average);
+        for (int i = 0; i < COUNT; i++) {
+            mean[i] = decay[k] * mean[i] + (1 - decay[k]) * w[i];
+            assert_float_equal(got[i], mean[i], 1e-5);
+        }
+    }
+    memcpy(w, got, sizeof w);
+    g[0] = NAN;
+    op_upload(&be, &p.g, g, DTYPE_F32);
+    optimizer_step(&o, 0.1, &norm);
+    op_download(&be, got, DTYPE_F32, &o.average);
+    assert_memory_equal(w, got, COUNT * sizeof *w);
+    optimizer_free(&o);
+    params_free(&p);
+    backend_close(&be);
+}
+
 static void test_every_name_has_its_kind(void **state)
 {
     static const struct {
@@ -106,6 +152,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_kind_with_one_state),
+        cmocka_unit_test(test_the_average_follows_the_weights),
         cmocka_unit_test(test_every_name_has_its_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

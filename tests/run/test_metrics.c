@@ -85,6 +85,21 @@ static void check(const char *before, int64_t last_step, const char *after, int6
     metrics_close(m);
 }
 
+/* Starts have no step. They stay, and are not taken for lines that are missing. */
+static void test_lines_without_a_step_are_no_missing_ones(void **state)
+{
+    const struct metrics_position at = {.step = 3, .evaluation = 3, .lines = 3};
+    struct metrics *m = NULL;
+    (void)state;
+    put_text("log", "{\"event\":\"start\"}\n" LINE(1) "{\"event\":\"start\"}\n" LINE(3) LINE(4));
+    ASSERT_OK(metrics_open_append(&m, "log", &at, &err));
+    assert_int_equal(metrics_found(m).kept, 4);
+    assert_int_equal(metrics_found(m).with_step, 2);
+    assert_int_equal(metrics_found(m).missing, 1);
+    assert_int_equal(metrics_found(m).later, 1);
+    metrics_close(m);
+}
+
 static void test_append(void **state)
 {
     (void)state;
@@ -281,6 +296,7 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, scratch_enter, scratch_leave)
     const struct CMUnitTest tests[] = {
+        CASE(test_lines_without_a_step_are_no_missing_ones),
         CASE(test_append),
         CASE(test_resume_drops_later_steps),
         CASE(test_torn_and_foreign_lines),

@@ -3,11 +3,17 @@
 
 #include <math.h>
 
-static const char *const other[] = {"model.blocks=2",          "model.pre_lnorm=true",
-                                    "model.norm=rms",          "solver.forward.method=broyden",
-                                    "gradient.method=phantom", "train.accumulate=1",
-                                    "model.cutoffs=[10,20]",   "model.div_val=2",
-                                    "train.schedule=inv_sqrt", NULL};
+static const char *const other[] = {"model.blocks=2",
+                                    "model.pre_lnorm=true",
+                                    "model.norm=rms",
+                                    "solver.forward.method=broyden",
+                                    "gradient.method=phantom",
+                                    "train.accumulate=1",
+                                    "model.cutoffs=[10,20]",
+                                    "model.div_val=2",
+                                    "train.schedule=inv_sqrt",
+                                    "train.ema=0.8",
+                                    NULL};
 
 static void stopped_at_every_step(const char *const *settings)
 {

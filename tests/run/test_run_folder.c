@@ -159,10 +159,11 @@ static void a_second_is_kept_in_hand(void **state)
     (void)state;
 }
 
-static void put_the_deadline_off(void *ctx, const struct trainer *t)
+static void put_the_deadline_off(void *ctx, const struct trainer *t, size_t bytes)
 {
     struct watch *w = ctx;
     (void)t;
+    (void)bytes;
     w->options.deadline = clock_seconds() + 0.9;
 }
 

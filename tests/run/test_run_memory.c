@@ -65,19 +65,19 @@ static void test_says_what_would_fit(void **state)
 {
     struct config c = small_config(), fewer = c;
     struct error err;
-    size_t whole = 0, third = 0;
+    size_t whole = 0, third = 0, bytes = 0;
     (void)state;
     fewer.train.accumulate = 3;
     assert_ok(run_memory(&be, &c, 1, &whole, &err), &err);
     assert_ok(run_memory(&be, &fewer, 1, &third, &err), &err);
     assert_true(third < whole);
     be.device_free = 2 * whole;
-    assert_ok(run_check_memory(&be, &c, 1, &err), &err);
+    assert_ok(run_check_memory(&be, &c, 1, &bytes, &err), &err);
     be.device_free = third + third / 20; /* some is held back */
-    assert_int_equal(run_check_memory(&be, &c, 1, &err), STATUS_DEVICE);
+    assert_int_equal(run_check_memory(&be, &c, 1, &bytes, &err), STATUS_DEVICE);
     assert_non_null(strstr(err.text, "train.accumulate=3 in place of 1 would fit"));
     be.device_free = 1000;
-    assert_int_equal(run_check_memory(&be, &c, 1, &err), STATUS_DEVICE);
+    assert_int_equal(run_check_memory(&be, &c, 1, &bytes, &err), STATUS_DEVICE);
     assert_non_null(strstr(err.text, "no train.accumulate would make it fit"));
     assert_int_equal(be.bytes, 0);
 }

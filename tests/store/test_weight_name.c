@@ -61,11 +61,32 @@ static void test_long_names_are_cut(void **state)
     assert_int_equal(weight_name_plain("abc", NULL, 0), 3);
 }
 
+static void test_names_of_modules(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"func.a.weight_g", "func.a.parametrizations.weight.original0"},
+        {"func.a.weight_v", "func.a.parametrizations.weight.original1"},
+        {"func.a.weight", "func.a.weight"},
+        {"func.a.b_weight_v", "func.a.b_weight_v"},
+        {"weight_g", "parametrizations.weight.original0"},
+        {"tail_bias", "tail_bias"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char name[80], plain[80];
+        assert_int_equal(weight_name_torch(cases[i][0], name, sizeof name), strlen(cases[i][1]));
+        assert_string_equal(name, cases[i][1]);
+        weight_name_plain(name, plain, sizeof plain);
+        assert_string_equal(plain, cases[i][0]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrappers),
         cmocka_unit_test(test_long_names_are_cut),
+        cmocka_unit_test(test_names_of_modules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

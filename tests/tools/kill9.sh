@@ -64,7 +64,7 @@ digest()
 # What a log says happened, without the times.
 events()
 {
-    sed 's/.*"event":"\([a-z]*\)","step":\([0-9]*\),.*/\2 \1/' "$1/log.jsonl"
+    sed -n 's/.*"event":"\([a-z]*\)","step":\([0-9]*\),.*/\2 \1/p' "$1/log.jsonl"
 }
 
 train()

@@ -16,6 +16,12 @@ const struct scenario scenarios[] = {
      .out = "out",
      .words = {"deq", "tokenize", "--train", "text", "--valid", "text", "--out", "out", "--force"},
      .mark = "out/vocab.txt"},
+    {.name = "tokenize-share",
+     .out = "out",
+     .words = {"deq", "tokenize", "--train", "text", "--train", "text", "--valid-share", "20%",
+               "--out", "out"},
+     .insist = "--force",
+     .mark = "out/vocab.txt"},
     {.name = "train",
      .out = "out",
      .words = {"deq", "train", "-q", "--threads", "1", "--config", "tiny.json", "--out", "out"}},
@@ -79,7 +85,8 @@ void scenarios_prepare(const struct program *p)
     prepared(p, (const char *[]){"deq", "tokenize", "--train", "text", "--valid", "text", "--out",
                                  "data", NULL});
     prepared(p, (const char *[]){"deq", "train", "-q", "--threads", "1", "--config", "tiny.json",
-                                 "--set", "train.steps=1", "--out", "run1", NULL});
+                                 "--set", "train.steps=1", "--set", "train.pretrain_steps=0",
+                                 "--out", "run1", NULL});
     prepared(p, (const char *[]){"deq", "train", "-q", "--threads", "1", "--config", "tiny.json",
                                  "--out", "run", NULL});
     prepared(

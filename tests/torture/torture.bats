@@ -28,7 +28,7 @@ torture() {
 }
 
 @test "tokenize" {
-    torture "$build" 6 tokenize tokenize-again
+    torture "$build" 6 tokenize tokenize-again tokenize-share
 }
 
 @test "train" {

@@ -73,6 +73,59 @@ static void penalty_ramp(void **state)
     assert_true(fabs(schedule_penalty(&j, &t, 45) - 2.3) < 1e-12);
 }
 
+static void wsd_stays_and_falls(void **state)
+{
+    struct config_train t = {.steps = 100,
+                             .warmup_steps = 10,
+                             .lr = 1,
+                             .lr_min = 0.1,
+                             .schedule = SCHEDULE_WSD,
+                             .cooldown_share = 0.2};
+    (void)state;
+    assert_int_equal(schedule_cooldown(&t), 81);
+    assert_true(schedule_rate(&t, 5, false) == 0.5);
+    assert_true(schedule_rate(&t, 10, false) == 1 && schedule_rate(&t, 80, false) == 1);
+    assert_true(fabs(schedule_rate(&t, 81, false) - (1 - 0.9 / 20)) < 1e-12);
+    assert_true(fabs(schedule_rate(&t, 90, false) - 0.55) < 1e-12);
+    assert_true(fabs(schedule_rate(&t, 100, false) - 0.1) < 1e-12);
+    assert_true(schedule_rate(&t, 200, false) == t.lr_min);
+    t.cooldown_share = 0;
+    assert_true(schedule_cooldown(&t) > 100);
+    assert_true(schedule_rate(&t, 100, false) == 1);
+    t.cooldown_share = 1; /* the warm-up comes first */
+    assert_int_equal(schedule_cooldown(&t), 11);
+    assert_true(schedule_rate(&t, 10, false) == 1);
+    assert_true(fabs(schedule_rate(&t, 55, false) - 0.55) < 1e-12);
+    /* the published code counts from 0 */
+    t.cooldown_share = 0.2;
+    assert_true(schedule_rate(&t, 81, true) == 1 && schedule_rate(&t, 82, true) < 1);
+}
+
+static void a_schedule_that_begins_anew_fits_its_steps(void **state)
+{
+    const struct config_train t = {.steps = 400, .warmup_steps = 50, .lr = 0.5};
+    char text[SCHEDULE_TEXT];
+    (void)state;
+    assert_int_equal(schedule_from(&t, 0).warmup_steps, 50);
+    assert_int_equal(schedule_from(&t, 0).steps, 400);
+    assert_int_equal(schedule_from(&t, 100).warmup_steps, 50);
+    struct config_train short_one = schedule_from(&t, 300);
+    assert_int_equal(short_one.steps, 100);
+    assert_int_equal(short_one.warmup_steps, 20);
+    schedule_text(&t, 300, text);
+    assert_string_equal(text, "rises over 20 steps to 0.5 and falls by a cosine to 0 at step 400");
+    struct config_train wsd = t;
+    wsd.schedule = SCHEDULE_WSD;
+    wsd.cooldown_share = 0.3;
+    schedule_text(&wsd, 300, text);
+    assert_string_equal(text, "rises over 20 steps to 0.5, stays there and falls to 0 over the "
+                              "last 30 steps, up to 400");
+    wsd.schedule = SCHEDULE_CONSTANT;
+    wsd.warmup_steps = 0;
+    schedule_text(&wsd, 300, text);
+    assert_string_equal(text, "begins at 0.5 and stays there");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -80,6 +133,8 @@ int main(void)
         cmocka_unit_test(from_start_to_end),
         cmocka_unit_test(drawn_limits),
         cmocka_unit_test(penalty_ramp),
+        cmocka_unit_test(wsd_stays_and_falls),
+        cmocka_unit_test(a_schedule_that_begins_anew_fits_its_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

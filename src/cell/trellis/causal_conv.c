@@ -15,6 +15,26 @@ static struct tensor rows_from(const struct tensor *t, int64_t first, int64_t le
     return tensor_slice(&rows, first, (t->dim[0] - 1) * t->dim[1] + length);
 }
 
+/* Position `at` of every sequence of t [B,T,W], as rows [B,W] that lie T * W numbers apart. */
+static struct tensor position_of(const struct tensor *t, int64_t at)
+{
+    char *data = (char *)t->data + (size_t)(at * t->dim[2]) * dtype_size(t->dtype);
+    return tensor_make(data, t->dtype, 2, t->dim[0], t->dim[2], 1, 1);
+}
+
+/* For a single position the rows between those of two sequences are left out. Their number would
+ * otherwise decide how the product is computed, and a text would depend on how many are made with
+ * it (generate/generation.h). */
+static void choose_rows(struct gemm *p, const struct tensor *x, const struct tensor *y,
+                        int64_t first, int64_t length)
+{
+    bool single = length == 1;
+    p->a = single ? position_of(x, first) : rows_from(x, first, length);
+    p->c = single ? position_of(y, 0) : rows_from(y, 0, length);
+    p->a_stride = single ? x->dim[1] * x->dim[2] : 0;
+    p->c_stride = single ? y->dim[1] * y->dim[2] : 0;
+}
+
 void causal_conv_eval(const struct causal_conv *c, struct backend *be, const struct tensor *x,
                       const struct tensor *y, int64_t length)
 {
@@ -22,10 +42,9 @@ void causal_conv_eval(const struct causal_conv *c, struct backend *be, const str
         struct gemm p = {.trans_b = true,
                          .alpha = 1,
                          .beta = j == 0 ? 0 : 1,
-                         .a = rows_from(x, j * c->dilation, length),
                          .b = tap(c, &c->weight.w, j),
-                         .c = rows_from(y, 0, length),
                          .b_stride = c->weight.w.dim[1]};
+        choose_rows(&p, x, y, j * c->dilation, length);
         op_gemm(be, &p);
     }
 }

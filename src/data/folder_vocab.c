@@ -1,0 +1,38 @@
+/* Finds the vocabulary of a folder of tokens. */
+#include "data/folder_vocab.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+enum status folder_vocab_load(struct vocab **out, const struct folder_tokens *tokens,
+                              struct error *err)
+{
+    char path[4096];
+    struct token_files files;
+    struct error ignored;
+    int n = snprintf(path, sizeof path, "%s/vocab.txt", tokens->dir);
+    *out = NULL;
+    if (n < 0 || (size_t)n >= sizeof path)
+        return error_set(err, STATUS_NOINPUT, "%.100s...: name too long", path);
+    enum status status = vocab_load(out, path, err);
+    if (status != STATUS_NOINPUT)
+        return status;
+    if (token_files_open(&files, tokens->dir, "train", tokens->format, &ignored) != STATUS_OK) {
+        if (ignored.status != STATUS_NOINPUT)
+            *err = ignored;
+        return err->status;
+    }
+    snprintf(path, sizeof path, "%.4000s/" VOCAB_TOKENIZER, tokens->dir);
+    status =
+        access(path, F_OK) == 0 ? vocab_load(out, path, err)
+        : tokens->vocab_size > 0
+            ? vocab_make_ids(out, tokens->vocab_size, tokens->end, err)
+            : error_set(
+                  err, STATUS_CONFIG,
+                  "%s: token files without a vocabulary: set model.vocab_size to the "
+                  "size that their tokenizer has, as 50257 for GPT-2, or put its " VOCAB_TOKENIZER
+                  " beside them",
+                  files.list[0].path);
+    token_files_close(&files);
+    return status;
+}
