@@ -17,7 +17,7 @@ struct request {
 static const struct option_rule options[] = {
     OPTION("tol", REAL, tol, .value = "X", .low = 1e-300, .high = 1e300,
            .help = "One relative tolerance for all tensors.",
-           .unset = "a table by kind of tensor, which the README explains"),
+           .unset = "a table by kind of tensor, which tests/README.md explains"),
     OPTION_DEVICE("cpu"),
     OPTION_THREADS,
     OPTION("quiet", FLAG, quiet, .letter = 'q', .help = "Prints failures and one line a file."),

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints README.md with the configuration reference as the program says it now; with --write, puts
+# Prints configs/README.md with the reference of all keys as the program says it now; with --write, puts
 # it in place.
 #
 #   scripts/update-readme.sh [--write]
@@ -14,9 +14,9 @@ awk -v table="$table" '
 /^<!-- config reference/ { print; print ""; while ((getline line < table) > 0) print line
                            print ""; skip = 1; next }
 /^<!-- end -->/ { skip = 0 }
-!skip' README.md >"$new"
+!skip' configs/README.md >"$new"
 if [ "${1:-}" = --write ]; then
-    cat "$new" >README.md
+    cat "$new" >configs/README.md
 else
     cat "$new"
 fi

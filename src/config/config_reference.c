@@ -1,4 +1,4 @@
-/* The reference of all keys, for `deq help config` and the README. */
+/* The reference of all keys, for `deq help config` and configs/README.md. */
 #include "base/json.h"
 #include "base/mem.h"
 #include "config/config.h"

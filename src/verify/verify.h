@@ -1,7 +1,7 @@
 /* Checking this program against dumps of tensors from another implementation.
  *
  * A dump is a safetensors file with inputs, weights and results. The same computation runs here and
- * every result is compared. README.md, "Reference dumps", defines the names and layouts.
+ * every result is compared. tests/README.md, "Reference dumps", defines the names and layouts.
  *
  * Every tensor of a file is accounted for. It is an input, it is compared, it is known not to be
  * computed here (with the reason), or it counts as a failure. */
