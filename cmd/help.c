@@ -184,7 +184,8 @@ struct request {
 
 static const struct option_rule options[] = {
     OPTION("markdown", FLAG, markdown,
-           .help = "Prints the table of configuration keys in Markdown, as configs/README.md has it."),
+           .help =
+               "Prints the table of configuration keys in Markdown, as configs/README.md has it."),
     {0},
 };
 

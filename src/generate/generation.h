@@ -23,8 +23,8 @@
 #include "generate/sampling.h"
 
 /* The relative residual at which solves stop if the configuration says `fixed`, which is made for
- * training. Measured by deq eval --decode on the King James Bible (tests/research.md). The perplexity is
- * within 0.2 % of the converged one, with half the evaluations that 1e-3 takes. */
+ * training. Measured by deq eval --decode on the King James Bible (tests/research.md). The
+ * perplexity is within 0.2 % of the converged one, with half the evaluations that 1e-3 takes. */
 #define GENERATION_TOL 3e-2
 
 /* Texts that are made together at most. Up to so many rows, products on the processor do not let
