@@ -3,6 +3,7 @@
 #include "cmd/find_checkpoint.h"
 #include "cmd/output.h"
 #include "cmd/progress.h"
+#include "cmd/tokenize_from.h"
 
 #include "base/clock.h"
 #include "data/copy_memory.h"
@@ -19,9 +20,10 @@
 struct request {
     struct tokenize_config config;
     struct option_list texts[SPLITS];
-    const char *task, *unk, *split, *share[SPLITS];
+    const char *task, *unk, *split, *share[SPLITS], *from, *to;
     bool words, json;
     int64_t delay, seed, threads; /* -1: not given */
+    int64_t vocab_size;
 };
 
 /* Training on delays longer than DELAY_MAX would take too long to be of use. */
@@ -97,6 +99,15 @@ static const struct option_rule options[] = {
                    "400 for validation and 2,000 for the test."),
     OPTION("delay", INT, delay, .value = "N", .min = 1, .max = DELAY_MAX,
            .help = "Steps from a symbol to its repetition.", .unset = "400"),
+    OPTION("from", TEXT, from, .group = "Tokens that are there already", .value = "DIR",
+           .help = "Copies the tokens of a folder in place of reading a text. It holds shards, or "
+                   "token files of llm.c, nanoGPT or NumPy. Training reads such files as they are, "
+                   "too."),
+    OPTION("to", CHOICE, to, .value = "shards|llmc", .choices = "shards or llmc",
+           .help = "The form to write them in, shards or token files of llm.c.", .unset = "shards"),
+    OPTION("vocab-size", INT, vocab_size, .value = "N", .min = 1, .max = INT32_MAX,
+           .help = "Ids that the tokens of another program have, where neither vocab.txt nor "
+                   "tokenizer.model lies beside them and --vocab names none."),
     OPTION("seed", INT, seed, .value = "N", .min = 0, .max = COUNT_MAX,
            .help =
                "Seed of the symbols, of what --valid-share and --test-share draw, and of the text "
@@ -187,11 +198,28 @@ static const char *wrong_texts(const struct request *r)
     return NULL;
 }
 
+/* Whether anything but a vocabulary was given that says how a text is read. */
+static bool reads_text(const struct request *r)
+{
+    struct request others = *r;
+    others.config.vocab = NULL;
+    return r->task != NULL || has_text_options(&others);
+}
+
 /* Checks which options must stand together and which cannot. */
 static enum status check_request(const struct request *r, struct error *err)
 {
     const struct tokenize_config *c = &r->config;
     const char *wrong = wrong_texts(r);
+    if (r->from != NULL && reads_text(r))
+        return error_set(err, STATUS_USAGE,
+                         "--from takes tokens that are there; options of texts and tasks have no "
+                         "meaning (try deq help tokenize)");
+    if (r->from != NULL)
+        return STATUS_OK;
+    if (r->to != NULL || r->vocab_size > 0)
+        return error_set(err, STATUS_USAGE,
+                         "--to and --vocab-size are those of --from DIR (try deq help tokenize)");
     bool task = r->task != NULL,
          shares = r->share[SPLIT_VALID] != NULL || r->share[SPLIT_TEST] != NULL;
     if (task && has_text_options(r))
@@ -461,12 +489,27 @@ static int choose_threads(const struct request *r)
     return most < TOKENIZE_THREADS_MAX ? most : TOKENIZE_THREADS_MAX;
 }
 
+static enum status copy_tokens(const struct request *r, struct error *err)
+{
+    const struct tokens_from from = {.from = r->from,
+                                     .out = r->config.out,
+                                     .vocab = r->config.vocab,
+                                     .vocab_size = r->vocab_size,
+                                     .file_tokens = r->config.shard_tokens,
+                                     .llmc = r->to != NULL && strcmp(r->to, "llmc") == 0,
+                                     .force = r->config.force,
+                                     .json = r->json};
+    return tokenize_from(&from, load_vocab, err);
+}
+
 static enum status run_command(int argc, char **argv, struct error *err)
 {
     struct request r = {.delay = -1, .seed = -1};
     struct tokenize_result result;
     struct text_progress progress = {0};
     TRY(parse(&r, argc, argv, err));
+    if (r.from != NULL)
+        return copy_tokens(&r, err);
     if (progress_live()) {
         r.config.progress = show_progress;
         r.config.progress_context = &progress;
@@ -501,6 +544,7 @@ const struct command command_tokenize = {
     .forms =
         (const char *const[]){
             "--train FILE... --out DIR [--valid-share 5%] [OPTION]...",
+            "--from DIR --out DIR [--to shards|llmc] [OPTION]...",
             "--task copy-memory --out DIR [--delay N] [OPTION]...",
             NULL,
         },
@@ -515,6 +559,7 @@ const struct command command_tokenize = {
             "deq tokenize --train my.txt --valid-share 5% --out data/my",
             "deq tokenize --train train.txt --valid valid.txt --min-count 3 --out data/x",
             "deq tokenize --train train.txt --valid valid.txt --subwords 8000 --out data/y",
+            "deq tokenize --from data/my --to llmc --out llmc/my",
             "zcat *.gz | deq tokenize --train - --valid-share 5% --out data/many",
             NULL,
         },

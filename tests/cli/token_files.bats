@@ -155,3 +155,24 @@ refused()
     [[ $output == *"preset small"*"3,000 training tokens"* ]]
     refused 78 "set model.vocab_size" train --data "$home/nanogpt" --dry-run
 }
+
+@test "tokens are copied to the form of llm.c and back" {
+    "$DEQ" tokenize --from "$home/shards" --to llmc --out llmc
+    cmp llmc/train_000000.bin <({ llmc_head 20240520 1 3000 && words 2 "$home/train.ids"; })
+    cmp llmc/vocab.txt "$home/shards/vocab.txt"
+    "$DEQ" tokenize --from llmc --out back --json | grep -q '"train_tokens":3000,"valid_tokens":900,'
+    "$DEQ" train -q --config "$home/tiny.json" --set data.dir=back --out run
+    [ "$(digest run/last.bin)" = "$(digest "$home/run-shards/last.bin")" ]
+    # Tokens without a vocabulary, and one that another folder has.
+    refused 78 "--vocab-size N says" tokenize --from "$home/nanogpt" --out ids
+    "$DEQ" tokenize --from "$home/nanogpt" --vocab-size 300 --out ids
+    [ "$(tail -n 1 ids/vocab.txt)" = 299 ]
+    "$DEQ" tokenize --from "$home/nanogpt" --vocab "$home/shards" --out named
+    cmp named/vocab.txt "$home/shards/vocab.txt"
+    refused 73 "ids: not empty" tokenize --from "$home/nanogpt" --vocab-size 300 --out ids
+    refused 64 "--from takes tokens that are there" tokenize --from "$home/shards" \
+        --train "$home/train.ids" --out other
+    refused 64 "are those of --from DIR" tokenize --train "$home/train.ids" --to llmc --out other
+    refused 66 "none/vocab.txt" tokenize --from none --out other
+    [ ! -e other ]
+}
