@@ -221,8 +221,8 @@ static enum status choose_preset(const char *name, const struct preset_facts *fa
     if (automatic)
         snprintf(
             why + n, CONFIG_WHY - n,
-            ", for a training text of %.1f MB; --preset small, medium or large chooses another",
-            (double)facts->text_bytes / 1e6);
+            ", for a training text of %.*f MB; --preset small, medium or large chooses another",
+            facts->text_bytes < 100000 ? 3 : 1, (double)facts->text_bytes / 1e6);
     return STATUS_OK;
 }
 

@@ -107,14 +107,9 @@ static enum status refuse_vocabulary(const struct evaluation *e, struct error *e
                          "%s: a model of bytes, and the shards in %s are of words; tokenize the "
                          "text with --bytes",
                          e->checkpoint, e->config.data.dir);
-    if (vocab_rule(e->from->vocab).split == TEXT_SPLIT_SUBWORDS) /* its words are not enough */
-        return error_set(err, STATUS_DATA,
-                         "%s: trained on other subwords than those of the shards in %s; tokenize "
-                         "the text with --vocab %s",
-                         e->checkpoint, e->config.data.dir, e->checkpoint);
     return error_set(err, STATUS_DATA,
                      "%s: trained on another vocabulary than that of the shards in %s; tokenize "
-                     "the text with --vocab FILE, which deq info --vocab %s prints",
+                     "the text with deq tokenize --vocab %s",
                      e->checkpoint, e->config.data.dir, e->checkpoint);
 }
 

@@ -126,7 +126,7 @@ static enum status set_up(struct comparison *c, struct snapshot *from, const str
     if (stream_vocab_hash(c->stream) != vocab_hash(from->vocab))
         return error_set(err, STATUS_DATA,
                          "%s: another vocabulary than the checkpoint's: tokenize the text with "
-                         "--vocab FILE, which deq info --vocab %s prints",
+                         "deq tokenize --vocab %s",
                          c->base.data.dir, checkpoint_path(from->file));
     if (p->mem_len > 0)
         TRY(op_alloc(c->be, &c->scratch, c->be->ops->real, 1,

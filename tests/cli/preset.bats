@@ -26,7 +26,8 @@ said() { [[ "$output" == *"$1"* ]] || { echo "$output"; return 1; }; }
 @test "a text alone is trained on, evaluated, continued and sampled from" {
     run "$DEQ" train --data data/my "${few[@]}"
     [ "$status" -eq 0 ]
-    said "preset small (minutes on 2 cores), for a training text of 0.0 MB; --preset small, medium or large chooses another"
+    said "preset small (minutes on 2 cores), for a training text of 0.0"
+    said " MB; --preset small, medium or large chooses another"
     said "done: runs/my"
     [ -e runs/my/best.bin ]
     "$DEQ" eval runs/my --split test

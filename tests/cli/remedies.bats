@@ -34,16 +34,13 @@ told()
     "$DEQ" tokenize --train "$home/text" --out data --force
 }
 
-@test "text for another model is tokenized with the vocabulary that deq info prints" {
+@test "text for another model is tokenized with the vocabulary of its checkpoint" {
     for i in $(seq 200); do echo "the son of the king $i"; done >other
     "$DEQ" tokenize --train other --valid other --out otherdata
-    told 65 "tokenize the text with --vocab FILE, which " eval "$home/run/best.bin" --data otherdata
-    command=$(grep -o 'deq info --vocab [^ ]*' <<<"$output")
-    # shellcheck disable=SC2086
-    "$DEQ" ${command#deq } >vocab.txt
-    "$DEQ" tokenize --train other --valid other --out otherdata --vocab vocab.txt --force --unk map ||
-        "$DEQ" tokenize --train "$home/text" --valid "$home/text" --out otherdata \
-            --vocab vocab.txt --force
+    told 65 "tokenize the text with deq tokenize --vocab " eval "$home/run/best.bin" --data otherdata
+    vocab=$(grep -o 'deq tokenize --vocab [^ ]*' <<<"$output")
+    "$DEQ" tokenize --train "$home/text" --valid "$home/text" --out otherdata \
+        --vocab "${vocab##* }" --force
     "$DEQ" eval "$home/run/best.bin" --data otherdata
 }
 

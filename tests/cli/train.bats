@@ -410,7 +410,7 @@ stop_run()
         --out "$BATS_TEST_TMPDIR/otherdata"
     run "$DEQ" eval "$whole/best.bin" --data "$BATS_TEST_TMPDIR/otherdata"
     [ "$status" -eq 65 ]
-    [[ "$output" == *"another vocabulary"*"deq info --vocab $whole/best.bin prints" ]]
+    [[ "$output" == *"another vocabulary"*"deq tokenize --vocab $whole/best.bin" ]]
     run "$DEQ" train --config "$config" --set data.dir="$BATS_TEST_TMPDIR/otherdata" --out "$whole"
     [ "$status" -ne 0 ]
     # the remedy
