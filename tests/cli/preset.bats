@@ -35,7 +35,7 @@ said() { [[ "$output" == *"$1"* ]] || { echo "$output"; return 1; }; }
     said "continuing from runs/my/last.bin at step 4"
     run "$DEQ" train runs/my --set train.steps=6
     said "continuing from runs/my/last.bin at step 5"
-    run "$DEQ" train --data data/bytes "${few[@]}" -q
+    run "$DEQ" train --data data/bytes "${few[@]}" -q --device cpu
     [ "$status" -eq 0 ]
     [ -z "$output" ]
     "$DEQ" sample --checkpoint runs/bytes --prompt The --tokens 5

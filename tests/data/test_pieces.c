@@ -119,9 +119,10 @@ static char *append(char *to, enum text_split split, const char *text, size_t si
 static void test_cuts(void **state)
 {
     (void)state;
-    static const char text[] =
+    /* With the readable bytes behind it that pieces_begin wants. */
+    static const char text[80 + WORD_PADDING] =
         "a  b\t c, \"d\" \n e\r\nf  \n\n g.  (h) \t\t i\n  j ,\r k \v l-m \n";
-    const size_t size = sizeof text - 1;
+    const size_t size = strlen(text);
     char whole[512], parts[512];
     for (int split = TEXT_SPLIT_BLANKS; split <= TEXT_SPLIT_PUNCTUATION; split++) {
         size_t before = 0;
