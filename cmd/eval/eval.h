@@ -50,17 +50,17 @@ enum status eval_text(const struct request *r, struct backend *be, struct snapsh
                       struct error *err);
 
 /* Prints a report of its own, as text. */
-void eval_print(const struct request *r, const struct eval_report *report);
+void eval_print(const struct request *r, const struct eval_report *a);
 /* The table of --nfe. */
 void eval_print_nfe_head(void);
 void eval_print_nfe_row(int64_t nfe, const struct evaluation_result *m);
 /* A row for each of several checkpoints. */
 void eval_print_table_head(void);
-void eval_print_table_row(const struct eval_report *report);
+void eval_print_table_row(const struct eval_report *a);
 void eval_print_table_failure(const char *checkpoint);
 /* Writes the members of a report. */
-void eval_write(struct json_writer *w, const struct request *r, const struct eval_report *report);
+void eval_write(struct json_writer *w, const struct request *r, const struct eval_report *a);
 /* Says where figures are of another text than the one that was given. */
-void eval_warn(const struct request *r, const struct eval_report *report);
+void eval_warn(const struct request *r, const struct eval_report *a);
 
 #endif

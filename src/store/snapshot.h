@@ -120,8 +120,8 @@ enum status snapshot_read_vocab(struct checkpoint *file, struct vocab **out, str
 /* Fills the parameters, each of which must be in the file with its sizes and finite. Returns
  * STATUS_DATA, STATUS_IO, STATUS_NOMEM, or STATUS_DEVICE for a fault of the device. */
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err);
-/* The same into host memory, to[declared->total], for parameters that are only declared. */
-enum status snapshot_read_weights(struct snapshot *s, const struct params *declared, float *to,
+/* The same into host memory, host[declared->total], for parameters that are only declared. */
+enum status snapshot_read_weights(struct snapshot *s, const struct params *declared, float *host,
                                   struct error *err);
 /* Records STATUS_DATA for a weight of the checkpoint `path` that is not finite, and returns it. */
 enum status snapshot_refuse_weight(const char *path, const char *name, double value,
