@@ -99,13 +99,8 @@ static void print_perplexity(const struct eval_report *a)
 /* Says where figures are of another text than the one that was given. */
 void eval_warn(const struct request *r, const struct eval_report *a)
 {
-    const struct evaluation_result *m = &a->whole;
-    if (m->unknown > OUTPUT_UNKNOWN_MAX)
-        fprintf(stderr,
-                "deq eval: warning: %.1f %% of the scored tokens are <unk>, so that the perplexity "
-                "says little of the text in %s: a model with a larger vocabulary, or of bytes "
-                "(deq tokenize --bytes), reads more of it\n",
-                100 * m->unknown, r->text != NULL ? r->text : a->config.data.dir);
+    output_warn_unknown("eval", a->whole.unknown, "scored",
+                        r->text != NULL ? r->text : a->config.data.dir);
 }
 
 static void print_leak(const struct eval_report *a)

@@ -111,7 +111,8 @@ static void warn_before(const struct score_plan *plan, const struct vocab *vocab
                 VOCAB_EOS);
 }
 
-static void warn_after(const struct scorer *s, const struct score_output *o)
+static void warn_after(const struct request *r, const struct scorer *s,
+                       const struct score_output *o)
 {
     double unknown = (double)o->total.unknown / (double)o->total.tokens;
     if (s->unconverged > 0)
@@ -119,12 +120,7 @@ static void warn_after(const struct scorer *s, const struct score_output *o)
                 "deq score: warning: %lld of %lld positions did not reach the tolerance (largest "
                 "residual %.2g); a higher --max-iter may help\n",
                 (long long)s->unconverged, (long long)s->positions, o->total.residual_max);
-    if (unknown > OUTPUT_UNKNOWN_MAX)
-        fprintf(stderr,
-                "deq score: warning: %.1f %% of the scored tokens are <unk>, so that the "
-                "perplexity says little of the text: a model with a larger vocabulary, or of bytes "
-                "(deq tokenize --bytes), reads more of it\n",
-                100 * unknown);
+    output_warn_unknown("score", unknown, "scored", r->pairs != NULL ? r->pairs : r->text);
 }
 
 static enum status run(const struct request *r, struct backend *be, struct error *err)
@@ -150,7 +146,7 @@ static enum status run(const struct request *r, struct backend *be, struct error
     else
         TRY_OUT(score_lines(s, r->text, r->no_eos, &o, err));
     TRY_OUT(score_print_total(&o, s, r->checkpoint, err));
-    warn_after(s, &o);
+    warn_after(r, s, &o);
 out:
     scorer_free(s);
     snapshot_close(&from);
