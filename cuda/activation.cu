@@ -103,7 +103,7 @@ template <class T> static activation_args<T> args_of(const struct tensor *x, enu
     return p;
 }
 
-template <class T> static void activate(struct backend *be, const struct activate *f)
+template <class T> static void run_forward(struct backend *be, const struct activate *f)
 {
     activation_args<T> p = args_of<T>(&f->x, f->kind);
     p.h = low<T>(&f->h);
@@ -111,7 +111,7 @@ template <class T> static void activate(struct backend *be, const struct activat
         LAUNCH(k_activate<T>, flat_blocks(p.count, 1), MAX_THREADS, 0, cuda_of(be)->stream, p);
 }
 
-template <class T> static void activate_vjp(struct backend *be, const struct activate_vjp *v)
+template <class T> static void run_vjp(struct backend *be, const struct activate_vjp *v)
 {
     activation_args<T> p = args_of<T>(&v->x, v->kind);
     p.dh = f32(&v->dh);
@@ -121,7 +121,7 @@ template <class T> static void activate_vjp(struct backend *be, const struct act
 }
 
 template <class T>
-static void activate_tangent(struct backend *be, const struct activate_tangent *t)
+static void run_tangent(struct backend *be, const struct activate_tangent *t)
 {
     activation_args<T> p = args_of<T>(&t->x, t->kind);
     p.x_t = f32(&t->x_t);
@@ -138,27 +138,27 @@ static void activate_tangent(struct backend *be, const struct activate_tangent *
 void cuda_activate(struct backend *be, const struct activate *f)
 {
     if (f->h.dtype == DTYPE_BF16)
-        activate<__nv_bfloat16>(be, f);
+        run_forward<__nv_bfloat16>(be, f);
     else
-        activate<float>(be, f);
+        run_forward<float>(be, f);
     cuda_launched(be, OP_activate);
 }
 
 void cuda_activate_vjp(struct backend *be, const struct activate_vjp *v)
 {
     if (v->dx.dtype == DTYPE_BF16)
-        activate_vjp<__nv_bfloat16>(be, v);
+        run_vjp<__nv_bfloat16>(be, v);
     else
-        activate_vjp<float>(be, v);
+        run_vjp<float>(be, v);
     cuda_launched(be, OP_activate_vjp);
 }
 
 void cuda_activate_tangent(struct backend *be, const struct activate_tangent *t)
 {
     if (op_low_precision(be) == DTYPE_BF16)
-        activate_tangent<__nv_bfloat16>(be, t);
+        run_tangent<__nv_bfloat16>(be, t);
     else
-        activate_tangent<float>(be, t);
+        run_tangent<float>(be, t);
     cuda_launched(be, OP_activate_tangent);
 }
 
