@@ -1,6 +1,7 @@
 #!/bin/sh
 # Tests what deq export --format hf writes: losses, gradients, tokens and generated texts in PyTorch
-# against deq's own, under two versions of transformers.
+# against deq's own, under two versions of transformers. Before that, the modern cell against a module
+# in PyTorch with every option (tests/python/modern.py).
 #
 #   scripts/test-python.sh [-n] [MODEL]...
 #
@@ -53,6 +54,10 @@ export TRANSFORMERS_VERBOSITY=error PYTHONDONTWRITEBYTECODE=1
 # shellcheck disable=SC2086
 tests/python/models.sh "$deq" "$tools/segments" "$work/models" "$@"
 code=0
+if [ $# -eq 0 ]; then
+    "$env/torch/bin/python" tests/python/modern.py "$work/dumps" || code=1
+    "$deq" verify -q --device ref "$work"/dumps/*.safetensors || code=1
+fi
 for version in $versions; do
     export PYTHONPATH="$env/transformers-$version"
     "$env/torch/bin/python" tests/python/compare.py "$work/models" "$@" || code=1
