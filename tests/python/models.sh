@@ -87,11 +87,11 @@ new='"cell": "modern", "norm": "rms", "d_model": 16, "n_head": 4, "d_inner": 32,
 model modern "{\"model\": {$new}}"
 model moderngroups "{\"model\": {$new, \"n_kv_head\": 2, \"wnorm\": false, \"ffn\": \"relu2\", \"start\": \"linear\"}}"
 model modernaround "{\"model\": {$new, \"prelude\": 1, \"coda\": 2, \"blocks\": 2, \"norm_place\": \"sandwich\",
-    \"inject\": \"linear\", \"gate\": \"scalar\"}}"
+    \"inject\": \"linear\"}}"
 model modernpost "{\"model\": {$new, \"norm_place\": \"post\", \"inject\": \"qkv\", \"local_size\": 9,
     \"cutoffs\": [5, 12]}, \"gradient\": {\"method\": \"unroll\", \"steps\": 3}}"
 model moderndecay "{\"model\": {$new, \"inject\": \"decay\", \"outer_norm\": true, \"gate\": \"none\",
     \"ffn\": \"relu\", \"qk_norm\": false, \"rope_base\": 0}}"
-model modernlayers "{\"model\": {$new, \"layers\": 3, \"tie_layers\": false}}"
+model modernlayers "{\"model\": {$new, \"layers\": 3, \"tie_layers\": false, \"gate\": \"scalar\"}}"
 model marks "{\"model\": {$small}}" marks
 model bytes "{\"model\": {$small}}" bytes
