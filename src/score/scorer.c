@@ -32,6 +32,8 @@ void score_prepare(struct score_plan *plan, const struct config *config, double 
     f->stop = STOP_REL;
     f->tol = tol;
     f->max_iter = max_iter;
+    /* Some positions find no lower residual for a hundred evaluations, and converge afterwards. */
+    f->stall = max_iter;
     /* Layers with shared weights remember their last states alone, and a published trellis repeats
      * its last one, so that both depend on where a segment begins. */
     bool shared = c->model.layers > 0 && c->model.tie_layers;
