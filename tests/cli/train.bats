@@ -575,7 +575,7 @@ END
     [[ "$output" == *"deq eval alone-run/last.bin --split train"* ]]
     [[ "$output" != *"best validation"* ]]
     "$DEQ" eval alone-run/last.bin --split train >/dev/null
-    run "$DEQ" train -q --config "$config" --device cpu --out quiet
+    run "$DEQ" train -q --config "$config" --out quiet
     [ -z "$output" ]
 }
 
