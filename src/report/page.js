@@ -31,7 +31,7 @@ function count(x) {
 function short(x, digits = 4) {
   if (!isNumber(x)) return "–";
   const size = Math.abs(x);
-  if (x !== 0 && (size < 1e-3 || size >= 1e7)) return String(Number(x.toPrecision(3)).toExponential());
+  if (x !== 0 && (size < 1e-3 || size >= 1e7)) return Number(x.toPrecision(digits)).toExponential();
   if (size >= 10 ** (digits - 1)) return count(x);
   return String(Number(x.toPrecision(digits)));
 }
