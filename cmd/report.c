@@ -27,7 +27,8 @@ enum { TOKENS_MAX = 20000, SAMPLES_MAX = 20, NOTES_MAX = 8 };
 
 struct request {
     const char *out, *text, *prompt, *device;
-    int64_t text_tokens, samples, sample_tokens, threads;
+    int64_t text_tokens, max_iter, samples, sample_tokens, threads;
+    double tol;
     bool no_text, no_samples, json;
 };
 
@@ -39,6 +40,12 @@ static const struct option_rule options[] = {
            .unset = "the beginning of each run's validation data"),
     OPTION("text-tokens", INT, text_tokens, .value = "N", .min = 1, .max = TOKENS_MAX,
            .help = "Tokens of the text.", .initial = "1000"),
+    OPTION("tol", REAL, tol, .value = "X", .low = 1e-12, .high = 1,
+           .help = "Solves each position of the text to a relative residual of X, at which it is "
+                   "settled.",
+           .initial = "1e-6"),
+    OPTION("max-iter", INT, max_iter, .value = "N", .min = 1, .max = 10000,
+           .help = "Evaluations of f at most for it.", .initial = "100"),
     OPTION("no-text", FLAG, no_text, .help = "Leaves out the shaded text."),
     OPTION("prompt", TEXT, prompt, .value = "TEXT", .help = "The beginning of the samples.",
            .unset = "the beginning of a line"),
@@ -155,7 +162,7 @@ static enum status write_text(struct session *s, struct snapshot *from, struct e
 {
     const struct request *r = s->r;
     const struct shard_source split = {from->config.data.dir, "valid", from->config.data.format};
-    struct shading text = {0};
+    struct shading text = {.tol = r->tol, .max_iter = r->max_iter};
     enum status status = r->text != NULL
                              ? shading_take_file(&text, from->vocab, r->text, r->text_tokens, err)
                              : shading_take_split(&text, from->vocab, &split, r->text_tokens, err);

@@ -198,6 +198,7 @@ const figures = [
   ["Best validation loss, nats per token", (run) => short(bestOf(run).nll)],
   ["    perplexity", (run) => short(bestOf(run).ppl)],
   ["    bits per byte", (run) => bits(bestOf(run))],
+  ["    share recalled", (run) => short(bestOf(run).recalled)],
   ["    after step", (run) => count(bestOf(run).step)],
   ["    evaluations of f per token", (run) => short(bestOf(run).nfe_mean, 3)],
   ["    relative residual left", (run) => short(bestOf(run).rel_mean, 3)],
@@ -259,7 +260,7 @@ const timeUnit = longest < 180 ? ["s", 1] : longest < 3 * 3600 ? ["min", 60] : [
 const axes = [
   { name: "Steps", title: "steps", values: (series) => series.step },
   { name: "Tokens", title: "tokens", values: (series) => series.tokens },
-  { name: "Time", title: `time in steps, ${timeUnit[0]}`,
+  { name: "Time", title: `time in steps, ${timeUnit[0]}`, unit: ` ${timeUnit[0]}`,
     values: (series) => series.seconds.map((s) => s / timeUnit[1]) },
 ];
 // How much of the beginning is left out, where values fall so far that the rest looks flat.
@@ -336,6 +337,11 @@ Chart.Interaction.modes.eachLine = (chart, event) => {
   return found;
 };
 
+function tooltipTitle(items) {
+  if (items.length === 0) return "";
+  return `${axis.name} ${short(items[0].parsed.x, axis.unit ? 4 : 7)}${axis.unit || ""}`;
+}
+
 function tooltipLine(item) {
   const { y, least, most } = item.raw;
   const spread = most > least ? ` (${short(least)} to ${short(most)})` : "";
@@ -377,7 +383,7 @@ function options(view) {
       tooltip: {
         boxPadding: 4,
         callbacks: {
-          title: (items) => (items.length > 0 ? `${axis.name} ${short(items[0].parsed.x, 7)}` : ""),
+          title: tooltipTitle,
           label: tooltipLine,
           labelColor: (item) => ({ borderColor: runColour(item.dataset.run),
             backgroundColor: runColour(item.dataset.run) }),

@@ -74,7 +74,11 @@ enum status samples_write(const struct samples_plan *plan, struct backend *be,
     struct text_encoding prompt = {0};
     struct model *model = NULL;
     const char *text = plan->prompt != NULL ? plan->prompt : "";
-    TRY_OUT(text_encode(&prompt, from->vocab, text, strlen(text), TEXT_OPEN, false, err));
+    status = text_encode(&prompt, from->vocab, text, strlen(text), TEXT_OPEN, false, err);
+    if (status != STATUS_OK) {
+        error_prefix(err, "--prompt");
+        goto out;
+    }
     TRY_OUT(generation_check_memory(be, &from->config, 1, err));
     TRY_OUT(generation_model(&model, be, &from->config, NULL, err));
     TRY_OUT(snapshot_read_params(from, model->params, err));

@@ -8,6 +8,7 @@
 #include "report/log_read.h"
 #include "score/scorer.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ static enum status begin(struct shading *s, const struct vocab *vocab, const cha
                          int64_t most, struct error *err)
 {
     size_t n = (size_t)most;
-    *s = (struct shading){.vocab = vocab, .capacity = most};
+    s->vocab = vocab;
     snprintf(s->name, sizeof s->name, "%s", name);
     TRY(mem_alloc((void **)&s->id, n + 1, sizeof *s->id, err));
     TRY(mem_alloc((void **)&s->end, n, sizeof *s->end, err));
@@ -103,7 +104,7 @@ enum status shading_take_split(struct shading *s, const struct vocab *vocab,
 {
     struct shard_set *set = NULL;
     char name[sizeof s->name];
-    snprintf(name, sizeof name, "the beginning of the %s split of %s", source->split, source->dir);
+    snprintf(name, sizeof name, "the beginning of the validation data in %s", source->dir);
     TRY(begin(s, vocab, name, most, err));
     TRY(shard_set_open(&set, source, err));
     enum status status = read_split(s, set, source->dir, most, err);
@@ -144,7 +145,7 @@ enum status shading_score(struct shading *s, struct backend *be, struct snapshot
     size_t at = 0;
     if (s->count == 0)
         return error_set(err, STATUS_DATA, "%s: a text without tokens", s->name);
-    score_prepare(&plan, &from->config, SCORE_TOL, SCORE_MAX_ITER);
+    score_prepare(&plan, &from->config, s->tol, s->max_iter);
     plan.unk = vocab_unk(s->vocab);
     plan.ranks = true;
     TRY_OUT(scorer_create(&scorer, be, &plan, err));
@@ -156,8 +157,7 @@ enum status shading_score(struct shading *s, struct backend *be, struct snapshot
         at = s->end[i];
     }
     s->unconverged = scorer->unconverged;
-    s->tol = SCORE_TOL;
-    s->max_iter = SCORE_MAX_ITER;
+    s->solved = from->config.model.layers == 0;
 out:
     scorer_free(scorer);
     return status;
@@ -201,8 +201,8 @@ enum status shading_spell(const char *text, size_t len, char **out, struct error
     return STATUS_OK;
 }
 
-/* Writes tokens first .. last as one piece: text, surprise in nats, evaluations, rank (0 for
- * several tokens), and the number of tokens if it is not 1. */
+/* Writes tokens first .. last as one piece: text, surprise in nats, evaluations (0 for layers),
+ * rank (0 for several tokens), and the number of tokens if it is not 1. */
 static enum status write_piece(const struct shading *s, struct json_writer *w, int64_t first,
                                int64_t last, struct error *err)
 {
@@ -212,7 +212,7 @@ static enum status write_piece(const struct shading *s, struct json_writer *w, i
     char *text = NULL;
     for (int64_t i = first; i <= last; i++) {
         logp += s->score[i].logp;
-        evals += s->score[i].evals;
+        evals += s->solved ? s->score[i].evals : 0;
     }
     TRY(shading_spell(s->bytes + from, s->end[last] - from, &text, err));
     json_write_array(w, NULL);
@@ -235,7 +235,7 @@ enum status shading_write(const struct shading *s, struct json_writer *w, const 
     json_write_string(w, "name", s->name);
     json_write_int(w, "tokens", s->count);
     log_write_short(w, "ppl", score_ppl(&s->tally));
-    log_write_short(w, "evals", s->tally.evals / (double)s->tally.tokens);
+    log_write_short(w, "evals", s->solved ? s->tally.evals / (double)s->tally.tokens : NAN);
     json_write_int(w, "unconverged", s->unconverged);
     log_write_short(w, "tol", s->tol);
     json_write_int(w, "max_iter", s->max_iter);

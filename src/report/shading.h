@@ -9,6 +9,10 @@
 #include "store/snapshot.h"
 
 struct shading {
+    /* Set by the caller: a position has settled at this relative residual, or after max_iter
+     * evaluations. All else is zero at first. */
+    double tol;
+    int64_t max_iter;
     const struct vocab *vocab; /* borrows */
     char name[512];            /* where the text is from */
     /* The first id is context where the vocabulary has a token for a line's beginning, or else the
@@ -17,21 +21,21 @@ struct shading {
     size_t *end;               /* owns [count], where the bytes of each scored token end */
     bool *unknown;             /* owns [count] */
     struct score_token *score; /* owns [count] */
-    int64_t count, capacity;
+    int64_t count;
     bool context;
     char *bytes; /* owns, the text of the tokens */
     size_t size, room;
     struct score_tally tally;
     int64_t unconverged;
-    double tol;
-    int64_t max_iter;
+    bool solved; /* by an equilibrium, not by layers */
 };
 
 /* Each of the two takes the first `most` tokens of a text into an empty *s. The caller frees it
  * with shading_free, also after an error. */
 
-/* Of the split of a folder of tokens. STATUS_NOINPUT if the folder is not there. STATUS_DATA if it
- * is of another vocabulary, or no text. What shard_set_open and shard_set_read return. */
+/* Of the validation data in a folder of tokens, whose split the source names. STATUS_NOINPUT if the
+ * folder is not there. STATUS_DATA if it is of another vocabulary, or no text. What shard_set_open
+ * and shard_set_read return. */
 enum status shading_take_split(struct shading *s, const struct vocab *vocab,
                                const struct shard_source *source, int64_t most, struct error *err);
 /* Of a file. Returns the statuses of text_reader_open and text_reader_next. */

@@ -42,7 +42,7 @@ data_of()
     [ "$(stat -c %s r.html)" -lt 3000000 ]
     data_of r.html >data.json
     for part in '"name":"run"' '"name":"other"' '"loss":{"mean":' '"config":{"data":' '"allocations":\[{' \
-        '"text":{"name":"the beginning of the valid split of ' '"pieces":\[\["' '"samples":\["' \
+        '"text":{"name":"the beginning of the validation data in ' '"pieces":\[\["' '"samples":\["' \
         '"best":{"event":"evaluation"' '"parameters":'; do
         grep -q "$part" data.json || { echo "$part"; false; }
     done
