@@ -100,7 +100,7 @@ TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 # What deq export writes for Hugging Face.
 # What deq report puts into its page.
-PAGE_SRC := $(wildcard src/report/page.html src/report/page.css src/report/page.js src/report/notice.txt)
+PAGE_SRC := $(wildcard src/report/page/*)
 PYTHON_SRC := $(wildcard scripts/huggingface/*_deq.py)
 SPM_SRC := $(if $(SPM_FOUND),$(wildcard src/data/sentencepiece_shim.cc))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o) \

@@ -3,9 +3,9 @@
 
     scripts/tensorboard.py RUN [--out DIR] [--follow]
 
-RUN is the folder of a run, which may be under way. The events go to DIR, by default RUN/tensorboard.
-Those of an earlier call in RUN/tensorboard are replaced. With --follow the script waits for more steps
-until Ctrl-C. A run that is stopped and goes on is followed too. Then:
+RUN is the folder of a run, which may be under way. The events go to DIR, by default
+RUN/tensorboard, where those of an earlier call are replaced. With --follow the script waits for
+more steps until Ctrl-C. A run that is stopped and goes on is followed too. Then:
 
     tensorboard --logdir DIR
 
@@ -56,8 +56,8 @@ def fail(code, text):
 
 
 def open_writer(folder):
-    """The writer of whichever package is there: a function of name, number, step and time, and one that
-    makes what was written readable."""
+    """The writer of whichever package is there: a function of name, number, step and time, and one
+    that makes what was written readable."""
     try:
         from tensorboard.summary import Writer
         writer = Writer(folder)
@@ -68,8 +68,9 @@ def open_writer(folder):
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
-            fail(EX_UNAVAILABLE, "no TensorBoard for this Python: python3 -m pip install tensorboard "
-                 "(in a virtual environment: python3 -m venv ENV; ENV/bin/pip install tensorboard)")
+            fail(EX_UNAVAILABLE, "no TensorBoard for this Python: python3 -m pip install "
+                 "tensorboard (in a virtual environment: python3 -m venv ENV; ENV/bin/pip install "
+                 "tensorboard; ENV/bin/python scripts/tensorboard.py RUN)")
         writer = SummaryWriter(folder)
 
         def add(name, value, step, when):
@@ -78,8 +79,8 @@ def open_writer(folder):
 
 
 class Follower:
-    """The whole lines of a log. If it is followed, there are more of them until stop() is called, and also
-    from a file that took the place of the first one, as it does when a run goes on."""
+    """The whole lines of a log. If it is followed, there are more of them until stop() is called, and
+    also from a file that took the place of the first one, as it does when a run goes on."""
 
     def __init__(self, path, follow, idle):
         self.path, self.follow, self.idle = path, follow, idle
@@ -123,7 +124,7 @@ def seconds_of(line):
 
 
 class Converter:
-    """Writes each step and evaluation once, though a run that goes on may log some of them again."""
+    """Writes each step and evaluation once. A run that goes on may log some of them again."""
 
     def __init__(self, add):
         self.add = add
@@ -182,7 +183,8 @@ def main():
     for line in follower.lines():
         converter.take(line)
     flush()
-    print(f"{folder}: {converter.count['step']} steps, {converter.count['evaluation']} evaluations; "
+    done = converter.count
+    print(f"{folder}: {done['step']} steps, {done['evaluation']} evaluations; "
           f"tensorboard --logdir {folder}")
 
 

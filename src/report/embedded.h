@@ -1,4 +1,4 @@
-/* The files of a report's page, as they lie in this folder, and the chart library of this system.
+/* The files of a report's page, as they lie in report/page, and the chart library of this system.
  * The Makefile puts them into the program, so that it needs none of them where it runs. */
 #ifndef DEQ_REPORT_EMBEDDED_H
 #define DEQ_REPORT_EMBEDDED_H

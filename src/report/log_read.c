@@ -229,10 +229,16 @@ static double recent_loss(const struct log_history *h, int64_t *count)
     return *count > 0 ? sum / (double)*count : NAN;
 }
 
+/* Copies what a line has, without objects and lists, which may be deeper than a report can be. */
 static void write_line(struct json_writer *w, const char *key, const struct json *line)
 {
-    if (line != NULL)
-        json_write_copy(w, key, json_root(line));
+    if (line == NULL)
+        return;
+    json_write_object(w, key);
+    for (const struct cJSON *m = json_first(json_root(line)); m != NULL; m = json_next(m))
+        if (json_kind(m) != JSON_ARRAY && json_kind(m) != JSON_OBJECT)
+            json_write_copy(w, json_key(m), m);
+    json_write_end(w);
 }
 
 void log_history_write(const struct log_history *h, struct json_writer *w, const char *key)

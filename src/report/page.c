@@ -1,4 +1,4 @@
-/* Fills page.html, in which comments name what belongs in their places. */
+/* Fills page/page.html, in which comments name what belongs in their places. */
 #include "report/page.h"
 
 #include "base/atomic_file.h"

@@ -13,8 +13,8 @@ enum status page_check_library(struct error *err);
  * STATUS_NOMEM. */
 enum status page_escape(const char *json, char **out, struct error *err);
 
-/* Writes the page around `json`, the data that page.js reads. *bytes becomes the size of the file.
- * STATUS_CANTCREATE, STATUS_IO, STATUS_NOMEM. */
+/* Writes the page around `json`, the data that its script reads. *bytes becomes the size of the
+ * file. STATUS_CANTCREATE, STATUS_IO, STATUS_NOMEM. */
 enum status page_write(const char *path, const char *json, size_t *bytes, struct error *err);
 
 #endif

@@ -20,7 +20,8 @@ pictures = sys.argv[2] if len(sys.argv) > 2 else None
 def open_browser():
     options = webdriver.ChromeOptions()
     # A container has no user namespaces, and little shared memory.
-    for flag in ["headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "hide-scrollbars"]:
+    for flag in ["headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu",
+                 "hide-scrollbars"]:
         options.add_argument("--" + flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.chrome.service.Service("/usr/bin/chromedriver")

@@ -116,11 +116,40 @@ static void test_the_written_object_is_json(void **state)
     log_history_free(&h);
 }
 
+/* A line may be as deep as JSON may be. The report is deeper than the line would be alone. */
+static void test_a_deep_line_does_no_harm(void **state)
+{
+    (void)state;
+    enum { DEEP = JSON_MAX_DEPTH - 1 };
+    struct log_history h;
+    struct json_writer w;
+    char line[512] = "{\"event\":\"start\",\"threads\":3,\"a\":", *text;
+    size_t len = strlen(line);
+    memset(line + len, '[', DEEP);
+    memset(line + len + DEEP, ']', DEEP);
+    snprintf(line + len + 2 * DEEP, 2, "}");
+    FILE *f = begin_log();
+    put(f, line);
+    fclose(f);
+    ASSERT_OK(log_history_read(&h, "log.jsonl", POINTS, &err));
+    assert_int_equal(h.starts, 1);
+    json_write_begin(&w, false);
+    json_write_object(&w, NULL);
+    log_history_write(&h, &w, "log");
+    json_write_end(&w);
+    ASSERT_OK(json_write_finish(&w, &text, &err));
+    assert_non_null(strstr(text, "\"threads\":3"));
+    mem_free(text);
+    log_history_free(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_log_is_read, scratch_enter, scratch_leave),
         cmocka_unit_test_setup_teardown(test_damage_is_counted, scratch_enter, scratch_leave),
+        cmocka_unit_test_setup_teardown(test_a_deep_line_does_no_harm, scratch_enter,
+                                        scratch_leave),
         cmocka_unit_test_setup_teardown(test_the_written_object_is_json, scratch_enter,
                                         scratch_leave),
     };
