@@ -23,6 +23,9 @@ CUDA ?= auto
 CUDA_HOME ?=
 # auto: with subwords if SentencePiece is found; 1: it must be; 0: without.
 SENTENCEPIECE ?= auto
+# auto: deq report with the chart library that Debian calls libjs-chart.js; 1: it must be; 0: without.
+REPORT ?= auto
+CHART_JS ?=
 # Devices to make code for, and the last one's PTX for those that come later; native: those here.
 CUDA_ARCH ?= sm_80 sm_90
 PREFIX ?= /usr/local
@@ -71,6 +74,18 @@ endif
 ifeq ($(SENTENCEPIECE)$(SPM_FOUND),1)
 $(error SENTENCEPIECE=1: no SentencePiece: apt-get install g++ libsentencepiece-dev)
 endif
+# Chart.js draws the curves of deq report. It goes into the program as it is, and so do the page's files.
+ifeq ($(filter auto 0 1,$(REPORT)),)
+$(error REPORT=$(REPORT): want auto, 0 or 1)
+endif
+ifneq ($(REPORT),0)
+CHART_FOUND := $(wildcard $(or $(CHART_JS),/usr/share/javascript/chart.js/chart.min.js))
+endif
+ifeq ($(REPORT)$(CHART_FOUND),1)
+$(error REPORT=1: no $(or $(CHART_JS),chart library): apt-get install libjs-chart.js)
+endif
+CHART_FILE := $(or $(CHART_FOUND),$(BUILD)/no_chart.js)
+CHART_VERSION = $(shell sed -n '1,5s/.*Chart.js v//p' '$(CHART_FOUND)')
 SPM_LIBS = $(if $(SPM_FOUND),-lsentencepiece -lsentencepiece_train -lstdc++)
 
 # ---- Files --------------------------------------------------------------------------------------
@@ -84,10 +99,13 @@ TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 # What deq export writes for Hugging Face.
+# What deq report puts into its page.
+PAGE_SRC := $(wildcard src/report/page/*)
 PYTHON_SRC := $(wildcard scripts/huggingface/*_deq.py)
 SPM_SRC := $(if $(SPM_FOUND),$(wildcard src/data/sentencepiece_shim.cc))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o) \
-    $(if $(PYTHON_SRC),$(BUILD)/obj/huggingface_files.o)
+    $(if $(PYTHON_SRC),$(BUILD)/obj/huggingface_files.o) \
+    $(if $(PAGE_SRC),$(BUILD)/obj/src/report/embedded.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 CMD_TESTS := $(filter $(BUILD)/tests/cmd/%,$(TESTS))
@@ -189,6 +207,13 @@ $(BUILD)/obj/src/data/sentencepiece_shim.o: src/data/sentencepiece_shim.cc $(BUI
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Isrc -Wall -Wextra $(WERROR) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# The page of deq report. Where there is no chart library, an empty file stands for it.
+$(BUILD)/no_chart.js:
+	$(Q)mkdir -p $(@D) && : >$@
+$(BUILD)/obj/src/report/embedded.o: src/report/embedded.S $(PAGE_SRC) $(CHART_FILE) $(BUILD)/flags.report
+	$(call say,AS,$<)
+	$(Q)mkdir -p $(@D) && $(CC) -DCHART_JS='"$(CHART_FILE)"' -c -o $@ $<
+
 # The Python files that deq export writes, as a table of C strings.
 $(BUILD)/huggingface_files.c: $(PYTHON_SRC) $(BUILD)/lib.list
 	$(Q)mkdir -p $(@D) && { echo '#include "store/huggingface_files.h"'; \
@@ -269,6 +294,8 @@ $(BUILD)/flags.cmd: FORCE
 	$(call stamp,$(PREFIX) $(LINE_EDITOR))
 $(BUILD)/flags.cuda: FORCE
 	$(call stamp,$(NVCC) $(NVCC_FLAGS) $(DEVICE_OBJ))
+$(BUILD)/flags.report: FORCE
+	$(call stamp,$(CHART_FILE))
 $(BUILD)/flags.main: FORCE
 	$(call stamp,$(VERSION))
 # A removed source file leaves the library.
@@ -281,6 +308,7 @@ $(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
 	@SENTENCEPIECE='$(SENTENCEPIECE)' SPM_LIBS='$(SPM_LIBS)' CXX='$(CXX)' MPI='$(MPI)' MPI_CFLAGS='$(MPI_CFLAGS)' MPI_LIBS='$(MPI_LIBS)' \
 	    scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)'
 	@echo '  libedit   $(if $(EDIT_LIBS),yes,none: no line editor in deq sample --interactive)'
+	@echo '  Chart.js  $(if $(CHART_FOUND),$(CHART_VERSION),$(if $(filter 0,$(REPORT)),left out (REPORT=0),no (no $(or $(CHART_JS),chart library)): deq report wants: apt-get install libjs-chart.js))'
 	@echo '  CUDA      $(strip $(CUDA_FOUND))'
 	@touch $@
 $(BUILD)/features.test: $(BUILD)/features
@@ -417,6 +445,8 @@ help:
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
 	@echo '  CUDA=$(CUDA)      auto, 0, 1: with the CUDA backend if the toolkit is found, never, always'
 	@echo '  SENTENCEPIECE=$(SENTENCEPIECE)  auto, 0, 1: with subwords if the library is found, never, always'
+	@echo '  REPORT=$(REPORT)     auto, 0, 1: deq report with the chart library if it is found, never, always'
+	@echo '  CHART_JS=$(CHART_JS)     its file chart.min.js; empty: that of the package libjs-chart.js'
 	@echo '  CUDA_HOME=$(CUDA_HOME)     folder of the toolkit; empty: the PATH, then /usr/local/cuda'
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'

@@ -18,10 +18,10 @@ scripts/deps.sh build test || {
     exit "$code"
 }
 # More tests run with these, but none needs them; what is not there is skipped with its reason. Text
-# is small; subwords, several processes, batch jobs, further sanitizers and PyTorch, with which deq is
-# compared, are fetched where CI=true says that nobody waits.
-optional=demo
-[ "${CI:-}" != true ] || optional="demo subwords mpi slurm sanitize peers coverage"
+# and the chart library are small; a browser, subwords, several processes, batch jobs, further
+# sanitizers and PyTorch, with which deq is compared, are fetched where CI=true says that nobody waits.
+optional="demo report"
+[ "${CI:-}" != true ] || optional="demo report browser subwords mpi slurm sanitize peers coverage"
 for group in $optional; do
     scripts/deps.sh "$group" 2>/dev/null || :
 done

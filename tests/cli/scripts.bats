@@ -332,26 +332,36 @@ END
     [ -z "$(find stage -type f)" ]
 }
 
-@test "plot.sh draws a run from its log, and says what it lacks" {
-    mkdir run out
+@test "plot.sh draws runs from their logs, and says what it lacks" {
+    mkdir run out "it's_another"
+    run "$root/scripts/plot.sh"
+    [ "$status" -eq 64 ]
     run "$root/scripts/plot.sh" run
     [ "$status" -eq 66 ]
     : >run/log.jsonl
-    command -v gnuplot >/dev/null || skip "no gnuplot (scripts/deps.sh plot)"
     run "$root/scripts/plot.sh" run
     [ "$status" -eq 65 ]
     for step in 1 2 3 4 5 6; do
         echo '{"event":"step","step":'$step',"loss":'$((7 - step))'.5,"ppl":9,"layers":0,"forward":{"evals_mean":6.5,"evals_max":8,"rel_mean":0.0'$step'},"backward":{"evals_mean":4,"evals_max":6,"rel_mean":0.001},"tokens":'$((step * 100))',"seconds":1}'
     done >run/log.jsonl
     echo '{"event":"evaluation","step":6,"nll":1.25,"ppl":3.5,"tokens":77,"nfe_mean":12,"rel_mean":0.001}' >>run/log.jsonl
-    run "$root/scripts/plot.sh" run out
+    run "$root/scripts/plot.sh" run -o none
+    [ "$status" -eq 66 ]
+    command -v gnuplot >/dev/null || skip "no gnuplot (scripts/deps.sh plot)"
+    run "$root/scripts/plot.sh" run -o out
     [ "$status" -eq 0 ]
+    [ "$output" = "$(printf 'out/%s.png\n' loss perplexity evaluations residual)" ]
     for picture in loss perplexity evaluations residual; do
         [ "$(head -c 4 "out/$picture.png" | tail -c 3)" = PNG ]
     done
+    # a second run adds a curve, and one without residuals draws those it has
+    sed 's/"rel_mean":[0-9.]*/"rel_mean":null/g; s/"loss":/&1/' run/log.jsonl >"it's_another/log.jsonl"
+    mkdir both
+    run "$root/scripts/plot.sh" run "it's_another" -o both
+    [ "$status" -eq 0 ]
+    [ "$output" = "$(printf 'both/%s.png\n' loss perplexity evaluations residual)" ]
+    ! cmp -s out/loss.png both/loss.png || false
     # an explicit network: no residuals
-    sed -i 's/"rel_mean":[0-9.]*/"rel_mean":null/g' run/log.jsonl
-    rm out/*
-    "$root/scripts/plot.sh" run out
-    [ "$(ls out | tr '\n' ' ')" = "evaluations.png loss.png perplexity.png " ]
+    "$root/scripts/plot.sh" "it's_another"
+    [ "$(cd "it's_another" && echo *)" = "evaluations.png log.jsonl loss.png perplexity.png" ]
 }
