@@ -157,10 +157,13 @@ ifneq ($(wildcard .git),)
 VERSION := $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || \
     { hash=$$(git describe --always --dirty 2>/dev/null) && echo $(VERSION)+g$$hash; } || \
     echo $(VERSION))
+DATE := $(shell git log -1 --format=%cs 2>/dev/null)
 endif
+# The day of the sources, for the manual.
+DATE := $(or $(DATE),$(shell date -u -r VERSION +%Y-%m-%d 2>/dev/null),unknown)
 # The version goes to the file that prints it, the folder of installed configs to cmd/ only.
 $(BUILD)/obj/cmd/%.o: DEFINES = -DDEQ_CONFIG_DIR='"$(PREFIX)/share/deq/configs"'
-$(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"'
+$(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"' -DDEQ_DATE='"$(DATE)"'
 $(BUILD)/obj/src/backend/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
 $(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_transport.o: DEFINES = $(MPI_CFLAGS)
 
@@ -270,7 +273,7 @@ $(BUILD)/flags.cmd: FORCE
 $(BUILD)/flags.cuda: FORCE
 	$(call stamp,$(NVCC) $(NVCC_FLAGS) $(DEVICE_OBJ))
 $(BUILD)/flags.main: FORCE
-	$(call stamp,$(VERSION))
+	$(call stamp,$(VERSION) $(DATE))
 # A removed source file leaves the library.
 $(BUILD)/lib.list: FORCE
 	$(call stamp,$(LIB_SRC) $(SPM_SRC) $(PYTHON_SRC))
