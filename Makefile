@@ -389,10 +389,16 @@ install: all man
 uninstall:
 	scripts/install.sh -u '$(PREFIX)' '$(DESTDIR)'
 
+# A package for every machine of the kind, unless ARCH names another one.
+DEB_ARCH := $(or $(filter-out native,$(ARCH)),$(if $(filter x86_64,$(shell uname -m)),x86-64-v3,native))
+deb:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-deb ARCH=$(DEB_ARCH) PREFIX=/usr all man
+	@scripts/deb.sh $(BUILD)-deb '$(VERSION)'
+
 # ---- Housekeeping -------------------------------------------------------------------------------
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-valgrind $(BUILD)-fuzz $(BUILD)-coverage \
-	    $(BUILD)-commands
+	    $(BUILD)-commands $(BUILD)-deb
 format:
 	@clang-format -i $(FORMATTED)
 check-format:
@@ -413,6 +419,7 @@ help:
 	@echo '  kill9         a training killed at N=1000 random moments, and what came of it'
 	@echo '  man           the manual pages, in build/man'
 	@echo '  install       program, presets, manual and completion, below PREFIX; uninstall takes them away'
+	@echo '  deb           a Debian package, in build-deb'
 	@echo '  coverage      lines and branches that the tests pass through, file by file'
 	@echo '  lint          clang-tidy and shellcheck'
 	@echo '  compile_commands.json   for editors'
@@ -429,5 +436,5 @@ help:
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 man install uninstall clean format check-format help
+.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 man install uninstall deb clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)
