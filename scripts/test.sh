@@ -21,7 +21,7 @@ scripts/deps.sh build test || {
 # is small; subwords, several processes, batch jobs, further sanitizers and PyTorch, with which deq is
 # compared, are fetched where CI=true says that nobody waits.
 optional=demo
-[ "${CI:-}" != true ] || optional="demo subwords mpi slurm sanitize peers coverage manual shells"
+[ "${CI:-}" != true ] || optional="demo subwords mpi slurm sanitize peers coverage manual shells package"
 for group in $optional; do
     scripts/deps.sh "$group" 2>/dev/null || :
 done
