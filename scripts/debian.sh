@@ -48,7 +48,7 @@ root=
 leave()
 {
     [ -n "$root" ] || return 0
-    umount "$root/dev" "$root/proc" 2>/dev/null || :
+    umount "$root/dev/pts" "$root/dev" "$root/proc" 2>/dev/null || :
     # Never delete through a mount.
     if grep -q " $work/" /proc/mounts; then
         echo "debian.sh: still mounted, and left: $work" >&2
@@ -93,6 +93,7 @@ bare()
     cp -L /etc/resolv.conf "$root/etc/resolv.conf"
     mount -t proc proc "$root/proc"
     mount --bind /dev "$root/dev"
+    [ ! -d /dev/pts ] || mount --bind /dev/pts "$root/dev/pts"
     inside "apt-get -q update >/dev/null"
 }
 
