@@ -175,10 +175,13 @@ ifneq ($(wildcard .git),)
 VERSION := $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || \
     { hash=$$(git describe --always --dirty 2>/dev/null) && echo $(VERSION)+g$$hash; } || \
     echo $(VERSION))
+DATE := $(shell git log -1 --format=%cs 2>/dev/null)
 endif
+# The day of the sources, for the manual.
+DATE := $(or $(DATE),$(shell date -u -r VERSION +%Y-%m-%d 2>/dev/null),unknown)
 # The version goes to the file that prints it, the folder of installed configs to cmd/ only.
 $(BUILD)/obj/cmd/%.o: DEFINES = -DDEQ_CONFIG_DIR='"$(PREFIX)/share/deq/configs"'
-$(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"'
+$(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"' -DDEQ_DATE='"$(DATE)"'
 $(BUILD)/obj/src/backend/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
 $(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_transport.o: DEFINES = $(MPI_CFLAGS)
 
@@ -297,7 +300,7 @@ $(BUILD)/flags.cuda: FORCE
 $(BUILD)/flags.report: FORCE
 	$(call stamp,$(CHART_FILE))
 $(BUILD)/flags.main: FORCE
-	$(call stamp,$(VERSION))
+	$(call stamp,$(VERSION) $(DATE))
 # A removed source file leaves the library.
 $(BUILD)/lib.list: FORCE
 	$(call stamp,$(LIB_SRC) $(SPM_SRC) $(PYTHON_SRC))
@@ -376,7 +379,7 @@ lint:
 	@scripts/deps.sh build lint
 	@clang-tidy --quiet $(LIB_SRC) $(CMD_SRC) -- $(LINT_FLAGS) 2>/dev/null
 	@shellcheck -o check-set-e-suppressed,deprecate-which,avoid-nullary-conditions $(SCRIPTS)
-SCRIPTS = .ci/run $(wildcard scripts/*.sh scripts/slurm/* tests/*.sh tests/*/*.sh)
+SCRIPTS = .ci/run $(wildcard scripts/*.sh scripts/completion/*.bash scripts/slurm/* tests/*.sh tests/*/*.sh)
 # For editors and language servers.
 compile_commands.json: FORCE
 	@scripts/deps.sh build lint
@@ -402,18 +405,28 @@ torture: $(TORTURE)
 	    code=$$?; rm -rf $$folder; exit $$code
 
 # ---- Install ------------------------------------------------------------------------------------
-install: all
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/deq/configs'
-	install -m 755 $(BUILD)/deq '$(DESTDIR)$(PREFIX)/bin/deq'
-	install -m 644 configs/*.json '$(DESTDIR)$(PREFIX)/share/deq/configs'
+# A page for each subcommand, by the program itself: deq-train.1 is what `deq help train --man` prints.
+PAGES := $(addprefix $(BUILD)/man/,deq.1 deq-config.5 \
+    $(shell sed -n 's/^    X(\([a-z]*\)).*/deq-\1.1/p' cmd/commands.h))
+man: $(PAGES)
+$(PAGES): $(BUILD)/deq
+	$(call say,MAN,$@)
+	$(Q)mkdir -p $(@D) && $(BUILD)/deq help $(patsubst deq-%,%,$(filter-out deq,$(basename $(@F)))) --man >$@
+install: all man
+	scripts/install.sh $(BUILD) '$(PREFIX)' '$(DESTDIR)'
 uninstall:
-	rm -f '$(DESTDIR)$(PREFIX)/bin/deq'
-	rm -rf '$(DESTDIR)$(PREFIX)/share/deq'
+	scripts/install.sh -u '$(PREFIX)' '$(DESTDIR)'
+
+# A package for every machine of the kind, unless ARCH names another one.
+DEB_ARCH := $(or $(filter-out native,$(ARCH)),$(if $(filter x86_64,$(shell uname -m)),x86-64-v3,native))
+deb:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-deb ARCH=$(DEB_ARCH) PREFIX=/usr all man
+	@scripts/deb.sh $(BUILD)-deb '$(VERSION)'
 
 # ---- Housekeeping -------------------------------------------------------------------------------
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-valgrind $(BUILD)-fuzz $(BUILD)-coverage \
-	    $(BUILD)-commands
+	    $(BUILD)-commands $(BUILD)-deb
 format:
 	@clang-format -i $(FORMATTED)
 check-format:
@@ -432,7 +445,9 @@ help:
 	@echo '  fuzz          looks for files that break the readers, for hours: RUNS=N SECONDS=N TARGETS="config ..."'
 	@echo '  torture       every single call of the C library fails once: half an hour'
 	@echo '  kill9         a training killed at N=1000 random moments, and what came of it'
-	@echo '  install       PREFIX/bin/deq and PREFIX/share/deq/configs; uninstall takes them away'
+	@echo '  man           the manual pages, in build/man'
+	@echo '  install       program, presets, manual and completion, below PREFIX; uninstall takes them away'
+	@echo '  deb           a Debian package, in build-deb'
 	@echo '  coverage      lines and branches that the tests pass through, file by file'
 	@echo '  lint          clang-tidy and shellcheck'
 	@echo '  compile_commands.json   for editors'
@@ -451,5 +466,5 @@ help:
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
+.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 man install uninstall deb clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)
