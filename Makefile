@@ -26,6 +26,7 @@ SENTENCEPIECE ?= auto
 # Devices to make code for, and the last one's PTX for those that come later; native: those here.
 CUDA_ARCH ?= sm_80 sm_90
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
 DESTDIR ?=
 V ?= 0
 SANITIZE = -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined
@@ -112,7 +113,8 @@ KERNEL_CFLAGS = -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
 OPENBLAS_DIR := $(firstword $(wildcard \
     /usr/lib/$(shell $(CC) -print-multiarch 2>/dev/null)/openblas-openmp))
 ALL_LDFLAGS = $(LDFLAGS) $(if $(OPENBLAS_DIR),-L$(OPENBLAS_DIR) -Wl$(comma)-rpath$(comma)$(OPENBLAS_DIR))
-LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) $(SPM_LIBS) -ldnnl -lcjson -lz -lxxhash -lutf8proc -lm -lpthread
+LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) $(LIBS)
+LIBS = $(SPM_LIBS) -ldnnl -lcjson -lz -lxxhash -lutf8proc -lm -lpthread
 # ---- CUDA ---------------------------------------------------------------------------------------
 # The toolkit: nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda, and its runtime to link with.
 # cuBLAS is opened by the program itself.
@@ -148,7 +150,7 @@ gencode = -gencode arch=$(1:sm_%=compute_%),code=$(1)
 CUDA_CODE = $(if $(filter native,$(CUDA_ARCH)),-arch=native,$(foreach a,$(CUDA_ARCH), \
     $(call gencode,$(a))) $(call gencode,$(patsubst sm_%,compute_%,$(lastword $(CUDA_ARCH)))))
 # Never --use_fast_math: it deletes the tests for NaN.
-NVCC_FLAGS = -std=c++17 -O3 -lineinfo -Isrc -I. -Icuda $(CUDA_CODE) -Xcompiler -Wall$(comma)-Wextra \
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo -Isrc -I. -Icuda $(CUDA_CODE) -Xcompiler -fPIC$(comma)-Wall$(comma)-Wextra \
     $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
 # git's answer in a checkout, the file VERSION in an unpacked archive.
@@ -160,8 +162,14 @@ VERSION := $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || 
 endif
 # The version goes to the file that prints it, the folder of installed configs to cmd/ only.
 $(BUILD)/obj/cmd/%.o: DEFINES = -DDEQ_CONFIG_DIR='"$(PREFIX)/share/deq/configs"'
+$(BUILD)/obj/src/lib/version.o: DEFINES = -DDEQ_VERSION='"$(VERSION)"'
 $(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"'
 $(BUILD)/obj/src/backend/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
+# Changes when a program that was linked with the shared library would no longer work with it.
+LIB_ABI = 0
+# The objects serve the program and the shared library, which exports what deq.h declares.
+SHARED_CFLAGS = -fPIC -fvisibility=hidden
+$(BUILD)/obj/src/%.o $(BUILD)/obj/cuda/%.o: SHARED = $(SHARED_CFLAGS)
 $(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_transport.o: DEFINES = $(MPI_CFLAGS)
 
 # Pretty lines, or with V=1 the commands.
@@ -171,7 +179,7 @@ say = @printf '  %-9s %s\n' $(1) '$(2)'
 endif
 
 # ---- Build --------------------------------------------------------------------------------------
-all: $(BUILD)/deq $(BUILD)/libdeq.a
+all: $(BUILD)/deq $(BUILD)/lib/libdeq.a $(BUILD)/lib/libdeq.so
 
 $(BUILD)/deq: $(CMD_OBJ) $(DEVICE_OBJ) $(BUILD)/libdeq.a
 	$(call say,LINK,$@)
@@ -181,13 +189,28 @@ $(BUILD)/libdeq.a: $(LIB_OBJ) $(BUILD)/lib.list
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJ)
 
+# What deq.h declares, for other programs: one object with all that it needs of our own, in which no
+# other name is left to be linked with. It knows one process only, so needs no MPI.
+$(BUILD)/lib/deq.o: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/lib/*.c)) $(DEVICE_OBJ) \
+    $(BUILD)/obj/src/dist/dist_none.o $(BUILD)/libdeq.a src/lib/deq.map
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && sed -n 's/^ *\(deq_[a-z_]*\);/\1/p' src/lib/deq.map >$@.names && \
+	    $(CC) -r -nostdlib -Wl,--force-group-allocation -o $@ $(filter %.o %.a,$^) && \
+	    objcopy --keep-global-symbols=$@.names $@
+$(BUILD)/lib/libdeq.a: $(BUILD)/lib/deq.o
+	$(Q)rm -f $@ && ar rcs $@ $<
+$(BUILD)/lib/libdeq.so: $(BUILD)/lib/deq.o
+	$(Q)$(CC) -shared $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-soname,libdeq.so.$(LIB_ABI) -Wl,--as-needed \
+	    -Wl,--version-script,src/lib/deq.map -o $@.$(LIB_ABI) $< $(DEVICE_LIBS) $(LIBS) && \
+	    ln -sf libdeq.so.$(LIB_ABI) $@
+
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags $(BUILD)/features
 	$(call say,CC,$<)
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(KERNEL) $(DEFINES) -MMD -MP -c -o $@ $<
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(SHARED) $(KERNEL) $(DEFINES) -MMD -MP -c -o $@ $<
 
 $(BUILD)/obj/src/data/sentencepiece_shim.o: src/data/sentencepiece_shim.cc $(BUILD)/flags
 	$(call say,CXX,$<)
-	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Isrc -Wall -Wextra $(WERROR) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Isrc $(SHARED) -Wall -Wextra $(WERROR) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # The Python files that deq export writes, as a table of C strings.
 $(BUILD)/huggingface_files.c: $(PYTHON_SRC) $(BUILD)/lib.list
@@ -206,7 +229,7 @@ $(BUILD)/obj/cuda/%.o: cuda/%.cu $(BUILD)/flags.cuda $(BUILD)/features
 
 $(BUILD)/deq: $(BUILD)/flags.cuda
 $(CMD_OBJ): $(BUILD)/flags.cmd
-$(BUILD)/obj/cmd/main.o: $(BUILD)/flags.main
+$(BUILD)/obj/cmd/main.o $(BUILD)/obj/src/lib/version.o: $(BUILD)/flags.main
 
 $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/features.test
 	$(call say,TEST,$<)
@@ -264,7 +287,7 @@ MACHINE := $(shell $(CC) --version 2>/dev/null | head -n 1; \
 stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || \
     printf '%s\n' '$(subst ','\'',$(1))' >$@
 $(BUILD)/flags: FORCE
-	$(call stamp,$(MACHINE) $(CC) $(ALL_CFLAGS) $(KERNEL_CFLAGS) $(ALL_LDFLAGS) $(LDLIBS) $(MPI) $(MPI_CFLAGS))
+	$(call stamp,$(MACHINE) $(CC) $(ALL_CFLAGS) $(SHARED_CFLAGS) $(KERNEL_CFLAGS) $(ALL_LDFLAGS) $(LDLIBS) $(MPI) $(MPI_CFLAGS))
 $(BUILD)/flags.cmd: FORCE
 	$(call stamp,$(PREFIX) $(LINE_EDITOR))
 $(BUILD)/flags.cuda: FORCE
@@ -378,9 +401,18 @@ install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/deq/configs'
 	install -m 755 $(BUILD)/deq '$(DESTDIR)$(PREFIX)/bin/deq'
 	install -m 644 configs/*.json '$(DESTDIR)$(PREFIX)/share/deq/configs'
+	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(PREFIX)/include'
+	install -m 644 src/lib/deq.h '$(DESTDIR)$(PREFIX)/include/deq.h'
+	install -m 644 $(BUILD)/lib/libdeq.a $(BUILD)/lib/libdeq.so.$(LIB_ABI) '$(DESTDIR)$(LIBDIR)'
+	ln -sf libdeq.so.$(LIB_ABI) '$(DESTDIR)$(LIBDIR)/libdeq.so'
+	sed -e 's,@PREFIX@,$(PREFIX),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@VERSION@,$(VERSION:v%=%),' \
+	    -e 's,@LIBS@,-fopenmp $(DEVICE_LIBS) $(LIBS),' src/lib/deq.pc.in \
+	    >'$(DESTDIR)$(LIBDIR)/pkgconfig/deq.pc'
 uninstall:
 	rm -f '$(DESTDIR)$(PREFIX)/bin/deq'
 	rm -rf '$(DESTDIR)$(PREFIX)/share/deq'
+	rm -f '$(DESTDIR)$(PREFIX)/include/deq.h' '$(DESTDIR)$(LIBDIR)/pkgconfig/deq.pc' \
+	    '$(DESTDIR)$(LIBDIR)'/libdeq.a '$(DESTDIR)$(LIBDIR)'/libdeq.so*
 
 # ---- Housekeeping -------------------------------------------------------------------------------
 clean:
