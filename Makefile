@@ -239,6 +239,9 @@ $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/
 # Tests of the program's own parts.
 $(CMD_TESTS): PARTS = $(CMD_PARTS) $(EDIT_LIBS)
 $(CMD_TESTS): $(CMD_PARTS)
+# Tests of the library do without a GPU.
+$(filter $(BUILD)/tests/lib/%,$(TESTS)): PARTS = $(BUILD)/obj/cuda/no_cuda.o
+$(filter $(BUILD)/tests/lib/%,$(TESTS)): $(BUILD)/obj/cuda/no_cuda.o
 
 # Property tests use RapidCheck, a C++ library, through a shim.
 $(PROPERTY_TESTS): PROPERTY = $(PROPERTY_OBJ) -lrapidcheck -lstdc++
@@ -326,7 +329,8 @@ tsan:
 	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang CXX=clang++ WARN=-w \
 	        CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=thread' CUDA=0 all thread-tests; \
 	else echo "no clang with libomp: no thread sanitizer (scripts/deps.sh sanitize)"; fi
-thread-tests: $(BUILD)/tests/data/test_stream $(BUILD)/tests/data/test_tokenize
+thread-tests: $(BUILD)/tests/data/test_stream $(BUILD)/tests/data/test_tokenize \
+    $(BUILD)/tests/lib/test_threads
 valgrind-build:
 	@if command -v valgrind >/dev/null; then \
 	    $(MAKE) --no-print-directory BUILD=$(BUILD)-valgrind ARCH=x86-64-v3 CFLAGS='-O1 -g' WERROR= CUDA=0 all; \
@@ -401,13 +405,19 @@ install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/deq/configs'
 	install -m 755 $(BUILD)/deq '$(DESTDIR)$(PREFIX)/bin/deq'
 	install -m 644 configs/*.json '$(DESTDIR)$(PREFIX)/share/deq/configs'
+	$(install_library)
+# The library alone, as it was built.
+install-library:
+	$(install_library)
+define install_library
 	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(PREFIX)/include'
 	install -m 644 src/lib/deq.h '$(DESTDIR)$(PREFIX)/include/deq.h'
 	install -m 644 $(BUILD)/lib/libdeq.a $(BUILD)/lib/libdeq.so.$(LIB_ABI) '$(DESTDIR)$(LIBDIR)'
 	ln -sf libdeq.so.$(LIB_ABI) '$(DESTDIR)$(LIBDIR)/libdeq.so'
-	sed -e 's,@PREFIX@,$(PREFIX),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@VERSION@,$(VERSION:v%=%),' \
-	    -e 's,@LIBS@,-fopenmp $(DEVICE_LIBS) $(LIBS),' src/lib/deq.pc.in \
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION:v%=%)|' \
+	    -e 's|@LIBS@|$(strip -fopenmp $(DEVICE_LIBS) $(LIBS))|' src/lib/deq.pc.in \
 	    >'$(DESTDIR)$(LIBDIR)/pkgconfig/deq.pc'
+endef
 uninstall:
 	rm -f '$(DESTDIR)$(PREFIX)/bin/deq'
 	rm -rf '$(DESTDIR)$(PREFIX)/share/deq'
@@ -436,7 +446,7 @@ help:
 	@echo '  fuzz          looks for files that break the readers, for hours: RUNS=N SECONDS=N TARGETS="config ..."'
 	@echo '  torture       every single call of the C library fails once: half an hour'
 	@echo '  kill9         a training killed at N=1000 random moments, and what came of it'
-	@echo '  install       PREFIX/bin/deq and PREFIX/share/deq/configs; uninstall takes them away'
+	@echo '  install       PREFIX/bin/deq, PREFIX/share/deq/configs and libdeq with deq.h; uninstall takes them away'
 	@echo '  coverage      lines and branches that the tests pass through, file by file'
 	@echo '  lint          clang-tidy and shellcheck'
 	@echo '  compile_commands.json   for editors'
@@ -453,5 +463,5 @@ help:
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
+.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 install install-library uninstall clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

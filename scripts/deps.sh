@@ -22,7 +22,7 @@ packages_of()
             libxxhash-dev libutf8proc-dev libedit-dev
         ;;
     subwords) echo g++ libsentencepiece-dev ;;
-    test) echo g++ libcmocka-dev librapidcheck-dev bats ;;
+    test) echo g++ libcmocka-dev librapidcheck-dev bats pkg-config ;;
     mpi) echo libopenmpi-dev openmpi-bin ;;
     slurm) echo slurmctld slurmd slurm-client munge ;;
     demo) echo bible-kjv ;;

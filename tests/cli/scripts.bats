@@ -325,11 +325,16 @@ END
     echo 1.2.3 >t/VERSION
     printf 'int one(void);\nint one(void)\n{\n    return 1;\n}\n' >t/src/base/one.c
     printf '#include <stdio.h>\nint main(void)\n{\n    puts(DEQ_VERSION " " DEQ_CONFIG_DIR);\n}\n' >t/cmd/main.c
+    mkdir -p t/src/lib t/src/dist
+    cp "$root"/src/lib/{version.c,deq.h,deq.map,deq.pc.in} t/src/lib
+    echo 'extern int no_ranks;' >t/src/dist/dist_none.c
     make -C t install CUDA=0 PREFIX=/opt/deq DESTDIR="$tmp/stage"
     [ "$(stage/opt/deq/bin/deq)" = "1.2.3 /opt/deq/share/deq/configs" ]
     [ -f stage/opt/deq/share/deq/configs/kjv.json ]
+    grep -q '^libdir=/opt/deq/lib$' stage/opt/deq/lib/pkgconfig/deq.pc
+    grep -q '^Version: 1.2.3$' stage/opt/deq/lib/pkgconfig/deq.pc
     make -C t uninstall CUDA=0 PREFIX=/opt/deq DESTDIR="$tmp/stage"
-    [ -z "$(find stage -type f)" ]
+    [ -z "$(find stage -type f -o -type l)" ]
 }
 
 @test "plot.sh draws a run from its log, and says what it lacks" {
