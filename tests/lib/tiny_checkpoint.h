@@ -24,6 +24,7 @@ static inline void tiny_checkpoint(char path[64])
                                            "solver.forward.stall=1000",
                                            "eval.tgt_len=16",
                                            "eval.mem_len=8",
+                                           "eval.max_iter=100",
                                            NULL};
     struct error err;
     struct backend be;
