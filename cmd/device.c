@@ -8,6 +8,7 @@
 #include "cuda/cuda.h"
 #include <math.h>
 #include <omp.h>
+#include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,8 @@ static enum status open_cpu(struct backend *be, int threads, struct error *err)
 {
     int wanted = threads > 0 ? threads : omp_get_max_threads();
     TRY(cpu_open(be, threads, err));
+    /* ONEDNN_DEFAULT_FPMATH_MODE in the environment is not heard by any product of this program. */
+    (void)dnnl_set_default_fpmath_mode(dnnl_fpmath_mode_strict);
     if (be->threads < wanted)
         fprintf(stderr,
                 "threads: %d instead of %d, which is what OMP_THREAD_LIMIT or "

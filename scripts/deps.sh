@@ -25,7 +25,7 @@ packages_of()
     subwords) echo g++ libsentencepiece-dev ;;
     report) echo libjs-chart.js ;;
     browser) echo chromium chromium-driver python3-selenium ;;
-    test) echo g++ libcmocka-dev librapidcheck-dev bats ;;
+    test) echo g++ libcmocka-dev librapidcheck-dev bats pkg-config ;;
     mpi) echo libopenmpi-dev openmpi-bin ;;
     slurm) echo slurmctld slurmd slurm-client munge ;;
     demo) echo bible-kjv ;;

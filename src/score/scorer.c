@@ -123,8 +123,13 @@ static enum status use_batch(struct scorer *s, int64_t batch, int64_t length, in
     struct model_plan plan = {.batch = batch, .length = length, .mem_len = memory};
     const struct model *m = s->m;
     if (m == NULL || m->plan.batch != batch || m->plan.length != length ||
-        m->plan.mem_len != memory)
-        TRY(create_batch(s, &plan, err));
+        m->plan.mem_len != memory) {
+        enum status status = create_batch(s, &plan, err);
+        if (status != STATUS_OK) {
+            free_batch(s); /* what is half made is not used again */
+            return status;
+        }
+    }
     model_reset_memory(s->m);
     return STATUS_OK;
 }

@@ -327,6 +327,9 @@ END
     printf 'int one(void);\nint one(void)\n{\n    return 1;\n}\n' >t/src/base/one.c
     printf '#define X(n)\n#define LIST \\\n    X(train)\n' >t/cmd/commands.h
     printf '#include <stdio.h>\nint main(void)\n{\n    puts(DEQ_VERSION " " DEQ_CONFIG_DIR);\n}\n' >t/cmd/main.c
+    mkdir -p t/src/lib t/src/dist
+    cp "$root"/src/lib/{version.c,deq.h,deq.map,deq.pc.in} t/src/lib
+    echo 'extern int no_ranks;' >t/src/dist/dist_none.c
     # Some of the folders are there, and one holds something of others.
     mkdir -p "stage/opt/a deq/share/man/man1" "stage/opt/a deq/bin"
     echo theirs >"stage/opt/a deq/share/man/man1/other.1"
@@ -339,6 +342,9 @@ END
         bash-completion/completions/deq zsh/site-functions/_deq fish/vendor_completions.d/deq.fish; do
         [ -f "$share/$file" ] || { echo "no $file"; false; }
     done
+    grep -q '^libdir=/opt/a deq/lib$' "stage/opt/a deq/lib/pkgconfig/deq.pc"
+    grep -q '^Version: 1.2.3$' "stage/opt/a deq/lib/pkgconfig/deq.pc"
+    [ "$(readlink "stage/opt/a deq/lib/libdeq.so")" = libdeq.so.0 ]
     # Installed again, it still knows the folders that the first time made. What others put into one of
     # them since stays, and so does the folder.
     rm t/configs/demo.json

@@ -197,9 +197,6 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
     /* oneDNN divides a product by this setting. Parts for threads that do not come are not
      * computed, so it must be the number of those that do. */
     omp_set_num_threads(threads);
-    /* ONEDNN_DEFAULT_FPMATH_MODE in the environment would let products of float32 be rounded to
-     * bf16. train.precision alone decides that. */
-    (void)dnnl_set_default_fpmath_mode(dnnl_fpmath_mode_strict);
     TRY(mem_alloc((void **)&cpu, 1, sizeof *cpu, err));
     cpu->threads = threads;
     if (!matmul_for_fp32()) /* else oneDNN has the faster products */

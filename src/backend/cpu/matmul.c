@@ -143,12 +143,15 @@ static dnnl_status_t describe(dnnl_memory_t *out, dnnl_engine_t engine, struct m
     return onednn_matrix(out, engine, dims, strides, m.type);
 }
 
+/* ONEDNN_DEFAULT_FPMATH_MODE in the environment would let products of float32 be rounded to bf16.
+ * The precision of the backend alone decides that. */
 static dnnl_status_t make_attr(dnnl_primitive_attr_t *attr, float alpha, float beta)
 {
     dnnl_post_ops_t post = NULL;
     dnnl_status_t bad;
-    (void)((bad = dnnl_primitive_attr_create(attr)) || (bad = dnnl_post_ops_create(&post)) ||
-           (bad = onednn_scale(post, alpha, beta)) ||
+    (void)((bad = dnnl_primitive_attr_create(attr)) ||
+           (bad = dnnl_primitive_attr_set_fpmath_mode(*attr, dnnl_fpmath_mode_strict)) ||
+           (bad = dnnl_post_ops_create(&post)) || (bad = onednn_scale(post, alpha, beta)) ||
            (bad = dnnl_primitive_attr_set_post_ops(*attr, post)));
     dnnl_post_ops_destroy(post);
     return bad;
