@@ -1,9 +1,10 @@
 /* The orthogonal factor of a matrix X = U S V^T, about U V^T, by the iteration of Newton and Schulz
  * with the coefficients of Jordan et al. (2024, "Muon"). Five steps of the quintic
  *   X <- a X + (b A + c A A) X,  A = X X^T
- * take singular values between about 0.004 and 1 to values between 0.68 and 1.14, which is all that
- * the optimizer asks for. A value further below is raised by a factor of 480 or less. Everything is
- * done by products, in the precision that the backend has for them. */
+ * take singular values from 0.002 to 1 to values from 0.68 to 1.21, which is all that the optimizer
+ * asks for. Smaller ones grow by a factor of up to 485. Everything is done by products, in the
+ * precision that the backend has for them, at a cost of 4 s^2 l + 2 s^3 floating-point operations a
+ * step for sides s <= l. */
 #ifndef DEQ_OPTIMIZER_NEWTON_SCHULZ_H
 #define DEQ_OPTIMIZER_NEWTON_SCHULZ_H
 
