@@ -197,6 +197,9 @@ enum status params_initialize(struct params *p, uint64_t seed, struct error *err
         case INIT_ONE:
             op_fill(p->be, &w, 1.0);
             break;
+        case INIT_CONSTANT:
+            op_fill(p->be, &w, q->scale);
+            break;
         case INIT_NORMAL:
             op_fill_normal(p->be, &w, q->scale, key);
             break;

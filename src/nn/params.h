@@ -11,7 +11,7 @@
 
 enum { PARAM_NAME_MAX = 80 };
 
-enum param_init { INIT_ZERO, INIT_ONE, INIT_NORMAL, INIT_UNIFORM, INIT_ROW_NORM };
+enum param_init { INIT_ZERO, INIT_ONE, INIT_CONSTANT, INIT_NORMAL, INIT_UNIFORM, INIT_ROW_NORM };
 
 struct param {
     char name[PARAM_NAME_MAX];
@@ -20,7 +20,7 @@ struct param {
     int64_t dim[2];
     int64_t offset; /* first number in the flat arrays, final once all are declared */
     enum param_init init;
-    double scale; /* standard deviation, or half width of the uniform interval */
+    double scale; /* the constant, standard deviation, or half width of the uniform interval */
     int64_t taps; /* above 0 where the published code has a convolution [out, in, taps]. Our columns
                      lie tap by tap, the oldest first. */
     /* Matrices of equal sizes that lie in it row after row, if it is a matrix of a block that an

@@ -204,6 +204,9 @@ static int64_t position_bytes(const struct scorer *s)
     int64_t blocks = m->layers > 0 ? m->layers : m->blocks;
     if (m->cell == CELL_TRELLIS)
         return 0;
+    if (m->cell == CELL_MODERN) /* keys and values as remembered, and as attention reads them */
+        return (2 * m->n_kv_head + 3 * m->n_head) * m->d_head * (blocks + m->prelude + m->coda) *
+               (int64_t)dtype_size(s->be->ops->real);
     return 3 * m->d_model * blocks * (int64_t)dtype_size(s->be->ops->real);
 }
 
