@@ -35,13 +35,15 @@ enum config_norm_place { NORM_PLACE_PRE, NORM_PLACE_POST, NORM_PLACE_SANDWICH };
 enum config_gate { GATE_NONE, GATE_SCALAR, GATE_CHANNEL };
 enum config_injection { INJECT_ADD, INJECT_V, INJECT_QKV, INJECT_LINEAR, INJECT_DECAY };
 enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
+enum config_muon_scale { MUON_SCALE_SHAPE, MUON_SCALE_RMS };
 enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT, SCHEDULE_WSD };
 
 /* The optimizers as X(NAME, name). train.optimizer takes the name, and src/optimizer defines the
  * struct optimizer_kind optimizer_name. A new optimizer is a line here and a file there. */
 #define OPTIMIZER_LIST(X) \
     X(ADAM, adam)         \
-    X(ADAMW, adamw)
+    X(ADAMW, adamw)       \
+    X(MUON, muon)
 
 enum config_optimizer {
 #define X(NAME, name) OPTIMIZER_##NAME,
@@ -103,7 +105,10 @@ struct config_correction {
 struct config_train {
     int64_t steps, batch, tgt_len, mem_len, accumulate;
     enum config_optimizer optimizer;
-    double lr, lr_min, beta1, beta2, eps, weight_decay;
+    double lr, lr_min, lr_embedding, lr_matrices;
+    double beta1, beta2, beta2_embedding, eps, momentum, weight_decay;
+    enum config_muon_scale muon_scale;
+    bool cautious_decay;
     enum config_schedule schedule;
     int64_t warmup_steps;
     double cooldown_share;

@@ -13,7 +13,7 @@
 #define AT(field) offsetof(struct config, field)
 #define NO_LIMIT INFINITY
 
-/* "|adam|adamw", whose first bar is skipped where it is used. */
+/* "|adam|adamw|muon", whose first bar is skipped where it is used. */
 #define X(NAME, name) "|" #name
 static const char optimizer_names[] = OPTIMIZER_LIST(X);
 #undef X
@@ -232,18 +232,36 @@ const struct config_key config_keys[] = {
     BOOL("train.zero", train.zero, false,
          "with several processes, each keeps only its part of the optimizer's state (ZeRO "
          "stage 1)"),
-    ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, &optimizer_names[1], "update rule"),
+    ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, &optimizer_names[1],
+         "update rule; muon makes updates of blocks' matrices orthogonal and is adamw for all "
+         "else"),
     REAL("train.lr", train.lr, 1e-3, 0, 100, CONFIG_OPEN_MIN, "", "highest learning rate"),
     REAL("train.lr_min", train.lr_min, 0, 0, 100, CONFIG_CLOSED, "",
          "learning rate at the end of the cosine or of the cool-down"),
+    REAL("train.lr_embedding", train.lr_embedding, 0, 0, 100, CONFIG_CLOSED, "",
+         "highest learning rate of the embedding, in proportion to train.lr throughout; 0 for "
+         "train.lr"),
+    REAL("train.lr_matrices", train.lr_matrices, 0, 0, 100, CONFIG_CLOSED, "",
+         "the same for the matrices of blocks; 0 for train.lr, and for 0.02 with muon whose "
+         "muon_scale is shape"),
     REAL("train.beta1", train.beta1, 0.9, 0, 1, CONFIG_OPEN_MAX, "",
          "Adam: decay of the running mean of the gradient"),
     REAL("train.beta2", train.beta2, 0.999, 0, 1, CONFIG_OPEN_MAX, "",
          "Adam: decay of the running mean of its square"),
+    REAL("train.beta2_embedding", train.beta2_embedding, 0, 0, 1, CONFIG_OPEN_MAX, "",
+         "Adam: the same for the embedding, whose rare words want a long mean; 0 for beta2"),
     REAL("train.eps", train.eps, 1e-8, 0, 1, CONFIG_OPEN_MIN, "",
          "Adam: number added to the root of that mean"),
+    REAL("train.momentum", train.momentum, 0.95, 0, 1, CONFIG_OPEN_MAX, "",
+         "muon: decay of the running mean of the gradient, which looks one step ahead (Nesterov)"),
+    ENUM("train.muon_scale", train.muon_scale, MUON_SCALE_SHAPE, "shape|rms",
+         "muon: factor of an orthogonal update, sqrt(max(1, rows / columns)) as published, or 0.2 "
+         "sqrt(max(rows, columns)) to be as long as Adam's (Moonlight), so that train.lr fits"),
     REAL("train.weight_decay", train.weight_decay, 0, 0, 100, CONFIG_CLOSED, "",
-         "weight decay, a term of the gradient with adam (L2) and of the update with adamw"),
+         "weight decay, a term of the gradient with adam (L2) and of the update with adamw and "
+         "muon"),
+    BOOL("train.cautious_decay", train.cautious_decay, false,
+         "adamw and muon: a weight decays only in updates that do not pull it away from zero"),
     ENUM("train.schedule", train.schedule, SCHEDULE_COSINE, "cosine|inv_sqrt|constant|wsd",
          "course of the learning rate after the warm-up; wsd (warm-up, stable, decay) stays at lr "
          "and falls linearly in a cool-down at the end"),

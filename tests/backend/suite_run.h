@@ -73,7 +73,10 @@
     X(broyden_weights)   \
     X(row_combine)       \
     X(sum_squares)       \
-    X(adam)
+    X(adam)              \
+    X(momentum)          \
+    X(unit_norm)         \
+    X(descend)
 
 typedef void case_fn(struct suite *s);
 typedef enum status open_fn(struct backend *be, struct error *err);
