@@ -100,12 +100,39 @@ static void grouped_heads_remember_less(void **state)
     assert_int_equal(width[1], 2 * 2);
 }
 
+/* Of an optimizer that moves matrices as linear maps. Heads of queries are as many matrices as
+ * there are queries to a key. */
+static void matrices_are_told(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {"model.inject=v", "model.inject=qkv", "model.inject=linear",
+                                        "model.inject=decay"};
+    for (int k = 0; k < 4; k++) {
+        struct config config = tiny_config(
+            SET(MODERN, "model.n_head=4", "model.n_kv_head=2", "model.prelude=1", forms[k]));
+        struct fixture f;
+        set_up(&f, &config, false);
+        const struct params *p = f.model->params;
+        for (int i = 0; i < p->count; i++) {
+            const struct param *q = &p->list[i];
+            bool inside = strstr(q->name, "word_emb") == NULL && strstr(q->name, "crit") == NULL;
+            assert_int_equal(q->matrices > 0, inside && q->ndim == 2);
+            if (strstr(q->name, "qkv") != NULL)
+                assert_int_equal(q->matrices, 4); /* two of q, one each of k and v */
+            if (strstr(q->name, "ff.up") != NULL)
+                assert_int_equal(q->matrices, 2);
+        }
+        tear_down(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_evaluation_is_the_explicit_network),
         cmocka_unit_test(gates_begin_as_configured),
         cmocka_unit_test(grouped_heads_remember_less),
+        cmocka_unit_test(matrices_are_told),
     };
     return cmocka_run_group_tests_name("modern cell", tests, NULL, NULL);
 }

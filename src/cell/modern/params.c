@@ -34,6 +34,14 @@ static void matrix_size(const struct config_model *m, int which, int64_t size[2]
     size[1] = sizes[which][1];
 }
 
+/* How many matrices lie one under the other. Those of queries are as high as one of keys. */
+static int matrices_in(const struct config_model *m, int which)
+{
+    if (which == MODERN_QKV)
+        return (int)(m->n_head / m->n_kv_head + 2);
+    return which == MODERN_UP ? (int)activation_inputs(m->ffn) : 1;
+}
+
 /* "STACK.i.NAME". */
 static void block_name(char *out, const struct stack *s, int64_t i, const char *name,
                        const char *suffix)
@@ -54,7 +62,8 @@ static enum status declare_matrix(struct params *p, const struct config_model *m
                               .rows = size[0],
                               .cols = size[1],
                               .init = INIT_NORMAL,
-                              .scale = m->init_std};
+                              .scale = m->init_std,
+                              .matrices = matrices_in(m, which)};
     TRY(params_add(p, &spec, &v, err));
     if (m->wnorm) {
         block_name(name, s, i, matrix_names[which], "_g");
@@ -89,7 +98,8 @@ static enum status declare_injection(struct params *p, const struct config_model
                               .rows = rows,
                               .cols = d,
                               .init = INIT_NORMAL,
-                              .scale = m->init_std};
+                              .scale = m->init_std,
+                              .matrices = m->inject == INJECT_QKV ? matrices_in(m, MODERN_QKV) : 1};
     TRY(params_add(p, &spec, NULL, err));
     if (m->inject == INJECT_LINEAR) {
         spec.name = "inject.state.weight";
