@@ -488,7 +488,9 @@ class Modern:
             hidden = hidden | (old <= -span)
         if valid is not None:  # a position always sees itself, so that no sum is empty
             hidden = hidden | (~valid[:, None, None, :] & (old != 0))
-        masks = [[dropout_mask(e, (b, 1, d), m["dropout"]) if training else None for _ in range(2)]
+        shapes = (((b, 1, d), m["dropout"]), ((b, 1, d), m["dropout"]),
+                  ((b, m["n_head"], t, p + t), m["dropatt"]))
+        masks = [[dropout_mask(e, *shape) if training else None for shape in shapes]
                  for _ in self.names]
         past = [self.memory_keys(memory, i) for i in range(len(self.names))]
 
@@ -504,7 +506,7 @@ class Modern:
             q, k, v = self.heads(x[..., :self.width], angle[p:]), self.heads(k, angle), self.heads(v)
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
             score = (torch.matmul(q, k.transpose(2, 3)) * scale).masked_fill(hidden, -math.inf)
-            a = torch.matmul(score.softmax(-1), v).transpose(1, 2).flatten(2)
+            a = torch.matmul(times(score.softmax(-1), masks[i][2]), v).transpose(1, 2).flatten(2)
             y = h + times(F.linear(a, w["attn.out"]), masks[i][0])
             y = self.norm(y) if self.closes else y
             up = F.linear(self.norm(y) if self.opens else y, w["ff.up"])
