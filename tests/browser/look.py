@@ -44,10 +44,18 @@ def look_at(width, scheme):
         "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})
 
 
+def wait_for_drawing():
+    """Charts take the size of their frames, and are drawn again, after the page has its layout."""
+    browser.execute_async_script("""
+        const done = arguments[0];
+        requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 0)));""")
+
+
 def take_picture(name, width):
     if pictures is None:
         return
     run("scrollTo(0, 0)")
+    wait_for_drawing()
     height = run("return document.documentElement.scrollHeight")
     shot = browser.execute_cdp_cmd("Page.captureScreenshot", {
         "captureBeyondViewport": True,
@@ -103,6 +111,7 @@ def background(index):
 
 look_at(1200, "light")
 browser.get("file://" + page)
+wait_for_drawing()
 fact("title", browser.title)
 for canvas in browser.find_elements(By.TAG_NAME, "canvas"):
     fact(canvas.get_attribute("id"), count_drawn_pixels(canvas))

@@ -214,5 +214,6 @@ function drawCurves() {
     byId("curves").append(quiet(
       `A point of a line is the mean of up to ${count(width)} steps; the band behind it spans ` +
       "the least and the greatest of them."));
-  if (drawn.length === 0) byId("curves").append(quiet("The logs hold no step yet."));
+  controls.hidden = drawn.length === 0;
+  if (controls.hidden) byId("curves").append(quiet("The logs hold no step yet."));
 }
