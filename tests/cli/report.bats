@@ -65,6 +65,16 @@ data_of()
         END { exit bad || NR < 5 }'
 }
 
+@test "an unknown word is shown as the text has it" {
+    "$DEQ" tokenize --train "$home/text" --valid "$home/text" --unk map --split blanks --out data >/dev/null 2>&1
+    "$DEQ" train -q --config "$home/tiny.json" --data data --out run
+    printf 'the king said zebra\n' >text
+    "$DEQ" report run --out r.html --text text --no-samples 2>err
+    data_of r.html >data.json
+    grep -q '"tokens":5,.*"unknown":1,' data.json
+    grep -q '\[" zebra",[0-9.]*,[0-9]*,[0-9]*,1,true\]' data.json
+}
+
 @test "words like markup stay text" {
     printf '</script><img src=x onerror=alert(1)> <!-- <script>\n' >text
     for _ in 1 2 3 4 5 6 7 8 9; do cat text; done >texts
