@@ -171,6 +171,10 @@ static enum status write_text(struct session *s, struct snapshot *from, struct e
     if (status == STATUS_OK)
         status = shading_write(&text, &s->page, "text", err);
     shading_free(&text);
+    if (status == STATUS_NOINPUT && r->text == NULL) {
+        const struct error found = *err;
+        return error_set(err, status, "%s, or name a text by --text", found.text);
+    }
     return status;
 }
 

@@ -107,7 +107,7 @@ data_of()
     rm -r data
     run --separate-stderr "$DEQ" report moved --out r.html --no-samples
     [ "$status" -eq 0 ]
-    [[ "$stderr" == *"deq report: moved: no shaded text: data"* ]]
+    [[ "$stderr" == *"deq report: moved: no shaded text: data"*", or name a text by --text" ]]
     printf 'what is no word of it\n' >unknown
     run --separate-stderr "$DEQ" report moved --out r.html --text unknown --samples 1 --sample-tokens 2
     [ "$status" -eq 0 ]
