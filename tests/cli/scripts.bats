@@ -315,21 +315,51 @@ END
     ! ar t build/libdeq.a | grep -q two.o
 }
 
-@test "make install and uninstall keep to DESTDIR and PREFIX" {
+@test "make install keeps to DESTDIR and PREFIX, and make uninstall leaves what was there" {
     mkdir -p t/cmd t/src/base t/scripts t/tests/emu t/cuda
     echo 'extern int no_cuda;' >t/cuda/no_cuda.c
-    cp "$root/Makefile" t/
+    cp "$root/Makefile" "$root/README.md" "$root/CHANGELOG.md" "$root/LICENSE" t/
     cp "$root/tests/emu/emu.mk" t/tests/emu/
     cp -r "$root/configs" t/
     fake_probe
+    cp -r "$root/scripts/install.sh" "$root/scripts/completion" t/scripts/
     echo 1.2.3 >t/VERSION
     printf 'int one(void);\nint one(void)\n{\n    return 1;\n}\n' >t/src/base/one.c
+    printf '#define X(n)\n#define LIST \\\n    X(train)\n' >t/cmd/commands.h
     printf '#include <stdio.h>\nint main(void)\n{\n    puts(DEQ_VERSION " " DEQ_CONFIG_DIR);\n}\n' >t/cmd/main.c
-    make -C t install CUDA=0 PREFIX=/opt/deq DESTDIR="$tmp/stage"
-    [ "$(stage/opt/deq/bin/deq)" = "1.2.3 /opt/deq/share/deq/configs" ]
-    [ -f stage/opt/deq/share/deq/configs/kjv.json ]
-    make -C t uninstall CUDA=0 PREFIX=/opt/deq DESTDIR="$tmp/stage"
-    [ -z "$(find stage -type f)" ]
+    mkdir -p t/src/lib t/src/dist
+    cp "$root"/src/lib/{version.c,deq.h,deq.map,deq.pc.in} t/src/lib
+    echo 'extern int no_ranks;' >t/src/dist/dist_none.c
+    # Some of the folders are there, and one holds something of others.
+    mkdir -p "stage/opt/a deq/share/man/man1" "stage/opt/a deq/bin"
+    echo theirs >"stage/opt/a deq/share/man/man1/other.1"
+    find stage | sort >before
+    make -C t install CUDA=0 PREFIX='/opt/a deq' DESTDIR="$tmp/stage"
+    share="stage/opt/a deq/share"
+    [ "$("stage/opt/a deq/bin/deq")" = "1.2.3 /opt/a deq/share/deq/configs" ]
+    [ "$(zcat "$share/man/man1/deq-train.1.gz")" = "1.2.3 /opt/a deq/share/deq/configs" ]
+    for file in deq/configs/kjv.json man/man1/deq.1.gz man/man5/deq-config.5.gz doc/deq/README.md \
+        bash-completion/completions/deq zsh/site-functions/_deq fish/vendor_completions.d/deq.fish; do
+        [ -f "$share/$file" ] || { echo "no $file"; false; }
+    done
+    grep -q '^libdir=/opt/a deq/lib$' "stage/opt/a deq/lib/pkgconfig/deq.pc"
+    grep -q '^Version: 1.2.3$' "stage/opt/a deq/lib/pkgconfig/deq.pc"
+    [ "$(readlink "stage/opt/a deq/lib/libdeq.so")" = libdeq.so.0 ]
+    # Installed again, it still knows the folders that the first time made. What others put into one of
+    # them since stays, and so does the folder.
+    rm t/configs/demo.json
+    make -C t install CUDA=0 PREFIX='/opt/a deq' DESTDIR="$tmp/stage"
+    echo theirs >"$share/doc/theirs"
+    make -C t uninstall CUDA=0 PREFIX='/opt/a deq' DESTDIR="$tmp/stage"
+    { cat before; printf '%s\n' "$share/doc" "$share/doc/theirs"; } | sort >after
+    find stage | sort | diff after -
+    run make -C t uninstall CUDA=0 PREFIX='/opt/a deq' DESTDIR="$tmp/stage"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"nothing to take away"* ]]
+    make -C t install CUDA=0 PREFIX= DESTDIR="$tmp/bare"
+    [ -x bare/bin/deq ]
+    make -C t uninstall CUDA=0 PREFIX= DESTDIR="$tmp/bare"
+    [ "$(find bare)" = bare ]
 }
 
 @test "plot.sh draws runs from their logs, and says what it lacks" {
