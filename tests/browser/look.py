@@ -51,6 +51,12 @@ def wait_for_drawing():
         requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 0)));""")
 
 
+def show(element):
+    """Scrolls to an element. The page hears of it one frame later, and hides what a pointer showed."""
+    run("arguments[0].scrollIntoView({block: 'center'})", element)
+    wait_for_drawing()
+
+
 def take_picture(name, width):
     if pictures is None:
         return
@@ -67,7 +73,7 @@ def take_picture(name, width):
 def press(section, text):
     for button in browser.find_elements(By.CSS_SELECTOR, section + " button"):
         if button.text == text:
-            run("arguments[0].scrollIntoView({block: 'center'})", button)
+            show(button)
             button.click()
             return
     raise SystemExit(f"no button {text} in {section}")
@@ -85,7 +91,7 @@ def count_drawn_pixels(canvas):
 def hover_point(name, dataset, index):
     """Moves the pointer to a point of a chart and gives the lines of the box that then appears."""
     canvas = browser.find_element(By.ID, "chart-" + name)
-    run("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    show(canvas)
     x, y = run("""
         const chart = Chart.getChart(arguments[0]);
         const point = chart.getDatasetMeta(arguments[1]).data[arguments[2]];
@@ -98,7 +104,7 @@ def hover_point(name, dataset, index):
 
 def hover_token(index):
     span = browser.find_elements(By.CSS_SELECTOR, ".shaded span")[index]
-    run("arguments[0].scrollIntoView({block: 'center'})", span)
+    show(span)
     ActionChains(browser).move_to_element(span).perform()
     tip = browser.find_element(By.ID, "tip")
     return tip.text if tip.is_displayed() else ""

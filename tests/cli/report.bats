@@ -61,7 +61,7 @@ data_of()
     # A solve that has not converged depends on how many positions are solved at once.
     sed 's/^.*",//; s/\]$//; s/,/ /g' pieces | paste -d ' ' - wanted | awk '
         { d = $1 + $4; if (d < 0) d = -d
-          if (NF != 6 || d > 0.01 * $1 || ($2 < 100 && $3 != $5)) { print; bad = 1 } }
+          if (NF != 6 || d > 0.01 * $1 || ($2 < 500 && $3 != $5)) { print; bad = 1 } }
         END { exit bad || NR < 5 }'
 }
 
