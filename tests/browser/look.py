@@ -36,19 +36,22 @@ def fact(name, value):
     print(f"{name}\t{value}".replace("\n", " | "))
 
 
+def wait_for_drawing():
+    """Charts take the size of their frames, and are drawn again, frames after the page has its
+    layout."""
+    browser.execute_async_script("""
+        const done = arguments[0];
+        const wait = (frames) => frames > 0 ? requestAnimationFrame(() => wait(frames - 1)) : done();
+        wait(4);""")
+
+
 def look_at(width, scheme):
     """Sets the width of the window and the colours that a person prefers."""
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {
         "features": [{"name": "prefers-color-scheme", "value": scheme}]})
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
         "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})
-
-
-def wait_for_drawing():
-    """Charts take the size of their frames, and are drawn again, after the page has its layout."""
-    browser.execute_async_script("""
-        const done = arguments[0];
-        requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 0)));""")
+    wait_for_drawing()
 
 
 def show(element):
