@@ -18,6 +18,7 @@
     X(export)           \
     X(import)           \
     X(average)          \
+    X(report)           \
     X(help)             \
     X(version)
 

@@ -279,6 +279,10 @@ static enum status train_in_group(const struct job *job, struct error *err)
 {
     const struct request *r = job->request;
     struct dist *dist = job->dist;
+    struct device_choice device = {.name = r->device,
+                                   .threads = (int)r->threads,
+                                   .nth = dist_local_rank(dist),
+                                   .quiet = r->quiet};
     struct config config;
     struct backend be;
     char path[PATHS_MAX], standard[PATHS_MAX], why[CONFIG_WHY];
@@ -287,8 +291,7 @@ static enum status train_in_group(const struct job *job, struct error *err)
     standard_folder(path, why[0] != '\0' ? r->data : NULL, standard);
     if (why[0] != '\0' && !r->quiet && dist_rank(dist) == 0)
         fprintf(stderr, "%s\n", why);
-    enum status opened =
-        device_open_nth(&be, r->device, (int)r->threads, dist_local_rank(dist), err);
+    enum status opened = device_open_choice(&be, &device, err);
     enum status status = dist_agree(dist, opened, err);
     if (status == STATUS_OK)
         status = dist_attach(dist, &be, err);

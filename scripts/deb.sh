@@ -32,6 +32,8 @@ export SOURCE_DATE_EPOCH
 rm -rf "$root" "$build/package-source" "$build"/deq_*.deb
 scripts/install.sh "$build" /usr "$root"
 rm "$root/usr/share/deq/installed"
+# The library would be a package of its own.
+rm -r "$root/usr/lib" "$root/usr/include"
 strip --strip-unneeded --remove-section=.comment --remove-section=.note "$root/usr/bin/deq"
 mv "$root/usr/share/zsh/site-functions" "$root/usr/share/zsh/vendor-completions"
 

@@ -349,6 +349,10 @@ enum status huggingface_export(struct snapshot *from, const char *folder, bool f
                                struct weight_export_report *report, struct error *err)
 {
     struct out_folder out;
+    if (from->config.model.cell == CELL_MODERN)
+        return error_set(err, STATUS_CONFIG,
+                         "--format hf: the model code for transformers has no modern cell; leave "
+                         "--format out for a file of safetensors");
     if (!force && has_entries(folder))
         return error_set(err, STATUS_CANTCREATE,
                          "%s: not empty; choose another folder, or --force to replace the files of "
