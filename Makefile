@@ -23,6 +23,9 @@ CUDA ?= auto
 CUDA_HOME ?=
 # auto: with subwords if SentencePiece is found; 1: it must be; 0: without.
 SENTENCEPIECE ?= auto
+# auto: deq report with the chart library that Debian calls libjs-chart.js; 1: it must be; 0: without.
+REPORT ?= auto
+CHART_JS ?=
 # Devices to make code for, and the last one's PTX for those that come later; native: those here.
 CUDA_ARCH ?= sm_80 sm_90
 PREFIX ?= /usr/local
@@ -72,6 +75,18 @@ endif
 ifeq ($(SENTENCEPIECE)$(SPM_FOUND),1)
 $(error SENTENCEPIECE=1: no SentencePiece: apt-get install g++ libsentencepiece-dev)
 endif
+# Chart.js draws the curves of deq report. It goes into the program as it is, and so do the page's files.
+ifeq ($(filter auto 0 1,$(REPORT)),)
+$(error REPORT=$(REPORT): want auto, 0 or 1)
+endif
+ifneq ($(REPORT),0)
+CHART_FOUND := $(wildcard $(or $(CHART_JS),/usr/share/javascript/chart.js/chart.min.js))
+endif
+ifeq ($(REPORT)$(CHART_FOUND),1)
+$(error REPORT=1: no $(or $(CHART_JS),chart library): apt-get install libjs-chart.js)
+endif
+CHART_FILE := $(or $(CHART_FOUND),$(BUILD)/no_chart.js)
+CHART_VERSION = $(shell sed -n '1,5s/.*Chart.js v//p' '$(CHART_FOUND)')
 SPM_LIBS = $(if $(SPM_FOUND),-lsentencepiece -lsentencepiece_train -lstdc++)
 
 # ---- Files --------------------------------------------------------------------------------------
@@ -85,10 +100,13 @@ TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 # What deq export writes for Hugging Face.
+# What deq report puts into its page.
+PAGE_SRC := $(wildcard src/report/page/*)
 PYTHON_SRC := $(wildcard scripts/huggingface/*_deq.py)
 SPM_SRC := $(if $(SPM_FOUND),$(wildcard src/data/sentencepiece_shim.cc))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o) \
-    $(if $(PYTHON_SRC),$(BUILD)/obj/huggingface_files.o)
+    $(if $(PYTHON_SRC),$(BUILD)/obj/huggingface_files.o) \
+    $(if $(PAGE_SRC),$(BUILD)/obj/src/report/embedded.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 CMD_TESTS := $(filter $(BUILD)/tests/cmd/%,$(TESTS))
@@ -159,11 +177,14 @@ ifneq ($(wildcard .git),)
 VERSION := $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || \
     { hash=$$(git describe --always --dirty 2>/dev/null) && echo $(VERSION)+g$$hash; } || \
     echo $(VERSION))
+DATE := $(shell git log -1 --format=%cs 2>/dev/null)
 endif
+# The day of the sources, for the manual.
+DATE := $(or $(DATE),$(shell date -u -r VERSION +%Y-%m-%d 2>/dev/null),unknown)
 # The version goes to the file that prints it, the folder of installed configs to cmd/ only.
 $(BUILD)/obj/cmd/%.o: DEFINES = -DDEQ_CONFIG_DIR='"$(PREFIX)/share/deq/configs"'
 $(BUILD)/obj/src/lib/version.o: DEFINES = -DDEQ_VERSION='"$(VERSION)"'
-$(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"'
+$(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"' -DDEQ_DATE='"$(DATE)"'
 $(BUILD)/obj/src/backend/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
 # Changes when a program that was linked with the shared library would no longer work with it.
 LIB_ABI = 0
@@ -211,6 +232,13 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags $(BUILD)/features
 $(BUILD)/obj/src/data/sentencepiece_shim.o: src/data/sentencepiece_shim.cc $(BUILD)/flags
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Isrc $(SHARED) -Wall -Wextra $(WERROR) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# The page of deq report. Where there is no chart library, an empty file stands for it.
+$(BUILD)/no_chart.js:
+	$(Q)mkdir -p $(@D) && : >$@
+$(BUILD)/obj/src/report/embedded.o: src/report/embedded.S $(PAGE_SRC) $(CHART_FILE) $(BUILD)/flags.report
+	$(call say,AS,$<)
+	$(Q)mkdir -p $(@D) && $(CC) -DCHART_JS='"$(CHART_FILE)"' -c -o $@ $<
 
 # The Python files that deq export writes, as a table of C strings.
 $(BUILD)/huggingface_files.c: $(PYTHON_SRC) $(BUILD)/lib.list
@@ -295,8 +323,10 @@ $(BUILD)/flags.cmd: FORCE
 	$(call stamp,$(PREFIX) $(LINE_EDITOR))
 $(BUILD)/flags.cuda: FORCE
 	$(call stamp,$(NVCC) $(NVCC_FLAGS) $(DEVICE_OBJ))
+$(BUILD)/flags.report: FORCE
+	$(call stamp,$(CHART_FILE))
 $(BUILD)/flags.main: FORCE
-	$(call stamp,$(VERSION))
+	$(call stamp,$(VERSION) $(DATE))
 # A removed source file leaves the library.
 $(BUILD)/lib.list: FORCE
 	$(call stamp,$(LIB_SRC) $(SPM_SRC) $(PYTHON_SRC))
@@ -307,6 +337,7 @@ $(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
 	@SENTENCEPIECE='$(SENTENCEPIECE)' SPM_LIBS='$(SPM_LIBS)' CXX='$(CXX)' MPI='$(MPI)' MPI_CFLAGS='$(MPI_CFLAGS)' MPI_LIBS='$(MPI_LIBS)' \
 	    scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)'
 	@echo '  libedit   $(if $(EDIT_LIBS),yes,none: no line editor in deq sample --interactive)'
+	@echo '  Chart.js  $(if $(CHART_FOUND),$(CHART_VERSION),$(if $(filter 0,$(REPORT)),left out (REPORT=0),no (no $(or $(CHART_JS),chart library)): deq report wants: apt-get install libjs-chart.js))'
 	@echo '  CUDA      $(strip $(CUDA_FOUND))'
 	@touch $@
 $(BUILD)/features.test: $(BUILD)/features
@@ -375,7 +406,7 @@ lint:
 	@scripts/deps.sh build lint
 	@clang-tidy --quiet $(LIB_SRC) $(CMD_SRC) -- $(LINT_FLAGS) 2>/dev/null
 	@shellcheck -o check-set-e-suppressed,deprecate-which,avoid-nullary-conditions $(SCRIPTS)
-SCRIPTS = .ci/run $(wildcard scripts/*.sh scripts/slurm/* tests/*.sh tests/*/*.sh)
+SCRIPTS = .ci/run $(wildcard scripts/*.sh scripts/completion/*.bash scripts/slurm/* tests/*.sh tests/*/*.sh)
 # For editors and language servers.
 compile_commands.json: FORCE
 	@scripts/deps.sh build lint
@@ -401,33 +432,35 @@ torture: $(TORTURE)
 	    code=$$?; rm -rf $$folder; exit $$code
 
 # ---- Install ------------------------------------------------------------------------------------
-install: all
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/deq/configs'
-	install -m 755 $(BUILD)/deq '$(DESTDIR)$(PREFIX)/bin/deq'
-	install -m 644 configs/*.json '$(DESTDIR)$(PREFIX)/share/deq/configs'
-	$(install_library)
+# A page for each subcommand, by the program itself: deq-train.1 is what `deq help train --man` prints.
+PAGES := $(addprefix $(BUILD)/man/,deq.1 deq-config.5 \
+    $(shell sed -n 's/^    X(\([a-z]*\)).*/deq-\1.1/p' cmd/commands.h))
+man: $(PAGES)
+$(PAGES): $(BUILD)/deq
+	$(call say,MAN,$@)
+	$(Q)mkdir -p $(@D) && $(BUILD)/deq help $(patsubst deq-%,%,$(filter-out deq,$(basename $(@F)))) --man >$@
+install: all man $(BUILD)/deq.pc
+	LIBDIR='$(LIBDIR)' scripts/install.sh $(BUILD) '$(PREFIX)' '$(DESTDIR)'
 # The library alone, as it was built.
-install-library:
-	$(install_library)
-define install_library
-	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(PREFIX)/include'
-	install -m 644 src/lib/deq.h '$(DESTDIR)$(PREFIX)/include/deq.h'
-	install -m 644 $(BUILD)/lib/libdeq.a $(BUILD)/lib/libdeq.so.$(LIB_ABI) '$(DESTDIR)$(LIBDIR)'
-	ln -sf libdeq.so.$(LIB_ABI) '$(DESTDIR)$(LIBDIR)/libdeq.so'
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION:v%=%)|' \
-	    -e 's|@LIBS@|$(strip -fopenmp $(DEVICE_LIBS) $(LIBS))|' src/lib/deq.pc.in \
-	    >'$(DESTDIR)$(LIBDIR)/pkgconfig/deq.pc'
-endef
+install-library: $(BUILD)/deq.pc
+	LIBDIR='$(LIBDIR)' scripts/install.sh -l $(BUILD) '$(PREFIX)' '$(DESTDIR)'
 uninstall:
-	rm -f '$(DESTDIR)$(PREFIX)/bin/deq'
-	rm -rf '$(DESTDIR)$(PREFIX)/share/deq'
-	rm -f '$(DESTDIR)$(PREFIX)/include/deq.h' '$(DESTDIR)$(LIBDIR)/pkgconfig/deq.pc' \
-	    '$(DESTDIR)$(LIBDIR)'/libdeq.a '$(DESTDIR)$(LIBDIR)'/libdeq.so*
+	scripts/install.sh -u '$(PREFIX)' '$(DESTDIR)'
+# What pkg-config tells depends on the place.
+$(BUILD)/deq.pc: src/lib/deq.pc.in FORCE
+	$(Q)mkdir -p $(@D) && sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+	    -e 's|@VERSION@|$(VERSION:v%=%)|' -e 's|@LIBS@|$(strip -fopenmp $(DEVICE_LIBS) $(LIBS))|' $< >$@
+
+# A package for every machine of the kind, unless ARCH names another one.
+DEB_ARCH := $(or $(filter-out native,$(ARCH)),$(if $(filter x86_64,$(shell uname -m)),x86-64-v3,native))
+deb:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-deb ARCH=$(DEB_ARCH) PREFIX=/usr all man $(BUILD)-deb/deq.pc
+	@scripts/deb.sh $(BUILD)-deb '$(VERSION)'
 
 # ---- Housekeeping -------------------------------------------------------------------------------
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-valgrind $(BUILD)-fuzz $(BUILD)-coverage \
-	    $(BUILD)-commands
+	    $(BUILD)-commands $(BUILD)-deb
 format:
 	@clang-format -i $(FORMATTED)
 check-format:
@@ -446,7 +479,9 @@ help:
 	@echo '  fuzz          looks for files that break the readers, for hours: RUNS=N SECONDS=N TARGETS="config ..."'
 	@echo '  torture       every single call of the C library fails once: half an hour'
 	@echo '  kill9         a training killed at N=1000 random moments, and what came of it'
-	@echo '  install       PREFIX/bin/deq, PREFIX/share/deq/configs and libdeq with deq.h; uninstall takes them away'
+	@echo '  man           the manual pages, in build/man'
+	@echo '  install       program, presets, manual, completion and libdeq with deq.h, below PREFIX; uninstall takes them away'
+	@echo '  deb           a Debian package, in build-deb'
 	@echo '  coverage      lines and branches that the tests pass through, file by file'
 	@echo '  lint          clang-tidy and shellcheck'
 	@echo '  compile_commands.json   for editors'
@@ -459,9 +494,11 @@ help:
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
 	@echo '  CUDA=$(CUDA)      auto, 0, 1: with the CUDA backend if the toolkit is found, never, always'
 	@echo '  SENTENCEPIECE=$(SENTENCEPIECE)  auto, 0, 1: with subwords if the library is found, never, always'
+	@echo '  REPORT=$(REPORT)     auto, 0, 1: deq report with the chart library if it is found, never, always'
+	@echo '  CHART_JS=$(CHART_JS)     its file chart.min.js; empty: that of the package libjs-chart.js'
 	@echo '  CUDA_HOME=$(CUDA_HOME)     folder of the toolkit; empty: the PATH, then /usr/local/cuda'
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 install install-library uninstall clean format check-format help
+.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 man install install-library uninstall deb clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

@@ -137,7 +137,7 @@ int64_t columns_scratch(int64_t rows, int64_t width);
 
 /* cuda_copy, cuda_fill, ...: the operations. Those that note their calls themselves, since they
  * bring changing numbers or synchronise: upload, download, dropout_mask, fill_normal, fill_uniform,
- * adam. All others start at once, and are noted by what fills the table. */
+ * adam, descend. All others start at once, and are noted by what fills the table. */
 #define OP(name, args, ...) void cuda_##name(struct backend *be, __VA_ARGS__);
 OP_LIST(OP)
 #undef OP

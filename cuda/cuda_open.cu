@@ -59,6 +59,7 @@ NOTES_ITSELF(dropout_mask)
 NOTES_ITSELF(fill_normal)
 NOTES_ITSELF(fill_uniform)
 NOTES_ITSELF(adam)
+NOTES_ITSELF(descend)
 
 static struct ops make_table(void)
 {

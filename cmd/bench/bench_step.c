@@ -59,6 +59,9 @@ static const struct json_field fields[] = {
      "For each operation name, calls, seconds, share, flops, bytes, gflops, "
      "gbytes_per_s, the fractions sgemm_fraction, bandwidth_fraction, product_fraction and "
      "cache_fraction, and limit_seconds."},
+    {"phases[]",
+     "For each phase of a step name, seconds, share and product_flops, where the device "
+     "waits for each operation."},
     {"setting", "The resolved configuration."},
     {0},
 };
@@ -124,6 +127,44 @@ static void write_op(struct json_writer *w, const struct report *r, enum op_id i
     json_write_end(w);
 }
 
+/* What a phase took of all timed steps: the seconds and floating-point operations. */
+static struct op_stat sum_of_phase(const struct report *r, int phase)
+{
+    struct op_stat sum = {0};
+    for (int i = 0; i < OP_COUNT; i++) {
+        sum.seconds += r->result->phase[phase][i].seconds;
+        sum.flops += r->result->phase[phase][i].flops;
+    }
+    return sum;
+}
+
+static void write_phases(struct json_writer *w, const struct report *r, const struct figures *f)
+{
+    json_write_array(w, "phases");
+    for (int i = 0; i < BENCH_COUNT; i++) {
+        struct op_stat sum = sum_of_phase(r, i);
+        json_write_object(w, NULL);
+        json_write_string(w, "name", bench_phase_text((enum bench_phase)i));
+        json_write_real(w, "seconds", sum.seconds / f->steps);
+        json_write_real(w, "share", sum.seconds / r->result->total_seconds);
+        json_write_real(w, "product_flops", sum.flops / f->steps);
+        json_write_end(w);
+    }
+    json_write_end(w);
+}
+
+static void print_phases(const struct report *r, const struct figures *f)
+{
+    printf("%-27s %9s %7s %9s\n", "a step: phase", "ms", "share", "GFLOP");
+    for (int i = 0; i < BENCH_COUNT; i++) {
+        struct op_stat sum = sum_of_phase(r, i);
+        if (sum.seconds > 0)
+            printf("%-27s %9.3f %6.1f%% %9.3f\n", bench_phase_text((enum bench_phase)i),
+                   1e3 * sum.seconds / f->steps, 100 * sum.seconds / r->result->total_seconds,
+                   sum.flops / f->steps / 1e9);
+    }
+}
+
 static enum status print_json(const struct report *r, const struct figures *f, struct error *err)
 {
     struct json_writer w;
@@ -154,6 +195,8 @@ static enum status print_json(const struct report *r, const struct figures *f, s
         if (b->stat[f->order[i]].calls > 0)
             write_op(&w, r, f->order[i]);
     json_write_end(&w);
+    if (r->roof.product > 0)
+        write_phases(&w, r, f);
     json_write_raw(&w, "setting", setting);
     mem_free(setting);
     return output_json_print(&w, err);
@@ -216,6 +259,8 @@ static void print_table(const struct report *r, const struct figures *f)
     }
     printf("%-18s %8s %9.3f %6.1f%%\n", "(outside)", "",
            1e3 * (b->total_seconds - known) / f->steps, 100 * (1 - known / b->total_seconds));
+    if (r->roof.product > 0) /* a GPU's operations do not end where they begin */
+        print_phases(r, f);
 }
 
 /* --- the command ------------------------------------------------------------------------------ */

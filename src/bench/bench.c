@@ -85,8 +85,8 @@ struct bench {
 const char *bench_phase_text(enum bench_phase phase)
 {
     static const char *const texts[BENCH_COUNT] = {"embedding and injection", "forward solve",
-                                                   "softmax and loss", "backward solve",
-                                                   "memory and update"};
+                                                   "softmax and loss",        "backward solve",
+                                                   "memory and weights",      "optimizer"};
     return phase < BENCH_COUNT ? texts[phase] : "unknown";
 }
 
@@ -141,7 +141,7 @@ static enum status one_part(struct bench *b, int64_t n, int64_t index, struct er
     end_phase(b, BENCH_BACKWARD);
     model_remember(m);
     (void)model_read_loss(m, NULL);
-    end_phase(b, BENCH_UPDATE);
+    end_phase(b, BENCH_REMEMBER);
     return STATUS_OK;
 }
 
@@ -153,8 +153,9 @@ static enum status training_step(struct bench *b, struct error *err)
     for (int64_t i = 0; i < b->parts; i++)
         TRY(one_part(b, b->done, i, err));
     model_finish_gradients(m);
+    end_phase(b, BENCH_REMEMBER);
     optimizer_step(&b->optimizer, m->config.train.lr, &norm);
-    end_phase(b, BENCH_UPDATE);
+    end_phase(b, BENCH_OPTIMIZER);
     return backend_check(m->be, err);
 }
 
@@ -171,7 +172,7 @@ static enum status evaluation_segment(struct bench *b, struct error *err)
     end_phase(b, BENCH_LOSS);
     model_remember(m);
     (void)model_read_loss(m, NULL);
-    end_phase(b, BENCH_UPDATE);
+    end_phase(b, BENCH_REMEMBER);
     return backend_check(m->be, err);
 }
 

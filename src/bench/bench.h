@@ -11,7 +11,8 @@ enum bench_phase {
     BENCH_FORWARD,  /* the solve, and f at its end */
     BENCH_LOSS,     /* softmax and loss, with their gradients */
     BENCH_BACKWARD, /* the adjoint solve, and the gradients of everything before the loss */
-    BENCH_UPDATE,   /* memory, weights' gradients, optimizer */
+    BENCH_REMEMBER, /* memory, and from effective weights' gradients to those of parameters */
+    BENCH_OPTIMIZER,
     BENCH_COUNT
 };
 

@@ -131,6 +131,10 @@ static enum status check_train(const struct config_train *t, struct error *err)
     if (t->lr_min > t->lr)
         return error_set(err, STATUS_CONFIG, "train.lr_min: %g is more than train.lr %g", t->lr_min,
                          t->lr);
+    if (t->cautious_decay && t->optimizer == OPTIMIZER_ADAM)
+        return error_set(err, STATUS_CONFIG,
+                         "train.cautious_decay: adam's weight decay is a term of its gradient; set "
+                         "train.optimizer to adamw or muon, or this key to false");
     if (t->batch % t->accumulate != 0)
         return error_set(err, STATUS_CONFIG,
                          "train.accumulate: %lld does not divide train.batch %lld",

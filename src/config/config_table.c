@@ -13,7 +13,7 @@
 #define AT(field) offsetof(struct config, field)
 #define NO_LIMIT INFINITY
 
-/* "|adam|adamw", whose first bar is skipped where it is used. */
+/* "|adam|adamw|muon", whose first bar is skipped where it is used. */
 #define X(NAME, name) "|" #name
 static const char optimizer_names[] = OPTIMIZER_LIST(X);
 #undef X
@@ -97,13 +97,44 @@ const struct config_key config_keys[] = {
         "width inside the feed-forward network"),
     INT("model.d_embed", model.d_embed, 0, 0, 65536, "numbers",
         "width of the first cluster's embedding; 0 for d_model, or for nout of a trellis"),
-    INT("model.blocks", model.blocks, 1, 1, 64, "blocks", "transformer blocks inside f"),
+    INT("model.blocks", model.blocks, 1, 1, 64, "blocks", "blocks inside f (3 in TorchDEQ's DEQ-LM, 4 in Huginn, 2 in Parcae); 1 for a trellis"),
     INT("model.layers", model.layers, 0, 0, 1024, "layers",
         "0 for an equilibrium, else the number of layers of an explicit network, "
         "differentiated layer by layer"),
     BOOL("model.tie_layers", model.tie_layers, true,
          "all layers are the same f; if false, each has its own weights, and the first sees "
          "the embedding in place of an injection"),
+    INT("model.n_kv_head", model.n_kv_head, 0, 0, 1024, "heads",
+        "modern: heads of keys and values, which neighbouring heads of queries share "
+        "(grouped-query attention, as Llama 2 and 3); 0 for n_head"),
+    BOOL("model.qk_norm", model.qk_norm, true,
+         "modern: divide each head's queries and keys by their root mean square, as Parcae"),
+    REAL("model.rope_base", model.rope_base, 10000, 0, NO_LIMIT, CONFIG_CLOSED, "",
+         "modern: base of the angles by which queries and keys are turned with their positions "
+         "(RoPE, as Huginn and Parcae); 0 to give no positions"),
+    ENUM("model.ffn", model.ffn, ACTIVATION_SWIGLU, "relu|relu2|swiglu",
+         "modern: what lies between the products of the feed-forward network: a rectifier, its "
+         "square (Parcae), or a gate of d_inner more numbers (Huginn)"),
+    ENUM("model.norm_place", model.norm_place, NORM_PLACE_PRE, "pre|post|sandwich",
+         "modern: normalise what each half of a block sees (Parcae, RevDEQ, TorchDEQ's DEQ-LM), "
+         "the sum behind it (the paper's DEQ-Transformer), or both (Huginn, Ouro)"),
+    ENUM("model.gate", model.gate, GATE_CHANNEL, "none|scalar|channel",
+         "modern: learned factor between 0 and 1 of what each half of a block adds, one of all or "
+         "one a number (Attractor)"),
+    REAL("model.gate_init", model.gate_init, 0.5, 0, 1, CONFIG_OPEN_MIN | CONFIG_OPEN_MAX, "",
+         "modern: the factor at the beginning"),
+    INT("model.prelude", model.prelude, 0, 0, 64, "blocks",
+        "modern: blocks with their own weights that make the injection, run once a segment (7 in "
+        "Attractor, 2 in Huginn)"),
+    INT("model.coda", model.coda, 0, 0, 64, "blocks",
+        "modern: blocks with their own weights behind the fixed point, run once a segment (2 in "
+        "Huginn)"),
+    ENUM("model.inject", model.inject, INJECT_ADD, "add|v|qkv|linear|decay",
+         "modern: where the embedding e enters f: z + e (Attractor, RevDEQ), a map of e in the "
+         "values, a map of e in queries, keys and values (the paper, TorchDEQ's DEQ-LM), a map of "
+         "[z, e] (Huginn), or a z + a map of e with learned 0 < a < 1 (Parcae)"),
+    BOOL("model.outer_norm", model.outer_norm, false,
+         "modern: normalise the output of f, as Microsoft's implicit language models"),
     INT("model.nhid", model.nhid, 1000, 0, 65536, "numbers",
         "trellis: width of the hidden part of h"),
     INT("model.nout", model.nout, 400, 1, 65536, "numbers",
@@ -201,18 +232,36 @@ const struct config_key config_keys[] = {
     BOOL("train.zero", train.zero, false,
          "with several processes, each keeps only its part of the optimizer's state (ZeRO "
          "stage 1)"),
-    ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, &optimizer_names[1], "update rule"),
+    ENUM("train.optimizer", train.optimizer, OPTIMIZER_ADAM, &optimizer_names[1],
+         "update rule; muon makes updates of blocks' matrices orthogonal and is adamw for all "
+         "else"),
     REAL("train.lr", train.lr, 1e-3, 0, 100, CONFIG_OPEN_MIN, "", "highest learning rate"),
     REAL("train.lr_min", train.lr_min, 0, 0, 100, CONFIG_CLOSED, "",
          "learning rate at the end of the cosine or of the cool-down"),
+    REAL("train.lr_embedding", train.lr_embedding, 0, 0, 100, CONFIG_CLOSED, "",
+         "highest learning rate of the embedding, in proportion to train.lr throughout; 0 for "
+         "train.lr"),
+    REAL("train.lr_matrices", train.lr_matrices, 0, 0, 100, CONFIG_CLOSED, "",
+         "the same for the matrices of blocks; 0 for train.lr, and for 0.02 with muon whose "
+         "muon_scale is shape"),
     REAL("train.beta1", train.beta1, 0.9, 0, 1, CONFIG_OPEN_MAX, "",
          "Adam: decay of the running mean of the gradient"),
     REAL("train.beta2", train.beta2, 0.999, 0, 1, CONFIG_OPEN_MAX, "",
          "Adam: decay of the running mean of its square"),
+    REAL("train.beta2_embedding", train.beta2_embedding, 0, 0, 1, CONFIG_OPEN_MAX, "",
+         "Adam: the same for the embedding, whose rare words want a long mean; 0 for beta2"),
     REAL("train.eps", train.eps, 1e-8, 0, 1, CONFIG_OPEN_MIN, "",
          "Adam: number added to the root of that mean"),
+    REAL("train.momentum", train.momentum, 0.95, 0, 1, CONFIG_OPEN_MAX, "",
+         "muon: decay of the running mean of the gradient, which looks one step ahead (Nesterov)"),
+    ENUM("train.muon_scale", train.muon_scale, MUON_SCALE_SHAPE, "shape|rms",
+         "muon: factor of an orthogonal update, sqrt(max(1, rows / columns)) as published, or 0.2 "
+         "sqrt(max(rows, columns)) to be as long as Adam's (Moonlight), so that train.lr fits"),
     REAL("train.weight_decay", train.weight_decay, 0, 0, 100, CONFIG_CLOSED, "",
-         "weight decay, a term of the gradient with adam (L2) and of the update with adamw"),
+         "weight decay, a term of the gradient with adam (L2) and of the update with adamw and "
+         "muon"),
+    BOOL("train.cautious_decay", train.cautious_decay, false,
+         "adamw and muon: a weight decays only in updates that do not pull it away from zero"),
     ENUM("train.schedule", train.schedule, SCHEDULE_COSINE, "cosine|inv_sqrt|constant|wsd",
          "course of the learning rate after the warm-up; wsd (warm-up, stable, decay) stays at lr "
          "and falls linearly in a cool-down at the end"),

@@ -70,7 +70,7 @@ struct deq_options {
     int32_t threads;       /* on the processor. 0: OMP_NUM_THREADS, or the cores of the process */
     int32_t ranks;         /* not 0: scored tokens get their rank, which costs all logits */
     /* Scores and next tokens are solved to a relative residual of tol, with at most max_iter
-     * evaluations of f a position. 0: 1e-6, or what the precision allows, and 100. */
+     * evaluations of f a position. 0: 1e-6, or what the precision allows, and 500. */
     double tol;
     int64_t max_iter;
 };
@@ -86,7 +86,7 @@ struct deq_info {
     int32_t line_start; /* the token in front of a line's first one, -1 if there is none */
     int32_t unknown;    /* the token for unknown words, -1 if there is none */
     int32_t threads;    /* that compute, 0 on a GPU */
-    const char *cell;   /* "transformer" or "trellis" */
+    const char *cell;   /* "transformer", "trellis" or "modern" */
     const char *tokens; /* "words", "bytes", "subwords" or "ids" */
     const char *device; /* "cpu" or "cuda" */
 };

@@ -49,10 +49,28 @@ int64_t param_published_index(const struct param *q, int64_t i)
     return (row * in + d) * q->taps + j;
 }
 
+/* Gives every parameter its place. */
+static void lay_out(struct params *p)
+{
+    p->total = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < p->count; i++) {
+            struct param *q = &p->list[i];
+            if ((q->matrices > 0) != (pass == 1))
+                continue;
+            q->offset = p->total;
+            p->total += (param_count(q) + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+        }
+        if (pass == 0)
+            p->matrices = p->total;
+    }
+}
+
 enum status params_add(struct params *p, const struct param_spec *spec, int *index,
                        struct error *err)
 {
     bool vector = spec->cols == 0;
+    assert(spec->matrices == 0 || (!vector && spec->rows % spec->matrices == 0));
     assert(p->w.data == NULL && params_find(p, spec->name) < 0);
     if (p->count == p->capacity) {
         int grown = p->capacity == 0 ? 32 : 2 * p->capacity;
@@ -62,18 +80,18 @@ enum status params_add(struct params *p, const struct param_spec *spec, int *ind
     struct param *q = &p->list[p->count];
     *q = (struct param){.ndim = vector ? 1 : 2,
                         .dim = {spec->rows, vector ? 1 : spec->cols},
-                        .offset = p->total,
                         .init = spec->init,
                         .scale = spec->scale,
                         .taps = spec->taps,
+                        .matrices = spec->matrices,
                         .norm_of = -1,
                         .alias_of = -1};
     snprintf(q->name, sizeof q->name, "%s", spec->name);
     snprintf(q->part, sizeof q->part, "%s", spec->part);
-    p->total += (param_count(q) + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
     if (index != NULL)
         *index = p->count;
     p->count++;
+    lay_out(p);
     return STATUS_OK;
 }
 
@@ -178,6 +196,9 @@ enum status params_initialize(struct params *p, uint64_t seed, struct error *err
             break;
         case INIT_ONE:
             op_fill(p->be, &w, 1.0);
+            break;
+        case INIT_CONSTANT:
+            op_fill(p->be, &w, q->scale);
             break;
         case INIT_NORMAL:
             op_fill_normal(p->be, &w, q->scale, key);

@@ -1,5 +1,6 @@
 /* The parameters of a model are named tensors laid end to end in one flat array, their gradients in
- * another of the same layout, so that clipping and the optimizer are single passes.
+ * another of the same layout, so that clipping and the optimizer are single passes. The matrices of
+ * blocks lie behind all others there, whatever the order of declaration.
  *
  * Names are those of the published code (word_emb.emb_layers.0.weight, ...), which its users
  * know and the reference dumps use. */
@@ -10,18 +11,21 @@
 
 enum { PARAM_NAME_MAX = 80 };
 
-enum param_init { INIT_ZERO, INIT_ONE, INIT_NORMAL, INIT_UNIFORM, INIT_ROW_NORM };
+enum param_init { INIT_ZERO, INIT_ONE, INIT_CONSTANT, INIT_NORMAL, INIT_UNIFORM, INIT_ROW_NORM };
 
 struct param {
     char name[PARAM_NAME_MAX];
     char part[16]; /* embedding, softmax, injection or f, for counts */
     int ndim;
     int64_t dim[2];
-    int64_t offset; /* first number in the flat arrays */
+    int64_t offset; /* first number in the flat arrays, final once all are declared */
     enum param_init init;
-    double scale; /* standard deviation, or half width of the uniform interval */
+    double scale; /* the constant, standard deviation, or half width of the uniform interval */
     int64_t taps; /* above 0 where the published code has a convolution [out, in, taps]. Our columns
                      lie tap by tap, the oldest first. */
+    /* Matrices of equal sizes that lie in it row after row, if it is a matrix of a block that an
+     * optimizer may take as a linear map, else 0. Those of a weight-normalised one are of v. */
+    int64_t matrices;
     int norm_of;  /* index of the parameter whose row norms it takes, INIT_ROW_NORM */
     int alias_of; /* the parameter whose storage it shares (a quirk of the published code), or -1.
                      It has its own gradient and moments and is kept equal by params_join_aliases.
@@ -32,7 +36,8 @@ struct params {
     struct backend *be; /* borrows */
     struct param *list; /* owns */
     int count, capacity;
-    int64_t total;        /* numbers in the flat arrays, padding included */
+    int64_t total;    /* numbers in the flat arrays, padding included */
+    int64_t matrices; /* the first number of matrices of blocks, behind which lies nothing else */
     struct workspace *ws; /* owns what params_commit allocates */
     struct tensor w, g;   /* [total] values and gradients */
 };
@@ -46,7 +51,7 @@ struct param_spec {
     int64_t rows, cols;      /* a vector of `rows` numbers has 0 columns */
     enum param_init init;
     double scale;
-    int64_t taps;
+    int64_t taps, matrices; /* as in struct param */
 };
 
 /* Declares a parameter before params_commit. *index, unless NULL, receives its index. STATUS_NOMEM.

@@ -3,20 +3,22 @@
 
 static void update(const struct optimizer *o, const struct optimizer_piece *piece, double lr)
 {
-    const struct adam adam = {.w = piece->w,
-                              .g = piece->g,
-                              .m = piece->state[0],
-                              .v = piece->state[1],
-                              .norm2 = o->norm2,
-                              .lr = lr,
-                              .beta1 = o->train.beta1,
-                              .beta2 = o->train.beta2,
-                              .eps = o->train.eps,
-                              .decay = o->train.weight_decay,
-                              .clip = o->train.clip,
-                              .step = o->updates + 1,
-                              .decays = piece->decays,
-                              .coupled = o->kind->coupled_decay};
+    struct adam adam = {.w = piece->w,
+                        .g = piece->g,
+                        .m = piece->state[0],
+                        .v = piece->state[1],
+                        .norm2 = o->norm2,
+                        .beta1 = o->train.beta1,
+                        .eps = o->train.eps,
+                        .clip = o->train.clip,
+                        .step = o->updates + 1,
+                        .groups = piece->groups,
+                        .coupled = o->kind->coupled_decay,
+                        .cautious = o->train.cautious_decay};
+    for (int i = 0; i < ADAM_GROUPS; i++) {
+        adam.group[i] = o->group[i];
+        adam.group[i].lr *= lr;
+    }
     op_adam(o->params->be, &adam);
 }
 

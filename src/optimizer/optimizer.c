@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 static const double CLIP_EPS = 1e-6; /* as in struct adam */
 
@@ -17,23 +18,37 @@ const struct optimizer_kind *optimizer_kind_of(const struct config_train *train)
     return kinds[train->optimizer];
 }
 
-bool optimizer_part(const struct optimizer *o, int64_t index, struct dist_part *part, int64_t *at)
+int64_t optimizer_state_end(const struct optimizer_kind *kind, const struct params *params, int i)
+{
+    bool all = kind->update_matrices == NULL || i < kind->matrix_states;
+    return all ? params->total : params->matrices;
+}
+
+static int64_t at_most(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+bool optimizer_part(const struct optimizer *o, int64_t index, int64_t end, struct dist_part *part,
+                    int64_t *at)
 {
     const struct dist *d = o->sharded ? o->dist : NULL; /* a NULL group owns all in one piece */
     int64_t total = o->params->total;
     if (index >= dist_buckets(d, total))
         return false;
     *part = dist_part(d, total, index, dist_rank(d));
+    part->count = part->first < end ? at_most(part->count, end - part->first) : 0;
     *at = index * dist_part(d, total, 0, dist_rank(d)).count; /* only the last may be smaller */
     return true;
 }
 
-static int64_t count_held(const struct optimizer *o)
+/* Numbers of a state that this rank holds. */
+static int64_t count_held(const struct optimizer *o, int64_t end)
 {
     struct dist_part part;
     int64_t at, sum = 0;
-    for (int64_t i = 0; optimizer_part(o, i, &part, &at); i++)
-        sum = at + part.count;
+    for (int64_t i = 0; optimizer_part(o, i, end, &part, &at); i++)
+        sum = part.count > 0 ? at + part.count : sum;
     return sum;
 }
 
@@ -43,51 +58,108 @@ static bool decays(const struct param *q)
     return q->ndim == 2;
 }
 
-static void mark_decaying(struct optimizer *o)
+static enum optimizer_group group_of(const struct param *q)
+{
+    if (!decays(q))
+        return GROUP_VECTORS;
+    if (strcmp(q->part, "embedding") == 0)
+        return GROUP_EMBEDDING;
+    return q->matrices > 0 ? GROUP_MATRICES : GROUP_OTHERS;
+}
+
+/* The rate of a group as a factor of train.lr, whose course it follows. */
+static double rate_ratio(const struct config_train *train, double lr)
+{
+    return lr == 0 ? 1 : lr / train->lr;
+}
+
+static const double MUON_LR = 0.02; /* as published, for the scale of the same authors */
+
+static void set_groups(struct optimizer *o)
+{
+    const struct config_train *t = &o->train;
+    double matrices = t->lr_matrices;
+    if (matrices == 0 && o->kind->update_matrices != NULL && t->muon_scale == MUON_SCALE_SHAPE)
+        matrices = MUON_LR;
+    for (int i = 0; i < ADAM_GROUPS; i++)
+        o->group[i] = (struct adam_group){1, t->beta2, t->weight_decay};
+    o->group[GROUP_VECTORS].decay = 0;
+    o->group[GROUP_EMBEDDING].lr = rate_ratio(t, t->lr_embedding);
+    if (t->beta2_embedding > 0)
+        o->group[GROUP_EMBEDDING].beta2 = t->beta2_embedding;
+    o->group[GROUP_MATRICES].lr = rate_ratio(t, matrices);
+}
+
+static bool has_groups(const struct optimizer *o)
+{
+    const struct adam_group *first = &o->group[0];
+    for (int i = 1; i < ADAM_GROUPS; i++) {
+        const struct adam_group *g = &o->group[i];
+        if (g->lr != first->lr || g->beta2 != first->beta2 || g->decay != first->decay)
+            return true;
+    }
+    return false;
+}
+
+static void mark_groups(struct optimizer *o)
 {
     const struct params *p = o->params;
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
         assert(q->offset % ADAM_BLOCK == 0);
-        struct tensor blocks = tensor_slice(&o->decays, q->offset / ADAM_BLOCK,
+        struct tensor blocks = tensor_slice(&o->groups, q->offset / ADAM_BLOCK,
                                             (param_count(q) + ADAM_BLOCK - 1) / ADAM_BLOCK);
-        if (decays(q))
-            op_fill(p->be, &blocks, 1);
+        op_fill(p->be, &blocks, group_of(q));
     }
+}
+
+/* Scratch for the largest of the matrices. */
+static void plan_matrices(struct optimizer *o)
+{
+    int64_t largest = 0, side = 0;
+    for (int i = 0; i < o->params->count; i++) {
+        const struct param *q = &o->params->list[i];
+        if (q->matrices == 0)
+            continue;
+        int64_t rows = q->dim[0] / q->matrices, cols = q->dim[1];
+        largest = rows * cols > largest ? rows * cols : largest;
+        side = at_most(rows, cols) > side ? at_most(rows, cols) : side;
+    }
+    newton_schulz_declare(&o->newton_schulz, o->ws, largest, side);
 }
 
 /* Declares the optimizer's tensors, which last from step to step, and allocates them. */
 static enum status plan_tensors(struct optimizer *o, struct error *err)
 {
     const struct params *p = o->params;
-    struct buffer b = {.dtype = p->be->ops->real,
-                       .ndim = 1,
-                       .dim = {count_held(o)},
-                       .life = lives_always(),
-                       .part = PART_OPTIMIZER};
+    struct buffer b = {
+        .dtype = p->be->ops->real, .ndim = 1, .life = lives_always(), .part = PART_OPTIMIZER};
     TRY(workspace_create(&o->ws, p->be, err));
     for (int i = 0; i < o->kind->states; i++) {
         char name[BUFFER_NAME_MAX];
         snprintf(name, sizeof name, "optimizer state %s", o->kind->state_name[i]);
         b.name = name;
+        b.dim[0] = count_held(o, optimizer_state_end(o->kind, p, i));
         workspace_declare(o->ws, &o->state[i], &b);
     }
     b.name = "average of the weights";
     b.dim[0] = p->total;
     if (o->train.ema > 0)
         workspace_declare(o->ws, &o->average, &b);
-    b.name = "blocks that decay";
+    b.name = "groups of parameters";
     b.dtype = DTYPE_U8;
     b.dim[0] = (p->total + ADAM_BLOCK - 1) / ADAM_BLOCK;
-    if (o->train.weight_decay > 0)
-        workspace_declare(o->ws, &o->decays, &b);
+    if (has_groups(o))
+        workspace_declare(o->ws, &o->groups, &b);
     b.name = "squared norm of the gradient";
     b.dtype = DTYPE_F64;
     b.dim[0] = 1;
     workspace_declare(o->ws, &o->norm2, &b);
+    if (o->kind->update_matrices != NULL)
+        plan_matrices(o);
     TRY(workspace_commit(o->ws, err));
-    if (o->train.weight_decay > 0)
-        mark_decaying(o);
+    if (has_groups(o))
+        mark_groups(o);
     return STATUS_OK;
 }
 
@@ -109,6 +181,7 @@ enum status optimizer_create_kind(struct optimizer *o, const struct optimizer_ki
         .dist = dist,
         .sharded = train->zero && dist_size(dist) > 1,
     };
+    set_groups(o);
     TRY(mem_alloc((void **)&o->norms, (size_t)dist_size(dist), sizeof *o->norms, err));
     return plan_tensors(o, err);
 }
@@ -176,30 +249,52 @@ static void sum_squares(struct optimizer *o)
     op_upload(p->be, &o->norm2, &sum, DTYPE_F64);
 }
 
+/* The numbers of `part`, the first `states` of whose states begin at `at`. */
 static struct optimizer_piece cut_piece(const struct optimizer *o, const struct dist_part *part,
-                                        int64_t at)
+                                        int64_t at, int states)
 {
     const struct params *p = o->params;
     struct optimizer_piece piece = {.w = tensor_slice(&p->w, part->first, part->count),
                                     .g = tensor_slice(&p->g, part->first, part->count)};
-    for (int i = 0; i < o->kind->states; i++)
+    for (int i = 0; i < states; i++)
         piece.state[i] = tensor_slice(&o->state[i], at, part->count);
     assert(part->first % ADAM_BLOCK == 0);
-    if (o->decays.data != NULL)
-        piece.decays = tensor_slice(&o->decays, part->first / ADAM_BLOCK,
+    if (o->groups.data != NULL)
+        piece.groups = tensor_slice(&o->groups, part->first / ADAM_BLOCK,
                                     (part->count + ADAM_BLOCK - 1) / ADAM_BLOCK);
     return piece;
 }
 
+static void update_numbers(const struct optimizer *o, double lr)
+{
+    const struct optimizer_kind *kind = o->kind;
+    int64_t total = o->params->total, at;
+    int64_t end = kind->update_matrices != NULL ? o->params->matrices : total;
+    struct dist_part part;
+    for (int64_t i = 0; optimizer_part(o, i, end, &part, &at); i++) {
+        if (part.count == 0)
+            continue;
+        struct optimizer_piece piece = cut_piece(o, &part, at, kind->states);
+        kind->update(o, &piece, lr);
+    }
+    for (int64_t i = 0; end < total && optimizer_part(o, i, total, &part, &at); i++) {
+        int64_t skip = end > part.first ? end - part.first : 0;
+        if (skip >= part.count)
+            continue;
+        struct dist_part rest = {part.first + skip, part.count - skip};
+        struct optimizer_piece piece = cut_piece(o, &rest, at + skip, kind->matrix_states);
+        kind->prepare(o, &piece);
+    }
+}
+
 static void update_weights(const struct optimizer *o, double lr)
 {
-    struct dist_part part;
-    int64_t at;
-    for (int64_t i = 0; optimizer_part(o, i, &part, &at); i++) {
-        struct optimizer_piece piece = cut_piece(o, &part, at);
-        if (part.count > 0)
-            o->kind->update(o, &piece, lr);
-    }
+    update_numbers(o, lr);
+    if (o->kind->update_matrices == NULL)
+        return;
+    if (o->sharded)
+        dist_all_gather(o->dist, &o->params->g);
+    o->kind->update_matrices(o, lr);
 }
 
 void optimizer_begin_average(struct optimizer *o)

@@ -9,6 +9,7 @@
 #include "config/config.h"
 #include "dist/dist.h"
 #include "nn/params.h"
+#include "optimizer/newton_schulz.h"
 
 enum { OPTIMIZER_MAX_STATES = 4 };
 
@@ -16,7 +17,15 @@ enum { OPTIMIZER_MAX_STATES = 4 };
 struct optimizer_piece {
     struct tensor w, g;                        /* parameters and their gradients, not clipped yet */
     struct tensor state[OPTIMIZER_MAX_STATES]; /* as many as the kind has */
-    struct tensor decays; /* U8 [count / ADAM_BLOCK, rounded up]; data NULL means no weight decay */
+    struct tensor groups; /* U8 [count / ADAM_BLOCK, rounded up]; data NULL: all are of group 0 */
+};
+
+/* Groups of parameters that have rates of their own. */
+enum optimizer_group {
+    GROUP_VECTORS,   /* biases, gains: without weight decay */
+    GROUP_EMBEDDING, /* tables and their projections */
+    GROUP_MATRICES,  /* of blocks (struct param) */
+    GROUP_OTHERS     /* matrices of the output layer, of a learned start, and the like */
 };
 
 struct optimizer;
@@ -29,6 +38,13 @@ struct optimizer_kind {
     /* Updates one piece at learning rate `lr`. o->norm2 holds the squared global norm of the
      * gradient. If it is not finite nothing may change. Must not read back from the device. */
     void (*update)(const struct optimizer *o, const struct optimizer_piece *piece, double lr);
+    /* What follows is for a kind that updates each matrix of a block as a whole. `update` then gets
+     * none of these. `prepare` gets pieces of them, which have the first `matrix_states` states
+     * only, and leaves in g what `update_matrices` wants to find there on every rank. The rules of
+     * `update` hold for all. */
+    int matrix_states;
+    void (*prepare)(const struct optimizer *o, const struct optimizer_piece *piece);
+    void (*update_matrices)(const struct optimizer *o, double lr);
 };
 
 #define X(NAME, name) extern const struct optimizer_kind optimizer_##name;
@@ -42,20 +58,25 @@ const struct optimizer_kind *optimizer_kind_of(const struct config_train *train)
  * (dist/dist.h). Both modes below give the same bits and send the same amount.
  *  plain    Every rank holds all states, gathers the whole gradient and updates all weights.
  *  sharded  Every rank holds the states of its own parts and updates these. The weights are then
- *           gathered (ZeRO stage 1, Rajbhandari et al. 2020). */
+ *           gathered (ZeRO stage 1, Rajbhandari et al. 2020).
+ * For a kind with update_matrices, the sharded mode also gathers what `prepare` has left in the
+ * gradient. Every rank then computes the update of every matrix. */
 struct optimizer {
     const struct optimizer_kind *kind; /* borrows */
     struct config_train train;
     struct params *params; /* borrows */
     struct dist *dist;     /* borrows; NULL means one rank */
     bool sharded;
-    struct workspace *ws;                      /* owns the tensors that follow */
-    struct tensor state[OPTIMIZER_MAX_STATES]; /* [total] or, sharded, of the own parts */
+    struct workspace *ws; /* owns the tensors that follow */
+    /* [optimizer_state_end] or, sharded, of the own parts. */
+    struct tensor state[OPTIMIZER_MAX_STATES];
     struct tensor average; /* [total] running mean of the weights on every rank, with train.ema */
     struct tensor norm2;   /* F64 [1], squared norm of the gradient */
-    struct tensor decays;  /* U8 [total / ADAM_BLOCK]; data NULL means no weight decay */
-    double *norms;         /* owns [ranks] squared norms of the ranks' own parts */
-    int64_t updates;       /* done so far, skipped ones not counted */
+    struct tensor groups;  /* U8 [total / ADAM_BLOCK]; data NULL: all are of group 0 */
+    struct adam_group group[ADAM_GROUPS]; /* its lr is a factor of that of a step */
+    struct newton_schulz newton_schulz;   /* with update_matrices */
+    double *norms;                        /* owns [ranks] squared norms of the ranks' own parts */
+    int64_t updates;                      /* done so far, skipped ones not counted */
 };
 
 /* Makes an optimizer of the kind that `train` names. It is sharded if train.zero is set and there
@@ -74,18 +95,22 @@ void optimizer_free(struct optimizer *o);
  * been set. */
 void optimizer_begin_average(struct optimizer *o);
 
-/* Piece number `index` of the flat arrays that this rank updates, and where its states begin in
- * o->state. False beyond the last piece. */
-bool optimizer_part(const struct optimizer *o, int64_t index, struct dist_part *part, int64_t *at);
+/* Where state i of a kind ends in the flat arrays. Parameters from there on do not have it. */
+int64_t optimizer_state_end(const struct optimizer_kind *kind, const struct params *params, int i);
+
+/* Piece number `index` of the flat arrays that this rank updates, cut off at `end`, and where its
+ * states begin in o->state. It may be empty. False beyond the last piece. */
+bool optimizer_part(const struct optimizer *o, int64_t index, int64_t end, struct dist_part *part,
+                    int64_t *at);
 
 /* Collective. Makes one update with the gradients in params->g, where the parts that a rank owns
  * are sums over the ranks. *norm receives their global norm before clipping. If it is not finite no
  * weight changes and the update does not count. The average follows the weights, from which it
  * begins: its decay is at most n / (n + 9) after n updates.
  *
- * Calls one operation for the norm and one for the update on every piece of the flat arrays. Reads
- * back from the device once, at the end. With several ranks, or with coupled decay of aliased
- * parameters, it also does so after the norm. */
+ * Calls one operation for the norm and one for the update on every piece of the flat arrays, and
+ * what update_matrices calls. Reads back from the device once, at the end. With several ranks, or
+ * with coupled decay of aliased parameters, it also does so after the norm. */
 void optimizer_step(struct optimizer *o, double lr, double *norm);
 
 #endif

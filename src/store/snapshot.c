@@ -209,6 +209,7 @@ struct destination {
     float *host;                    /* the whole array in host memory, in place of `to` */
     int64_t first;                  /* index of the section's first number in the array */
     const struct optimizer *pieces; /* whose pieces `to` holds, or NULL for the whole array */
+    int64_t end;                    /* of the array, beyond which parameters have no numbers */
     bool odd;                       /* a number was not finite */
     float odd_value;
 };
@@ -238,7 +239,7 @@ static void put_pieces(const struct destination *d, const float *data, int64_t f
 {
     struct dist_part piece;
     int64_t at;
-    for (int64_t i = 0; optimizer_part(d->pieces, i, &piece, &at); i++) {
+    for (int64_t i = 0; optimizer_part(d->pieces, i, d->end, &piece, &at); i++) {
         int64_t from = first > piece.first ? first : piece.first;
         int64_t end = piece.first + piece.count, to = first + count < end ? first + count : end;
         if (from >= to)
@@ -302,17 +303,18 @@ enum status snapshot_read_weights(struct snapshot *s, const struct params *decla
     return STATUS_OK;
 }
 
+/* Reads an array of numbers for each parameter, as far as to->end. */
 static enum status read_flat(struct snapshot *s, const char *prefix, const struct params *p,
-                             const struct tensor *flat, const struct optimizer *pieces,
-                             struct error *err)
+                             struct destination *to, struct error *err)
 {
     char name[CHECKPOINT_NAME_MAX];
-    struct destination to = {.be = p->be, .to = flat, .pieces = pieces};
     for (int i = 0; i < p->count; i++) {
+        if (p->list[i].offset >= to->end)
+            continue;
         snprintf(name, sizeof name, "%s:%s", prefix, p->list[i].name);
-        TRY(read_param(s, name, &p->list[i], &to, err));
-        if (to.odd && flat == &p->w)
-            return snapshot_refuse_weight(checkpoint_path(s->file), p->list[i].name, to.odd_value,
+        TRY(read_param(s, name, &p->list[i], to, err));
+        if (to->odd && to->to == &p->w)
+            return snapshot_refuse_weight(checkpoint_path(s->file), p->list[i].name, to->odd_value,
                                           err);
     }
     return STATUS_OK;
@@ -320,25 +322,32 @@ static enum status read_flat(struct snapshot *s, const char *prefix, const struc
 
 enum status snapshot_read_params(struct snapshot *s, struct params *params, struct error *err)
 {
-    return read_flat(s, "w", params, &params->w, NULL, err);
+    struct destination to = {.be = params->be, .to = &params->w, .end = params->total};
+    return read_flat(s, "w", params, &to, err);
 }
 
 enum status snapshot_read_training(struct snapshot *s, struct params *params, struct optimizer *o,
                                    struct error *err)
 {
     char first[CHECKPOINT_NAME_MAX];
+    struct destination to = {.be = params->be, .to = &params->w, .end = params->total};
     snprintf(first, sizeof first, "raw:%s", params->list[0].name);
     TRY(snapshot_read_params(s, params, err));
     optimizer_begin_average(o);
-    return checkpoint_find(s->file, first) != NULL
-               ? read_flat(s, "raw", params, &params->w, NULL, err)
-               : STATUS_OK;
+    return checkpoint_find(s->file, first) != NULL ? read_flat(s, "raw", params, &to, err)
+                                                   : STATUS_OK;
 }
 
 enum status snapshot_read_optimizer(struct snapshot *s, struct optimizer *o, struct error *err)
 {
-    for (int i = 0; i < o->kind->states; i++)
-        TRY(read_flat(s, o->kind->state_name[i], o->params, &o->state[i], o, err));
+    const struct optimizer_kind *kind = o->kind;
+    for (int i = 0; i < kind->states; i++) {
+        struct destination to = {.be = o->params->be,
+                                 .to = &o->state[i],
+                                 .pieces = o,
+                                 .end = optimizer_state_end(kind, o->params, i)};
+        TRY(read_flat(s, kind->state_name[i], o->params, &to, err));
+    }
     o->updates = s->state.updates;
     return STATUS_OK;
 }

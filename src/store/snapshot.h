@@ -64,7 +64,7 @@ struct snapshot_image {
     float *w;                          /* owns: [params->total], the average with train.ema */
     float *raw;                        /* owns: the weights under training then, else NULL */
     const struct optimizer_kind *kind; /* borrows */
-    float *moment[OPTIMIZER_MAX_STATES]; /* owns: [params->total] for each state of the kind */
+    float *moment[OPTIMIZER_MAX_STATES]; /* owns: [optimizer_state_end] for each of its states */
     int memories;
     struct image_memory *memory; /* owns [memories] */
     float *own, *all;            /* owns, what a rank sends to rank 0, and what arrives there */

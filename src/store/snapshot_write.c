@@ -21,10 +21,11 @@ static enum status alloc_numbers(float **out, int64_t count, struct error *err)
 }
 
 /* Allocates the copies of the optimizer's states. */
-static enum status alloc_moments(struct snapshot_image *image, int64_t total, struct error *err)
+static enum status alloc_moments(struct snapshot_image *image, struct error *err)
 {
     for (int i = 0; i < image->kind->states; i++)
-        TRY(alloc_numbers(&image->moment[i], total, err));
+        TRY(alloc_numbers(&image->moment[i], optimizer_state_end(image->kind, image->params, i),
+                          err));
     return STATUS_OK;
 }
 
@@ -63,7 +64,7 @@ enum status snapshot_image_create(struct snapshot_image *image, const struct sna
                                      .compress = s->config->train.compress};
     if (is_keeper(image)) {
         TRY_OUT(alloc_numbers(&image->w, total, err));
-        TRY_OUT(alloc_moments(image, total, err));
+        TRY_OUT(alloc_moments(image, err));
         if (s->optimizer->average.data != NULL)
             TRY_OUT(alloc_numbers(&image->raw, total, err));
     }
@@ -96,9 +97,10 @@ void snapshot_image_free(struct snapshot_image *image)
 
 size_t snapshot_image_bytes(const struct snapshot_image *image)
 {
-    size_t arrays = image->w != NULL ? 1 + (size_t)image->kind->states : 0;
-    arrays += image->raw != NULL;
+    size_t arrays = (image->w != NULL) + (size_t)(image->raw != NULL);
     size_t numbers = arrays * (size_t)image->params->total;
+    for (int i = 0; i < image->kind->states && image->w != NULL; i++)
+        numbers += (size_t)optimizer_state_end(image->kind, image->params, i);
     for (int i = 0; i < image->memories; i++)
         numbers += (size_t)(image->memory[i].batch * image->memory[i].count) *
                    (size_t)image->memory[i].width;
@@ -177,7 +179,7 @@ enum status snapshot_image_of_weights(struct snapshot_image *image, const struct
                                      .kind = optimizer_kind_of(&config->train),
                                      .compress = config->train.compress};
     TRY_OUT(alloc_numbers(&image->w, declared->total, err));
-    TRY_OUT(alloc_moments(image, declared->total, err));
+    TRY_OUT(alloc_moments(image, err));
     TRY_OUT(take_texts(image, &source, err));
     return STATUS_OK;
 out:
@@ -202,32 +204,35 @@ static void take_memory(struct snapshot_image *image, struct image_memory *to,
 }
 
 /* Collects a state that lies in pieces on all ranks. */
-static void gather_moments(struct snapshot_image *image, const struct optimizer *o,
-                           const struct tensor *from, float *to)
+static void gather_moments(struct snapshot_image *image, const struct optimizer *o, int state)
 {
     struct dist *d = image->dist;
     struct backend *be = o->params->be;
     struct dist_part piece;
     int64_t at, total = o->params->total, most = dist_part(d, total, 0, 0).count;
-    for (int64_t i = 0; optimizer_part(o, i, &piece, &at); i++) {
-        struct tensor part = tensor_slice(from, at, piece.count);
-        if (piece.count > 0)
+    int64_t end = optimizer_state_end(o->kind, o->params, state);
+    for (int64_t i = 0; optimizer_part(o, i, end, &piece, &at); i++) {
+        if (piece.count > 0) {
+            struct tensor part = tensor_slice(&o->state[state], at, piece.count);
             op_download(be, image->own, DTYPE_F32, &part);
+        }
         dist_gather(d, image->own, (size_t)most * sizeof(float), image->all);
         for (int r = 0; r < dist_size(d) && is_keeper(image); r++) {
             struct dist_part theirs = dist_part(d, total, i, r);
-            memcpy(to + theirs.first, image->all + r * most, (size_t)theirs.count * sizeof(float));
+            int64_t count = end - theirs.first < theirs.count ? end - theirs.first : theirs.count;
+            if (count > 0)
+                memcpy(image->moment[state] + theirs.first, image->all + r * most,
+                       (size_t)count * sizeof(float));
         }
     }
 }
 
-static void take_moments(struct snapshot_image *image, const struct optimizer *o,
-                         const struct tensor *from, float *to)
+static void take_moments(struct snapshot_image *image, const struct optimizer *o, int state)
 {
     if (o->sharded)
-        gather_moments(image, o, from, to);
+        gather_moments(image, o, state);
     else if (is_keeper(image))
-        op_download(o->params->be, to, DTYPE_F32, from);
+        op_download(o->params->be, image->moment[state], DTYPE_F32, &o->state[state]);
 }
 
 /* Refuses a copy whose weights would be of no use. */
@@ -258,7 +263,7 @@ enum status snapshot_take(struct snapshot_image *image, const struct snapshot_so
     if (image->raw != NULL)
         op_download(m->be, image->raw, DTYPE_F32, w);
     for (int i = 0; i < image->kind->states; i++)
-        take_moments(image, s->optimizer, &s->optimizer->state[i], image->moment[i]);
+        take_moments(image, s->optimizer, i);
     for (int i = 0; i < image->memories; i++)
         take_memory(image, &image->memory[i], m->cell->ops->memory(m->cell, i), m->be);
     TRY(backend_check(m->be, err));
@@ -285,17 +290,42 @@ static enum status write_texts(struct checkpoint_writer *w, const struct snapsho
     return checkpoint_write_section(w, &tokenizer, err);
 }
 
-/* One of the arrays that are laid out like the parameters. */
-static enum status write_flat(struct checkpoint_writer *w, const char *prefix,
-                              const struct params *p, const float *flat, struct error *err)
+/* One of the arrays that are laid out like the parameters, of `end` numbers. */
+struct flat_array {
+    const char *prefix;
+    const float *numbers;
+    int64_t end;
+};
+
+static enum status write_flat(struct checkpoint_writer *w, const struct params *p,
+                              const struct flat_array *flat, struct error *err)
 {
     char name[CHECKPOINT_NAME_MAX];
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
-        snprintf(name, sizeof name, "%s:%s", prefix, q->name);
+        if (q->offset >= flat->end)
+            continue;
+        snprintf(name, sizeof name, "%s:%s", flat->prefix, q->name);
         const struct checkpoint_array section = {name, CHECKPOINT_F32, q->ndim, q->dim,
-                                                 flat + q->offset};
+                                                 flat->numbers + q->offset};
         TRY(checkpoint_write_section(w, &section, err));
+    }
+    return STATUS_OK;
+}
+
+static enum status write_arrays(struct checkpoint_writer *w, const struct snapshot_image *image,
+                                struct error *err)
+{
+    const struct params *p = image->params;
+    const struct flat_array weights = {"w", image->w, p->total};
+    const struct flat_array raw = {"raw", image->raw, p->total};
+    TRY(write_flat(w, p, &weights, err));
+    if (image->raw != NULL)
+        TRY(write_flat(w, p, &raw, err));
+    for (int i = 0; i < image->kind->states; i++) {
+        const struct flat_array state = {image->kind->state_name[i], image->moment[i],
+                                         optimizer_state_end(image->kind, p, i)};
+        TRY(write_flat(w, p, &state, err));
     }
     return STATUS_OK;
 }
@@ -323,11 +353,7 @@ enum status snapshot_write(const char *path, const struct snapshot_image *image,
     if (!image->compress)
         checkpoint_write_plain(w);
     TRY_OUT(write_texts(w, image, err));
-    TRY_OUT(write_flat(w, "w", image->params, image->w, err));
-    if (image->raw != NULL)
-        TRY_OUT(write_flat(w, "raw", image->params, image->raw, err));
-    for (int i = 0; i < image->kind->states; i++)
-        TRY_OUT(write_flat(w, image->kind->state_name[i], image->params, image->moment[i], err));
+    TRY_OUT(write_arrays(w, image, err));
     TRY_OUT(write_memory(w, image, err));
     TRY_OUT(checkpoint_write_close(&w, err));
 out:

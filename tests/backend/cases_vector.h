@@ -103,6 +103,20 @@ static inline void case_mul_bcast(struct suite *s)
         }
 }
 
+static inline void case_col_dot(struct suite *s)
+{
+    const int64_t sizes[][2] = {{0, 5}, {1, 1}, {31, 33}, {33, 32}, {200, 31}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        int64_t n = sizes[k][0], d = sizes[k][1];
+        suite_label(s, "%lld x %lld", (long long)n, (long long)d);
+        struct item *x = real2(s, FILL_RANDOM, n, d), *y = real2(s, FILL_RANDOM, n, d);
+        struct item *acc = real1(s, FILL_RANDOM, d);
+        BOTH_SIDES(i) op_col_dot(s->be[i], &acc->t[i], &x->t[i], &y->t[i]);
+        suite_close(s, acc, "acc", NULL, (double)((n + 2) * (n + 1)));
+        suite_sweep(s);
+    }
+}
+
 static inline void case_col_sum(struct suite *s)
 {
     const int64_t sizes[][2] = {{0, 5}, {1, 1}, {31, 33}, {33, 32}, {200, 31}};
@@ -188,7 +202,7 @@ static inline void case_sum_squares(struct suite *s)
 struct adam_setup {
     double decay, clip, norm2;
     int64_t step;
-    bool by_block, coupled;
+    bool by_block, coupled, cautious;
 };
 
 /* m and v are convex sums of numbers below 1; the step lr * m / sqrt(v) has relative error of a
@@ -197,17 +211,17 @@ struct adam_setup {
  * that. */
 static inline void adam_one(struct suite *s, int64_t n, const struct adam_setup *a)
 {
-    suite_label(s, "n %lld decay %g%s%s clip %g norm2 %g step %lld", (long long)n, a->decay,
-                a->by_block ? " by block" : "", a->coupled ? " coupled" : "", a->clip, a->norm2,
-                (long long)a->step);
+    suite_label(s, "n %lld decay %g%s%s%s clip %g norm2 %g step %lld", (long long)n, a->decay,
+                a->by_block ? " by block" : "", a->coupled ? " coupled" : "",
+                a->cautious ? " cautious" : "", a->clip, a->norm2, (long long)a->step);
     struct item *w = real1(s, FILL_RANDOM, n), *g = real1(s, FILL_RANDOM, n);
     struct item *m = real1(s, FILL_RANDOM, n), *v = real1(s, FILL_POSITIVE, n);
     struct item *norm2 = suite_make(s, false, DTYPE_F64, FILL_ZERO, &a->norm2, 1, 1, 1, 1, 1);
     int64_t blocks = (n + ADAM_BLOCK - 1) / ADAM_BLOCK;
     double flags[64];
     for (int64_t k = 0; k < blocks; k++)
-        flags[k] = (double)(k % 3 != 1);
-    struct item *decays = suite_make(s, false, DTYPE_U8, FILL_ZERO, flags, 1, blocks, 1, 1, 1);
+        flags[k] = (double)(k % 3);
+    struct item *groups = suite_make(s, false, DTYPE_U8, FILL_ZERO, flags, 1, blocks, 1, 1, 1);
     BOTH_SIDES(i)
     {
         struct adam p = {.w = w->t[i],
@@ -215,16 +229,15 @@ static inline void adam_one(struct suite *s, int64_t n, const struct adam_setup 
                          .m = m->t[i],
                          .v = v->t[i],
                          .norm2 = norm2->t[i],
-                         .lr = 0.01,
                          .beta1 = 0.9,
-                         .beta2 = 0.999,
                          .eps = 1e-8,
-                         .decay = a->decay,
                          .clip = a->clip,
                          .step = a->step,
-                         .coupled = a->coupled};
+                         .group = {{0.01, 0.999, a->decay}, {0.01, 0.999, 0}, {0.004, 0.99, 0.3}},
+                         .coupled = a->coupled,
+                         .cautious = a->cautious};
         if (a->by_block)
-            p.decays = decays->t[i];
+            p.groups = groups->t[i];
         op_adam(s->be[i], &p);
     }
     if (isfinite(a->norm2)) {
@@ -239,11 +252,12 @@ static inline void case_adam(struct suite *s)
 {
     const int64_t sizes[] = {0, 1, 31, 32, 33, 1000};
     const struct adam_setup setups[] = {
-        {0, 0, 9, 1, false, false},      {0.1, 0, 9, 2, false, false},
-        {0, 0.25, 9, 10, false, false},  {0.1, 0.25, 0.01, 5000, false, false},
-        {0, 0.25, NAN, 3, false, false}, {0, 0, INFINITY, 3, false, false},
-        {0, 1, 0, 1, false, false},      {0.1, 0.25, 9, 7, true, false},
-        {0.1, 0.25, 9, 7, false, true},  {0.1, 0, 9, 3, true, true}};
+        {0, 0, 9, 1, 0, 0, 0},         {0.1, 0, 9, 2, 0, 0, 0},
+        {0, 0.25, 9, 10, 0, 0, 0},     {0.1, 0.25, 0.01, 5000, 0, 0, 0},
+        {0, 0.25, NAN, 3, 0, 0, 0},    {0, 0, INFINITY, 3, 0, 0, 0},
+        {0, 1, 0, 1, 0, 0, 0},         {0.1, 0.25, 9, 7, true, 0, 0},
+        {0.1, 0.25, 9, 7, 0, true, 0}, {0.1, 0, 9, 3, true, true, 0},
+        {10, 0, 9, 7, 0, 0, true},     {10, 0.25, 9, 3, true, 0, true}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
         for (size_t j = 0; j < sizeof setups / sizeof *setups; j++)
             adam_one(s, sizes[k], &setups[j]);
@@ -261,17 +275,91 @@ static inline void case_adam(struct suite *s)
                          .m = t[2]->t[i],
                          .v = t[3]->t[i],
                          .norm2 = norm2->t[i],
-                         .lr = 0.01,
                          .beta1 = 0.9,
-                         .beta2 = 0.999,
                          .eps = 1e-8,
-                         .step = 7};
+                         .step = 7,
+                         .group = {{0.01, 0.999, 0}}};
         op_adam(s->be[i], &p);
     }
     suite_close(s, t[0], "w", NULL, 10);
     suite_close(s, t[2], "m", NULL, 6);
     suite_close(s, t[3], "v", NULL, 6);
     suite_sweep(s);
+}
+
+static inline void momentum_one(struct suite *s, int64_t n, double clip, double norm)
+{
+    double square = norm * norm;
+    suite_label(s, "n %lld clip %g norm2 %g", (long long)n, clip, square);
+    struct item *g = real1(s, FILL_RANDOM, n), *m = real1(s, FILL_RANDOM, n);
+    struct item *norm2 = suite_make(s, false, DTYPE_F64, FILL_ZERO, &square, 1, 1, 1, 1, 1);
+    BOTH_SIDES(i)
+    {
+        const struct momentum p = {
+            .g = g->t[i], .m = m->t[i], .norm2 = norm2->t[i], .beta = 0.95, .clip = clip};
+        op_momentum(s->be[i], &p);
+    }
+    if (isfinite(square)) { /* convex sums of numbers below 1, and 1 - 0.95 rounded */
+        suite_close(s, m, "m", NULL, 4);
+        suite_close(s, g, "g", NULL, 6);
+    }
+    suite_sweep(s); /* otherwise nothing may have changed */
+}
+
+static inline void case_momentum(struct suite *s)
+{
+    const int64_t sizes[] = {0, 1, 31, 32, 33, 1000};
+    const double settings[][2] = {{0, 3}, {0.25, 3}, {0.25, 0.1}, {0.25, NAN}, {0, INFINITY}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (size_t j = 0; j < sizeof settings / sizeof *settings; j++)
+            momentum_one(s, sizes[k], settings[j][0], settings[j][1]);
+}
+
+static inline void case_unit_norm(struct suite *s)
+{
+    const int64_t sizes[] = {0, 1, 31, 32, 33, 1000};
+    const double norms2[] = {0.04, 9, 0, 1e-20};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (size_t j = 0; j < sizeof norms2 / sizeof *norms2; j++) {
+            suite_label(s, "n %lld norm2 %g", (long long)sizes[k], norms2[j]);
+            struct item *x = real1(s, FILL_RANDOM, sizes[k]), *y = real1(s, FILL_RANDOM, sizes[k]);
+            struct item *norm2 =
+                suite_make(s, false, DTYPE_F64, FILL_ZERO, &norms2[j], 1, 1, 1, 1, 1);
+            double factor = 1 / fmax(sqrt(norms2[j]), 1e-7);
+            BOTH_SIDES(i)
+            op_unit_norm(s->be[i], &y->t[i], &x->t[i], &norm2->t[i], 1e-7);
+            suite_close(s, y, "y", NULL, 4 * factor); /* numbers below 1 times the factor */
+            suite_sweep(s);
+        }
+}
+
+/* The sign of u w does not depend on rounding, as the drawn numbers are far from 0 or are equal. */
+static inline void case_descend(struct suite *s)
+{
+    const int64_t sizes[] = {0, 1, 31, 32, 33, 1000};
+    const double squares[] = {4, NAN};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int j = 0; j < 4; j++) {
+            bool cautious = j % 2 == 1;
+            suite_label(s, "n %lld norm2 %g%s", (long long)sizes[k], squares[j / 2],
+                        cautious ? " cautious" : "");
+            struct item *w = real1(s, FILL_RANDOM, sizes[k]), *u = real1(s, FILL_RANDOM, sizes[k]);
+            struct item *norm2 =
+                suite_make(s, false, DTYPE_F64, FILL_ZERO, &squares[j / 2], 1, 1, 1, 1, 1);
+            BOTH_SIDES(i)
+            {
+                const struct descend p = {.w = w->t[i],
+                                          .u = u->t[i],
+                                          .norm2 = norm2->t[i],
+                                          .rate = 0.02,
+                                          .shrink = 0.25,
+                                          .cautious = cautious};
+                op_descend(s->be[i], &p);
+            }
+            if (isfinite(squares[j / 2]))
+                suite_close(s, w, "w", NULL, 4);
+            suite_sweep(s);
+        }
 }
 
 #endif

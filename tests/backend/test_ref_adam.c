@@ -12,12 +12,10 @@ static void adam_by_sums(void **state)
     struct adam p = {.w = reals(&w, 1, 1, 1, 1),
                      .m = reals(&m, 1, 1, 1, 1),
                      .v = reals(&v, 1, 1, 1, 1),
-                     .lr = lr,
                      .beta1 = b1,
-                     .beta2 = b2,
                      .eps = eps,
-                     .decay = decay,
-                     .clip = clip};
+                     .clip = clip,
+                     .group = {{lr, b2, decay}}};
     for (int t = 1; t <= STEPS; t++) {
         double g = grads[t - 1], norm2 = g * g, mean = 0, square = 0;
         p.g = reals(&g, 1, 1, 1, 1);
@@ -47,13 +45,13 @@ static void adam_by_sums(void **state)
     (void)state;
 }
 
-/* Coupled decay is a larger gradient; blocks without decay move as with decay 0. */
-static void adam_decays_by_block(void **state)
+/* Coupled decay is a larger gradient. Blocks of a group without decay move as with decay 0. */
+static void adam_decays_by_group(void **state)
 {
     enum { N = 2 * ADAM_BLOCK + 3 };
     struct backend be;
     open_ref(&be);
-    uint8_t decays[3] = {1, 0, 1};
+    uint8_t groups[3] = {0, 1, 0};
     for (int coupled = 0; coupled < 2; coupled++) {
         double w[2][N], m[2][N], v[2][N], g[2][N], norm2 = 4;
         for (int i = 0; i < N; i++) {
@@ -61,7 +59,7 @@ static void adam_decays_by_block(void **state)
             m[0][i] = m[1][i] = 0.5;
             v[0][i] = v[1][i] = 0.75;
             g[0][i] = 2.0 / (i + 1);
-            double pull = decays[i / ADAM_BLOCK] ? 0.125 * w[0][i] : 0;
+            double pull = groups[i / ADAM_BLOCK] == 0 ? 0.125 * w[0][i] : 0;
             g[1][i] = coupled ? g[0][i] * (0.5 / (2 + 1e-6)) + pull : g[0][i];
         }
         for (int k = 0; k < 2; k++) {
@@ -70,19 +68,18 @@ static void adam_decays_by_block(void **state)
                              .m = reals(m[k], 1, N, 1, 1),
                              .v = reals(v[k], 1, N, 1, 1),
                              .norm2 = reals(&norm2, 1, 1, 1, 1),
-                             .lr = 0.1,
                              .beta1 = 0.5,
-                             .beta2 = 0.75,
                              .eps = 1e-3,
-                             .decay = k == 0 ? 0.125 : 0,
                              .clip = k == 0 || !coupled ? 0.5 : 0,
                              .step = 3,
-                             .decays = tensor_make(decays, DTYPE_U8, 1, 3, 1, 1, 1),
+                             .group = {{0.1, 0.75, k == 0 ? 0.125 : 0}, {0.1, 0.75, 0}},
+                             .groups = tensor_make(groups, DTYPE_U8, 1, 3, 1, 1, 1),
                              .coupled = coupled};
             op_adam(&be, &p);
         }
         for (int i = 0; i < N; i++) {
-            double pulled = coupled || !decays[i / ADAM_BLOCK] ? 0 : 0.1 * 0.125 * (1 + 0.25 * i);
+            double pulled =
+                coupled || groups[i / ADAM_BLOCK] == 1 ? 0 : 0.1 * 0.125 * (1 + 0.25 * i);
             near(w[0][i], w[1][i] - pulled, 1e-13);
             near(m[0][i], m[1][i], 1e-13);
             near(v[0][i], v[1][i], 1e-13);
@@ -96,7 +93,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adam_by_sums),
-        cmocka_unit_test(adam_decays_by_block),
+        cmocka_unit_test(adam_decays_by_group),
     };
     return cmocka_run_group_tests_name("optimizer of ref", tests, NULL, NULL);
 }

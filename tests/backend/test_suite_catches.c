@@ -240,12 +240,42 @@ static void bad_dropout_mask(struct backend *be, const struct tensor *mask, doub
         ((uint8_t *)mask->data)[4096] ^= 1;
 }
 
-/* Every number decays. */
+/* Every number is of one group. */
 static void bad_adam_decay(struct backend *be, const struct adam *p)
 {
     struct adam q = *p;
-    q.decays.data = NULL;
+    q.groups.data = NULL;
     good(be)->adam(be, &q);
+}
+
+/* Every number decays. */
+static void bad_adam_cautious(struct backend *be, const struct adam *p)
+{
+    struct adam q = *p;
+    q.cautious = false;
+    good(be)->adam(be, &q);
+}
+
+/* The mean does not look ahead. */
+static void bad_momentum(struct backend *be, const struct momentum *p)
+{
+    good(be)->momentum(be, p);
+    good(be)->copy(be, &p->g, &p->m);
+}
+
+/* A small norm is not kept from growing. */
+static void bad_unit_norm(struct backend *be, const struct tensor *y, const struct tensor *x,
+                          const struct tensor *norm2, double least)
+{
+    good(be)->unit_norm(be, y, x, norm2, least * 1e-9);
+}
+
+/* Every number shrinks. */
+static void bad_descend(struct backend *be, const struct descend *p)
+{
+    struct descend q = *p;
+    q.cautious = false;
+    good(be)->descend(be, &q);
 }
 
 /* Steps in spite of a gradient that is not finite. */
@@ -359,6 +389,10 @@ static void bad_row_dots(struct backend *be, const struct row_dots *p)
     X(dropout_mask, bad_dropout_mask, random, "U8 mask[4096 of 4097]")                \
     X(adam, bad_adam, adam, "an input was changed")                                   \
     X(adam, bad_adam_decay, adam, "w[")                                               \
+    X(adam, bad_adam_cautious, adam, "w[")                                            \
+    X(momentum, bad_momentum, momentum, "g[")                                         \
+    X(unit_norm, bad_unit_norm, unit_norm, "y[")                                      \
+    X(descend, bad_descend, descend, "w[")                                            \
     X(convergence_check, bad_convergence_check, convergence_check, "reason[5 of 12]") \
     X(anderson_weights, bad_anderson, anderson_weights, "restarts[0 of")              \
     X(broyden_weights, bad_broyden, broyden_weights, "coef[")                         \

@@ -145,7 +145,7 @@ static void test_every_name_has_its_kind(void **state)
             assert_non_null(names[i].kind->state_name[s]);
     }
     assert_int_equal(config_set(&c, "train.optimizer=sgd", &err), STATUS_CONFIG);
-    assert_non_null(strstr(err.text, "want adam or adamw, got \"sgd\""));
+    assert_non_null(strstr(err.text, "want adam, adamw or muon, got \"sgd\""));
 }
 
 int main(void)

@@ -133,7 +133,8 @@ static enum status cpu_set_precision(struct backend *be, enum precision precisio
                          "bf16 where it is there");
     if (precision == PRECISION_BF16 && !matmul_for_bf16())
         return error_set(err, STATUS_DEVICE,
-                         "bf16 products: this processor has neither AVX512_BF16 nor AMX; use fp32");
+                         "bf16 products: this processor has neither AVX512_BF16 nor AMX, or "
+                         "ONEDNN_MAX_CPU_ISA forbids them; use fp32");
     return STATUS_OK;
 }
 

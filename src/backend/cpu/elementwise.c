@@ -1,4 +1,4 @@
-/* Elementwise operations, column sums, tables, random numbers and the optimizer. */
+/* Elementwise operations, column sums, tables and random numbers. */
 #include "backend/cpu/cpu_impl.h"
 
 #include <math.h>
@@ -44,7 +44,9 @@ void cpu_mul_bcast(struct backend *be, const struct tensor *out, const struct te
     }
 }
 
-void cpu_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x)
+/* acc[d] += sum_n x[n,d] y[n,d], where y may be NULL and then stands for ones. */
+static void add_columns(struct backend *be, const struct tensor *acc, const struct tensor *x,
+                        const float *y)
 {
     enum { BLOCK = 64 };
     int64_t rows = x->dim[0], width = x->dim[1];
@@ -54,13 +56,31 @@ void cpu_col_sum(struct backend *be, const struct tensor *acc, const struct tens
         float sum[BLOCK] = {0}, *to = cpu_f32(acc) + start;
         for (int64_t n = 0; n < rows; n++) {
             const float *row = cpu_f32(x) + n * width + start;
+            const float *by = y == NULL ? NULL : y + n * width + start;
+            if (by == NULL) {
 #pragma omp simd
-            for (int64_t d = 0; d < n_cols; d++)
-                sum[d] += row[d];
+                for (int64_t d = 0; d < n_cols; d++)
+                    sum[d] += row[d];
+            } else {
+#pragma omp simd
+                for (int64_t d = 0; d < n_cols; d++)
+                    sum[d] += row[d] * by[d];
+            }
         }
         for (int64_t d = 0; d < n_cols; d++)
             to[d] += sum[d];
     }
+}
+
+void cpu_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x)
+{
+    add_columns(be, acc, x, NULL);
+}
+
+void cpu_col_dot(struct backend *be, const struct tensor *acc, const struct tensor *x,
+                 const struct tensor *y)
+{
+    add_columns(be, acc, x, cpu_f32(y));
 }
 
 void cpu_copy_block(struct backend *be, const struct copy_block *p)
@@ -171,57 +191,4 @@ void cpu_fill_uniform(struct backend *be, const struct tensor *t, double lo, dou
 #pragma omp parallel for schedule(static) num_threads(be->threads)
     for (int64_t i = 0; i < count; i++)
         cpu_f32(t)[i] = (float)(lo + (hi - lo) * rng_uniform(key, (uint64_t)i));
-}
-
-void cpu_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x)
-{
-    /* Blocks of a fixed size keep the order of summation, whatever the number of threads. */
-    enum { BLOCKS = 256, SMALLEST = 4096 };
-    double part[BLOCKS] = {0}, sum = 0;
-    int64_t count = tensor_count(x), block = (count + BLOCKS - 1) / BLOCKS;
-    block = block < SMALLEST ? SMALLEST : block;
-    int64_t blocks = (count + block - 1) / block;
-    const float *xd = cpu_f32(x);
-#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(count))
-    for (int64_t k = 0; k < blocks; k++) {
-        int64_t end = (k + 1) * block < count ? (k + 1) * block : count;
-        double s = 0;
-#pragma omp simd reduction(+ : s)
-        for (int64_t i = k * block; i < end; i++)
-            s += (double)xd[i] * (double)xd[i];
-        part[k] = s;
-    }
-    for (int64_t k = 0; k < blocks; k++)
-        sum += part[k];
-    *(double *)acc->data += sum;
-}
-
-void cpu_adam(struct backend *be, const struct adam *p)
-{
-    double norm2 = *(const double *)p->norm2.data;
-    if (!isfinite(norm2))
-        return;
-    int64_t count = tensor_count(&p->w);
-    float scale = p->clip == 0 ? 1.0f : (float)fmin(1.0, p->clip / (sqrt(norm2) + 1e-6));
-    float b1 = (float)p->beta1, b2 = (float)p->beta2, eps = (float)p->eps;
-    float c1 = (float)(1 - p->beta1), c2 = (float)(1 - p->beta2);
-    float rate = (float)(p->lr / (1 - pow(p->beta1, (double)p->step)));
-    float v_scale = (float)(1 / sqrt(1 - pow(p->beta2, (double)p->step)));
-    float *w = cpu_f32(&p->w), *m = cpu_f32(&p->m), *v = cpu_f32(&p->v);
-    const float *gd = cpu_f32(&p->g);
-    const uint8_t *decays = p->decays.data;
-#pragma omp parallel for schedule(static) num_threads(be->threads) if (cpu_worth(count))
-    for (int64_t first = 0; first < count; first += ADAM_BLOCK) {
-        int64_t end = count - first < ADAM_BLOCK ? count : first + ADAM_BLOCK;
-        double decay = decays == NULL || decays[first / ADAM_BLOCK] ? p->decay : 0;
-        float keep = p->coupled ? 1 : (float)(1 - p->lr * decay);
-        float pull = p->coupled ? (float)decay : 0;
-#pragma omp simd
-        for (int64_t i = first; i < end; i++) {
-            float g = scale * gd[i] + pull * w[i];
-            m[i] = b1 * m[i] + c1 * g;
-            v[i] = b2 * v[i] + c2 * g * g;
-            w[i] = keep * w[i] - rate * m[i] / (sqrtf(v[i]) * v_scale + eps);
-        }
-    }
 }

@@ -48,19 +48,21 @@ struct matmul {
     size_t capacity;
 };
 
+/* What the processor has and ONEDNN_MAX_CPU_ISA leaves of it. */
+static bool may_use(dnnl_cpu_isa_t isa)
+{
+    return (dnnl_get_effective_cpu_isa() & isa) == isa;
+}
+
 bool matmul_for_fp32(void)
 {
     /* Without AVX-512 matmul is the same as SGEMM, whose kernels for AVX2 differ at edges. */
-    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+    return may_use(dnnl_cpu_isa_avx512_core);
 }
 
 bool matmul_for_bf16(void)
 {
-#if defined(__x86_64__)
-    return __builtin_cpu_supports("avx512bf16");
-#else
-    return false;
-#endif
+    return may_use(dnnl_cpu_isa_avx512_core_bf16);
 }
 
 static void forget(struct matmul *g)

@@ -1,4 +1,4 @@
-/* Elementwise operations, column sums, tables, random numbers and the optimizer. */
+/* Elementwise operations, column sums, tables and random numbers. */
 #include "backend/ref/ref_ops.h"
 
 #include <math.h>
@@ -37,6 +37,19 @@ void ref_col_sum(struct backend *be, const struct tensor *acc, const struct tens
         double sum = 0;
         for (int64_t n = 0; n < x->dim[0]; n++)
             sum += ref_real(x)[n * width + d];
+        ref_real(acc)[d] += sum;
+    }
+}
+
+void ref_col_dot(struct backend *be, const struct tensor *acc, const struct tensor *x,
+                 const struct tensor *y)
+{
+    (void)be;
+    int64_t width = x->dim[1];
+    for (int64_t d = 0; d < width; d++) {
+        double sum = 0;
+        for (int64_t n = 0; n < x->dim[0]; n++)
+            sum += ref_real(x)[n * width + d] * ref_real(y)[n * width + d];
         ref_real(acc)[d] += sum;
     }
 }
@@ -115,33 +128,4 @@ void ref_fill_uniform(struct backend *be, const struct tensor *t, double lo, dou
     (void)be;
     for (int64_t i = 0; i < tensor_count(t); i++)
         ref_real(t)[i] = lo + (hi - lo) * rng_uniform(key, (uint64_t)i);
-}
-
-void ref_sum_squares(struct backend *be, const struct tensor *acc, const struct tensor *x)
-{
-    (void)be;
-    double sum = 0;
-    for (int64_t i = 0; i < tensor_count(x); i++)
-        sum += ref_real(x)[i] * ref_real(x)[i];
-    *ref_real(acc) += sum;
-}
-
-void ref_adam(struct backend *be, const struct adam *p)
-{
-    (void)be;
-    double norm2 = *ref_real(&p->norm2);
-    if (!isfinite(norm2))
-        return;
-    double scale = p->clip == 0 ? 1 : fmin(1, p->clip / (sqrt(norm2) + 1e-6));
-    double *w = ref_real(&p->w), *m = ref_real(&p->m), *v = ref_real(&p->v);
-    double m_bias = 1 - pow(p->beta1, (double)p->step), v_bias = 1 - pow(p->beta2, (double)p->step);
-    const uint8_t *decays = p->decays.data;
-    for (int64_t i = 0; i < tensor_count(&p->w); i++) {
-        double decay = decays == NULL || decays[i / ADAM_BLOCK] ? p->decay : 0;
-        double g = scale * ref_real(&p->g)[i] + (p->coupled ? decay * w[i] : 0);
-        m[i] = p->beta1 * m[i] + (1 - p->beta1) * g;
-        v[i] = p->beta2 * v[i] + (1 - p->beta2) * g * g;
-        double update = m[i] / m_bias / (sqrt(v[i] / v_bias) + p->eps);
-        w[i] -= p->lr * (update + (p->coupled ? 0 : decay * w[i]));
-    }
 }

@@ -11,6 +11,8 @@ static const char *const matrix_names[NORMED_WEIGHTS] = {
 };
 /* Those in front of it are convolutions of one tap in the published code. */
 enum { FIRST_LINEAR = 3 };
+/* Queries, keys and values lie in one. */
+static const int64_t matrix_stack[NORMED_WEIGHTS] = {3, 1, 1, 1, 1};
 
 int64_t transformer_cell_blocks(const struct config_model *m)
 {
@@ -57,7 +59,8 @@ static enum status declare_matrix(struct params *p, const struct config_model *m
                                 .cols = size[1],
                                 .init = INIT_NORMAL,
                                 .scale = m->init_std,
-                                .taps = which < FIRST_LINEAR ? 1 : 0};
+                                .taps = which < FIRST_LINEAR ? 1 : 0,
+                                .matrices = matrix_stack[which]};
     struct param_spec gain = {.name = name, .part = "f", .rows = size[0], .init = INIT_ROW_NORM};
     block_name(name, m, j, matrix_names[which], m->wnorm ? "_v" : "");
     if (!m->wnorm)
@@ -116,7 +119,8 @@ static enum status declare_injection(struct params *p, const struct config_model
                                 .cols = m->d_model,
                                 .init = INIT_NORMAL,
                                 .scale = m->init_std,
-                                .taps = 1};
+                                .taps = 1,
+                                .matrices = 3};
     struct param_spec bias = {
         .name = name, .part = "injection", .rows = 3 * m->d_model, .init = INIT_ZERO};
     inject_name(name, m, j, "weight");

@@ -26,6 +26,7 @@ static enum status declare_conv(struct params *p, const struct config_model *m, 
     weight.rows = gain.rows = bias.rows = 4 * half_of(m);
     weight.cols = m->ksize * in;
     weight.taps = m->ksize;
+    weight.matrices = 4; /* of the gates */
     gain.init = INIT_ROW_NORM;
     snprintf(name, sizeof name, "%s.weight%s", prefix, m->wnorm ? "_v" : "");
     TRY(params_add(p, &weight, &v, err));
