@@ -12,11 +12,13 @@ Arguments of the model, as the harness takes them in --model_args:
 
 A request is answered as by the harness's own models. Blanks at the end of a context belong to the
 continuation. A text without a context begins a line. A generated text ends before the first of the
-task's stop texts, and with its line, whose end is what ends a text of deq.
+task's stop texts, and with its line, whose end is what ends a text of deq. The blank in front of its
+first word is left out, as it is where a tokenizer of words decodes a text alone.
 """
 import json
 import subprocess
 
+import lm_eval.models  # noqa: F401, the harness's own, beside which this one stands
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
@@ -32,6 +34,8 @@ class DeqLM(LM):
         if device not in (None, "", "cpu"):  # the harness passes its --device to every model
             raise ValueError(f"device {device}: deq takes a GPU by itself where there is one")
         self.checkpoint, self.program, self.max_tokens = checkpoint, program, int(max_tokens)
+        vocabulary = subprocess.run([program, "info", checkpoint, "--vocab"], capture_output=True, check=True).stdout
+        self.bytes = vocabulary.startswith(b"<0x00>\n")
         self.options = ["--tol", str(float(tol))] + (["--threads", str(threads)] if threads else [])
 
     def run(self, command, *options, text=None):
@@ -84,13 +88,14 @@ class DeqLM(LM):
             escaped = stop.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
             options += ["--stop", escaped]
         text = self.run("sample", *options, text=context)[-1]["text"]
-        return text[len(self.prompt_text(context, text)):]
+        text = text[len(self.prompt_text(context, text)):]
+        return text if self.bytes else text.removeprefix(" ")
 
     def prompt_text(self, context, text):
         """What of a sample is its prompt, in which a last blank may be missing and words unknown."""
-        for prompt in (context, context.removesuffix(" ")):
-            if text.startswith(prompt):
-                return prompt
+        prompt = context.removesuffix(" ")
+        if context == "" or prompt != "" and prompt == prompt.rstrip() and text.startswith(prompt):
+            return context if text.startswith(context) else prompt
         return self.run("sample", "--prompt", "-", "--tokens", "0", "--raw", text=context)[-1]["text"]
 
     def answer(self, kind, requests, results):

@@ -39,9 +39,9 @@ def make_tasks():
     """Data and descriptions of the tasks, which name their files."""
     rng = random.Random(11)
     docs = []
-    for i in range(24):
+    for i in range(12):
         text = words(rng, 6) + ("" if i % 3 else ",\n\"" + words(rng, 4) + "\".")
-        docs.append({"context": "" if i == 5 else words(rng, 1 + i) + ("  " if i == 7 else ""),
+        docs.append({"context": "" if i == 5 else words(rng, 1 + 2 * i) + ("  " if i == 7 else ""),
                      "choices": [words(rng, 1 + k) for k in range(3)], "answer": i % 3, "text": text})
     with open("docs.jsonl", "w") as f:
         f.writelines(json.dumps(d) + "\n" for d in docs)
