@@ -660,6 +660,16 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
             z = f(z, inputs)
         return z
 
+    def _reversible(self, f, z, gradient, inputs):
+        """Reversible steps in place of a solve. PyTorch keeps what undoing them would give."""
+        y, b = z, gradient["damping"]
+        for _ in range(gradient["steps"]):
+            inputs.clear()
+            y = (1 - b) * y + b * f(z, inputs)
+            inputs.clear()
+            z = (1 - b) * z + b * f(y, inputs)
+        return z
+
     def _equilibrium(self, f, e, start, inputs):
         """H of a segment, and z* if there is one."""
         c = self.config.deq
@@ -668,6 +678,8 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
             return self._layers(f, e, c["model"]["layers"], inputs), None
         if self.training and gradient and method == "unroll":
             return self._layers(f, e, c["gradient"]["steps"], inputs), None
+        if self.training and gradient and method == "reversible":
+            return self._reversible(f, start.detach(), c["gradient"], inputs), None
         z, h, report = solve(f, start.detach(), self._forward_settings())
         self.reports.append(report)
         if not gradient:

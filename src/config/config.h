@@ -27,7 +27,13 @@ enum config_cell {
 #undef CELL_ID
 };
 enum config_rows { CONFIG_ROWS_AUTO, CONFIG_ROWS_ACTIVE, CONFIG_ROWS_ALL };
-enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
+enum config_gradient {
+    GRADIENT_IMPLICIT,
+    GRADIENT_PHANTOM,
+    GRADIENT_ONE_STEP,
+    GRADIENT_UNROLL,
+    GRADIENT_REVERSIBLE
+};
 enum config_start { START_ZERO, START_LINEAR };
 enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
 enum config_muon_scale { MUON_SCALE_SHAPE, MUON_SCALE_RMS };

@@ -158,12 +158,14 @@ const struct config_key config_keys[] = {
     SOLVER(backward, SOLVE_ANDERSON, SCOPE_TOKEN, 6, 1e-3, STOP_REL, 3),
 
     ENUM("gradient.method", gradient.method, GRADIENT_IMPLICIT,
-         "implicit|phantom|one-step|unroll",
+         "implicit|phantom|one-step|unroll|reversible",
          "method of differentiating through the fixed point"),
     INT("gradient.steps", gradient.steps, 4, 1, 1024, "evaluations",
-        "phantom: damped applications of f; unroll: plain applications of f"),
+        "phantom: damped applications of f; unroll: plain applications of f; reversible: steps of "
+        "two evaluations each"),
     REAL("gradient.damping", gradient.damping, 0.8, 0, 1, CONFIG_OPEN_MIN, "",
-         "phantom: weight of the new value in an application"),
+         "phantom and reversible: weight of the new value in an application; reversible is "
+         "published with 0.5 (RevDEQ) and loses digits by 1 - damping a step"),
     INT("gradient.recompute", gradient.recompute, 0, 0, 1024, "layers",
         "explicit layers and unrolled applications: keep only the input of so many at a time "
         "and compute them again backwards; 0 to keep all"),

@@ -38,15 +38,21 @@ struct lifetime equilibrium_later_slots(const struct config *config)
     return lives_on(is_damped(config) ? PATH_ANY : PATH_LAYERS, PHASE_FORWARD, PHASE_REMEMBER);
 }
 
+static bool is_reversible(const struct config *config)
+{
+    return config->model.layers == 0 && config->gradient.method == GRADIENT_REVERSIBLE;
+}
+
 bool equilibrium_recomputes(const struct config *config)
 {
-    return recomputed(config) > 0;
+    return recomputed(config) > 0 || is_reversible(config);
 }
 
 bool equilibrium_keeps_all(const struct config *config)
 {
     return config->model.layers > 0 || config->gradient.method == GRADIENT_PHANTOM ||
-           config->gradient.method == GRADIENT_UNROLL;
+           config->gradient.method == GRADIENT_UNROLL ||
+           config->gradient.method == GRADIENT_REVERSIBLE;
 }
 
 void equilibrium_free(struct equilibrium *eq)
@@ -110,6 +116,15 @@ static enum status plan_states(struct equilibrium *eq, const struct config *conf
         declare_state(p, &eq->dz, "gradient of a state", lives(PHASE_GRADIENTS, PHASE_GRADIENTS),
                       PART_WORK);
     }
+    const struct reversible_plan reversible = {.ws = p->ws,
+                                               .batch = p->batch,
+                                               .length = p->length,
+                                               .width = p->width,
+                                               .relaxation = eq->damping,
+                                               .z = &eq->z,
+                                               .gradient = {&eq->y, &eq->dz}};
+    if (p->train && is_reversible(config))
+        reversible_declare(&eq->rev, &reversible);
     struct lifetime states = equilibrium_later_slots(config);
     states.last = last;
     struct unrolled_plan plan = {.ws = p->ws,
@@ -152,7 +167,7 @@ out:
 
 void equilibrium_attach(struct equilibrium *eq, struct cell *cell, const struct config *config)
 {
-    eq->cell = eq->net.cell = cell;
+    eq->cell = eq->net.cell = eq->rev.cell = cell;
     equilibrium_select_rows(eq, cell->selects_rows && wants_rows(config, cell->be));
 }
 
@@ -219,6 +234,27 @@ static enum status run_layers(struct equilibrium *eq, const struct tensor *e, in
     return backend_check(eq->cell->be, err);
 }
 
+static void set_start(struct equilibrium *eq, const struct tensor *z, const struct tensor *start)
+{
+    if (start->data != NULL)
+        op_copy(eq->be, z, start);
+    else
+        op_fill(eq->be, z, 0.0);
+}
+
+/* Reversible steps instead of a solve. */
+static enum status run_reversible(struct equilibrium *eq, const struct tensor *e,
+                                  const struct tensor *start, struct error *err)
+{
+    struct tensor z = cut_to(&eq->z, e);
+    set_start(eq, &z, start);
+    reversible_run(&eq->rev, e->dim[0], e->dim[1], eq->steps);
+    eq->reversed = true;
+    eq->applied = eq->unrolled = 2 * eq->steps;
+    eq->state = eq->output = z;
+    return backend_check(eq->be, err);
+}
+
 static enum status solve_for_training(struct equilibrium *eq, const struct tensor *z,
                                       const struct tensor *f, struct error *err)
 {
@@ -255,10 +291,7 @@ static enum status solve(struct equilibrium *eq, const struct tensor *e, const s
                          bool train, struct error *err)
 {
     struct tensor z = cut_to(&eq->z, e), f = cut_to(&eq->f, e);
-    if (start->data != NULL)
-        op_copy(eq->cell->be, &z, start);
-    else
-        op_fill(eq->cell->be, &z, 0.0);
+    set_start(eq, &z, start);
     return train ? solve_for_training(eq, &z, &f, err) : solve_for_output(eq, &z, &f, err);
 }
 
@@ -267,12 +300,18 @@ enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
                               struct error *err)
 {
     eq->unrolled = eq->applied = eq->evaluations = 0;
+    eq->reversed = false;
     if (eq->layers > 0)
         layers = eq->layers;
     else if (layers == 0 && eq->method == GRADIENT_UNROLL && train)
         layers = eq->steps;
     workspace_enter(eq->ws, PHASE_FORWARD);
-    TRY(layers > 0 ? run_layers(eq, e, layers, train, err) : solve(eq, e, start, train, err));
+    if (layers > 0)
+        TRY(run_layers(eq, e, layers, train, err));
+    else if (train && eq->method == GRADIENT_REVERSIBLE)
+        TRY(run_reversible(eq, e, start, err));
+    else
+        TRY(solve(eq, e, start, train, err));
     workspace_enter(eq->ws, PHASE_OUTPUT);
     if (eq->cell->ops->end_evals != NULL)
         eq->cell->ops->end_evals(eq->cell);
@@ -292,6 +331,8 @@ static enum status apply_adjoint(void *ctx, const struct tensor *y, const struct
 
 struct equilibrium_point equilibrium_last(const struct equilibrium *eq)
 {
+    if (eq->reversed)
+        return (struct equilibrium_point){0, eq->rev.y, eq->rev.f};
     int last = eq->unrolled > 0 ? (int)eq->unrolled - 1 : 0;
     struct equilibrium_point p = {last, eq->state, eq->output};
     if (eq->unrolled > 0 && eq->net.damping != 1.0)
@@ -364,6 +405,12 @@ enum status equilibrium_propagate(struct equilibrium *eq, const struct tensor *d
         eq->cell->ops->vjp(eq->cell, 0, &eq->state, &eq->output, &y, &dz, true);
         return backend_check(eq->be, err);
     }
+    if (eq->reversed) {
+        reversible_gradient(&eq->rev);
+        if (eq->cell->slot_remembers) /* the slot holds the first step now */
+            eq->cell->ops->eval(eq->cell, 0, &eq->output, &dz);
+        return backend_check(eq->be, err);
+    }
     dz = unrolled_gradient(&eq->net,
                            &y); /* the gradient of the start, which is e if layers are untied */
     if (eq->net.plan.untied)
@@ -373,7 +420,7 @@ enum status equilibrium_propagate(struct equilibrium *eq, const struct tensor *d
 
 void equilibrium_remember(struct equilibrium *eq)
 {
-    if (eq->applied > 0 || eq->unrolled > 0)
+    if (!eq->reversed && (eq->applied > 0 || eq->unrolled > 0))
         unrolled_remember(&eq->net);
     else
         eq->cell->ops->remember(eq->cell, 0, &eq->output);

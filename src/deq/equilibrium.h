@@ -8,6 +8,7 @@
  *   implicit  solve y = y J + dH, then propagate y once through f at z* (Bai et al. 2019)
  *   one-step  the same with y = dH and no solve (Fung et al. 2022)
  *   phantom   `steps` damped applications from z*, differentiated plainly (Geng et al. 2021)
+ *   reversible  `steps` reversible steps instead of a solve, differentiated plainly (reversible.h)
  *   unroll    `steps` plain applications from 0 instead of a solve, differentiated plainly
  * The last is also the pre-training phase ("shallow"). With model.layers > 0 there is no
  * equilibrium at all. Training and evaluation then apply so many layers (unrolled.h).
@@ -19,6 +20,7 @@
 #ifndef DEQ_DEQ_EQUILIBRIUM_H
 #define DEQ_DEQ_EQUILIBRIUM_H
 
+#include "deq/reversible.h"
 #include "deq/unrolled.h"
 #include "solver/solver.h"
 
@@ -34,18 +36,20 @@ struct equilibrium {
     struct solver *solver[DIRECTION_COUNT]; /* owns; NULL where nothing is solved */
     int64_t layers;                         /* above 0 in an explicit network */
     enum config_gradient method;
-    int64_t steps;        /* phantom and unroll */
-    double damping;       /* phantom */
+    int64_t steps;        /* phantom, unroll and reversible */
+    double damping;       /* phantom and reversible */
     bool return_z;        /* evaluation returns z*, as published */
     struct workspace *ws; /* borrows */
     /* In the workspace, [B,L,W] at the planned B and L. */
-    struct tensor z, f;          /* the iterate of the solve, and f of it */
-    struct tensor y, dz;         /* in training, the adjoint and what f makes of it */
-    struct unrolled net;         /* all that is not solved */
+    struct tensor z, f;  /* the iterate of the solve, and f of it */
+    struct tensor y, dz; /* in training, the adjoint and what f makes of it */
+    struct unrolled net; /* what is neither solved nor reversible */
+    struct reversible rev;
     equilibrium_monitor monitor; /* or NULL */
     void *monitor_ctx;           /* borrows */
     /* of the current segment */
     struct tensor state, output; /* views [B,L,W] of z* and H */
+    bool reversed;               /* by reversible steps */
     int64_t unrolled;            /* applications to differentiate plainly, or 0 */
     int64_t applied;             /* plain applications in place of a solve, or 0 */
     int64_t evaluations;         /* of f in the current solve */

@@ -136,6 +136,18 @@ static const struct variant {
     {"unroll_recomputed",
      false,
      {"gradient.method=unroll", "gradient.steps=5", "gradient.recompute=2"}},
+    {"reversible", false, {"gradient.method=reversible", "gradient.damping=0.5"}},
+    {"reversible_dropout",
+     true,
+     {"gradient.method=reversible", "gradient.steps=3", "gradient.damping=0.4", "model.dropout=0.3",
+      "model.dropatt=0.2", "model.wnorm=true"}},
+    {"reversible_pre_norm",
+     false,
+     {"gradient.method=reversible", "gradient.steps=5", "gradient.damping=0.7",
+      "model.pre_lnorm=true", "model.norm=rms", "model.blocks=2"}},
+    {"reversible_trellis",
+     true,
+     {TRELLIS, "gradient.method=reversible", "gradient.steps=2", "model.dropouth=0.2"}},
     {"word_dropout", true, {"model.emb_dropout=0.3", "model.cutoffs=[7,15]"}},
 };
 
