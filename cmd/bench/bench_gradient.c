@@ -128,7 +128,8 @@ const struct command bench_tool_gradient = {
     .description =
         "Compares ways to the gradient on a checkpoint and its data. They are the implicit one by "
         "several solvers, numbers of products and tolerances, the one-step, the phantom, the "
-        "unrolled and the reversible one. The reference is the implicit gradient of tight solves.\n"
+        "unrolled, the truncated and the reversible one. The reference is the implicit gradient of "
+        "tight solves.\n"
         "Prints the cosine and the relative error over all parameters, the time, the evaluations "
         "and the memory of each.",
     .options = options,

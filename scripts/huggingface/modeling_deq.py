@@ -660,6 +660,24 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
             z = f(z, inputs)
         return z
 
+    def _truncated(self, f, z, gradient, inputs):
+        """Plain applications in drawn numbers, of which the last are differentiated."""
+        mean, spread, draw = gradient["mean"], gradient["spread"], gradient["draw"]
+        count = torch.full((z.shape[0] if draw == "sequence" else 1, 1, 1), float(mean))
+        if draw == "fixed":
+            count = count.round()
+        else:
+            count *= torch.exp(spread * torch.randn_like(count) - spread * spread / 2)
+            count = torch.poisson(count)
+        before = (count - gradient["steps"]).to(z.device)
+        with torch.no_grad():
+            for k in range(max(0, int(before.max()))):
+                z = torch.where(before > k, f(z, inputs), z)
+        for _ in range(gradient["steps"]):
+            inputs.clear()
+            z = f(z, inputs)
+        return z
+
     def _reversible(self, f, z, gradient, inputs):
         """Reversible steps in place of a solve. PyTorch keeps what undoing them would give."""
         y, b = z, gradient["damping"]
@@ -678,8 +696,12 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
             return self._layers(f, e, c["model"]["layers"], inputs), None
         if self.training and gradient and method == "unroll":
             return self._layers(f, e, c["gradient"]["steps"], inputs), None
+        if self.training and c["train"]["start_noise"] > 0:
+            start = start + c["train"]["start_noise"] * torch.randn_like(start)
         if self.training and gradient and method == "reversible":
             return self._reversible(f, start.detach(), c["gradient"], inputs), None
+        if self.training and gradient and method == "truncated":
+            return self._truncated(f, start.detach(), c["gradient"], inputs), None
         z, h, report = solve(f, start.detach(), self._forward_settings())
         self.reports.append(report)
         if not gradient:

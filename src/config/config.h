@@ -27,13 +27,15 @@ enum config_cell {
 #undef CELL_ID
 };
 enum config_rows { CONFIG_ROWS_AUTO, CONFIG_ROWS_ACTIVE, CONFIG_ROWS_ALL };
-enum config_gradient {
+enum config_gradient_method {
     GRADIENT_IMPLICIT,
     GRADIENT_PHANTOM,
     GRADIENT_ONE_STEP,
     GRADIENT_UNROLL,
-    GRADIENT_REVERSIBLE
+    GRADIENT_REVERSIBLE,
+    GRADIENT_TRUNCATED
 };
+enum config_draw { DRAW_FIXED, DRAW_STEP, DRAW_SEQUENCE };
 enum config_start { START_ZERO, START_LINEAR };
 enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
 enum config_muon_scale { MUON_SCALE_SHAPE, MUON_SCALE_RMS };
@@ -82,6 +84,16 @@ struct config_limits {
     double tol_start;
 };
 
+struct config_gradient {
+    enum config_gradient_method method;
+    int64_t steps;
+    double damping;
+    int64_t recompute;
+    /* truncated */
+    double mean, spread;
+    enum config_draw draw;
+};
+
 struct config_jacobian {
     double weight, probability;
     enum config_penalty form;
@@ -108,7 +120,7 @@ struct config_train {
     double clip;
     int64_t pretrain_steps, pretrain_layers, seed;
     enum precision precision;
-    double ema;
+    double ema, start_noise;
     int64_t patience;
     int64_t eval_every, checkpoint_every, keep_last, keep_every, log_every;
     bool zero, compress;
@@ -131,12 +143,7 @@ struct config {
         struct config_limits forward_limits, backward_limits; /* in training only */
         enum config_rows forward_rows;
     } solver;
-    struct {
-        enum config_gradient method;
-        int64_t steps;
-        double damping;
-        int64_t recompute;
-    } gradient;
+    struct config_gradient gradient;
     struct config_jacobian jacobian;
     struct config_correction correction;
     struct config_train train;

@@ -98,7 +98,8 @@ static enum status check_solver(const struct solver_config *s, const struct conf
 /* Whether training steps apply f so many times and solve nothing. */
 static bool gradient_replaces_solve(const struct config *c)
 {
-    return c->gradient.method == GRADIENT_UNROLL || c->gradient.method == GRADIENT_REVERSIBLE;
+    return c->gradient.method == GRADIENT_UNROLL || c->gradient.method == GRADIENT_REVERSIBLE ||
+           c->gradient.method == GRADIENT_TRUNCATED;
 }
 
 /* What undoing reversible steps may enlarge rounding errors by. In float32 1e-3 is then left. */
@@ -138,9 +139,8 @@ static enum status check_extra_losses(const struct config *c, struct error *err)
                          c->correction.weight);
     if (c->correction.weight > 0 && gradient_replaces_solve(c))
         return error_set(err, STATUS_CONFIG,
-                         "correction.weight: gradient.method %s has no solve whose iterates "
-                         "could be corrected; set it to 0",
-                         c->gradient.method == GRADIENT_UNROLL ? "unroll" : "reversible");
+                         "correction.weight: this gradient.method has no solve whose iterates "
+                         "could be corrected; set it to 0");
     for (int64_t i = 0; i < at->count; i++)
         if (at->value[i] < 1 || at->value[i] >= c->solver.forward.max_iter ||
             (i > 0 && at->value[i] <= at->value[i - 1]))

@@ -10,7 +10,8 @@ static int64_t most_layers(const struct config *config, bool train)
     int64_t most = config->model.layers > 0 ? config->model.layers : 1;
     if (!train || config->model.layers > 0)
         return most;
-    if (config->gradient.method == GRADIENT_PHANTOM || config->gradient.method == GRADIENT_UNROLL)
+    if (config->gradient.method == GRADIENT_PHANTOM || config->gradient.method == GRADIENT_UNROLL ||
+        config->gradient.method == GRADIENT_TRUNCATED)
         most = config->gradient.steps;
     if (config->train.pretrain_steps > 0 && config->train.pretrain_layers > most)
         most = config->train.pretrain_layers;
@@ -50,9 +51,8 @@ bool equilibrium_recomputes(const struct config *config)
 
 bool equilibrium_keeps_all(const struct config *config)
 {
-    return config->model.layers > 0 || config->gradient.method == GRADIENT_PHANTOM ||
-           config->gradient.method == GRADIENT_UNROLL ||
-           config->gradient.method == GRADIENT_REVERSIBLE;
+    return config->model.layers > 0 || (config->gradient.method != GRADIENT_IMPLICIT &&
+                                        config->gradient.method != GRADIENT_ONE_STEP);
 }
 
 void equilibrium_free(struct equilibrium *eq)
@@ -62,6 +62,7 @@ void equilibrium_free(struct equilibrium *eq)
     for (int i = 0; i < DIRECTION_COUNT; i++)
         solver_free(eq->solver[i]);
     unrolled_free(&eq->net);
+    mem_free(eq->before);
     mem_free(eq);
 }
 
@@ -82,7 +83,7 @@ static enum status create_solvers(struct equilibrium *eq, const struct config *c
                                .ws = p->ws,
                                .phase = PHASE_FORWARD};
     TRY(solver_create(&eq->solver[DIRECTION_FORWARD], eq->be, &config->solver.forward, &plan, err));
-    if (!p->train || eq->method != GRADIENT_IMPLICIT)
+    if (!p->train || eq->gradient.method != GRADIENT_IMPLICIT)
         return STATUS_OK;
     plan.reverse = true;
     plan.phase = PHASE_BACKWARD;
@@ -120,7 +121,7 @@ static enum status plan_states(struct equilibrium *eq, const struct config *conf
                                                .batch = p->batch,
                                                .length = p->length,
                                                .width = p->width,
-                                               .relaxation = eq->damping,
+                                               .relaxation = eq->gradient.damping,
                                                .z = &eq->z,
                                                .gradient = {&eq->y, &eq->dz}};
     if (p->train && is_reversible(config))
@@ -151,10 +152,10 @@ enum status equilibrium_create(struct equilibrium **out, const struct config *co
     eq->be = p->ws->be;
     eq->ws = p->ws;
     eq->layers = config->model.layers;
-    eq->method = config->gradient.method;
-    eq->steps = config->gradient.steps;
-    eq->damping = config->gradient.damping;
+    eq->gradient = config->gradient;
+    eq->start_noise = config->train.start_noise;
     eq->return_z = config->model.compat;
+    TRY_OUT(mem_alloc((void **)&eq->before, (size_t)p->batch, sizeof *eq->before, err));
     if (eq->layers == 0)
         TRY_OUT(create_solvers(eq, config, p, err));
     TRY_OUT(plan_states(eq, config, p, err));
@@ -228,17 +229,32 @@ static enum status run_layers(struct equilibrium *eq, const struct tensor *e, in
         op_fill(eq->cell->be, &z, 0.0);
     unrolled_run(&eq->net, e->dim[0], e->dim[1], layers, 1.0, train);
     eq->applied = layers;
+    eq->applied_mean = (double)layers;
     eq->unrolled = train ? layers : 0;
     eq->state = eq->net.z;
     eq->output = eq->net.h;
     return backend_check(eq->cell->be, err);
 }
 
+void equilibrium_begin(struct equilibrium *eq, const struct masks *masks)
+{
+    eq->masks = *masks;
+}
+
+/* The start of a solve, to which each sequence adds noise of its own in training. */
 static void set_start(struct equilibrium *eq, const struct tensor *z, const struct tensor *start)
 {
+    const struct masks *masks = &eq->masks;
+    bool noisy = eq->start_noise > 0 && masks->source == MASKS_DRAWN;
+    for (int64_t b = 0; b < z->dim[0] && noisy; b++) {
+        struct rng_key key = {masks->seed,
+                              rng_stream(RNG_START, masks->draw, (uint64_t)(masks->first + b))};
+        struct tensor one = tensor_slice(z, b, 1);
+        op_fill_normal(eq->be, &one, eq->start_noise, key);
+    }
     if (start->data != NULL)
-        op_copy(eq->be, z, start);
-    else
+        op_axpby(eq->be, z, 1.0, start, noisy ? 1.0 : 0.0);
+    else if (!noisy)
         op_fill(eq->be, z, 0.0);
 }
 
@@ -248,10 +264,31 @@ static enum status run_reversible(struct equilibrium *eq, const struct tensor *e
 {
     struct tensor z = cut_to(&eq->z, e);
     set_start(eq, &z, start);
-    reversible_run(&eq->rev, e->dim[0], e->dim[1], eq->steps);
+    reversible_run(&eq->rev, e->dim[0], e->dim[1], eq->gradient.steps);
     eq->reversed = true;
-    eq->applied = eq->unrolled = 2 * eq->steps;
+    eq->applied = eq->unrolled = 2 * eq->gradient.steps;
+    eq->applied_mean = (double)eq->applied;
     eq->state = eq->output = z;
+    return backend_check(eq->be, err);
+}
+
+/* Plain applications instead of a solve, the last of which are differentiated. */
+static enum status run_truncated(struct equilibrium *eq, const struct tensor *e,
+                                 const struct tensor *start, struct error *err)
+{
+    int64_t batch = e->dim[0], length = e->dim[1], steps = eq->gradient.steps;
+    struct tensor z = cut_to(&eq->z, e);
+    int64_t most = drawn_counts(&eq->gradient, &eq->masks, batch, eq->before);
+    set_start(eq, &z, start);
+    unrolled_advance(&eq->net, batch, length, eq->before, most);
+    unrolled_run(&eq->net, batch, length, steps, 1.0, true);
+    eq->applied = most + steps;
+    eq->applied_mean = (double)steps;
+    for (int64_t b = 0; b < batch; b++)
+        eq->applied_mean += (double)eq->before[b] / (double)batch;
+    eq->unrolled = steps;
+    eq->state = eq->net.z;
+    eq->output = eq->net.h;
     return backend_check(eq->be, err);
 }
 
@@ -260,9 +297,10 @@ static enum status solve_for_training(struct equilibrium *eq, const struct tenso
 {
     TRY(solver_run(eq->solver[DIRECTION_FORWARD], apply_cell, eq, z, NULL, NULL, err));
     workspace_enter(eq->ws, PHASE_OUTPUT);
-    if (eq->method == GRADIENT_PHANTOM) {
-        unrolled_run(&eq->net, z->dim[0], z->dim[1], eq->steps, eq->damping, true);
-        eq->unrolled = eq->steps;
+    if (eq->gradient.method == GRADIENT_PHANTOM) {
+        unrolled_run(&eq->net, z->dim[0], z->dim[1], eq->gradient.steps, eq->gradient.damping,
+                     true);
+        eq->unrolled = eq->gradient.steps;
         eq->state = eq->net.z;
         eq->output = eq->net.h;
         return STATUS_OK;
@@ -303,13 +341,15 @@ enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
     eq->reversed = false;
     if (eq->layers > 0)
         layers = eq->layers;
-    else if (layers == 0 && eq->method == GRADIENT_UNROLL && train)
-        layers = eq->steps;
+    else if (layers == 0 && eq->gradient.method == GRADIENT_UNROLL && train)
+        layers = eq->gradient.steps;
     workspace_enter(eq->ws, PHASE_FORWARD);
     if (layers > 0)
         TRY(run_layers(eq, e, layers, train, err));
-    else if (train && eq->method == GRADIENT_REVERSIBLE)
+    else if (train && eq->gradient.method == GRADIENT_REVERSIBLE)
         TRY(run_reversible(eq, e, start, err));
+    else if (train && eq->gradient.method == GRADIENT_TRUNCATED)
+        TRY(run_truncated(eq, e, start, err));
     else
         TRY(solve(eq, e, start, train, err));
     workspace_enter(eq->ws, PHASE_OUTPUT);
@@ -376,7 +416,7 @@ enum status equilibrium_solve_adjoint(struct equilibrium *eq, const struct tenso
                                       struct error *err)
 {
     struct tensor y = tensor_cut(&eq->y, dh);
-    if (eq->unrolled > 0 || eq->method == GRADIENT_ONE_STEP) {
+    if (eq->unrolled > 0 || eq->gradient.method == GRADIENT_ONE_STEP) {
         op_copy(eq->be, &y, dh);
         return backend_check(eq->be, err);
     }
@@ -426,10 +466,10 @@ void equilibrium_remember(struct equilibrium *eq)
         eq->cell->ops->remember(eq->cell, 0, &eq->output);
 }
 
-static void report_applications(struct solve_report *r, int64_t count)
+static void report_applications(struct solve_report *r, int64_t count, double mean)
 {
     *r = (struct solve_report){.evals = count,
-                               .evals_mean = (double)count,
+                               .evals_mean = mean,
                                .evals_max = count,
                                .paid_mean = (double)count,
                                .rel_mean = NAN,
@@ -440,14 +480,15 @@ enum status equilibrium_report(struct equilibrium *eq, struct solve_report *forw
                                struct solve_report *backward, struct error *err)
 {
     if (eq->applied > 0)
-        report_applications(forward, eq->applied);
+        report_applications(forward, eq->applied, eq->applied_mean);
     else
         TRY(solver_report(eq->solver[DIRECTION_FORWARD], forward, err));
     if (backward == NULL)
         return STATUS_OK;
     if (eq->applied == 0 && eq->solver[DIRECTION_BACKWARD] != NULL)
         return solver_report(eq->solver[DIRECTION_BACKWARD], backward, err);
-    report_applications(backward, eq->unrolled > 0 ? eq->unrolled : 1);
+    int64_t backwards = eq->unrolled > 0 ? eq->unrolled : 1;
+    report_applications(backward, backwards, (double)backwards);
     return STATUS_OK;
 }
 

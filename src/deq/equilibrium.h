@@ -9,6 +9,8 @@
  *   one-step  the same with y = dH and no solve (Fung et al. 2022)
  *   phantom   `steps` damped applications from z*, differentiated plainly (Geng et al. 2021)
  *   reversible  `steps` reversible steps instead of a solve, differentiated plainly (reversible.h)
+ *   truncated   plain applications instead of a solve, in drawn numbers (drawn_counts.h), of which
+ *               the last `steps` are differentiated plainly
  *   unroll    `steps` plain applications from 0 instead of a solve, differentiated plainly
  * The last is also the pre-training phase ("shallow"). With model.layers > 0 there is no
  * equilibrium at all. Training and evaluation then apply so many layers (unrolled.h).
@@ -20,6 +22,7 @@
 #ifndef DEQ_DEQ_EQUILIBRIUM_H
 #define DEQ_DEQ_EQUILIBRIUM_H
 
+#include "deq/drawn_counts.h"
 #include "deq/reversible.h"
 #include "deq/unrolled.h"
 #include "solver/solver.h"
@@ -35,9 +38,8 @@ struct equilibrium {
     struct cell *cell;                      /* borrowed by equilibrium_attach */
     struct solver *solver[DIRECTION_COUNT]; /* owns; NULL where nothing is solved */
     int64_t layers;                         /* above 0 in an explicit network */
-    enum config_gradient method;
-    int64_t steps;        /* phantom, unroll and reversible */
-    double damping;       /* phantom and reversible */
+    struct config_gradient gradient;
+    double start_noise;
     bool return_z;        /* evaluation returns z*, as published */
     struct workspace *ws; /* borrows */
     /* In the workspace, [B,L,W] at the planned B and L. */
@@ -49,9 +51,12 @@ struct equilibrium {
     void *monitor_ctx;           /* borrows */
     /* of the current segment */
     struct tensor state, output; /* views [B,L,W] of z* and H */
+    struct masks masks;          /* whose seed and draw serve all that is drawn */
+    int64_t *before;             /* owns [batch], see drawn_counts */
     bool reversed;               /* by reversible steps */
     int64_t unrolled;            /* applications to differentiate plainly, or 0 */
-    int64_t applied;             /* plain applications in place of a solve, or 0 */
+    int64_t applied;             /* plain applications in place of a solve at most, or 0 */
+    double applied_mean;         /* and of a sequence, on average */
     int64_t evaluations;         /* of f in the current solve */
     struct tensor dh;            /* borrows */
 };
@@ -98,6 +103,8 @@ void equilibrium_select_rows(struct equilibrium *eq, bool can);
 /* Whether there is a solver in that direction. */
 bool equilibrium_solves(const struct equilibrium *eq, enum solve_direction direction);
 
+/* Begins a segment whose masks are these, before equilibrium_solve. */
+void equilibrium_begin(struct equilibrium *eq, const struct masks *masks);
 /* Finds the output of the segment that the cell has begun with embedded tokens e [B,L,E]. A solve
  * starts from `start` [B,L,W], or from zero if its data is NULL. With `layers` > 0 that many plain
  * applications take the place of a solve. With `train` a gradient will follow. STATUS_DEVICE or
