@@ -23,9 +23,13 @@ CUDA ?= auto
 CUDA_HOME ?=
 # auto: with subwords if SentencePiece is found; 1: it must be; 0: without.
 SENTENCEPIECE ?= auto
+# auto: deq report with the chart library that Debian calls libjs-chart.js; 1: it must be; 0: without.
+REPORT ?= auto
+CHART_JS ?=
 # Devices to make code for, and the last one's PTX for those that come later; native: those here.
 CUDA_ARCH ?= sm_80 sm_90
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
 DESTDIR ?=
 V ?= 0
 SANITIZE = -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined
@@ -71,6 +75,18 @@ endif
 ifeq ($(SENTENCEPIECE)$(SPM_FOUND),1)
 $(error SENTENCEPIECE=1: no SentencePiece: apt-get install g++ libsentencepiece-dev)
 endif
+# Chart.js draws the curves of deq report. It goes into the program as it is, and so do the page's files.
+ifeq ($(filter auto 0 1,$(REPORT)),)
+$(error REPORT=$(REPORT): want auto, 0 or 1)
+endif
+ifneq ($(REPORT),0)
+CHART_FOUND := $(wildcard $(or $(CHART_JS),/usr/share/javascript/chart.js/chart.min.js))
+endif
+ifeq ($(REPORT)$(CHART_FOUND),1)
+$(error REPORT=1: no $(or $(CHART_JS),chart library): apt-get install libjs-chart.js)
+endif
+CHART_FILE := $(or $(CHART_FOUND),$(BUILD)/no_chart.js)
+CHART_VERSION = $(shell sed -n '1,5s/.*Chart.js v//p' '$(CHART_FOUND)')
 SPM_LIBS = $(if $(SPM_FOUND),-lsentencepiece -lsentencepiece_train -lstdc++)
 
 # ---- Files --------------------------------------------------------------------------------------
@@ -84,10 +100,13 @@ TOOL_SRC := $(wildcard tests/tools/*.c tests/bench/bench_*.c)
 TORTURE_SRC := $(wildcard tests/torture/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 # What deq export writes for Hugging Face.
+# What deq report puts into its page.
+PAGE_SRC := $(wildcard src/report/page/*)
 PYTHON_SRC := $(wildcard scripts/huggingface/*_deq.py)
 SPM_SRC := $(if $(SPM_FOUND),$(wildcard src/data/sentencepiece_shim.cc))
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(SPM_SRC:%.cc=$(BUILD)/obj/%.o) \
-    $(if $(PYTHON_SRC),$(BUILD)/obj/huggingface_files.o)
+    $(if $(PYTHON_SRC),$(BUILD)/obj/huggingface_files.o) \
+    $(if $(PAGE_SRC),$(BUILD)/obj/src/report/embedded.o)
 CMD_OBJ := $(CMD_SRC:%.c=$(BUILD)/obj/%.o)
 TESTS := $(TEST_SRC:%.c=$(BUILD)/%)
 CMD_TESTS := $(filter $(BUILD)/tests/cmd/%,$(TESTS))
@@ -112,7 +131,8 @@ KERNEL_CFLAGS = -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
 OPENBLAS_DIR := $(firstword $(wildcard \
     /usr/lib/$(shell $(CC) -print-multiarch 2>/dev/null)/openblas-openmp))
 ALL_LDFLAGS = $(LDFLAGS) $(if $(OPENBLAS_DIR),-L$(OPENBLAS_DIR) -Wl$(comma)-rpath$(comma)$(OPENBLAS_DIR))
-LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) $(SPM_LIBS) -ldnnl -lcjson -lz -lxxhash -lutf8proc -lm -lpthread
+LDLIBS = $(if $(filter mpi,$(DIST)),$(MPI_LIBS)) $(LIBS)
+LIBS = $(SPM_LIBS) -ldnnl -lcjson -lz -lxxhash -lutf8proc -lm -lpthread
 # ---- CUDA ---------------------------------------------------------------------------------------
 # The toolkit: nvcc on the PATH, in CUDA_HOME or in /usr/local/cuda, and its runtime to link with.
 # cuBLAS is opened by the program itself.
@@ -148,7 +168,7 @@ gencode = -gencode arch=$(1:sm_%=compute_%),code=$(1)
 CUDA_CODE = $(if $(filter native,$(CUDA_ARCH)),-arch=native,$(foreach a,$(CUDA_ARCH), \
     $(call gencode,$(a))) $(call gencode,$(patsubst sm_%,compute_%,$(lastword $(CUDA_ARCH)))))
 # Never --use_fast_math: it deletes the tests for NaN.
-NVCC_FLAGS = -std=c++17 -O3 -lineinfo -Isrc -I. -Icuda $(CUDA_CODE) -Xcompiler -Wall$(comma)-Wextra \
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo -Isrc -I. -Icuda $(CUDA_CODE) -Xcompiler -fPIC$(comma)-Wall$(comma)-Wextra \
     $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
 # git's answer in a checkout, the file VERSION in an unpacked archive.
@@ -157,11 +177,20 @@ ifneq ($(wildcard .git),)
 VERSION := $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || \
     { hash=$$(git describe --always --dirty 2>/dev/null) && echo $(VERSION)+g$$hash; } || \
     echo $(VERSION))
+DATE := $(shell git log -1 --format=%cs 2>/dev/null)
 endif
+# The day of the sources, for the manual.
+DATE := $(or $(DATE),$(shell date -u -r VERSION +%Y-%m-%d 2>/dev/null),unknown)
 # The version goes to the file that prints it, the folder of installed configs to cmd/ only.
 $(BUILD)/obj/cmd/%.o: DEFINES = -DDEQ_CONFIG_DIR='"$(PREFIX)/share/deq/configs"'
-$(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"'
+$(BUILD)/obj/src/lib/version.o: DEFINES = -DDEQ_VERSION='"$(VERSION)"'
+$(BUILD)/obj/cmd/main.o: DEFINES += -DDEQ_VERSION='"$(VERSION)"' -DDEQ_DATE='"$(DATE)"'
 $(BUILD)/obj/src/backend/cpu/%.o: KERNEL = $(KERNEL_CFLAGS)
+# Changes when a program that was linked with the shared library would no longer work with it.
+LIB_ABI = 0
+# The objects serve the program and the shared library, which exports what deq.h declares.
+SHARED_CFLAGS = -fPIC -fvisibility=hidden
+$(BUILD)/obj/src/%.o $(BUILD)/obj/cuda/%.o: SHARED = $(SHARED_CFLAGS)
 $(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_transport.o: DEFINES = $(MPI_CFLAGS)
 
 # Pretty lines, or with V=1 the commands.
@@ -171,7 +200,7 @@ say = @printf '  %-9s %s\n' $(1) '$(2)'
 endif
 
 # ---- Build --------------------------------------------------------------------------------------
-all: $(BUILD)/deq $(BUILD)/libdeq.a
+all: $(BUILD)/deq $(BUILD)/lib/libdeq.a $(BUILD)/lib/libdeq.so
 
 $(BUILD)/deq: $(CMD_OBJ) $(DEVICE_OBJ) $(BUILD)/libdeq.a
 	$(call say,LINK,$@)
@@ -181,13 +210,35 @@ $(BUILD)/libdeq.a: $(LIB_OBJ) $(BUILD)/lib.list
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJ)
 
+# What deq.h declares, for other programs: one object with all that it needs of our own, in which no
+# other name is left to be linked with. It knows one process only, so needs no MPI.
+$(BUILD)/lib/deq.o: $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard src/lib/*.c)) $(DEVICE_OBJ) \
+    $(BUILD)/obj/src/dist/dist_none.o $(BUILD)/libdeq.a src/lib/deq.map
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && sed -n 's/^ *\(deq_[a-z_]*\);/\1/p' src/lib/deq.map >$@.names && \
+	    $(CC) -r -nostdlib -Wl,--force-group-allocation -o $@ $(filter %.o %.a,$^) && \
+	    objcopy --keep-global-symbols=$@.names $@
+$(BUILD)/lib/libdeq.a: $(BUILD)/lib/deq.o
+	$(Q)rm -f $@ && ar rcs $@ $<
+$(BUILD)/lib/libdeq.so: $(BUILD)/lib/deq.o
+	$(Q)$(CC) -shared $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-soname,libdeq.so.$(LIB_ABI) -Wl,--as-needed \
+	    -Wl,--version-script,src/lib/deq.map -o $@.$(LIB_ABI) $< $(DEVICE_LIBS) $(LIBS) && \
+	    ln -sf libdeq.so.$(LIB_ABI) $@
+
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags $(BUILD)/features
 	$(call say,CC,$<)
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(KERNEL) $(DEFINES) -MMD -MP -c -o $@ $<
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(SHARED) $(KERNEL) $(DEFINES) -MMD -MP -c -o $@ $<
 
 $(BUILD)/obj/src/data/sentencepiece_shim.o: src/data/sentencepiece_shim.cc $(BUILD)/flags
 	$(call say,CXX,$<)
-	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Isrc -Wall -Wextra $(WERROR) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -Isrc $(SHARED) -Wall -Wextra $(WERROR) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# The page of deq report. Where there is no chart library, an empty file stands for it.
+$(BUILD)/no_chart.js:
+	$(Q)mkdir -p $(@D) && : >$@
+$(BUILD)/obj/src/report/embedded.o: src/report/embedded.S $(PAGE_SRC) $(CHART_FILE) $(BUILD)/flags.report
+	$(call say,AS,$<)
+	$(Q)mkdir -p $(@D) && $(CC) -DCHART_JS='"$(CHART_FILE)"' -c -o $@ $<
 
 # The Python files that deq export writes, as a table of C strings.
 $(BUILD)/huggingface_files.c: $(PYTHON_SRC) $(BUILD)/lib.list
@@ -206,7 +257,7 @@ $(BUILD)/obj/cuda/%.o: cuda/%.cu $(BUILD)/flags.cuda $(BUILD)/features
 
 $(BUILD)/deq: $(BUILD)/flags.cuda
 $(CMD_OBJ): $(BUILD)/flags.cmd
-$(BUILD)/obj/cmd/main.o: $(BUILD)/flags.main
+$(BUILD)/obj/cmd/main.o $(BUILD)/obj/src/lib/version.o: $(BUILD)/flags.main
 
 $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/features.test
 	$(call say,TEST,$<)
@@ -216,6 +267,9 @@ $(TESTS): $(BUILD)/tests/%: tests/%.c $(BUILD)/libdeq.a $(BUILD)/flags $(BUILD)/
 # Tests of the program's own parts.
 $(CMD_TESTS): PARTS = $(CMD_PARTS) $(EDIT_LIBS)
 $(CMD_TESTS): $(CMD_PARTS)
+# Tests of the library do without a GPU.
+$(filter $(BUILD)/tests/lib/%,$(TESTS)): PARTS = $(BUILD)/obj/cuda/no_cuda.o
+$(filter $(BUILD)/tests/lib/%,$(TESTS)): $(BUILD)/obj/cuda/no_cuda.o
 
 # Property tests use RapidCheck, a C++ library, through a shim.
 $(PROPERTY_TESTS): PROPERTY = $(PROPERTY_OBJ) -lrapidcheck -lstdc++
@@ -264,13 +318,15 @@ MACHINE := $(shell $(CC) --version 2>/dev/null | head -n 1; \
 stamp = @mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || \
     printf '%s\n' '$(subst ','\'',$(1))' >$@
 $(BUILD)/flags: FORCE
-	$(call stamp,$(MACHINE) $(CC) $(ALL_CFLAGS) $(KERNEL_CFLAGS) $(ALL_LDFLAGS) $(LDLIBS) $(MPI) $(MPI_CFLAGS))
+	$(call stamp,$(MACHINE) $(CC) $(ALL_CFLAGS) $(SHARED_CFLAGS) $(KERNEL_CFLAGS) $(ALL_LDFLAGS) $(LDLIBS) $(MPI) $(MPI_CFLAGS))
 $(BUILD)/flags.cmd: FORCE
 	$(call stamp,$(PREFIX) $(LINE_EDITOR))
 $(BUILD)/flags.cuda: FORCE
 	$(call stamp,$(NVCC) $(NVCC_FLAGS) $(DEVICE_OBJ))
+$(BUILD)/flags.report: FORCE
+	$(call stamp,$(CHART_FILE))
 $(BUILD)/flags.main: FORCE
-	$(call stamp,$(VERSION))
+	$(call stamp,$(VERSION) $(DATE))
 # A removed source file leaves the library.
 $(BUILD)/lib.list: FORCE
 	$(call stamp,$(LIB_SRC) $(SPM_SRC) $(PYTHON_SRC))
@@ -281,6 +337,7 @@ $(BUILD)/features: scripts/probe.sh $(BUILD)/flags $(BUILD)/flags.cuda
 	@SENTENCEPIECE='$(SENTENCEPIECE)' SPM_LIBS='$(SPM_LIBS)' CXX='$(CXX)' MPI='$(MPI)' MPI_CFLAGS='$(MPI_CFLAGS)' MPI_LIBS='$(MPI_LIBS)' \
 	    scripts/probe.sh '$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)'
 	@echo '  libedit   $(if $(EDIT_LIBS),yes,none: no line editor in deq sample --interactive)'
+	@echo '  Chart.js  $(if $(CHART_FOUND),$(CHART_VERSION),$(if $(filter 0,$(REPORT)),left out (REPORT=0),no (no $(or $(CHART_JS),chart library)): deq report wants: apt-get install libjs-chart.js))'
 	@echo '  CUDA      $(strip $(CUDA_FOUND))'
 	@touch $@
 $(BUILD)/features.test: $(BUILD)/features
@@ -303,7 +360,8 @@ tsan:
 	    $(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CC=clang CXX=clang++ WARN=-w \
 	        CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=thread' CUDA=0 all thread-tests; \
 	else echo "no clang with libomp: no thread sanitizer (scripts/deps.sh sanitize)"; fi
-thread-tests: $(BUILD)/tests/data/test_stream $(BUILD)/tests/data/test_tokenize
+thread-tests: $(BUILD)/tests/data/test_stream $(BUILD)/tests/data/test_tokenize \
+    $(BUILD)/tests/lib/test_threads
 valgrind-build:
 	@if command -v valgrind >/dev/null; then \
 	    $(MAKE) --no-print-directory BUILD=$(BUILD)-valgrind ARCH=x86-64-v3 CFLAGS='-O1 -g' WERROR= CUDA=0 all; \
@@ -348,7 +406,7 @@ lint:
 	@scripts/deps.sh build lint
 	@clang-tidy --quiet $(LIB_SRC) $(CMD_SRC) -- $(LINT_FLAGS) 2>/dev/null
 	@shellcheck -o check-set-e-suppressed,deprecate-which,avoid-nullary-conditions $(SCRIPTS)
-SCRIPTS = .ci/run $(wildcard scripts/*.sh scripts/slurm/* tests/*.sh tests/*/*.sh)
+SCRIPTS = .ci/run $(wildcard scripts/*.sh scripts/completion/*.bash scripts/slurm/* tests/*.sh tests/*/*.sh)
 # For editors and language servers.
 compile_commands.json: FORCE
 	@scripts/deps.sh build lint
@@ -374,18 +432,35 @@ torture: $(TORTURE)
 	    code=$$?; rm -rf $$folder; exit $$code
 
 # ---- Install ------------------------------------------------------------------------------------
-install: all
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/deq/configs'
-	install -m 755 $(BUILD)/deq '$(DESTDIR)$(PREFIX)/bin/deq'
-	install -m 644 configs/*.json '$(DESTDIR)$(PREFIX)/share/deq/configs'
+# A page for each subcommand, by the program itself: deq-train.1 is what `deq help train --man` prints.
+PAGES := $(addprefix $(BUILD)/man/,deq.1 deq-config.5 \
+    $(shell sed -n 's/^    X(\([a-z]*\)).*/deq-\1.1/p' cmd/commands.h))
+man: $(PAGES)
+$(PAGES): $(BUILD)/deq
+	$(call say,MAN,$@)
+	$(Q)mkdir -p $(@D) && $(BUILD)/deq help $(patsubst deq-%,%,$(filter-out deq,$(basename $(@F)))) --man >$@
+install: all man $(BUILD)/deq.pc
+	LIBDIR='$(LIBDIR)' scripts/install.sh $(BUILD) '$(PREFIX)' '$(DESTDIR)'
+# The library alone, as it was built.
+install-library: $(BUILD)/deq.pc
+	LIBDIR='$(LIBDIR)' scripts/install.sh -l $(BUILD) '$(PREFIX)' '$(DESTDIR)'
 uninstall:
-	rm -f '$(DESTDIR)$(PREFIX)/bin/deq'
-	rm -rf '$(DESTDIR)$(PREFIX)/share/deq'
+	scripts/install.sh -u '$(PREFIX)' '$(DESTDIR)'
+# What pkg-config tells depends on the place.
+$(BUILD)/deq.pc: src/lib/deq.pc.in FORCE
+	$(Q)mkdir -p $(@D) && sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+	    -e 's|@VERSION@|$(VERSION:v%=%)|' -e 's|@LIBS@|$(strip -fopenmp $(DEVICE_LIBS) $(LIBS))|' $< >$@
+
+# A package for every machine of the kind, unless ARCH names another one.
+DEB_ARCH := $(or $(filter-out native,$(ARCH)),$(if $(filter x86_64,$(shell uname -m)),x86-64-v3,native))
+deb:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-deb ARCH=$(DEB_ARCH) PREFIX=/usr all man $(BUILD)-deb/deq.pc
+	@scripts/deb.sh $(BUILD)-deb '$(VERSION)'
 
 # ---- Housekeeping -------------------------------------------------------------------------------
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-valgrind $(BUILD)-fuzz $(BUILD)-coverage \
-	    $(BUILD)-commands
+	    $(BUILD)-commands $(BUILD)-deb
 format:
 	@clang-format -i $(FORMATTED)
 check-format:
@@ -404,7 +479,9 @@ help:
 	@echo '  fuzz          looks for files that break the readers, for hours: RUNS=N SECONDS=N TARGETS="config ..."'
 	@echo '  torture       every single call of the C library fails once: half an hour'
 	@echo '  kill9         a training killed at N=1000 random moments, and what came of it'
-	@echo '  install       PREFIX/bin/deq and PREFIX/share/deq/configs; uninstall takes them away'
+	@echo '  man           the manual pages, in build/man'
+	@echo '  install       program, presets, manual, completion and libdeq with deq.h, below PREFIX; uninstall takes them away'
+	@echo '  deb           a Debian package, in build-deb'
 	@echo '  coverage      lines and branches that the tests pass through, file by file'
 	@echo '  lint          clang-tidy and shellcheck'
 	@echo '  compile_commands.json   for editors'
@@ -417,9 +494,11 @@ help:
 	@echo '  ARCH=$(ARCH)   the processor to build for; x86-64-v3 for a binary that runs elsewhere'
 	@echo '  CUDA=$(CUDA)      auto, 0, 1: with the CUDA backend if the toolkit is found, never, always'
 	@echo '  SENTENCEPIECE=$(SENTENCEPIECE)  auto, 0, 1: with subwords if the library is found, never, always'
+	@echo '  REPORT=$(REPORT)     auto, 0, 1: deq report with the chart library if it is found, never, always'
+	@echo '  CHART_JS=$(CHART_JS)     its file chart.min.js; empty: that of the package libjs-chart.js'
 	@echo '  CUDA_HOME=$(CUDA_HOME)     folder of the toolkit; empty: the PATH, then /usr/local/cuda'
 	@echo '  CUDA_ARCH="$(CUDA_ARCH)"  devices to make code for; native for those of this machine'
 	@echo '  V=1           prints the full commands'
 
-.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 install uninstall clean format check-format help
+.PHONY: coverage lint all tests asan tsan thread-tests valgrind-build test test-cuda test-python demo fuzz fuzzers torture kill9 man install install-library uninstall deb clean format check-format help
 -include $(LIB_OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(DEVICE_OBJ:.o=.d) $(TESTS:=.d) $(TOOLS:=.d) $(FUZZ:=.d)

@@ -14,6 +14,12 @@ struct json_field {
     const char *help; /* sentences with the unit, or "Only ..." where the field may be missing */
 };
 
+/* What a command reads or leaves behind. A table of them ends with a name of NULL. */
+struct command_file {
+    const char *name; /* as "RUN/log.jsonl", where words in capitals stand for names */
+    const char *help;
+};
+
 /* All texts are plain ASCII and are wrapped when they are printed. What a command does not have is
  * NULL. Arrays of pointers end with NULL. */
 struct command {
@@ -28,7 +34,8 @@ struct command {
     const struct option_rule *options;
     const char *notes; /* as the description, printed behind the options */
     const struct json_field *json;
-    const char *const *examples; /* whole command lines, which the tests try */
+    const struct command_file *files; /* for the manual */
+    const char *const *examples;      /* whole command lines, which the tests try */
     /* A command with tools only chooses among them, and has neither options nor `run`. */
     const struct command *const *tools;
     /* argv[0] is the command's name. Results go to stdout, everything else to stderr. main.c prints

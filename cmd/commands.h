@@ -18,6 +18,7 @@
     X(export)           \
     X(import)           \
     X(average)          \
+    X(report)           \
     X(help)             \
     X(version)
 
@@ -25,8 +26,9 @@
 COMMAND_LIST(X)
 #undef X
 
-/* The version of the program, which main.c knows. */
+/* The version of the program and the day of its sources, which main.c knows. */
 const char *deq_version(void);
+const char *deq_date(void);
 
 /* All of them, ended by NULL. */
 extern const struct command *const commands[];

@@ -8,6 +8,7 @@
 #include "cuda/cuda.h"
 #include <math.h>
 #include <omp.h>
+#include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,8 @@ static enum status open_cpu(struct backend *be, int threads, struct error *err)
 {
     int wanted = threads > 0 ? threads : omp_get_max_threads();
     TRY(cpu_open(be, threads, err));
+    /* ONEDNN_DEFAULT_FPMATH_MODE in the environment is not heard by any product of this program. */
+    (void)dnnl_set_default_fpmath_mode(dnnl_fpmath_mode_strict);
     if (be->threads < wanted)
         fprintf(stderr,
                 "threads: %d instead of %d, which is what OMP_THREAD_LIMIT or "
@@ -55,46 +58,50 @@ static enum status open_cuda(struct backend *be, int nth, struct error *err)
 
 /* Opens the GPU if there is one that can be used. A program built with CUDA says what it took and
  * why, so that whoever expects the GPU does not have to find out by the clock. */
-static enum status open_best(struct backend *be, int threads, int nth, struct error *err)
+static enum status open_best(struct backend *be, const struct device_choice *choice,
+                             struct error *err)
 {
     struct error why;
     if (!cuda_built())
-        return open_cpu(be, threads, err);
-    enum status status = open_cuda(be, nth, &why);
+        return open_cpu(be, choice->threads, err);
+    enum status status = open_cuda(be, choice->nth, &why);
     if (status == STATUS_USAGE) {
         *err = why;
         return status;
     }
     if (status == STATUS_OK) {
-        fprintf(stderr, "device: cuda (%s)\n", be->device_name);
+        if (!choice->quiet)
+            fprintf(stderr, "device: cuda (%s)\n", be->device_name);
         return STATUS_OK;
     }
-    fprintf(stderr, "device: cpu (%s)\n", why.text);
-    return open_cpu(be, threads, err);
+    if (!choice->quiet)
+        fprintf(stderr, "device: cpu (%s)\n", why.text);
+    return open_cpu(be, choice->threads, err);
 }
 
 enum status device_open(struct backend *be, const char *name, int threads, struct error *err)
 {
-    return device_open_nth(be, name, threads, 0, err);
+    return device_open_choice(be, &(struct device_choice){.name = name, .threads = threads}, err);
 }
 
-enum status device_open_nth(struct backend *be, const char *name, int threads, int nth,
-                            struct error *err)
+enum status device_open_choice(struct backend *be, const struct device_choice *choice,
+                               struct error *err)
 {
-    if (threads == 0 && omp_get_max_threads() > OPTION_THREADS_MAX)
+    if (choice->threads == 0 && omp_get_max_threads() > OPTION_THREADS_MAX)
         return error_set(err, STATUS_USAGE, "OMP_NUM_THREADS: want at most %d threads, got %d",
                          OPTION_THREADS_MAX, omp_get_max_threads());
-    if (strcmp(name, "cpu") == 0)
-        return open_cpu(be, threads, err);
-    if (strcmp(name, "auto") == 0)
-        return open_best(be, threads, nth, err);
-    if (strcmp(name, "ref") == 0)
+    if (strcmp(choice->name, "cpu") == 0)
+        return open_cpu(be, choice->threads, err);
+    if (strcmp(choice->name, "auto") == 0)
+        return open_best(be, choice, err);
+    if (strcmp(choice->name, "ref") == 0)
         return ref_open(be, err);
-    if (strcmp(name, "cuda") == 0) {
-        enum status status = open_cuda(be, nth, err);
+    if (strcmp(choice->name, "cuda") == 0) {
+        enum status status = open_cuda(be, choice->nth, err);
         if (status == STATUS_DEVICE)
             error_prefix(err, "--device cuda");
         return status;
     }
-    return error_set(err, STATUS_USAGE, "--device: want auto, cpu, cuda or ref, got \"%s\"", name);
+    return error_set(err, STATUS_USAGE, "--device: want auto, cpu, cuda or ref, got \"%s\"",
+                     choice->name);
 }

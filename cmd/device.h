@@ -11,9 +11,17 @@
  * threads than OPTION_THREADS_MAX and for another value of that variable. STATUS_DEVICE if the
  * device is not there. */
 enum status device_open(struct backend *be, const char *name, int threads, struct error *err);
-/* As device_open, for one of several processes on this machine. It takes the GPU number `nth` of
- * those visible, counted around, since each process may see only its own. */
-enum status device_open_nth(struct backend *be, const char *name, int threads, int nth,
-                            struct error *err);
+/* What else a process of a training says about its device. */
+struct device_choice {
+    const char *name; /* borrows; as for device_open */
+    int threads;      /* of the processor, 0 for all */
+    /* Of the GPUs that are visible, counted around, since each of several processes on this machine
+     * may see only its own. */
+    int nth;
+    bool quiet; /* what "auto" took is not said */
+};
+/* As device_open, whose statuses it returns. */
+enum status device_open_choice(struct backend *be, const struct device_choice *choice,
+                               struct error *err);
 
 #endif

@@ -72,6 +72,14 @@ static enum status run_command(int argc, char **argv, struct error *err)
     return status == STATUS_OK ? print(&r, &report, err) : status;
 }
 
+static const struct command_file files[] = {
+    {"DIR/config.json", "The configuration for transformers, with ours in it."},
+    {"DIR/model.safetensors", "The weights in float32."},
+    {"DIR/modeling_deq.py", "The model in PyTorch, and with configuration_deq.py its settings."},
+    {"DIR/README.md", "The model card, with the figures of the training."},
+    {0},
+};
+
 const struct command command_export = {
     .name = "export",
     .summary = "write a checkpoint for programs in Python: its weights, or all for transformers",
@@ -84,6 +92,7 @@ const struct command command_export = {
         "what the code in it does. `deq import` reads the file or the folder back, and "
         "`deq info CHECKPOINT --vocab` prints the words.",
     .options = options,
+    .files = files,
     .json = fields,
     .examples =
         (const char *const[]){

@@ -3,12 +3,14 @@
 
 #include "base/mem.h"
 #include "cmd/commands.h"
+#include "cmd/manual/manual.h"
 #include "config/config.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 /* Columns of a line, and the widest left column whose text still stands beside it. */
-enum { WIDTH = 80, LEFT_MAX = 27, NAME_MAX_BYTES = 64 };
+enum { WIDTH = 80, LEFT_MAX = 27, NAME_MAX_BYTES = 64, FORM_BYTES = 256 };
 
 /* Prints words from column `at` on. A line that would pass column WIDTH goes on in the next one, at
  * column `indent`. */
@@ -67,14 +69,19 @@ static int wider(int column, int width)
     return width + 2 <= column ? column : width + 2 <= LEFT_MAX ? width + 2 : column;
 }
 
+void help_option_text(const struct option_rule *rule, char *out, size_t size)
+{
+    const char *standard = rule->initial != NULL ? rule->initial : rule->unset;
+    snprintf(out, size, "%s%s%s%s%s", rule->help, rule->required ? " Required." : "",
+             standard != NULL ? " Default: " : "", standard != NULL ? standard : "",
+             standard != NULL ? "." : "");
+}
+
 static void print_option(FILE *out, const struct option_rule *rule, int column)
 {
     char left[NAME_MAX_BYTES], text[1024];
-    const char *standard = rule->initial != NULL ? rule->initial : rule->unset;
     option_left(rule, left);
-    snprintf(text, sizeof text, "%s%s%s%s%s", rule->help, rule->required ? " Required." : "",
-             standard != NULL ? " Default: " : "", standard != NULL ? standard : "",
-             standard != NULL ? "." : "");
+    help_option_text(rule, text, sizeof text);
     print_row(out, left, column, text);
 }
 
@@ -122,24 +129,45 @@ static void print_list(FILE *out, const struct command *const *table)
     }
 }
 
-/* "usage: deq train --config FILE [OPTION]..." */
+/* Appends to text[size], of which *used bytes are there. */
+static void append(char *text, size_t size, size_t *used, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static void append(char *text, size_t size, size_t *used, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(text + *used, size - *used, format, args);
+    va_end(args);
+    if (n > 0)
+        *used += (size_t)n < size - *used ? (size_t)n : size - *used - 1;
+}
+
+bool help_form(const struct command *c, int index, char *out, size_t size)
+{
+    size_t used = 0;
+    bool one = c->forms == NULL;
+    if (one ? index > 0 : c->forms[index] == NULL)
+        return false;
+    append(out, size, &used, "deq %s%s%s", c->parent != NULL ? c->parent : "",
+           c->parent != NULL ? " " : "", c->name);
+    if (!one && c->forms[index][0] != '\0')
+        append(out, size, &used, " %s", c->forms[index]);
+    if (one && c->operands != NULL)
+        append(out, size, &used, " %s", c->operands);
+    for (const struct option_rule *r = c->options; one && r != NULL && r->name != NULL; r++)
+        if (r->required)
+            append(out, size, &used, " --%s %s", r->name, r->value);
+    if (one && c->options != NULL)
+        append(out, size, &used, " [OPTION]...");
+    return true;
+}
+
 static void print_usage(FILE *out, const struct command *c)
 {
-    char name[NAME_MAX_BYTES];
-    snprintf(name, sizeof name, "deq %s%s%s", c->parent != NULL ? c->parent : "",
-             c->parent != NULL ? " " : "", c->name);
-    for (int i = 0; c->forms != NULL && c->forms[i] != NULL; i++)
-        fprintf(out, "%s%s%s%s\n", i == 0 ? "usage: " : "       ", name,
-                c->forms[i][0] != '\0' ? " " : "", c->forms[i]);
-    if (c->forms != NULL)
-        return;
-    fprintf(out, "usage: %s", name);
-    if (c->operands != NULL)
-        fprintf(out, " %s", c->operands);
-    for (const struct option_rule *r = c->options; r != NULL && r->name != NULL; r++)
-        if (r->required)
-            fprintf(out, " --%s %s", r->name, r->value);
-    fputs(c->options != NULL ? " [OPTION]...\n" : "\n", out);
+    char form[FORM_BYTES];
+    for (int i = 0; help_form(c, i, form, sizeof form); i++)
+        fprintf(out, "%s%s\n", i == 0 ? "usage: " : "       ", form);
 }
 
 void help_print(const struct command *command, FILE *out)
@@ -179,10 +207,13 @@ void help_overview(FILE *out)
 /* --- the command ------------------------------------------------------------------------------ */
 
 struct request {
-    bool markdown;
+    bool man, markdown;
 };
 
 static const struct option_rule options[] = {
+    OPTION("man", FLAG, man,
+           .help = "Prints the same as the source of a manual page, for man -l. Without an operand "
+                   "it is the page of deq as a whole."),
     OPTION("markdown", FLAG, markdown,
            .help =
                "Prints the table of configuration keys in Markdown, as configs/README.md has it."),
@@ -190,16 +221,24 @@ static const struct option_rule options[] = {
 };
 
 /* Prints the keys of a configuration, all of them or those that `wanted` names. */
-static enum status help_config(bool markdown, const char *wanted, struct error *err)
+static enum status help_config(const struct request *r, const char *wanted, struct error *err)
 {
     char *text = NULL;
-    TRY(config_reference(markdown, wanted, &text, err));
+    if (wanted != NULL && (r->man || r->markdown))
+        return error_set(err, STATUS_USAGE, "%.100s: unexpected; want deq help config --%s", wanted,
+                         r->man ? "man" : "markdown");
+    if (r->man) {
+        manual_config(stdout);
+        return STATUS_OK;
+    }
+    TRY(config_reference(r->markdown, wanted, &text, err));
     fputs(text, stdout);
     mem_free(text);
     return STATUS_OK;
 }
 
-static enum status help_command(const struct operands *topic, struct error *err)
+static enum status help_command(const struct request *r, const struct operands *topic,
+                                struct error *err)
 {
     const struct command *command = command_find(commands, topic->text[0]);
     int depth = 1;
@@ -208,7 +247,10 @@ static enum status help_command(const struct operands *topic, struct error *err)
     if (depth < topic->count)
         return error_set(err, STATUS_USAGE, "%.100s: unexpected; deq %s has no tools",
                          topic->text[depth], command->name);
-    help_print(command, stdout);
+    if (r->man && command->parent != NULL)
+        return error_set(err, STATUS_USAGE, "%s: its page is in deq help %s --man", command->name,
+                         command->parent);
+    (r->man ? manual_command : help_print)(command, stdout);
     return STATUS_OK;
 }
 
@@ -218,16 +260,15 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct operands topic;
     TRY(command_read(&command_help, &r, argc, argv, &topic, err));
     bool config = topic.count > 0 && strcmp(topic.text[0], "config") == 0;
-    if (config && r.markdown && topic.count > 1)
-        return error_set(err, STATUS_USAGE, "%.100s: unexpected; want deq help config --markdown",
-                         topic.text[1]);
+    if (r.man && r.markdown)
+        return error_set(err, STATUS_USAGE, "--man and --markdown: leave one out");
     if (config)
-        return help_config(r.markdown, topic.count > 1 ? topic.text[1] : NULL, err);
+        return help_config(&r, topic.count > 1 ? topic.text[1] : NULL, err);
     if (r.markdown)
         return error_set(err, STATUS_USAGE, "--markdown: only for deq help config");
     if (topic.count > 0)
-        return help_command(&topic, err);
-    help_overview(stdout);
+        return help_command(&r, &topic, err);
+    (r.man ? manual_overview : help_overview)(stdout);
     return STATUS_OK;
 }
 
@@ -236,14 +277,15 @@ const struct command command_help = {
     .summary = "print the help of a subcommand or of the configuration",
     .operands = "[SUBCOMMAND] [TOOL|KEY]",
     .stray = "want at most a subcommand and a tool of it",
-    .forms =
-        (const char *const[]){"", "SUBCOMMAND [TOOL]", "config [KEY]", "config --markdown", NULL},
+    .forms = (const char *const[]){"", "SUBCOMMAND [TOOL]", "config [KEY]", "config --markdown",
+                                   "[SUBCOMMAND|config] --man", NULL},
     .description =
         "Without an operand, lists the subcommands and the exit codes. With a subcommand, or a "
         "tool of it such as `deq help bench memory`, prints all its options.\n"
         "`deq help config` describes every key of a configuration file, with its default, its "
         "range and its unit. With a KEY it describes that one, or all of a section such as solver.",
     .options = options,
-    .examples = (const char *const[]){"deq help bench memory", "deq help config train.lr", NULL},
+    .examples = (const char *const[]){"deq help bench memory", "deq help config train.lr",
+                                      "deq help train --man | man -l -", NULL},
     .run = run_command,
 };

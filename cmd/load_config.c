@@ -5,14 +5,12 @@
 #include "data/folder_vocab.h"
 #include "data/shard.h"
 
+#include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#ifndef DEQ_CONFIG_DIR
-#define DEQ_CONFIG_DIR "configs"
-#endif
 
 static bool is_folder(const char *path)
 {
@@ -45,21 +43,55 @@ static void program_folder(char out[PATHS_MAX])
         strcpy(out, ".");
 }
 
-/* Looks for a preset here, beside a program that was built or installed anywhere, and where it was
- * to be installed. */
-static bool try_folders(char out[PATHS_MAX], const char *name, const char *suffix)
+/* The folders of presets, the first of which is searched first: here, beside a program that was
+ * built or installed anywhere, and where it was to be installed. */
+enum { PRESET_FOLDERS = 4, FOLDER_MAX = PATHS_MAX + 32 };
+static void preset_folder(int i, char out[FOLDER_MAX])
 {
     static const char *const beside[] = {"../configs", "../share/deq/configs"};
-    char program[PATHS_MAX], folder[PATHS_MAX + 32];
-    if (try_path(out, "configs", name, suffix))
-        return true;
+    char program[PATHS_MAX];
+    if (i == 0 || i == PRESET_FOLDERS - 1) {
+        snprintf(out, FOLDER_MAX, "%s", i == 0 ? "configs" : DEQ_CONFIG_DIR);
+        return;
+    }
     program_folder(program);
-    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-        snprintf(folder, sizeof folder, "%s/%s", program, beside[i]);
+    snprintf(out, FOLDER_MAX, "%s/%s", program, beside[i - 1]);
+}
+
+/* Looks for a preset in the first `count` of these folders. */
+static bool try_first(int count, char out[PATHS_MAX], const char *name, const char *suffix)
+{
+    char folder[FOLDER_MAX];
+    for (int i = 0; i < count; i++) {
+        preset_folder(i, folder);
         if (try_path(out, folder, name, suffix))
             return true;
     }
-    return try_path(out, DEQ_CONFIG_DIR, name, suffix);
+    return false;
+}
+
+static bool try_folders(char out[PATHS_MAX], const char *name, const char *suffix)
+{
+    return try_first(PRESET_FOLDERS, out, name, suffix);
+}
+
+void load_config_presets(void (*each)(void *ctx, const char *name), void *ctx)
+{
+    char folder[FOLDER_MAX], name[256], found[PATHS_MAX];
+    for (int i = 0; i < PRESET_FOLDERS; i++) {
+        struct dirent **files;
+        preset_folder(i, folder);
+        int count = scandir(folder, &files, NULL, alphasort);
+        for (int k = 0; k < count; k++) {
+            const char *end = strrchr(files[k]->d_name, '.');
+            load_config_name(files[k]->d_name, name, sizeof name);
+            if (end != NULL && strcmp(end, ".json") == 0 && !try_first(i, found, name, ".json"))
+                each(ctx, name);
+            free(files[k]);
+        }
+        if (count >= 0)
+            free(files);
+    }
 }
 
 static enum status find_file(const char *name, char out[PATHS_MAX], struct error *err)

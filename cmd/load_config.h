@@ -5,6 +5,11 @@
 #include "cmd/options.h"
 #include "config/config.h"
 
+/* Where presets are to be installed. The build says it. */
+#ifndef DEQ_CONFIG_DIR
+#define DEQ_CONFIG_DIR "configs"
+#endif
+
 /* Bytes of a path, with its end. */
 enum { PATHS_MAX = 4096 };
 
@@ -15,6 +20,8 @@ void load_config_name(const char *path, char *out, size_t size);
 /* Assigns all KEY=VALUE of --set. STATUS_CONFIG for an unknown key or a bad value. */
 enum status load_config_set(struct config *config, const struct option_list *set,
                             struct error *err);
+/* Calls `each` with the names of all presets that --config finds. */
+void load_config_presets(void (*each)(void *ctx, const char *name), void *ctx);
 /* Finds the file of a configuration, reads it and applies --set. `name` is a file, or, if it has no
  * folder, NAME.json here, or NAME or NAME.json in ./configs or among the installed presets. The
  * file's name goes into `path`. The configuration is not resolved. STATUS_NOINPUT lists the places

@@ -1,5 +1,6 @@
 /* The program deq. Runs the subcommand that is named, prints its error and exits. */
 #include "cmd/commands.h"
+#include "cmd/complete.h"
 #include "cmd/help.h"
 #include "cmd/output.h"
 
@@ -14,6 +15,9 @@
 
 #ifndef DEQ_VERSION
 #define DEQ_VERSION "unknown"
+#endif
+#ifndef DEQ_DATE
+#define DEQ_DATE "unknown"
 #endif
 
 static bool is_help_option(const char *arg)
@@ -33,6 +37,11 @@ static bool wants_help(int argc, char **argv)
 const char *deq_version(void)
 {
     return DEQ_VERSION;
+}
+
+const char *deq_date(void)
+{
+    return DEQ_DATE;
 }
 
 static enum status print_version(int argc, char **argv, struct error *err)
@@ -65,6 +74,10 @@ static enum status run(int argc, char **argv, const char **name, struct error *e
     }
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
         return print_version(1, argv, err);
+    if (strcmp(argv[1], "--complete") == 0) { /* for shells */
+        complete_print(argc - 2, argv + 2, stdout);
+        return STATUS_OK;
+    }
     enum status status = command_choose(&command, &depth, argc - 1, argv + 1, err);
     if (command != NULL)
         *name = command->parent != NULL ? command->parent : command->name;

@@ -89,16 +89,25 @@ static enum status read_real(const char *option, const char *text, double min, d
     return STATUS_OK;
 }
 
+const char *options_choice(const char *at, size_t *length)
+{
+    do {
+        at += strspn(at, ", ");
+        *length = strcspn(at, ", ");
+        if (*length != 2 || strncmp(at, "or", 2) != 0)
+            break;
+        at += 2;
+    } while (true);
+    return *length > 0 ? at : NULL;
+}
+
 /* Whether `text` is one of "a, b or c". */
 static bool is_choice(const char *text, const char *choices)
 {
-    for (const char *at = choices; *at != '\0';) {
-        size_t n = strcspn(at, ", ");
-        bool word = n != 2 || strncmp(at, "or", 2) != 0;
-        if (word && n == strlen(text) && strncmp(at, text, n) == 0)
+    size_t n;
+    for (const char *at = choices; (at = options_choice(at, &n)) != NULL; at += n)
+        if (n == strlen(text) && strncmp(at, text, n) == 0)
             return true;
-        at += n + strspn(at + n, ", ");
-    }
     return false;
 }
 

@@ -48,7 +48,9 @@ struct option_rule {
     bool bare;         /* the value may be missing, and is then an empty TEXT */
     int64_t min, max;  /* of an INT */
     double low, high;  /* of a REAL */
-    const char *choices; /* "valid, test or train" */
+    /* All that a CHOICE may be, as "valid, test or train". Of a TEXT, words that a shell completes.
+     */
+    const char *choices;
 };
 
 /* Makes a rule whose value goes to `member_` of `struct request`. A member whose type does not fit
@@ -74,11 +76,11 @@ struct option_rule {
            .help = "The configuration to use. A bare NAME also stands for NAME.json, here, " \
                    "in ./configs or among the installed presets.",                           \
            __VA_ARGS__)
-#define OPTION_PRESET                                                                         \
-    OPTION("preset", TEXT, preset, .value = "NAME", .initial = NULL,                          \
-           .help = "A configuration by its budget on 2 cores: small for minutes, medium for " \
-                   "an hour, large for a night, or auto, which chooses by the size of the "   \
-                   "text. Sizes that depend on the text follow from it.",                     \
+#define OPTION_PRESET                                                                          \
+    OPTION("preset", TEXT, preset, .value = "NAME", .choices = "auto, small, medium or large", \
+           .help = "A configuration by its budget on 2 cores: small for minutes, medium for "  \
+                   "an hour, large for a night, or auto, which chooses by the size of the "    \
+                   "text. Sizes that depend on the text follow from it.",                      \
            .unset = "auto, without a configuration")
 #define OPTION_SET(more_)                                                                   \
     OPTION("set", LIST, set, .value = "KEY=VALUE",                                          \
@@ -104,6 +106,9 @@ struct options_found {
     int operand; /* operands are argv[operand] to argv[argc-1], where they may have been moved */
     const struct option_rule *missing; /* the first required option that was not given, or NULL */
 };
+
+/* Finds the next word of "a, b or c" at or behind `at`. Returns where it begins, or NULL. */
+const char *options_choice(const char *at, size_t *length);
 
 /* Puts the defaults of the rules into `request` and then the options of the command line. argv[0]
  * is the command's name. STATUS_USAGE for an unknown option, with the nearest known one, for one

@@ -28,6 +28,7 @@ static const struct option_rule options[] = {
     OPTION_PRESET,
     OPTION_SET(""),
     OPTION("device", TEXT, device, .value = "NAME", .initial = "cpu",
+           .choices = "cpu, a100, a100-40, h100 or h200",
            .help = "The device to plan for. cpu is this machine, on which steps of the very "
                    "configuration are measured now, unless they are too large. a100, a100-40, h100 "
                    "and h200 are taken from their data sheets and need not be here."),

@@ -537,6 +537,13 @@ static enum status run_command(int argc, char **argv, struct error *err)
     return STATUS_OK;
 }
 
+static const struct command_file files[] = {
+    {"DIR/train-00000.bin", "The first shard of the training text, and so on for valid and test."},
+    {"DIR/vocab.txt", "A word a line, in the order of ids."},
+    {"DIR/tokenizer.model", "The model of SentencePiece, for subwords."},
+    {0},
+};
+
 const struct command command_tokenize = {
     .name = "tokenize",
     .summary = "turn text into a vocabulary and shards of token ids",
@@ -553,6 +560,7 @@ const struct command command_tokenize = {
         "which has one word a line in the order of ids. The other subcommands read them.\n"
         "A vocabulary of words is <eos> and then the words by falling count.",
     .options = options,
+    .files = files,
     .json = fields,
     .examples =
         (const char *const[]){

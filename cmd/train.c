@@ -46,8 +46,9 @@ static const struct option_rule options[] = {
     OPTION("init-from", TEXT, init_from, .value = "CHECKPOINT",
            .help = "Begins a new run with the weights of that checkpoint and nothing else of it. "
                    "The same command then continues the new run."),
-    OPTION("reset", TEXT, reset, .value = "LIST",
-           .help = "Begins anew, in a run that continues, what the list names. optimizer is its "
+    OPTION("reset", TEXT, reset, .value = "LIST", .choices = "optimizer, schedule or data",
+           .help = "Begins anew, in a run that continues, what the list names, divided by commas. "
+                   "optimizer is its "
                    "moments, schedule is warm-up and decay of the learning rate over the steps "
                    "left, and data is the place in the text, the memory and the best loss. The "
                    "same command then continues without another reset."),
@@ -278,6 +279,10 @@ static enum status train_in_group(const struct job *job, struct error *err)
 {
     const struct request *r = job->request;
     struct dist *dist = job->dist;
+    struct device_choice device = {.name = r->device,
+                                   .threads = (int)r->threads,
+                                   .nth = dist_local_rank(dist),
+                                   .quiet = r->quiet};
     struct config config;
     struct backend be;
     char path[PATHS_MAX], standard[PATHS_MAX], why[CONFIG_WHY];
@@ -286,8 +291,7 @@ static enum status train_in_group(const struct job *job, struct error *err)
     standard_folder(path, why[0] != '\0' ? r->data : NULL, standard);
     if (why[0] != '\0' && !r->quiet && dist_rank(dist) == 0)
         fprintf(stderr, "%s\n", why);
-    enum status opened =
-        device_open_nth(&be, r->device, (int)r->threads, dist_local_rank(dist), err);
+    enum status opened = device_open_choice(&be, &device, err);
     enum status status = dist_agree(dist, opened, err);
     if (status == STATUS_OK)
         status = dist_attach(dist, &be, err);
@@ -335,6 +339,15 @@ static enum status run_command(int argc, char **argv, struct error *err)
     return status;
 }
 
+static const struct command_file files[] = {
+    {"RUN/config.json", "The configuration, with every key."},
+    {"RUN/log.jsonl", "An object a start, a step and an evaluation."},
+    {"RUN/last.bin", "The newest checkpoint, from which the training goes on."},
+    {"RUN/best.bin", "The checkpoint with the lowest validation loss."},
+    {"RUN/step-NNNNNNNN.bin", "Checkpoints that are kept, train.keep_last and train.keep_every."},
+    {0},
+};
+
 const struct command command_train = {
     .name = "train",
     .summary = "train a model on a text, by a preset or a configuration",
@@ -348,6 +361,7 @@ const struct command command_train = {
         "RUN alone. A finished run that is given more steps begins the schedule of its learning "
         "rate anew. `deq help config` describes every key of a configuration.",
     .options = options,
+    .files = files,
     .notes =
         "DIR holds config.json, which is the resolved configuration, and log.jsonl with one object "
         "a start, a step and an evaluation, each with its time as ISO 8601 has it, in UTC. The "

@@ -118,10 +118,10 @@ __device__ __forceinline__ const float *plain_row(const att &p, const att_place 
     return i < p.length ? data + (at.b * p.length + i) * p.width + at.n * p.head : NULL;
 }
 
-/* Row of rk for a distance. NULL where no query may look that far. */
+/* Row of rk for a distance. NULL where no query may look that far, and without positions. */
 __device__ __forceinline__ const float *rk_row(const att &p, const att_place &at, int64_t d)
 {
-    return d >= 0 && d < p.span ? p.rk + d * p.width + at.n * p.head : NULL;
+    return p.rk != NULL && d >= 0 && d < p.span ? p.rk + d * p.width + at.n * p.head : NULL;
 }
 
 /* Brings chunk c of `rows` rows into shared memory. row_of(r) points at a head's numbers, or is

@@ -101,3 +101,10 @@ void cuda_col_sum(struct backend *be, const struct tensor *acc, const struct ten
     else
         columns(be, OP_col_sum, f32(acc), (const float *)f32(x), none, x->dim[0], x->dim[1]);
 }
+
+void cuda_col_dot(struct backend *be, const struct tensor *acc, const struct tensor *x,
+                  const struct tensor *y)
+{
+    columns(be, OP_col_dot, f32(acc), (const float *)f32(x), (const float *)f32(y), x->dim[0],
+            x->dim[1]);
+}

@@ -138,16 +138,17 @@ __device__ __forceinline__ pair pair_of(const att_tangent &p, const att_place &a
     const float *q = query_row(f, at, i), *q_t = tangent_row(p, at, PART_Q, own);
     const float *k = key_row(f, at, PART_K, j), *k_t = tangent_row(p, at, PART_K, j);
     const float *v = key_row(f, at, PART_V, j), *v_t = tangent_row(p, at, PART_V, j);
-    const float *rk = rk_row(f, at, own - j);
+    const float *rk = rk_row(f, at, own - j), *r_w = f.r_w, *r_r = f.r_r;
     const float *g = p.dout != NULL ? plain_row(f, at, p.dout, i) : NULL;
     const float *g_t = p.dout != NULL ? plain_row(f, at, p.dout_t, i) : NULL;
     pair r = {};
     float score = 0;
     for (int64_t e = 0; e < f.head; e++) {
-        score += (q[e] + f.r_w[h + e]) * k[e] + (q[e] + f.r_r[h + e]) * rk[e];
-        r.score_t += q_t[e] * (k[e] + rk[e]);
+        float place = value_at(rk, e), q_w = q[e] + value_at(r_w, h + e);
+        score += q_w * k[e] + (q[e] + value_at(r_r, h + e)) * place;
+        r.score_t += q_t[e] * (k[e] + place);
         if (k_t != NULL)
-            r.score_t += (q[e] + f.r_w[h + e]) * k_t[e];
+            r.score_t += q_w * k_t[e];
         if (g == NULL)
             continue;
         r.da += g[e] * v[e];
@@ -230,7 +231,7 @@ __global__ void k_tangent_queries(att_tangent p)
             for (int64_t j = j0; e < f.head && j < j0 + TAN_THREADS && j <= own; j++) {
                 factors w = tile[j - j0];
                 const float *k_t = tangent_row(p, at, PART_K, j);
-                float k = key_row(f, at, PART_K, j)[e], rk = rk_row(f, at, own - j)[e];
+                float k = key_row(f, at, PART_K, j)[e], rk = value_at(rk_row(f, at, own - j), e);
                 out_t += w.am_t * key_row(f, at, PART_V, j)[e];
                 if (k_t != NULL)
                     out_t += w.am * tangent_row(p, at, PART_V, j)[e];
@@ -274,7 +275,7 @@ __global__ void k_tangent_keys(att_tangent p, int64_t first_key)
             __syncthreads();
             for (int64_t i = i0; e < f.head && i < i0 + TAN_THREADS && i <= last; i++) {
                 factors w = tile[i - i0];
-                float q = query_row(f, at, i)[e] + f.r_w[column];
+                float q = query_row(f, at, i)[e] + value_at(f.r_w, column);
                 float g = plain_row(f, at, p.dout, i)[e];
                 dk += w.d * q;
                 dk_t += w.d_t * q + w.d * tangent_row(p, at, PART_Q, f.mem_len + i)[e];

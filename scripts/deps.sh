@@ -2,8 +2,9 @@
 # Installs the Debian packages that deq needs and this machine lacks. Prints nothing and does
 # nothing when all are there.
 #
-#   scripts/deps.sh [GROUP]...       groups: build subwords test mpi slurm demo plot fuzz sanitize
-#                                  peers coverage lint (default: build)
+#   scripts/deps.sh [GROUP]...       groups: build subwords report test browser mpi slurm demo
+#                                  plot fuzz sanitize peers coverage lint manual shells package
+#                                  (default: build)
 #
 # Without root it names what is missing and the command that installs it, and exits 69.
 # Runs on a bare system: nothing but sh, dpkg and apt-get is used.
@@ -22,7 +23,9 @@ packages_of()
             libxxhash-dev libutf8proc-dev libedit-dev
         ;;
     subwords) echo g++ libsentencepiece-dev ;;
-    test) echo g++ libcmocka-dev librapidcheck-dev bats ;;
+    report) echo libjs-chart.js ;;
+    browser) echo chromium chromium-driver python3-selenium ;;
+    test) echo g++ libcmocka-dev librapidcheck-dev bats pkg-config ;;
     mpi) echo libopenmpi-dev openmpi-bin ;;
     slurm) echo slurmctld slurmd slurm-client munge ;;
     demo) echo bible-kjv ;;
@@ -31,6 +34,9 @@ packages_of()
     sanitize) echo clang libclang-rt-14-dev libomp-dev valgrind ;;
     peers) echo python3-torch ;;
     coverage) echo gcovr ;;
+    manual) echo man-db groff mandoc ;;
+    shells) echo bash zsh fish ;;
+    package) echo dpkg-dev lintian debootstrap ;;
     lint) echo clang-tidy libomp-dev shellcheck bear ;;
     *) return 1 ;;
     esac
@@ -53,8 +59,8 @@ fi
 wanted=
 for group; do
     if ! list=$(packages_of "$group"); then
-        echo "deps.sh: unknown group $group (want build, subwords, test, mpi, slurm, demo, plot," \
-            "fuzz, sanitize, peers, coverage or lint)" >&2
+        echo "deps.sh: unknown group $group (want build, subwords, report, test, browser, mpi," \
+            "slurm, demo, plot, fuzz, sanitize, peers, coverage, lint, manual, shells or package)" >&2
         exit 64
     fi
     wanted="$wanted $list"

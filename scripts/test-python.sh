@@ -33,6 +33,13 @@ if [ ! -e "$env/torch/ready" ]; then
     "$env/torch/bin/pip" install -q --no-cache-dir torch numpy safetensors
     touch "$env/torch/ready"
 fi
+if ! "$env/torch/bin/python" -c "import sentencepiece" 2>/dev/null; then
+    [ -n "$install" ] || {
+        echo "no sentencepiece in $env: make test-python installs it"
+        exit 77
+    }
+    "$env/torch/bin/pip" install -q --no-cache-dir sentencepiece
+fi
 for version in $versions; do
     [ ! -e "$env/transformers-$version/ready" ] || continue
     [ -n "$install" ] || {
@@ -58,6 +65,7 @@ for version in $versions; do
     "$env/torch/bin/python" tests/python/compare.py "$work/models" "$@" || code=1
     [ $# -eq 0 ] || continue
     "$env/torch/bin/python" tests/python/text.py "$work/models" "$deq" "$tools/encode" || code=1
+    "$env/torch/bin/python" tests/python/tokens.py "$work/tokens-$version" "$deq" "$tools/encode" || code=1
     "$env/torch/bin/python" tests/python/published.py "$work/models" \
         tests/golden/dropout.safetensors || code=1
 done

@@ -18,10 +18,13 @@ scripts/deps.sh build test || {
     exit "$code"
 }
 # More tests run with these, but none needs them; what is not there is skipped with its reason. Text
-# is small; subwords, several processes, batch jobs, further sanitizers and PyTorch, with which deq is
-# compared, are fetched where CI=true says that nobody waits.
-optional=demo
-[ "${CI:-}" != true ] || optional="demo subwords mpi slurm sanitize peers coverage"
+# and the chart library are small; a browser, subwords, several processes, batch jobs, further
+# sanitizers, shells, packaging and PyTorch, with which deq is compared, are fetched where CI=true says
+# that nobody waits.
+optional="demo report"
+if [ "${CI:-}" = true ]; then
+    optional="demo report browser subwords mpi slurm sanitize peers coverage manual shells package"
+fi
 for group in $optional; do
     scripts/deps.sh "$group" 2>/dev/null || :
 done

@@ -28,8 +28,8 @@ find src cmd cuda -type f \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \) 
     done | awk '
 BEGIN {
     order = "base=0 backend=1 emu=1 backend/cpu=2 backend/ref=2 backend/count=2 cuda=2 solver=2 nn=2 " \
-        "data=2 dist=2 config=3 cell=4 optimizer=4 deq=5 store=6 train=7 generate=7 score=7 run=8 bench=8 " \
-        "verify=8 cmd=9"
+        "data=2 dist=2 config=3 cell=4 optimizer=4 deq=5 store=6 train=7 generate=7 score=7 lib=8 run=8 bench=8 " \
+        "verify=8 report=9 cmd=10"
     n = split(order, pair, " ")
     for (i = 1; i <= n; i++) {
         split(pair[i], kv, "=")

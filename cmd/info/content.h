@@ -6,7 +6,7 @@
 #include "data/vocab.h"
 #include "store/checkpoint.h"
 
-enum { CONTENT_PARTS = 6 };
+enum { CONTENT_PARTS = 8 };
 
 struct content {
     const char *path; /* borrows */

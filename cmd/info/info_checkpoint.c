@@ -16,7 +16,8 @@ enum { TEXT_MAX = 1 << 20, VOCAB_MAX = 1 << 28 }; /* bytes of the JSON sections,
 static const struct {
     const char *prefix, *part;
 } parts[] = {
-    {"word_emb.", "embedding"}, {"crit.", "softmax"}, {"inject_conv.", "injection"}, {"func.", "f"},
+    {"word_emb.", "embedding"}, {"crit.", "softmax"}, {"prelude.", "prelude"},
+    {"inject", "injection"},    {"func.", "f"},       {"coda.", "coda"},
     {"start.", "start"},        {"", "other"},
 };
 enum { PARTS = sizeof parts / sizeof *parts };

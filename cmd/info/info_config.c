@@ -8,7 +8,8 @@
 
 #include <stdio.h>
 
-static const char *const parts[] = {"embedding", "softmax", "injection", "f", "start"};
+static const char *const parts[] = {"embedding", "softmax", "prelude", "injection",
+                                    "f",         "coda",    "start"};
 enum { PARTS = sizeof parts / sizeof *parts };
 
 static enum status print_json(const struct info_request *request, const char *text,

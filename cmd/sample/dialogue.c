@@ -110,11 +110,11 @@ static enum status answer(struct dialogue *d, struct error *err)
         TRY(sample_text_add(t, token, err));
         TRY(generator_step(&d->g, &token, err));
         d->line_open = !ends_line(d, token);
-        if (!sample_text_show(t))
+        if (!sample_show(t))
             break;
     }
     t->ended = true;
-    (void)sample_text_show(t);
+    (void)sample_show(t);
     d->tokens += t->tokens;
     d->seconds += clock_seconds() - start;
     if (t->len > t->made && t->text[t->len - 1] != '\n')

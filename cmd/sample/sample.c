@@ -17,6 +17,9 @@
 
 enum { SAMPLES_MAX = 100000 };
 
+/* U+FFFD, which stands in JSON for bytes that are no UTF-8. */
+#define REPLACEMENT "\xEF\xBF\xBD"
+
 struct request {
     const char *prompt, *prompt_file, *checkpoint, *device;
     char found[PATHS_MAX]; /* the checkpoint */
@@ -186,13 +189,23 @@ struct samples {
     double seconds, evals, solved;
 };
 
+bool sample_show(struct sample_text *t)
+{
+    size_t len;
+    const char *text = sample_text_next(t, &len);
+    if (len == 0)
+        return true;
+    fwrite(text, 1, len, stdout);
+    return fflush(stdout) == 0;
+}
+
 /* Prints what may be shown of the texts, one after the other. A text that is not at its end holds
  * up those after it. */
 static void show(struct samples *s)
 {
     while (s->shown < s->count && !s->unread) {
         struct sample_text *t = &s->text[s->shown];
-        s->unread = !sample_text_show(t);
+        s->unread = !sample_show(t);
         if (!t->ended)
             return;
         if (t->len > 0 && t->text[t->len - 1] != '\n')
@@ -277,16 +290,36 @@ static double evaluations(const struct samples *s)
     return s->solved > 0 ? s->evals / s->solved : 0;
 }
 
+/* Writes a text as a string of a JSON object. */
+static enum status write_text(const struct sample_text *t, struct json_writer *w, struct error *err)
+{
+    char *copy = NULL;
+    size_t at = 0;
+    TRY(mem_alloc((void **)&copy, t->len + 1, sizeof REPLACEMENT - 1, err));
+    for (size_t i = 0; i < t->len; i++) {
+        if (t->text[i] != '\0') {
+            copy[at++] = t->text[i];
+            continue;
+        }
+        memcpy(copy + at, REPLACEMENT, sizeof REPLACEMENT - 1); /* a NUL would end the string */
+        at += sizeof REPLACEMENT - 1;
+    }
+    copy[at] = '\0';
+    json_write_string(w, "text", copy);
+    mem_free(copy);
+    return STATUS_OK;
+}
+
 static enum status print_json(const struct sample_job *job, const struct samples *s,
                               struct error *err)
 {
     struct json_writer w;
     output_json_begin(&w);
-    TRY(sample_text_write(&s->text[0], &w, "text", err));
+    TRY(write_text(&s->text[0], &w, err));
     json_write_array(&w, "samples");
     for (int64_t i = 0; i < s->count; i++) {
         json_write_object(&w, NULL);
-        TRY(sample_text_write(&s->text[i], &w, "text", err));
+        TRY(write_text(&s->text[i], &w, err));
         json_write_int(&w, "tokens", s->text[i].tokens);
         if (s->text[i].stop != NULL)
             json_write_string(&w, "stop", s->text[i].stop);

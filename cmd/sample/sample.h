@@ -2,9 +2,9 @@
 #ifndef DEQ_CMD_SAMPLE_SAMPLE_H
 #define DEQ_CMD_SAMPLE_SAMPLE_H
 
-#include "cmd/sample/sample_text.h"
 #include "data/text_encode.h"
 #include "generate/generation.h"
+#include "generate/sample_text.h"
 
 /* A model that is ready to make texts, and how. */
 struct sample_job {
@@ -33,6 +33,10 @@ struct sample_prompt {
  * text_encoding_free, also after an error. Fails as text_encode. */
 enum status sample_encode(const struct sample_prompt *p, const struct vocab *vocab,
                           struct text_encoding *out, struct error *err);
+
+/* Prints on stdout what may be shown of a text and has not been. Returns false if nobody reads any
+ * more. */
+bool sample_show(struct sample_text *t);
 
 /* Prints on stderr how fast tokens were made. */
 void sample_tell_speed(int64_t tokens, double seconds, double evals);

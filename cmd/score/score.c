@@ -34,7 +34,7 @@ static const struct option_rule options[] = {
     OPTION("tol", REAL, tol, .value = "X", .low = 1e-12, .high = 1,
            .help = "Solves each position to a relative residual of X.", .initial = "1e-6"),
     OPTION("max-iter", INT, max_iter, .value = "N", .min = 1, .max = 10000,
-           .help = "Evaluations of f at most for it.", .initial = "100"),
+           .help = "Evaluations of f at most for it.", .initial = "500"),
     OPTION("batch", INT, batch, .value = "N", .min = 1, .max = LENGTH_MAX,
            .help = "Lines side by side.", .unset = "as many as are fast"),
     OPTION("tgt-len", INT, tgt_len, .value = "N", .min = 1, .max = LENGTH_MAX,

@@ -696,8 +696,9 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
             return self._layers(f, e, c["model"]["layers"], inputs), None
         if self.training and gradient and method == "unroll":
             return self._layers(f, e, c["gradient"]["steps"], inputs), None
-        if self.training and c["train"]["start_noise"] > 0:
-            start = start + c["train"]["start_noise"] * torch.randn_like(start)
+        noise = c["train"].get("start_noise", 0)
+        if self.training and noise > 0:
+            start = start + noise * torch.randn_like(start)
         if self.training and gradient and method == "reversible":
             return self._reversible(f, start.detach(), c["gradient"], inputs), None
         if self.training and gradient and method == "truncated":

@@ -1,4 +1,5 @@
-"""The tokens of deq's vocabularies: bytes, and words divided at blanks or at punctuation.
+"""The tokens of deq's vocabularies: bytes, words divided at blanks or at punctuation, subwords, and ids
+of another program, of which a text is given and printed as numbers.
 
 vocab.txt has one word a line in the order of ids. A header line "# split: ..." may name the rule,
 and 256 lines <0x00> .. <0xFF> are the bytes. What a text becomes, and what tokens become, is what
@@ -8,9 +9,12 @@ the end of a line, and the word <eos> in a text of blanks is the same token.
 A text is a prompt, whose last line stays open. With `closed` it is whole, and ends with <eos>.
 """
 import os
+import shutil
 import unicodedata
 
 from transformers import PreTrainedTokenizer
+
+from .subwords_deq import WHITE, Subwords
 
 RUN = 16  # characters of punctuation or white space in one piece
 MARK = "@"  # there is no blank on this side of a piece
@@ -94,31 +98,34 @@ def run_of(word, names):
 
 
 class DEQTokenizer(PreTrainedTokenizer):
-    vocab_files_names = {"vocab_file": "vocab.txt"}
+    vocab_files_names = {"vocab_file": "vocab.txt", "spm_file": "tokenizer.model"}
     model_input_names = ["input_ids", "attention_mask"]
 
-    def __init__(self, vocab_file, closed=False, **kwargs):
+    def __init__(self, vocab_file, spm_file=None, closed=False, lossless=True, **kwargs):
         with open(vocab_file, "rb") as f:
             self.text = f.read()
         words = self.text.decode().split("\n")
         if words[-1] == "":
             words.pop()
-        self.split, self.lower = "blanks", False
+        self.split, self.lower, self.subwords, self.end = "blanks", False, None, None
+        self.spm_file = spm_file
         if words[0].startswith("# "):
             head = words.pop(0)
-            if head.startswith("# split: subwords"):
-                raise NotImplementedError(f"{vocab_file}: subwords are not read here; encode with "
-                                          "tokenizer.model and the package sentencepiece")
             self.split, *rest = head.removeprefix("# split: ").split(", ")
             self.lower = rest == ["lower"]
-            if self.split not in ("blanks", "punctuation") or rest not in ([], ["lower"]):
+            if self.split == "subwords":
+                self.subwords = Subwords(rest[1:], words, spm_file, lossless)
+                words = self.subwords.names
+            elif self.split == "ids" and rest != []:
+                self.end = rest[0].removeprefix("end ")
+            elif self.split not in ("blanks", "punctuation", "ids") or rest not in ([], ["lower"]):
                 raise ValueError(f"{vocab_file}: \"{head}\" is no rule that this module knows")
         if words == [f"<0x{i:02X}>" for i in range(256)]:
             self.split = "bytes"
         self.words = words
         self.ids = {word: i for i, word in enumerate(words)}
         self.closed = closed
-        super().__init__(closed=closed, **kwargs)
+        super().__init__(closed=closed, lossless=lossless, **kwargs)
 
     @property
     def vocab_size(self):
@@ -142,9 +149,15 @@ class DEQTokenizer(PreTrainedTokenizer):
     def tokenize(self, text, **kwargs):
         if self.split == "bytes":
             return [f"<0x{byte:02X}>" for byte in text.encode() or b"\n"]
+        if self.subwords is not None:
+            if not self.closed and len(text) >= 2 and text[-1] == " " and text[-2] not in WHITE:
+                text = text[:-1]  # the next piece brings it
+            return [self.words[i] for i in self.subwords.encode(text)]
         if "\0" in text:
             raise ValueError(f"a NUL character (number {text.index(chr(0))} of the text)")
         text = text.removeprefix("\ufeff")
+        if self.split == "ids":
+            return self._numbers(text)
         if self.lower:
             text = text.translate(LOWER)
         *lines, last = text.split("\n")
@@ -162,6 +175,15 @@ class DEQTokenizer(PreTrainedTokenizer):
             raise ValueError("a line end, or an empty text, and the vocabulary has no <eos> for it")
         return pieces
 
+    def _numbers(self, text):
+        words = text.split()
+        for word in words:
+            if word not in self.ids:
+                raise ValueError(f"\"{word}\" is not in the vocabulary, which is of numbers")
+        if words == [] and self.end is None:
+            raise ValueError("empty, and the vocabulary names no id that ends a text: give ids")
+        return words or [self.end]
+
     def _line(self, line, is_open):
         if self.split == "blanks":  # white space of ASCII alone
             for c in SPACE:
@@ -177,6 +199,10 @@ class DEQTokenizer(PreTrainedTokenizer):
     def convert_tokens_to_string(self, tokens):
         if self.split == "bytes":
             return bytes(int(t[3:-1], 16) for t in tokens).decode(errors="replace")
+        if self.subwords is not None:
+            return self.subwords.decode([self.ids[t] for t in tokens])
+        if self.split == "ids":
+            return " ".join(tokens)
         out, joined = [], True
         for word in tokens:
             if word == "<eos>":
@@ -218,4 +244,9 @@ class DEQTokenizer(PreTrainedTokenizer):
         path = os.path.join(save_directory, name)
         with open(path, "wb") as f:
             f.write(self.text)
-        return (path,)
+        if self.subwords is None or self.spm_file is None:
+            return (path,)
+        model = os.path.join(save_directory, os.path.basename(self.spm_file))
+        if os.path.abspath(model) != os.path.abspath(self.spm_file):
+            shutil.copyfile(self.spm_file, model)
+        return (path, model)

@@ -25,8 +25,10 @@
 #ifndef DEQ_BACKEND_OPS_H
 #define DEQ_BACKEND_OPS_H
 
+#include "backend/ops/activation.h"
 #include "backend/ops/attention.h"
 #include "backend/ops/elementwise.h"
+#include "backend/ops/heads.h"
 #include "backend/ops/norm.h"
 #include "backend/ops/optimizer.h"
 #include "backend/ops/product.h"
@@ -47,6 +49,8 @@ struct collectives;
     ELEMENTWISE_OPS(OP) \
     NORM_OPS(OP)        \
     ATTENTION_OPS(OP)   \
+    HEADS_OPS(OP)       \
+    ACTIVATION_OPS(OP)  \
     RECURRENT_OPS(OP)   \
     SOFTMAX_OPS(OP)     \
     RANDOM_OPS(OP)      \

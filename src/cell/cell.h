@@ -53,6 +53,7 @@ struct cell_plan {
     struct lifetime later_slots; /* of those between the first and the spare ones */
     enum phase last_eval;        /* after it f is not evaluated and what it reads may be lost. With
                                     PHASE_REMEMBER a segment may also begin once more. */
+    enum phase last_head;        /* after it `head` and its vjp are not called */
     bool keep_hidden; /* slots hold all that a full vjp wants, else what is cheap is made again */
     bool rows;        /* eval_rows may be called, if the cell has it */
 };
@@ -75,6 +76,7 @@ struct cell_io {
     double embed_scale; /* factor of the embedding */
     double dropout_in, dropout_out;
     bool drops_positions; /* output dropout takes whole positions, a published quirk */
+    bool head;            /* the softmax sees what `head` of struct cell_ops makes of the state */
 };
 
 struct cell;
@@ -84,8 +86,8 @@ struct cell_ops {
     enum status (*init)(struct cell *c, struct error *err);
     /* Effective weights from the parameters (weight normalisation), whose gradients are zero. */
     void (*refresh)(struct cell *c);
-    /* Begins a segment with embedded tokens e [B,L,E], which stay valid until `remember`. Computes
-     * everything that is constant during a solve. */
+    /* Begins a segment with embedded tokens e [B,L,E], which stay valid until `remember` and which
+     * the cell may change here. Computes everything that is constant during a solve. */
     void (*begin)(struct cell *c, const struct tensor *e, const struct masks *masks);
     /* f <- f(z), both [B,L,W]. Saves in `slot` the activations that a vjp needs. f must not be z.
      */
@@ -110,6 +112,12 @@ struct cell_ops {
     void (*vjp_tangent)(struct cell *c, int slot, const struct tensor *z, const struct tensor *f,
                         const struct tensor *z_t, const struct tensor *df,
                         const struct tensor *dz_t);
+    /* With io.head, q [B,L,O] <- what the softmax sees of the output state h [B,L,W]. */
+    void (*head)(struct cell *c, const struct tensor *h, const struct tensor *q);
+    /* dh [B,L,W] <- gradient at h of the last `head`, given that of q, dq [B,L,O], which is lost.
+     * Adds those of the head's parameters. */
+    void (*head_vjp)(struct cell *c, const struct tensor *h, const struct tensor *dq,
+                     const struct tensor *dh);
     /* After the vjps of a segment, de [B,L,E] <- gradient of e. Adds the gradients of the
      * injection's weights. Without an injection de stays as it is. */
     void (*end_backward)(struct cell *c, const struct tensor *de);

@@ -6,6 +6,7 @@
 #ifndef DEQ_CONFIG_CONFIG_H
 #define DEQ_CONFIG_CONFIG_H
 
+#include "backend/ops/activation.h"
 #include "base/status.h"
 #include "data/token_file.h"
 #include "solver/solver_config.h"
@@ -19,7 +20,8 @@ enum { CONFIG_MAX_CUTOFFS = 16, CONFIG_MAX_PATH = 512, CONFIG_SHOWN = 80 };
  * folder of src/cell and a line here. */
 #define CELLS(X)                \
     X(TRANSFORMER, transformer) \
-    X(TRELLIS, trellis)
+    X(TRELLIS, trellis)         \
+    X(MODERN, modern)
 
 enum config_cell {
 #define CELL_ID(NAME, name) CELL_##NAME,
@@ -37,6 +39,9 @@ enum config_gradient_method {
 };
 enum config_draw { DRAW_FIXED, DRAW_STEP, DRAW_SEQUENCE };
 enum config_start { START_ZERO, START_LINEAR };
+enum config_norm_place { NORM_PLACE_PRE, NORM_PLACE_POST, NORM_PLACE_SANDWICH };
+enum config_gate { GATE_NONE, GATE_SCALAR, GATE_CHANNEL };
+enum config_injection { INJECT_ADD, INJECT_V, INJECT_QKV, INJECT_LINEAR, INJECT_DECAY };
 enum config_penalty { PENALTY_EXACT, PENALTY_DIFFERENCE };
 enum config_muon_scale { MUON_SCALE_SHAPE, MUON_SCALE_RMS };
 enum config_schedule { SCHEDULE_COSINE, SCHEDULE_INV_SQRT, SCHEDULE_CONSTANT, SCHEDULE_WSD };
@@ -65,6 +70,14 @@ struct config_model {
     int64_t nhid, nout, ksize, dilation;
     int64_t layers;      /* > 0 makes an explicit network, see deq/unrolled.h */
     enum norm_kind norm; /* NORM_LAYER or NORM_RMS */
+    /* Of the modern cell. */
+    int64_t n_kv_head, prelude, coda;
+    enum config_norm_place norm_place;
+    enum activation ffn;
+    enum config_gate gate;
+    enum config_injection inject;
+    double rope_base, gate_init;
+    bool qk_norm, outer_norm;
     bool pre_lnorm, wnorm, tie_layers;
     struct config_list cutoffs;
     int64_t div_val;

@@ -38,7 +38,7 @@ static void add(struct page *page, const char *format, ...)
     page->len += size;
 }
 
-static void initial_text(const struct config_key *key, char *out, size_t size)
+void config_initial_text(const struct config_key *key, char *out, size_t size)
 {
     char choice[32];
     if (key->type == CONFIG_ENUM &&
@@ -54,7 +54,7 @@ static void initial_text(const struct config_key *key, char *out, size_t size)
         snprintf(out, size, "%.15g", key->initial);
 }
 
-static const char *type_text(enum config_type type)
+const char *config_type_text(enum config_type type)
 {
     static const char *const name[] = {"integer", "number",   "boolean", "choice",
                                        "string",  "integers", "booleans"};
@@ -74,14 +74,14 @@ static void add_key(struct page *page, const struct config_key *key, bool markdo
 {
     char range[256], initial[80];
     config_range_text(key, range, sizeof range);
-    initial_text(key, initial, sizeof initial);
+    config_initial_text(key, initial, sizeof initial);
     if (markdown)
-        add(page, "| `%s` | %s | `%s` | %s | %s | %s |\n", key->path, type_text(key->type), initial,
-            range, key->unit, key->meaning);
+        add(page, "| `%s` | %s | `%s` | %s | %s | %s |\n", key->path, config_type_text(key->type),
+            initial, range, key->unit, key->meaning);
     else
         add(page, "%s%s = %s  (%s; %s%s%s)\n    %s\n", page->len > 0 ? "\n" : "", key->path,
-            initial, type_text(key->type), range, key->unit[0] != '\0' ? "; " : "", key->unit,
-            key->meaning);
+            initial, config_type_text(key->type), range, key->unit[0] != '\0' ? "; " : "",
+            key->unit, key->meaning);
 }
 
 enum status config_reference(bool markdown, const char *wanted, char **out, struct error *err)

@@ -97,13 +97,44 @@ const struct config_key config_keys[] = {
         "width inside the feed-forward network"),
     INT("model.d_embed", model.d_embed, 0, 0, 65536, "numbers",
         "width of the first cluster's embedding; 0 for d_model, or for nout of a trellis"),
-    INT("model.blocks", model.blocks, 1, 1, 64, "blocks", "transformer blocks inside f"),
+    INT("model.blocks", model.blocks, 1, 1, 64, "blocks", "blocks inside f (3 in TorchDEQ's DEQ-LM, 4 in Huginn, 2 in Parcae); 1 for a trellis"),
     INT("model.layers", model.layers, 0, 0, 1024, "layers",
         "0 for an equilibrium, else the number of layers of an explicit network, "
         "differentiated layer by layer"),
     BOOL("model.tie_layers", model.tie_layers, true,
          "all layers are the same f; if false, each has its own weights, and the first sees "
          "the embedding in place of an injection"),
+    INT("model.n_kv_head", model.n_kv_head, 0, 0, 1024, "heads",
+        "modern: heads of keys and values, which neighbouring heads of queries share "
+        "(grouped-query attention, as Llama 2 and 3); 0 for n_head"),
+    BOOL("model.qk_norm", model.qk_norm, true,
+         "modern: divide each head's queries and keys by their root mean square, as Parcae"),
+    REAL("model.rope_base", model.rope_base, 10000, 0, NO_LIMIT, CONFIG_CLOSED, "",
+         "modern: base of the angles by which queries and keys are turned with their positions "
+         "(RoPE, as Huginn and Parcae); 0 to give no positions"),
+    ENUM("model.ffn", model.ffn, ACTIVATION_SWIGLU, "relu|relu2|swiglu",
+         "modern: what lies between the products of the feed-forward network: a rectifier, its "
+         "square (Parcae), or a gate of d_inner more numbers (Huginn)"),
+    ENUM("model.norm_place", model.norm_place, NORM_PLACE_PRE, "pre|post|sandwich",
+         "modern: normalise what each half of a block sees (Parcae, RevDEQ, TorchDEQ's DEQ-LM), "
+         "the sum behind it (the paper's DEQ-Transformer), or both (Huginn, Ouro)"),
+    ENUM("model.gate", model.gate, GATE_CHANNEL, "none|scalar|channel",
+         "modern: learned factor between 0 and 1 of what each half of a block adds, one of all or "
+         "one a number (Attractor)"),
+    REAL("model.gate_init", model.gate_init, 0.5, 0, 1, CONFIG_OPEN_MIN | CONFIG_OPEN_MAX, "",
+         "modern: the factor at the beginning"),
+    INT("model.prelude", model.prelude, 0, 0, 64, "blocks",
+        "modern: blocks with their own weights that make the injection, run once a segment (7 in "
+        "Attractor, 2 in Huginn)"),
+    INT("model.coda", model.coda, 0, 0, 64, "blocks",
+        "modern: blocks with their own weights behind the fixed point, run once a segment (2 in "
+        "Huginn)"),
+    ENUM("model.inject", model.inject, INJECT_ADD, "add|v|qkv|linear|decay",
+         "modern: where the embedding e enters f: z + e (Attractor, RevDEQ), a map of e in the "
+         "values, a map of e in queries, keys and values (the paper, TorchDEQ's DEQ-LM), a map of "
+         "[z, e] (Huginn), or a z + a map of e with learned 0 < a < 1 (Parcae)"),
+    BOOL("model.outer_norm", model.outer_norm, false,
+         "modern: normalise the output of f, as Microsoft's implicit language models"),
     INT("model.nhid", model.nhid, 1000, 0, 65536, "numbers",
         "trellis: width of the hidden part of h"),
     INT("model.nout", model.nout, 400, 1, 65536, "numbers",

@@ -50,6 +50,10 @@ bool config_is_section(const char *path);
 bool config_choice(const char *choices, int64_t index, char *out, size_t size);
 /* Index of a choice, or -1. */
 int64_t config_choice_index(const char *choices, const char *name);
+/* The name of a type, as "integer". */
+const char *config_type_text(enum config_type type);
+/* Writes the default as JSON has it. */
+void config_initial_text(const struct config_key *key, char *out, size_t size);
 /* Writes the range in words, as in "1..64", "0 <= x < 1", "x > 0", "layer or rms". */
 void config_range_text(const struct config_key *key, char *out, size_t size);
 

@@ -1,6 +1,8 @@
 /* Finds the vocabulary of a folder of tokens. */
 #include "data/folder_vocab.h"
 
+#include "data/tokenizer_json.h"
+
 #include <stdio.h>
 #include <unistd.h>
 
@@ -23,6 +25,8 @@ enum status folder_vocab_load(struct vocab **out, const struct folder_tokens *to
         return err->status;
     }
     snprintf(path, sizeof path, "%.4000s/" VOCAB_TOKENIZER, tokens->dir);
+    if (access(path, F_OK) != 0)
+        snprintf(path, sizeof path, "%.4000s/" TOKENIZER_JSON, tokens->dir);
     status =
         access(path, F_OK) == 0 ? vocab_load(out, path, err)
         : tokens->vocab_size > 0
@@ -31,7 +35,7 @@ enum status folder_vocab_load(struct vocab **out, const struct folder_tokens *to
                   err, STATUS_CONFIG,
                   "%s: token files without a vocabulary: set model.vocab_size to the "
                   "size that their tokenizer has, as 50257 for GPT-2, or put its " VOCAB_TOKENIZER
-                  " beside them",
+                  " or " TOKENIZER_JSON " beside them",
                   files.list[0].path);
     token_files_close(&files);
     return status;

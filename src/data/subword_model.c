@@ -138,7 +138,8 @@ const char *subword_mark(enum subword_kind kind)
                                         [SUBWORD_BYTE] = "",
                                         [SUBWORD_CONTROL] = "\tcontrol",
                                         [SUBWORD_UNKNOWN] = "\tunknown",
-                                        [SUBWORD_HEX] = "\thex"};
+                                        [SUBWORD_HEX] = "\thex",
+                                        [SUBWORD_RAW] = "\traw"};
     return marks[kind];
 }
 

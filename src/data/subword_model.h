@@ -10,6 +10,7 @@
  *   control  adds nothing to a text, as <s>
  *   unknown  stands for what the model cannot say
  *   hex      the name is its bytes in hex digits, as they hold white space, or read like a byte
+ *   raw      the same of a tokenizer.json, where U+2581 among the bytes is no blank
  */
 #ifndef DEQ_DATA_SUBWORD_MODEL_H
 #define DEQ_DATA_SUBWORD_MODEL_H
@@ -22,8 +23,15 @@
 
 #define SUBWORD_BLANK "\xE2\x96\x81" /* U+2581 */
 
-/* What a piece is. Those of the last kind are text, as those of the first. */
-enum subword_kind { SUBWORD_TEXT, SUBWORD_BYTE, SUBWORD_CONTROL, SUBWORD_UNKNOWN, SUBWORD_HEX };
+/* What a piece is. Those of the last two kinds are text, as those of the first. */
+enum subword_kind {
+    SUBWORD_TEXT,
+    SUBWORD_BYTE,
+    SUBWORD_CONTROL,
+    SUBWORD_UNKNOWN,
+    SUBWORD_HEX,
+    SUBWORD_RAW
+};
 
 struct subword_model {
     char *text; /* owns [size], the text form */

@@ -116,7 +116,7 @@ static void decode_subword(struct text_decoder *d, struct text_bytes *word, int6
     const struct text_rule rule = vocab_rule(d->vocab);
     word->text = vocab_surface(d->vocab, id, &word->len);
     enum subword_kind kind = vocab_kind(d->vocab, id);
-    bool piece = kind == SUBWORD_TEXT || kind == SUBWORD_HEX;
+    bool piece = kind == SUBWORD_TEXT || kind == SUBWORD_HEX || kind == SUBWORD_RAW;
     size_t gone = d->joined && rule.prefix && piece && word->len > 0 && word->text[0] == ' ';
     word->text += gone;
     word->len -= gone;
@@ -127,12 +127,13 @@ static void decode_subword(struct text_decoder *d, struct text_bytes *word, int6
 struct text_bytes text_decode(struct text_decoder *d, int64_t id)
 {
     struct text_bytes word = {0};
-    enum text_split split = vocab_rule(d->vocab).split;
+    const struct text_rule rule = vocab_rule(d->vocab);
+    enum text_split split = rule.split;
     word.text = vocab_word(d->vocab, id, &word.len);
     if (split == TEXT_SPLIT_BYTES)
         return word;
     if (split != TEXT_SPLIT_IDS && id == vocab_eos(d->vocab)) {
-        d->joined = true;
+        d->joined = !rule.numbers;
         d->quoted = false;
         return (struct text_bytes){.text = "\n", .len = 1};
     }

@@ -107,7 +107,10 @@ static void add_token(struct text_encoding *out, int64_t id, size_t from, size_t
 static enum status add_eos(const struct encoder *e, const char *what, size_t from, size_t until,
                            struct error *err)
 {
-    if (vocab_eos(e->vocab) < 0 && vocab_rule(e->vocab).split == TEXT_SPLIT_IDS)
+    struct text_rule rule = vocab_rule(e->vocab);
+    if (vocab_eos(e->vocab) < 0 && rule.numbers)
+        return error_set(err, STATUS_DATA, "%s: give tokens by their numbers", what);
+    if (vocab_eos(e->vocab) < 0 && rule.split == TEXT_SPLIT_IDS)
         return error_set(err, STATUS_DATA,
                          "%s, and the vocabulary names no id that ends a text: give ids, or train "
                          "with data.end_of_text set",
@@ -184,6 +187,35 @@ static void encode_bytes(struct text_encoding *out, const char *text, size_t siz
         add_token(out, '\n', 0, 0);
 }
 
+/* Reads a text that is the numbers of its tokens, with white space between them. */
+static enum status encode_numbers(struct encoder *e, const char *text, size_t size,
+                                  struct error *err)
+{
+    for (size_t i = 0; i < size;) {
+        size_t from = i;
+        int64_t id = 0;
+        while (i < size && text[i] >= '0' && text[i] <= '9' && id <= INT32_MAX)
+            id = 10 * id + (text[i++] - '0');
+        if (i < size && i == from && word_is_space(text[i])) {
+            i++;
+            continue;
+        }
+        size_t n = i;
+        while (n < size && !word_is_space(text[n]))
+            n++;
+        if (n > i || id >= vocab_size(e->vocab))
+            return error_set(err, STATUS_DATA,
+                             "\"%.*s\": the vocabulary is a tokenizer.json, with which texts are "
+                             "only written: give tokens by their numbers, 0 to %lld",
+                             (int)(n - from < 80 ? n - from : 80), text + from,
+                             (long long)vocab_size(e->vocab) - 1);
+        add_token(e->out, id, from + e->copied, i + e->copied);
+    }
+    if (e->out->count > 0)
+        return STATUS_OK;
+    return add_eos(e, "empty", e->copied + size, e->copied + size, err);
+}
+
 /* Encodes a text in subwords into arrays of its own. */
 static enum status encode_subwords(struct encoder *e, const char *text, size_t size,
                                    enum text_end end, bool ranges, struct error *err)
@@ -234,6 +266,11 @@ enum status text_encode(struct text_encoding *out, const struct vocab *v, const 
     if (size >= sizeof mark - 1 && memcmp(text, mark, sizeof mark - 1) == 0)
         e.copied = sizeof mark - 1;
     size -= e.copied;
+    if (vocab_rule(v).numbers) {
+        TRY_OUT(make_arrays(out, size + 1, ranges, err));
+        TRY_OUT(encode_numbers(&e, text + e.copied, size, err));
+        return STATUS_OK;
+    }
     if (vocab_rule(v).split == TEXT_SPLIT_SUBWORDS) {
         TRY_OUT(encode_subwords(&e, text + e.copied, size, end, ranges, err));
         return STATUS_OK;

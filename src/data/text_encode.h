@@ -35,6 +35,7 @@ enum text_end {
  *   - In a vocabulary of subwords (subwords.h) `end` means that a text to be continued may end with
  *     a blank, as the next piece brings it. A line end becomes its token, a last line without one
  *     gets none, and what stands for <unk> is not counted.
+ *   - With a rule that has `numbers`, the text is the numbers of its tokens.
  *   - A text without tokens, and an empty one, becomes one <eos>, or one newline byte.
  *   - With TEXT_OPEN and TEXT_SPLIT_PUNCTUATION, or subwords, one blank at the very end is left
  * out, since the next word brings it. `ranges` says whether the ranges of the tokens are wanted.
@@ -43,7 +44,8 @@ enum text_end {
  *   - for a word outside the vocabulary if there is no <unk>, naming the nearest one
  *   - for NUL and invalid UTF-8 in a text of words, naming line and byte
  *   - for a line end or an empty text if there is no <eos>
- *   - for a vocabulary of subwords whose tokenizer.model is not there
+ *   - for a vocabulary of subwords whose tokenizer.model is not there, and for what is no number
+ *     where one is wanted
  * STATUS_DEVICE for subwords in a program without SentencePiece, or STATUS_NOMEM. Messages do not
  * name the text, which the caller puts before them. */
 enum status text_encode(struct text_encoding *out, const struct vocab *v, const char *text,

@@ -36,6 +36,7 @@ struct text_reader {
     bool inside;                   /* the block begins inside a line */
     const char *past;              /* end of the last token, inside the block */
     int64_t carried;               /* bytes behind the last token of the block before */
+    int64_t said;                  /* bytes of the tokens that numbers stand for */
     struct text_token token[BYTES_AT_ONCE];
 };
 
@@ -78,13 +79,15 @@ enum status text_reader_open(struct text_reader **out, const struct text_source 
         return error_set(err, STATUS_DATA,
                          "%s: the vocabulary is of numbers, which another program makes of a text",
                          source->name);
-    if (rule.split == TEXT_SPLIT_SUBWORDS && vocab_subwords(vocab) == NULL)
+    if (rule.split == TEXT_SPLIT_SUBWORDS && !rule.numbers && vocab_subwords(vocab) == NULL)
         return error_set(err, STATUS_DATA,
                          "%s: the vocabulary of subwords came without its " VOCAB_TOKENIZER,
                          source->name);
     TRY(mem_alloc((void **)&r, 1, sizeof *r, err));
     r->vocab = vocab;
     r->rule = rule;
+    if (rule.numbers) /* which stand between blanks */
+        r->rule.split = TEXT_SPLIT_BLANKS;
     r->subwords = rule.split == TEXT_SPLIT_SUBWORDS ? vocab_subwords(vocab) : NULL;
     r->encoded.ranges = r->encoded.remember = true;
     r->source = source;
@@ -115,12 +118,14 @@ void text_reader_close(struct text_reader *r)
 
 int64_t text_reader_bytes(const struct text_reader *r)
 {
+    if (r->rule.numbers)
+        return r->said;
     return r->offset + (int64_t)(vocab_is_bytes(r->vocab) ? r->at : r->cut);
 }
 
 int64_t text_reader_words(const struct text_reader *r)
 {
-    return r->words + (r->dividing ? r->pieces.words : 0);
+    return r->words + (r->dividing && !r->rule.numbers ? r->pieces.words : 0);
 }
 
 /* The last place of buffer[0 .. size) at which its tokens end, or 0. Behind the last newline is
@@ -230,6 +235,42 @@ static enum status refuse_word(const struct text_reader *r, const struct text_to
     return status;
 }
 
+static void count_word(struct text_reader *r, char byte)
+{
+    bool word = !word_is_space(byte);
+    r->words += word && !r->in_word;
+    r->in_word = word;
+}
+
+/* Takes tokens that are given by their numbers. A line end only divides them. */
+static enum status take_numbers(struct text_reader *r, int *count, struct error *err)
+{
+    const struct pieces *p = &r->pieces;
+    for (int i = 0; i < p->count; i++) {
+        struct text_token *t = &r->token[i];
+        *t = (struct text_token){.id = -1,
+                                 .line_end = p->word[i].len == 0,
+                                 .text = p->from[i],
+                                 .len = p->word[i].len};
+        if (t->line_end)
+            continue;
+        struct text_encoding one;
+        enum status status = text_encode(&one, r->vocab, t->text, t->len, TEXT_OPEN, false, err);
+        if (status != STATUS_OK)
+            return refuse_word(r, t, err);
+        t->id = one.ids[0];
+        text_encoding_free(&one);
+        t->unknown = t->id == vocab_unk(r->vocab);
+        t->text = vocab_surface(r->vocab, t->id, &t->len);
+        t->bytes = (int64_t)t->len;
+        for (size_t k = 0; k < t->len; k++)
+            count_word(r, t->text[k]);
+        r->said += t->bytes;
+    }
+    *count = p->count;
+    return STATUS_OK;
+}
+
 static enum status take_pieces(struct text_reader *r, int *count, struct error *err)
 {
     const struct pieces *p = &r->pieces;
@@ -257,13 +298,6 @@ static enum status take_pieces(struct text_reader *r, int *count, struct error *
     }
     *count = p->count;
     return STATUS_OK;
-}
-
-static void count_word(struct text_reader *r, char byte)
-{
-    bool word = !word_is_space(byte);
-    r->words += word && !r->in_word;
-    r->in_word = word;
 }
 
 /* Encodes a block in subwords. */
@@ -324,9 +358,9 @@ enum status text_reader_next(struct text_reader *r, const struct text_token **to
     *count = 0;
     while (*count == 0) {
         if (words && r->dividing && pieces_next(&r->pieces))
-            return take_pieces(r, count, err);
+            return (r->rule.numbers ? take_numbers : take_pieces)(r, count, err);
         if (r->dividing) {
-            r->words += r->pieces.words;
+            r->words += r->rule.numbers ? 0 : r->pieces.words;
             r->carried += r->buffer + r->cut - r->past;
         }
         r->dividing = false;

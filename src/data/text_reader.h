@@ -1,7 +1,10 @@
 /* The tokens of a text of any length, read in bounded memory from a file or from standard input.
  *
  * The text is divided as deq tokenize divides it, under the rule of the vocabulary. A last line
- * without a newline ends with <eos> too, where tokens are words. */
+ * without a newline ends with <eos> too, where tokens are words.
+ *
+ * Where a text is given by the numbers of its tokens (text_rule.h), a line of numbers is a text,
+ * and the bytes, words and pieces are those of the text that they stand for. */
 #ifndef DEQ_DATA_TEXT_READER_H
 #define DEQ_DATA_TEXT_READER_H
 

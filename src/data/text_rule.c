@@ -23,9 +23,9 @@ static size_t header(const struct text_rule *rule, char out[TEXT_RULE_LINE])
 {
     char end[32] = "";
     if (rule->split == TEXT_SPLIT_SUBWORDS)
-        return (size_t)snprintf(out, TEXT_RULE_LINE, SUBWORDS_HEAD "%016" PRIx64 "%s%s",
+        return (size_t)snprintf(out, TEXT_RULE_LINE, SUBWORDS_HEAD "%016" PRIx64 "%s%s%s",
                                 rule->model, rule->prefix ? ", prefix" : "",
-                                rule->trim ? ", trim" : "");
+                                rule->trim ? ", trim" : "", rule->numbers ? ", numbers" : "");
     if (rule->split == TEXT_SPLIT_IDS && rule->end >= 0)
         snprintf(end, sizeof end, ", end %lld", (long long)rule->end);
     return (size_t)snprintf(out, TEXT_RULE_LINE, HEAD "%s%s%s", text_split_name(rule->split),
@@ -45,7 +45,8 @@ static bool read_subwords(struct text_rule *rule, const char *line, size_t len)
     *rule = (struct text_rule){.split = TEXT_SPLIT_SUBWORDS,
                                .model = strtoull(text + head, NULL, 16),
                                .prefix = strstr(text, ", prefix") != NULL,
-                               .trim = strstr(text, ", trim") != NULL};
+                               .trim = strstr(text, ", trim") != NULL,
+                               .numbers = strstr(text, ", numbers") != NULL};
     return true;
 }
 

@@ -10,11 +10,16 @@
  *   # split: subwords, 0123456789abcdef
  *   # split: subwords, 0123456789abcdef, prefix
  *   # split: subwords, 0123456789abcdef, prefix, trim
+ *   # split: subwords, 0123456789abcdef, numbers
+ *   # split: subwords, 0123456789abcdef, prefix, numbers
  *
  * The number of subwords is the hash of the model that divides texts into them (subwords.h).
  * "prefix" says that it puts a blank in front of every line, and "trim" that blanks in front of a
- * line are lost. The line cannot be a word, since it holds blanks. A vocabulary without a header
- * divides at blanks only and leaves letters as they are. pieces.h says what each split does.
+ * line are lost. "numbers" says that the pieces are those of a tokenizer.json, with which this
+ * program can only decode: a text is given as the numbers of its tokens, and "prefix" is then
+ * about the first line of a text. The line cannot be a word, since it holds blanks. A vocabulary
+ * without a header divides at blanks only and leaves letters as they are. pieces.h says what each
+ * split does.
  */
 #ifndef DEQ_DATA_TEXT_RULE_H
 #define DEQ_DATA_TEXT_RULE_H
@@ -37,8 +42,8 @@ struct text_rule {
     bool lower;  /* A..Z become a..z first, and other letters stay as they are */
     int64_t end; /* TEXT_SPLIT_IDS only, the id that ends a text, or -1 */
     /* The fields below are those of subwords. */
-    bool prefix, trim;
-    uint64_t model; /* XXH3 (64 bits) of the bytes of the .model file */
+    bool prefix, trim, numbers;
+    uint64_t model; /* XXH3 (64 bits) of the bytes of the .model file, or of tokenizer.json */
 };
 
 enum { TEXT_RULE_LINE = 64 /* bytes of a header line with its newline and a NUL */ };

@@ -134,6 +134,11 @@ out:
 /* Checks that texts can be encoded in the subwords of `name`. */
 static enum status check_subwords(const struct tokenizer *t, const char *name, struct error *err)
 {
+    if (vocab_rule(t->vocab).numbers)
+        return error_set(err, STATUS_DATA,
+                         "%s: a tokenizer.json only turns tokens into text here: let its own "
+                         "program make token files, and read them with --from",
+                         name);
     if (vocab_subwords(t->vocab) == NULL)
         return error_set(
             err, STATUS_DATA,

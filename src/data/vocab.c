@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/read_file.h"
 #include "base/utf8.h"
+#include "data/tokenizer_json.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -130,7 +131,7 @@ static enum status make_tables(struct vocab *v, const char *name, struct error *
 /* Takes the kind of a piece of subwords and returns the length of its name. */
 static size_t take_kind(struct vocab *v, int64_t id, const char *text, size_t len)
 {
-    for (enum subword_kind kind = SUBWORD_CONTROL; kind <= SUBWORD_HEX; kind++) {
+    for (enum subword_kind kind = SUBWORD_CONTROL; kind <= SUBWORD_RAW; kind++) {
         size_t n = strlen(subword_mark(kind));
         if (len < n || memcmp(text + len - n, subword_mark(kind), n) != 0)
             continue;
@@ -232,13 +233,16 @@ static int64_t write_surface(const struct vocab *v, int64_t id, char *to)
         *to = (char)subword_byte(text, len);
         return 1;
     }
+    bool hex = v->kind[id] == SUBWORD_HEX || v->kind[id] == SUBWORD_RAW;
     for (size_t i = 0; i < len; n++) {
-        int value = v->kind[id] == SUBWORD_HEX ? (len - i >= 2 ? subword_hex(text + i) : -1) : 0;
+        int value = hex ? (len - i >= 2 ? subword_hex(text + i) : -1) : 0;
         if (value < 0)
             return -1;
-        to[n] = v->kind[id] == SUBWORD_HEX ? (char)value : text[i];
-        i += v->kind[id] == SUBWORD_HEX ? 2 : 1;
+        to[n] = hex ? (char)value : text[i];
+        i += hex ? 2 : 1;
     }
+    if (v->kind[id] == SUBWORD_RAW)
+        return (int64_t)n;
     len = n;
     n = 0;
     for (size_t i = 0; i < len; n++) {
@@ -416,7 +420,7 @@ static enum status load_tokenizer(struct vocab *v, const char *path, struct erro
     size_t folder = slash != NULL ? (size_t)(slash + 1 - path) : 0, size;
     void *model = NULL;
     enum status status;
-    if (v->rule.split != TEXT_SPLIT_SUBWORDS)
+    if (v->rule.split != TEXT_SPLIT_SUBWORDS || v->rule.numbers)
         return STATUS_OK;
     void *p = NULL;
     TRY(mem_alloc(&p, folder + sizeof VOCAB_TOKENIZER, 1, err));
@@ -446,6 +450,16 @@ enum status vocab_load_model(struct vocab **out, const char *path, struct error 
     return status;
 }
 
+static enum status load_json(struct vocab **out, const char *path, struct error *err)
+{
+    char *text;
+    size_t size;
+    TRY(tokenizer_json_text(&text, &size, path, err));
+    enum status status = vocab_from_text(out, text, size, path, err);
+    mem_free(text);
+    return status;
+}
+
 enum status vocab_load(struct vocab **out, const char *path, struct error *err)
 {
     struct vocab *v = NULL;
@@ -455,6 +469,8 @@ enum status vocab_load(struct vocab **out, const char *path, struct error *err)
     if (len > 6 && strcmp(path + len - 6, ".model") == 0)
         return vocab_load_model(out, path, err);
     *out = NULL;
+    if (len > 5 && strcmp(path + len - 5, ".json") == 0)
+        return load_json(out, path, err);
     /* Without O_NONBLOCK a pipe of that name would block here. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) /* callers go on without a missing file, so too many open files must differ */

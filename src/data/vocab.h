@@ -10,6 +10,7 @@
  * A vocabulary of subwords has the text form that subword_model.h describes, in which a tab and a
  * word may stand behind a piece. It can be decoded as it is. Only to encode a text it needs the
  * model of SentencePiece that it was made from, which lies beside vocab.txt as tokenizer.model.
+ * A rule with `numbers` has none, and texts are numbers.
  */
 #ifndef DEQ_DATA_VOCAB_H
 #define DEQ_DATA_VOCAB_H
@@ -41,10 +42,10 @@ struct vocab;
 enum status vocab_from_text(struct vocab **out, const char *text, size_t size, const char *name,
                             struct error *err);
 
-/* The same from a file, which may also be a .model file. A vocabulary of subwords gets the
- * tokenizer.model that lies in the same folder, if there is one. Returns STATUS_NOINPUT if there is
- * no such file that can be opened, STATUS_IO if too many files are open or reading fails,
- * STATUS_DATA or STATUS_NOMEM. */
+/* The same from a file, which may also be a .model file or a tokenizer.json (tokenizer_json.h). A
+ * vocabulary of subwords gets the tokenizer.model that lies in the same folder, if there is one.
+ * Returns STATUS_NOINPUT if there is no such file that can be opened, STATUS_IO if too many files
+ * are open or reading fails, STATUS_DATA or STATUS_NOMEM. */
 enum status vocab_load(struct vocab **out, const char *path, struct error *err);
 
 /* Makes the vocabulary of a model of SentencePiece from the bytes of its .model file, which it

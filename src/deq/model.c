@@ -163,6 +163,13 @@ static void take_output(struct model *m, const struct tensor *h)
         op_mul_bcast(m->be, &m->q, h, &mask);
         return;
     }
+    if (m->cell->io.head) {
+        m->cell->ops->head(m->cell, h, &m->q);
+        m->state = *h;
+        if (mask.data != NULL)
+            op_mul_bcast(m->be, &m->q, &m->q, &mask);
+        return;
+    }
     struct copy_block p = {.to = m->q, .from = state_columns(m, h), .mask = mask};
     p.from_batch = h->dim[1] * h->dim[2];
     p.from_row = h->dim[2];
@@ -193,6 +200,12 @@ static void give_output(struct model *m)
         return;
     }
     struct tensor dh = segment(m, &m->dstate);
+    if (m->cell->io.head) {
+        if (mask.data != NULL)
+            op_mul_bcast(m->be, &dq, &dq, &mask);
+        m->cell->ops->head_vjp(m->cell, &m->state, &dq, &dh);
+        return;
+    }
     struct copy_block p = {.to = state_columns(m, &dh), .from = dq, .mask = mask};
     p.to_batch = dh.dim[1] * dh.dim[2];
     p.to_row = dh.dim[2];

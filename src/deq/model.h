@@ -72,7 +72,8 @@ struct model {
     const int32_t *target; /* borrowed by model_loss until model_backward */
     double scale;          /* of model_loss */
     struct masks masks;
-    struct tensor q; /* view of what the softmax sees */
+    struct tensor q;     /* view of what the softmax sees */
+    struct tensor state; /* with a head, what it was made of, borrowed */
 };
 
 /* Declares all parameters of a model, for counting them too. The vocabulary must be known.

@@ -36,7 +36,7 @@ static enum cell_mode mode_of(const struct model_plan *plan, const struct loss_t
 }
 
 static enum status create_cell(struct model *m, const struct loss_term_needs *terms,
-                               struct error *err)
+                               enum phase last_head, struct error *err)
 {
     const struct config_model *c = &m->config.model;
     bool states = m->plan.train || m->plan.keep_states;
@@ -52,6 +52,7 @@ static enum status create_cell(struct model *m, const struct loss_term_needs *te
         .spare_slots = terms->spare_slot,
         .later_slots = equilibrium_later_slots(&m->config),
         .last_eval = last_eval(m, terms),
+        .last_head = last_head,
         .keep_hidden = equilibrium_keeps_all(&m->config),
         .rows = !m->plan.train || m->config.solver.forward.stop != STOP_FIXED,
     };
@@ -158,9 +159,9 @@ static enum status create_parts(struct model *m, struct error *err)
                                     .last_loss = !plan->train   ? PHASE_UPDATE
                                                  : needs.losses ? PHASE_GRADIENTS
                                                                 : PHASE_LOSS};
-    m->sees_all = io.output == io.state;
+    m->sees_all = io.output == io.state && !io.head;
     TRY(equilibrium_create(&m->eq, config, &solve, err));
-    TRY(create_cell(m, &needs, err));
+    TRY(create_cell(m, &needs, words.last_loss, err));
     TRY(vocabulary_layers_create(&m->vocab, m->params, &config->model, m->ws, &words, err));
     declare_tensors(m, words.last_loss);
     initial_guess_bind(&m->guess, m->params, &config->model, &guess);

@@ -37,17 +37,18 @@ static double scale_of(const struct config_train *train, int64_t rows, int64_t c
     return sqrt(fmax(1, r / c));
 }
 
-static void update_matrix(const struct optimizer *o, const struct param *q, double lr)
+/* Matrix number `index` of a parameter. */
+static void update_matrix(const struct optimizer *o, const struct param *q, int64_t index,
+                          double lr)
 {
     const struct params *p = o->params;
-    int64_t rows = q->dim[0] / q->matrices, cols = q->dim[1], count = rows * cols;
-    for (int64_t i = 0; i < q->matrices; i++) {
-        struct tensor flat = tensor_slice(&p->g, q->offset + i * count, count);
-        struct tensor x = tensor_shape(&flat, 2, rows, cols, 1, 1);
-        newton_schulz(&o->newton_schulz, p->be, &x);
-    }
-    const struct descend d = {.w = tensor_slice(&p->w, q->offset, param_count(q)),
-                              .u = tensor_slice(&p->g, q->offset, param_count(q)),
+    int64_t first, rows = param_matrix_rows(q, index, &first), cols = q->dim[1];
+    struct tensor w = tensor_slice(&p->w, q->offset + first * cols, rows * cols);
+    struct tensor u = tensor_slice(&p->g, q->offset + first * cols, rows * cols);
+    struct tensor x = tensor_shape(&u, 2, rows, cols, 1, 1);
+    newton_schulz(&o->newton_schulz, p->be, &x);
+    const struct descend d = {.w = w,
+                              .u = u,
                               .norm2 = o->norm2,
                               .rate = lr * scale_of(&o->train, rows, cols),
                               .shrink = lr * o->train.weight_decay,
@@ -57,9 +58,10 @@ static void update_matrix(const struct optimizer *o, const struct param *q, doub
 
 static void update_matrices(const struct optimizer *o, double lr)
 {
-    for (int i = 0; i < o->params->count; i++)
-        if (o->params->list[i].matrices > 0)
-            update_matrix(o, &o->params->list[i], lr * o->group[GROUP_MATRICES].lr);
+    const struct params *p = o->params;
+    for (int i = 0; i < p->count; i++)
+        for (int64_t k = 0; k < p->list[i].matrices; k++)
+            update_matrix(o, &p->list[i], k, lr * o->group[GROUP_MATRICES].lr);
 }
 
 const struct optimizer_kind optimizer_muon = {.states = 2,

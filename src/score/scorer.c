@@ -32,6 +32,8 @@ void score_prepare(struct score_plan *plan, const struct config *config, double 
     f->stop = STOP_REL;
     f->tol = tol;
     f->max_iter = max_iter;
+    /* Some positions find no lower residual for a hundred evaluations, and converge afterwards. */
+    f->stall = max_iter;
     /* Layers with shared weights remember their last states alone, and a published trellis repeats
      * its last one, so that both depend on where a segment begins. */
     bool shared = c->model.layers > 0 && c->model.tie_layers;
@@ -121,8 +123,13 @@ static enum status use_batch(struct scorer *s, int64_t batch, int64_t length, in
     struct model_plan plan = {.batch = batch, .length = length, .mem_len = memory};
     const struct model *m = s->m;
     if (m == NULL || m->plan.batch != batch || m->plan.length != length ||
-        m->plan.mem_len != memory)
-        TRY(create_batch(s, &plan, err));
+        m->plan.mem_len != memory) {
+        enum status status = create_batch(s, &plan, err);
+        if (status != STATUS_OK) {
+            free_batch(s); /* what is half made is not used again */
+            return status;
+        }
+    }
     model_reset_memory(s->m);
     return STATUS_OK;
 }
@@ -197,6 +204,9 @@ static int64_t position_bytes(const struct scorer *s)
     int64_t blocks = m->layers > 0 ? m->layers : m->blocks;
     if (m->cell == CELL_TRELLIS)
         return 0;
+    if (m->cell == CELL_MODERN) /* keys and values as remembered, and as attention reads them */
+        return (2 * m->n_kv_head + 3 * m->n_head) * m->d_head * (blocks + m->prelude + m->coda) *
+               (int64_t)dtype_size(s->be->ops->real);
     return 3 * m->d_model * blocks * (int64_t)dtype_size(s->be->ops->real);
 }
 

@@ -15,7 +15,7 @@
 
 /* The relative residual at which a position has converged, and the most evaluations for it. */
 #define SCORE_TOL 1e-6
-enum { SCORE_MAX_ITER = 100 };
+enum { SCORE_MAX_ITER = 500 };
 
 /* How a checkpoint's texts are scored. */
 struct score_plan {

@@ -153,6 +153,8 @@ static enum status put_tokenizer(const struct vocab *v, const char *folder, stru
     json_write_end(&w);
     json_write_string(&w, "tokenizer_class", "DEQTokenizer");
     json_write_bool(&w, "clean_up_tokenization_spaces", false);
+    if (vocab_subwords(v) != NULL)
+        json_write_bool(&w, "lossless", subwords_lossless(vocab_subwords(v)));
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         write_special(&w, ends[i], v, line_end(v));
     write_special(&w, "unk_token", v, vocab_unk(v));
@@ -210,6 +212,9 @@ static void say_model(struct card *c, const struct snapshot *s, int64_t paramete
     struct text_rule rule = vocab_rule(s->vocab);
     if (vocab_is_bytes(s->vocab))
         say(c, "| vocabulary | 256 bytes |\n");
+    else if (rule.numbers)
+        say(c, "| vocabulary | %lld tokens of another program's tokenizer.json |\n",
+            (long long)vocab_size(s->vocab));
     else if (rule.split == TEXT_SPLIT_SUBWORDS)
         say(c, "| vocabulary | %lld subwords of SentencePiece |\n",
             (long long)vocab_size(s->vocab));
@@ -241,11 +246,35 @@ static const char card_head[] = "---\nlibrary_name: transformers\npipeline_tag: 
                                 "tags:\n- deep-equilibrium-model\n- deq\n---\n\n"
                                 "# A language model made with deq\n\n";
 
+/* Whether a text is given to the tokenizer as numbers. */
+static bool gives_numbers(const struct vocab *v)
+{
+    struct text_rule rule = vocab_rule(v);
+    return rule.split == TEXT_SPLIT_IDS || rule.numbers;
+}
+
+static const char numbers_note[] =
+    "The tokens are those of another program, which divides texts into them. This tokenizer takes "
+    "a "
+    "text as their numbers%s. To give text, load the tokenizer that made the training data.\n\n";
+static const char subwords_note[] =
+    "The tokenizer divides texts by the package `sentencepiece`, into the same tokens as deq.\n\n";
+
+static void say_tokenizer(struct card *c, const struct vocab *v)
+{
+    if (gives_numbers(v))
+        say(c, numbers_note, vocab_rule(v).numbers ? ", and writes text" : ", and writes numbers");
+    else if (vocab_rule(v).split == TEXT_SPLIT_SUBWORDS)
+        say(c, "%s", subwords_note);
+}
+
 /* A word of the vocabulary to begin a text with. */
 static struct text_bytes prompt_word(const struct vocab *v)
 {
     struct text_bytes word = {.text = "the", .len = 3};
     enum text_split split = vocab_rule(v).split;
+    if (gives_numbers(v))
+        return (struct text_bytes){.text = "0 1 2", .len = 5};
     bool words = split == TEXT_SPLIT_BLANKS || split == TEXT_SPLIT_PUNCTUATION;
     for (int64_t i = 0; i < vocab_size(v) && words; i++) {
         word.text = vocab_word(v, i, &word.len);
@@ -265,7 +294,8 @@ static const char card_use[] =
     "tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)\n"
     "model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)\n"
     "prompt = tokenizer(\"%.*s\", return_tensors=\"pt\")\n"
-    "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=50)[0]))\n```\n\n"
+    "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=50)[0]))\n```\n\n";
+static const char card_end[] =
     "Positions are solved to a relative residual of `model.config.eval_tol`. A larger one is "
     "faster. `deq import . --out model.bin` makes a checkpoint of deq from the folder, also after "
     "`model.save_pretrained`.\n\n"
@@ -281,6 +311,8 @@ static enum status put_card(const struct snapshot *s, const char *folder, int64_
     say_model(&c, s, parameters);
     say_training(&c, s);
     say(&c, card_use, (int)word.len, word.text);
+    say_tokenizer(&c, s->vocab);
+    say(&c, "%s", card_end);
     if (c.status == STATUS_OK)
         c.status = put(folder, "README.md", c.text, c.len, err);
     mem_free(c.text);
@@ -317,6 +349,10 @@ enum status huggingface_export(struct snapshot *from, const char *folder, bool f
                                struct weight_export_report *report, struct error *err)
 {
     struct out_folder out;
+    if (from->config.model.cell == CELL_MODERN)
+        return error_set(err, STATUS_CONFIG,
+                         "--format hf: the model code for transformers has no modern cell; leave "
+                         "--format out for a file of safetensors");
     if (!force && has_entries(folder))
         return error_set(err, STATUS_CANTCREATE,
                          "%s: not empty; choose another folder, or --force to replace the files of "

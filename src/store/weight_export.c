@@ -243,9 +243,26 @@ static enum status take_weight(const char *path, const struct param *q, const st
     return STATUS_OK;
 }
 
-/* Says why a weight is missing, as far as the configuration could be the cause. */
-static enum status missing_weight(const struct st_file *file, const char *name, struct error *err)
+/* Whether these are weights of TorchDEQ's DEQ-LM, told by the norm in front of its W_o. */
+static bool is_deq_lm(const struct source *s)
 {
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(s->list[i].name, "func.dec_attn.0.ln2.weight") == 0)
+            return true;
+    return false;
+}
+
+/* Says why a weight is missing, as far as the configuration could be the cause. */
+static enum status missing_weight(const struct source *from, const char *name, struct error *err)
+{
+    const struct st_file *file = from->file;
+    if (is_deq_lm(from))
+        return error_set(
+            err, STATUS_DATA,
+            "%s: weights of TorchDEQ's DEQ-LM: its blocks normalise before W_o and with "
+            "learned gains, and share one memory of the last block's states; no cell "
+            "of deq computes that f",
+            st_path(file));
     bool start = strncmp(name, "start.", 6) == 0;
     return error_set(err, STATUS_DATA, "%s: no tensor %s, which the configuration asks for%s",
                      st_path(file), name,
@@ -283,7 +300,7 @@ static enum status take_weights(struct source *from, const struct params *params
         if (q->alias_of >= 0) {
             TRY(take_alias(from->file, params, i, t, flat, err));
         } else if (t == NULL) {
-            return missing_weight(from->file, q->name, err);
+            return missing_weight(from, q->name, err);
         } else {
             int ndim = params_published_dims(params, i, dim);
             TRY(check_weight(st_path(from->file), t, dim, ndim, err));

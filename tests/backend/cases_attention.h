@@ -8,6 +8,7 @@ struct att_setup {
     int64_t batch, len, mem, heads, head, span, spare; /* spare rows of rk behind those needed */
     bool mask, extras; /* extras: lse forward; all optional gradients backward */
     double amp;
+    bool plain; /* without positions */
 };
 
 struct att_items {
@@ -24,10 +25,10 @@ static inline void att_label(struct suite *s, const char *what, const struct att
 {
     suite_label(s,
                 "%s B %lld L %lld P %lld H %lld h %lld span %lld spare %lld mask %d extras %d "
-                "amp %g",
+                "amp %g plain %d",
                 what, (long long)c->batch, (long long)c->len, (long long)c->mem,
                 (long long)c->heads, (long long)c->head, (long long)c->span, (long long)c->spare,
-                c->mask, c->extras, c->amp);
+                c->mask, c->extras, c->amp, c->plain);
 }
 
 static inline struct att_items att_make(struct suite *s, const struct att_setup *c)
@@ -45,7 +46,7 @@ static inline struct att_items att_make(struct suite *s, const struct att_setup 
     struct item *scaled[] = {x.qkv, x.mem, x.rk, x.r_w, x.r_r};
     for (int k = 0; k < 5; k++) {
         for (int64_t e = 0; e < scaled[k]->count; e++)
-            scaled[k]->value[e] *= c->amp; /* a power of two: stays a float32 */
+            scaled[k]->value[e] *= k >= 2 && c->plain ? 0 : c->amp; /* a power of two: a float32 */
         suite_send(s, scaled[k]);
     }
     for (int64_t e = 0; e < x.mask->count; e++)
@@ -57,6 +58,8 @@ static inline struct att_items att_make(struct suite *s, const struct att_setup 
             x.mask->t[i].data = NULL;
         if (c->mem == 0)
             x.mem->t[i] = (struct tensor){0};
+        if (c->plain)
+            x.rk->t[i].data = x.r_w->t[i].data = x.r_r->t[i].data = NULL;
     }
     return x;
 }
@@ -245,6 +248,8 @@ static inline void attention_vjp_one(struct suite *s, const struct att_setup *c)
             p.dmem = (struct tensor){0};
         if (!c->extras)
             p.dmem.data = p.drk.data = p.dr_w.data = p.dr_r.data = NULL;
+        if (c->plain)
+            p.drk.data = p.dr_w.data = p.dr_r.data = NULL;
         op_attention_vjp(s->be[i], &p);
     }
     double sums = 8 * sqrt((double)(c->batch * c->len * keys));
@@ -259,6 +264,8 @@ static inline void attention_vjp_one(struct suite *s, const struct att_setup *c)
     if (c->extras) {
         if (c->mem > 0)
             suite_close(s, dmem, "dmem", m.dmem, terms);
+    }
+    if (c->extras && !c->plain) {
         suite_close(s, drk, "drk", m.drk, terms);
         suite_close(s, dr_w, "dr_w", m.dr_w, terms);
         suite_close(s, dr_r, "dr_r", m.dr_r, terms);
@@ -278,18 +285,33 @@ static inline void attention_each(struct suite *s,
             for (int flags = (int)(h + l) % 2; flags < 4; flags += 2) {
                 int64_t keys = lengths[l][0] + lengths[l][1];
                 const int64_t spans[] = {0, 1, keys / 2, keys + 5};
-                struct att_setup c = {1 + flags % 2,      lengths[l][0],
-                                      lengths[l][1],      flags < 2 ? 2 : 3,
-                                      head_sizes[h],      spans[((size_t)flags / 2 + l + h) % 4],
-                                      flags == 3 ? 4 : 0, flags & 1,
-                                      flags != 2,         0.5};
+                struct att_setup c = {1 + flags % 2,
+                                      lengths[l][0],
+                                      lengths[l][1],
+                                      flags < 2 ? 2 : 3,
+                                      head_sizes[h],
+                                      spans[((size_t)flags / 2 + l + h) % 4],
+                                      flags == 3 ? 4 : 0,
+                                      flags & 1,
+                                      flags != 2,
+                                      0.5,
+                                      false};
                 one(s, &c);
             }
-    struct att_setup large = {1, 70, 65, 1, 16, 100, 0, true, true, 0.5}; /* several tiles */
+    const struct att_setup plain[] = {
+        {2, 33, 7, 2, 16, 0, 0, false, true, 0.5, true},
+        {2, 70, 65, 1, 41, 20, 0, true, true, 0.5, true},
+        {3, 4, 12, 2, 8, 0, 0, true, false, 0.5, true},
+        {1, 1, 33, 2, 90, 9, 0, false, true, 0.5, true},
+    };
+    for (size_t k = 0; k < sizeof plain / sizeof *plain; k++)
+        one(s, &plain[k]);
+    struct att_setup large = {1, 70, 65, 1, 16, 100, 0, true, true, 0.5, false}; /* several tiles */
     one(s, &large);
-    struct att_setup none = {0, 4, 3, 2, 8, 0, 0, false, true, 0.5};
+    struct att_setup none = {0, 4, 3, 2, 8, 0, 0, false, true, 0.5, false};
     one(s, &none);
-    struct att_setup sharp = {2, 20, 9, 2, 16, 0, 0, false, true, 16}; /* scores around 1000 */
+    struct att_setup sharp = {2, 20,    9,    2,  16,   0,
+                              0, false, true, 16, false}; /* scores around 1000 */
     one(s, &sharp);
 }
 
@@ -306,7 +328,7 @@ static inline void case_attention_vjp(struct suite *s)
 /* Changing what comes later must not change one bit of what comes earlier. */
 static inline void case_attention_causal(struct suite *s)
 {
-    const struct att_setup c = {2, 33, 9, 2, 16, 12, 0, true, true, 0.5};
+    const struct att_setup c = {2, 33, 9, 2, 16, 12, 0, true, true, 0.5, false};
     const int64_t cut = 17, row = 3 * c.heads * c.head;
     att_label(s, "causal", &c);
     struct att_items x = att_make(s, &c);
@@ -380,9 +402,12 @@ static inline void attention_rows_one(struct suite *s, const struct att_setup *c
 static inline void case_attention_rows(struct suite *s)
 {
     const struct att_setup setups[] = {
-        {3, 33, 9, 2, 16, 12, 0, true, true, 0.5}, {2, 40, 0, 1, 41, 0, 0, false, true, 0.5},
-        {4, 5, 12, 2, 8, 0, 0, false, true, 0.5},  {2, 70, 65, 1, 16, 100, 0, true, true, 0.5},
-        {5, 1, 3, 2, 8, 0, 0, false, true, 0.5},
+        {3, 33, 9, 2, 16, 12, 0, true, true, 0.5, false},
+        {2, 40, 0, 1, 41, 0, 0, false, true, 0.5, false},
+        {4, 5, 12, 2, 8, 0, 0, false, true, 0.5, false},
+        {2, 70, 65, 1, 16, 100, 0, true, true, 0.5, false},
+        {5, 1, 3, 2, 8, 0, 0, false, true, 0.5, false},
+        {3, 33, 9, 2, 16, 12, 0, true, true, 0.5, true},
     };
     for (size_t k = 0; k < sizeof setups / sizeof *setups; k++) {
         attention_rows_one(s, &setups[k], 3);
@@ -396,7 +421,7 @@ static inline void case_attention_nan(struct suite *s)
 {
     for (int part = 0; part < 3; part++)
         for (int place = 0; place < 2; place++) {
-            const struct att_setup c = {1, 20, 9, 2, 16, 0, 0, false, true, 0.5};
+            const struct att_setup c = {1, 20, 9, 2, 16, 0, 0, false, true, 0.5, false};
             int64_t width = c.heads * c.head;
             suite_label(s, "nan in part %d of %s", part, place ? "the memory" : "the segment");
             struct att_items x = att_make(s, &c);

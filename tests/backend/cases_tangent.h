@@ -146,6 +146,8 @@ static inline void attention_tangent_one(struct suite *s, const struct att_setup
             p.dr_w_t = dr_w_t->t[i];
             p.dr_r_t = dr_r_t->t[i];
         }
+        if (c->plain)
+            p.drk_t.data = p.dr_w_t.data = p.dr_r_t.data = NULL;
         op_attention_tangent(s->be[i], &p);
     }
     struct att_tangent_bound bound = att_tangent_bound_of(c, &m);
@@ -158,6 +160,8 @@ static inline void attention_tangent_one(struct suite *s, const struct att_setup
     if (c->extras) {
         if (c->mem > 0)
             att_tangent_compare(s, dmem_t, "dmem_t", rows * key, bound.terms);
+    }
+    if (c->extras && !c->plain) {
         att_tangent_compare(s, drk_t, "drk_t", all * key + 1, bound.terms);
         att_tangent_compare(s, dr_w_t, "dr_w_t", all * key + 1, bound.terms);
         att_tangent_compare(s, dr_r_t, "dr_r_t", all * key + 1, bound.terms);

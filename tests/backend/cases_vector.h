@@ -103,6 +103,20 @@ static inline void case_mul_bcast(struct suite *s)
         }
 }
 
+static inline void case_col_dot(struct suite *s)
+{
+    const int64_t sizes[][2] = {{0, 5}, {1, 1}, {31, 33}, {33, 32}, {200, 31}};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        int64_t n = sizes[k][0], d = sizes[k][1];
+        suite_label(s, "%lld x %lld", (long long)n, (long long)d);
+        struct item *x = real2(s, FILL_RANDOM, n, d), *y = real2(s, FILL_RANDOM, n, d);
+        struct item *acc = real1(s, FILL_RANDOM, d);
+        BOTH_SIDES(i) op_col_dot(s->be[i], &acc->t[i], &x->t[i], &y->t[i]);
+        suite_close(s, acc, "acc", NULL, (double)((n + 2) * (n + 1)));
+        suite_sweep(s);
+    }
+}
+
 static inline void case_col_sum(struct suite *s)
 {
     const int64_t sizes[][2] = {{0, 5}, {1, 1}, {31, 33}, {33, 32}, {200, 31}};

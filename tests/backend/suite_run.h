@@ -12,9 +12,11 @@
 
 #include <cmocka.h>
 
+#include "backend/cases_activation.h"
 #include "backend/cases_attention.h"
 #include "backend/cases_ffn_up.h"
 #include "backend/cases_gemm.h"
+#include "backend/cases_heads.h"
 #include "backend/cases_lstm_cell.h"
 #include "backend/cases_rows.h"
 #include "backend/cases_solve.h"
@@ -34,6 +36,7 @@
     X(axpby)             \
     X(mul_bcast)         \
     X(col_sum)           \
+    X(col_dot)           \
     X(residual_norm)     \
     X(residual_norm_vjp) \
     X(ffn_up)            \
@@ -47,6 +50,12 @@
     X(attention_rows)    \
     X(norm_vjp_tangent)  \
     X(attention_tangent) \
+    X(heads)             \
+    X(heads_vjp)         \
+    X(heads_tangent)     \
+    X(activate)          \
+    X(activate_rounded)  \
+    X(sigmoid)           \
     X(copy_block)        \
     X(lstm_cell)         \
     X(lstm_cell_vjp)     \

@@ -101,7 +101,7 @@ static void check_gradient(struct second *s)
     struct tensor all, kept;
     (void)phi(s);
     m->cell->ops->vjp_tangent(m->cell, 0, &s->z, &s->f_z, &s->w, &s->v, &s->dz);
-    struct tensor de = tensor_prefix(&m->dq, 3, BATCH, LENGTH, 8, 1), rows = tensor_matrix(&de);
+    struct tensor de = tensor_prefix(&m->de, 3, BATCH, LENGTH, 8, 1), rows = tensor_matrix(&de);
     m->cell->ops->end_backward(m->cell, &de);
     if (m->mask_in.data != NULL)
         op_mul_bcast(&s->f.be, &de, &de, &m->mask_in);
@@ -160,6 +160,18 @@ VARIANT(two_blocks, false, "model.blocks=2", "model.wnorm=true")
 VARIANT(three_blocks_pre_norm, false, "model.blocks=3", "model.pre_lnorm=true")
 VARIANT(dropout, true, "model.dropout=0.3", "model.dropatt=0.2")
 VARIANT(dropout_pre_norm, true, "model.dropout=0.3", "model.pre_lnorm=true", "model.norm=rms")
+#define MODERN "model.cell=modern", "model.norm=rms"
+VARIANT(modern, false, MODERN)
+VARIANT(modern_relu2, false, MODERN, "model.ffn=relu2", "model.n_kv_head=1", "model.rope_base=0")
+VARIANT(modern_relu, false, MODERN, "model.ffn=relu", "model.qk_norm=false", "model.gate=scalar")
+VARIANT(modern_blocks, true, MODERN, "model.blocks=3", "model.dropout=0.3", "model.wnorm=true")
+VARIANT(modern_post, true, MODERN, "model.norm_place=post", "model.dropout=0.2")
+VARIANT(modern_sandwich, false, MODERN, "model.norm_place=sandwich", "model.blocks=2",
+        "model.inject=linear")
+VARIANT(modern_outer_norm, false, MODERN, "model.outer_norm=true", "model.blocks=2",
+        "model.inject=decay")
+VARIANT(modern_qkv, false, MODERN, "model.inject=qkv", "model.prelude=1")
+VARIANT(modern_v, false, MODERN, "model.inject=v", "model.norm_place=post", "model.local_size=3")
 
 int main(void)
 {
@@ -174,6 +186,15 @@ int main(void)
         cmocka_unit_test(test_three_blocks_pre_norm),
         cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_dropout_pre_norm),
+        cmocka_unit_test(test_modern),
+        cmocka_unit_test(test_modern_relu2),
+        cmocka_unit_test(test_modern_relu),
+        cmocka_unit_test(test_modern_blocks),
+        cmocka_unit_test(test_modern_post),
+        cmocka_unit_test(test_modern_sandwich),
+        cmocka_unit_test(test_modern_outer_norm),
+        cmocka_unit_test(test_modern_qkv),
+        cmocka_unit_test(test_modern_v),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

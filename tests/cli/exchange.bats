@@ -232,6 +232,15 @@ END
     [ ! -e none.bin ]
 }
 
+@test "weights of TorchDEQ's language model are refused with the reason" {
+    command -v python3 >/dev/null || skip "no python3"
+    edit 'rename(lambda k: k.replace("dec_attn.", "dec_attn.0.")); add("module.func.dec_attn.0.ln2.weight", "F32", [16], bytes(64))'
+    run "$DEQ" import edited.safetensors --out none.bin
+    [ "$status" -eq 65 ] || { echo "$output"; return 1; }
+    [[ "$output" == *"weights of TorchDEQ's DEQ-LM: its blocks normalise before W_o"* ]]
+    [ ! -e none.bin ]
+}
+
 @test "files of other programs are told by name, with what to do" {
     "$DEQ" export run-transformer/last.bin --out trained.safetensors --force
     for ending in pt PTH ckpt npz gguf; do

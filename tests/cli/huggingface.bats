@@ -60,7 +60,7 @@ ppl() {
         cmp "$file" "words-hf/${file##*/}"
     done
     [ "$(ls words-hf | tr '\n' ' ')" = "README.md config.json configuration_deq.py \
-generation_config.json model.safetensors modeling_deq.py solvers_deq.py tokenization_deq.py \
+generation_config.json model.safetensors modeling_deq.py solvers_deq.py subwords_deq.py tokenization_deq.py \
 tokenizer_config.json vocab.txt " ]
     grep -q '"AutoConfig": "configuration_deq.DEQConfig"' words-hf/config.json
     grep -q '^class DEQConfig' words-hf/configuration_deq.py

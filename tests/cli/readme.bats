@@ -56,7 +56,7 @@ check_command()
 {
     local words config=kjv.json set=() i
     [ "$1" != "deq bench" ] || return 0 # the name of a group
-    mapfile -t words < <(sed 's/\<N\>/1/g; s/\<X\>/0.5/g; s/help config KEY/help config train.lr/' <<< "$1" | xargs -n 1 printf '%s\n')
+    mapfile -t words < <(sed 's/\<N\>/1/g; s/\<X\>/0.5/g; s/help config KEY/help config train.lr/' <<< "${1%% | *}" | xargs -n 1 printf '%s\n')
     if [ "${words[1]}" = help ]; then
         "$DEQ" "${words[@]:1}" >/dev/null
         return

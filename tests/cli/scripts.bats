@@ -315,43 +315,83 @@ END
     ! ar t build/libdeq.a | grep -q two.o
 }
 
-@test "make install and uninstall keep to DESTDIR and PREFIX" {
+@test "make install keeps to DESTDIR and PREFIX, and make uninstall leaves what was there" {
     mkdir -p t/cmd t/src/base t/scripts t/tests/emu t/cuda
     echo 'extern int no_cuda;' >t/cuda/no_cuda.c
-    cp "$root/Makefile" t/
+    cp "$root/Makefile" "$root/README.md" "$root/CHANGELOG.md" "$root/LICENSE" t/
     cp "$root/tests/emu/emu.mk" t/tests/emu/
     cp -r "$root/configs" t/
     fake_probe
+    cp -r "$root/scripts/install.sh" "$root/scripts/completion" t/scripts/
     echo 1.2.3 >t/VERSION
     printf 'int one(void);\nint one(void)\n{\n    return 1;\n}\n' >t/src/base/one.c
+    printf '#define X(n)\n#define LIST \\\n    X(train)\n' >t/cmd/commands.h
     printf '#include <stdio.h>\nint main(void)\n{\n    puts(DEQ_VERSION " " DEQ_CONFIG_DIR);\n}\n' >t/cmd/main.c
-    make -C t install CUDA=0 PREFIX=/opt/deq DESTDIR="$tmp/stage"
-    [ "$(stage/opt/deq/bin/deq)" = "1.2.3 /opt/deq/share/deq/configs" ]
-    [ -f stage/opt/deq/share/deq/configs/kjv.json ]
-    make -C t uninstall CUDA=0 PREFIX=/opt/deq DESTDIR="$tmp/stage"
-    [ -z "$(find stage -type f)" ]
+    mkdir -p t/src/lib t/src/dist
+    cp "$root"/src/lib/{version.c,deq.h,deq.map,deq.pc.in} t/src/lib
+    echo 'extern int no_ranks;' >t/src/dist/dist_none.c
+    # Some of the folders are there, and one holds something of others.
+    mkdir -p "stage/opt/a deq/share/man/man1" "stage/opt/a deq/bin"
+    echo theirs >"stage/opt/a deq/share/man/man1/other.1"
+    find stage | sort >before
+    make -C t install CUDA=0 PREFIX='/opt/a deq' DESTDIR="$tmp/stage"
+    share="stage/opt/a deq/share"
+    [ "$("stage/opt/a deq/bin/deq")" = "1.2.3 /opt/a deq/share/deq/configs" ]
+    [ "$(zcat "$share/man/man1/deq-train.1.gz")" = "1.2.3 /opt/a deq/share/deq/configs" ]
+    for file in deq/configs/kjv.json man/man1/deq.1.gz man/man5/deq-config.5.gz doc/deq/README.md \
+        bash-completion/completions/deq zsh/site-functions/_deq fish/vendor_completions.d/deq.fish; do
+        [ -f "$share/$file" ] || { echo "no $file"; false; }
+    done
+    grep -q '^libdir=/opt/a deq/lib$' "stage/opt/a deq/lib/pkgconfig/deq.pc"
+    grep -q '^Version: 1.2.3$' "stage/opt/a deq/lib/pkgconfig/deq.pc"
+    [ "$(readlink "stage/opt/a deq/lib/libdeq.so")" = libdeq.so.0 ]
+    # Installed again, it still knows the folders that the first time made. What others put into one of
+    # them since stays, and so does the folder.
+    rm t/configs/demo.json
+    make -C t install CUDA=0 PREFIX='/opt/a deq' DESTDIR="$tmp/stage"
+    echo theirs >"$share/doc/theirs"
+    make -C t uninstall CUDA=0 PREFIX='/opt/a deq' DESTDIR="$tmp/stage"
+    { cat before; printf '%s\n' "$share/doc" "$share/doc/theirs"; } | sort >after
+    find stage | sort | diff after -
+    run make -C t uninstall CUDA=0 PREFIX='/opt/a deq' DESTDIR="$tmp/stage"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"nothing to take away"* ]]
+    make -C t install CUDA=0 PREFIX= DESTDIR="$tmp/bare"
+    [ -x bare/bin/deq ]
+    make -C t uninstall CUDA=0 PREFIX= DESTDIR="$tmp/bare"
+    [ "$(find bare)" = bare ]
 }
 
-@test "plot.sh draws a run from its log, and says what it lacks" {
-    mkdir run out
+@test "plot.sh draws runs from their logs, and says what it lacks" {
+    mkdir run out "it's_another"
+    run "$root/scripts/plot.sh"
+    [ "$status" -eq 64 ]
     run "$root/scripts/plot.sh" run
     [ "$status" -eq 66 ]
     : >run/log.jsonl
-    command -v gnuplot >/dev/null || skip "no gnuplot (scripts/deps.sh plot)"
     run "$root/scripts/plot.sh" run
     [ "$status" -eq 65 ]
     for step in 1 2 3 4 5 6; do
         echo '{"event":"step","step":'$step',"loss":'$((7 - step))'.5,"ppl":9,"layers":0,"forward":{"evals_mean":6.5,"evals_max":8,"rel_mean":0.0'$step'},"backward":{"evals_mean":4,"evals_max":6,"rel_mean":0.001},"tokens":'$((step * 100))',"seconds":1}'
     done >run/log.jsonl
     echo '{"event":"evaluation","step":6,"nll":1.25,"ppl":3.5,"tokens":77,"nfe_mean":12,"rel_mean":0.001}' >>run/log.jsonl
-    run "$root/scripts/plot.sh" run out
+    run "$root/scripts/plot.sh" run -o none
+    [ "$status" -eq 66 ]
+    command -v gnuplot >/dev/null || skip "no gnuplot (scripts/deps.sh plot)"
+    run "$root/scripts/plot.sh" run -o out
     [ "$status" -eq 0 ]
+    [ "$output" = "$(printf 'out/%s.png\n' loss perplexity evaluations residual)" ]
     for picture in loss perplexity evaluations residual; do
         [ "$(head -c 4 "out/$picture.png" | tail -c 3)" = PNG ]
     done
+    # a second run adds a curve, and one without residuals draws those it has
+    sed 's/"rel_mean":[0-9.]*/"rel_mean":null/g; s/"loss":/&1/' run/log.jsonl >"it's_another/log.jsonl"
+    mkdir both
+    run "$root/scripts/plot.sh" run "it's_another" -o both
+    [ "$status" -eq 0 ]
+    [ "$output" = "$(printf 'both/%s.png\n' loss perplexity evaluations residual)" ]
+    ! cmp -s out/loss.png both/loss.png || false
     # an explicit network: no residuals
-    sed -i 's/"rel_mean":[0-9.]*/"rel_mean":null/g' run/log.jsonl
-    rm out/*
-    "$root/scripts/plot.sh" run out
-    [ "$(ls out | tr '\n' ' ')" = "evaluations.png loss.png perplexity.png " ]
+    "$root/scripts/plot.sh" "it's_another"
+    [ "$(cd "it's_another" && echo *)" = "evaluations.png log.jsonl loss.png perplexity.png" ]
 }

@@ -153,6 +153,11 @@ stop_run()
         [ "$status" -eq 69 ]
         [[ "$output" == *"train.precision: bf16"*"use fp32"* ]]
     fi
+    # The library that multiplies can be told to do without.
+    ONEDNN_MAX_CPU_ISA=AVX2 run "$DEQ" train -q --config "$config" \
+        --out "$BATS_TEST_TMPDIR/forbidden" --set train.precision=bf16
+    [ "$status" -eq 69 ]
+    [[ "$output" == *"train.precision: bf16"*"use fp32"* ]]
     run "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/tf" --set train.precision=tf32
     [ "$status" -eq 69 ]
     [[ "$output" == *"train.precision: tf32"*"use fp32"* ]]
@@ -575,7 +580,7 @@ END
     [[ "$output" == *"deq eval alone-run/last.bin --split train"* ]]
     [[ "$output" != *"best validation"* ]]
     "$DEQ" eval alone-run/last.bin --split train >/dev/null
-    run "$DEQ" train -q --config "$config" --device cpu --out quiet
+    run "$DEQ" train -q --config "$config" --out quiet
     [ -z "$output" ]
 }
 

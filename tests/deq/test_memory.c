@@ -149,6 +149,9 @@ static void injections_survive_their_gradient(void **state)
         SET("solver.forward.stop=rel"),
         SET("gradient.method=one-step"),
         SET("model.cell=trellis", "model.d_embed=6"),
+        SET("model.cell=modern", "model.dropatt=0", "model.norm=rms"),
+        SET("model.cell=modern", "model.dropatt=0", "model.norm=rms", "model.prelude=2",
+            "model.coda=2", "model.blocks=2"),
     };
     struct model_plan plan = {.batch = 3, .length = 5, .mem_len = 8, .train = true};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -191,6 +194,22 @@ static void nothing_is_used_out_of_turn(void **state)
         SET("model.cell=trellis", "model.d_embed=6", "model.wdrop=0.2", "model.dropouth=0.2"),
         SET("model.cell=trellis", "model.d_embed=6", "model.layers=3"),
         SET("train.pretrain_steps=5", "train.pretrain_layers=3", "gradient.recompute=2"),
+        SET("model.cell=modern", "model.dropatt=0", "model.norm=rms"),
+        SET("model.cell=modern", "model.dropatt=0", "model.norm=rms", "model.prelude=2",
+            "model.coda=2", "model.blocks=2"),
+        SET("model.cell=modern", "model.dropatt=0", "model.inject=decay", "model.norm_place=post",
+            "jacobian.weight=0.5", "jacobian.probability=1", "correction.weight=0.5",
+            "correction.at=[1,3]"),
+        SET("model.cell=modern", "model.dropatt=0", "model.inject=linear", "model.wnorm=true",
+            "model.norm_place=sandwich", "model.blocks=3", "model.start=linear"),
+        SET("model.cell=modern", "model.dropatt=0", "model.outer_norm=true", "model.blocks=2",
+            "gradient.method=phantom", "gradient.steps=3", "model.inject=v"),
+        SET("model.cell=modern", "model.dropatt=0", "gradient.method=unroll", "gradient.steps=4",
+            "gradient.recompute=2", "model.inject=qkv", "model.n_kv_head=1"),
+        SET("model.cell=modern", "model.dropatt=0", "model.layers=3", "model.tie_layers=false"),
+        SET("model.cell=modern", "model.dropatt=0", "model.layers=5", "gradient.recompute=2"),
+        SET("model.cell=modern", "model.dropatt=0", "solver.forward.stop=rel",
+            "solver.forward.rows=active", "model.norm_place=post"),
     };
     struct model_plan plan = {.batch = 3, .length = 5, .mem_len = 8, .train = true};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)

@@ -93,7 +93,7 @@ static struct solve_report solve(struct fixture *f, bool train, double *z, doubl
     return r;
 }
 
-enum { SETTINGS = 5 };
+enum { SETTINGS = 6 };
 
 static const char *const variants[][SETTINGS] = {
     {NULL},
@@ -101,6 +101,12 @@ static const char *const variants[][SETTINGS] = {
     {"model.pre_lnorm=true", "model.norm=rms", NULL},
     {"solver.forward.scope=token", "solver.forward.history=3", "model.start=linear", NULL},
     {"solver.forward.method=picard", "solver.forward.damping=0.5", NULL},
+    {"model.cell=modern", "model.norm=rms", "model.norm_place=post", NULL},
+    {"model.cell=modern", "model.norm=rms", "model.n_kv_head=1", "solver.forward.tol=1e-4", NULL},
+    {"model.cell=modern", "model.inject=decay", "model.outer_norm=true", "model.ffn=relu2",
+     "solver.forward.tol=1e-4", NULL},
+    {"model.cell=modern", "model.inject=linear", "model.norm_place=sandwich",
+     "solver.forward.tol=1e-4", NULL},
 };
 
 /* Skips the test on a processor whose products do not promise it. */

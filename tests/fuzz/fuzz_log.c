@@ -1,7 +1,9 @@
 /* The log of a run that is continued: what is left of any bytes are whole lines with right checks,
- * which a second opening leaves as they are. */
+ * which a second opening leaves as they are. A report of the log before that is JSON. */
 #include "fuzz.h"
 
+#include "base/mem.h"
+#include "report/log_read.h"
 #include "run/metrics.h"
 
 #include <fcntl.h>
@@ -47,6 +49,28 @@ static size_t get(const char *path, char *to, size_t room)
     return (size_t)n;
 }
 
+/* A report can be made of any log. */
+static void report(const char *path)
+{
+    struct log_history h;
+    struct json_writer w;
+    struct json *doc;
+    struct error err;
+    char *text;
+    if (log_history_read(&h, path, 2, &err) != STATUS_OK)
+        abort();
+    json_write_begin(&w, false);
+    json_write_object(&w, NULL);
+    log_history_write(&h, &w, "log");
+    json_write_end(&w);
+    if (json_write_finish(&w, &text, &err) != STATUS_OK)
+        abort();
+    FUZZ_ASSERT(json_parse(&doc, text, strlen(text), "report", STATUS_DATA, &err) == STATUS_OK);
+    json_free(doc);
+    mem_free(text);
+    log_history_free(&h);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static char once[1 << 20], twice[1 << 20];
@@ -57,6 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size >= sizeof once)
         return 0;
     put(path, data, size);
+    report(path);
     if (metrics_open_append(&m, path, &at, &err) != STATUS_OK)
         abort();
     struct metrics_found found = metrics_found(m);

@@ -22,7 +22,15 @@ static const char *const trellis[] = {"model.cell=trellis", "model.nhid=10",    
                                       "model.ksize=3",      "model.dilation=2", NULL};
 
 static const char *const layers[] = {"model.layers=3", "model.tie_layers=false", NULL};
-static const char *const *const cells[] = {transformer, trellis, layers};
+static const char *const modern[] = {"model.cell=modern", "model.norm=rms", "model.n_kv_head=1",
+                                     NULL};
+static const char *const stacked[] = {
+    "model.cell=modern", "model.blocks=2",        "model.prelude=1",    "model.coda=1",
+    "model.norm=rms",    "model.norm_place=post", "model.inject=decay", NULL};
+static const char *const plain[] = {"model.cell=modern", "model.layers=3", "model.tie_layers=false",
+                                    "model.norm=rms", NULL};
+static const char *const *const cells[] = {transformer, trellis, layers, modern, stacked, plain};
+enum { CELLS_COUNT = sizeof cells / sizeof *cells };
 /* Settings in which a row might see another one. */
 static const char *const batchwise[] = {"solver.forward.scope=batch",
                                         "solver.forward.method=broyden", NULL};
@@ -107,7 +115,7 @@ static void test_float64(void **state)
     struct error err;
     assert_ok(ref_open(&be, &err), &err);
     be.poison = true;
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < CELLS_COUNT; k++) {
         check_pieces(&be, cells[k], "1e-12", 1e-9, 1);
         check_pieces(&be, cells[k], "1e-12", 1e-9, 3);
     }
@@ -122,7 +130,7 @@ static void test_float32(void **state)
     struct error err;
     assert_ok(cpu_open(&be, 2, &err), &err);
     be.poison = true;
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < CELLS_COUNT; k++) {
         check_pieces(&be, cells[k], "1e-6", 1e-4, 1);
         check_pieces(&be, cells[k], "1e-6", 1e-4, 4);
     }

@@ -50,6 +50,10 @@ race() {
     "$build/tests/data/test_tokenize" > out 2>&1 || { cat out; false; }
 }
 
+@test "two models at work in two threads of a program" {
+    "$build/tests/lib/test_threads" > out 2>&1 || { cat out; false; }
+}
+
 @test "tokenize, three steps of training, eval and sample, with two threads" {
     "$build/deq" tokenize --train text --valid valid --out data
     # large enough that loops are worth a second thread

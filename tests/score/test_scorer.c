@@ -42,7 +42,7 @@ static const char *const common[] = {
     "solver.forward.scope=sequence",
     "solver.forward.history=12",
     "solver.forward.ridge=1e-14",
-    "solver.forward.stall=1000",
+    "solver.forward.stall=3",
     "eval.tgt_len=8",
     "eval.mem_len=4",
     NULL,
@@ -220,6 +220,7 @@ static void test_generator(void **state)
         config.solver.forward.tol = 1e-12;
         config.solver.forward.scope = SCOPE_TOKEN;
         config.eval.max_iter = 400;
+        config.solver.forward.stall = 400;
         assert_ok(generation_model(&m, &be, &config, NULL, &err), &err);
         assert_ok(params_initialize(m->params, SEED, &err), &err);
         model_refresh(m);

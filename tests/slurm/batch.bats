@@ -242,3 +242,26 @@ preempt_three_times()
         mpirun --oversubscribe -np 2 "$DEQ" train -q --config "$config" --out "$BATS_TEST_TMPDIR/whole"
     [ "$(digest "$run/last.bin")" = "$(digest "$BATS_TEST_TMPDIR/whole/last.bin")" ]
 }
+
+@test "each run of a comparison is a task of an array" {
+    command -v python3 >/dev/null || skip "python3 is not installed"
+    sweep=$BATS_TEST_DIRNAME/../../scripts/sweep
+    cd "$BATS_TEST_TMPDIR"
+    configure 12
+    sed -i 's/"pretrain_steps": 10, "eval_every": 0/"pretrain_steps": 0, "eval_every": 6/' "$config"
+    cat > plan.json <<END
+{ "config": "$config", "set": { "data.dir": "data" }, "networks": { "a": {}, "b": {} },
+  "search": { "train.lr": [0.001, 0.01] }, "seeds": [1] }
+END
+    "$DEQ" tokenize --train "$BATS_FILE_TMPDIR/text" --valid "$BATS_FILE_TMPDIR/text" \
+        --test "$BATS_FILE_TMPDIR/text" --out data
+    export DEQ DEQ_SWEEP=$sweep/sweep.py
+    for stage in search final; do
+        last=$(($("$DEQ_SWEEP" plan.json --count $stage) - 1))
+        sbatch -W -n 1 --array=0-$last "$sweep/array.sbatch" plan.json $stage || cat deq-sweep-*
+    done
+    [ "$(find plan/runs -name result.json | wc -l)" -eq 6 ]
+    run "$DEQ_SWEEP" plan.json --table
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"| a | "*"lr 0.01"*"| b | "* ]]
+}

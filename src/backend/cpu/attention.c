@@ -18,6 +18,7 @@ struct head_shape head_shape_of(const struct attention *p)
     s.keys_up = tile_round(s.keys);
     s.head_up = tile_round(s.head);
     s.scale = 1.0f / sqrtf((float)s.head);
+    s.relative = p->rk.data != NULL;
     return s;
 }
 
@@ -90,7 +91,7 @@ void head_put_columns(float *t, int64_t ld, const float *const row[VEC], int64_t
 /* Floats of one head's positions. */
 static size_t positions_stride(const struct head_shape *s, bool rows)
 {
-    return (size_t)(s->keys_up * (s->head + (rows ? s->head_up : 0)));
+    return s->relative ? (size_t)(s->keys_up * (s->head + (rows ? s->head_up : 0))) : 0;
 }
 
 size_t positions_count(const struct head_shape *s, bool rows)
@@ -112,6 +113,8 @@ void positions_pack(struct backend *be, const struct attention *p, const struct 
                     bool rows, float *data)
 {
     int64_t distances = p->rk.dim[0];
+    if (!s->relative)
+        return;
 #pragma omp parallel for schedule(static) \
     num_threads(be->threads) if (cpu_worth(s->heads * s->keys * s->head))
     for (int64_t n = 0; n < s->heads; n++) {
@@ -195,11 +198,17 @@ struct query_strip query_strip_of(const struct attention *p, const struct head_s
     return strip;
 }
 
-/* Packs the queries of the block with the two biases added. */
+/* Packs the queries of the block with the two biases added, where there are positions. */
 static void pack_queries(const struct attention *p, const struct head_shape *s,
                          const struct head_work *w, const struct query_block *q)
 {
     int64_t b = q->b, n = q->n;
+    if (!s->relative) {
+        for (int64_t i = 0; i < q->count; i++)
+            head_put_row(w->query_w + i * s->head_up, head_row(p, s, b, n, 0, s->mem + q->row[i]),
+                         s->head, s->head_up);
+        return;
+    }
     const float *r_w = cpu_f32(&p->r_w) + n * s->head, *r_r = cpu_f32(&p->r_r) + n * s->head;
     for (int64_t i = 0; i < q->count; i++) {
         const float *query = head_row(p, s, b, n, 0, s->mem + q->row[i]);
@@ -250,7 +259,8 @@ void head_products(const struct attention *p, const struct head_shape *s, const 
         struct strip_product by_column = {w->query_r + at * hu, w->rel_t, w->shift + at * lds, lds,
                                           strip.column,         ld};
         run_strip(s, &by_key, strip.count, next, done);
-        run_strip(s, &by_column, strip.count, next, done);
+        if (s->relative)
+            run_strip(s, &by_column, strip.count, next, done);
     }
 }
 
@@ -373,7 +383,7 @@ void cpu_attention(struct backend *be, const struct attention *p)
     }
     size_t need = head_work_layout(&none, &s, NULL);
     int64_t tasks = s.batch * s.heads;
-    float *positions = cpu_scratch(be, positions_count(&s, false), true, OP_attention);
+    float *positions = cpu_scratch(be, positions_count(&s, false) + 1, true, OP_attention);
     if (positions == NULL)
         return;
     positions_pack(be, p, &s, false, positions);

@@ -25,8 +25,8 @@ static size_t few_layout(struct few_query *q, const struct head_shape *s, float 
     return (size_t)(3 * s->head_up + s->keys_up);
 }
 
-/* Computes q_w . k + q_r . r for `keys` keys, whose rows lie key_step and rel_step numbers
- * apart. */
+/* Computes q_w . k + q_r . r for `keys` keys, whose rows lie key_step and rel_step numbers apart.
+ * Without rel, which is known where this is called, it is q_w . k. */
 static inline __attribute__((always_inline)) void scores(int keys, const struct head_shape *s,
                                                          const struct few_query *q,
                                                          const float *key, const float *rel,
@@ -42,22 +42,38 @@ static inline __attribute__((always_inline)) void scores(int keys, const struct 
 #pragma GCC unroll 4
         for (int j = 0; j < keys; j++) {
             acc[j] += w * vec_load(key + j * key_step + e);
-            acc[j] += r * vec_load(rel + j * rel_step + e);
+            if (rel != NULL)
+                acc[j] += r * vec_load(rel + j * rel_step + e);
         }
     }
     for (int j = 0; j < keys; j++) {
         float sum = vec_sum(acc[j]);
         for (int64_t tail = e; tail < head; tail++)
             sum += q->query_w[tail] * key[j * key_step + tail] +
-                   q->query_r[tail] * rel[j * rel_step + tail];
+                   (rel != NULL ? q->query_r[tail] * rel[j * rel_step + tail] : 0);
         to[j] = sum;
     }
+}
+
+/* Computes the scores of keys [from, to) without positions. */
+static void plain_run(const struct attention *p, const struct head_shape *s, struct few_query *q,
+                      int64_t from, int64_t to)
+{
+    int64_t j = from;
+    for (; j + GROUP <= to; j += GROUP)
+        scores(GROUP, s, q, head_row(p, s, q->b, q->n, 1, j), NULL, q->score + (j - q->first));
+    for (; j < to; j++)
+        scores(1, s, q, head_row(p, s, q->b, q->n, 1, j), NULL, q->score + (j - q->first));
 }
 
 /* Computes the scores of keys [from, to), which are all in the memory or all in the segment. */
 static void score_run(const struct attention *p, const struct head_shape *s, struct few_query *q,
                       int64_t from, int64_t to)
 {
+    if (!s->relative) {
+        plain_run(p, s, q, from, to);
+        return;
+    }
     for (int64_t j = from; j < to;) {
         const float *key = head_row(p, s, q->b, q->n, 1, j);
         const float *rel = cpu_f32(&p->rk) + (s->mem + q->row - j) * s->width + q->n * s->head;
@@ -129,12 +145,13 @@ static void attend_one(const struct attention *p, const struct head_shape *s, st
 {
     int64_t b = q->b, n = q->n, row = q->row, end = s->mem + row + 1, padded;
     const float *query = head_row(p, s, b, n, 0, s->mem + row);
-    const float *r_w = cpu_f32(&p->r_w) + n * s->head, *r_r = cpu_f32(&p->r_r) + n * s->head;
+    const float *r_w = s->relative ? cpu_f32(&p->r_w) + n * s->head : NULL;
+    const float *r_r = s->relative ? cpu_f32(&p->r_r) + n * s->head : NULL;
     q->first = p->span > 0 && end > p->span ? end - p->span : 0;
     q->count = end - q->first;
     for (int64_t e = 0; e < s->head; e++) {
-        q->query_w[e] = (query[e] + r_w[e]) * s->scale;
-        q->query_r[e] = (query[e] + r_r[e]) * s->scale;
+        q->query_w[e] = (query[e] + (r_w != NULL ? r_w[e] : 0)) * s->scale;
+        q->query_r[e] = (query[e] + (r_r != NULL ? r_r[e] : 0)) * s->scale;
         q->out[e] = 0;
     }
     int64_t border = s->mem > q->first ? s->mem : q->first;

@@ -23,6 +23,7 @@ struct head_shape {
     int64_t keys_up, head_up;                          /* K and h rounded up to vectors */
     int64_t span;                                      /* keys a query may see, 0 for all */
     float scale;                                       /* 1 / sqrt(h) */
+    bool relative; /* there are positions, that is, scores have a second product */
 };
 
 /* What one thread works on, all in its scratch. */
@@ -82,7 +83,7 @@ static inline const uint8_t *head_mask_row(const struct attention *p, const stru
 /* The positions by column, c = K-1-d, are the same for all sequences. They are packed once an
  * operation, for every head as columns [h, keys_up] and, with `rows`, also as rows [keys_up,
  * head_up]. Distances that rk does not reach are 0. positions_count tells how many floats that
- * takes. */
+ * takes, which is none without positions. */
 size_t positions_count(const struct head_shape *s, bool rows);
 /* Packs the positions into data, on all threads. */
 void positions_pack(struct backend *be, const struct attention *p, const struct head_shape *s,
@@ -117,14 +118,15 @@ struct query_strip query_strip_of(const struct attention *p, const struct head_s
 void head_products(const struct attention *p, const struct head_shape *s, const struct head_work *w,
                    const struct query_block *q, struct head_fetch *next);
 
-/* Returns the sum of both products for query i at the VEC keys from j on, -inf where it may not
+/* Returns the sum of the products for query i at the VEC keys from j on, -inf where it may not
  * look. It is the score before it is divided by sqrt(h). */
 static inline vec head_score(const struct head_shape *s, const struct head_work *w,
                              const struct query_block *q, const struct key_range *keys, int64_t i,
                              int64_t j)
 {
-    vec x = vec_load(w->score + i * s->keys_up + j) +
-            vec_load(w->shift + i * (s->keys_up + VEC) + s->len - 1 - q->row[i] + j);
+    vec x = vec_load(w->score + i * s->keys_up + j);
+    if (s->relative)
+        x += vec_load(w->shift + i * (s->keys_up + VEC) + s->len - 1 - q->row[i] + j);
     if (j >= keys->start && j + VEC <= keys->end)
         return x;
     return vec_select(vec_lanes(keys->start - j, keys->end - j), x, vec_set(-INFINITY));

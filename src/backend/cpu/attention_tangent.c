@@ -119,7 +119,8 @@ static void weights_row(const struct attention *f, const struct head_shape *s,
     struct key_range r = key_range_of(f, s, row);
     vec mean = vec_set(0);
     for (int64_t j = 0; j < q->reach_up; j += VEC)
-        vec_store(a_t + j, (vec_load(a_t + j) + vec_load(shift + j)) * s->scale);
+        vec_store(a_t + j, (vec_load(a_t + j) + (s->relative ? vec_load(shift + j) : vec_set(0))) *
+                               s->scale);
     clear_unseen(f, s, q, row, a_t);
     vec_fill(a, 0, r.from, 0);
     vec_fill(a, r.to, q->reach_up, 0);
@@ -160,8 +161,9 @@ static void block_forward(const struct attention_tangent *p, const struct head_s
                  tile_from(w->fwd.key_t, ld), tile_to(w->score_t, ld));
     tile_add(q->count, q->reach_up, s->head, tile_rows(w->fwd.query_w, hu),
              tile_from(w->key_tc, ld), tile_to(w->score_t, ld));
-    tile_product(q->count, columns, s->head, tile_rows(w->query_t, hu),
-                 tile_from(w->fwd.rel_t + q->column, ld), tile_to(w->shift_t + q->column, lds));
+    if (s->relative)
+        tile_product(q->count, columns, s->head, tile_rows(w->query_t, hu),
+                     tile_from(w->fwd.rel_t + q->column, ld), tile_to(w->shift_t + q->column, lds));
     for (int64_t i = 0; i < q->count; i++)
         weights_row(f, s, w, q, i, (b * s->heads + n) * s->len + q->first + i);
     if (p->out_t.data == NULL)
@@ -212,6 +214,8 @@ static void dscore_row(const struct attention *f, const struct head_shape *s,
                   (m_t * d + m * vec_load(da_t + j) - x_t * delta - x * delta_t) * s->scale);
         vec_store(a + j, (m * d - x * delta) * s->scale);
     }
+    if (!s->relative)
+        return;
     shift_row(s, q, i, w->fwd.score, w->fwd.shift);
     shift_row(s, q, i, w->score_t, w->shift_t);
 }
@@ -225,6 +229,10 @@ static void write_queries(const struct attention_tangent *p, const struct head_s
         float *to = row_of(&p->dqkv, s, b, n, 0, q->first + i);
         float *to_t = row_of(&p->dqkv_t, s, b, n, 0, q->first + i);
         memcpy(to, w->dq + i * s->head_up, (size_t)s->head * sizeof *to);
+        if (!s->relative) {
+            memcpy(to_t, dq_w_t, (size_t)s->head * sizeof *to_t);
+            continue;
+        }
         for (int64_t e = 0; e < s->head; e++) {
             to_t[e] = dq_w_t[e] + dq_r_t[e];
             w->dr_w_t[n * s->head + e] += dq_w_t[e];
@@ -261,13 +269,15 @@ static void block_backward(const struct attention_tangent *p, const struct head_
     const float *d = w->fwd.score, *d_t = w->score_t, *sd = w->fwd.shift + c,
                 *sd_t = w->shift_t + c;
     tile_product(count, hu, reach, tile_rows(d, ld), tile_from(w->key, hu), tile_to(w->dq, hu));
-    tile_add(count, hu, columns, tile_rows(sd, lds), tile_from(w->rel + c * hu, hu),
-             tile_to(w->dq, hu));
+    if (s->relative)
+        tile_add(count, hu, columns, tile_rows(sd, lds), tile_from(w->rel + c * hu, hu),
+                 tile_to(w->dq, hu));
     tile_product(count, hu, reach, tile_rows(d_t, ld), tile_from(w->key, hu),
                  tile_to(w->dq_w_t, hu));
     tile_add(count, hu, reach, tile_rows(d, ld), tile_from(w->key_t, hu), tile_to(w->dq_w_t, hu));
-    tile_product(count, hu, columns, tile_rows(sd_t, lds), tile_from(w->rel + c * hu, hu),
-                 tile_to(w->dq_r_t, hu));
+    if (s->relative)
+        tile_product(count, hu, columns, tile_rows(sd_t, lds), tile_from(w->rel + c * hu, hu),
+                     tile_to(w->dq_r_t, hu));
     write_queries(p, s, w, q, b, n);
     tile_add(reach, hu, count, tile_transposed(d, ld), tile_from(w->fwd.query_w, hu),
              tile_to(w->dkey, hu));
@@ -275,6 +285,8 @@ static void block_backward(const struct attention_tangent *p, const struct head_
              tile_to(w->dkey_t, hu));
     tile_add(reach, hu, count, tile_transposed(d, ld), tile_from(w->query_t, hu),
              tile_to(w->dkey_t, hu));
+    if (!s->relative)
+        return;
     tile_add(columns, hu, count, tile_transposed(sd_t, lds), tile_from(w->fwd.query_r, hu),
              tile_to(w->drel_t + c * hu, hu));
     tile_add(columns, hu, count, tile_transposed(sd, lds), tile_from(w->query_t, hu),
@@ -302,7 +314,7 @@ static void write_keys(const struct attention_tangent *p, const struct head_shap
         memcpy(row_of(&p->dqkv_t, s, b, n, 1, j - s->mem), dkey_t, bytes);
         memcpy(row_of(&p->dqkv_t, s, b, n, 2, j - s->mem), dvalue_t, bytes);
     }
-    for (int64_t c = 0; c < s->keys; c++) {
+    for (int64_t c = 0; s->relative && c < s->keys; c++) {
         int64_t distance = s->keys - 1 - c;
         if (distance >= distances)
             continue;
@@ -332,7 +344,8 @@ void cpu_attention_tangent(struct backend *be, const struct attention_tangent *p
     struct head_shape s = head_shape_of(&p->fwd);
     struct tangent_work none;
     size_t need = layout(&none, &s, NULL), width = (size_t)s.width;
-    size_t positions = (size_t)(p->fwd.rk.dim[0] * s.width), stride = positions + 2 * width;
+    size_t positions = s.relative ? (size_t)(p->fwd.rk.dim[0] * s.width) : 0;
+    size_t stride = positions + 2 * width;
     size_t packed = positions_count(&s, true);
     float *rel = cpu_scratch(be, packed + stride * (size_t)be->threads, true, OP_attention_tangent);
     float *shares = rel + packed;

@@ -104,11 +104,13 @@ static void dscore_row(const struct attention_vjp *p, const struct head_shape *s
         delta += dout[e] * out[e];
     if (mask != NULL)
         apply_mask(da, &r, mask, (float)p->fwd.mask_scale);
-    vec_fill(shift, column, by + r.from, 0);
+    if (s->relative)
+        vec_fill(shift, column, by + r.from, 0);
     for (int64_t j = r.from; j < r.to; j += VEC) {
         vec d = vec_load(a + j) * (vec_load(da + j) - delta) * s->scale;
         vec_store(a + j, d);
-        vec_store(shift + by + j, d);
+        if (s->relative)
+            vec_store(shift + by + j, d);
     }
 }
 
@@ -171,12 +173,17 @@ static void query_gradient(const struct attention_vjp *p, const struct head_shap
         tile_product(strip.count, hu, strip.keys.end - from,
                      tile_rows(w->fwd.score + at * ld + from, ld),
                      tile_from(w->key + from * hu, hu), tile_to(w->dquery_w + at * hu, hu));
-        tile_product(strip.count, hu, s->keys - c, tile_rows(w->fwd.shift + at * lds + c, lds),
-                     tile_from(w->rel + c * hu, hu), tile_to(w->dquery_r + at * hu, hu));
+        if (s->relative)
+            tile_product(strip.count, hu, s->keys - c, tile_rows(w->fwd.shift + at * lds + c, lds),
+                         tile_from(w->rel + c * hu, hu), tile_to(w->dquery_r + at * hu, hu));
     }
     for (int64_t i = 0; i < q->count; i++) {
         float *to = cpu_f32(&p->dqkv) + (b * s->len + q->row[i]) * 3 * s->width + n * s->head;
         const float *dw = w->dquery_w + i * hu, *dr = w->dquery_r + i * hu;
+        if (!s->relative) {
+            head_put_row(to, dw, s->head, s->head);
+            continue;
+        }
         for (int64_t e = 0; e < s->head; e++)
             to[e] = dw[e] + dr[e];
         if (w->dr_w != NULL)
@@ -276,11 +283,12 @@ void cpu_attention_vjp(struct backend *be, const struct attention_vjp *p)
     struct head_shape s = head_shape_of(&p->fwd);
     struct vjp_work none;
     size_t need = layout(&none, &s, NULL);
-    size_t positions = (size_t)(p->fwd.rk.dim[0] * s.width), width = (size_t)s.width;
-    size_t stride = positions + 2 * width;
+    size_t positions = s.relative ? (size_t)(p->fwd.rk.dim[0] * s.width) : 0;
+    size_t width = (size_t)s.width, stride = positions + 2 * width;
     bool shared = p->drk.data != NULL || p->dr_w.data != NULL || p->dr_r.data != NULL;
     size_t share = shared ? stride * (size_t)be->threads : 0, packed = positions_count(&s, true);
-    float *rel = cpu_scratch(be, packed + share, true, OP_attention_vjp), *shares = rel + packed;
+    float *rel = cpu_scratch(be, packed + share + 1, true, OP_attention_vjp);
+    float *shares = rel + packed;
     if (rel == NULL)
         return;
     positions_pack(be, &p->fwd, &s, true, rel);

@@ -133,7 +133,8 @@ static enum status cpu_set_precision(struct backend *be, enum precision precisio
                          "bf16 where it is there");
     if (precision == PRECISION_BF16 && !matmul_for_bf16())
         return error_set(err, STATUS_DEVICE,
-                         "bf16 products: this processor has neither AVX512_BF16 nor AMX; use fp32");
+                         "bf16 products: this processor has neither AVX512_BF16 nor AMX, or "
+                         "ONEDNN_MAX_CPU_ISA forbids them; use fp32");
     return STATUS_OK;
 }
 
@@ -196,9 +197,6 @@ enum status cpu_open(struct backend *be, int threads, struct error *err)
     /* oneDNN divides a product by this setting. Parts for threads that do not come are not
      * computed, so it must be the number of those that do. */
     omp_set_num_threads(threads);
-    /* ONEDNN_DEFAULT_FPMATH_MODE in the environment would let products of float32 be rounded to
-     * bf16. train.precision alone decides that. */
-    (void)dnnl_set_default_fpmath_mode(dnnl_fpmath_mode_strict);
     TRY(mem_alloc((void **)&cpu, 1, sizeof *cpu, err));
     cpu->threads = threads;
     if (!matmul_for_fp32()) /* else oneDNN has the faster products */

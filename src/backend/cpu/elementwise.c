@@ -44,7 +44,9 @@ void cpu_mul_bcast(struct backend *be, const struct tensor *out, const struct te
     }
 }
 
-void cpu_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x)
+/* acc[d] += sum_n x[n,d] y[n,d], where y may be NULL and then stands for ones. */
+static void add_columns(struct backend *be, const struct tensor *acc, const struct tensor *x,
+                        const float *y)
 {
     enum { BLOCK = 64 };
     int64_t rows = x->dim[0], width = x->dim[1];
@@ -54,13 +56,31 @@ void cpu_col_sum(struct backend *be, const struct tensor *acc, const struct tens
         float sum[BLOCK] = {0}, *to = cpu_f32(acc) + start;
         for (int64_t n = 0; n < rows; n++) {
             const float *row = cpu_f32(x) + n * width + start;
+            const float *by = y == NULL ? NULL : y + n * width + start;
+            if (by == NULL) {
 #pragma omp simd
-            for (int64_t d = 0; d < n_cols; d++)
-                sum[d] += row[d];
+                for (int64_t d = 0; d < n_cols; d++)
+                    sum[d] += row[d];
+            } else {
+#pragma omp simd
+                for (int64_t d = 0; d < n_cols; d++)
+                    sum[d] += row[d] * by[d];
+            }
         }
         for (int64_t d = 0; d < n_cols; d++)
             to[d] += sum[d];
     }
+}
+
+void cpu_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x)
+{
+    add_columns(be, acc, x, NULL);
+}
+
+void cpu_col_dot(struct backend *be, const struct tensor *acc, const struct tensor *x,
+                 const struct tensor *y)
+{
+    add_columns(be, acc, x, cpu_f32(y));
 }
 
 void cpu_copy_block(struct backend *be, const struct copy_block *p)

@@ -48,19 +48,21 @@ struct matmul {
     size_t capacity;
 };
 
+/* What the processor has and ONEDNN_MAX_CPU_ISA leaves of it. */
+static bool may_use(dnnl_cpu_isa_t isa)
+{
+    return (dnnl_get_effective_cpu_isa() & isa) == isa;
+}
+
 bool matmul_for_fp32(void)
 {
     /* Without AVX-512 matmul is the same as SGEMM, whose kernels for AVX2 differ at edges. */
-    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
+    return may_use(dnnl_cpu_isa_avx512_core);
 }
 
 bool matmul_for_bf16(void)
 {
-#if defined(__x86_64__)
-    return __builtin_cpu_supports("avx512bf16");
-#else
-    return false;
-#endif
+    return may_use(dnnl_cpu_isa_avx512_core_bf16);
 }
 
 static void forget(struct matmul *g)
@@ -141,12 +143,15 @@ static dnnl_status_t describe(dnnl_memory_t *out, dnnl_engine_t engine, struct m
     return onednn_matrix(out, engine, dims, strides, m.type);
 }
 
+/* ONEDNN_DEFAULT_FPMATH_MODE in the environment would let products of float32 be rounded to bf16.
+ * The precision of the backend alone decides that. */
 static dnnl_status_t make_attr(dnnl_primitive_attr_t *attr, float alpha, float beta)
 {
     dnnl_post_ops_t post = NULL;
     dnnl_status_t bad;
-    (void)((bad = dnnl_primitive_attr_create(attr)) || (bad = dnnl_post_ops_create(&post)) ||
-           (bad = onednn_scale(post, alpha, beta)) ||
+    (void)((bad = dnnl_primitive_attr_create(attr)) ||
+           (bad = dnnl_primitive_attr_set_fpmath_mode(*attr, dnnl_fpmath_mode_strict)) ||
+           (bad = dnnl_post_ops_create(&post)) || (bad = onednn_scale(post, alpha, beta)) ||
            (bad = dnnl_primitive_attr_set_post_ops(*attr, post)));
     dnnl_post_ops_destroy(post);
     return bad;

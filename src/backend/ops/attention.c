@@ -5,19 +5,23 @@
 static double check_scores(const struct backend *be, const struct attention *p)
 {
     check_real(be, &p->qkv);
-    check_real(be, &p->rk);
     assert(p->qkv.ndim == 3 && p->qkv.dim[2] % 3 == 0);
     int64_t b = p->qkv.dim[0], l = p->qkv.dim[1], d = p->qkv.dim[2] / 3;
     int64_t mem = p->mem.data == NULL ? 0 : p->mem.dim[1];
     assert(p->heads > 0 && d % p->heads == 0);
     if (mem > 0)
         check_count(be, &p->mem, b * mem * 3 * d);
-    check_count(be, &p->r_w, d);
-    check_count(be, &p->r_r, d);
     check_count(be, &p->out, b * l * d);
     check_optional(be, &p->lse, b * p->heads * l);
     int64_t reach = p->span > 0 && p->span < mem + l ? p->span : mem + l;
-    assert(p->rk.ndim == 2 && p->rk.dim[0] >= reach && p->rk.dim[1] == d);
+    if (p->rk.data != NULL) {
+        check_real(be, &p->rk);
+        assert(p->rk.ndim == 2 && p->rk.dim[0] >= reach && p->rk.dim[1] == d);
+        check_count(be, &p->r_w, d);
+        check_count(be, &p->r_r, d);
+    } else {
+        assert(p->r_w.data == NULL && p->r_r.data == NULL);
+    }
     if (p->mask.data != NULL)
         assert(p->mask.dtype == DTYPE_U8 && tensor_count(&p->mask) == b * p->heads * l * (mem + l));
     /* The average number of keys that a query sees is P + (L+1)/2, and at most the span. */
@@ -39,7 +43,9 @@ static double attention_bytes(const struct attention *p)
 
 static struct op_cost check_attention(const struct backend *be, const struct attention *p)
 {
-    return (struct op_cost){.flops = 6 * check_scores(be, p), .bytes = attention_bytes(p)};
+    double products = p->rk.data != NULL ? 3 : 2;
+    return (struct op_cost){.flops = 2 * products * check_scores(be, p),
+                            .bytes = attention_bytes(p)};
 }
 
 static struct op_cost check_attention_vjp(const struct backend *be, const struct attention_vjp *p)
@@ -53,8 +59,11 @@ static struct op_cost check_attention_vjp(const struct backend *be, const struct
     check_optional(be, &p->drk, tensor_count(&p->fwd.rk));
     check_optional(be, &p->dr_w, tensor_count(&p->fwd.r_w));
     check_optional(be, &p->dr_r, tensor_count(&p->fwd.r_r));
-    /* Two products for the scores, one each for dA, dV and dK, two for dQ, and one for drk. */
-    double products = p->drk.data != NULL ? 8 : 7;
+    /* Two products for the scores, one each for dA, dV and dK, two for dQ, and one for drk. Without
+     * positions there is one for the scores, and one for dQ. */
+    double products = p->drk.data != NULL ? 8 : p->fwd.rk.data != NULL ? 7 : 5;
+    assert(p->fwd.rk.data != NULL ||
+           (p->drk.data == NULL && p->dr_w.data == NULL && p->dr_r.data == NULL));
     return (struct op_cost){
         .flops = 2 * products * work,
         .bytes = attention_bytes(&p->fwd) + bytes_of(&p->dout) + bytes_of(&p->dqkv) +
@@ -66,7 +75,7 @@ static struct op_cost check_attention_tangent(const struct backend *be,
                                               const struct attention_tangent *p)
 {
     assert(p->fwd.rows.data == NULL);
-    double work = check_scores(be, &p->fwd), products = 7;
+    double work = check_scores(be, &p->fwd), products = p->fwd.rk.data != NULL ? 7 : 5;
     int64_t out = tensor_count(&p->fwd.out), qkv = tensor_count(&p->fwd.qkv);
     check_real(be, &p->fwd.lse);
     check_count(be, &p->qkv_t, qkv);
@@ -81,7 +90,7 @@ static struct op_cost check_attention_tangent(const struct backend *be,
         check_optional(be, &p->drk_t, tensor_count(&p->fwd.rk));
         check_optional(be, &p->dr_w_t, tensor_count(&p->fwd.r_w));
         check_optional(be, &p->dr_r_t, tensor_count(&p->fwd.r_r));
-        products = p->drk_t.data != NULL ? 23 : 21;
+        products = p->drk_t.data != NULL ? 23 : p->fwd.rk.data != NULL ? 21 : 17;
     }
     return (struct op_cost){.flops = 2 * products * work, .bytes = 2 * attention_bytes(&p->fwd)};
 }

@@ -15,6 +15,8 @@
  *   score_ij = ((q_i + r_w) . k_j + (q_i + r_r) . rk[P + i - j]) / sqrt(h)
  *   a_i      = softmax over j of score_ij
  *   out_i    = sum_j a_ij m_ij v_j
+ * Without rk the score is q_i . k_j / sqrt(h), as where q and k have been turned by their positions
+ * (ops/heads.h). r_w and r_r are then absent too.
  * A query sees keys j with 0 <= P + i - j < span, and the score of any other key is -inf.
  * m = mask * mask_scale, or 1 without a mask. The q part of `mem` is ignored.
  * With `rows` only those queries are computed, and other rows of out and lse are unspecified
@@ -23,9 +25,9 @@
 struct attention {
     struct tensor qkv;  /* [B,L,3D] */
     struct tensor mem;  /* [B,P,3D], NULL when P = 0 */
-    struct tensor rk;   /* [R,D] with R >= min(K, span), row d for distance d */
-    struct tensor r_w;  /* [H,h] */
-    struct tensor r_r;  /* [H,h] */
+    struct tensor rk;   /* [R,D] with R >= min(K, span), row d for distance d, or NULL */
+    struct tensor r_w;  /* [H,h], NULL exactly if rk is */
+    struct tensor r_r;  /* [H,h], NULL exactly if rk is */
     struct tensor mask; /* U8 [B,H,L,K] of 0 and 1, or NULL */
     struct tensor out;  /* [B,L,D] */
     struct tensor lse;  /* [B,H,L] out, the log-sum-exp of the scores, or NULL */

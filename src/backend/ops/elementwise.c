@@ -30,6 +30,16 @@ static struct op_cost check_col_sum(const struct backend *be, const struct tenso
     return bytes_only(bytes_of(x) + bytes_of(acc));
 }
 
+static struct op_cost check_col_dot(const struct backend *be, const struct tensor *acc,
+                                    const struct tensor *x, const struct tensor *y)
+{
+    assert(x->ndim == 2);
+    check_real(be, x);
+    check_count(be, y, tensor_count(x));
+    check_count(be, acc, x->dim[1]);
+    return bytes_only(2 * bytes_of(x) + bytes_of(acc));
+}
+
 /* Rows of a table that idx picks, and the same rows one behind the other. */
 static void check_table(const struct backend *be, const struct tensor *table,
                         const struct tensor *rows, const struct tensor *idx)

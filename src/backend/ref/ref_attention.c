@@ -63,10 +63,15 @@ static double score(const struct attention *p, const struct shape *s, const stru
 {
     const double *query = key_of(p, s, PART_Q, q, s->mem + q->i);
     const double *key = key_of(p, s, PART_K, q, j);
+    double sum = 0;
+    if (p->rk.data == NULL) {
+        for (int64_t e = 0; e < s->head; e++)
+            sum += query[e] * key[e];
+        return sum * s->scale;
+    }
     const double *rk = ref_real(&p->rk) + (s->mem + q->i - j) * s->width + q->n * s->head;
     const double *r_w = ref_real(&p->r_w) + q->n * s->head;
     const double *r_r = ref_real(&p->r_r) + q->n * s->head;
-    double sum = 0;
     for (int64_t e = 0; e < s->head; e++)
         sum += (query[e] + r_w[e]) * key[e] + (query[e] + r_r[e]) * rk[e];
     return sum * s->scale;
@@ -124,10 +129,10 @@ void ref_attention(struct backend *be, const struct attention *p)
         }
 }
 
-/* Adds a y to x, unless x is not wanted. */
+/* Adds a y to x, unless x is not wanted or y is absent. */
 static void add(double *x, double a, const double *y, int64_t count)
 {
-    for (int64_t e = 0; x != NULL && e < count; e++)
+    for (int64_t e = 0; x != NULL && y != NULL && e < count; e++)
         x[e] += a * y[e];
 }
 
@@ -203,9 +208,9 @@ static double score_tangent(const struct attention_tangent *p, const struct shap
     const double *rk = head_of(&f->rk, s, q, s->mem + q->i - j);
     double sum = 0;
     for (int64_t e = 0; e < s->head; e++) {
-        sum += query_t[e] * (k[e] + rk[e]);
+        sum += query_t[e] * (k[e] + (rk != NULL ? rk[e] : 0));
         if (k_t != NULL)
-            sum += (query[e] + r_w[e]) * k_t[e];
+            sum += (query[e] + (r_w != NULL ? r_w[e] : 0)) * k_t[e];
     }
     return sum * s->scale;
 }

@@ -41,6 +41,19 @@ void ref_col_sum(struct backend *be, const struct tensor *acc, const struct tens
     }
 }
 
+void ref_col_dot(struct backend *be, const struct tensor *acc, const struct tensor *x,
+                 const struct tensor *y)
+{
+    (void)be;
+    int64_t width = x->dim[1];
+    for (int64_t d = 0; d < width; d++) {
+        double sum = 0;
+        for (int64_t n = 0; n < x->dim[0]; n++)
+            sum += ref_real(x)[n * width + d] * ref_real(y)[n * width + d];
+        ref_real(acc)[d] += sum;
+    }
+}
+
 void ref_copy_block(struct backend *be, const struct copy_block *p)
 {
     (void)be;

@@ -1,13 +1,9 @@
 /* The text of a sample. */
-#include "cmd/sample/sample_text.h"
+#include "generate/sample_text.h"
 
 #include "base/mem.h"
 
-#include <stdio.h>
 #include <string.h>
-
-/* U+FFFD, which stands in JSON for bytes that are no UTF-8. */
-#define REPLACEMENT "\xEF\xBF\xBD"
 
 void sample_text_begin(struct sample_text *t, const struct vocab *vocab,
                        const struct stop_text *stops, bool raw)
@@ -74,37 +70,19 @@ enum status sample_text_add(struct sample_text *t, int32_t token, struct error *
     return STATUS_OK;
 }
 
-bool sample_text_show(struct sample_text *t)
+const char *sample_text_next(struct sample_text *t, size_t *len)
 {
     size_t until = t->len;
+    *len = 0;
     if (!t->ended && t->len > t->made)
         until -= stop_text_pending(&t->stops, t->text, t->len, t->made);
     if (until <= t->shown)
-        return true;
+        return t->text;
     if (t->skip_blank && t->text[t->shown] == ' ')
         t->shown++;
     t->skip_blank = false;
-    fwrite(t->text + t->shown, 1, until - t->shown, stdout);
+    const char *text = t->text + t->shown;
+    *len = until - t->shown;
     t->shown = until;
-    return fflush(stdout) == 0;
-}
-
-enum status sample_text_write(const struct sample_text *t, struct json_writer *w, const char *key,
-                              struct error *err)
-{
-    char *copy = NULL;
-    size_t at = 0;
-    TRY(mem_alloc((void **)&copy, t->len + 1, sizeof REPLACEMENT - 1, err));
-    for (size_t i = 0; i < t->len; i++) {
-        if (t->text[i] != '\0') {
-            copy[at++] = t->text[i];
-            continue;
-        }
-        memcpy(copy + at, REPLACEMENT, sizeof REPLACEMENT - 1); /* a NUL would end the string */
-        at += sizeof REPLACEMENT - 1;
-    }
-    copy[at] = '\0';
-    json_write_string(w, key, copy);
-    mem_free(copy);
-    return STATUS_OK;
+    return text;
 }

@@ -1,9 +1,8 @@
 /* A text that grows token by token: how it reads, how much of it may be shown, and where it ends.
  */
-#ifndef DEQ_CMD_SAMPLE_SAMPLE_TEXT_H
-#define DEQ_CMD_SAMPLE_SAMPLE_TEXT_H
+#ifndef DEQ_GENERATE_SAMPLE_TEXT_H
+#define DEQ_GENERATE_SAMPLE_TEXT_H
 
-#include "base/json.h"
 #include "data/text_decode.h"
 #include "generate/stop_text.h"
 
@@ -35,10 +34,8 @@ enum status sample_text_add(struct sample_text *t, int32_t token, struct error *
 
 /* Counts all of the text so far as shown, and a blank that comes next too. */
 void sample_text_skip(struct sample_text *t);
-/* Prints on stdout what may be shown and has not been. Returns false if nobody reads any more. */
-bool sample_text_show(struct sample_text *t);
-/* Writes the text as a string of a JSON object. STATUS_NOMEM. */
-enum status sample_text_write(const struct sample_text *t, struct json_writer *w, const char *key,
-                              struct error *err);
+/* What may be shown and has not been, *len bytes, which from now on have been shown. It is borrowed
+ * until the text grows. */
+const char *sample_text_next(struct sample_text *t, size_t *len);
 
 #endif
