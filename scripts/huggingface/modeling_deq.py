@@ -661,7 +661,8 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
         return z
 
     def _truncated(self, f, z, gradient, inputs):
-        """Plain applications in drawn numbers, of which the last are differentiated."""
+        """H and the state before it, by plain applications in drawn numbers, of which the last are
+        differentiated."""
         mean, spread, draw = gradient["mean"], gradient["spread"], gradient["draw"]
         count = torch.full((z.shape[0] if draw == "sequence" else 1, 1, 1), float(mean))
         if draw == "fixed":
@@ -675,8 +676,8 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
                 z = torch.where(before > k, f(z, inputs), z)
         for _ in range(gradient["steps"]):
             inputs.clear()
-            z = f(z, inputs)
-        return z
+            z, last = f(z, inputs), z
+        return z, last
 
     def _reversible(self, f, z, gradient, inputs):
         """Reversible steps in place of a solve. PyTorch keeps what undoing them would give."""
@@ -700,9 +701,10 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
         if self.training and noise > 0:
             start = start + noise * torch.randn_like(start)
         if self.training and gradient and method == "reversible":
-            return self._reversible(f, start.detach(), c["gradient"], inputs), None
+            h = self._reversible(f, start.detach(), c["gradient"], inputs)
+            return h, h
         if self.training and gradient and method == "truncated":
-            return self._truncated(f, start.detach(), c["gradient"], inputs), None
+            return self._truncated(f, start.detach(), c["gradient"], inputs)
         z, h, report = solve(f, start.detach(), self._forward_settings())
         self.reports.append(report)
         if not gradient:

@@ -253,14 +253,15 @@ const struct config_key config_keys[] = {
          "highest learning rate of the embedding, in proportion to train.lr throughout; 0 for "
          "train.lr"),
     REAL("train.lr_matrices", train.lr_matrices, 0, 0, 100, CONFIG_CLOSED, "",
-         "the same for the matrices of blocks; 0 for train.lr, and for 0.02 with muon whose "
-         "muon_scale is shape"),
+         "highest learning rate of the matrices of blocks, in proportion to train.lr throughout; 0 "
+         "for train.lr, or for 0.02 with muon and train.muon_scale shape"),
     REAL("train.beta1", train.beta1, 0.9, 0, 1, CONFIG_OPEN_MAX, "",
          "Adam: decay of the running mean of the gradient"),
     REAL("train.beta2", train.beta2, 0.999, 0, 1, CONFIG_OPEN_MAX, "",
          "Adam: decay of the running mean of its square"),
     REAL("train.beta2_embedding", train.beta2_embedding, 0, 0, 1, CONFIG_OPEN_MAX, "",
-         "Adam: the same for the embedding, whose rare words want a long mean; 0 for beta2"),
+         "Adam: decay of the mean of squares for the embedding, whose rare words want a long one; 0 "
+         "for beta2"),
     REAL("train.eps", train.eps, 1e-8, 0, 1, CONFIG_OPEN_MIN, "",
          "Adam: number added to the root of that mean"),
     REAL("train.momentum", train.momentum, 0.95, 0, 1, CONFIG_OPEN_MAX, "",

@@ -246,6 +246,7 @@ static void set_start(struct equilibrium *eq, const struct tensor *z, const stru
 {
     const struct masks *masks = &eq->masks;
     bool noisy = eq->start_noise > 0 && masks->source == MASKS_DRAWN;
+    eq->started = true;
     for (int64_t b = 0; b < z->dim[0] && noisy; b++) {
         struct rng_key key = {masks->seed,
                               rng_stream(RNG_START, masks->draw, (uint64_t)(masks->first + b))};
@@ -338,7 +339,7 @@ enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
                               struct error *err)
 {
     eq->unrolled = eq->applied = eq->evaluations = 0;
-    eq->reversed = false;
+    eq->started = eq->reversed = false;
     if (eq->layers > 0)
         layers = eq->layers;
     else if (layers == 0 && eq->gradient.method == GRADIENT_UNROLL && train)
@@ -400,6 +401,11 @@ struct tensor equilibrium_output(const struct equilibrium *eq)
 bool equilibrium_is_solved(const struct equilibrium *eq)
 {
     return eq->applied == 0;
+}
+
+bool equilibrium_is_started(const struct equilibrium *eq)
+{
+    return eq->started;
 }
 
 int64_t equilibrium_unrolled(const struct equilibrium *eq)

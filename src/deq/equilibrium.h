@@ -53,6 +53,7 @@ struct equilibrium {
     struct tensor state, output; /* views [B,L,W] of z* and H */
     struct masks masks;          /* whose seed and draw serve all that is drawn */
     int64_t *before;             /* owns [batch], see drawn_counts */
+    bool started;                /* from the start that was given */
     bool reversed;               /* by reversible steps */
     int64_t unrolled;            /* applications to differentiate plainly, or 0 */
     int64_t applied;             /* plain applications in place of a solve at most, or 0 */
@@ -124,6 +125,8 @@ struct equilibrium_point equilibrium_last(const struct equilibrium *eq);
 struct equilibrium_point equilibrium_evaluate(struct equilibrium *eq, const struct tensor *f);
 /* Whether a solve found the state, rather than plain applications. */
 bool equilibrium_is_solved(const struct equilibrium *eq);
+/* Whether the state was found from the start that equilibrium_solve got. */
+bool equilibrium_is_started(const struct equilibrium *eq);
 /* How many applications the gradient differentiates plainly, or 0 if it is implicit or one-step. */
 int64_t equilibrium_unrolled(const struct equilibrium *eq);
 

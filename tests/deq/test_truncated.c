@@ -208,6 +208,28 @@ static void gradient_is_that_of_the_last(void **state)
     tear_down(&f);
 }
 
+/* A learned start follows the state that the applications reach. */
+static void a_learned_start_is_fitted(void **state)
+{
+    struct fixture f;
+    const char *const methods[] = {"gradient.method=truncated", "gradient.method=reversible"};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct config config =
+            tiny_config(SET(methods[i], "gradient.damping=0.5", "model.start=linear"));
+        double g[8], size = 0;
+        set_up(&f, &config, false);
+        own_loss(&f);
+        int bias = params_find(f.model->params, "start.bias");
+        struct tensor dw = params_weight(f.model->params, bias).dw;
+        op_download(&f.be, g, DTYPE_F64, &dw);
+        for (int k = 0; k < 8; k++)
+            size += g[k] * g[k];
+        assert_true(size > 0);
+        tear_down(&f);
+    }
+}
+
 /* --- noise ------------------------------------------------------------------------------------ */
 
 struct watch {
@@ -271,6 +293,7 @@ int main(void)
         cmocka_unit_test(numbers_follow_the_law),
         cmocka_unit_test(numbers_belong_to_sequences),
         cmocka_unit_test(gradient_is_that_of_the_last),
+        cmocka_unit_test(a_learned_start_is_fitted),
         cmocka_unit_test(noise_is_of_the_sequence_and_the_step),
     };
     return cmocka_run_group_tests_name("truncated gradients", tests, NULL, NULL);
