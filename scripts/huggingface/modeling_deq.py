@@ -869,6 +869,35 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
             z = f(z, inputs)
         return z
 
+    def _truncated(self, f, z, gradient, inputs):
+        """H and the state before it, by plain applications in drawn numbers, of which the last are
+        differentiated."""
+        mean, spread, draw = gradient["mean"], gradient["spread"], gradient["draw"]
+        count = torch.full((z.shape[0] if draw == "sequence" else 1, 1, 1), float(mean))
+        if draw == "fixed":
+            count = count.round()
+        else:
+            count *= torch.exp(spread * torch.randn_like(count) - spread * spread / 2)
+            count = torch.poisson(count)
+        before = (count - gradient["steps"]).to(z.device)
+        with torch.no_grad():
+            for k in range(max(0, int(before.max()))):
+                z = torch.where(before > k, f(z, inputs), z)
+        for _ in range(gradient["steps"]):
+            inputs.clear()
+            z, last = f(z, inputs), z
+        return z, last
+
+    def _reversible(self, f, z, gradient, inputs):
+        """Reversible steps in place of a solve. PyTorch keeps what undoing them would give."""
+        y, b = z, gradient["damping"]
+        for _ in range(gradient["steps"]):
+            inputs.clear()
+            y = (1 - b) * y + b * f(z, inputs)
+            inputs.clear()
+            z = (1 - b) * z + b * f(y, inputs)
+        return z
+
     def _equilibrium(self, f, e, start, inputs):
         """H of a segment, and z* if there is one."""
         c = self.config.deq
@@ -877,6 +906,14 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
             return self._layers(f, e, c["model"]["layers"], inputs), None
         if self.training and gradient and method == "unroll":
             return self._layers(f, e, c["gradient"]["steps"], inputs), None
+        noise = c["train"].get("start_noise", 0)
+        if self.training and noise > 0:
+            start = start + noise * torch.randn_like(start)
+        if self.training and gradient and method == "reversible":
+            h = self._reversible(f, start.detach(), c["gradient"], inputs)
+            return h, h
+        if self.training and gradient and method == "truncated":
+            return self._truncated(f, start.detach(), c["gradient"], inputs)
         z, h, report = solve(f, start.detach(), self._forward_settings())
         self.reports.append(report)
         if not gradient:

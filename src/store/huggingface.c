@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { CONFIG_BYTES_MAX = 1 << 24, NEW_TOKENS = 100 };
+enum { CONFIG_BYTES_MAX = 1 << 24, TEXT_TOKENS = 256 };
 
 bool huggingface_is_folder(const char *path)
 {
@@ -110,7 +110,8 @@ static enum status put_generation(const struct vocab *v, const char *folder, str
         json_write_int(&w, "bos_token_id", line_end(v));
         json_write_int(&w, "pad_token_id", line_end(v));
     }
-    json_write_int(&w, "max_new_tokens", NEW_TOKENS);
+    /* max_new_tokens would go before the max_length that programs give */
+    json_write_int(&w, "max_length", TEXT_TOKENS);
     if (vocab_unk(v) >= 0) {
         json_write_array(&w, "suppress_tokens");
         json_write_int(&w, NULL, vocab_unk(v));

@@ -21,6 +21,10 @@ static void test_methods(void **state)
                      "model.dropout=0.1", "model.dropatt=0.1"));
     plan_is_real(SET("solver.forward.method=picard", "gradient.method=phantom"));
     plan_is_real(SET("gradient.method=unroll"));
+    plan_is_real(SET("gradient.method=reversible", "gradient.damping=0.5"));
+    plan_is_real(SET("gradient.method=truncated", "train.start_noise=0.5"));
+    plan_is_real(
+        SET("train.optimizer=muon", "train.weight_decay=0.1", "train.beta2_embedding=0.99"));
     plan_is_real(
         SET("gradient.method=one-step", "train.weight_decay=0.1", "train.optimizer=adamw"));
 }

@@ -72,6 +72,10 @@ model prelayers "{\"model\": {$small, \"layers\": 3, \"tie_layers\": false, \"pr
 model phantom "{\"model\": {$small}, \"gradient\": {\"method\": \"phantom\", \"steps\": 3}}"
 model onestep "{\"model\": {$small}, \"gradient\": {\"method\": \"one-step\"}}"
 model unroll "{\"model\": {$small}, \"gradient\": {\"method\": \"unroll\", \"steps\": 5}}"
+model reversible "{\"model\": {$small, \"start\": \"linear\"},
+    \"gradient\": {\"method\": \"reversible\", \"steps\": 3, \"damping\": 0.5}}"
+model truncated "{\"model\": {$small, \"start\": \"linear\"}, \"gradient\": {\"method\": \"truncated\",
+    \"steps\": 3, \"mean\": 7, \"draw\": \"fixed\"}}"
 model picard "{\"model\": {$small}, \"solver\": {\"forward\": {\"method\": \"picard\", \"damping\": 0.8},
     \"backward\": {\"method\": \"picard\"}}}"
 model prefix "{\"model\": {$small}, \"solver\": {\"backward\": {\"method\": \"broyden\", \"scope\": \"prefix\"},

@@ -34,12 +34,13 @@ static void matrix_size(const struct config_model *m, int which, int64_t size[2]
     size[1] = sizes[which][1];
 }
 
-/* How many matrices lie one under the other. Those of queries are as high as one of keys. */
-static int matrices_in(const struct config_model *m, int which)
+/* Queries, keys and values lie in one, and so do what a gated layer multiplies. */
+static void mark_matrices(const struct config_model *m, int which, struct param_spec *spec)
 {
-    if (which == MODERN_QKV)
-        return (int)(m->n_head / m->n_kv_head + 2);
-    return which == MODERN_UP ? (int)activation_inputs(m->ffn) : 1;
+    const int64_t count[MODERN_MATRICES] = {3, 1, activation_inputs(m->ffn), 1};
+    spec->matrices = count[which];
+    if (which == 0)
+        spec->first_rows = m->n_head * m->d_head; /* there may be fewer keys and values */
 }
 
 /* "STACK.i.NAME". */
@@ -62,8 +63,8 @@ static enum status declare_matrix(struct params *p, const struct config_model *m
                               .rows = size[0],
                               .cols = size[1],
                               .init = INIT_NORMAL,
-                              .scale = m->init_std,
-                              .matrices = matrices_in(m, which)};
+                              .scale = m->init_std};
+    mark_matrices(m, which, &spec);
     TRY(params_add(p, &spec, &v, err));
     if (m->wnorm) {
         block_name(name, s, i, matrix_names[which], "_g");
@@ -99,7 +100,8 @@ static enum status declare_injection(struct params *p, const struct config_model
                               .cols = d,
                               .init = INIT_NORMAL,
                               .scale = m->init_std,
-                              .matrices = m->inject == INJECT_QKV ? matrices_in(m, MODERN_QKV) : 1};
+                              .matrices = m->inject == INJECT_QKV ? 3 : 1,
+                              .first_rows = m->inject == INJECT_QKV ? rows - 2 * kv : 0};
     TRY(params_add(p, &spec, NULL, err));
     if (m->inject == INJECT_LINEAR) {
         spec.name = "inject.state.weight";
