@@ -102,6 +102,8 @@ class DEQTokenizer(PreTrainedTokenizer):
     model_input_names = ["input_ids", "attention_mask"]
 
     def __init__(self, vocab_file, spm_file=None, closed=False, lossless=True, **kwargs):
+        if vocab_file.endswith(".model"):  # which transformers 4.57 takes for the vocabulary
+            spm_file, vocab_file = vocab_file, os.path.join(os.path.dirname(vocab_file), "vocab.txt")
         with open(vocab_file, "rb") as f:
             self.text = f.read()
         words = self.text.decode().split("\n")
@@ -130,16 +132,6 @@ class DEQTokenizer(PreTrainedTokenizer):
     @property
     def vocab_size(self):
         return len(self.words)
-
-    # What ends a line also stands in front of one. Programs ask for it that begin a text, or end one.
-    @property
-    def eos_token(self):
-        word = "<0x0A>" if self.split == "bytes" else "<eos>"
-        return word if word in self.ids else None
-
-    @property
-    def eos_token_id(self):
-        return self.ids.get(self.eos_token)
 
     def get_vocab(self):
         return dict(self.ids)
