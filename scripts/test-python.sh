@@ -1,6 +1,7 @@
 #!/bin/sh
 # Tests what deq export --format hf writes: losses, gradients, tokens and generated texts in PyTorch
-# against deq's own, under two versions of transformers.
+# against deq's own, under two versions of transformers. Before that, the modern cell against a module
+# in PyTorch with every option (tests/python/modern.py).
 #
 #   scripts/test-python.sh [-n] [-l] [MODEL]...
 #
@@ -89,6 +90,10 @@ if [ -n "$others" ]; then
     "$harness/bin/python" tests/python/harness.py "$work/harness" "$deq" || code=1
 fi
 [ -n "$versions" ] || exit "$code"
+if [ $# -eq 0 ]; then
+    "$env/torch/bin/python" tests/python/modern.py "$work/dumps" || code=1
+    "$deq" verify -q --device ref "$work"/dumps/*.safetensors || code=1
+fi
 tests/python/models.sh "$deq" "$tools/segments" "$work/models" "$@"
 for version in $versions; do
     export PYTHONPATH="$env/transformers-$version"

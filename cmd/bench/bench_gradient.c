@@ -127,8 +127,9 @@ const struct command bench_tool_gradient = {
     .stray = "a checkpoint is named by --checkpoint",
     .description =
         "Compares ways to the gradient on a checkpoint and its data. They are the implicit one by "
-        "several solvers, numbers of products and tolerances, the one-step, the phantom and the "
-        "unrolled one. The reference is the implicit gradient of tight solves.\n"
+        "several solvers, numbers of products and tolerances, the one-step, the phantom, the "
+        "unrolled, the truncated and the reversible one. The reference is the implicit gradient of "
+        "tight solves.\n"
         "Prints the cosine and the relative error over all parameters, the time, the evaluations "
         "and the memory of each.",
     .options = options,

@@ -19,7 +19,15 @@ struct rng_key {
 };
 
 /* What the program draws numbers for. */
-enum rng_purpose { RNG_INIT = 1, RNG_DROPOUT, RNG_SAMPLE, RNG_PENALTY, RNG_LIMIT };
+enum rng_purpose {
+    RNG_INIT = 1,
+    RNG_DROPOUT,
+    RNG_SAMPLE,
+    RNG_PENALTY,
+    RNG_LIMIT,
+    RNG_COUNT,
+    RNG_START
+};
 
 /* A stream id from a purpose, a step and a sub-index. Distinct triples give distinct streams while
  * purpose < 2^16, step < 2^32 and sub < 2^16. */

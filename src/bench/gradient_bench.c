@@ -51,6 +51,14 @@ static const struct method methods[] = {
     {"unroll 4", {"gradient.method=unroll", "gradient.steps=4"}},
     {"unroll 8", {"gradient.method=unroll", "gradient.steps=8"}},
     {"unroll 12", {"gradient.method=unroll", "gradient.steps=12"}},
+    {"truncated 4 of 8",
+     {"gradient.method=truncated", "gradient.steps=4", "gradient.mean=8",
+      "gradient.draw=sequence"}},
+    {"truncated 4 of 12, fixed",
+     {"gradient.method=truncated", "gradient.steps=4", "gradient.mean=12", "gradient.draw=fixed"}},
+    {"reversible 2", {"gradient.method=reversible", "gradient.steps=2", "gradient.damping=0.5"}},
+    {"reversible 4", {"gradient.method=reversible", "gradient.steps=4", "gradient.damping=0.5"}},
+    {"reversible 6", {"gradient.method=reversible", "gradient.steps=6", "gradient.damping=0.5"}},
 };
 enum { METHODS = sizeof methods / sizeof *methods };
 

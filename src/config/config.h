@@ -29,7 +29,15 @@ enum config_cell {
 #undef CELL_ID
 };
 enum config_rows { CONFIG_ROWS_AUTO, CONFIG_ROWS_ACTIVE, CONFIG_ROWS_ALL };
-enum config_gradient { GRADIENT_IMPLICIT, GRADIENT_PHANTOM, GRADIENT_ONE_STEP, GRADIENT_UNROLL };
+enum config_gradient_method {
+    GRADIENT_IMPLICIT,
+    GRADIENT_PHANTOM,
+    GRADIENT_ONE_STEP,
+    GRADIENT_UNROLL,
+    GRADIENT_REVERSIBLE,
+    GRADIENT_TRUNCATED
+};
+enum config_draw { DRAW_FIXED, DRAW_STEP, DRAW_SEQUENCE };
 enum config_start { START_ZERO, START_LINEAR };
 enum config_norm_place { NORM_PLACE_PRE, NORM_PLACE_POST, NORM_PLACE_SANDWICH };
 enum config_gate { GATE_NONE, GATE_SCALAR, GATE_CHANNEL };
@@ -89,6 +97,16 @@ struct config_limits {
     double tol_start;
 };
 
+struct config_gradient {
+    enum config_gradient_method method;
+    int64_t steps;
+    double damping;
+    int64_t recompute;
+    /* truncated */
+    double mean, spread;
+    enum config_draw draw;
+};
+
 struct config_jacobian {
     double weight, probability;
     enum config_penalty form;
@@ -115,7 +133,7 @@ struct config_train {
     double clip;
     int64_t pretrain_steps, pretrain_layers, seed;
     enum precision precision;
-    double ema;
+    double ema, start_noise;
     int64_t patience;
     int64_t eval_every, checkpoint_every, keep_last, keep_every, log_every;
     bool zero, compress;
@@ -138,12 +156,7 @@ struct config {
         struct config_limits forward_limits, backward_limits; /* in training only */
         enum config_rows forward_rows;
     } solver;
-    struct {
-        enum config_gradient method;
-        int64_t steps;
-        double damping;
-        int64_t recompute;
-    } gradient;
+    struct config_gradient gradient;
     struct config_jacobian jacobian;
     struct config_correction correction;
     struct config_train train;

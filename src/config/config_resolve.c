@@ -2,6 +2,7 @@
 #include "config/config.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 static enum status check_cell(struct config *config, struct error *err)
@@ -94,6 +95,30 @@ static enum status check_solver(const struct solver_config *s, const struct conf
     return STATUS_OK;
 }
 
+/* Whether training steps apply f so many times and solve nothing. */
+static bool gradient_replaces_solve(const struct config *c)
+{
+    return c->gradient.method == GRADIENT_UNROLL || c->gradient.method == GRADIENT_REVERSIBLE ||
+           c->gradient.method == GRADIENT_TRUNCATED;
+}
+
+/* What undoing reversible steps may enlarge rounding errors by. In float32 1e-3 is then left. */
+static const double MOST_UNDONE = 1e4;
+
+static enum status check_gradient(const struct config *c, struct error *err)
+{
+    double damping = c->gradient.damping;
+    if (c->gradient.method != GRADIENT_REVERSIBLE || c->model.layers > 0)
+        return STATUS_OK;
+    if (!(pow(1 - damping, -(double)c->gradient.steps) <= MOST_UNDONE))
+        return error_set(err, STATUS_CONFIG,
+                         "gradient.damping: undoing %lld reversible steps of %g would multiply "
+                         "rounding errors by more than %g; lower it, to 0.5 as published, or "
+                         "gradient.steps",
+                         (long long)c->gradient.steps, damping, MOST_UNDONE);
+    return STATUS_OK;
+}
+
 static enum status check_extra_losses(const struct config *c, struct error *err)
 {
     const struct config_list *at = &c->correction.at;
@@ -112,9 +137,9 @@ static enum status check_extra_losses(const struct config *c, struct error *err)
         return error_set(err, STATUS_CONFIG,
                          "correction.weight: %g needs iterates in correction.at, for example [4]",
                          c->correction.weight);
-    if (c->correction.weight > 0 && c->gradient.method == GRADIENT_UNROLL)
+    if (c->correction.weight > 0 && gradient_replaces_solve(c))
         return error_set(err, STATUS_CONFIG,
-                         "correction.weight: gradient.method unroll has no solve whose iterates "
+                         "correction.weight: this gradient.method has no solve whose iterates "
                          "could be corrected; set it to 0");
     for (int64_t i = 0; i < at->count; i++)
         if (at->value[i] < 1 || at->value[i] >= c->solver.forward.max_iter ||
@@ -157,6 +182,7 @@ enum status config_resolve(struct config *config, int64_t vocab_size, struct err
     TRY(check_clusters(m, err));
     TRY(check_solver(&config->solver.forward, &config->solver.forward_limits, "forward", err));
     TRY(check_solver(&config->solver.backward, &config->solver.backward_limits, "backward", err));
+    TRY(check_gradient(config, err));
     TRY(check_extra_losses(config, err));
     return check_train(&config->train, err);
 }

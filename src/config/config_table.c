@@ -189,12 +189,23 @@ const struct config_key config_keys[] = {
     SOLVER(backward, SOLVE_ANDERSON, SCOPE_TOKEN, 6, 1e-3, STOP_REL, 3),
 
     ENUM("gradient.method", gradient.method, GRADIENT_IMPLICIT,
-         "implicit|phantom|one-step|unroll",
+         "implicit|phantom|one-step|unroll|reversible|truncated",
          "method of differentiating through the fixed point"),
     INT("gradient.steps", gradient.steps, 4, 1, 1024, "evaluations",
-        "phantom: damped applications of f; unroll: plain applications of f"),
+        "phantom: damped applications of f; unroll: plain applications of f; reversible: steps of "
+        "two evaluations each; truncated: plain applications that are differentiated, the last"),
     REAL("gradient.damping", gradient.damping, 0.8, 0, 1, CONFIG_OPEN_MIN, "",
-         "phantom: weight of the new value in an application"),
+         "phantom and reversible: weight of the new value in an application; reversible is "
+         "published with 0.5 (RevDEQ) and loses digits by 1 - damping a step"),
+    REAL("gradient.mean", gradient.mean, 8, 0, 500, CONFIG_OPEN_MIN, "evaluations",
+         "truncated: applications of f in a training step on average, of which the last are "
+         "differentiated (Huginn 32, Parcae 8); at least gradient.steps are made"),
+    ENUM("gradient.draw", gradient.draw, DRAW_SEQUENCE, "fixed|step|sequence",
+         "truncated: the number of applications is the mean, or drawn by Poisson's law for each "
+         "step (Huginn) or for each sequence of a batch (Parcae), which costs as much as the "
+         "largest"),
+    REAL("gradient.spread", gradient.spread, 0, 0, 3, CONFIG_CLOSED, "",
+         "truncated: standard deviation of the logarithm of Poisson's mean (Huginn 0.5)"),
     INT("gradient.recompute", gradient.recompute, 0, 0, 1024, "layers",
         "explicit layers and unrolled applications: keep only the input of so many at a time "
         "and compute them again backwards; 0 to keep all"),
@@ -242,14 +253,15 @@ const struct config_key config_keys[] = {
          "highest learning rate of the embedding, in proportion to train.lr throughout; 0 for "
          "train.lr"),
     REAL("train.lr_matrices", train.lr_matrices, 0, 0, 100, CONFIG_CLOSED, "",
-         "the same for the matrices of blocks; 0 for train.lr, and for 0.02 with muon whose "
-         "muon_scale is shape"),
+         "highest learning rate of the matrices of blocks, in proportion to train.lr throughout; 0 "
+         "for train.lr, or for 0.02 with muon and train.muon_scale shape"),
     REAL("train.beta1", train.beta1, 0.9, 0, 1, CONFIG_OPEN_MAX, "",
          "Adam: decay of the running mean of the gradient"),
     REAL("train.beta2", train.beta2, 0.999, 0, 1, CONFIG_OPEN_MAX, "",
          "Adam: decay of the running mean of its square"),
     REAL("train.beta2_embedding", train.beta2_embedding, 0, 0, 1, CONFIG_OPEN_MAX, "",
-         "Adam: the same for the embedding, whose rare words want a long mean; 0 for beta2"),
+         "Adam: decay of the mean of squares for the embedding, whose rare words want a long one; 0 "
+         "for beta2"),
     REAL("train.eps", train.eps, 1e-8, 0, 1, CONFIG_OPEN_MIN, "",
          "Adam: number added to the root of that mean"),
     REAL("train.momentum", train.momentum, 0.95, 0, 1, CONFIG_OPEN_MAX, "",
@@ -274,6 +286,10 @@ const struct config_key config_keys[] = {
     REAL("train.ema", train.ema, 0, 0, 1, CONFIG_OPEN_MAX, "per update",
          "decay of a running mean of the weights, which evaluations, samples and exports take in "
          "place of the weights; at most n / (n + 9) after n updates; 0 for none"),
+    REAL("train.start_noise", train.start_noise, 0, 0, 100, CONFIG_CLOSED, "",
+         "standard deviation of normal numbers that are added to the start of every solve of a "
+         "training step (Huginn), so that equilibria depend less on where a solve begins; 0 for "
+         "none"),
     INT("train.pretrain_steps", train.pretrain_steps, 1000, 0, NO_LIMIT, "updates",
         "updates at the beginning in which f is unrolled in place of a solve"),
     INT("train.pretrain_layers", train.pretrain_layers, 2, 1, 1024, "evaluations",

@@ -10,7 +10,8 @@ static int64_t most_layers(const struct config *config, bool train)
     int64_t most = config->model.layers > 0 ? config->model.layers : 1;
     if (!train || config->model.layers > 0)
         return most;
-    if (config->gradient.method == GRADIENT_PHANTOM || config->gradient.method == GRADIENT_UNROLL)
+    if (config->gradient.method == GRADIENT_PHANTOM || config->gradient.method == GRADIENT_UNROLL ||
+        config->gradient.method == GRADIENT_TRUNCATED)
         most = config->gradient.steps;
     if (config->train.pretrain_steps > 0 && config->train.pretrain_layers > most)
         most = config->train.pretrain_layers;
@@ -38,15 +39,20 @@ struct lifetime equilibrium_later_slots(const struct config *config)
     return lives_on(is_damped(config) ? PATH_ANY : PATH_LAYERS, PHASE_FORWARD, PHASE_REMEMBER);
 }
 
+static bool is_reversible(const struct config *config)
+{
+    return config->model.layers == 0 && config->gradient.method == GRADIENT_REVERSIBLE;
+}
+
 bool equilibrium_recomputes(const struct config *config)
 {
-    return recomputed(config) > 0;
+    return recomputed(config) > 0 || is_reversible(config);
 }
 
 bool equilibrium_keeps_all(const struct config *config)
 {
-    return config->model.layers > 0 || config->gradient.method == GRADIENT_PHANTOM ||
-           config->gradient.method == GRADIENT_UNROLL;
+    return config->model.layers > 0 || (config->gradient.method != GRADIENT_IMPLICIT &&
+                                        config->gradient.method != GRADIENT_ONE_STEP);
 }
 
 void equilibrium_free(struct equilibrium *eq)
@@ -56,6 +62,7 @@ void equilibrium_free(struct equilibrium *eq)
     for (int i = 0; i < DIRECTION_COUNT; i++)
         solver_free(eq->solver[i]);
     unrolled_free(&eq->net);
+    mem_free(eq->before);
     mem_free(eq);
 }
 
@@ -76,7 +83,7 @@ static enum status create_solvers(struct equilibrium *eq, const struct config *c
                                .ws = p->ws,
                                .phase = PHASE_FORWARD};
     TRY(solver_create(&eq->solver[DIRECTION_FORWARD], eq->be, &config->solver.forward, &plan, err));
-    if (!p->train || eq->method != GRADIENT_IMPLICIT)
+    if (!p->train || eq->gradient.method != GRADIENT_IMPLICIT)
         return STATUS_OK;
     plan.reverse = true;
     plan.phase = PHASE_BACKWARD;
@@ -110,6 +117,15 @@ static enum status plan_states(struct equilibrium *eq, const struct config *conf
         declare_state(p, &eq->dz, "gradient of a state", lives(PHASE_GRADIENTS, PHASE_GRADIENTS),
                       PART_WORK);
     }
+    const struct reversible_plan reversible = {.ws = p->ws,
+                                               .batch = p->batch,
+                                               .length = p->length,
+                                               .width = p->width,
+                                               .relaxation = eq->gradient.damping,
+                                               .z = &eq->z,
+                                               .gradient = {&eq->y, &eq->dz}};
+    if (p->train && is_reversible(config))
+        reversible_declare(&eq->rev, &reversible);
     struct lifetime states = equilibrium_later_slots(config);
     states.last = last;
     struct unrolled_plan plan = {.ws = p->ws,
@@ -136,10 +152,10 @@ enum status equilibrium_create(struct equilibrium **out, const struct config *co
     eq->be = p->ws->be;
     eq->ws = p->ws;
     eq->layers = config->model.layers;
-    eq->method = config->gradient.method;
-    eq->steps = config->gradient.steps;
-    eq->damping = config->gradient.damping;
+    eq->gradient = config->gradient;
+    eq->start_noise = config->train.start_noise;
     eq->return_z = config->model.compat;
+    TRY_OUT(mem_alloc((void **)&eq->before, (size_t)p->batch, sizeof *eq->before, err));
     if (eq->layers == 0)
         TRY_OUT(create_solvers(eq, config, p, err));
     TRY_OUT(plan_states(eq, config, p, err));
@@ -152,7 +168,7 @@ out:
 
 void equilibrium_attach(struct equilibrium *eq, struct cell *cell, const struct config *config)
 {
-    eq->cell = eq->net.cell = cell;
+    eq->cell = eq->net.cell = eq->rev.cell = cell;
     equilibrium_select_rows(eq, cell->selects_rows && wants_rows(config, cell->be));
 }
 
@@ -213,10 +229,68 @@ static enum status run_layers(struct equilibrium *eq, const struct tensor *e, in
         op_fill(eq->cell->be, &z, 0.0);
     unrolled_run(&eq->net, e->dim[0], e->dim[1], layers, 1.0, train);
     eq->applied = layers;
+    eq->applied_mean = (double)layers;
     eq->unrolled = train ? layers : 0;
     eq->state = eq->net.z;
     eq->output = eq->net.h;
     return backend_check(eq->cell->be, err);
+}
+
+void equilibrium_begin(struct equilibrium *eq, const struct masks *masks)
+{
+    eq->masks = *masks;
+}
+
+/* The start of a solve, to which each sequence adds noise of its own in training. */
+static void set_start(struct equilibrium *eq, const struct tensor *z, const struct tensor *start)
+{
+    const struct masks *masks = &eq->masks;
+    bool noisy = eq->start_noise > 0 && masks->source == MASKS_DRAWN;
+    eq->started = true;
+    for (int64_t b = 0; b < z->dim[0] && noisy; b++) {
+        struct rng_key key = {masks->seed,
+                              rng_stream(RNG_START, masks->draw, (uint64_t)(masks->first + b))};
+        struct tensor one = tensor_slice(z, b, 1);
+        op_fill_normal(eq->be, &one, eq->start_noise, key);
+    }
+    if (start->data != NULL)
+        op_axpby(eq->be, z, 1.0, start, noisy ? 1.0 : 0.0);
+    else if (!noisy)
+        op_fill(eq->be, z, 0.0);
+}
+
+/* Reversible steps instead of a solve. */
+static enum status run_reversible(struct equilibrium *eq, const struct tensor *e,
+                                  const struct tensor *start, struct error *err)
+{
+    struct tensor z = cut_to(&eq->z, e);
+    set_start(eq, &z, start);
+    reversible_run(&eq->rev, e->dim[0], e->dim[1], eq->gradient.steps);
+    eq->reversed = true;
+    eq->applied = eq->unrolled = 2 * eq->gradient.steps;
+    eq->applied_mean = (double)eq->applied;
+    eq->state = eq->output = z;
+    return backend_check(eq->be, err);
+}
+
+/* Plain applications instead of a solve, the last of which are differentiated. */
+static enum status run_truncated(struct equilibrium *eq, const struct tensor *e,
+                                 const struct tensor *start, struct error *err)
+{
+    int64_t batch = e->dim[0], length = e->dim[1], steps = eq->gradient.steps;
+    struct tensor z = cut_to(&eq->z, e);
+    int64_t most = drawn_counts(&eq->gradient, &eq->masks, batch, eq->before);
+    set_start(eq, &z, start);
+    unrolled_advance(&eq->net, batch, length, eq->before, most);
+    unrolled_run(&eq->net, batch, length, steps, 1.0, true);
+    eq->applied = most + steps;
+    eq->applied_mean = (double)steps;
+    for (int64_t b = 0; b < batch; b++)
+        eq->applied_mean += (double)eq->before[b] / (double)batch;
+    eq->unrolled = steps;
+    eq->state = eq->net.z;
+    eq->output = eq->net.h;
+    return backend_check(eq->be, err);
 }
 
 static enum status solve_for_training(struct equilibrium *eq, const struct tensor *z,
@@ -224,9 +298,10 @@ static enum status solve_for_training(struct equilibrium *eq, const struct tenso
 {
     TRY(solver_run(eq->solver[DIRECTION_FORWARD], apply_cell, eq, z, NULL, NULL, err));
     workspace_enter(eq->ws, PHASE_OUTPUT);
-    if (eq->method == GRADIENT_PHANTOM) {
-        unrolled_run(&eq->net, z->dim[0], z->dim[1], eq->steps, eq->damping, true);
-        eq->unrolled = eq->steps;
+    if (eq->gradient.method == GRADIENT_PHANTOM) {
+        unrolled_run(&eq->net, z->dim[0], z->dim[1], eq->gradient.steps, eq->gradient.damping,
+                     true);
+        eq->unrolled = eq->gradient.steps;
         eq->state = eq->net.z;
         eq->output = eq->net.h;
         return STATUS_OK;
@@ -255,10 +330,7 @@ static enum status solve(struct equilibrium *eq, const struct tensor *e, const s
                          bool train, struct error *err)
 {
     struct tensor z = cut_to(&eq->z, e), f = cut_to(&eq->f, e);
-    if (start->data != NULL)
-        op_copy(eq->cell->be, &z, start);
-    else
-        op_fill(eq->cell->be, &z, 0.0);
+    set_start(eq, &z, start);
     return train ? solve_for_training(eq, &z, &f, err) : solve_for_output(eq, &z, &f, err);
 }
 
@@ -267,12 +339,20 @@ enum status equilibrium_solve(struct equilibrium *eq, const struct tensor *e,
                               struct error *err)
 {
     eq->unrolled = eq->applied = eq->evaluations = 0;
+    eq->started = eq->reversed = false;
     if (eq->layers > 0)
         layers = eq->layers;
-    else if (layers == 0 && eq->method == GRADIENT_UNROLL && train)
-        layers = eq->steps;
+    else if (layers == 0 && eq->gradient.method == GRADIENT_UNROLL && train)
+        layers = eq->gradient.steps;
     workspace_enter(eq->ws, PHASE_FORWARD);
-    TRY(layers > 0 ? run_layers(eq, e, layers, train, err) : solve(eq, e, start, train, err));
+    if (layers > 0)
+        TRY(run_layers(eq, e, layers, train, err));
+    else if (train && eq->gradient.method == GRADIENT_REVERSIBLE)
+        TRY(run_reversible(eq, e, start, err));
+    else if (train && eq->gradient.method == GRADIENT_TRUNCATED)
+        TRY(run_truncated(eq, e, start, err));
+    else
+        TRY(solve(eq, e, start, train, err));
     workspace_enter(eq->ws, PHASE_OUTPUT);
     if (eq->cell->ops->end_evals != NULL)
         eq->cell->ops->end_evals(eq->cell);
@@ -292,6 +372,8 @@ static enum status apply_adjoint(void *ctx, const struct tensor *y, const struct
 
 struct equilibrium_point equilibrium_last(const struct equilibrium *eq)
 {
+    if (eq->reversed)
+        return (struct equilibrium_point){0, eq->rev.y, eq->rev.f};
     int last = eq->unrolled > 0 ? (int)eq->unrolled - 1 : 0;
     struct equilibrium_point p = {last, eq->state, eq->output};
     if (eq->unrolled > 0 && eq->net.damping != 1.0)
@@ -321,6 +403,11 @@ bool equilibrium_is_solved(const struct equilibrium *eq)
     return eq->applied == 0;
 }
 
+bool equilibrium_is_started(const struct equilibrium *eq)
+{
+    return eq->started;
+}
+
 int64_t equilibrium_unrolled(const struct equilibrium *eq)
 {
     return eq->unrolled;
@@ -335,7 +422,7 @@ enum status equilibrium_solve_adjoint(struct equilibrium *eq, const struct tenso
                                       struct error *err)
 {
     struct tensor y = tensor_cut(&eq->y, dh);
-    if (eq->unrolled > 0 || eq->method == GRADIENT_ONE_STEP) {
+    if (eq->unrolled > 0 || eq->gradient.method == GRADIENT_ONE_STEP) {
         op_copy(eq->be, &y, dh);
         return backend_check(eq->be, err);
     }
@@ -364,6 +451,12 @@ enum status equilibrium_propagate(struct equilibrium *eq, const struct tensor *d
         eq->cell->ops->vjp(eq->cell, 0, &eq->state, &eq->output, &y, &dz, true);
         return backend_check(eq->be, err);
     }
+    if (eq->reversed) {
+        reversible_gradient(&eq->rev);
+        if (eq->cell->slot_remembers) /* the slot holds the first step now */
+            eq->cell->ops->eval(eq->cell, 0, &eq->output, &dz);
+        return backend_check(eq->be, err);
+    }
     dz = unrolled_gradient(&eq->net,
                            &y); /* the gradient of the start, which is e if layers are untied */
     if (eq->net.plan.untied)
@@ -373,16 +466,16 @@ enum status equilibrium_propagate(struct equilibrium *eq, const struct tensor *d
 
 void equilibrium_remember(struct equilibrium *eq)
 {
-    if (eq->applied > 0 || eq->unrolled > 0)
+    if (!eq->reversed && (eq->applied > 0 || eq->unrolled > 0))
         unrolled_remember(&eq->net);
     else
         eq->cell->ops->remember(eq->cell, 0, &eq->output);
 }
 
-static void report_applications(struct solve_report *r, int64_t count)
+static void report_applications(struct solve_report *r, int64_t count, double mean)
 {
     *r = (struct solve_report){.evals = count,
-                               .evals_mean = (double)count,
+                               .evals_mean = mean,
                                .evals_max = count,
                                .paid_mean = (double)count,
                                .rel_mean = NAN,
@@ -393,14 +486,15 @@ enum status equilibrium_report(struct equilibrium *eq, struct solve_report *forw
                                struct solve_report *backward, struct error *err)
 {
     if (eq->applied > 0)
-        report_applications(forward, eq->applied);
+        report_applications(forward, eq->applied, eq->applied_mean);
     else
         TRY(solver_report(eq->solver[DIRECTION_FORWARD], forward, err));
     if (backward == NULL)
         return STATUS_OK;
     if (eq->applied == 0 && eq->solver[DIRECTION_BACKWARD] != NULL)
         return solver_report(eq->solver[DIRECTION_BACKWARD], backward, err);
-    report_applications(backward, eq->unrolled > 0 ? eq->unrolled : 1);
+    int64_t backwards = eq->unrolled > 0 ? eq->unrolled : 1;
+    report_applications(backward, backwards, (double)backwards);
     return STATUS_OK;
 }
 

@@ -8,6 +8,9 @@
  *   implicit  solve y = y J + dH, then propagate y once through f at z* (Bai et al. 2019)
  *   one-step  the same with y = dH and no solve (Fung et al. 2022)
  *   phantom   `steps` damped applications from z*, differentiated plainly (Geng et al. 2021)
+ *   reversible  `steps` reversible steps instead of a solve, differentiated plainly (reversible.h)
+ *   truncated   plain applications instead of a solve, in drawn numbers (drawn_counts.h), of which
+ *               the last `steps` are differentiated plainly
  *   unroll    `steps` plain applications from 0 instead of a solve, differentiated plainly
  * The last is also the pre-training phase ("shallow"). With model.layers > 0 there is no
  * equilibrium at all. Training and evaluation then apply so many layers (unrolled.h).
@@ -19,6 +22,8 @@
 #ifndef DEQ_DEQ_EQUILIBRIUM_H
 #define DEQ_DEQ_EQUILIBRIUM_H
 
+#include "deq/drawn_counts.h"
+#include "deq/reversible.h"
 #include "deq/unrolled.h"
 #include "solver/solver.h"
 
@@ -33,21 +38,26 @@ struct equilibrium {
     struct cell *cell;                      /* borrowed by equilibrium_attach */
     struct solver *solver[DIRECTION_COUNT]; /* owns; NULL where nothing is solved */
     int64_t layers;                         /* above 0 in an explicit network */
-    enum config_gradient method;
-    int64_t steps;        /* phantom and unroll */
-    double damping;       /* phantom */
+    struct config_gradient gradient;
+    double start_noise;
     bool return_z;        /* evaluation returns z*, as published */
     struct workspace *ws; /* borrows */
     /* In the workspace, [B,L,W] at the planned B and L. */
-    struct tensor z, f;          /* the iterate of the solve, and f of it */
-    struct tensor y, dz;         /* in training, the adjoint and what f makes of it */
-    struct unrolled net;         /* all that is not solved */
+    struct tensor z, f;  /* the iterate of the solve, and f of it */
+    struct tensor y, dz; /* in training, the adjoint and what f makes of it */
+    struct unrolled net; /* what is neither solved nor reversible */
+    struct reversible rev;
     equilibrium_monitor monitor; /* or NULL */
     void *monitor_ctx;           /* borrows */
     /* of the current segment */
     struct tensor state, output; /* views [B,L,W] of z* and H */
+    struct masks masks;          /* whose seed and draw serve all that is drawn */
+    int64_t *before;             /* owns [batch], see drawn_counts */
+    bool started;                /* from the start that was given */
+    bool reversed;               /* by reversible steps */
     int64_t unrolled;            /* applications to differentiate plainly, or 0 */
-    int64_t applied;             /* plain applications in place of a solve, or 0 */
+    int64_t applied;             /* plain applications in place of a solve at most, or 0 */
+    double applied_mean;         /* and of a sequence, on average */
     int64_t evaluations;         /* of f in the current solve */
     struct tensor dh;            /* borrows */
 };
@@ -94,6 +104,8 @@ void equilibrium_select_rows(struct equilibrium *eq, bool can);
 /* Whether there is a solver in that direction. */
 bool equilibrium_solves(const struct equilibrium *eq, enum solve_direction direction);
 
+/* Begins a segment whose masks are these, before equilibrium_solve. */
+void equilibrium_begin(struct equilibrium *eq, const struct masks *masks);
 /* Finds the output of the segment that the cell has begun with embedded tokens e [B,L,E]. A solve
  * starts from `start` [B,L,W], or from zero if its data is NULL. With `layers` > 0 that many plain
  * applications take the place of a solve. With `train` a gradient will follow. STATUS_DEVICE or
@@ -113,6 +125,8 @@ struct equilibrium_point equilibrium_last(const struct equilibrium *eq);
 struct equilibrium_point equilibrium_evaluate(struct equilibrium *eq, const struct tensor *f);
 /* Whether a solve found the state, rather than plain applications. */
 bool equilibrium_is_solved(const struct equilibrium *eq);
+/* Whether the state was found from the start that equilibrium_solve got. */
+bool equilibrium_is_started(const struct equilibrium *eq);
 /* How many applications the gradient differentiates plainly, or 0 if it is implicit or one-step. */
 int64_t equilibrium_unrolled(const struct equilibrium *eq);
 

@@ -31,7 +31,7 @@ static enum status create(struct loss_term *t, const struct loss_term_plan *plan
 
 static void apply(struct loss_term *t, const struct loss_segment *s)
 {
-    if (!equilibrium_is_solved(s->eq))
+    if (!equilibrium_is_started(s->eq))
         return;
     struct tensor e = s->embedded(s->model), z = equilibrium_state(s->eq);
     initial_guess_fit(t->own, t->be, &e, &z, t->weight);

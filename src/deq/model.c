@@ -133,6 +133,7 @@ void model_begin(struct model *m, const int32_t *input, int64_t length, const st
     workspace_enter(m->ws, PHASE_EMBED);
     m->length = length;
     m->masks = *masks;
+    equilibrium_begin(m->eq, masks);
     loss_terms_begin(&m->terms, &m->config);
     cluster_index_set(&m->vocab.input, m->be, &clusters, input, n);
     draw_masks(m);

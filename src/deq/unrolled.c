@@ -134,6 +134,21 @@ void unrolled_run(struct unrolled *net, int64_t batch, int64_t length, int64_t l
     net->h = state_of(net, layers);
 }
 
+void unrolled_advance(struct unrolled *net, int64_t batch, int64_t length, const int64_t *counts,
+                      int64_t most)
+{
+    struct tensor z = cut(net->plan.start, batch, length), f = cut(&net->state[1], batch, length);
+    assert(!net->plan.untied);
+    for (int64_t k = 0; k < most; k++) {
+        net->cell->ops->eval(net->cell, 0, &z, &f);
+        for (int64_t b = 0; b < batch; b++) {
+            struct tensor to = tensor_slice(&z, b, 1), from = tensor_slice(&f, b, 1);
+            if (counts[b] > k)
+                op_copy(net->cell->be, &to, &from);
+        }
+    }
+}
+
 /* What runs backwards is s = t dz, the gradient at f, with s_{l-1} = (1 - t) s_l + t J^T s_l. */
 static void differentiate(struct unrolled *net, int64_t l, const struct tensor *from,
                           const struct tensor *to)

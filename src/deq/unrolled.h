@@ -56,6 +56,11 @@ void unrolled_free(struct unrolled *net);
 void unrolled_run(struct unrolled *net, int64_t batch, int64_t length, int64_t layers,
                   double damping, bool train);
 
+/* Before a run of tied layers, applies f plainly to sequence b counts[b] times, on the host, `most`
+ * being the largest. State 0 ends as what the run goes on from. No gradient passes through. */
+void unrolled_advance(struct unrolled *net, int64_t batch, int64_t length, const int64_t *counts,
+                      int64_t most);
+
 /* Given dh [B,L,W], the gradient of net->h, accumulates the gradients of parameters and injection.
  * Returns the gradient of the first state, valid until the next call. */
 struct tensor unrolled_gradient(struct unrolled *net, const struct tensor *dh);

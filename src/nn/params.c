@@ -26,6 +26,15 @@ int64_t param_count(const struct param *q)
     return q->dim[0] * q->dim[1];
 }
 
+int64_t param_matrix_rows(const struct param *q, int64_t i, int64_t *first)
+{
+    assert(i >= 0 && i < q->matrices);
+    int64_t own = q->first_rows > 0 ? q->first_rows : q->dim[0] / q->matrices;
+    int64_t rest = q->matrices > 1 ? (q->dim[0] - own) / (q->matrices - 1) : 0;
+    *first = i == 0 ? 0 : own + (i - 1) * rest;
+    return i == 0 ? own : rest;
+}
+
 int params_published_dims(const struct params *p, int index, int64_t dim[3])
 {
     const struct param *q = &p->list[index];
@@ -70,7 +79,10 @@ enum status params_add(struct params *p, const struct param_spec *spec, int *ind
                        struct error *err)
 {
     bool vector = spec->cols == 0;
-    assert(spec->matrices == 0 || (!vector && spec->rows % spec->matrices == 0));
+    assert(spec->matrices == 0 || !vector);
+    assert(spec->first_rows > 0 ? spec->matrices > 1 && spec->first_rows < spec->rows &&
+                                      (spec->rows - spec->first_rows) % (spec->matrices - 1) == 0
+                                : spec->matrices == 0 || spec->rows % spec->matrices == 0);
     assert(p->w.data == NULL && params_find(p, spec->name) < 0);
     if (p->count == p->capacity) {
         int grown = p->capacity == 0 ? 32 : 2 * p->capacity;
@@ -84,6 +96,7 @@ enum status params_add(struct params *p, const struct param_spec *spec, int *ind
                         .scale = spec->scale,
                         .taps = spec->taps,
                         .matrices = spec->matrices,
+                        .first_rows = spec->first_rows,
                         .norm_of = -1,
                         .alias_of = -1};
     snprintf(q->name, sizeof q->name, "%s", spec->name);

@@ -23,9 +23,10 @@ struct param {
     double scale; /* the constant, standard deviation, or half width of the uniform interval */
     int64_t taps; /* above 0 where the published code has a convolution [out, in, taps]. Our columns
                      lie tap by tap, the oldest first. */
-    /* Matrices of equal sizes that lie in it row after row, if it is a matrix of a block that an
-     * optimizer may take as a linear map, else 0. Those of a weight-normalised one are of v. */
-    int64_t matrices;
+    /* Matrices that lie in it row after row, if it is a matrix of a block that an optimizer may
+     * take as a linear map, else 0. Of a weight-normalised one these are of v. The first has
+     * first_rows rows, and all others share the rest. With first_rows 0 all are of one size. */
+    int64_t matrices, first_rows;
     int norm_of;  /* index of the parameter whose row norms it takes, INIT_ROW_NORM */
     int alias_of; /* the parameter whose storage it shares (a quirk of the published code), or -1.
                      It has its own gradient and moments and is kept equal by params_join_aliases.
@@ -51,7 +52,7 @@ struct param_spec {
     int64_t rows, cols;      /* a vector of `rows` numbers has 0 columns */
     enum param_init init;
     double scale;
-    int64_t taps, matrices; /* as in struct param */
+    int64_t taps, matrices, first_rows; /* as in struct param */
 };
 
 /* Declares a parameter before params_commit. *index, unless NULL, receives its index. STATUS_NOMEM.
@@ -69,6 +70,8 @@ struct weight params_weight(const struct params *p, int index);
 /* Index by name, or -1. */
 int params_find(const struct params *p, const char *name);
 int64_t param_count(const struct param *q);
+/* The rows of matrix number i of q->matrices, of which *first receives the first. */
+int64_t param_matrix_rows(const struct param *q, int64_t i, int64_t *first);
 /* The sizes of parameter `index` in the published code, into dim[3]. Returns how many. */
 int params_published_dims(const struct params *p, int index, int64_t dim[3]);
 /* Where number i of a parameter, as it lies here, lies there. Only convolutions differ. */

@@ -119,11 +119,11 @@ static void plan_matrices(struct optimizer *o)
     int64_t largest = 0, side = 0;
     for (int i = 0; i < o->params->count; i++) {
         const struct param *q = &o->params->list[i];
-        if (q->matrices == 0)
-            continue;
-        int64_t rows = q->dim[0] / q->matrices, cols = q->dim[1];
-        largest = rows * cols > largest ? rows * cols : largest;
-        side = at_most(rows, cols) > side ? at_most(rows, cols) : side;
+        for (int64_t k = 0; k < q->matrices; k++) {
+            int64_t first, rows = param_matrix_rows(q, k, &first), cols = q->dim[1];
+            largest = rows * cols > largest ? rows * cols : largest;
+            side = at_most(rows, cols) > side ? at_most(rows, cols) : side;
+        }
     }
     newton_schulz_declare(&o->newton_schulz, o->ws, largest, side);
 }

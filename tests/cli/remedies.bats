@@ -140,6 +140,7 @@ remedied()
     remedied jacobian.weight=1 model.layers=2
     remedied correction.weight=1 model.layers=2
     remedied correction.weight=1 correction.at=[2] gradient.method=unroll
+    remedied correction.weight=1 correction.at=[2] gradient.method=reversible gradient.damping=0.5
     remedied model.cell=trellis model.blocks=2
     remedied model.cell=trellis model.nhid=4 model.nout=2 model.layers=2 model.tie_layers=false
 }

@@ -46,10 +46,10 @@ static void gradients(struct added *a, bool with, double *out)
         op_copy(&a->f.be, &direction, &a->v);
     }
     model_weigh_term(m, id, with ? WEIGHT : 0, NULL);
-    assert_ok(model_backward(m, &err), &err);
-    struct tensor z = equilibrium_state(m->eq);
+    struct tensor z = equilibrium_last(m->eq).z;
     if (a->penalty)
         op_copy(&a->f.be, &a->z, &z);
+    assert_ok(model_backward(m, &err), &err);
     model_finish_gradients(m);
     assert_true(tensor_count(&m->params->g) <= PARAMS);
     op_download(&a->f.be, out, DTYPE_F64, &m->params->g);
@@ -159,6 +159,8 @@ VARIANT(exact_phantom, true, true, "jacobian.weight=0.7", "gradient.method=phant
         "gradient.steps=3", "gradient.damping=0.6", "model.dropout=0.2", "model.blocks=2")
 VARIANT(exact_unroll, true, false, "jacobian.weight=0.7", "gradient.method=unroll",
         "gradient.steps=3")
+VARIANT(exact_reversible, true, true, "jacobian.weight=0.7", "gradient.method=reversible",
+        "gradient.steps=3", "gradient.damping=0.4", "model.dropout=0.2")
 VARIANT(difference, true, false, DIFFERENCE)
 VARIANT(difference_one_step, true, true, DIFFERENCE, "gradient.method=one-step",
         "model.dropout=0.2", "model.wnorm=true")
@@ -173,6 +175,7 @@ int main(void)
         cmocka_unit_test(test_exact),
         cmocka_unit_test(test_exact_phantom),
         cmocka_unit_test(test_exact_unroll),
+        cmocka_unit_test(test_exact_reversible),
         cmocka_unit_test(test_difference),
         cmocka_unit_test(test_difference_one_step),
         cmocka_unit_test(test_difference_phantom),

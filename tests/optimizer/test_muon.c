@@ -9,14 +9,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PARAMS = 5, STEPS = 6, ROOM = 512, SIDE = 16 };
+enum { PARAMS = 6, STEPS = 6, ROOM = 512, SIDE = 16 };
 
-/* A table, a vector, three wide matrices in one, a tall one, and one of the output layer. */
+/* A table, a vector, three wide matrices in one, a tall one, a tall and two wide ones in one, and
+ * one of the output layer. */
 static const struct param_spec specs[PARAMS] = {
     {.name = "stack", .part = "f", .rows = 12, .cols = 7, .matrices = 3},
     {.name = "table", .part = "embedding", .rows = 6, .cols = 5},
     {.name = "gain", .part = "f", .rows = 9},
     {.name = "tall", .part = "f", .rows = 10, .cols = 3, .matrices = 1},
+    {.name = "grouped", .part = "f", .rows = 12, .cols = 6, .matrices = 3, .first_rows = 8},
     {.name = "out", .part = "softmax", .rows = 4, .cols = 5},
 };
 
@@ -79,12 +81,15 @@ static double decay_of(const struct config_train *t, double w, double direction)
 static void plain_muon(struct model_of_step *s, const struct config_train *t, const struct param *q,
                        double lr, double clip)
 {
-    int rows = (int)(q->dim[0] / q->matrices), cols = (int)q->dim[1], n = rows * cols;
-    double scale = t->muon_scale == MUON_SCALE_RMS ? 0.2 * sqrt(rows > cols ? rows : cols)
-                                                   : sqrt(rows > cols ? (double)rows / cols : 1);
-    for (int part = 0; part < q->matrices; part++) {
+    int64_t at = q->offset;
+    for (int part = 0, n; part < q->matrices; part++, at += n) {
+        int grouped = q->first_rows > 0, cols = (int)q->dim[1];
+        int rows = !grouped ? (int)(q->dim[0] / q->matrices) : part == 0 ? 8 : 2;
+        double scale = t->muon_scale == MUON_SCALE_RMS
+                           ? 0.2 * sqrt(rows > cols ? rows : cols)
+                           : sqrt(rows > cols ? (double)rows / cols : 1);
         double u[SIDE * SIDE];
-        int64_t at = q->offset + part * n;
+        n = rows * cols;
         for (int i = 0; i < n; i++) {
             double g = clip * s->g[at + i], *m = &s->m[at + i];
             *m = t->momentum * *m + (1 - t->momentum) * g;
@@ -382,8 +387,9 @@ static void test_odd_gradients_and_cost(void **state)
     op_fill_normal(&be, &p.g, 1, (struct rng_key){3, 1});
     backend_reset_stats(&be);
     optimizer_step(&o, 0.01, &norm);
-    /* three of 4 x 7 and one of 10 x 3 */
-    double flops = 5 * (3 * (4 * 4 * 4 * 7 + 2 * 4 * 4 * 4) + 4 * 3 * 3 * 10 + 2 * 3 * 3 * 3);
+    /* three of 4 x 7, one of 10 x 3, one of 8 x 6 and two of 2 x 6 */
+    double flops = 5 * (3 * (4 * 4 * 4 * 7 + 2 * 4 * 4 * 4) + 4 * 3 * 3 * 10 + 2 * 3 * 3 * 3 +
+                        4 * 6 * 6 * 8 + 2 * 6 * 6 * 6 + 2 * (4 * 2 * 2 * 6 + 2 * 2 * 2 * 2));
     assert_true(be.stat[OP_gemm].flops == flops);
     for (int i = 0; i < 3; i++)
         op_download(&be, before[i], DTYPE_F64, all[i]);

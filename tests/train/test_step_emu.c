@@ -197,6 +197,8 @@ static void test_other_methods(void **state)
                 "train.accumulate=2", "train.batch=4"),
             &r);
     assert_int_equal(r.steady.graphs, 2); /* the figures of a part are read before the next */
+    compare(SET("gradient.method=reversible", "gradient.damping=0.5", "train.optimizer=muon"), &r);
+    assert_int_equal(r.steady.graphs, 1);
     compare(SET("gradient.method=phantom", "jacobian.weight=0.1", "jacobian.probability=0.5"), &r);
     compare(SET("model.cell=trellis", "model.nhid=8", "model.nout=8", "model.dropout=0"), &r);
     assert_int_equal(r.steady.graphs, 1);

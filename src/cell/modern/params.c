@@ -34,6 +34,15 @@ static void matrix_size(const struct config_model *m, int which, int64_t size[2]
     size[1] = sizes[which][1];
 }
 
+/* Queries, keys and values lie in one, and so do what a gated layer multiplies. */
+static void mark_matrices(const struct config_model *m, int which, struct param_spec *spec)
+{
+    const int64_t count[MODERN_MATRICES] = {3, 1, activation_inputs(m->ffn), 1};
+    spec->matrices = count[which];
+    if (which == 0)
+        spec->first_rows = m->n_head * m->d_head; /* there may be fewer keys and values */
+}
+
 /* "STACK.i.NAME". */
 static void block_name(char *out, const struct stack *s, int64_t i, const char *name,
                        const char *suffix)
@@ -55,6 +64,7 @@ static enum status declare_matrix(struct params *p, const struct config_model *m
                               .cols = size[1],
                               .init = INIT_NORMAL,
                               .scale = m->init_std};
+    mark_matrices(m, which, &spec);
     TRY(params_add(p, &spec, &v, err));
     if (m->wnorm) {
         block_name(name, s, i, matrix_names[which], "_g");
@@ -89,7 +99,9 @@ static enum status declare_injection(struct params *p, const struct config_model
                               .rows = rows,
                               .cols = d,
                               .init = INIT_NORMAL,
-                              .scale = m->init_std};
+                              .scale = m->init_std,
+                              .matrices = m->inject == INJECT_QKV ? 3 : 1,
+                              .first_rows = m->inject == INJECT_QKV ? rows - 2 * kv : 0};
     TRY(params_add(p, &spec, NULL, err));
     if (m->inject == INJECT_LINEAR) {
         spec.name = "inject.state.weight";
