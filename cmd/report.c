@@ -45,7 +45,7 @@ static const struct option_rule options[] = {
                    "settled.",
            .initial = "1e-6"),
     OPTION("max-iter", INT, max_iter, .value = "N", .min = 1, .max = 10000,
-           .help = "Evaluations of f at most for it.", .initial = "100"),
+           .help = "Evaluations of f at most for it.", .initial = "500"),
     OPTION("no-text", FLAG, no_text, .help = "Leaves out the shaded text."),
     OPTION("prompt", TEXT, prompt, .value = "TEXT", .help = "The beginning of the samples.",
            .unset = "the beginning of a line"),
@@ -171,6 +171,10 @@ static enum status write_text(struct session *s, struct snapshot *from, struct e
     if (status == STATUS_OK)
         status = shading_write(&text, &s->page, "text", err);
     shading_free(&text);
+    if (status == STATUS_NOINPUT && r->text == NULL) {
+        const struct error found = *err;
+        return error_set(err, status, "%s, or name a text by --text", found.text);
+    }
     return status;
 }
 

@@ -67,11 +67,15 @@ static void print_cost(double seconds, const struct trainer *t)
 }
 
 /* A frequent word to begin a text with, as the vocabulary lists them by their count. Of subwords it
- * is a piece that begins a word. */
+ * is a piece that begins a word, and a number where texts are given as numbers. */
 static void find_prompt(const struct vocab *v, char out[WORD_SIZE])
 {
-    bool subwords = vocab_rule(v).split == TEXT_SPLIT_SUBWORDS;
-    snprintf(out, WORD_SIZE, "The");
+    struct text_rule rule = vocab_rule(v);
+    bool subwords = rule.split == TEXT_SPLIT_SUBWORDS;
+    bool numbers = rule.numbers || rule.split == TEXT_SPLIT_IDS; /* any will do */
+    snprintf(out, WORD_SIZE, numbers ? "0" : "The");
+    if (numbers)
+        return;
     for (int64_t id = 0; id < vocab_size(v) && !vocab_is_bytes(v); id++) {
         size_t len;
         const char *word = subwords ? vocab_surface(v, id, &len) : vocab_word(v, id, &len);

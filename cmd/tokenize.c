@@ -106,8 +106,8 @@ static const struct option_rule options[] = {
     OPTION("to", CHOICE, to, .value = "shards|llmc", .choices = "shards or llmc",
            .help = "The form to write them in, shards or token files of llm.c.", .unset = "shards"),
     OPTION("vocab-size", INT, vocab_size, .value = "N", .min = 1, .max = INT32_MAX,
-           .help = "Ids that the tokens of another program have, where neither vocab.txt nor "
-                   "tokenizer.model lies beside them and --vocab names none."),
+           .help = "Ids that the tokens of another program have, where none of vocab.txt, "
+                   "tokenizer.model and tokenizer.json lies beside them and --vocab names none."),
     OPTION("seed", INT, seed, .value = "N", .min = 0, .max = COUNT_MAX,
            .help =
                "Seed of the symbols, of what --valid-share and --test-share draw, and of the text "

@@ -120,8 +120,7 @@ template <class T> static void run_vjp(struct backend *be, const struct activate
         LAUNCH(k_activate_vjp<T>, flat_blocks(p.count, 1), MAX_THREADS, 0, cuda_of(be)->stream, p);
 }
 
-template <class T>
-static void run_tangent(struct backend *be, const struct activate_tangent *t)
+template <class T> static void run_tangent(struct backend *be, const struct activate_tangent *t)
 {
     activation_args<T> p = args_of<T>(&t->x, t->kind);
     p.x_t = f32(&t->x_t);

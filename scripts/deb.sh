@@ -45,7 +45,12 @@ printf 'deq (%s) unstable; urgency=medium\n\n  * Built by make deb.\n\n -- %s  %
     "$maintainer" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.Debian.gz"
 {
     printf 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n'
-    printf 'Upstream-Name: deq\n\nFiles: *\nCopyright: %s\nLicense: Expat\n' \
+    printf 'Upstream-Name: deq\n'
+    # What deq report puts into its pages has the same license, and other authors.
+    ! grep -q 'Chart\.js v' "$build/deq" ||
+        sed -n '1s/^This page holds/Comment: Pages of deq report hold/p; 2s/\(.*\):$/ \1./p' \
+            src/report/page/notice.txt
+    printf '\nFiles: *\nCopyright: %s\nLicense: Expat\n' \
         "$(sed -n 's/^Copyright (c) //p' LICENSE)"
     sed -n '/^Permission/,$p' LICENSE | sed 's/^$/./; s/^/ /'
 } >"$doc/copyright"

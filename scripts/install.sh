@@ -110,5 +110,5 @@ library
     printf 'd %s\n' "$prefix/share/deq"
     cat "$new"
 } | sort -u >"$new.gz"
-folder "$(dirname "$list")"
+folder "$prefix/share/deq"
 install -m 644 "$new.gz" "$list"

@@ -175,7 +175,9 @@ void info_vocabulary(const struct vocab *v)
         printf("%s ids of another program\n", count);
         return;
     case TEXT_SPLIT_SUBWORDS:
-        printf("%s subwords\n", count);
+        printf(rule.numbers ? "%s tokens of a tokenizer.json, for writing texts\n"
+                            : "%s subwords\n",
+               count);
         return;
     case TEXT_SPLIT_BLANKS:
     case TEXT_SPLIT_PUNCTUATION:

@@ -19,6 +19,9 @@ static const char description[] =
     "A bare NAME also stands for NAME.json in the working folder, in ./configs, or among the "
     "presets that are installed.";
 
+/* Bytes of a line of a page, beyond which lint complains. */
+enum { LINE = 80 };
+
 /* The length of "solver.forward" in "solver.forward.tol". */
 static size_t section_length(const char *path)
 {
@@ -38,7 +41,10 @@ static void put_key(FILE *out, const struct config_key *key)
         fputs(": ", out);
         roff_literal(out, range);
     }
-    fprintf(out, "%s%s; default ", key->unit[0] != '\0' ? " " : "", key->unit);
+    size_t length = strlen(config_type_text(key->type)) + strlen(range) + strlen(key->unit) +
+                    strlen(initial) + strlen("(:  ; default )");
+    fprintf(out, "%s%s;%cdefault ", key->unit[0] != '\0' ? " " : "", key->unit,
+            length > LINE ? '\n' : ' ');
     roff_literal(out, initial);
     fputs(")\n", out);
 }

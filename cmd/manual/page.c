@@ -17,11 +17,11 @@ static void put_capitals(FILE *out, const char *text)
 
 void page_begin(FILE *out, const char *name, int section, const char *summary)
 {
-    fputs(".\\\" Made by deq help --man.\n.TH ", out);
-    put_capitals(out, name);
     /* Names of files and programs are not hyphenated, nor are lines stretched. */
-    fprintf(out, " %d %s \"deq %s\" \"%s\"\n.nh\n.ad l\n.SH NAME\n", section, deq_date(),
-            deq_version(), section == 1 ? "User Commands" : "File Formats");
+    fputs(".\\\" Made by deq help --man.\n.nr HY 0\n.TH ", out);
+    put_capitals(out, name);
+    fprintf(out, " %d %s \"deq %s\" \"%s\"\n.ad l\n.SH NAME\n", section, deq_date(), deq_version(),
+            section == 1 ? "User Commands" : "File Formats");
     roff_literal(out, name);
     fputs(" \\-\n", out);
     roff_prose(out, summary, NULL);

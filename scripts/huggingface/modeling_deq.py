@@ -1,7 +1,7 @@
 """Deep equilibrium language models of deq in PyTorch.
 
-DEQ-Transformer and DEQ-TrellisNet (Bai, Kolter, Koltun 2019), and explicit networks of the same
-blocks. What deq trains is evaluated, sampled and trained on here. The folder's README says what is
+DEQ-Transformer and DEQ-TrellisNet (Bai, Kolter, Koltun 2019), a modern cell, and explicit networks
+of the same blocks. What deq trains is evaluated, sampled and trained on here. The folder's README says what is
 left out. Shapes: B sequences, T positions, P positions of memory, K = P + T keys, D numbers of a
 state.
 
@@ -366,6 +366,212 @@ class Trellis:
         memory.length = memory.states[0].shape[1]
 
 
+class Modern:
+    """f of the modern cell: blocks with rotary positions, gates and norms without gains, between a
+    prelude that makes the injection and a coda behind the fixed point."""
+
+    def __init__(self, m):
+        self.m = m
+        self.layered = m["layers"] > 0 and not m["tie_layers"]
+        self.blocks = m["layers"] if self.layered else m["blocks"]
+        self.input = self.state = self.output = m["d_model"]
+        self.output_start = 0
+        self.embed_scale = math.sqrt(m["d_model"])
+        self.dropout_in = self.dropout_out = m["dropout"]
+        self.span = m["local_size"]
+        self.width = m["n_head"] * m["d_head"]
+        self.keys_width = m["n_kv_head"] * m["d_head"]
+        self.names = ([f"prelude.{i}." for i in range(m["prelude"])] +
+                      [f"func.blocks.{j}." for j in range(self.blocks)] +
+                      [f"coda.{i}." for i in range(m["coda"])])
+        self.first = m["prelude"]
+        self.opens, self.closes = m["norm_place"] != "post", m["norm_place"] != "pre"
+        self.takes_off = (m["norm_place"] == "pre" and not m["outer_norm"] and not self.layered
+                          and m["inject"] in ("add", "v", "qkv"))
+
+    def declare(self, root):
+        m, d, inner = self.m, self.m["d_model"], self.m["d_inner"]
+        normal = ("normal", m["init_std"])
+        up = inner * (2 if m["ffn"] == "swiglu" else 1)
+        gate = ("constant", math.log(m["gate_init"] / (1 - m["gate_init"])))
+        wide = self.width + 2 * self.keys_width
+        if m["inject"] != "add" and not self.layered:
+            rows = {"v": self.keys_width, "qkv": wide}.get(m["inject"], d)
+            declare(root, "inject.weight", [rows, d], normal)
+            if m["inject"] == "linear":
+                declare(root, "inject.state.weight", [d, d], normal)
+            if m["inject"] == "decay":
+                declare(root, "inject.decay", [d])
+        for name in self.names:
+            for part, shape in (("attn.qkv", [wide, d]), ("attn.out", [d, self.width]),
+                                ("ff.up", [up, d]), ("ff.down", [d, inner])):
+                declare_matrix(root, name + part, shape, normal, m["wnorm"])
+            if m["gate"] != "none":
+                for part in ("attn.gate", "ff.gate"):
+                    declare(root, name + part, [d if m["gate"] == "channel" else 1], gate)
+
+    def weights(self, root):
+        """The weights in effect, for one call or for a whole generation. A gate is in its map's."""
+        out = []
+        for name in self.names:
+            w = {part: matrix(root, name + part) for part in ("attn.qkv", "attn.out", "ff.up",
+                                                              "ff.down")}
+            if self.m["gate"] != "none":
+                for part, gate in (("attn.out", "attn.gate"), ("ff.down", "ff.gate")):
+                    w[part] = root.get_parameter(name + gate).sigmoid()[:, None] * w[part]
+            out.append(w)
+        if self.m["inject"] != "add" and not self.layered:
+            inject = root.get_submodule("inject")
+            out[self.first]["inject"] = inject.weight
+            if self.m["inject"] == "linear":
+                out[self.first]["state"] = inject.state.weight
+            if self.m["inject"] == "decay":
+                out[self.first]["decay"] = inject.decay.sigmoid()
+        return out
+
+    def norm(self, x):
+        if self.m["norm"] == "layer":
+            return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPS)
+
+    def project(self, w, h, u=None, keys_alone=False):
+        """Queries, keys and values [B,T,(H+2G)h] of a block's input."""
+        qkv = w["attn.qkv"][self.width:] if keys_alone else w["attn.qkv"]
+        x = F.linear(self.norm(h) if self.opens else h, qkv)
+        if u is None:
+            return x
+        return x + (u[..., self.width:] if keys_alone else u)
+
+    def heads(self, x, angle=None):
+        """[B,T,nh] to [B,n,T,h], normalised and turned if it has angles [T,h/2] or None of them."""
+        b, t, _ = x.shape
+        x = x.view(b, t, -1, self.m["d_head"]).transpose(1, 2)
+        if angle is None:
+            return x
+        if self.m["qk_norm"]:
+            x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPS)
+        if angle.shape[1] == 0:
+            return x
+        c, s = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+        a, b = x.chunk(2, dim=-1)
+        return torch.cat([a * c - b * s, a * s + b * c], -1)
+
+    def angles(self, like, count):
+        """Of the positions 0 .. count - 1."""
+        wide = torch.float32 if like.device.type == "mps" else torch.float64
+        half = self.m["d_head"] // 2 if self.m["rope_base"] > 0 else 0
+        step = torch.arange(half, dtype=wide, device=like.device) * (-2 / self.m["d_head"])
+        where = torch.arange(count, dtype=wide, device=like.device)
+        return where[:, None] * max(self.m["rope_base"], 1) ** step
+
+    def enter(self, w, u, z):
+        """h of the core's first block, and what is added to its projection."""
+        if self.layered:
+            return z, None
+        inject = self.m["inject"]
+        if inject == "add":
+            return z + u, None
+        if inject == "linear":
+            return F.linear(z, w["state"]) + u, None
+        return (w["decay"] * z + u, None) if inject == "decay" else (z, u)
+
+    def begin(self, weights, e, memory, span, valid, training):
+        """What is constant in a solve. Returns f, whose `seen` has keys and values of blocks
+        around the core."""
+        b, t, d = e.shape
+        p, m, scale = memory.length, self.m, self.m["d_head"] ** -0.5
+        repeat = m["n_head"] // m["n_kv_head"]
+        angle = self.angles(e, p + t)
+        old = torch.arange(p + t, device=e.device) - p - torch.arange(t, device=e.device)[:, None]
+        hidden = old > 0
+        if span:
+            hidden = hidden | (old <= -span)
+        if valid is not None:  # a position always sees itself, so that no sum is empty
+            hidden = hidden | (~valid[:, None, None, :] & (old != 0))
+        shapes = (((b, 1, d), m["dropout"]), ((b, 1, d), m["dropout"]),
+                  ((b, m["n_head"], t, p + t), m["dropatt"]))
+        masks = [[dropout_mask(e, *shape) if training else None for shape in shapes]
+                 for _ in self.names]
+        past = [self.memory_keys(memory, i) for i in range(len(self.names))]
+
+        def block(i, h, u=None, seen=None):
+            w = weights[i]
+            x = self.project(w, h, u)
+            kv = x[..., self.width:]
+            if seen is not None:
+                seen[i] = kv
+            if past[i] is not None:
+                kv = torch.cat([past[i], kv], 1)
+            k, v = kv.split(self.keys_width, -1)
+            q, k, v = self.heads(x[..., :self.width], angle[p:]), self.heads(k, angle), self.heads(v)
+            k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
+            score = (torch.matmul(q, k.transpose(2, 3)) * scale).masked_fill(hidden, -math.inf)
+            a = torch.matmul(times(score.softmax(-1), masks[i][2]), v).transpose(1, 2).flatten(2)
+            y = h + times(F.linear(a, w["attn.out"]), masks[i][0])
+            y = self.norm(y) if self.closes else y
+            up = F.linear(self.norm(y) if self.opens else y, w["ff.up"])
+            if m["ffn"] == "swiglu":
+                gate, up = up.chunk(2, dim=-1)
+                up = F.silu(gate) * up
+            else:
+                up = F.relu(up).square() if m["ffn"] == "relu2" else F.relu(up)
+            out = y + times(F.linear(up, w["ff.down"]), masks[i][1])
+            return self.norm(out) if self.closes else out
+
+        seen = {}
+        for i in range(self.first):
+            e = block(i, e, seen=seen)
+        e = self.norm(e) if self.first > 0 else e
+        u, w = e, weights[self.first]
+        if m["inject"] != "add" and not self.layered:
+            u = F.linear(e, w["inject"])
+            if m["inject"] == "v":
+                u = F.pad(u, (self.width + self.keys_width, 0))
+
+        def f(z, inputs=None):
+            h, added = self.enter(w, u, z)
+            for j in range(self.blocks):
+                if inputs is not None:
+                    inputs.append(z if j == 0 else h)
+                h = block(self.first + j, h, added if j == 0 else None)
+            if m["outer_norm"] and not self.layered:
+                return self.norm(h)
+            return h - z if self.takes_off else h
+
+        f.block, f.seen, f.injected = block, seen, u
+        return f
+
+    def head(self, f, h):
+        """What the softmax sees of the state."""
+        for i in range(self.first + self.blocks, len(self.names)):
+            h = f.block(i, h, seen=f.seen)
+        return self.norm(h)
+
+    def memory_keys(self, memory, i):
+        """Keys and values [B,P,2Gh] of block i's memory, as they leave the projection."""
+        if memory.length == 0:
+            return None
+        return memory.keys[i][0] if memory.keys is not None else memory.states[i]
+
+    @torch.no_grad()
+    def remember(self, memory, weights, f, states, e, keep, as_keys):
+        """Appends what the blocks have read, of which `keep` positions stay."""
+        seen = dict(f.seen)
+        for j, state in enumerate(states):
+            h, u = (state, None) if j > 0 else self.enter(weights[self.first], f.injected, state)
+            seen[self.first + j] = self.project(weights[self.first + j], h, u, keys_alone=True)
+        rows = []
+        for i in range(len(self.names)):
+            old, new = self.memory_keys(memory, i), seen[i].detach()
+            x = new if old is None else torch.cat([old, new], 1)
+            rows.append(x[:, max(x.shape[1] - keep, 0):])
+        if as_keys:
+            memory.keys = [(x,) for x in rows]
+        else:
+            memory.states = rows
+        memory.length = rows[0].shape[1]
+
+
 # ---- Memory of earlier segments ------------------------------------------------------------------
 
 class DEQCache:
@@ -565,10 +771,11 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
             raise ValueError("config.json has no member \"deq\": export the checkpoint again with "
                              "deq export --format hf")
         m = config.deq["model"]
-        if m["cell"] not in ("transformer", "trellis"):
+        cells = {"transformer": Transformer, "trellis": Trellis, "modern": Modern}
+        if m["cell"] not in cells:
             raise NotImplementedError(f"model.cell: {m['cell']} is not known to this module")
         self.first = {}
-        self.cell = Trellis(m) if m["cell"] == "trellis" else Transformer(m)
+        self.cell = cells[m["cell"]](m)
         self.vocabulary = Vocabulary(m, self.cell)
         self.vocabulary.declare(self)
         self.cell.declare(self)
@@ -587,6 +794,8 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
                 nn.init.normal_(p, std=first[1])
             elif first[0] == "uniform":
                 nn.init.uniform_(p, -first[1], first[1])
+            elif first[0] == "constant":
+                nn.init.constant_(p, first[1])
             elif first[0] == "one":
                 nn.init.ones_(p)
             elif first[0] == "zero":
@@ -726,7 +935,9 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
         """What the softmax sees [B,T,O] of one segment, and the loss of its start or None."""
         cell, grad = self.cell, torch.is_grad_enabled()
         e = self._mask_embedding(tokens, self.vocabulary.embed(self, tokens))
-        now = None
+        now, modern = None, isinstance(cell, Modern)
+        if modern:
+            e = cell.norm(e)
         if valid is not None:
             now = valid[:, valid.shape[1] - tokens.shape[1]:, None]
             e = e * now
@@ -746,13 +957,14 @@ class DEQForCausalLM(PreTrainedModel, GenerationMixin):
         if grad and z is not None and self.config.deq["model"]["start"] == "linear":
             guess = self._start(e.detach(), cache)
             fit = GUESS_WEIGHT / 2 * (guess - z.detach()).square().sum(-1).mean()
+        seen = cell.head(raw, h) if modern else h
         # Layers with their own weights remember what each saw, a stack its last state first.
         states = inputs if cell.layered else [h] + inputs[1:]
         cell.remember(cache, weights, raw, states, e, keep, as_keys=not self.training)
         cache.last = e[:, -1:].detach()
         cache.seen += tokens.shape[1]
         cache.valid = None if valid is None else valid[:, valid.shape[1] - cache.length:]
-        q = h[..., cell.output_start:cell.output_start + cell.output]
+        q = seen[..., cell.output_start:cell.output_start + cell.output]
         if self.training:
             compat = self.config.deq["model"]["compat"] and cell.output_start == 0 \
                 and isinstance(cell, Transformer)

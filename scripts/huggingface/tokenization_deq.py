@@ -98,10 +98,14 @@ def run_of(word, names):
 
 
 class DEQTokenizer(PreTrainedTokenizer):
-    vocab_files_names = {"vocab_file": "vocab.txt", "spm_file": "tokenizer.model"}
+    # transformers puts a tokenizer.model that it finds in the place of vocab_file.
+    vocab_files_names = {"vocab_file": "vocab.txt", "words_file": "vocab.txt",
+                         "spm_file": "tokenizer.model"}
     model_input_names = ["input_ids", "attention_mask"]
 
-    def __init__(self, vocab_file, spm_file=None, closed=False, lossless=True, **kwargs):
+    def __init__(self, vocab_file, words_file=None, spm_file=None, closed=False, lossless=True,
+                 **kwargs):
+        vocab_file = words_file or vocab_file
         with open(vocab_file, "rb") as f:
             self.text = f.read()
         words = self.text.decode().split("\n")
@@ -130,6 +134,16 @@ class DEQTokenizer(PreTrainedTokenizer):
     @property
     def vocab_size(self):
         return len(self.words)
+
+    # What ends a line also stands in front of one. Programs ask for it that begin a text, or end one.
+    @property
+    def eos_token(self):
+        word = "<0x0A>" if self.split == "bytes" else "<eos>"
+        return word if word in self.ids else None
+
+    @property
+    def eos_token_id(self):
+        return self.ids.get(self.eos_token)
 
     def get_vocab(self):
         return dict(self.ids)

@@ -12,13 +12,18 @@ Arguments of the model, as the harness takes them in --model_args:
 
 A request is answered as by the harness's own models. Blanks at the end of a context belong to the
 continuation. A text without a context begins a line. A generated text ends before the first of the
-task's stop texts.
+task's stop texts, and with its line, whose end is what ends a text of deq. The blank in front of its
+first word is left out, as it is where a tokenizer of words decodes a text alone.
 """
 import json
 import subprocess
 
+import lm_eval.models  # noqa: F401, the harness's own, beside which this one stands
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
+
+# Names that tasks have for the most tokens of a text.
+LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
 
 @register_model("deq")
@@ -29,6 +34,8 @@ class DeqLM(LM):
         if device not in (None, "", "cpu"):  # the harness passes its --device to every model
             raise ValueError(f"device {device}: deq takes a GPU by itself where there is one")
         self.checkpoint, self.program, self.max_tokens = checkpoint, program, int(max_tokens)
+        vocabulary = subprocess.run([program, "info", checkpoint, "--vocab"], capture_output=True, check=True).stdout
+        self.bytes = vocabulary.startswith(b"<0x00>\n")
         self.options = ["--tol", str(float(tol))] + (["--threads", str(threads)] if threads else [])
 
     def run(self, command, *options, text=None):
@@ -66,28 +73,30 @@ class DeqLM(LM):
         how = dict(how)
         stops = how.pop("until", [])
         stops = [stops] if isinstance(stops, str) else stops
-        tokens = how.pop("max_gen_toks", self.max_tokens)
-        drawn = how.pop("do_sample", False)
-        temperature = how.pop("temperature", 1.0 if drawn else 0.0)
-        options = ["--prompt-file", "/dev/stdin", "--tokens", str(tokens), "--raw",
-                   "--temperature", str(temperature if drawn else 0.0)]
+        limits = [how.pop(name) for name in LIMITS if name in how]
+        temperature = how.pop("temperature", None)
+        drawn = how.pop("do_sample", bool(temperature))
+        temperature = 0.0 if not drawn else 1.0 if temperature is None else temperature
+        options = ["--prompt", "-", "--tokens", str(limits[0] if limits else self.max_tokens), "--raw",
+                   "--temperature", str(temperature)]
         for name in ("top_k", "top_p", "min_p", "seed"):
             if name in how:
                 options += ["--" + name.replace("_", "-"), str(how.pop(name))]
         if how:
             raise ValueError(f"generation options that deq does not know: {', '.join(how)}")
-        for stop in (s for s in stops if s):
+        for stop in {"\n", *stops} - {""}:
             escaped = stop.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
             options += ["--stop", escaped]
         text = self.run("sample", *options, text=context)[-1]["text"]
-        return text[len(self.prompt_text(context, text)):]
+        text = text[len(self.prompt_text(context, text)):]
+        return text if self.bytes else text.removeprefix(" ")
 
     def prompt_text(self, context, text):
         """What of a sample is its prompt, in which a last blank may be missing and words unknown."""
-        for prompt in (context, context.removesuffix(" ")):
-            if text.startswith(prompt):
-                return prompt
-        return self.run("sample", "--prompt-file", "/dev/stdin", "--tokens", "0", "--raw", text=context)[-1]["text"]
+        prompt = context.removesuffix(" ")
+        if context == "" or prompt != "" and prompt == prompt.rstrip() and text.startswith(prompt):
+            return context if text.startswith(context) else prompt
+        return self.run("sample", "--prompt", "-", "--tokens", "0", "--raw", text=context)[-1]["text"]
 
     def answer(self, kind, requests, results):
         for request, result in zip(requests, results):

@@ -248,10 +248,8 @@ static enum status take_numbers(struct text_reader *r, int *count, struct error 
     const struct pieces *p = &r->pieces;
     for (int i = 0; i < p->count; i++) {
         struct text_token *t = &r->token[i];
-        *t = (struct text_token){.id = -1,
-                                 .line_end = p->word[i].len == 0,
-                                 .text = p->from[i],
-                                 .len = p->word[i].len};
+        *t = (struct text_token){
+            .id = -1, .line_end = p->word[i].len == 0, .text = p->from[i], .len = p->word[i].len};
         if (t->line_end)
             continue;
         struct text_encoding one;

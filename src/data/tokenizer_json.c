@@ -17,7 +17,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { FILE_MAX = 1 << 28, IDS_MAX = 1 << 24, GAP_BYTES = 24 };
+enum { FILE_MAX = 1 << 28, IDS_MAX = 1 << 22, GAP_BYTES = 24 };
 
 /* What a file says of one token. */
 struct token {
@@ -121,7 +121,7 @@ static enum status set_token(struct tokenizer *t, const struct cJSON *at, int64_
     if (id < 0 || id >= IDS_MAX)
         return json_complain(t->doc, at, err, "id %lld; want 0..%d", (long long)id, IDS_MAX - 1);
     if (id >= t->count) {
-        size_t have = (size_t)t->count, want = 2 * (size_t)id + 1024;
+        size_t have = (size_t)t->count, want = (size_t)id + (size_t)id / 2 + 1024;
         TRY(mem_grow((void **)&t->tok, have, want, sizeof *t->tok, err));
         memset(t->tok + have, 0, (want - have) * sizeof *t->tok);
         t->count = (int64_t)want;
@@ -302,6 +302,9 @@ static enum status put_special(struct tokenizer *t, int64_t id, enum subword_kin
         usable = !word_is_space(*p);
     if (!usable || subword_byte(name, strlen(name)) >= 0 || !is_new(t, name, strlen(name)))
         name = other;
+    if (name == other && !is_new(t, other, strlen(other)))
+        return error_set(err, STATUS_DATA, "%s: a token is called %s, as those without a name are",
+                         json_name(t->doc), other);
     TRY(put(t, name, strlen(name), err));
     return put(t, subword_mark(kind), strlen(subword_mark(kind)), err);
 }

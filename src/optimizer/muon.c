@@ -5,10 +5,10 @@
  * train.muon_scale. Queries, keys and values, and the gates of a trellis, are matrices of their own
  * (struct param). Of a weight-normalised matrix it is v that Muon moves, while AdamW has g.
  *
- * Momentum is computed number by number, so that in sharded mode each rank has only its own parts of
- * it. The iteration wants whole matrices, and every rank computes it for all of them. What it costs
- * a step is 5 (4 s^2 l + 2 s^3) floating-point operations for a matrix of sides s <= l, whatever the
- * number of ranks, and in sharded mode one more gathering of the flat gradient. */
+ * Momentum is computed number by number, so that in sharded mode each rank has only its own parts
+ * of it. The iteration wants whole matrices, and every rank computes it for all of them. What it
+ * costs a step is 5 (4 s^2 l + 2 s^3) floating-point operations for a matrix of sides s <= l,
+ * whatever the number of ranks, and in sharded mode one more gathering of the flat gradient. */
 #include "optimizer/optimizer.h"
 
 #include <math.h>

@@ -201,8 +201,9 @@ enum status shading_spell(const char *text, size_t len, char **out, struct error
     return STATUS_OK;
 }
 
-/* Writes tokens first .. last as one piece: text, surprise in nats, evaluations (0 for layers),
- * rank (0 for several tokens), and the number of tokens if it is not 1. */
+/* Writes tokens first .. last as one piece: text, surprise in nats, evaluations (0 for layers), and
+ * rank (0 for several tokens). The number of tokens follows if it is not 1, and true behind it for
+ * a word that the vocabulary lacks. */
 static enum status write_piece(const struct shading *s, struct json_writer *w, int64_t first,
                                int64_t last, struct error *err)
 {
@@ -221,8 +222,10 @@ static enum status write_piece(const struct shading *s, struct json_writer *w, i
     log_write_short(w, NULL, -logp);
     log_write_short(w, NULL, evals / (double)n);
     json_write_int(w, NULL, n == 1 ? s->score[first].rank : 0);
-    if (n > 1)
+    if (n > 1 || s->unknown[first])
         json_write_int(w, NULL, n);
+    if (s->unknown[first])
+        json_write_bool(w, NULL, true);
     json_write_end(w);
     return STATUS_OK;
 }
@@ -236,6 +239,7 @@ enum status shading_write(const struct shading *s, struct json_writer *w, const 
     json_write_int(w, "tokens", s->count);
     log_write_short(w, "ppl", score_ppl(&s->tally));
     log_write_short(w, "evals", s->solved ? s->tally.evals / (double)s->tally.tokens : NAN);
+    json_write_int(w, "unknown", s->tally.unknown);
     json_write_int(w, "unconverged", s->unconverged);
     log_write_short(w, "tol", s->tol);
     json_write_int(w, "max_iter", s->max_iter);

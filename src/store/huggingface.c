@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { CONFIG_BYTES_MAX = 1 << 24, NEW_TOKENS = 100 };
+enum { CONFIG_BYTES_MAX = 1 << 24, TEXT_TOKENS = 256 };
 
 bool huggingface_is_folder(const char *path)
 {
@@ -110,7 +110,8 @@ static enum status put_generation(const struct vocab *v, const char *folder, str
         json_write_int(&w, "bos_token_id", line_end(v));
         json_write_int(&w, "pad_token_id", line_end(v));
     }
-    json_write_int(&w, "max_new_tokens", NEW_TOKENS);
+    /* max_new_tokens would go before the max_length that programs give */
+    json_write_int(&w, "max_length", TEXT_TOKENS);
     if (vocab_unk(v) >= 0) {
         json_write_array(&w, "suppress_tokens");
         json_write_int(&w, NULL, vocab_unk(v));
@@ -200,7 +201,10 @@ static void say_model(struct card *c, const struct snapshot *s, int64_t paramete
         say(c, "| model | explicit network of %lld layers |\n", (long long)m->layers);
     else
         say(c, "| model | deep equilibrium |\n");
-    say(c, "| cell | %s |\n", trellis ? "trellis" : "transformer");
+    say(c, "| cell | %s |\n",
+        trellis                  ? "trellis"
+        : m->cell == CELL_MODERN ? "modern"
+                                 : "transformer");
     if (trellis)
         say(c, "| width | %lld, of which the softmax sees %lld |\n", (long long)(m->nhid + m->nout),
             (long long)m->nout);
@@ -349,10 +353,6 @@ enum status huggingface_export(struct snapshot *from, const char *folder, bool f
                                struct weight_export_report *report, struct error *err)
 {
     struct out_folder out;
-    if (from->config.model.cell == CELL_MODERN)
-        return error_set(err, STATUS_CONFIG,
-                         "--format hf: the model code for transformers has no modern cell; leave "
-                         "--format out for a file of safetensors");
     if (!force && has_entries(folder))
         return error_set(err, STATUS_CANTCREATE,
                          "%s: not empty; choose another folder, or --force to replace the files of "

@@ -69,8 +69,9 @@ bool st_is_real(const struct st_tensor *t)
 static enum status refuse_kind(const struct st_file *f, const void *head, const char *why,
                                struct error *err)
 {
-    static const char convert[] =
-        "save its state_dict in Python: safetensors.torch.save_file(state_dict, \"w.safetensors\")";
+    static const char convert[] = "save its state_dict in Python: "
+                                  "safetensors.torch.save_file(state_dict, \"w.safetensors\"), "
+                                  "or run scripts/from_torch.py";
     if (memcmp(head, "PK\3\4", 4) == 0)
         return error_set(err, STATUS_DATA,
                          "%s: not a safetensors file but a zip archive, as torch.save and numpy "

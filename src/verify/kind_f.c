@@ -300,6 +300,11 @@ enum status verify_kind_f(struct verify *v, struct error *err)
     struct f_case c = {0};
     if (v->config.model.cell == CELL_TRELLIS)
         return verify_trellis_f(v, err);
+    if (v->config.model.cell != CELL_TRANSFORMER)
+        return verify_fail(v, "(config)",
+                           "cell: dumps of this kind have a transformer or a trellis; those of "
+                           "kinds unrolled, deq and jacreg hold the f of others",
+                           err);
     enum status status = run(v, &c, err);
     free_case(&c, v->be);
     return status;

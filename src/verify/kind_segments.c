@@ -97,8 +97,24 @@ static enum status compare_nll(struct verify *v, struct segment *s, enum toleran
     return verify_number(v, named(s, "loss", name), s->mean, tol, err);
 }
 
+/* Compares keys and values [time, B, channel], block by block. */
+static enum status compare_keys(struct verify *v, const struct segment *s, bool after,
+                                struct error *err)
+{
+    char name[NAME], block[64];
+    struct cell *cell = v->model->cell;
+    struct memory *m;
+    for (int i = 0; (m = cell->ops->memory(cell, i)) != NULL; i++) {
+        struct tensor rows = memory_view(m);
+        snprintf(block, sizeof block, "%s.%d", after ? "mem_kv" : "mem_kv_in", i);
+        if (rows.data != NULL)
+            TRY(verify_tensor(v, named(s, block, name), &rows, LAYOUT_TBC, TOL_SOLVED, err));
+    }
+    return STATUS_OK;
+}
+
 /* Compares the memory before or after the segment. It is states and injections [time, B, channel]
- * in the dump, or one column for a trellis. */
+ * in the dump, one column for a trellis, or keys and values of a modern cell. */
 static enum status compare_memory(struct verify *v, const struct segment *s, bool after,
                                   const char *z_name, const char *u_name, struct error *err)
 {
@@ -106,6 +122,8 @@ static enum status compare_memory(struct verify *v, const struct segment *s, boo
     struct cell *cell = v->model->cell;
     if (v->config.model.cell == CELL_TRELLIS)
         return verify_trellis_memory(v, named(s, after ? "mem_out" : "mem_in", name), err);
+    if (v->config.model.cell == CELL_MODERN)
+        return compare_keys(v, s, after, err);
     struct tensor z = memory_view(cell->ops->memory(cell, 0));
     struct tensor u = memory_view(cell->ops->memory(cell, 1));
     if (z.data == NULL)

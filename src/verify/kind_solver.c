@@ -222,6 +222,8 @@ enum status verify_kind_solver(struct verify *v, struct error *err)
     const struct masks none = {.source = MASKS_NONE};
     int32_t *input = NULL;
     enum status status = STATUS_OK;
+    if (v->config.model.cell != CELL_TRANSFORMER)
+        return verify_fail(v, "(config)", "cell: dumps of this kind have a transformer", err);
     TRY(verify_need(v, "stream", &stream, err));
     if (stream->ndim != 2 || stream->dim[0] < 2)
         return error_set(err, STATUS_DATA, "%s: stream: want [time, streams]", v->path);

@@ -62,7 +62,7 @@ static inline struct item *ffn_relu_mask(struct suite *s, int64_t n, int64_t wid
 static inline double ffn_magnitude(const struct suite *s, int64_t d, double magnitude, double value)
 {
     double rounded = op_low_precision(s->be[0]) == DTYPE_BF16 ? 0x1p-7 / s->eps * value : 0;
-    return (double)(d + 6) * magnitude + rounded;
+    return ((double)(d + 6) + suite_rounding_terms(s)) * magnitude + rounded;
 }
 
 /* Both of a row of x with row (or column, `along`) number i of w, w's rows `stride` apart. */

@@ -69,7 +69,8 @@ static inline void gemm_one(struct suite *s, const struct gemm_shape *g, int64_t
                                              .c = c->t[i]});
         }
     }
-    suite_close(s, c, "c", mag, (double)g->k + 3); /* columns of the padding: magnitude 0 */
+    /* Columns of the padding have magnitude 0. */
+    suite_close(s, c, "c", mag, (double)g->k + 3 + suite_rounding_terms(s));
     mem_free(mag);
     suite_sweep(s);
 }
@@ -90,9 +91,9 @@ static inline void case_gemm(struct suite *s)
     gemm_one(s, &g, 40); /* row 1 of c becomes NaN and no other */
 }
 
-/* Rounded factors, against the reference's rounding of the same kind: only the sums may differ. The
- * products are large enough for no backend to leave them as they are. A device without the format
- * refuses it, and multiplies as before. */
+/* Rounded factors, against the reference's rounding of the same kind. But for TF32
+ * (suite_rounding_terms), only the sums may differ. The products are large enough for no backend to
+ * leave them as they are. A device without the format refuses it, and multiplies as before. */
 static inline void case_gemm_rounded(struct suite *s)
 {
     const int64_t sizes[][3] = {{64, 64, 32}, {37, 70, 41}, {129, 100, 33}, {100, 33, 64}};

@@ -292,6 +292,14 @@ static inline double *suite_fetch(struct suite *s, const struct item *it, int si
     return x;
 }
 
+/* Terms for factors that were rounded to TF32's 10 bits of mantissa. The reference rounds to
+ * nearest, ties away from zero. A device may do so, or break ties to even, or cut off: each of two
+ * factors then differs by one unit, 2^-10, at most. Other roundings are prescribed. */
+static inline double suite_rounding_terms(const struct suite *s)
+{
+    return s->be[0]->precision == PRECISION_TF32 ? 0x1p-9 / s->eps : 0;
+}
+
 /* Both sides must agree within terms * eps * mag[k] (mag NULL: 1). Equal infinities agree, and a
  * NaN only with a NaN. With `nan_only` just the NaNs of the reference are demanded. */
 static inline void suite_compare(struct suite *s, struct item *it, const char *what,

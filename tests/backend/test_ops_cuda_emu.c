@@ -25,6 +25,26 @@ static int suite_without_lt(void)
     return cmocka_run_group_tests_name("ops on emulated cuda, no cuBLASLt", tests, NULL, NULL);
 }
 
+/* Which rounding a device has for TF32 is not told, so that the suite must hold for each. */
+static int suite_tf32(void)
+{
+    int failed = 0;
+    for (int rounding = EMU_TF32_EVEN; rounding < EMU_TF32_ROUNDINGS; rounding++) {
+        struct suite_job jobs[] = {{cuda_open, case_gemm_rounded},
+                                   {cuda_open, case_ffn_up_rounded}};
+        const struct CMUnitTest tests[] = {
+            {"ops_gemm_rounded", suite_test, NULL, NULL, &jobs[0]},
+            {"ops_ffn_up_rounded", suite_test, NULL, NULL, &jobs[1]},
+        };
+        emu_set_tf32((enum emu_tf32)rounding);
+        failed += cmocka_run_group_tests_name(rounding == EMU_TF32_EVEN ? "TF32 with ties to even"
+                                                                        : "TF32 cut off",
+                                              tests, NULL, NULL);
+    }
+    emu_set_tf32(EMU_TF32_AWAY);
+    return failed;
+}
+
 int main(void)
 {
     int failed = 0, first = 0;
@@ -37,5 +57,5 @@ int main(void)
         snprintf(name, sizeof name, "ops on emulated cuda, %s", emu_order_name(order));
         failed += suite_main(name, cuda_open);
     }
-    return failed + suite_without_lt();
+    return failed + suite_without_lt() + suite_tf32();
 }

@@ -37,6 +37,9 @@ static void test_models(void **state)
     plan_is_real(SET("model.layers=3", "model.tie_layers=false", "gradient.recompute=1"));
     plan_is_real(SET("model.cell=trellis", "model.nhid=24", "model.nout=16", "model.d_embed=16",
                      "model.wdrop=0.1", "model.emb_dropout=0.1"));
+    plan_is_real(SET("model.cell=modern", "model.norm=rms", "model.n_kv_head=1"));
+    plan_is_real(SET("model.cell=modern", "model.prelude=1", "model.coda=1", "model.blocks=2",
+                     "model.inject=decay", "model.norm_place=post", "model.wnorm=true"));
     plan_is_real(SET("train.mem_len=40", "train.tgt_len=6")); /* memory that fills slowly */
 }
 

@@ -36,18 +36,35 @@ def fact(name, value):
     print(f"{name}\t{value}".replace("\n", " | "))
 
 
+def wait_for_drawing():
+    """Charts take the size of their frames, and are drawn again, frames after the page has its
+    layout."""
+    browser.execute_async_script("""
+        const done = arguments[0];
+        const wait = (frames) => frames > 0 ? requestAnimationFrame(() => wait(frames - 1)) : done();
+        wait(4);""")
+
+
 def look_at(width, scheme):
     """Sets the width of the window and the colours that a person prefers."""
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {
         "features": [{"name": "prefers-color-scheme", "value": scheme}]})
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
         "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})
+    wait_for_drawing()
+
+
+def show(element):
+    """Scrolls to an element. The page hears of it one frame later, and hides what a pointer showed."""
+    run("arguments[0].scrollIntoView({block: 'center'})", element)
+    wait_for_drawing()
 
 
 def take_picture(name, width):
     if pictures is None:
         return
     run("scrollTo(0, 0)")
+    wait_for_drawing()
     height = run("return document.documentElement.scrollHeight")
     shot = browser.execute_cdp_cmd("Page.captureScreenshot", {
         "captureBeyondViewport": True,
@@ -59,7 +76,7 @@ def take_picture(name, width):
 def press(section, text):
     for button in browser.find_elements(By.CSS_SELECTOR, section + " button"):
         if button.text == text:
-            run("arguments[0].scrollIntoView({block: 'center'})", button)
+            show(button)
             button.click()
             return
     raise SystemExit(f"no button {text} in {section}")
@@ -77,7 +94,7 @@ def count_drawn_pixels(canvas):
 def hover_point(name, dataset, index):
     """Moves the pointer to a point of a chart and gives the lines of the box that then appears."""
     canvas = browser.find_element(By.ID, "chart-" + name)
-    run("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    show(canvas)
     x, y = run("""
         const chart = Chart.getChart(arguments[0]);
         const point = chart.getDatasetMeta(arguments[1]).data[arguments[2]];
@@ -90,7 +107,7 @@ def hover_point(name, dataset, index):
 
 def hover_token(index):
     span = browser.find_elements(By.CSS_SELECTOR, ".shaded span")[index]
-    run("arguments[0].scrollIntoView({block: 'center'})", span)
+    show(span)
     ActionChains(browser).move_to_element(span).perform()
     tip = browser.find_element(By.ID, "tip")
     return tip.text if tip.is_displayed() else ""
@@ -103,6 +120,7 @@ def background(index):
 
 look_at(1200, "light")
 browser.get("file://" + page)
+wait_for_drawing()
 fact("title", browser.title)
 for canvas in browser.find_elements(By.TAG_NAME, "canvas"):
     fact(canvas.get_attribute("id"), count_drawn_pixels(canvas))

@@ -165,7 +165,8 @@ VARIANT(modern, false, MODERN)
 VARIANT(modern_relu2, false, MODERN, "model.ffn=relu2", "model.n_kv_head=1", "model.rope_base=0")
 VARIANT(modern_relu, false, MODERN, "model.ffn=relu", "model.qk_norm=false", "model.gate=scalar")
 VARIANT(modern_blocks, true, MODERN, "model.blocks=3", "model.dropout=0.3", "model.wnorm=true")
-VARIANT(modern_post, true, MODERN, "model.norm_place=post", "model.dropout=0.2")
+VARIANT(modern_post, true, MODERN, "model.norm_place=post", "model.dropout=0.2",
+        "model.dropatt=0.2")
 VARIANT(modern_sandwich, false, MODERN, "model.norm_place=sandwich", "model.blocks=2",
         "model.inject=linear")
 VARIANT(modern_outer_norm, false, MODERN, "model.outer_norm=true", "model.blocks=2",

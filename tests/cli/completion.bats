@@ -23,7 +23,7 @@ is() { [ "$output" = "$1" ] || { echo "got  $output"; echo "want $1"; return 1; 
     [ "$(offers bench '')" = "$("$DEQ" help bench | awk '/^  [a-z]+  / { print $1 }' | paste -sd ' ')" ]
     [ "$(offers help conf)" = config ]
     [ "$(offers help bench mem)" = memory ]
-    [ "$(offers help config train.lr)" = "train.lr train.lr_min" ]
+    [ "$(offers help config train.wa)" = "train.warmup_steps" ]
     [ -z "$(offers nothing '')" ]
     [ -z "$(offers bench nothing '')" ]
     "$DEQ" --complete
@@ -60,7 +60,7 @@ is() { [ "$output" = "$1" ] || { echo "got  $output"; echo "want $1"; return 1; 
 @test "keys of the configuration and their values" {
     [ "$("$DEQ" --complete train --set '' | wc -l)" -eq "$("$DEQ" help config | grep -c ' = .*;')" ]
     [ "$(offers train --set model.ce)" = "model.cell=" ]
-    [ "$(offers train --set model.cell=)" = "model.cell=transformer model.cell=trellis" ]
+    [ "$(offers train --set model.cell=tr)" = "model.cell=transformer model.cell=trellis" ]
     [ "$(offers train --set model.wnorm=)" = "model.wnorm=true model.wnorm=false" ]
     [ "$(offers train --set=train.schedule=w)" = "--set=train.schedule=wsd" ]
     [ -z "$(offers train --set model.no=)" ]
@@ -69,14 +69,14 @@ is() { [ "$output" = "$1" ] || { echo "got  $output"; echo "want $1"; return 1; 
 @test "bash" {
     run bash "$root/tests/tools/tab.bash" "$root/scripts/completion/deq.bash" "deq tr" \
         "deq train --pre" "deq train --preset " "deq train --preset=s" "deq train --set model.ce" \
-        "deq train --set model.cell=" "deq train --set=model.cell=tre" "deq eval f" \
+        "deq train --set model.cell=tr" "deq train --set=model.cell=tre" "deq eval f" \
         "deq train --data f" "deq train --config=fi" "deq eval a" "bin/deq bench mem" "./none tr"
     is "[deq tr] train
 [deq train --pre] --preset
 [deq train --preset ] auto small medium large
 [deq train --preset=s] small
 [deq train --set model.ce] model.cell=
-[deq train --set model.cell=] transformer trellis
+[deq train --set model.cell=tr] transformer trellis
 [deq train --set=model.cell=tre] trellis
 [deq eval f] file.txt folder
 [deq train --data f] folder
@@ -113,7 +113,7 @@ is() { [ "$output" = "$1" ] || { echo "got  $output"; echo "want $1"; return 1; 
     [ "$(tab 'deq train --pre')" = --preset ]
     [ "$(tab 'deq train --preset ')" = "auto large medium small" ]
     [ "$(tab 'deq train --preset=s')" = --preset=small ]
-    [ "$(tab 'deq train --set model.cell=')" = "model.cell=transformer model.cell=trellis" ]
+    [ "$(tab 'deq train --set model.cell=tr')" = "model.cell=transformer model.cell=trellis" ]
     [ "$(tab 'deq eval f')" = "file.txt folder/" ]
     [ "$(tab 'deq train --data fo')" = folder/ ]
     [ "$(tab 'deq train --config=fi')" = --config=file.txt ]

@@ -148,3 +148,20 @@ setup() {
     [ "$status" -eq 78 ]
     [ "$output" = 'deq info: --set: train.precision: want fp32, tf32 or bf16, got "fp8"' ]
 }
+
+@test "an installed tree that was moved finds its presets" {
+    mkdir -p "moved here/bin" "moved here/share/deq"
+    cp "$DEQ" "moved here/bin/deq"
+    cp -r "$BATS_TEST_DIRNAME/../../configs" "moved here/share/deq/"
+    mkdir elsewhere
+    cd elsewhere
+    run "../moved here/bin/deq" info --config wikitext103 --set model.vocab_size=267735
+    [ "$status" -eq 0 ]
+    [[ "$output" == *'"vocab_size": 267735'* ]]
+    # A link on the PATH is followed.
+    ln -s "../moved here/bin/deq" deq
+    ./deq info --config wikitext103 --set model.vocab_size=267735 >/dev/null
+    rm -r "../moved here/share"
+    run ./deq info --config wikitext103
+    [ "$status" -eq 66 ]
+}

@@ -39,6 +39,7 @@ for word; do
     shift
     case \$word in
     cuda) word=cpu ;;
+    train.precision=*) word=train.precision=fp32 ;; # no processor has tf32
     esac
     set -- "\$@" "\$word"
 done
@@ -76,7 +77,8 @@ END
     fake_tree
     run tree/scripts/gpu-check.sh -o report.json "$root/tests/golden/f_mem10.safetensors"
     [ "$status" -eq 0 ]
-    for step in build ops verify tokenize train-cpu train-cuda losses bench-default \
+    for step in build ops verify tokenize train-cpu train-cuda losses train-tf32 losses-tf32 \
+        train-bf16 losses-bf16 bench-default \
         bench-published-bf16 plan-published-bf16; do
         grep -q "\"name\": \"$step\", \"result\": \"passed\"" report.json
     done
@@ -107,6 +109,15 @@ END
     grep -q '"passed": false' report.json
 }
 
+@test "a low precision whose losses go elsewhere is a step that failed" {
+    fake_tree
+    sed -i 's/train.precision=\*) word=.*/train.precision=bf16) word=train.lr=0.02 ;;\n    train.precision=*) word=train.precision=fp32 ;;/' bin/deq
+    run tree/scripts/gpu-check.sh -o report.json
+    [ "$status" -eq 1 ]
+    grep -q '"name": "losses-tf32", "result": "passed"' report.json
+    grep -q '"name": "losses-bf16", "result": "failed", .*"output": {"steps": 20, ' report.json
+}
+
 @test "a step that hangs is ended, and the report is written as it goes, sanitizers last" {
     fake_tree
     cp bin/make make.good
@@ -126,7 +137,8 @@ END
     run "$report" midway.json
     [ "$status" -eq 0 ]
     run "$report" report.json
-    [ "$(sed -n '/^bench-default/,$p' <<<"$output" | tail -n 3)" = "$(printf '%s passed\n' memcheck racecheck initcheck)" ]
+    [ "$(sed -n '/^bench-default/,$p' <<<"$output" | tail -n 6)" = "$(printf '%s passed\n' memcheck \
+        memcheck-bf16 racecheck initcheck racecheck-bf16 initcheck-bf16)" ]
     for seconds in 0 1s -1; do
         run tree/scripts/gpu-check.sh -t "$seconds"
         [ "$status" -eq 64 ]

@@ -159,3 +159,16 @@ tokenizer_config.json vocab.txt " ]
     [ "$status" -eq 0 ]
     [[ "$output" == "transformers 5."*"2 models; largest difference of log-probabilities "* ]]
 }
+
+@test "lm-evaluation-harness, and checkpoints of PyTorch" {
+    [ -x "$ROOT/scripts/test-python.sh" ]
+    TOOLS=${TOOLS:-$(dirname "$DEQ")/tests/tools}
+    export TOOLS
+    [ -x "$TOOLS/segments" ] || skip "no $TOOLS/segments"
+    run "$ROOT/scripts/test-python.sh" -n -l
+    [ "$status" -ne 77 ] || skip "${lines[-1]}"
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"checkpoints of other programs: "*" weights of 5 models, bit for bit"* ]]
+    [[ "$output" == *"by deq and by the exported folder; largest difference of log-probabilities "* ]]
+}

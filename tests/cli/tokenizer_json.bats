@@ -131,6 +131,15 @@ refused()
     [ "$("$DEQ" sample "$home/run-gpt2" --prompt "0 1" --tokens 0 --json | grep -o '"text":"the the"' | head -n 1)" = '"text":"the the"' ]
 }
 
+@test "the end of a training names a prompt of numbers, and info says what the vocabulary is" {
+    run "$DEQ" train --config "$home/gpt2.json" --out run
+    [ "$status" -eq 0 ]
+    [ "${lines[-1]}" = "  deq sample run/best.bin --prompt 0" ]
+    "$DEQ" sample run/best.bin --prompt 0 --tokens 2
+    run "$DEQ" info run
+    [[ "$output" == *"vocabulary  14 tokens of a tokenizer.json, for writing texts"* ]]
+}
+
 @test "text is refused where only numbers can be read" {
     refused 65 '"the": the vocabulary is a tokenizer.json' sample "$home/run-gpt2" --prompt "0 the"
     refused 65 'give tokens by their numbers, 0 to 13' sample "$home/run-gpt2" --prompt "0 14"

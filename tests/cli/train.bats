@@ -488,10 +488,13 @@ trellis --set model.cell=trellis --set model.nhid=12 --set model.nout=16 --set m
 trellis-layers --set model.cell=trellis --set model.nhid=12 --set model.nout=16 --set model.layers=6 --set gradient.recompute=2
 tied --set model.layers=5
 untied --set model.layers=3 --set model.tie_layers=false --set gradient.recompute=2
+modern --set model.cell=modern --set model.norm=rms --set model.n_kv_head=1
+around --set model.cell=modern --set model.prelude=1 --set model.coda=1 --set model.blocks=2 --set model.ffn=relu2
+modern-layers --set model.cell=modern --set model.layers=3 --set model.tie_layers=false
 END
 }
 
-@test "a trellis and explicit networks train, resume bit for bit, evaluate without a leak, sample" {
+@test "a trellis, modern cells and explicit networks train, resume bit for bit, evaluate without a leak, sample" {
     kinds | while read -r name options; do
         # shellcheck disable=SC2086
         set -- train -q --config "$config" $options --set train.accumulate=2 --out "$BATS_TEST_TMPDIR/$name"

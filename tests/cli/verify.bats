@@ -16,6 +16,10 @@ dumps()
     "$DEQ" verify -q --device ref "$GOLDEN/solver_tanh.safetensors" # the others are cut to float32
 }
 
+@test "the modern cell agrees with PyTorch's in float64" {
+    "$DEQ" verify -q --device ref "$GOLDEN"/modern_*.safetensors
+}
+
 @test "every dump passes in float32" {
     dumps
     "$DEQ" verify -q "$SHARED"/*.safetensors

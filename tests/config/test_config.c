@@ -204,6 +204,20 @@ static void test_resolve_refusals(void **state)
     not_resolved(LIST("model.d_head=16"), 0,
                  "model.d_head: n_head 8 x d_head 16 must be d_model 256; set d_head to 0 to have "
                  "it derived");
+    not_resolved(LIST("model.cell=modern", "model.n_kv_head=3"), 0,
+                 "model.n_kv_head: 3 does not divide model.n_head 8");
+    not_resolved(LIST("model.cell=modern", "model.d_head=5"), 0,
+                 "model.rope_base: heads of 5 numbers have none to pair the last with; set "
+                 "model.d_head to an even number, or model.rope_base to 0");
+    not_resolved(LIST("model.cell=modern", "model.pre_lnorm=true"), 0,
+                 "model.pre_lnorm: a modern cell takes model.norm_place; set it to false");
+    not_resolved(LIST("model.cell=modern", "model.outer_norm=true", "model.norm_place=post"), 0,
+                 "model.outer_norm: with model.norm_place post or sandwich the last block's output "
+                 "is normalised; set it to false");
+    not_resolved(
+        LIST("model.cell=modern", "model.layers=2", "model.tie_layers=false", "model.coda=1"), 0,
+        "model.coda: untied layers are all there is; set it to 0 and count its blocks in "
+        "model.layers");
     not_resolved(LIST("model.cutoffs=40,20"), 0, "model.cutoffs: must ascend, but 20 follows 40");
     not_resolved(LIST("model.cutoffs=20,40"), 40,
                  "model.cutoffs: 40 must be below the vocabulary of 40 tokens");

@@ -98,6 +98,8 @@ static void test_fresh(void **state)
     (void)state;
     check_fresh(SET("model.wnorm=true"));
     check_fresh(SET("model.wnorm=false", "model.pre_lnorm=true"));
+    check_fresh(SET("model.cell=modern", "model.prelude=1"));
+    check_fresh(SET("model.cell=modern", "model.gate=none", "model.wnorm=false"));
 }
 
 /* A factor of a product errs by 2^-8 of itself at most, the hidden layer and its gradient by
@@ -135,6 +137,9 @@ static void test_near(void **state)
     check_near(SET("gradient.method=unroll", "gradient.steps=2", "model.d_inner=27"), ROUNDINGS);
     check_near(SET("gradient.method=unroll", "gradient.steps=2", "model.pre_lnorm=true",
                    "model.norm=rms", "model.wnorm=false"),
+               ROUNDINGS);
+    check_near(SET("gradient.method=unroll", "gradient.steps=2", "model.cell=modern",
+                   "model.norm=rms", "model.n_kv_head=1"),
                ROUNDINGS);
     check_near(SET("gradient.method=one-step", "solver.forward.max_iter=2", "jacobian.weight=0.5"),
                2 * ROUNDINGS);

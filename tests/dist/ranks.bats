@@ -1,5 +1,7 @@
 # Several processes that train one model, with the real program under mpirun.
 
+bats_require_minimum_version 1.5.0
+
 load ranks
 
 setup_file()
@@ -38,7 +40,7 @@ setup()
             --set correction.at=2,4
     done
     close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/4" 1e-12 14
-    ! close "$BATS_TEST_TMPDIR/1" "$runs/one" 1e-3 14
+    run ! close "$BATS_TEST_TMPDIR/1" "$runs/one" 1e-3 14
 }
 
 @test "and so with numbers of applications and starts that are drawn for each sequence" {
@@ -48,7 +50,7 @@ setup()
     done
     close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/2" 1e-12 14
     close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/4" 1e-12 14
-    ! close "$BATS_TEST_TMPDIR/1" "$runs/one" 1e-3 14
+    run ! close "$BATS_TEST_TMPDIR/1" "$runs/one" 1e-3 14
     for n in 2 4; do # the mean over all sequences, and the largest number of them all
         for what in evals_mean evals_max; do
             paste <(grep -o "\"$what\":[0-9.]*" "$BATS_TEST_TMPDIR/1/log.jsonl") \
@@ -147,7 +149,7 @@ setup()
     done
     close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/2" 1e-12 14
     close "$BATS_TEST_TMPDIR/1" "$BATS_TEST_TMPDIR/4" 1e-12 14
-    ! close "$BATS_TEST_TMPDIR/1" "$runs/one" 1e-3 14
+    run ! close "$BATS_TEST_TMPDIR/1" "$runs/one" 1e-3 14
     for n in 2 4; do
         [ "$(digest "$BATS_TEST_TMPDIR/zero$n/last.bin")" = "$(digest "$BATS_TEST_TMPDIR/$n/last.bin")" ]
     done

@@ -120,6 +120,11 @@ void emu_refuse_lt(bool refuses)
     emu_conf().lt_refuses = refuses;
 }
 
+void emu_set_tf32(emu_tf32 rounding)
+{
+    emu_conf().tf32 = rounding;
+}
+
 void emu_set_order(emu_order order, uint64_t seed)
 {
     emu_conf().order = order;

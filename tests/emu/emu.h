@@ -38,6 +38,11 @@ enum emu_order { EMU_ASCENDING, EMU_DESCENDING, EMU_SHUFFLED, EMU_ORDERS };
 const char *emu_order_name(enum emu_order order);
 void emu_set_order(enum emu_order order, uint64_t seed);
 
+/* How factors are rounded to TF32, which NVIDIA leaves open: to nearest with ties away from zero or
+ * to even, or cut off. */
+enum emu_tf32 { EMU_TF32_AWAY, EMU_TF32_EVEN, EMU_TF32_ZERO, EMU_TF32_ROUNDINGS };
+void emu_set_tf32(enum emu_tf32 rounding);
+
 /* Counted from this call on, 0 for never. */
 void emu_fail_malloc(long nth);
 void emu_fail_capture(long every);

@@ -11,6 +11,7 @@
 /* ---- config.cpp ------------------------------------------------------------------------------ */
 struct emu_config {
     emu_order order;
+    emu_tf32 tf32;
     uint64_t random; /* state of the generator */
     long fail_malloc, lose_at;
     long fail_capture, capture_calls; /* one of how many is refused, calls so far */

@@ -62,13 +62,25 @@ static inline void emu_check_matrix(const char *library, char name, const emu_ma
                 static_cast<long long>(m.ld), m.p);
 }
 
-/* Rounds to TF32's 10 bits of mantissa, to nearest and ties away from zero. */
+/* Rounds to TF32's 10 bits of mantissa, by the rule that was set. */
 static inline float emu_to_tf32(float x)
 {
+    const uint32_t cut = 0x1fffu, middle = 0x1000u;
     uint32_t u = emu_bits<uint32_t>(x);
     if ((u & 0x7f800000u) == 0x7f800000u)
         return x;
-    return emu_bits<float>((u + 0x1000u) & ~0x1fffu);
+    switch (emu_conf().tf32) {
+    case EMU_TF32_EVEN:
+        u += middle - 1 + (u >> 13 & 1);
+        break;
+    case EMU_TF32_AWAY:
+        u += middle;
+        break;
+    case EMU_TF32_ZERO:
+    case EMU_TF32_ROUNDINGS:
+        break;
+    }
+    return emu_bits<float>(u & ~cut);
 }
 
 static inline float emu_load(const emu_matrix &m, int64_t row, int64_t col)

@@ -90,6 +90,18 @@ static void inputs_are_rounded(void **)
     assert_true(multiply_one(CUBLAS_COMPUTE_32F, x) == x);
     assert_true(multiply_one(CUBLAS_COMPUTE_32F_FAST_TF32, x) == 1 + 0x1p-9f);
     assert_true(isnan(multiply_one(CUBLAS_COMPUTE_32F_FAST_TF32, NAN)));
+    /* Half a unit above an even number, half a unit above an odd one, and nearly a unit. */
+    const float low = 1 + 0x1p-11f, high = 1 + 0x1p-10f + 0x1p-11f, most = 1 + 0x1.8p-11f;
+    const float want[EMU_TF32_ROUNDINGS][3] = {{1 + 0x1p-10f, 1 + 0x1p-9f, 1 + 0x1p-10f},
+                                               {1, 1 + 0x1p-9f, 1 + 0x1p-10f},
+                                               {1, 1 + 0x1p-10f, 1}};
+    for (int rounding = 0; rounding < EMU_TF32_ROUNDINGS; rounding++) {
+        emu_set_tf32(static_cast<emu_tf32>(rounding));
+        assert_true(multiply_one(CUBLAS_COMPUTE_32F_FAST_TF32, low) == want[rounding][0]);
+        assert_true(multiply_one(CUBLAS_COMPUTE_32F_FAST_TF32, high) == want[rounding][1]);
+        assert_true(multiply_one(CUBLAS_COMPUTE_32F_FAST_TF32, most) == want[rounding][2]);
+    }
+    emu_set_tf32(EMU_TF32_AWAY);
 }
 
 static void bfloat16_products(void **)

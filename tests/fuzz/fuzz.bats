@@ -62,6 +62,10 @@ replay() {
     replay text 20000
 }
 
+@test "tokenizer of another program" {
+    replay tokenizer 5000
+}
+
 @test "model of subwords" {
     replay subword 3000
 }

@@ -62,7 +62,7 @@ score() {
 @test "the static library needs no other" {
     cc "$root/scripts/examples/line.c" $(pkg-config --cflags deq) prefix/lib/libdeq.a \
         $(pkg-config --static --libs deq | sed 's/-ldeq//') -o line_static
-    ! ldd line_static | grep -q libdeq
+    [[ "$(ldd line_static)" != *libdeq* ]]
     [ "$(./line_static run/last.bin "the king said" | head -n 1)" = "$(score 'the king said')" ]
 }
 

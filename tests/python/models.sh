@@ -87,5 +87,15 @@ model wide "{\"model\": {$cell, \"ksize\": 3, \"dilation\": 2, \"wdrop\": 0.2, \
 model oldtrellis "{\"model\": {$cell, \"compat\": true, \"ksize\": 2, \"dilation\": 2, \"wnorm\": false,
     \"cutoffs\": [5, 12]}}"
 model tiedtrellis "{\"model\": {$cell, \"layers\": 5, \"tie_weights\": false}}"
+new='"cell": "modern", "norm": "rms", "d_model": 16, "n_head": 4, "d_inner": 32, "init_std": 0.2, "dropout": 0.1'
+model modern "{\"model\": {$new}}"
+model moderngroups "{\"model\": {$new, \"n_kv_head\": 2, \"wnorm\": false, \"ffn\": \"relu2\", \"start\": \"linear\"}}"
+model modernaround "{\"model\": {$new, \"prelude\": 1, \"coda\": 2, \"blocks\": 2, \"norm_place\": \"sandwich\",
+    \"inject\": \"linear\"}}"
+model modernpost "{\"model\": {$new, \"norm_place\": \"post\", \"inject\": \"qkv\", \"local_size\": 9,
+    \"cutoffs\": [5, 12]}, \"gradient\": {\"method\": \"unroll\", \"steps\": 3}}"
+model moderndecay "{\"model\": {$new, \"inject\": \"decay\", \"outer_norm\": true, \"gate\": \"none\",
+    \"ffn\": \"relu\", \"qk_norm\": false, \"rope_base\": 0}}"
+model modernlayers "{\"model\": {$new, \"layers\": 3, \"tie_layers\": false, \"gate\": \"scalar\"}}"
 model marks "{\"model\": {$small}}" marks
 model bytes "{\"model\": {$small}}" bytes

@@ -180,11 +180,12 @@ def start_anew():
 
 for seed, name in enumerate(("plain", "marks", "bytes")):
     compare_tokenizer(name, seed)
-for name in ("plain", "marks", "bytes", "trellis", "stack", "layers", "guess", "wide", "published"):
+for name in ("plain", "marks", "bytes", "trellis", "stack", "layers", "guess", "wide", "published",
+             "modern", "moderngroups", "modernaround", "modernlayers"):
     compare_generation(name, "w1 w2")
 for name in ("tied", "oldtrellis", "tiedtrellis"):
     compare_generation(name, "w1 w2", apart=True)
-for name in ("plain", "published", "trellis", "wide", "bytes"):
+for name in ("plain", "published", "trellis", "wide", "bytes", "modernaround"):
     compare_round_trip(name)
 for name in ("plain", "wide"):
     train_on(name)

@@ -28,7 +28,12 @@ static const char *const clustered[] = {"model.cutoffs=[5,11]", NULL};
 static const char *const trellis[] = {"model.cell=trellis", "model.nhid=10",    "model.nout=6",
                                       "model.ksize=3",      "model.dilation=2", NULL};
 static const char *const layers[] = {"model.layers=3", "model.tie_layers=false", NULL};
-static const char *const *const cells[] = {transformer, stacked, trellis, layers, clustered};
+static const char *const modern[] = {"model.cell=modern", "model.norm=rms", "model.gate_init=0.3",
+                                     NULL};
+static const char *const around[] = {"model.cell=modern", "model.norm=rms", "model.prelude=1",
+                                     "model.coda=1",      "model.blocks=2", NULL};
+static const char *const *const cells[] = {transformer, stacked, trellis,  layers,
+                                           modern,      around,  clustered};
 /* The last one has no equilibrium at a few positions of the longest text. */
 enum { CELLS_TRIED = sizeof cells / sizeof *cells, CELLS_SURE = CELLS_TRIED - 1 };
 

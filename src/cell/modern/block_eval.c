@@ -24,7 +24,8 @@ struct attention modern_attention(const struct modern_call *c, int64_t b, int64_
         .mem = c->in->mem_qkv,
         .out = tensor_prefix(&c->saved->attn, 3, b, l, s->attn, 1),
         .lse = tensor_prefix(&c->saved->lse, 3, b, s->heads, l, 1),
-        .mask_scale = 1.0,
+        .mask = c->in->mask_weights,
+        .mask_scale = c->in->weights_scale,
         .heads = s->heads,
         .span = s->span,
     };

@@ -129,6 +129,12 @@ static enum status plan_block(struct modern_cell *c, int64_t i, struct error *er
     const struct modern_wish masks[MODERN_WISHES] = {
         {masked, &block->mask_attn, "attention half", real, 2, {b, d}},
         {masked, &block->mask_ff, "feed-forward half", real, 2, {b, d}},
+        {train && s->dropatt > 0,
+         &block->mask_weights,
+         "attention",
+         DTYPE_U8,
+         4,
+         {b, s->heads, p->length, p->mem_len + p->length}},
     };
     modern_declare(p, memory, "block", lives(PHASE_BEGIN, last), PART_ACTIVATIONS);
     modern_declare(p, output, "block", saved_life(c, i, 0), PART_ACTIVATIONS);
@@ -272,6 +278,7 @@ static struct modern_shape shape_of(const struct config_model *m)
         .activation = m->ffn,
         .eps = 1e-5,
         .dropout = m->dropout,
+        .dropatt = m->dropatt,
         .qk_norm = m->qk_norm,
         .rope = m->rope_base > 0,
     };

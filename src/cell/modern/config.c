@@ -34,10 +34,6 @@ static enum status refuse_others(const struct config_model *m, struct error *err
         return error_set(err, STATUS_CONFIG,
                          "model.compat: there is no published code of a modern cell; set it to "
                          "false");
-    if (m->dropatt > 0)
-        return error_set(err, STATUS_CONFIG,
-                         "model.dropatt: a modern cell does not drop attention weights; set it to "
-                         "0");
     return STATUS_OK;
 }
 

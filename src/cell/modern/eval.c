@@ -2,7 +2,7 @@
 #include "cell/modern/modern_cell.h"
 
 /* Sub-streams of the dropout masks. Those of block i follow at MASK_BLOCK + MASK_KINDS * i. */
-enum { MASK_BLOCK = 8, MASK_KINDS = 2 };
+enum { MASK_BLOCK = 8, MASK_KINDS = 3 };
 
 struct modern_activations *modern_saved(const struct modern_cell *c, int64_t i, int slot)
 {
@@ -25,18 +25,31 @@ struct modern_call modern_call_of(const struct modern_cell *c, int64_t i, int sl
                                 .scratch = &c->scratch};
 }
 
-static void draw_masks(struct modern_cell *c, const struct masks *m)
+/* The mask of attention's weights over `keys` keys. Its rows lie without gaps. */
+static struct tensor weights_mask(const struct modern_cell *c, int64_t i, int64_t batch,
+                                  int64_t keys)
+{
+    const struct tensor *mask = &c->block[i].mask_weights;
+    if (mask->data == NULL)
+        return *mask;
+    return tensor_prefix(mask, 4, batch, c->shape.heads, c->length, keys);
+}
+
+static void draw_masks(struct modern_cell *c, const struct masks *m, int64_t keys)
 {
     if (m->source != MASKS_DRAWN)
         return;
     for (int64_t i = 0; i < modern_blocks(c); i++) {
-        const struct tensor *const all[MASK_KINDS] = {&c->block[i].mask_attn, &c->block[i].mask_ff};
+        struct tensor weights = weights_mask(c, i, c->plan.batch, keys);
+        const struct tensor *const all[MASK_KINDS] = {&c->block[i].mask_attn, &c->block[i].mask_ff,
+                                                      &weights};
         for (int k = 0; k < MASK_KINDS; k++) {
             uint64_t sub = (uint64_t)(MASK_BLOCK + MASK_KINDS * i + k);
             struct rng_key key = {m->seed, rng_stream(RNG_DROPOUT, m->draw, sub)};
-            int64_t first = m->first * c->shape.d_model;
+            int64_t first = m->first * (tensor_count(all[k]) / c->plan.batch);
+            double rate = k == MASK_KINDS - 1 ? c->shape.dropatt : c->shape.dropout;
             if (all[k]->data != NULL)
-                op_dropout_mask(c->base.be, all[k], c->shape.dropout, key, (uint64_t)first);
+                op_dropout_mask(c->base.be, all[k], rate, key, (uint64_t)first);
         }
     }
 }
@@ -45,12 +58,16 @@ static void draw_masks(struct modern_cell *c, const struct masks *m)
 static void begin_block(struct modern_cell *c, int64_t i)
 {
     struct modern_cell_block *b = &c->block[i];
-    b->input = (struct modern_input){.first = modern_cell_memory_length(&c->base)};
+    int64_t past = modern_cell_memory_length(&c->base);
+    b->input = (struct modern_input){.first = past, .weights_scale = 1.0};
     if (c->shape.rope)
         b->input.turn = c->turn;
     if (c->masked) {
         b->input.mask_attn = b->mask_attn;
         b->input.mask_ff = b->mask_ff;
+        b->input.mask_weights = weights_mask(c, i, c->e.dim[0], past + c->length);
+        if (b->mask_weights.data != NULL)
+            b->input.weights_scale = 1.0 / (1.0 - c->shape.dropatt);
     }
     if (!c->layered)
         modern_cell_begin_memory(c, i, &b->mem_qkv);
@@ -122,7 +139,7 @@ static void begin(struct cell *base, const struct tensor *e, const struct masks 
     c->length = e->dim[1];
     c->masked = masks->source != MASKS_NONE;
     c->gathered = false;
-    draw_masks(c, masks);
+    draw_masks(c, masks, modern_cell_memory_length(base) + c->length);
     normalise(c, e, e, &c->rstd_embed);
     for (int64_t i = 0; i < modern_blocks(c); i++)
         begin_block(c, i);

@@ -25,7 +25,7 @@ struct modern_shape {
     enum norm_kind norm;
     enum config_norm_place place;
     enum activation activation;
-    double eps, dropout;
+    double eps, dropout, dropatt;
     bool qk_norm, rope;
 };
 
@@ -59,6 +59,8 @@ struct modern_input {
     int64_t first;                    /* position of the segment's first token */
     struct tensor turn;               /* [R,h] as struct heads takes it */
     struct tensor mask_attn, mask_ff; /* [B,D] dropout of what the halves add */
+    struct tensor mask_weights;       /* U8 [B,H,L,K] of attention's weights */
+    double weights_scale;             /* its factor */
 };
 
 /* Saved for block_vjp, for the largest B and L. In the workspace. Norms have no gain, so that a

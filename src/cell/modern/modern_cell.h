@@ -27,6 +27,7 @@ struct modern_cell_block {
     struct memory *mem;               /* owns [memories], rows of k and v */
     struct tensor mem_qkv;            /* [B,P,3A], unless layers share that of their slot */
     struct tensor mask_attn, mask_ff; /* [B,D] */
+    struct tensor mask_weights;       /* U8 [B,H,L,K] */
     struct tensor output;             /* [B,L,D] of a block of the prelude or the coda */
     struct modern_input input;        /* views into the above, of the current segment */
     struct modern_tangent tangent;    /* CELL_TANGENT */

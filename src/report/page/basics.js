@@ -35,12 +35,17 @@ function short(x, digits = 4) {
   return String(Number(x.toPrecision(digits)));
 }
 
+// A number and its unit, which stay on one line.
+function withUnit(x, unit) {
+  return `${x}\u00a0${unit}`;
+}
+
 function duration(seconds) {
   if (!isNumber(seconds)) return "–";
   const whole = Math.round(seconds);
   const [h, min, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-  if (h > 0) return `${count(h)} h ${min} min`;
-  return min > 0 ? `${min} min ${s} s` : `${s} s`;
+  if (h > 0) return `${withUnit(count(h), "h")} ${withUnit(min, "min")}`;
+  return min > 0 ? `${withUnit(min, "min")} ${withUnit(s, "s")}` : withUnit(s, "s");
 }
 
 function bytes(x) {
@@ -48,7 +53,7 @@ function bytes(x) {
   const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
   let at = 0;
   for (; x >= 1024 && at < units.length - 1; at++) x /= 1024;
-  return `${short(x, at > 0 ? 3 : 4)} ${units[at]}`;
+  return withUnit(short(x, at > 0 ? 3 : 4), units[at]);
 }
 
 function style(name) {

@@ -3,19 +3,19 @@
 // What the charts show. `step` and `evaluation` name columns of the log; `second` is another one of
 // steps, drawn dashed.
 const loss = [
-  { name: "Loss", axis: "nats per token", step: "loss", evaluation: "nll", label: "validation" },
+  { name: "Loss", axis: "nats per token", step: "loss", evaluation: "nll" },
   { name: "Perplexity", axis: "perplexity per token", step: "loss", evaluation: "nll",
-    label: "validation", map: Math.exp, log: true },
+    map: Math.exp, log: true },
   { name: "Bits per byte", axis: "bits per byte of the validation text",
-    evaluation: ["bits_per_byte", "bits_per_byte_known"], label: "validation" },
+    evaluation: ["bits_per_byte", "bits_per_byte_known"] },
 ];
 const charts = [
   { id: "loss", wide: true, views: loss, hint: "line: training, dots: validation" },
   { id: "evals", views: [{ name: "Evaluations of f", axis: "per token", step: "evals",
-      second: "backward_evals", evaluation: "evals", label: "validation" }],
+      second: "backward_evals", evaluation: "evals" }],
     hint: "solid: forward solve, dashed: backward, dots: validation" },
   { id: "residual", views: [{ name: "Residual left", axis: "relative residual", step: "residual",
-      second: "backward_residual", evaluation: "residual", label: "validation", log: true }],
+      second: "backward_residual", evaluation: "residual", log: true }],
     hint: "solid: forward solve, dashed: backward, dots: validation" },
   { id: "rate", views: [{ name: "Learning rate", axis: "learning rate", step: "lr" }] },
   { id: "gradient", views: [{ name: "Gradient norm", axis: "norm before clipping",
@@ -81,7 +81,7 @@ function datasets(view) {
     if (second.length > 0)
       sets.push(...lineOf(i, named("backward"), second, { borderDash: [5, 4] }));
     if (checks.length > 0)
-      sets.push(...lineOf(i, named(view.label), checks, { borderWidth: 1.6, pointRadius: 3.2,
+      sets.push(...lineOf(i, named("validation"), checks, { borderWidth: 1.6, pointRadius: 3.2,
         pointBackgroundColor: runColour(i), pointBorderColor: style("--card"),
         borderColor: faint(runColour(i), view.step ? 0.45 : 1) }));
   });
@@ -214,5 +214,6 @@ function drawCurves() {
     byId("curves").append(quiet(
       `A point of a line is the mean of up to ${count(width)} steps; the band behind it spans ` +
       "the least and the greatest of them."));
-  if (drawn.length === 0) byId("curves").append(quiet("The logs hold no step yet."));
+  controls.hidden = drawn.length === 0;
+  if (controls.hidden) byId("curves").append(quiet("The logs hold no step yet."));
 }

@@ -5,7 +5,7 @@
 const shown = runs.map(() => true);
 
 function head() {
-  const names = runs.map((run) => run.name).join(", ");
+  const names = runs.length > 6 ? `${runs.length} runs` : runs.map((run) => run.name).join(", ");
   document.title = `${names} – deq report`;
   byId("title").textContent = names;
   byId("made").textContent =
@@ -78,7 +78,8 @@ const figures = [
 function device(start) {
   if (!start) return "–";
   const many = start.ranks > 1 ? `, ${start.ranks} processes` : "";
-  return `${start.device}, ${start.threads} ${start.threads > 1 ? "threads" : "thread"}${many}`;
+  const threads = withUnit(start.threads, start.threads > 1 ? "threads" : "thread");
+  return `${start.device}, ${threads}${many}`;
 }
 
 function drawFigures() {

@@ -26,7 +26,7 @@ function correlation(xs, ys) {
   return xy / Math.sqrt(xx * yy);
 }
 
-function describePiece([text, surprise, evals, rank, tokens]) {
+function describePiece([text, surprise, evals, rank, tokens, unknown]) {
   const probability = 100 * Math.exp(-surprise);
   const lines = [
     `“${text.replace(/\n/g, "↵").replace(/ /g, "␣")}”`,
@@ -35,6 +35,7 @@ function describePiece([text, surprise, evals, rank, tokens]) {
     rank > 0 ? `rank ${count(rank)} of all tokens` : `${tokens} tokens make one character`,
   ];
   if (evals > 0) lines.push(`${short(evals, 3)} evaluations of f`);
+  if (unknown) lines.push("not in the vocabulary: these are numbers of <unk>");
   return lines.join("\n");
 }
 
@@ -46,6 +47,8 @@ function aboutText(text) {
   if (text.evals > 0)
     parts.push(`Each position was solved to a relative residual of ${short(text.tol)}, ` +
       `by ${short(text.evals, 3)} evaluations of f on average.`);
+  if (text.unknown > 0)
+    parts.push(`${count(text.unknown)} tokens are <unk>, whose surprise is that of <unk> alone.`);
   if (text.unconverged > 0)
     parts.push(`${count(text.unconverged)} did not reach it within ${count(text.max_iter)}.`);
   if (isNumber(r)) {
