@@ -91,6 +91,13 @@ static void print_validation(const struct content *c)
     putchar('\n');
 }
 
+/* A number of blocks beyond what goes without saying. */
+static void print_some(double count, double unsaid, const char *where)
+{
+    if (isfinite(count) && count > unsaid)
+        printf(", %.0f block%s%s", count, count > 1 ? "s" : "", where);
+}
+
 static void print_model(const struct content *c)
 {
     const struct json *m = c->config;
@@ -110,6 +117,9 @@ static void print_model(const struct content *c)
     } else {
         print_count(", ", number(m, "model.n_head"), " heads");
         print_count(", inner width ", number(m, "model.d_inner"), "");
+        print_some(number(m, "model.prelude"), 0, " in the prelude");
+        print_some(number(m, "model.blocks"), 1, "");
+        print_some(number(m, "model.coda"), 0, " in the coda");
     }
     putchar('\n');
 }

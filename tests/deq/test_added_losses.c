@@ -168,6 +168,11 @@ VARIANT(difference_phantom, true, false, DIFFERENCE, "gradient.method=phantom", 
 VARIANT(correction, false, false, "correction.weight=0.7", "correction.at=[3]")
 VARIANT(correction_dropout, false, true, "correction.weight=0.7", "correction.at=[3]",
         "model.dropout=0.2", "model.cutoffs=[7,15]", "model.blocks=2")
+#define MODERN "model.cell=modern", "model.norm=rms", "model.prelude=1"
+VARIANT(modern_exact, true, false, MODERN, "jacobian.weight=0.7", "model.coda=1", "model.blocks=2")
+VARIANT(modern_difference, true, true, MODERN, DIFFERENCE, "model.dropout=0.2")
+VARIANT(modern_correction, false, true, MODERN, "correction.weight=0.7", "correction.at=[3]",
+        "model.dropout=0.2", "model.inject=decay", "model.norm_place=post")
 
 int main(void)
 {
@@ -181,6 +186,9 @@ int main(void)
         cmocka_unit_test(test_difference_phantom),
         cmocka_unit_test(test_correction),
         cmocka_unit_test(test_correction_dropout),
+        cmocka_unit_test(test_modern_exact),
+        cmocka_unit_test(test_modern_difference),
+        cmocka_unit_test(test_modern_correction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
