@@ -156,16 +156,22 @@ static void linear_vjp(const struct modern_tangent_call *c, const struct weight 
     weight_vjp(c->block.be, w, &dy->t, beta, &dx->t);
 }
 
-/* to <- the pair at the input of the norm that made xhat, from that at its output. With `adds` it
+/* What is kept of a norm. */
+struct saved_norm {
+    struct tensor xhat;
+    const struct tensor *rstd; /* borrows the planned buffer */
+};
+
+/* to <- the pair at the input of a norm, from that at its output. With `adds` it
  * is added to what is there. */
-static void norm_tangent(const struct modern_tangent_call *c, const struct tensor *xhat,
-                         const struct tensor *rstd, const struct tensor *s_t, const struct pair *dy,
-                         const struct pair *to, bool adds)
+static void norm_tangent(const struct modern_tangent_call *c, const struct saved_norm *norm,
+                         const struct tensor *s_t, const struct pair *dy, const struct pair *to,
+                         bool adds)
 {
     struct norm_vjp_tangent p = {.vjp = {.kind = c->block.shape->norm,
                                          .dy = dy->d,
-                                         .xhat = *xhat,
-                                         .rstd = rows(c, rstd),
+                                         .xhat = norm->xhat,
+                                         .rstd = rows(c, norm->rstd),
                                          .ds = to->d,
                                          .rows_per_mask = 1},
                                  .s_t = *s_t,
@@ -231,7 +237,8 @@ static void second_half(const struct modern_tangent_call *c, const struct pair *
         return;
     }
     linear_vjp(c, weight_of(c, MODERN_UP), &dup, 0.0, &dn);
-    norm_tangent(c, &middle, &s->rstd2, &y_t, &dn, at, true);
+    const struct saved_norm norm = {middle, &s->rstd2};
+    norm_tangent(c, &norm, &y_t, &dn, at, true);
 }
 
 /* From the pair at attention's sum to that of x. */
@@ -302,18 +309,20 @@ void modern_block_vjp_tangent(const struct modern_tangent_call *c, const struct 
     struct pair dn = {rows(c, &c->more->d[2]), rows(c, &c->more->t[2])};
     struct pair from = {tensor_matrix(df), tensor_matrix(df_t)};
     struct pair to = {tensor_matrix(dz), tensor_matrix(dz_t)};
-    struct tensor out = tensor_matrix(&c->f), s2_t = rows(c, &t->s2_t), y = rows(c, &s->y);
-    struct tensor s1_t = rows(c, &t->s1_t), n1 = input_of(c), n1_t = rows(c, &t->n1_t);
+    struct tensor s1_t = rows(c, &t->s1_t), s2_t = rows(c, &t->s2_t);
+    struct tensor n1 = input_of(c), n1_t = rows(c, &t->n1_t);
+    const struct saved_norm first = {n1, &s->rstd1}, half = {rows(c, &s->y), &s->rstd_y};
+    const struct saved_norm last = {tensor_matrix(&c->f), &s->rstd_out};
     struct tensor h_t = rows(c, &t->h_t);
     if (place == NORM_PLACE_PRE) {
         op_copy(be, &at.d, &from.d);
         op_copy(be, &at.t, &from.t);
     } else {
-        norm_tangent(c, &out, &s->rstd_out, &s2_t, &from, &at, false);
+        norm_tangent(c, &last, &s2_t, &from, &at, false);
     }
     second_half(c, &at);
     if (place != NORM_PLACE_PRE)
-        norm_tangent(c, &y, &s->rstd_y, &s1_t, &at, &at, false);
+        norm_tangent(c, &half, &s1_t, &at, &at, false);
     struct pair dx = attention_pair(c, &at);
     linear_tangent(c, weight_of(c, MODERN_QKV), &dx, &n1, &n1_t);
     if (c->block.in->entry == ENTRY_QKV)
@@ -322,7 +331,7 @@ void modern_block_vjp_tangent(const struct modern_tangent_call *c, const struct 
         linear_vjp(c, weight_of(c, MODERN_QKV), &dx, 1.0, &at);
     } else {
         linear_vjp(c, weight_of(c, MODERN_QKV), &dx, 0.0, &dn);
-        norm_tangent(c, &n1, &s->rstd1, &h_t, &dn, &at, true);
+        norm_tangent(c, &first, &h_t, &dn, &at, true);
     }
     entry_tangent(c, &at, &to, grads);
 }

@@ -43,23 +43,30 @@ static void mark_matrices(const struct config_model *m, int which, struct param_
         spec->first_rows = m->n_head * m->d_head; /* there may be fewer keys and values */
 }
 
+/* One matrix of a block. */
+struct place {
+    const struct stack *stack;
+    int64_t block;
+    int which;
+};
+
 /* "STACK.i.NAME". */
-static void block_name(char *out, const struct stack *s, int64_t i, const char *name,
-                       const char *suffix)
+static void block_name(char *out, const struct place *at, const char *name, const char *suffix)
 {
-    snprintf(out, PARAM_NAME_MAX, "%s.%d.%s%s", s->name, (int)i, name, suffix);
+    snprintf(out, PARAM_NAME_MAX, "%s.%d.%s%s", at->stack->name, (int)at->block, name, suffix);
 }
 
 static enum status declare_matrix(struct params *p, const struct config_model *m,
-                                  const struct stack *s, int64_t i, int which, struct error *err)
+                                  const struct place *at, struct error *err)
 {
+    const int which = at->which;
     char name[PARAM_NAME_MAX];
     int64_t size[2];
     int v, g;
     matrix_size(m, which, size);
-    block_name(name, s, i, matrix_names[which], m->wnorm ? "_v" : "");
+    block_name(name, at, matrix_names[which], m->wnorm ? "_v" : "");
     struct param_spec spec = {.name = name,
-                              .part = s->part,
+                              .part = at->stack->part,
                               .rows = size[0],
                               .cols = size[1],
                               .init = INIT_NORMAL,
@@ -67,17 +74,17 @@ static enum status declare_matrix(struct params *p, const struct config_model *m
     mark_matrices(m, which, &spec);
     TRY(params_add(p, &spec, &v, err));
     if (m->wnorm) {
-        block_name(name, s, i, matrix_names[which], "_g");
+        block_name(name, at, matrix_names[which], "_g");
         spec = (struct param_spec){
-            .name = name, .part = s->part, .rows = size[0], .init = INIT_ROW_NORM};
+            .name = name, .part = at->stack->part, .rows = size[0], .init = INIT_ROW_NORM};
         TRY(params_add(p, &spec, &g, err));
         p->list[g].norm_of = v;
     }
     if (m->gate == GATE_NONE || gate_names[which] == NULL)
         return STATUS_OK;
-    block_name(name, s, i, gate_names[which], "");
+    block_name(name, at, gate_names[which], "");
     spec = (struct param_spec){.name = name,
-                               .part = s->part,
+                               .part = at->stack->part,
                                .rows = m->gate == GATE_CHANNEL ? size[0] : 1,
                                .init = INIT_CONSTANT,
                                .scale = log(m->gate_init / (1 - m->gate_init))};
@@ -122,8 +129,10 @@ enum status modern_cell_declare(struct params *p, const struct config_model *m, 
     TRY(declare_injection(p, m, err));
     for (int k = 0; k < STACKS; k++)
         for (int64_t i = 0; i < stacks[k].count; i++)
-            for (int which = 0; which < MODERN_MATRICES; which++)
-                TRY(declare_matrix(p, m, &stacks[k], i, which, err));
+            for (int which = 0; which < MODERN_MATRICES; which++) {
+                const struct place at = {&stacks[k], i, which};
+                TRY(declare_matrix(p, m, &at, err));
+            }
     return STATUS_OK;
 }
 
@@ -161,26 +170,27 @@ static void declare_gate(struct modern_cell *c, struct modern_matrix *w, const s
 }
 
 static void bind_matrix(struct modern_cell *c, struct modern_matrix *w, const struct params *p,
-                        const struct config_model *m, const struct stack *s, int64_t i, int which)
+                        const struct config_model *m, const struct place *at)
 {
+    const int which = at->which;
     char name[PARAM_NAME_MAX];
-    block_name(name, s, i, matrix_names[which], m->wnorm ? "_v" : "");
+    block_name(name, at, matrix_names[which], m->wnorm ? "_v" : "");
     w->own = bound(p, name);
     if (m->wnorm) {
         w->normed.v = w->own;
-        block_name(name, s, i, matrix_names[which], "_g");
+        block_name(name, at, matrix_names[which], "_g");
         w->normed.g = bound(p, name);
         normed_weight_declare(&w->normed, &w->own, c->plan.ws);
     }
     if (m->gate != GATE_NONE && gate_names[which] != NULL) {
-        block_name(name, s, i, gate_names[which], "");
+        block_name(name, at, gate_names[which], "");
         struct weight gate = bound(p, name);
         declare_gate(c, w, &gate);
     }
 }
 
-/* Once the block no longer moves in memory, its weights' low-precision values. A gate's effective
- * weight or a normalised one have places of their own. Others take those of the parameters. */
+/* The low-precision value of what products take, which is the effective weight where there is a
+ * gate. */
 static void declare_low_precision(struct modern_cell *c, struct modern_matrix *w)
 {
     struct weight *used = w->gate.w.data != NULL ? &w->w : &w->own;
@@ -195,7 +205,8 @@ void modern_cell_bind(struct modern_cell *c, const struct params *p, const struc
     for (int k = 0; k < STACKS; k++)
         for (int64_t i = 0; i < stacks[k].count; i++, block++)
             for (int which = 0; which < MODERN_MATRICES; which++) {
-                bind_matrix(c, &block->w[which], p, m, &stacks[k], i, which);
+                const struct place at = {&stacks[k], i, which};
+                bind_matrix(c, &block->w[which], p, m, &at);
                 declare_low_precision(c, &block->w[which]);
             }
     if (m->inject == INJECT_ADD || c->layered)
