@@ -29,7 +29,7 @@ packages_of()
     mpi) echo libopenmpi-dev openmpi-bin ;;
     slurm) echo slurmctld slurmd slurm-client munge ;;
     demo) echo bible-kjv ;;
-    plot) echo gnuplot-nox ;;
+    plot) echo gnuplot-nox jq ;;
     fuzz) echo clang libclang-rt-14-dev libomp-dev xz-utils ;;
     sanitize) echo clang libclang-rt-14-dev libomp-dev valgrind ;;
     peers) echo python3-torch ;;

@@ -63,7 +63,9 @@ def load(path):
                                    UnpicklingError=pickle.UnpicklingError, __name__="pickle")
     try:
         return torch.load(path, map_location="cpu", pickle_module=module, weights_only=False)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError) as e:
+    except OSError as e:
+        sys.exit(f"{path}: {e.strerror}")
+    except Exception as e:  # whatever a file that is none makes of the unpickler
         sys.exit(f"{path}: not a file of torch.save that can be read: {e}")
 
 
@@ -113,12 +115,16 @@ def plain_names(tensors):
 
 
 def refuse_torchdeq(w, path):
-    """TorchDEQ's DEQ-LM has another f."""
+    """TorchDEQ's DEQ-LM has another f, and its spectral norm other weights."""
     if any(k.startswith("func.dec_attn.0.") for k in w):
         blocks = 1 + max(int(k.split(".")[2]) for k in w if k.startswith("func.dec_attn."))
         sys.exit(f"{path}: weights of TorchDEQ's DEQ-LM, with {blocks} block{'s' * (blocks > 1)} in f. Each block "
                  "normalises before W_o and with learned gains, and all of them read one memory of the last "
                  "block's states; no cell of deq computes that f, so that the weights would mean another model")
+    spectral = next((k for k in w if k.endswith("weight_orig")), None)
+    if spectral is not None:
+        sys.exit(f"{path}: {spectral} is under a spectral norm, which deq does not have; save the model after "
+                 "torchdeq.norm.remove_norm(model), with which weights are plain")
 
 
 # -- the configuration

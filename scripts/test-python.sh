@@ -86,7 +86,7 @@ export HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_CACHE="$work/hom
 code=0
 if [ -n "$others" ]; then
     "$harness/bin/python" tests/python/checkpoints.py "$work/checkpoints" "$deq" || code=1
-    tests/python/models.sh "$deq" "$tools/segments" "$work/harness" marks bytes
+    tests/python/models.sh "$deq" "$tools/segments" "$work/harness" marks bytes pieces
     "$harness/bin/python" tests/python/harness.py "$work/harness" "$deq" || code=1
 fi
 [ -n "$versions" ] || exit "$code"

@@ -19,9 +19,6 @@ static const char description[] =
     "A bare NAME also stands for NAME.json in the working folder, in ./configs, or among the "
     "presets that are installed.";
 
-/* Bytes of a line of a page, beyond which lint complains. */
-enum { LINE = 80 };
-
 /* The length of "solver.forward" in "solver.forward.tol". */
 static size_t section_length(const char *path)
 {
@@ -31,22 +28,17 @@ static size_t section_length(const char *path)
 
 static void put_key(FILE *out, const struct config_key *key)
 {
-    char range[256], initial[80];
+    char range[256], initial[80], facts[512];
     config_range_text(key, range, sizeof range);
     config_initial_text(key, initial, sizeof initial);
+    bool says_range = key->type != CONFIG_BOOL;
+    snprintf(facts, sizeof facts, "(%s%s%s%s%s; default %s)", config_type_text(key->type),
+             says_range ? ": " : "", says_range ? range : "", key->unit[0] != '\0' ? " " : "",
+             key->unit, initial);
     fprintf(out, ".TP\n\\fB%s\\fR\n", key->path);
     roff_prose(out, key->meaning, NULL);
-    fprintf(out, ".br\n(%s", config_type_text(key->type));
-    if (key->type != CONFIG_BOOL) {
-        fputs(": ", out);
-        roff_literal(out, range);
-    }
-    size_t length = strlen(config_type_text(key->type)) + strlen(range) + strlen(key->unit) +
-                    strlen(initial) + strlen("(:  ; default )");
-    fprintf(out, "%s%s;%cdefault ", key->unit[0] != '\0' ? " " : "", key->unit,
-            length > LINE ? '\n' : ' ');
-    roff_literal(out, initial);
-    fputs(")\n", out);
+    fputs(".br\n", out);
+    roff_literal_line(out, facts);
 }
 
 static void put_keys(FILE *out)

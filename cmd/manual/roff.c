@@ -57,6 +57,22 @@ void roff_literal(FILE *out, const char *text)
     }
 }
 
+void roff_literal_line(FILE *out, const char *text)
+{
+    for (size_t at = 0; *text != '\0';) {
+        char word[WORD_BYTES];
+        int n = (int)strcspn(text, " ");
+        bool fits = at + 1 + (size_t)n <= SOURCE_WIDTH;
+        if (at > 0)
+            fputc(fits ? ' ' : '\n', out);
+        at = at > 0 && fits ? at + 1 + (size_t)n : (size_t)n;
+        snprintf(word, sizeof word, "%.*s", n, text);
+        roff_literal(out, word);
+        text += n + (text[n] == ' ');
+    }
+    fputc('\n', out);
+}
+
 /* The length of a run of capitals that is no part of a longer word, or 0. */
 static size_t capitals(const char *text, const char *p, const char *end)
 {

@@ -11,6 +11,8 @@ void roff_prose(FILE *out, const char *text, const char *values);
 /* Literal text in the font that is set, without a newline. Nothing in it is changed into another
  * character, so that it can be copied. */
 void roff_literal(FILE *out, const char *text);
+/* The same with a newline. A line of the source is broken at a blank where it would be too long. */
+void roff_literal_line(FILE *out, const char *text);
 /* A command line as a synopsis has it, without a newline. Words in capitals are in italics,
  * brackets and bars upright, and the rest in bold. */
 void roff_usage(FILE *out, const char *text);

@@ -135,16 +135,6 @@ class DEQTokenizer(PreTrainedTokenizer):
     def vocab_size(self):
         return len(self.words)
 
-    # What ends a line also stands in front of one. Programs ask for it that begin a text, or end one.
-    @property
-    def eos_token(self):
-        word = "<0x0A>" if self.split == "bytes" else "<eos>"
-        return word if word in self.ids else None
-
-    @property
-    def eos_token_id(self):
-        return self.ids.get(self.eos_token)
-
     def get_vocab(self):
         return dict(self.ids)
 

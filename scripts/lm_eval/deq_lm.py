@@ -35,7 +35,7 @@ class DeqLM(LM):
             raise ValueError(f"device {device}: deq takes a GPU by itself where there is one")
         self.checkpoint, self.program, self.max_tokens = checkpoint, program, int(max_tokens)
         vocabulary = subprocess.run([program, "info", checkpoint, "--vocab"], capture_output=True, check=True).stdout
-        self.bytes = vocabulary.startswith(b"<0x00>\n")
+        self.words = not vocabulary.startswith((b"<0x00>\n", b"# split: subwords"))
         self.options = ["--tol", str(float(tol))] + (["--threads", str(threads)] if threads else [])
 
     def run(self, command, *options, text=None):
@@ -89,7 +89,7 @@ class DeqLM(LM):
             options += ["--stop", escaped]
         text = self.run("sample", *options, text=context)[-1]["text"]
         text = text[len(self.prompt_text(context, text)):]
-        return text if self.bytes else text.removeprefix(" ")
+        return text.removeprefix(" ") if self.words else text
 
     def prompt_text(self, context, text):
         """What of a sample is its prompt, in which a last blank may be missing and words unknown."""

@@ -106,7 +106,8 @@ bool optimizer_part(const struct optimizer *o, int64_t index, int64_t end, struc
 /* Collective. Makes one update with the gradients in params->g, where the parts that a rank owns
  * are sums over the ranks. *norm receives their global norm before clipping. If it is not finite no
  * weight changes and the update does not count. The average follows the weights, from which it
- * begins: its decay is at most n / (n + 9) after n updates.
+ * begins: its decay is at most n / (n + 9) after n updates. A kind with update_matrices leaves in
+ * params->g what it has made of the gradients.
  *
  * Calls one operation for the norm and one for the update on every piece of the flat arrays, and
  * what update_matrices calls. Reads back from the device once, at the end. With several ranks, or

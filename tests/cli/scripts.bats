@@ -395,3 +395,24 @@ END
     "$root/scripts/plot.sh" "it's_another"
     [ "$(cd "it's_another" && echo *)" = "evaluations.png log.jsonl loss.png perplexity.png" ]
 }
+
+@test "picture.sh draws what deq bench memory measured" {
+    printf '#!/bin/sh\nexit 3\n' >deq
+    chmod +x deq
+    command -v gnuplot >/dev/null || skip "no gnuplot (scripts/deps.sh plot)"
+    command -v jq >/dev/null || skip "no jq (scripts/deps.sh plot)"
+    DEQ=$PWD/deq run "$root/scripts/picture.sh" -o "$PWD/picture.svg"
+    [ "$status" -ne 0 ]
+    row() { printf '{"method":"%s","depth":%d,"activations":%d,"solver":0}' "$@"; }
+    rows="$(row 'deq-transformer anderson' 1 7000000),$(row 'deq-transformer anderson' 50 7000000)"
+    rows="$rows,$(row 'transformer untied' 1 7000000),$(row 'transformer untied' 16 60000000)"
+    printf '#!/bin/sh\necho %s\n' "'{\"rows\":[$rows]}'" >deq
+    DEQ=$PWD/deq run "$root/scripts/picture.sh" -o "$PWD/picture.svg"
+    [ "$status" -eq 70 ]
+    [[ "$output" == *'no rows for the curve "recomputed"' ]]
+    rows="$rows,$(row 'transformer tied, recompute 4' 16 17000000)"
+    printf '#!/bin/sh\necho %s\n' "'{\"rows\":[$rows]}'" >deq
+    DEQ=$PWD/deq run "$root/scripts/picture.sh" -o "$PWD/picture.svg"
+    [ "$status" -eq 0 ]
+    grep -q 'explicit layers, all kept' picture.svg
+}

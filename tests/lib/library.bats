@@ -117,6 +117,15 @@ for line in sys.stdin:
     same_tokens run/last.bin lines
 }
 
+@test "the same where the vocabulary has no token for a line's end" {
+    mkdir -p noeos
+    sed 's/^<eos>$/xeos/' data/vocab.txt >noeos/vocab.txt
+    "$DEQ" export run/last.bin --out w.safetensors --force >/dev/null
+    "$DEQ" import w.safetensors --data noeos --out noeos.bin --force >/dev/null
+    printf 'the king said to\n\nthe son\r\n the\nof the king' >lines
+    same_tokens noeos.bin lines
+}
+
 @test "the same for bytes" {
     printf 'the king said to\n\n  the unknown  son \r\nof the king' >lines
     "$DEQ" tokenize --bytes --train text --valid text --out bytes >/dev/null

@@ -181,6 +181,13 @@ class Corpus:
     pass
 
 
+class Trap:
+    """What a hostile file can ask an unpickler to do."""
+
+    def __reduce__(self):
+        return os.system, ("touch sprung",)
+
+
 def main():
     corpus, corpus.vocab = Corpus(), Corpus()
     corpus.vocab.idx2sym = ["<eos>", "<unk>"] + [f"w{i}" for i in range(WORDS - 2)]
@@ -195,9 +202,11 @@ def main():
                                              "model.cutoffs": [], "eval.mem_len": 12, "train.tgt_len": 15})
     model = language_model((10, 25), 2, wnorm=False)
     prefixed = {"module." + k: t for k, t in model.state_dict().items()}
-    count += compare("nested", {"epoch": 3, "state_dict": prefixed}, model,
+    count += compare("nested", {"epoch": 3, "trap": Trap(), "state_dict": prefixed}, model,
                      {**sizes, "model.wnorm": False, "model.div_val": 2, "model.cutoffs": [10, 25],
                       "model.tie_projs": [False, True, True], "model.pre_lnorm": True}, "model.pre_lnorm=true")
+    if os.path.exists("sprung"):
+        sys.exit("nested: a command that the file named was run")
     model = language_model((10, 25))
     count += compare("one-table", model, model, {**sizes, "model.div_val": 1, "model.cutoffs": [10, 25]})
     model = of_2019(cutoffs=(10, 25), div=2)
@@ -220,6 +229,10 @@ def main():
         with open("lm.safetensors", "wb") as f:
             f.write(struct.pack("<Q", len(text)) + text + data)
         refused("lm.pth", "lm.safetensors")
+    torch.save({"func.pos_ff.ff1_net.weight_orig": torch.ones(2)}, "spectral.pt")
+    r = run(sys.executable, script, "spectral.pt", "none.safetensors")
+    if r.returncode != 1 or "torchdeq.norm.remove_norm(model)" not in r.stderr:
+        sys.exit(f"a spectral norm was not refused with what to do: {r.stderr}")
     print(f"checkpoints of other programs: {count} weights of 5 models, bit for bit; names of TorchDEQ "
           f"{'by the package' if apply_norm else 'without the package'}")
 

@@ -1,7 +1,7 @@
 """lm-evaluation-harness by two routes, on tasks made from local files: its class over `deq`
 (scripts/lm_eval), and its own class `hf` over the exported folder. Both must give the same figures.
 
-    harness.py FOLDER DEQ     FOLDER as models.sh makes it, with the models marks and bytes
+    harness.py FOLDER DEQ     FOLDER as models.sh makes it, with the models marks and bytes, and pieces of subwords
 """
 import json
 import os
@@ -93,11 +93,12 @@ def compare(name):
 
 make_tasks()
 largest, answers = 0, 0
-for name in ("marks", "bytes"):
+names = [name for name in ("marks", "bytes", "pieces") if os.path.exists(name + ".bin")]
+for name in names:
     difference, count = compare(name)
     largest, answers = max(largest, difference), answers + count
 # sums over up to 40 tokens, each of which a solve to 1e-5 moves by some 1e-6
 if not largest < 2e-3:
     sys.exit(f"log-probabilities differ by up to {largest:.2g}")
-print(f"lm_eval {lm_eval.__version__}, transformers {transformers.__version__}: {answers} answers of 2 models by "
+print(f"lm_eval {lm_eval.__version__}, transformers {transformers.__version__}: {answers} answers of {len(names)} models by "
       f"deq and by the exported folder; largest difference of log-probabilities {largest:.2g}")

@@ -21,6 +21,7 @@ awk '{ gsub(/w1 w2/, "w1, \"w2\""); gsub(/w3 w/, "(w3)-w"); gsub(/ w0 /, " W0\47
 "$deq" tokenize --train marked --valid marked --out marks --split punctuation --lower --unk map \
     --force >/dev/null
 "$deq" tokenize --train marked --valid marked --out bytes --bytes --force >/dev/null
+"$deq" tokenize --train marked --valid marked --out pieces --subwords 281 --force >/dev/null 2>&1 || :
 awk 'BEGIN { srand(3); for (s = 0; s < 2; s++) { for (i = 0; i < 34; i++) printf "%d ", rand() * 21
     print "" } }' >ids
 tight="solver.forward.stop=rel solver.forward.tol=2e-7 solver.forward.max_iter=100
@@ -99,3 +100,4 @@ model moderndecay "{\"model\": {$new, \"inject\": \"decay\", \"outer_norm\": tru
 model modernlayers "{\"model\": {$new, \"layers\": 3, \"tie_layers\": false, \"gate\": \"scalar\"}}"
 model marks "{\"model\": {$small}}" marks
 model bytes "{\"model\": {$small}}" bytes
+[ ! -e pieces/tokenizer.model ] || model pieces "{\"model\": {$small}}" pieces

@@ -108,7 +108,8 @@ Chart.Interaction.modes.eachLine = (chart, event) => {
 
 function tooltipTitle(items) {
   if (items.length === 0) return "";
-  return `${axis.name} ${short(items[0].parsed.x, axis.unit ? 4 : 7)}${axis.unit || ""}`;
+  const { x } = items[0].parsed;
+  return `${axis.name} ${axis.unit ? short(x) + axis.unit : count(x)}`;
 }
 
 function tooltipLine(item) {
