@@ -42,3 +42,18 @@ const struct cell_kind *cell_kind_of(const struct config_model *model)
     assert((size_t)model->cell < sizeof kinds / sizeof *kinds);
     return kinds[model->cell];
 }
+
+const struct cell_vocabulary *cell_transformer_xl_vocabulary(const struct config_model *model)
+{
+    static const struct cell_vocabulary names = {
+        .table = "word_emb.emb_layers.%d.weight",
+        .projection = "word_emb.emb_projs.%d.weight",
+        .out_table = "crit.out_layers.%d.weight",
+        .out_bias = "crit.out_layers.%d.bias",
+        .out_projection = "crit.out_projs.%d.weight",
+        .cluster_rows = "crit.cluster_weight",
+        .cluster_bias = "crit.cluster_bias",
+    };
+    (void)model;
+    return &names;
+}

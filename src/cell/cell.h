@@ -161,6 +161,9 @@ struct cell_vocabulary {
     bool cluster_rows_start_at_zero;
 };
 
+/* The names of Transformer-XL's published code, for any model. */
+const struct cell_vocabulary *cell_transformer_xl_vocabulary(const struct config_model *model);
+
 /* A kind of cell, that of model.cell. */
 struct cell_kind {
     struct cell_io (*io)(const struct config_model *model);

@@ -90,26 +90,26 @@ data_of()
 @test "what is missing is said, and the rest is made" {
     cp -r "$home/run" bare
     rm bare/*.bin
-    run --separate-stderr "$DEQ" report bare --out r.html
+    run --separate-stderr "$DEQ" report bare --device cpu --out r.html
     [ "$status" -eq 0 ]
     [ "$stderr" = "deq report: bare: no shaded text and samples: bare: a folder without best.bin or last.bin" ]
     data_of r.html | grep -q '"missing":\["shaded text and samples: bare: '
     rm bare/config.json
-    run --separate-stderr "$DEQ" report bare --out r.html --json --no-text --no-samples
+    run --separate-stderr "$DEQ" report bare --device cpu --out r.html --json --no-text --no-samples
     [ "$status" -eq 0 ]
     [[ "$output" == *'"runs":[{"name":"bare","folder":"bare","missing":["configuration and memory map: '* ]]
     cp "$home/run/last.bin" bare
-    "$DEQ" report bare --out r.html --samples 1 --sample-tokens 2 2>err
+    "$DEQ" report bare --device cpu --out r.html --samples 1 --sample-tokens 2 2>err
     data_of r.html | grep -q '"samples":\['
     # A text that is gone takes the shading away alone.
     cp -r "$home/data" data
     "$DEQ" train -q --config "$home/tiny.json" --data data --out moved
     rm -r data
-    run --separate-stderr "$DEQ" report moved --out r.html --no-samples
+    run --separate-stderr "$DEQ" report moved --device cpu --out r.html --no-samples
     [ "$status" -eq 0 ]
     [[ "$stderr" == *"deq report: moved: no shaded text: data"*", or name a text by --text" ]]
     printf 'what is no word of it\n' >unknown
-    run --separate-stderr "$DEQ" report moved --out r.html --text unknown --samples 1 --sample-tokens 2
+    run --separate-stderr "$DEQ" report moved --device cpu --out r.html --text unknown --samples 1 --sample-tokens 2
     [ "$status" -eq 0 ]
     [[ "$stderr" == *"deq report: moved: no shaded text: unknown"* ]]
     data_of r.html | grep -q '"samples":\['

@@ -274,7 +274,7 @@ static void test_steps_of_pytorch(void **state)
     struct st_file *f = NULL;
     struct config c;
     (void)state;
-    assert_ok(st_open(&f, "tests/golden/muon.safetensors", &err), &err);
+    assert_ok(st_open(&f, "tests/golden/torch/muon.safetensors", &err), &err);
     config_defaults(&c);
     c.train.optimizer = OPTIMIZER_MUON;
     c.train.clip = 0;

@@ -1,6 +1,6 @@
-"""Makes tests/golden/muon.safetensors, steps of PyTorch's own Muon (torch.optim.Muon, 2.9 and later).
+"""Makes tests/golden/torch/muon.safetensors, steps of PyTorch's own Muon (torch.optim.Muon, 2.9 and later).
 
-    python3 tests/python/muon.py tests/golden/muon.safetensors
+    python3 tests/python/muon.py tests/golden/torch/muon.safetensors
 
 Every matrix gets STEPS gradients, whose sizes change by factors of ten. For each way to scale the
 update there are the weights after every step, twice: in bfloat16 as PyTorch computes, and with its

@@ -5,25 +5,36 @@
 
 #include <string.h>
 
-/* Loads `count` numbers, at most VEC of them, and zeros behind them. */
-static inline vec load_some(const float *p, int64_t count)
+/* The end of a row goes through the stack. AddressSanitizer aligns a frame that it keeps to 32
+ * bytes, and instructions for vectors want 64. */
+#define OFF_ITS_FRAMES __attribute__((noinline, no_sanitize("address")))
+
+static OFF_ITS_FRAMES vec load_end(const float *p, int64_t count)
 {
     float some[VEC] = {0};
-    if (count >= VEC)
-        return vec_load(p);
     memcpy(some, p, (size_t)count * sizeof *some);
     return vec_load(some);
 }
 
-static inline void store_some(float *p, vec x, int64_t count)
+static OFF_ITS_FRAMES void store_end(float *p, vec x, int64_t count)
 {
     float some[VEC];
-    if (count >= VEC) {
-        vec_store(p, x);
-        return;
-    }
     vec_store(some, x);
     memcpy(p, some, (size_t)count * sizeof *some);
+}
+
+/* Loads `count` numbers, at most VEC of them, and zeros behind them. */
+static inline vec load_some(const float *p, int64_t count)
+{
+    return count >= VEC ? vec_load(p) : load_end(p, count);
+}
+
+static inline void store_some(float *p, vec x, int64_t count)
+{
+    if (count >= VEC)
+        vec_store(p, x);
+    else
+        store_end(p, x, count);
 }
 
 /* The value of an activation of one number, its slope and the slope's derivative. */

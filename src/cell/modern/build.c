@@ -345,20 +345,7 @@ static enum status create(struct cell **out, const struct params *params,
     return status;
 }
 
-static const struct cell_vocabulary *vocabulary(const struct config_model *model)
-{
-    static const struct cell_vocabulary names = {
-        .table = "word_emb.emb_layers.%d.weight",
-        .projection = "word_emb.emb_projs.%d.weight",
-        .out_table = "crit.out_layers.%d.weight",
-        .out_bias = "crit.out_layers.%d.bias",
-        .out_projection = "crit.out_projs.%d.weight",
-        .cluster_rows = "crit.cluster_weight",
-        .cluster_bias = "crit.cluster_bias",
-    };
-    (void)model;
-    return &names;
-}
-
-const struct cell_kind modern_cell_kind = {
-    .io = io, .vocabulary = vocabulary, .declare = modern_cell_declare, .create = create};
+const struct cell_kind modern_cell_kind = {.io = io,
+                                           .vocabulary = cell_transformer_xl_vocabulary,
+                                           .declare = modern_cell_declare,
+                                           .create = create};
