@@ -34,12 +34,17 @@ END
 #!/bin/sh
 case \$1:\$* in
 bench:*) cp report.json "$tmp/midway.json" || :; echo '{"fake": true}'; exit 0 ;;
+train:*run-tf32 | train:*run-bf16) # no processor has tf32, and time is short
+    for folder; do :; done
+    cp -r "\$(dirname "\$folder")/run-cuda" "\$folder"
+    exit 0
+    ;;
 esac
 for word; do
     shift
     case \$word in
     cuda) word=cpu ;;
-    train.precision=*) word=train.precision=fp32 ;; # no processor has tf32
+    train.precision=*) word=train.precision=fp32 ;; # not every processor has bf16
     esac
     set -- "\$@" "\$word"
 done
@@ -111,7 +116,7 @@ END
 
 @test "a low precision whose losses go elsewhere is a step that failed" {
     fake_tree
-    sed -i 's/train.precision=\*) word=.*/train.precision=bf16) word=train.lr=0.02 ;;\n    train.precision=*) word=train.precision=fp32 ;;/' bin/deq
+    sed -i 's/ | train:\*run-bf16)/)/; s/^    cuda) word=cpu ;;/&\n    train.precision=bf16) word=train.lr=0.02 ;;/' bin/deq
     run tree/scripts/gpu-check.sh -o report.json
     [ "$status" -eq 1 ]
     grep -q '"name": "losses-tf32", "result": "passed"' report.json
