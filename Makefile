@@ -401,12 +401,13 @@ coverage:
 	@echo 'coverage: each file in $(BUILD)-coverage/files.txt, its lines in $(BUILD)-coverage/index.html'
 
 # What clang-tidy (.clang-tidy) and shellcheck find.
-LINT_FLAGS = -std=c17 -D_GNU_SOURCE -Isrc -I. -fopenmp $(MPI_CFLAGS)
+LINT_FLAGS = -std=c17 -D_GNU_SOURCE -DDEQ_VERSION='"lint"' -Isrc -I. -fopenmp $(MPI_CFLAGS)
 lint:
 	@scripts/deps.sh build lint
 	@clang-tidy --quiet $(LIB_SRC) $(CMD_SRC) -- $(LINT_FLAGS) 2>/dev/null
 	@shellcheck -o check-set-e-suppressed,deprecate-which,avoid-nullary-conditions $(SCRIPTS)
-SCRIPTS = .ci/run $(wildcard scripts/*.sh scripts/completion/*.bash scripts/slurm/* tests/*.sh tests/*/*.sh)
+SCRIPTS = .ci/run $(wildcard scripts/*.sh scripts/completion/*.bash scripts/slurm/* scripts/sweep/*.sbatch tests/*.sh \
+    tests/*/*.sh)
 # For editors and language servers.
 compile_commands.json: FORCE
 	@scripts/deps.sh build lint

@@ -41,10 +41,12 @@ printf '{"added_tokens":[{"id":4,"content":"<|end|>","special":true},{"id":5,"co
 printf '"decoder":{"type":"ByteLevel"},"model":{"type":"BPE","merges":[],"vocab":{"the":0,' >>bytes.json
 printf '"\\u0120king":1,"\\u010a":2,"\\u00c3":3,"\\u0120\\u0120":7}}}' >>bytes.json
 seed tokenizer bytes.json bytes
-printf '{"decoder":{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"\\u2581"},' >pieces.json
-printf '"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ",' >>pieces.json
-printf '"start":1,"stop":0}]},"model":{"type":"BPE","unk_token":"<unk>","byte_fallback":true,' >>pieces.json
-printf '"vocab":{"<unk>":0,"<0x0A>":1,"\\u2581the":2,"s":3}}}' >>pieces.json
+{
+    printf '{"decoder":{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"\\u2581"},'
+    printf '"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ",'
+    printf '"start":1,"stop":0}]},"model":{"type":"BPE","unk_token":"<unk>","byte_fallback":true,'
+    printf '"vocab":{"<unk>":0,"<0x0A>":1,"\\u2581the":2,"s":3}}}'
+} >pieces.json
 seed tokenizer pieces.json pieces
 printf '{"decoder":{"type":"Metaspace","replacement":"\\u2581"},"model":{"type":"Unigram",' >scores.json
 printf '"unk_id":0,"vocab":[["<unk>",0],["\\u2581the",-1.5],["\\n",-2]]}}' >>scores.json
