@@ -135,7 +135,7 @@ make_package()
     bare
     mkdir "$root/root/deq"
     git ls-files -z | tar -c --null -T - | tar -x -C "$root/root/deq"
-    inside "cd /root/deq && scripts/deps.sh build subwords && apt-get -q install -y --no-install-recommends dpkg-dev \
+    inside "cd /root/deq && scripts/deps.sh build subwords report && apt-get -q install -y --no-install-recommends dpkg-dev \
         >/dev/null && make deb | tail -n 3"
     deb=$(ls "$root"/root/deq/build-deb/*.deb)
     cp "$deb" "$work/"
