@@ -76,7 +76,7 @@ bare()
     fi
     if [ ! -e "$base/etc/debian_version" ]; then
         say "debootstrap"
-        debootstrap --variant=minbase bookworm "$base" http://deb.debian.org/debian >"$work/log" 2>&1 || {
+        debootstrap --variant=minbase bookworm "$base" >"$work/log" 2>&1 || {
             tail -n 20 "$work/log" >&2
             exit 69
         }
