@@ -2,6 +2,7 @@
 #include "cell/cell.h"
 
 #include "base/mem.h"
+#include <stdio.h>
 
 struct lifetime cell_slot_life(const struct cell_plan *p, int slot)
 {
@@ -14,6 +15,22 @@ struct lifetime cell_vjp_life(const struct cell_plan *p)
 {
     return p->mode == CELL_VJP ? lives(PHASE_OUTPUT, PHASE_REMEMBER)
                                : lives(PHASE_BACKWARD, PHASE_GRADIENTS);
+}
+
+void cell_declare(const struct cell_plan *p, const struct cell_wish all[CELL_WISHES],
+                  const char *of, struct lifetime life, enum memory_part part)
+{
+    char name[BUFFER_NAME_MAX];
+    struct buffer b = {.name = name, .life = life, .part = part};
+    for (int i = 0; i < CELL_WISHES && all[i].t != NULL; i++) {
+        snprintf(name, sizeof name, "%s: %s", of, all[i].name);
+        b.dtype = all[i].dtype;
+        b.ndim = all[i].ndim;
+        for (int k = 0; k < b.ndim; k++)
+            b.dim[k] = all[i].dim[k];
+        if (all[i].wanted)
+            workspace_declare(p->ws, all[i].t, &b);
+    }
 }
 
 enum status cell_declare_memories(const struct cell_plan *p, struct memory **list, int64_t rows,

@@ -178,6 +178,23 @@ struct cell_kind {
                           struct error *err);
 };
 
+/* A tensor to be declared, if it is wanted. */
+struct cell_wish {
+    bool wanted;
+    struct tensor *t;
+    const char *name;
+    enum dtype dtype;
+    int ndim;
+    int64_t dim[TENSOR_MAX_DIMS];
+};
+
+enum { CELL_WISHES = 16 };
+
+/* Declares the wanted ones of a list that ends with a wish without a tensor, or is full. `of`
+ * begins their names. */
+void cell_declare(const struct cell_plan *plan, const struct cell_wish all[CELL_WISHES],
+                  const char *of, struct lifetime life, enum memory_part part);
+
 /* All memories of the cell become empty. */
 void cell_reset_memory(struct cell *c);
 

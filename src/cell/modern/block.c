@@ -1,24 +1,6 @@
 /* Sizes and lives of the buffers of a modern block. */
 #include "cell/modern/modern_block.h"
 
-#include <stdio.h>
-
-void modern_declare(const struct cell_plan *p, const struct modern_wish all[MODERN_WISHES],
-                    const char *of, struct lifetime life, enum memory_part part)
-{
-    char name[BUFFER_NAME_MAX];
-    struct buffer b = {.name = name, .life = life, .part = part};
-    for (int i = 0; i < MODERN_WISHES && all[i].t != NULL; i++) {
-        snprintf(name, sizeof name, "%s: %s", of, all[i].name);
-        b.dtype = all[i].dtype;
-        b.ndim = all[i].ndim;
-        for (int k = 0; k < b.ndim; k++)
-            b.dim[k] = all[i].dim[k];
-        if (all[i].wanted)
-            workspace_declare(p->ws, all[i].t, &b);
-    }
-}
-
 void modern_activations_declare(struct modern_activations *s, const struct cell_plan *p,
                                 const struct modern_shape *shape, enum modern_entry entry,
                                 const char *of, struct lifetime life)
@@ -27,7 +9,7 @@ void modern_activations_declare(struct modern_activations *s, const struct cell_
     int64_t b = p->batch, l = p->length, n = b * l, d = shape->d_model;
     bool opens = shape->place != NORM_PLACE_POST, closes = shape->place != NORM_PLACE_PRE;
     bool joins = entry == ENTRY_ADD || entry == ENTRY_LINEAR;
-    const struct modern_wish all[MODERN_WISHES] = {
+    const struct cell_wish all[CELL_WISHES] = {
         {opens || joins, &s->n1, "input", real, 2, {n, d}},
         {opens, &s->rstd1, "input's 1 / deviation", real, 1, {n}},
         {true, &s->x, "projection", real, 2, {n, shape->wide}},
@@ -42,7 +24,7 @@ void modern_activations_declare(struct modern_activations *s, const struct cell_
         {closes, &s->rstd_out, "output's 1 / deviation", real, 1, {n}},
     };
     *s = (struct modern_activations){0};
-    modern_declare(p, all, of, life, PART_ACTIVATIONS);
+    cell_declare(p, all, of, life, PART_ACTIVATIONS);
 }
 
 /* Rows of a feed-forward network that are worked through at once. They keep the backend busy. */
@@ -68,7 +50,7 @@ void modern_scratch_declare(struct modern_scratch *s, const struct cell_plan *p,
     bool vjp = p->mode >= CELL_VJP, masked = p->mode >= CELL_TRAIN && shape->dropout > 0;
     bool pre = shape->place == NORM_PLACE_PRE;
     *s = (struct modern_scratch){.rows = rows};
-    const struct modern_wish eval[MODERN_WISHES] = {
+    const struct cell_wish eval[CELL_WISHES] = {
         {true, &s->h, "input", real, 2, {n, d}},
         {pre, &s->y, "attention half", real, 2, {n, d}},
         {!vjp, &s->up, "hidden layer", real, 2, {rows, shape->up}},
@@ -82,17 +64,17 @@ void modern_scratch_declare(struct modern_scratch *s, const struct cell_plan *p,
     struct lifetime hidden = lives->eval;
     if (vjp && lives->full.last > hidden.last)
         hidden.last = lives->full.last;
-    const struct modern_wish layer[MODERN_WISHES] = {
+    const struct cell_wish layer[CELL_WISHES] = {
         {true, &s->hidden, "activation", low, 2, {rows, shape->inner}}};
-    const struct modern_wish back[MODERN_WISHES] = {
+    const struct cell_wish back[CELL_WISHES] = {
         {vjp, &s->narrow, "gradient of heads", real, 1, {n * (x > a ? x : a)}},
         {vjp, &s->wide, "gradients", real, 1, {3 * n * a > ff ? 3 * n * a : ff}},
         {vjp, &s->dn, "gradient of a norm", real, 2, {n, d}},
         {vjp && masked, &s->da, "gradient under a mask", real, 2, {n, d}},
     };
-    modern_declare(p, eval, "evaluation", lives->eval, PART_WORK);
-    modern_declare(p, layer, "evaluation", hidden, PART_WORK);
-    modern_declare(p, back, "vjp", lives->vjp, PART_WORK);
+    cell_declare(p, eval, "evaluation", lives->eval, PART_WORK);
+    cell_declare(p, layer, "evaluation", hidden, PART_WORK);
+    cell_declare(p, back, "vjp", lives->vjp, PART_WORK);
 }
 
 void modern_tangent_declare(struct modern_tangent *t, const struct cell_plan *p,
@@ -100,7 +82,7 @@ void modern_tangent_declare(struct modern_tangent *t, const struct cell_plan *p,
 {
     enum dtype real = p->ws->be->ops->real;
     int64_t n = p->batch * p->length, d = shape->d_model;
-    const struct modern_wish all[MODERN_WISHES] = {
+    const struct cell_wish all[CELL_WISHES] = {
         {true, &t->h_t, "derivative of the input", real, 2, {n, d}},
         {true, &t->n1_t, "derivative of its norm", real, 2, {n, d}},
         {true, &t->x_t, "derivative of the projection", real, 2, {n, shape->wide}},
@@ -114,7 +96,7 @@ void modern_tangent_declare(struct modern_tangent *t, const struct cell_plan *p,
         {true, &t->out_t, "derivative of the output", real, 2, {n, d}},
     };
     *t = (struct modern_tangent){0};
-    modern_declare(p, all, "block", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
+    cell_declare(p, all, "block", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
 }
 
 void modern_tangent_scratch_declare(struct modern_tangent_scratch *t, const struct cell_plan *p,
@@ -124,7 +106,7 @@ void modern_tangent_scratch_declare(struct modern_tangent_scratch *t, const stru
     int64_t n = p->batch * p->length, d = shape->d_model, i = shape->inner, u = shape->up;
     int64_t a = shape->attn, x = shape->wide;
     struct lifetime life = lives(PHASE_GRADIENTS, PHASE_GRADIENTS);
-    const struct modern_wish all[MODERN_WISHES] = {
+    const struct cell_wish all[CELL_WISHES] = {
         {true, &t->hidden, "activation", low, 2, {n, i}},
         {true, &t->hidden_t, "derivative of it", low, 2, {n, i}},
         {true, &t->dhidden, "its gradient", real, 2, {n, i}},
@@ -138,12 +120,12 @@ void modern_tangent_scratch_declare(struct modern_tangent_scratch *t, const stru
         {true, &t->dx, "gradient of the projection", real, 2, {n, x}},
         {true, &t->dx_t, "derivative of that", real, 2, {n, x}},
     };
-    modern_declare(p, all, "second derivatives", life, PART_WORK);
+    cell_declare(p, all, "second derivatives", life, PART_WORK);
     for (int k = 0; k < 3; k++) {
-        const struct modern_wish pair[MODERN_WISHES] = {
+        const struct cell_wish pair[CELL_WISHES] = {
             {true, &t->d[k], "gradient", real, 2, {n, d}},
             {true, &t->t[k], "its derivative", real, 2, {n, d}},
         };
-        modern_declare(p, pair, "second derivatives", life, PART_WORK);
+        cell_declare(p, pair, "second derivatives", life, PART_WORK);
     }
 }

@@ -67,11 +67,11 @@ static void plan_slot(struct modern_cell *c, int slot)
         snprintf(of, sizeof of, core > 1 ? "slot %d, block %d" : "slot %d", slot, (int)j);
         modern_activations_declare(modern_saved(c, i, slot), p, &c->shape, entry_of(c, i), of,
                                    life);
-        const struct modern_wish between[MODERN_WISHES] = {
+        const struct cell_wish between[CELL_WISHES] = {
             {j + 1 < core, &c->outputs[slot * core + j], "output", real, 3, {b, l, d}}};
-        modern_declare(p, between, of, life, PART_ACTIVATIONS);
+        cell_declare(p, between, of, life, PART_ACTIVATIONS);
     }
-    const struct modern_wish rest[MODERN_WISHES] = {
+    const struct cell_wish rest[CELL_WISHES] = {
         {c->outer_norm, &c->rstd_f[slot], "1 / deviation of f", real, 1, {b * l}},
         {c->layered && p->mem_len > 0,
          &c->layer_mem[slot],
@@ -81,7 +81,7 @@ static void plan_slot(struct modern_cell *c, int slot)
          {b, p->mem_len, 3 * c->shape.attn}},
     };
     snprintf(of, sizeof of, "slot %d", slot);
-    modern_declare(p, rest, of, life, PART_ACTIVATIONS);
+    cell_declare(p, rest, of, life, PART_ACTIVATIONS);
 }
 
 static enum status plan_saved(struct modern_cell *c, struct error *err)
@@ -118,15 +118,15 @@ static enum status plan_block(struct modern_cell *c, int64_t i, struct error *er
     bool around = i < c->prelude || i >= c->prelude + c->core;
     bool train = p->mode >= CELL_TRAIN, masked = train && s->dropout > 0;
     enum phase last = train ? PHASE_GRADIENTS : later(p->last_eval, PHASE_OUTPUT);
-    const struct modern_wish memory[MODERN_WISHES] = {{!c->layered && p->mem_len > 0,
-                                                       &block->mem_qkv,
-                                                       "memory",
-                                                       real,
-                                                       3,
-                                                       {b, p->mem_len, 3 * s->attn}}};
-    const struct modern_wish output[MODERN_WISHES] = {
+    const struct cell_wish memory[CELL_WISHES] = {{!c->layered && p->mem_len > 0,
+                                                   &block->mem_qkv,
+                                                   "memory",
+                                                   real,
+                                                   3,
+                                                   {b, p->mem_len, 3 * s->attn}}};
+    const struct cell_wish output[CELL_WISHES] = {
         {around, &block->output, "output around the core", real, 3, {b, p->length, d}}};
-    const struct modern_wish masks[MODERN_WISHES] = {
+    const struct cell_wish masks[CELL_WISHES] = {
         {masked, &block->mask_attn, "attention half", real, 2, {b, d}},
         {masked, &block->mask_ff, "feed-forward half", real, 2, {b, d}},
         {train && s->dropatt > 0,
@@ -136,9 +136,9 @@ static enum status plan_block(struct modern_cell *c, int64_t i, struct error *er
          4,
          {b, s->heads, p->length, p->mem_len + p->length}},
     };
-    modern_declare(p, memory, "block", lives(PHASE_BEGIN, last), PART_ACTIVATIONS);
-    modern_declare(p, output, "block", saved_life(c, i, 0), PART_ACTIVATIONS);
-    modern_declare(p, masks, "dropout", lives_always(), PART_WORK);
+    cell_declare(p, memory, "block", lives(PHASE_BEGIN, last), PART_ACTIVATIONS);
+    cell_declare(p, output, "block", saved_life(c, i, 0), PART_ACTIVATIONS);
+    cell_declare(p, masks, "dropout", lives_always(), PART_WORK);
     return cell_declare_memories(p, &block->mem, p->mem_len, s->wide - s->attn, err);
 }
 
@@ -151,25 +151,25 @@ static void plan_injection(struct modern_cell *c)
     int64_t b = p->batch, l = p->length, n = b * l, d = s->d_model;
     int64_t width = entry_of(c, c->prelude) == ENTRY_QKV ? s->wide : d;
     bool train = p->mode >= CELL_TRAIN, decays = c->inject == INJECT_DECAY && !c->layered;
-    const struct modern_wish segment[MODERN_WISHES] = {
+    const struct cell_wish segment[CELL_WISHES] = {
         {true, &c->rstd_embed, "1 / deviation", real, 1, {n}},
         {c->prelude > 0, &c->e_in, "prelude's output", real, 3, {b, l, d}},
         {c->prelude > 0, &c->rstd_in, "its 1 / deviation", real, 1, {n}},
         {!c->layered && c->inject != INJECT_ADD, &c->u, "injection", real, 2, {n, width}},
     };
-    const struct modern_wish gradients[MODERN_WISHES] = {
+    const struct cell_wish gradients[CELL_WISHES] = {
         {train && !c->layered, &c->du, "gradient of the injection", real, 2, {n, width}},
         {train && decays, &c->dfactor, "gradient of the decay", real, 1, {d}},
         {train && c->prelude > 0, &c->dother[0], "gradient in the prelude", real, 3, {b, l, d}},
         {train && c->prelude > 0, &c->dprelude, "gradient of the prelude", real, 3, {b, l, d}},
     };
-    const struct modern_wish constants[MODERN_WISHES] = {
+    const struct cell_wish constants[CELL_WISHES] = {
         {s->rope, &c->turn, "turns", real, 2, {p->mem_len + l, s->head}},
         {decays, &c->factor, "decay", real, 1, {d}},
     };
-    modern_declare(p, segment, "embedding", lives(PHASE_BEGIN, PHASE_REMEMBER), PART_WORK);
-    modern_declare(p, gradients, "vjp", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
-    modern_declare(p, constants, "positions", lives_always(), PART_WORK);
+    cell_declare(p, segment, "embedding", lives(PHASE_BEGIN, PHASE_REMEMBER), PART_WORK);
+    cell_declare(p, gradients, "vjp", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
+    cell_declare(p, constants, "positions", lives_always(), PART_WORK);
 }
 
 /* The head, and what passes on to the next segment. */
@@ -181,13 +181,13 @@ static void plan_ends(struct modern_cell *c)
     int64_t b = p->batch, l = p->length, n = b * l, d = s->d_model, kv = s->wide - s->attn;
     bool train = p->mode >= CELL_TRAIN, vjp = p->mode >= CELL_VJP;
     bool remembers = p->mem_len > 0;
-    const struct modern_wish head[MODERN_WISHES] = {
+    const struct cell_wish head[CELL_WISHES] = {
         {train, &c->head_x, "normalised output", real, 2, {n, d}},
         {train, &c->head_rstd, "its 1 / deviation", real, 1, {n}},
     };
-    const struct modern_wish back[MODERN_WISHES] = {
+    const struct cell_wish back[CELL_WISHES] = {
         {train && c->coda > 0, &c->dother[1], "gradient in the coda", real, 3, {b, l, d}}};
-    const struct modern_wish between[MODERN_WISHES] = {
+    const struct cell_wish between[CELL_WISHES] = {
         {vjp && c->core > 1 && !c->layered,
          &c->dstack,
          "gradient between blocks",
@@ -196,15 +196,15 @@ static void plan_ends(struct modern_cell *c)
          {b, l, d}},
         {vjp && c->outer_norm, &c->douter, "gradient of the last block", real, 3, {b, l, d}},
     };
-    const struct modern_wish remember[MODERN_WISHES] = {
+    const struct cell_wish remember[CELL_WISHES] = {
         {remembers, &c->remember_h, "input", real, 2, {n, d}},
         {remembers, &c->remember_kv, "keys and values", real, 2, {n, kv}},
         {remembers && b > 1, &c->kept, "rows kept", real, 1, {b * p->mem_len * kv}},
     };
-    modern_declare(p, head, "head", lives(PHASE_OUTPUT, p->last_head), PART_ACTIVATIONS);
-    modern_declare(p, back, "coda", lives(PHASE_LOSS, later(PHASE_LOSS, p->last_head)), PART_WORK);
-    modern_declare(p, between, "vjp", cell_vjp_life(p), PART_WORK);
-    modern_declare(p, remember, "memory", lives(PHASE_REMEMBER, PHASE_REMEMBER), PART_WORK);
+    cell_declare(p, head, "head", lives(PHASE_OUTPUT, p->last_head), PART_ACTIVATIONS);
+    cell_declare(p, back, "coda", lives(PHASE_LOSS, later(PHASE_LOSS, p->last_head)), PART_WORK);
+    cell_declare(p, between, "vjp", cell_vjp_life(p), PART_WORK);
+    cell_declare(p, remember, "memory", lives(PHASE_REMEMBER, PHASE_REMEMBER), PART_WORK);
 }
 
 /* For second derivatives. */
@@ -217,12 +217,12 @@ static void plan_tangents(struct modern_cell *c)
         return;
     modern_tangent_scratch_declare(&c->more, p, &c->shape);
     for (int i = 0; i < 2; i++) {
-        const struct modern_wish pair[MODERN_WISHES] = {
+        const struct cell_wish pair[CELL_WISHES] = {
             {true, &c->pair_d[i], "gradient between blocks", real, 3, {b, l, d}},
             {true, &c->pair_t[i], "its derivative", real, 3, {b, l, d}},
         };
-        modern_declare(p, pair, "second derivatives", lives(PHASE_GRADIENTS, PHASE_GRADIENTS),
-                       PART_WORK);
+        cell_declare(p, pair, "second derivatives", lives(PHASE_GRADIENTS, PHASE_GRADIENTS),
+                     PART_WORK);
     }
     for (int64_t j = 0; j < c->core; j++)
         modern_tangent_declare(&c->block[c->prelude + j].tangent, p, &c->shape);

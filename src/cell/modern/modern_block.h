@@ -123,21 +123,6 @@ struct modern_call {
     const struct modern_scratch *scratch;
 };
 
-/* A tensor to be declared, if it is wanted. */
-struct modern_wish {
-    bool wanted;
-    struct tensor *t;
-    const char *name;
-    enum dtype dtype;
-    int ndim;
-    int64_t dim[TENSOR_MAX_DIMS];
-};
-
-enum { MODERN_WISHES = 16 };
-
-/* Declares those of a list that are wanted, up to the first without a tensor, as "of: name". */
-void modern_declare(const struct cell_plan *p, const struct modern_wish all[MODERN_WISHES],
-                    const char *of, struct lifetime life, enum memory_part part);
 /* `entry` is that of the block with the saved activations. */
 void modern_activations_declare(struct modern_activations *s, const struct cell_plan *p,
                                 const struct modern_shape *shape, enum modern_entry entry,

@@ -1,24 +1,6 @@
 /* Sizes and lives of the buffers of a transformer block. */
 #include "cell/transformer/transformer_block.h"
 
-#include <stdio.h>
-
-void transformer_declare(const struct cell_plan *p, const struct wish all[WISHES], const char *of,
-                         struct lifetime life, enum memory_part part)
-{
-    char name[BUFFER_NAME_MAX];
-    struct buffer b = {.name = name, .life = life, .part = part};
-    for (int i = 0; i < WISHES && all[i].t != NULL; i++) {
-        snprintf(name, sizeof name, "%s: %s", of, all[i].name);
-        b.dtype = all[i].dtype;
-        b.ndim = all[i].ndim;
-        for (int k = 0; k < b.ndim; k++)
-            b.dim[k] = all[i].dim[k];
-        if (all[i].wanted)
-            workspace_declare(p->ws, all[i].t, &b);
-    }
-}
-
 /* Whether slots hold the hidden layer, because the plan wants it or the backend needs it. */
 static bool keeps_hidden(const struct cell_plan *p)
 {
@@ -36,7 +18,7 @@ void block_activations_declare(struct block_activations *s, const struct cell_pl
     int64_t bits = op_relu_mask_width(be, inner);
     bool gain = shape->norm == NORM_RMS, pre = shape->pre_norm, keeps = keeps_hidden(p);
     bool masks = p->mode >= CELL_VJP && bits > 0 && !(keeps && be->ops->ffn_rows > 0);
-    const struct wish all[WISHES] = {
+    const struct cell_wish all[CELL_WISHES] = {
         {true, &s->qkv, "qkv", real, 3, {b, l, 3 * d}},
         {true, &s->attn, "attention", real, 3, {b, l, d}},
         {true, &s->lse, "attention's log-sums", real, 3, {b, shape->n_head, l}},
@@ -53,7 +35,7 @@ void block_activations_declare(struct block_activations *s, const struct cell_pl
         {!pre && gain, &s->xhat2, "output normalised", real, 2, {n, d}},
     };
     *s = (struct block_activations){0};
-    transformer_declare(p, all, of, life, PART_ACTIVATIONS);
+    cell_declare(p, all, of, life, PART_ACTIVATIONS);
 }
 
 /* Rows of a hidden layer that exist at once, in whole sequences. They are as many as keep the
@@ -96,23 +78,23 @@ void block_scratch_declare(struct block_scratch *s, const struct cell_plan *p,
     bool vjp = p->mode >= CELL_VJP, keeps = keeps_hidden(p);
     bool masked = p->mode >= CELL_TRAIN && shape->dropout > 0;
     *s = (struct block_scratch){.rows = rows};
-    const struct wish eval[WISHES] = {
+    const struct cell_wish eval[CELL_WISHES] = {
         {!keeps, &s->work, "hidden layer", low, 2, {rows, inner}},
         {p->rows, &s->row_z, "some rows: z", real, 2, {n, d}},
         {p->rows, &s->row_qkv, "some rows: qkv", real, 2, {n, 3 * d}},
         {p->rows && masked, &s->row_b, "some rows: mask", real, 2, {n, d}},
         {p->rows && masked, &s->row_mask, "some rows: hidden mask", real, 2, {rows, inner}},
     };
-    const struct wish back[WISHES] = {
+    const struct cell_wish back[CELL_WISHES] = {
         {vjp, &s->vjp_work, "gradients", real, 1, {vjp_numbers(p, shape, rows)}},
         {vjp && masked, &s->b, "gradient under a mask", real, 2, {n, d}},
     };
-    const struct wish full[WISHES] = {
+    const struct cell_wish full[CELL_WISHES] = {
         {p->mode >= CELL_TRAIN && !keeps, &s->again, "hidden layer again", low, 2, {rows, inner}},
     };
-    transformer_declare(p, eval, "evaluation", lives(PHASE_FORWARD, p->last_eval), PART_WORK);
-    transformer_declare(p, back, "vjp", cell_vjp_life(p), PART_WORK);
-    transformer_declare(p, full, "vjp", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
+    cell_declare(p, eval, "evaluation", lives(PHASE_FORWARD, p->last_eval), PART_WORK);
+    cell_declare(p, back, "vjp", cell_vjp_life(p), PART_WORK);
+    cell_declare(p, full, "vjp", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
 }
 
 void block_tangent_declare(struct block_tangent *t, const struct cell_plan *p,
@@ -120,7 +102,7 @@ void block_tangent_declare(struct block_tangent *t, const struct cell_plan *p,
 {
     enum dtype real = p->ws->be->ops->real, low = op_low_precision(p->ws->be);
     int64_t b = p->batch, l = p->length, n = b * l, d = shape->d_model;
-    const struct wish all[WISHES] = {
+    const struct cell_wish all[CELL_WISHES] = {
         {true, &t->qkv_t, "derivative of qkv", real, 3, {b, l, 3 * d}},
         {true, &t->attn_t, "derivative of attention", real, 3, {b, l, d}},
         {true, &t->s1_t, "derivative of the first sum", real, 2, {n, d}},
@@ -130,7 +112,7 @@ void block_tangent_declare(struct block_tangent *t, const struct cell_plan *p,
         {!shape->pre_norm, &t->s2_t, "derivative of the second sum", real, 2, {n, d}},
     };
     *t = (struct block_tangent){0};
-    transformer_declare(p, all, of, lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
+    cell_declare(p, all, of, lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
 }
 
 void tangent_scratch_declare(struct tangent_scratch *s, const struct cell_plan *p,
@@ -138,7 +120,7 @@ void tangent_scratch_declare(struct tangent_scratch *s, const struct cell_plan *
 {
     enum dtype real = p->ws->be->ops->real, low = op_low_precision(p->ws->be);
     int64_t n = p->batch * p->length, d = shape->d_model;
-    const struct wish all[WISHES] = {
+    const struct cell_wish all[CELL_WISHES] = {
         {true, &s->dy, "dy", real, 2, {n, d}},
         {true, &s->dattn, "dattn", real, 2, {n, d}},
         {true, &s->dy_t, "derivative of dy", real, 2, {n, d}},
@@ -147,8 +129,7 @@ void tangent_scratch_declare(struct tangent_scratch *s, const struct cell_plan *
         {true, &s->dqkv_t, "derivative of dqkv", real, 2, {n, 3 * d}},
         {true, &s->dh_t, "derivative of dh", low, 2, {n, shape->d_inner}},
     };
-    transformer_declare(p, all, "second derivatives", lives(PHASE_GRADIENTS, PHASE_GRADIENTS),
-                        PART_WORK);
+    cell_declare(p, all, "second derivatives", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
 }
 
 struct tensor block_work(const struct tensor *scratch, enum dtype dtype, int64_t rows,

@@ -26,12 +26,12 @@ static void plan_kept(struct transformer_cell *c)
     bool states_alone = p->memory == MEMORY_STATES && (early || c->layered);
     if (p->batch == 1 || p->mem_len == 0)
         return;
-    const struct wish injections[WISHES] = {
+    const struct cell_wish injections[CELL_WISHES] = {
         {early, &c->kept_early, "injections kept", real, 1, {rows * 3 * d}}};
-    const struct wish states[WISHES] = {
+    const struct cell_wish states[CELL_WISHES] = {
         {true, &c->kept, "rows kept", real, 1, {rows * (states_alone ? d : 3 * d)}}};
-    transformer_declare(p, injections, "memory", lives(PHASE_OUTPUT, PHASE_OUTPUT), PART_WORK);
-    transformer_declare(p, states, "memory", lives(PHASE_REMEMBER, PHASE_REMEMBER), PART_WORK);
+    cell_declare(p, injections, "memory", lives(PHASE_OUTPUT, PHASE_OUTPUT), PART_WORK);
+    cell_declare(p, states, "memory", lives(PHASE_REMEMBER, PHASE_REMEMBER), PART_WORK);
 }
 
 /* Whether the norm of memory states has a gain that is trained. */
@@ -54,19 +54,19 @@ static enum status plan_memory_activations(struct transformer_cell *c, struct er
         struct memory_activations *s = &c->memory_saved[i];
         struct lifetime life =
             c->layered ? cell_slot_life(p, (int)i) : lives(PHASE_BEGIN, PHASE_GRADIENTS);
-        const struct wish all[WISHES] = {
+        const struct cell_wish all[CELL_WISHES] = {
             {true, &s->qkv, "qkv", real, 3, {b, m, 3 * d}},
             {c->shape.pre_norm, &s->normed, "norm", real, 3, {b, m, d}},
             {gains_memory(c), &s->xhat, "normalised", real, 2, {rows, d}},
             {gains_memory(c), &s->rstd, "1 / deviation", real, 1, {rows}},
         };
-        transformer_declare(p, all, "memory", life, PART_ACTIVATIONS);
+        cell_declare(p, all, "memory", life, PART_ACTIVATIONS);
     }
-    const struct wish gradients[WISHES] = {
+    const struct cell_wish gradients[CELL_WISHES] = {
         {train, &c->dmem, "gradient of qkv", real, 2, {rows, 3 * d}},
         {train && gains_memory(c), &c->dmem_in, "gradient of its norm", real, 2, {rows, d}},
     };
-    transformer_declare(p, gradients, "memory", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
+    cell_declare(p, gradients, "memory", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
     return STATUS_OK;
 }
 
@@ -96,18 +96,18 @@ static void plan_tangents(struct transformer_cell *c)
         return;
     tangent_scratch_declare(&c->more, p, &c->shape);
     for (int i = 0; i < 2; i++) {
-        const struct wish pair[WISHES] = {
+        const struct cell_wish pair[CELL_WISHES] = {
             {true, &c->pair_d[i], "gradient between blocks", real, 3, {b, l, d}},
             {true, &c->pair_t[i], "its derivative", real, 3, {b, l, d}},
         };
-        transformer_declare(p, pair, "second derivatives", life, PART_WORK);
+        cell_declare(p, pair, "second derivatives", life, PART_WORK);
     }
     for (int64_t j = 0; j < c->blocks; j++) {
         struct transformer_cell_block *block = &c->block[j];
-        const struct wish output[WISHES] = {
+        const struct cell_wish output[CELL_WISHES] = {
             {j + 1 < c->blocks, &block->output_t, "derivative of the output", real, 3, {b, l, d}}};
         block_tangent_declare(&block->tangent, p, &c->shape, "block");
-        transformer_declare(p, output, "block", life, PART_WORK);
+        cell_declare(p, output, "block", life, PART_WORK);
     }
 }
 
@@ -119,14 +119,14 @@ static void plan_masks(struct transformer_cell *c, struct transformer_cell_block
     enum dtype real = p->ws->be->ops->real;
     int64_t b = p->batch, l = p->length, k = p->mem_len + p->length;
     bool any = s->dropout > 0;
-    const struct wish all[WISHES] = {
+    const struct cell_wish all[CELL_WISHES] = {
         {c->dropatt > 0, &block->mask_attention, "attention", DTYPE_U8, 4, {b, s->n_head, l, k}},
         {any, &block->mask_attn_out, "attention half", real, 2, {b, s->d_model}},
         {any, &block->mask_ff1, "hidden layer", real, 2, {b, s->d_inner}},
         {any, &block->mask_ff2, "feed-forward half", real, 2, {b, s->d_model}},
     };
     if (p->mode >= CELL_TRAIN)
-        transformer_declare(p, all, "dropout", lives_always(), PART_WORK);
+        cell_declare(p, all, "dropout", lives_always(), PART_WORK);
 }
 
 static enum status plan_block(struct transformer_cell *c, int64_t j, struct error *err)
@@ -137,26 +137,27 @@ static enum status plan_block(struct transformer_cell *c, int64_t j, struct erro
     int64_t b = p->batch, l = p->length, d = c->shape.d_model, r = c->positions.dim[0];
     bool train = p->mode >= CELL_TRAIN;
     enum phase last = transformer_cell_injects_early(c) ? PHASE_OUTPUT : PHASE_REMEMBER;
-    const struct wish injection[WISHES] = {
+    const struct cell_wish injection[CELL_WISHES] = {
         {!c->layered, &block->u, "injection", real, 3, {b, l, 3 * d}}};
-    const struct wish positions[WISHES] = {{true, &block->rk, "positions", real, 2, {r, d}}};
-    const struct wish gradients[WISHES] = {
+    const struct cell_wish positions[CELL_WISHES] = {
+        {true, &block->rk, "positions", real, 2, {r, d}}};
+    const struct cell_wish gradients[CELL_WISHES] = {
         {train && !c->layered, &block->du, "gradient of the injection", real, 2, {b * l, 3 * d}},
         {train, &block->drk, "gradient of the positions", real, 2, {r, d}},
     };
-    transformer_declare(p, injection, "block", lives(PHASE_BEGIN, last), PART_WORK);
-    transformer_declare(p, positions, "block",
-                        train ? lives(PHASE_BEGIN, PHASE_GRADIENTS) : lives_always(), PART_WORK);
-    transformer_declare(p, gradients, "block", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
+    cell_declare(p, injection, "block", lives(PHASE_BEGIN, last), PART_WORK);
+    cell_declare(p, positions, "block",
+                 train ? lives(PHASE_BEGIN, PHASE_GRADIENTS) : lives_always(), PART_WORK);
+    cell_declare(p, gradients, "block", lives(PHASE_GRADIENTS, PHASE_GRADIENTS), PART_WORK);
     plan_masks(c, block);
     TRY(plan_memory(c, block, err));
     if (j == c->blocks - 1 || c->layered)
         return STATUS_OK;
     TRY(mem_alloc((void **)&block->outputs, (size_t)p->slots, sizeof *block->outputs, err));
     for (int i = 0; i < p->slots; i++) {
-        const struct wish output[WISHES] = {
+        const struct cell_wish output[CELL_WISHES] = {
             {true, &block->outputs[i], "output", real, 3, {b, l, d}}};
-        transformer_declare(p, output, "block", cell_slot_life(p, i), PART_ACTIVATIONS);
+        cell_declare(p, output, "block", cell_slot_life(p, i), PART_ACTIVATIONS);
     }
     return STATUS_OK;
 }
@@ -169,14 +170,14 @@ static void plan_positions(struct transformer_cell *c)
     bool masked = p->mode >= CELL_TRAIN && c->shape.dropout > 0;
     if (c->shape.span > 0 && c->shape.span < rows)
         rows = c->shape.span;
-    const struct wish all[WISHES] = {
+    const struct cell_wish all[CELL_WISHES] = {
         {true, &c->positions, "sinusoids", real, 2, {rows, d}},
         {masked, &c->mask_pos, "mask", real, 1, {d}},
     };
-    const struct wish dropped[WISHES] = {
+    const struct cell_wish dropped[CELL_WISHES] = {
         {masked, &c->positions_in, "sinusoids under the mask", real, 2, {rows, d}}};
-    transformer_declare(p, all, "positions", lives_always(), PART_WORK);
-    transformer_declare(p, dropped, "positions", lives(PHASE_BEGIN, PHASE_GRADIENTS), PART_WORK);
+    cell_declare(p, all, "positions", lives_always(), PART_WORK);
+    cell_declare(p, dropped, "positions", lives(PHASE_BEGIN, PHASE_GRADIENTS), PART_WORK);
 }
 
 /* Sinusoids of the distances, sines first. */
@@ -246,18 +247,18 @@ static enum status plan_cell(struct transformer_cell *c, const struct params *pa
                              const struct config_model *model, struct error *err)
 {
     const struct cell_plan *p = &c->plan;
-    const struct wish between[WISHES] = {{p->mode >= CELL_VJP && model->blocks > 1,
-                                          &c->dstack,
-                                          "gradient between blocks",
-                                          p->ws->be->ops->real,
-                                          3,
-                                          {p->batch, p->length, c->shape.d_model}}};
+    const struct cell_wish between[CELL_WISHES] = {{p->mode >= CELL_VJP && model->blocks > 1,
+                                                    &c->dstack,
+                                                    "gradient between blocks",
+                                                    p->ws->be->ops->real,
+                                                    3,
+                                                    {p->batch, p->length, c->shape.d_model}}};
     plan_positions(c);
     block_scratch_declare(&c->scratch, p, &c->shape);
     TRY(plan_activations(c, err));
     TRY(plan_memory_activations(c, err));
     plan_kept(c);
-    transformer_declare(p, between, "vjp", cell_vjp_life(p), PART_WORK);
+    cell_declare(p, between, "vjp", cell_vjp_life(p), PART_WORK);
     for (int64_t j = 0; j < c->blocks; j++) {
         transformer_cell_bind(c, params, model, j);
         TRY(plan_block(c, j, err));

@@ -103,23 +103,6 @@ struct block_grads {
     bool first;
 };
 
-/* A tensor to be declared, if it is wanted. */
-struct wish {
-    bool wanted;
-    struct tensor *t;
-    const char *name;
-    enum dtype dtype;
-    int ndim;
-    int64_t dim[TENSOR_MAX_DIMS];
-};
-
-enum { WISHES = 16 };
-
-/* Declares the wanted ones of a list that ends with a wish without a tensor, or is full. `of`
- * begins their names. */
-void transformer_declare(const struct cell_plan *plan, const struct wish all[WISHES],
-                         const char *of, struct lifetime life, enum memory_part part);
-
 /* Declare the tensors for blocks of a shape in plan->ws. `of` begins the names. */
 void block_activations_declare(struct block_activations *saved, const struct cell_plan *plan,
                                const struct block_shape *shape, const char *of,
