@@ -1,4 +1,4 @@
-/* deq report makes a page that shows runs: curves, figures, memory, samples, a shaded text. */
+/* deq report makes a page with curves, figures, memory, samples and a shaded text of runs. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cmd/commands.h"

@@ -1,5 +1,5 @@
-/* Optimizers over flat arrays: one launch for the norm and one for Adam's update, and what Muon
- * does to each number. */
+/* Optimizers over flat arrays. The norm and Adam's update take one launch each. Muon's work on
+ * single numbers is here too. */
 #include "cuda_impl.h"
 #include "kernel.h"
 #include "queue.h"
