@@ -4,6 +4,7 @@
     harness.py FOLDER DEQ     FOLDER as models.sh makes it, with the models marks and bytes, and pieces of subwords
 """
 import json
+import math
 import os
 import random
 import sys
@@ -82,11 +83,13 @@ def compare(name):
             sys.exit(f"{name}: {task}: {len(a)} answers of deq, {len(b)} of transformers")
         for x, y in zip(a, b):
             if isinstance(x, float) and not isinstance(y, str):
+                if not math.isfinite(x - y):
+                    sys.exit(f"{name}: {task}: deq says {x}, transformers {y}")
                 difference = max(difference, abs(x - y))
             elif x != y:
                 sys.exit(f"{name}: {task}: deq says {x!r}, transformers {y!r}")
         for key, value in ours[0][task].items():
-            if abs(value - theirs[0][task][key]) > 1e-4 * max(1, abs(value)):
+            if not abs(value - theirs[0][task][key]) <= 1e-4 * max(1, abs(value)):
                 sys.exit(f"{name}: {task}: {key} is {value} by deq, {theirs[0][task][key]} by transformers")
     return difference, sum(len(flat(x)) for x in ours[1].values())
 
@@ -94,6 +97,8 @@ def compare(name):
 make_tasks()
 largest, answers = 0, 0
 names = [name for name in ("marks", "bytes", "pieces") if os.path.exists(name + ".bin")]
+if not names:
+    sys.exit("no models: tests/python/models.sh makes them")
 for name in names:
     difference, count = compare(name)
     largest, answers = max(largest, difference), answers + count

@@ -48,6 +48,9 @@ assert order == [], order
 worst = abs(loss.item() - numbers["loss"].item()) / numbers["loss"].item()
 for key, p in model.named_parameters():
     want = numbers["g:" + key].view_as(p)
-    worst = max(worst, ((p.grad - want).abs().max() / want.abs().max()).item())
+    off = ((p.grad - want).abs().max() / want.abs().max()).item()
+    if not off <= LIMIT:
+        sys.exit(f"published code under dropout: gradient of {key} differs by {off:.2g}")
+    worst = max(worst, off)
 print(f"published code under dropout: largest relative difference {worst:.2g}")
 sys.exit(not worst <= LIMIT)
