@@ -73,4 +73,4 @@ emu: $(EMU_TESTS) $(TSAN_TESTS) $(EMU_DEQ)
 .PHONY: emu
 .SECONDARY:
 -include $(EMU_OBJ:.o=.d) $(EMU_BACKEND:.o=.d) $(TSAN_OBJ:.o=.d) $(TSAN_BACKEND:.o=.d)
--include $(patsubst $(BUILD)/%,$(BUILD)/emu/%.d,$(EMU_TESTS) $(TSAN_TESTS))
+-include $(patsubst $(BUILD)/%,$(BUILD)/emu/%.d,$(EMU_TESTS) $(TSAN_TESTS)) $(BUILD)/emu/tests/tools/dist_sums.d
