@@ -180,6 +180,22 @@ static enum status read_split(const struct shard_source *source, struct shard_he
     return STATUS_OK;
 }
 
+/* About the bytes of text that a token of another program has. Rare pieces of words are long, so
+ * that the mean of a vocabulary is too much for a text. */
+static int64_t bytes_of_token(const struct vocab *v)
+{
+    const int64_t usual = 4;
+    int64_t bytes = 0, n = vocab_size(v);
+    if (vocab_rule(v).split != TEXT_SPLIT_SUBWORDS)
+        return usual;
+    for (int64_t id = 0; id < n; id++) {
+        size_t len;
+        vocab_surface(v, id, &len);
+        bytes += (int64_t)len;
+    }
+    return bytes < n ? 1 : bytes < usual * n ? bytes / n : usual;
+}
+
 /* What token files of another program do not say. */
 static enum status guess_facts(const struct config *c, const char *dir, struct preset_facts *facts,
                                struct error *err)
@@ -189,7 +205,7 @@ static enum status guess_facts(const struct config *c, const char *dir, struct p
                                          c->data.end_of_text};
     TRY(folder_vocab_load(&vocab, &tokens, err));
     facts->vocab = vocab_size(vocab);
-    facts->text_bytes = 4 * facts->tokens; /* about, for subwords */
+    facts->text_bytes = bytes_of_token(vocab) * facts->tokens;
     vocab_free(vocab);
     return STATUS_OK;
 }
