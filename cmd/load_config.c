@@ -143,11 +143,20 @@ static bool read_header(const char *dir, const char *split, struct shard_header 
     return good;
 }
 
-/* The size of the vocabulary of the data's first shard, or 0 if there is none yet. */
-static int64_t vocabulary_of(const char *dir)
+/* The size of the vocabulary of the data's first shard, or of what lies beside the token files of
+ * another program, or 0 if there is none yet. */
+static int64_t vocabulary_of(const struct config *c)
 {
     struct shard_header h;
-    return read_header(dir, "train", &h) ? h.vocab_size : 0;
+    struct vocab *vocab = NULL;
+    struct error ignored;
+    const struct folder_tokens tokens = {c->data.dir, c->data.format, 0, c->data.end_of_text};
+    if (read_header(c->data.dir, "train", &h))
+        return h.vocab_size;
+    int64_t size =
+        folder_vocab_load(&vocab, &tokens, &ignored) == STATUS_OK ? vocab_size(vocab) : 0;
+    vocab_free(vocab);
+    return size;
 }
 
 enum status load_config_set(struct config *config, const struct option_list *set, struct error *err)
@@ -352,7 +361,7 @@ enum status load_config_resolved(const char *name, const struct option_list *set
 
 enum status load_config_from_data(struct config *config, const char *path, struct error *err)
 {
-    int64_t vocab = config->model.vocab_size == 0 ? vocabulary_of(config->data.dir) : 0;
+    int64_t vocab = config->model.vocab_size == 0 ? vocabulary_of(config) : 0;
     enum status status = config_resolve(config, vocab, err);
     if (status != STATUS_OK)
         error_prefix(err, "%s", path);

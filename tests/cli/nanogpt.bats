@@ -66,6 +66,7 @@ deq train --data chars" ]
     [ "$status" -eq 0 ]
     # A token is a character, by which the size of the text is told.
     [[ "$output" == *"for a training text of 0.010 MB"* ]]
+    "$DEQ" plan --config tiny.json --data chars --device h100 --json | grep -q '"parameters":'
     # Numbers alone do as well, where text is not wanted.
     "$DEQ" train -q --config tiny.json --data bare --set model.vocab_size=40 --set train.steps=4 --out run-bare
 }
@@ -97,7 +98,7 @@ deq train --data chars" ]
     need
     run --separate-stderr "$DEQ" eval run --text val.txt --json
     [ "$status" -eq 0 ]
-    python3 - "$output" <<'PYTHON'
+    python3 - "$output" "$("$DEQ" eval run --json)" <<'PYTHON'
 import json
 import math
 import sys
@@ -107,6 +108,12 @@ text = open("val.txt", newline="").read()
 assert r["unknown"] == 0 and r["tokens"] == len(text), r
 want = r["nll"] * len(text) / len(text.encode()) / math.log(2)
 assert abs(r["bits_per_byte"] / want - 1) < 1e-6, (r["bits_per_byte"], want)
+# val.bin does not say how many bytes it stands for, and its tokens do: all but the first of two streams.
+r = json.loads(sys.argv[2])
+half = len(text) // 2
+scored = sum(len(text[i * half + 1:(i + 1) * half][:r["tokens"] // 2].encode()) for i in range(2))
+want = r["nll"] * r["tokens"] / scored / math.log(2)
+assert abs(r["bits_per_byte"] / want - 1) < 1e-3, (r["bits_per_byte"], want)
 PYTHON
 }
 
