@@ -1,8 +1,8 @@
 """What tokens.sh asks of Python: parts of a text, its words, and widths of networks.
 
     tokens.py split OUT TRAIN [VALID]               OUT/train.txt, valid.txt and test.txt
-    tokens.py words OUT SIZE                        OUT/words: token files and their tokenizer.json
-    tokens.py plan OUT PARAMETERS SECONDS SIZE...   OUT/plan.json, from tokens.json
+    tokens.py words OUT SIZE                        OUT/words-SIZE: token files and their tokenizer.json
+    tokens.py plan OUT PARAMETERS SECONDS WORDS SIZE...    OUT/plan.json, from tokens.json
 
 A word is a run of letters, digits and apostrophes, a run of one other character, or a white space. One blank in
 front belongs to it. The SIZE - 256 most frequent words of the training text are tokens, and other words are
@@ -19,6 +19,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 WORD = re.compile(r" ?\w+(?:['\u2019]\w+)*| ?([^\w\s])\1*|\s")
 SPLITS = (("train.txt", "train.bin"), ("valid.txt", "val.bin"), ("test.txt", "test.bin"))
+EVALUATED = 100_000  # bytes of a validation or test text at most, as every training reads them some times
 HEADS = 4  # of the configuration that tokens.json names
 
 
@@ -28,6 +29,11 @@ def read(path):
             return f.read()
     except (OSError, ValueError) as e:
         sys.exit("%s: %s" % (path, e))
+
+
+def thin(paragraphs):
+    """Every n-th of them, so that about EVALUATED bytes are left."""
+    return paragraphs[::1 + sum(len(p.encode()) for p in paragraphs) // EVALUATED]
 
 
 def split(out, train, valid=None):
@@ -40,7 +46,7 @@ def split(out, train, valid=None):
     if not all(parts):
         sys.exit("%s: too few paragraphs, which blank lines end, for a validation and a test text" % (valid or train))
     os.makedirs(out, exist_ok=True)
-    for (name, _), part in zip(SPLITS, parts):
+    for (name, _), part in zip(SPLITS, [parts[0], thin(parts[1]), thin(parts[2])]):
         path = os.path.join(out, name)
         text = "".join(part)
         text += "" if text.endswith("\n") else "\n"  # deq tokenize adds it to words
@@ -63,7 +69,7 @@ def words(out, size):
     counts = collections.Counter(w for w in pieces["train.txt"] if len(w.encode()) > 1)
     frequent = sorted((w for w, n in counts.items() if n > 1), key=lambda w: (-counts[w], w))[:max(0, int(size) - 256)]
     ids = {w: 256 + i for i, w in enumerate(frequent)}
-    folder = os.path.join(out, "words")
+    folder = os.path.join(out, "words-" + size)
     os.makedirs(folder, exist_ok=True)
     tokens = {"".join(letters[b] for b in w.encode()): i for w, i in ids.items()}
     tokens.update((letters[b], b) for b in range(256))
@@ -125,15 +131,15 @@ class Widths:
         return self.keys(width, inner), self.count(width, inner)
 
 
-def plan(out, parameters, seconds, *sizes):
+def plan(out, parameters, seconds, words_size, *sizes):
     with open(os.path.join(HERE, "tokens.json"), encoding="utf-8") as f:
         made = json.load(f)
     made["seconds"] = float(seconds)
     networks = {}
     for name, network in made["networks"].items():
-        for size in sizes if name == "subwords" else [None]:
-            data = os.path.join(out, network["data"] if size is None else "%s-%s" % (network["data"], size))
-            networks[name if size is None else "%s %s" % (name, size)] = {"data": data, "set": dict(network["set"])}
+        for size in {"subwords": sizes, "words": [words_size]}.get(name, [""]):
+            data = os.path.join(out, network["data"] + ("-" + size if size else ""))
+            networks[(name + " " + size).strip()] = {"data": data, "set": dict(network["set"])}
     for name, network in networks.items():
         keys, count = Widths(made, network).find(int(parameters))
         network["set"].update(keys)
@@ -141,9 +147,13 @@ def plan(out, parameters, seconds, *sizes):
         if abs(count / int(parameters) - 1) > made["parameters_within"] / 2:
             sys.exit("%s: no network of %s parameters has such a vocabulary; ask for more by -p" % (name, parameters))
     made["networks"] = networks
-    with open(os.path.join(out, "plan.json.new"), "w", encoding="utf-8") as f:
+    path = os.path.join(out, "plan.json")
+    if os.path.exists(path) and json.loads(read(path)) != made:
+        sys.exit("%s: another plan than these options make; name another folder, or go on with it: "
+                 "%s/sweep.py %s --out %s/sweep" % (path, HERE, path, out))
+    with open(path + ".new", "w", encoding="utf-8") as f:
         json.dump(made, f, indent=1)
-    os.replace(os.path.join(out, "plan.json.new"), os.path.join(out, "plan.json"))
+    os.replace(path + ".new", path)
 
 
 if __name__ == "__main__":

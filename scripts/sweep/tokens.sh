@@ -13,7 +13,8 @@
 #
 # OUT receives the texts, a folder of tokens for each way, plan.json (from tokens.json, where more can be
 # changed) and what sweep.py writes. Of TRAIN alone one paragraph in twenty is for validation and one for the
-# test. Of VALID every other paragraph is for the test. The same command goes on where it stopped. DEQ names the
+# test. Of VALID every other paragraph is for the test. Both are thinned to 100 KB, for trainings of a
+# minute. The same command goes on where it stopped. DEQ names the
 # program (build/deq). Needs python3, and deq with SentencePiece.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -54,13 +55,13 @@ python3 "$here/tokens.py" split "$out" "$train" ${valid:+"$valid"}
 [ -e "$out/bytes/vocab.txt" ] ||
     "$deq" tokenize --bytes --train "$out/train.txt" --valid "$out/valid.txt" --test "$out/test.txt" \
         --out "$out/bytes" --force
-[ -e "$out/words/test.bin" ] || python3 "$here/tokens.py" words "$out" "$words"
+[ -e "$out/words-$words/test.bin" ] || python3 "$here/tokens.py" words "$out" "$words"
 for size in $sizes; do
     [ -e "$out/subwords-$size/vocab.txt" ] ||
         "$deq" tokenize --subwords "$size" --train "$out/train.txt" --valid "$out/valid.txt" \
             --test "$out/test.txt" --out "$out/subwords-$size" --force
 done
 # shellcheck disable=SC2086
-[ -e "$out/plan.json" ] || python3 "$here/tokens.py" plan "$out" "$parameters" "$seconds" $sizes
+python3 "$here/tokens.py" plan "$out" "$parameters" "$seconds" "$words" $sizes
 [ -z "$only" ] || exit 0
 exec "$here/sweep.py" "$out/plan.json" --out "$out/sweep" "$@"

@@ -210,7 +210,9 @@ PYTHON
     [ "$status" -eq 0 ]
     # Nothing is made twice, and nothing out of another text.
     run "$tokens" -n -s "290 300 310" -w 330 -p 60000 -t 2 out text/text
-    [[ "$status" -eq 0 && -z "$output" ]]
+    [[ "$status" -eq 0 && "$output" != *"written "* && "$output" != *"are spelt"* ]]
+    run "$tokens" -n -s "290 300 310" -w 330 -p 60000 -t 3 out text/text
+    [[ "$status" -eq 1 && "$output" == *"out/plan.json: another plan than these options make"* ]]
     cp text/text other
     echo more >>other
     run "$tokens" -n out other
@@ -222,7 +224,7 @@ import os
 import subprocess
 
 plan = json.load(open("out/plan.json"))
-assert list(plan["networks"]) == ["bytes", "words", "subwords 290", "subwords 300", "subwords 310"], plan
+assert list(plan["networks"]) == ["bytes", "words 330", "subwords 290", "subwords 300", "subwords 310"], plan
 assert plan["seconds"] == 2
 counts = []
 for network in plan["networks"].values():
@@ -232,14 +234,14 @@ for network in plan["networks"].values():
     counts.append(json.loads(subprocess.check_output(words).splitlines()[-1])["parameters"])
 assert max(counts) < 1.01 * min(counts) and abs(counts[0] / 60000 - 1) < 0.01, counts
 # The words and bytes of every part are the text.
-letters = json.load(open("out/words/tokenizer.json"))["model"]["vocab"]
+letters = json.load(open("out/words-330/tokenizer.json"))["model"]["vocab"]
 assert len(letters) == 330, len(letters)
 byte_of = {letter: i for letter, i in letters.items() if i < 256}
 said = {i: bytes(byte_of[c] for c in token) for token, i in letters.items()}
 parts = b""
 for name, file in (("train", "train"), ("valid", "val"), ("test", "test")):
     ids = array.array("H")
-    with open("out/words/%s.bin" % file, "rb") as f:
+    with open("out/words-330/%s.bin" % file, "rb") as f:
         ids.frombytes(f.read())
     text = open("out/%s.txt" % name, "rb").read()
     assert b"".join(said[i] for i in ids) == text, name
@@ -253,6 +255,12 @@ PYTHON
     run "$tokens" -n -s 290 -w 300 -p 60000 two text/text text/text
     [ "$status" -eq 0 ]
     [ "$(cat two/valid.txt two/test.txt | wc -c)" -eq "$(wc -c <two/train.txt)" ]
+    # A long one is thinned.
+    for i in 1 2 3 4 5 6 7 8 9; do cat text/text; done >long
+    run "$tokens" -n -s 290 -w 300 -p 60000 three text/text long
+    [ "$status" -eq 0 ]
+    [ "$(wc -c <three/test.txt)" -gt 40000 ]
+    [ "$(wc -c <three/test.txt)" -lt 110000 ]
     run "$tokens" -n -s 290 -w 300 -p 900 small text/text
     [[ "$status" -eq 1 && "$output" == *"no network of 900 parameters has such a vocabulary"* ]]
     run "$tokens" out
