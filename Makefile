@@ -406,7 +406,7 @@ lint:
 	@scripts/deps.sh build lint
 	@clang-tidy --quiet $(LIB_SRC) $(CMD_SRC) -- $(LINT_FLAGS) 2>/dev/null
 	@shellcheck -o check-set-e-suppressed,deprecate-which,avoid-nullary-conditions $(SCRIPTS)
-SCRIPTS = .ci/run $(wildcard scripts/*.sh scripts/completion/*.bash scripts/slurm/* scripts/sweep/*.sbatch tests/*.sh \
+SCRIPTS = .ci/run $(wildcard scripts/*.sh scripts/completion/*.bash scripts/slurm/* scripts/sweep/*.sbatch scripts/sweep/*.sh tests/*.sh \
     tests/*/*.sh)
 # For editors and language servers.
 compile_commands.json: FORCE

@@ -143,11 +143,20 @@ static bool read_header(const char *dir, const char *split, struct shard_header 
     return good;
 }
 
-/* The size of the vocabulary of the data's first shard, or 0 if there is none yet. */
-static int64_t vocabulary_of(const char *dir)
+/* The size of the vocabulary of the data's first shard, or of what lies beside the token files of
+ * another program, or 0 if there is none yet. */
+static int64_t vocabulary_of(const struct config *c)
 {
     struct shard_header h;
-    return read_header(dir, "train", &h) ? h.vocab_size : 0;
+    struct vocab *vocab = NULL;
+    struct error ignored;
+    const struct folder_tokens tokens = {c->data.dir, c->data.format, 0, c->data.end_of_text};
+    if (read_header(c->data.dir, "train", &h))
+        return h.vocab_size;
+    int64_t size =
+        folder_vocab_load(&vocab, &tokens, &ignored) == STATUS_OK ? vocab_size(vocab) : 0;
+    vocab_free(vocab);
+    return size;
 }
 
 enum status load_config_set(struct config *config, const struct option_list *set, struct error *err)
@@ -180,6 +189,22 @@ static enum status read_split(const struct shard_source *source, struct shard_he
     return STATUS_OK;
 }
 
+/* About the bytes of text that a token of another program has. Rare pieces of words are long, so
+ * that the mean of a vocabulary is too much for a text. */
+static int64_t bytes_of_token(const struct vocab *v)
+{
+    const int64_t usual = 4;
+    int64_t bytes = 0, n = vocab_size(v);
+    if (vocab_rule(v).split != TEXT_SPLIT_SUBWORDS)
+        return usual;
+    for (int64_t id = 0; id < n; id++) {
+        size_t len;
+        vocab_surface(v, id, &len);
+        bytes += (int64_t)len;
+    }
+    return bytes < n ? 1 : bytes < usual * n ? bytes / n : usual;
+}
+
 /* What token files of another program do not say. */
 static enum status guess_facts(const struct config *c, const char *dir, struct preset_facts *facts,
                                struct error *err)
@@ -189,7 +214,7 @@ static enum status guess_facts(const struct config *c, const char *dir, struct p
                                          c->data.end_of_text};
     TRY(folder_vocab_load(&vocab, &tokens, err));
     facts->vocab = vocab_size(vocab);
-    facts->text_bytes = 4 * facts->tokens; /* about, for subwords */
+    facts->text_bytes = bytes_of_token(vocab) * facts->tokens;
     vocab_free(vocab);
     return STATUS_OK;
 }
@@ -336,7 +361,7 @@ enum status load_config_resolved(const char *name, const struct option_list *set
 
 enum status load_config_from_data(struct config *config, const char *path, struct error *err)
 {
-    int64_t vocab = config->model.vocab_size == 0 ? vocabulary_of(config->data.dir) : 0;
+    int64_t vocab = config->model.vocab_size == 0 ? vocabulary_of(config) : 0;
     enum status status = config_resolve(config, vocab, err);
     if (status != STATUS_OK)
         error_prefix(err, "%s", path);

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Tests what deq export --format hf writes: losses, gradients, tokens and generated texts in PyTorch
 # against deq's own, under two versions of transformers. Before that, the modern cell against a module
-# in PyTorch with every option (tests/python/modern.py).
+# in PyTorch with every option (tests/python/modern.py). Last comes the path through everything, from a
+# text over subwords, a training, transformers and an import to a sample (tests/python/path.py).
 #
 #   scripts/test-python.sh [-n] [-l] [MODEL]...
 #
@@ -103,5 +104,6 @@ for version in $versions; do
     "$env/torch/bin/python" tests/python/tokens.py "$work/tokens-$version" "$deq" "$tools/encode" || code=1
     "$env/torch/bin/python" tests/python/published.py "$work/models" \
         tests/golden/dropout.safetensors || code=1
+    "$env/torch/bin/python" tests/python/path.py "$work/path-$version" "$deq" || code=1
 done
 exit "$code"

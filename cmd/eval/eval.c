@@ -75,8 +75,9 @@ static const struct json_field fields[] = {
     {"recalled", "Only for a task. The share of symbols recalled right."},
     {"tokens", "Tokens that were scored."},
     {"ppl_word", "Perplexity per word. null if it has no meaning."},
-    {"bits_per_byte", "Bits per byte of text. null for records, and where a token is <unk>, whose "
-                      "bytes no loss pays for."},
+    {"bits_per_byte",
+     "Bits per byte of text. null for records and ids, and where a token is <unk>, whose "
+     "bytes no loss pays for."},
     {"bits_per_byte_known", "Only where a token is <unk>. Bits per byte of the other words."},
     {"unknown", "Share of <unk> among the scored tokens."},
     {"nfe_mean", "Mean evaluations of f a position until it stopped."},

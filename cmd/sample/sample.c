@@ -162,7 +162,7 @@ static void warn_unknown(const struct sample_prompt *p, const struct text_unknow
     if (u->near[0] != '\0')
         fprintf(stderr, "; did you mean \"%s\"?", u->near);
     if (u->count > 1)
-        fprintf(stderr, " (%lld words are unknown)", (long long)u->count);
+        fprintf(stderr, " (%lld are unknown)", (long long)u->count);
     fputc('\n', stderr);
 }
 

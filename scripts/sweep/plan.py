@@ -6,7 +6,9 @@ import json
 GROWTH = 4
 KEYS = {"title": "", "data": None, "config": None, "preset": None, "set": {}, "networks": None,
         "search": None, "search_set": {}, "search_seeds": [1], "seeds": [1, 2, 3],
-        "parameters_within": 0.01, "equal_time": False, "split": "test"}
+        "parameters_within": 0.01, "equal_time": False, "seconds": None, "split": "test"}
+# Keys that are numbers of steps, which a longer training has more of.
+LENGTHS = ("steps", "warmup_steps", "pretrain_steps", "eval_every", "checkpoint_every")
 
 
 class PlanError(Exception):
@@ -14,10 +16,10 @@ class PlanError(Exception):
 
 
 class Run:
-    """One training: its folder's name, the network, and the keys that it sets."""
+    """One training: its folder's name, the network, its data, and the keys that it sets."""
 
-    def __init__(self, name, network, keys, point=None, seed=None):
-        self.name, self.network, self.keys = name, network, keys
+    def __init__(self, name, network, data, keys, point=None, seed=None):
+        self.name, self.network, self.data, self.keys = name, network, data, keys
         self.point, self.seed = point, seed
 
 
@@ -46,6 +48,8 @@ class Plan:
         self.axes = {name: {k: sorted(v) for k, v in self.search.items()}
                      for name in self.networks}
         self.grown = {}
+        # Of each network the keys of LENGTHS with which it takes `seconds`, once they are measured.
+        self.lengths = {}
 
     def check(self):
         if not isinstance(self.networks, dict) or not self.networks:
@@ -61,9 +65,28 @@ class Plan:
             if not isinstance(getattr(self, key), list) or not getattr(self, key):
                 raise PlanError("%s: %s: want a list of numbers" % (self.path, key))
         for name, network in self.networks.items():
-            if not isinstance(network, dict) or set(network) - {"set"}:
-                raise PlanError("%s: networks: %s: want an object with the key set"
+            if not isinstance(network, dict) or set(network) - {"set", "data"}:
+                raise PlanError("%s: networks: %s: want an object with the keys set and data"
                                 % (self.path, name))
+        if self.seconds is not None:
+            self.check_seconds()
+
+    def check_seconds(self):
+        if isinstance(self.seconds, bool) or not isinstance(self.seconds, (int, float)) or self.seconds <= 0:
+            raise PlanError("%s: seconds: want a number above 0" % self.path)
+        if self.equal_time:
+            raise PlanError("%s: seconds gives all runs equal time; leave equal_time out" % self.path)
+        own = [network.get("set", {}) for network in self.networks.values()]
+        for keys in [self.search, self.search_set] + own:
+            for key in LENGTHS:
+                if "train." + key in keys:
+                    raise PlanError("%s: train.%s follows from seconds; leave it out, or put it into set, where "
+                                    "it says a proportion" % (self.path, key))
+
+    @property
+    def own_data(self):
+        """Whether networks have texts of their own, whose tokens differ."""
+        return any("data" in network for network in self.networks.values())
 
     @property
     def grid(self):
@@ -73,6 +96,7 @@ class Plan:
     def keys_of(self, network, point, seed):
         keys = dict(self.set)
         keys.update(self.networks[network].get("set", {}))
+        keys.update(self.lengths.get(network, {}))
         keys.update(point)
         keys["train.seed"] = seed
         return keys
@@ -84,7 +108,17 @@ class Plan:
                  "%s-%s" % (key_name(k), v) for k, v in point.items()]
         name = "_".join([stage, network.replace(" ", "-").replace("/", "-")] + words +
                         ["seed%d" % seed])
-        return Run(name, network, keys, dict(point), seed)
+        return Run(name, network, self.data_of(network), keys, dict(point), seed)
+
+    def data_of(self, network):
+        return self.networks[network].get("data", self.data)
+
+    def measured_run(self, network, steps, turn, scaled):
+        """A short run, of which only the time is wanted."""
+        keys = dict(scaled, **{"train.eval_every": 0, "train.checkpoint_every": 0})
+        run = self.run("measure", network, self.points(network)[0], self.search_seeds[0], keys)
+        run.name = "measure_%s_steps%d_%d" % (network.replace(" ", "-").replace("/", "-"), steps, turn)
+        return run
 
     def points(self, network):
         axes = self.axes[network]

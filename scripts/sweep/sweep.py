@@ -4,13 +4,15 @@
     scripts/sweep/sweep.py PLAN.json [--out DIR] [--jobs N] [--threads N]
     scripts/sweep/sweep.py PLAN.json --count search|final     how many runs a stage has
     scripts/sweep/sweep.py PLAN.json --stage search|final --task K     one of them, from 0
+    scripts/sweep/sweep.py PLAN.json --measure                how many steps take the plan's "seconds"
     scripts/sweep/sweep.py PLAN.json --table                  the table of what there is
 
 Every network of the plan is trained at every point of the grid. The point with the lowest validation
 loss is its best. There it is trained with every seed, and the test text is evaluated. Where the best
 point lies at an edge of the grid, the grid grows by one more value, in proportion, so that the best
 is not cut off. With "equal_time" the networks that are cheaper than the dearest one train once more,
-for so many steps that all take the same processor time.
+for so many steps that all take the same processor time. With "seconds" every run takes so much of it
+from the start: short runs measure what a step of each network takes.
 
 The plan is a JSON object (scripts/sweep/README.md explains its keys; kjv.json is an example).
 Runs that ended are not repeated, and one that was stopped goes on where it was: start the same
@@ -42,6 +44,7 @@ def arguments():
     p.add_argument("--count", choices=["search", "final"])
     p.add_argument("--stage", choices=["search", "final"])
     p.add_argument("--task", type=int)
+    p.add_argument("--measure", action="store_true", help="only measures steps, before tasks of a plan with seconds")
     p.add_argument("--table", action="store_true", help="trains nothing")
     a = p.parse_args()
     if (a.stage is None) != (a.task is None):
@@ -103,12 +106,19 @@ def main():
             print(counts[a.count] * len(plan.networks))
             return
         jobs = a.jobs or max(1, len(os.sched_getaffinity(0)) // a.threads)
+        measured = plan.seconds is None or runs.load_steps()
         if a.task is not None:
+            if not measured:
+                raise PlanError("the steps of each network have not been measured: --measure does it")
             runs.check_parameters()
             one_task(plan, runs, a.stage, a.task)
             return
         if not a.table:
             runs.check_parameters()
+            if not measured:
+                runs.measure(jobs)
+            if a.measure:
+                return
             search(plan, runs, jobs)
             finish(plan, runs, jobs)
         if not write_results(plan, runs, out):

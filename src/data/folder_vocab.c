@@ -6,6 +6,24 @@
 #include <stdio.h>
 #include <unistd.h>
 
+/* Says how a folder of token files can have a vocabulary. */
+static enum status refuse(const char *dir, const char *file, struct error *err)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%.4000s/meta.pkl", dir);
+    if (access(path, F_OK) == 0)
+        return error_set(err, STATUS_CONFIG,
+                         "%s: names the characters of nanoGPT, and only Python reads it: "
+                         "scripts/from_nanogpt.py %s makes " VOCAB_TOKENIZER
+                         " of it, with which samples are text",
+                         path, dir);
+    return error_set(err, STATUS_CONFIG,
+                     "%s: token files without a vocabulary: set model.vocab_size to the size that "
+                     "their tokenizer has, as 50257 for GPT-2, or put its " VOCAB_TOKENIZER
+                     " or " TOKENIZER_JSON " beside them",
+                     file);
+}
+
 enum status folder_vocab_load(struct vocab **out, const struct folder_tokens *tokens,
                               struct error *err)
 {
@@ -27,16 +45,9 @@ enum status folder_vocab_load(struct vocab **out, const struct folder_tokens *to
     snprintf(path, sizeof path, "%.4000s/" VOCAB_TOKENIZER, tokens->dir);
     if (access(path, F_OK) != 0)
         snprintf(path, sizeof path, "%.4000s/" TOKENIZER_JSON, tokens->dir);
-    status =
-        access(path, F_OK) == 0 ? vocab_load(out, path, err)
-        : tokens->vocab_size > 0
-            ? vocab_make_ids(out, tokens->vocab_size, tokens->end, err)
-            : error_set(
-                  err, STATUS_CONFIG,
-                  "%s: token files without a vocabulary: set model.vocab_size to the "
-                  "size that their tokenizer has, as 50257 for GPT-2, or put its " VOCAB_TOKENIZER
-                  " or " TOKENIZER_JSON " beside them",
-                  files.list[0].path);
+    status = access(path, F_OK) == 0  ? vocab_load(out, path, err)
+             : tokens->vocab_size > 0 ? vocab_make_ids(out, tokens->vocab_size, tokens->end, err)
+                                      : refuse(tokens->dir, files.list[0].path, err);
     token_files_close(&files);
     return status;
 }

@@ -216,12 +216,23 @@ static enum status encode_numbers(struct encoder *e, const char *text, size_t si
     return add_eos(e, "empty", e->copied + size, e->copied + size, err);
 }
 
+/* Records what no piece stands for. */
+static void take_unknown_pieces(const struct encoder *e, const struct subword_tokens *t,
+                                const char *text)
+{
+    struct text_unknown *unknown = &e->out->unknown;
+    for (int64_t i = 0; i < t->count; i++)
+        if (t->ids[i] == vocab_unk(e->vocab) && unknown->count++ == 0)
+            copy_word(unknown->first, text + t->range[i].from,
+                      t->range[i].until - t->range[i].from);
+}
+
 /* Encodes a text in subwords into arrays of its own. */
 static enum status encode_subwords(struct encoder *e, const char *text, size_t size,
                                    enum text_end end, bool ranges, struct error *err)
 {
     struct subwords *subwords = vocab_subwords(e->vocab);
-    struct subword_tokens t = {.ranges = ranges, .remember = size > LONG_TEXT};
+    struct subword_tokens t = {.ranges = true, .remember = size > LONG_TEXT};
     if (subwords == NULL)
         return error_set(err, STATUS_DATA,
                          "the vocabulary of subwords came without its " VOCAB_TOKENIZER
@@ -231,11 +242,12 @@ static enum status encode_subwords(struct encoder *e, const char *text, size_t s
         size--;
     enum status status = subwords_encode(subwords, &t, text, size, false, err);
     if (status == STATUS_OK) {
+        take_unknown_pieces(e, &t, text);
         e->out->ids = t.ids;
-        e->out->ranges = t.range;
+        e->out->ranges = ranges ? t.range : NULL;
         e->out->count = t.count;
         t.ids = NULL;
-        t.range = NULL;
+        t.range = ranges ? NULL : t.range;
     }
     subword_tokens_free(&t);
     TRY(status);

@@ -9,7 +9,7 @@ enum { TEXT_WORD_MAX = 64 };
 
 /* What became of the words that the vocabulary lacks. */
 struct text_unknown {
-    int64_t count;             /* words that became <unk>, not counting a word <unk> of the text */
+    int64_t count;             /* words or pieces that became <unk>, not counting a word <unk> */
     char first[TEXT_WORD_MAX]; /* the first of them as the text has it, cut if longer */
     char near[TEXT_WORD_MAX];  /* the nearest word of the vocabulary, or "" */
 };
@@ -33,8 +33,8 @@ enum text_end {
  *     out, and a word outside the vocabulary becomes <unk> if there is one, which `unknown` tells.
  *   - In a byte vocabulary every byte is an id, and `end` has no meaning.
  *   - In a vocabulary of subwords (subwords.h) `end` means that a text to be continued may end with
- *     a blank, as the next piece brings it. A line end becomes its token, a last line without one
- *     gets none, and what stands for <unk> is not counted.
+ *     a blank, as the next piece brings it. A line end becomes its token, and a last line without
+ *     one gets none. What no piece stands for becomes <unk>, which `unknown` tells.
  *   - With a rule that has `numbers`, the text is the numbers of its tokens.
  *   - A text without tokens, and an empty one, becomes one <eos>, or one newline byte.
  *   - With TEXT_OPEN and TEXT_SPLIT_PUNCTUATION, or subwords, one blank at the very end is left

@@ -131,12 +131,12 @@ static void add_recall(struct run *run, const struct batch *batch, int64_t recal
     }
 }
 
-/* Sums over the targets that are not <unk>. */
+/* Sums over the targets that are not <unk>. Of ids the text is not known. */
 static void add_known(struct run *run, const struct batch *batch)
 {
     const struct vocab *v = run->options->vocab;
     struct sums *sums = &run->sums;
-    if (v == NULL || vocab_unk(v) < 0)
+    if (v == NULL || vocab_rule(v).split == TEXT_SPLIT_IDS)
         return;
     for (int64_t i = 0; i < batch->B * batch->L; i++) {
         if (batch->target[i] == vocab_unk(v)) {
@@ -332,8 +332,8 @@ static void finish(struct run *run, struct stream *stream)
     r->unknown = (double)run->sums.unknown / tokens;
     bool paid = run->sums.unknown == 0;
     double known = run->sums.known_nll / (double)run->sums.known_bytes; /* NaN without any */
-    double bytes = (double)stream_text_bytes(stream);                   /* 0 if not known */
-    r->bits_per_byte = text && paid && bytes > 0 ? loss / bytes / log(2.0) : NAN;
+    double bytes = (double)stream_text_bytes(stream); /* 0 for token files, which do not say */
+    r->bits_per_byte = !text || !paid ? NAN : (bytes > 0 ? loss / bytes : known) / log(2.0);
     r->bits_per_byte_known = text && !paid ? known / log(2.0) : NAN;
     r->nfe_mean = run->sums.nfe / tokens;
     r->nfe_paid = run->sums.paid / tokens;

@@ -120,7 +120,7 @@ sampled()
 @test "unknown words of a prompt are <unk> where there is one, and told" {
     run "$DEQ" sample --device cpu --checkpoint "$home/run-data/last.bin" --tokens 1 --prompt 'the kign went'
     [ "$status" -eq 0 ]
-    [[ "${lines[0]}" == *'warning: --prompt: "kign" is not in the vocabulary and becomes <unk>; did you mean "king"? (2 words are unknown)' ]]
+    [[ "${lines[0]}" == *'warning: --prompt: "kign" is not in the vocabulary and becomes <unk>; did you mean "king"? (2 are unknown)' ]]
     [[ "${lines[1]}" == "the <unk> <unk> "* ]]
     run "$DEQ" sample --device cpu --checkpoint "$home/run-plain/last.bin" --tokens 1 --prompt 'the kign'
     [ "$status" -eq 65 ]

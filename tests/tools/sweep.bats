@@ -114,3 +114,155 @@ assert min(tried, key=lambda r: r["valid_nll"])["point"] == best, (tried, best)'
     run "$sweep" plan.json --count search
     [ "$output" = 6 ]
 }
+
+# A text in bytes and in subwords of it, which needs deq with SentencePiece.
+tokens_of_two_kinds()
+{
+    mkdir -p "$1"
+    awk 'BEGIN {
+        srand(3)
+        n = split("king queen walk talk say well know dom un go see 12 the of a", part, " ")
+        m = split("ing,ed,ly,er,s,,!", end, ",")
+        for (i = 0; i < 400; i++) {
+            for (j = 0; j < 9; j++)
+                printf "%s%s%s ", part[1 + int(rand() * n)], part[1 + int(rand() * n)], end[1 + int(rand() * m)]
+            print i % 4 == 3 ? ".\n" : "."
+        }
+    }' >"$1/text"
+    "$DEQ" tokenize --bytes --train "$1/text" --valid "$1/text" --test "$1/text" --out "$1/bytes" >/dev/null
+    "$DEQ" tokenize --subwords 290 --train "$1/text" --valid "$1/text" --test "$1/text" --out "$1/pieces" >/dev/null 2>err ||
+        ! grep "deps.sh" err || skip "built without SentencePiece (scripts/deps.sh subwords)"
+}
+
+@test "sweep: networks with data of their own compare by bits per byte, for so many seconds" {
+    tokens_of_two_kinds text
+    cat >tokens.json <<PLAN
+{ "title": "tokens", "config": "$home/tiny.json", "set": { "train.tgt_len": 64, "train.eval_every": 6 },
+  "networks": { "bytes": { "data": "text/bytes" }, "pieces": { "data": "text/pieces" },
+                "words": { "data": "text/words" } },
+  "parameters_within": null, "search": { "train.lr": [0.001, 0.01] }, "seeds": [1], "seconds": 0.5 }
+PLAN
+    "$DEQ" tokenize --words --unk map --max-vocab 20 --train text/text --valid text/text --test text/text \
+        --out text/words >/dev/null
+    run "$sweep" tokens.json --stage search --task 0
+    [[ "$status" -eq 1 && "$output" == *"--measure does it"* ]]
+    "$sweep" tokens.json --measure
+    [ -z "$(find tokens/runs -name 'search*')" ]
+    cp tokens/runs/steps.json measured.json
+    run "$sweep" tokens.json
+    [ "$status" -eq 0 ]
+    cmp tokens/runs/steps.json measured.json
+    [[ "$output" == *"Bits per byte can be compared"* ]]
+    python3 - <<'PYTHON'
+import json
+import math
+import os
+
+steps = json.load(open("measured.json"))["networks"]
+networks = json.load(open("tokens/results.json"))["networks"]
+size = os.path.getsize("text/text")
+for name, network in networks.items():
+    run, = network["final"]
+    keys, step = steps[name]["keys"], steps[name]["step_seconds"]
+    assert run["data"] == "text/" + name and run["keys"]["train.lr"] in (0.001, 0.01), run
+    assert all(run["keys"][key] == value for key, value in keys.items()), (run["keys"], keys)
+    assert keys["train.steps"] == max(1, round(0.5 / step)), (keys, step)
+    # 12 steps have 2 of warm-up, and an evaluation every 6.
+    for key, share in (("train.warmup_steps", 2 / 12), ("train.eval_every", 6 / 12)):
+        assert keys[key] == max(1, round(keys["train.steps"] * share)), keys
+    assert keys["train.pretrain_steps"] == keys["train.checkpoint_every"] == 0, keys
+    if name == "words":
+        assert run["bits_per_byte"] is None and run["test_unknown"] > 0, run
+        continue
+    tokens = json.load(os.popen("'%s' info text/%s/test-00000.bin --json" % (os.environ["DEQ"], name)))["tokens"]
+    want = run["test_nll"] * tokens / size / math.log(2)
+    assert abs(run["bits_per_byte"] / want - 1) < 1e-6, (run, want)
+PYTHON
+    grep -q '^| words .*| – | 1 |' tokens/table.md
+    # Other seconds are another comparison.
+    sed -i 's/"seconds": 0.5/"seconds": 0.7/' tokens.json
+    run "$sweep" tokens.json
+    [[ "$status" -eq 1 && "$output" == *"measured for 0.5 seconds a run, and the plan says 0.7 now"* ]]
+}
+
+@test "sweep: what does not go with seconds is refused" {
+    plan ', "seconds": 1, "equal_time": true'
+    run "$sweep" plan.json
+    [[ "$status" -eq 1 && "$output" == *"leave equal_time out"* ]]
+    plan ', "seconds": 1, "search_set": {"train.steps": 4}'
+    run "$sweep" plan.json
+    [[ "$status" -eq 1 && "$output" == *"train.steps follows from seconds"* ]]
+    plan ', "seconds": 0'
+    run "$sweep" plan.json
+    [[ "$status" -eq 1 && "$output" == *"want a number above 0"* ]]
+    plan ''
+    sed -i 's/"equilibrium": {}/"equilibrium": {"date": 1}/' plan.json
+    run "$sweep" plan.json
+    [[ "$status" -eq 1 && "$output" == *"want an object with the keys set and data"* ]]
+}
+
+@test "sweep: tokens.sh makes tokens of five kinds, which say the text, and networks of equal size" {
+    tokens_of_two_kinds text
+    # A word that no other text has, and what is no letter.
+    printf 'Never  heard, caf\303\251 -- \342\200\234so\342\200\235!!\n\n' >>text/text
+    tokens=${sweep%/*}/tokens.sh
+    run "$tokens" -n -s "290 300 310" -w 330 -p 60000 -t 2 out text/text
+    [ "$status" -eq 0 ]
+    # Nothing is made twice, and nothing out of another text.
+    run "$tokens" -n -s "290 300 310" -w 330 -p 60000 -t 2 out text/text
+    [[ "$status" -eq 0 && "$output" != *"written "* && "$output" != *"are spelt"* ]]
+    run "$tokens" -n -s "290 300 310" -w 330 -p 60000 -t 3 out text/text
+    [[ "$status" -eq 1 && "$output" == *"out/plan.json: another plan than these options make"* ]]
+    cp text/text other
+    echo more >>other
+    run "$tokens" -n out other
+    [[ "$status" -eq 1 && "$output" == *"made from another text"* ]]
+    python3 - <<'PYTHON'
+import array
+import json
+import os
+import subprocess
+
+plan = json.load(open("out/plan.json"))
+assert list(plan["networks"]) == ["bytes", "words 330", "subwords 290", "subwords 300", "subwords 310"], plan
+assert plan["seconds"] == 2
+counts = []
+for network in plan["networks"].values():
+    words = [os.environ["DEQ"], "plan", "--device", "h100", "--json", "--config", plan["config"], "--data", network["data"]]
+    for key, value in network["set"].items():
+        words += ["--set", "%s=%s" % (key, json.dumps(value))]
+    counts.append(json.loads(subprocess.check_output(words).splitlines()[-1])["parameters"])
+assert max(counts) < 1.01 * min(counts) and abs(counts[0] / 60000 - 1) < 0.01, counts
+# The words and bytes of every part are the text.
+letters = json.load(open("out/words-330/tokenizer.json"))["model"]["vocab"]
+assert len(letters) == 330, len(letters)
+byte_of = {letter: i for letter, i in letters.items() if i < 256}
+said = {i: bytes(byte_of[c] for c in token) for token, i in letters.items()}
+parts = b""
+for name, file in (("train", "train"), ("valid", "val"), ("test", "test")):
+    ids = array.array("H")
+    with open("out/words-330/%s.bin" % file, "rb") as f:
+        ids.frombytes(f.read())
+    text = open("out/%s.txt" % name, "rb").read()
+    assert b"".join(said[i] for i in ids) == text, name
+    assert len(ids) < len(text), name
+    parts += text
+# Every paragraph is in one of the parts.
+paragraphs = lambda t: sorted(p.strip() for p in t.split(b"\n\n") if p.strip())
+assert paragraphs(parts) == paragraphs(open("text/text", "rb").read())
+PYTHON
+    # Of two texts, the second gives the test.
+    run "$tokens" -n -s 290 -w 300 -p 60000 two text/text text/text
+    [ "$status" -eq 0 ]
+    [ "$(cat two/valid.txt two/test.txt | wc -c)" -eq "$(wc -c <two/train.txt)" ]
+    # A long one is thinned.
+    for i in 1 2 3 4 5 6 7 8 9; do cat text/text; done >long
+    run "$tokens" -n -s 290 -w 300 -p 60000 three text/text long
+    [ "$status" -eq 0 ]
+    [ "$(wc -c <three/test.txt)" -gt 40000 ]
+    [ "$(wc -c <three/test.txt)" -lt 110000 ]
+    run "$tokens" -n -s 290 -w 300 -p 900 small text/text
+    [[ "$status" -eq 1 && "$output" == *"no network of 900 parameters has such a vocabulary"* ]]
+    run "$tokens" out
+    [[ "$status" -eq 64 && "$output" == *"tokens.sh [-s "* ]]
+}
