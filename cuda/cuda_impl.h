@@ -34,10 +34,11 @@ struct cuda {
     int64_t work_moves; /* reallocations, since a recorded graph holds its address */
     struct stage stage[STAGE_SLOTS];
     int next_stage;
-    struct queue *queue; /* owns */
-    struct group *group; /* owns (collectives.cu), NULL for a process that is alone */
-    size_t shared_limit; /* bytes of shared memory that a block may ask for */
-    bool recording;      /* kernels go into a graph instead of running */
+    struct queue *queue;      /* owns */
+    struct call_times *times; /* owns, NULL unless calls are timed (call_times.h) */
+    struct group *group;      /* owns (collectives.cu), NULL for a process that is alone */
+    size_t shared_limit;      /* bytes of shared memory that a block may ask for */
+    bool recording;           /* kernels go into a graph instead of running */
     bool attention_ready, attention_vjp_ready; /* their kernels may use more than 48 KiB */
 };
 

@@ -1,6 +1,8 @@
 /* Notes calls and starts them one by one or as a graph (queue.h). */
 #include "queue.h"
 
+#include "call_times.h"
+
 #include <new>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +20,7 @@ enum {
 /* What is in front of the arguments of a call. */
 struct call {
     queue_fn start;
-    uint64_t words;
+    uint32_t words, id; /* of its arguments, and the operation */
 };
 enum { CALL_WORDS = sizeof(struct call) / sizeof(uint64_t) };
 
@@ -107,7 +109,7 @@ uint64_t *queue_note(struct backend *be, queue_fn start, size_t words, size_t by
         queue_run(be);
     if (q->words == 0) /* decides how products are made, so it belongs to the run */
         q->notes[q->words++] = (uint64_t)be->precision;
-    struct call call = {start, words};
+    struct call call = {start, (uint32_t)words, (uint32_t)be->op};
     memcpy(q->notes + q->words, &call, sizeof call);
     uint64_t *args = q->notes + q->words + CALL_WORDS;
     q->words += CALL_WORDS + words;
@@ -151,7 +153,9 @@ static void start_calls(struct backend *be)
     for (size_t at = 1; at < q->words && be->fault[0] == '\0';) {
         struct call call;
         memcpy(&call, q->notes + at, sizeof call);
+        call_begins(be, (enum op_id)call.id);
         call.start(be, q->notes + at + CALL_WORDS);
+        call_ends(be);
         at += CALL_WORDS + call.words;
     }
 }
@@ -273,7 +277,7 @@ static struct graph *graph_of_run(struct backend *be)
 {
     struct cuda *cuda = cuda_of(be);
     struct queue *q = cuda->queue;
-    if (q->direct || q->refusals >= REFUSALS || be->fault[0] != '\0')
+    if (q->direct || cuda->times != NULL || q->refusals >= REFUSALS || be->fault[0] != '\0')
         return NULL;
     uint64_t hash = hash_of(q->notes, q->words);
     struct graph *g = find_graph(q, hash);

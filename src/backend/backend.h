@@ -62,6 +62,8 @@ struct backend {
      * computes nothing (count/count.h). */
     double (*seconds_of)(struct backend *be, enum op_id id, double flops, double bytes);
     struct op_stat stat[OP_COUNT];
+    enum op_id op;            /* called last */
+    bool timed;               /* the seconds in `stat` are the device's, see backend_time_calls */
     enum op_id fault_op;      /* where the latched fault happened */
     enum status fault_status; /* STATUS_DEVICE or STATUS_NOMEM */
     char fault[256];          /* its text, empty without a fault */
@@ -120,6 +122,14 @@ void backend_fault(struct backend *be, enum op_id id, const char *text);
 void backend_fault_memory(struct backend *be, enum op_id id, const char *text);
 /* STATUS_DEVICE, or STATUS_NOMEM, with the latched fault, if there is one. */
 enum status backend_check(const struct backend *be, struct error *err);
+/* A device works beside the host, so that a call returns long before its operation has ended. With
+ * `time` each operation is started by itself between two readings of the device's own clock, and
+ * the seconds in be->stat are those. They are complete once backend_settle has waited for the
+ * device. Where an operation has ended when its call returns, the host's clock is always right, and
+ * neither function does anything. STATUS_DEVICE, and nothing has changed, if the device has no
+ * clock to spare. */
+enum status backend_time_calls(struct backend *be, bool time, struct error *err);
+void backend_settle(struct backend *be);
 /* Sets the statistics of all operations and the count of downloads to zero. */
 void backend_reset_stats(struct backend *be);
 

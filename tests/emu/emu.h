@@ -58,6 +58,9 @@ struct emu_counts {
     int64_t graph_launches;       /* those inside graphs */
     int64_t graphs, instantiated; /* graphs that ran, and those that were made */
     int64_t copies, syncs, mallocs;
+    /* The device's clock, as events read it. A kernel, a product and a copy take a millisecond
+     * each, so that what is timed does not depend on the machine. */
+    double device_ms;
 };
 struct emu_counts emu_count(void);
 
