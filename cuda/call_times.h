@@ -1,10 +1,10 @@
-/* The time that each call takes on the device, by events around it. */
+/* The time that each call takes on the device, by events around it, and its name for profilers. */
 #ifndef DEQ_CUDA_CALL_TIMES_H
 #define DEQ_CUDA_CALL_TIMES_H
 
 #include "cuda_impl.h"
 
-/* To be called around what an operation puts into the stream. Without timing they do nothing. */
+/* To be called around what an operation puts into the stream. */
 void call_begins(struct backend *be, enum op_id id);
 void call_ends(struct backend *be);
 

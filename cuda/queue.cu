@@ -2,6 +2,7 @@
 #include "queue.h"
 
 #include "call_times.h"
+#include "ranges.h"
 
 #include <new>
 #include <stdio.h>
@@ -42,7 +43,7 @@ struct queue {
     size_t bytes;                    /* of them in use */
     bool direct;                     /* no graphs */
     int refusals;                    /* graphs that CUDA refused so far */
-    void (*warn)(const char *text);  /* is told of the first refusal, may be NULL */
+    void (*warn)(const char *text);  /* is told what users should know, may be NULL */
     struct graph graph[GRAPHS];
     uint64_t seen[SEEN]; /* hashes of runs that came once, in turn */
     int next_seen;
@@ -96,6 +97,13 @@ extern "C" void cuda_use_graphs(struct backend *be, bool use)
 extern "C" void cuda_on_refusal(struct backend *be, void (*warn)(const char *text))
 {
     cuda_of(be)->queue->warn = warn;
+}
+
+void queue_tell(struct backend *be, const char *text)
+{
+    void (*warn)(const char *) = cuda_of(be)->queue->warn;
+    if (warn != NULL)
+        warn(text);
 }
 
 /* --- noting ----------------------------------------------------------------------------------- */
@@ -241,8 +249,8 @@ static void note_refusal(struct backend *be, cudaError_t error)
              "with the same results. DEQ_CUDA_GRAPHS=0 records none",
              be->fault[0] != '\0' ? be->fault : cudaGetErrorString(error));
     be->fault[0] = '\0';
-    if (q->refusals++ == 0 && q->warn != NULL)
-        q->warn(text);
+    if (q->refusals++ == 0)
+        queue_tell(be, text);
 }
 
 /* Records the run into a new graph. NULL if there is no memory for its notes, or after a refusal.
@@ -292,7 +300,9 @@ static struct graph *graph_of_run(struct backend *be)
 static bool launch_graph(struct backend *be, struct graph *g)
 {
     struct cuda *cuda = cuda_of(be);
+    range_begins("graph");
     cudaError_t error = cudaGraphLaunch(g->exec, cuda->stream);
+    range_ends();
     g->used = ++cuda->queue->clock;
     if (error != cudaSuccess)
         note_refusal(be, error);

@@ -9,6 +9,7 @@
 #include "cmd/load_config.h"
 #include "cmd/machine.h"
 #include "cmd/output.h"
+#include "cmd/trace.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,7 +18,7 @@
 enum { WORDS = 10000 }; /* of the vocabulary, unless model.vocab_size names another number */
 
 struct request {
-    const char *config, *device;
+    const char *config, *device, *trace;
     struct option_list set;
     int64_t steps, threads;
     bool json;
@@ -32,6 +33,7 @@ static const struct option_rule options[] = {
            .help = "Steps that are timed.", .initial = "20"),
     OPTION_DEVICE("cpu"),
     OPTION_THREADS,
+    OPTION_TRACE(""),
     OPTION_JSON,
     {0},
 };
@@ -59,6 +61,7 @@ static const struct json_field fields[] = {
      "those written."},
     {"peak_bytes",
      "The peak of memory above the program's start, or of a GPU's memory that the run held."},
+    {"steps", "Steps that were timed, over which ops[] adds up."},
     {"step_seconds", "Seconds of the median step."},
     {"step_seconds_fastest", "Seconds of the fastest step."},
     {"limit_step_seconds",
@@ -219,6 +222,7 @@ static enum status print_json(const struct report *r, const struct figures *f, s
     json_write_real(&w, "cache_gbytes_per_s", beside_processor(r, r->roof.memory / 1e9));
     json_write_real(&w, "copy_gbytes_per_s", copy_rate(r) / 1e9);
     json_write_real(&w, "peak_bytes", r->peak);
+    json_write_int(&w, "steps", b->steps);
     json_write_real(&w, "step_seconds", b->seconds);
     json_write_real(&w, "step_seconds_fastest", b->fastest);
     json_write_real(&w, "limit_step_seconds", f->limit);
@@ -370,7 +374,10 @@ static enum status measure(const struct request *r, bool train, struct report *r
     TRY_OUT(measure_roof(&be, report, err));
     TRY_OUT(machine_create(&machine, be.threads, err));
     timed.ctx = machine;
-    TRY_OUT(bench_run(&be, report->config, &timed, &result, err));
+    if (r->trace != NULL)
+        TRY_OUT(trace_begin(&be, r->trace, err));
+    status = bench_run(&be, report->config, &timed, &result, err);
+    TRY_OUT(trace_end(&be, r->trace, r->json, status, err));
     report->sgemm = machine_sgemm(machine);
     report->bandwidth = machine_bandwidth(machine);
     TRY_OUT(measure_roof(&be, report, err));
@@ -429,7 +436,8 @@ const struct command bench_tool_train = {
     .description = "Times training steps " BESIDE_THE_MACHINE,
     .options = options,
     .json = fields,
-    .examples = (const char *const[]){"deq bench train --set train.batch=16 --steps 5", NULL},
+    .examples = (const char *const[]){"deq bench train --set train.batch=16 --steps 5",
+                                      "deq bench train --steps 3 --trace steps.json", NULL},
     .run = run_train,
 };
 

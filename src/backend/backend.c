@@ -203,6 +203,9 @@ double op_begin_call(struct backend *be, enum op_id id)
 void op_count_call(struct backend *be, enum op_id id, double start, struct op_cost cost)
 {
     struct op_stat *stat = &be->stat[id];
+    if (be->timeline != NULL)
+        timeline_add(be->timeline, LANE_CALLS, op_name(id), start, clock_seconds() - start,
+                     cost.flops, cost.bytes);
     if (be->seconds_of != NULL)
         stat->seconds += be->seconds_of(be, id, cost.flops, cost.bytes);
     else if (!be->timed) /* otherwise the device tells (backend_settle) */

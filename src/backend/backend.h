@@ -4,6 +4,7 @@
 #define DEQ_BACKEND_BACKEND_H
 
 #include "backend/ops.h"
+#include "backend/timeline.h"
 
 /* OP_gemm, OP_axpby, ... */
 enum op_id {
@@ -62,11 +63,12 @@ struct backend {
      * computes nothing (count/count.h). */
     double (*seconds_of)(struct backend *be, enum op_id id, double flops, double bytes);
     struct op_stat stat[OP_COUNT];
-    enum op_id op;            /* called last */
-    bool timed;               /* the seconds in `stat` are the device's, see backend_time_calls */
-    enum op_id fault_op;      /* where the latched fault happened */
-    enum status fault_status; /* STATUS_DEVICE or STATUS_NOMEM */
-    char fault[256];          /* its text, empty without a fault */
+    enum op_id op;             /* called last */
+    struct timeline *timeline; /* borrows; what shows operations, phases and steps, or NULL */
+    bool timed;                /* the seconds in `stat` are the device's, see backend_time_calls */
+    enum op_id fault_op;       /* where the latched fault happened */
+    enum status fault_status;  /* STATUS_DEVICE or STATUS_NOMEM */
+    char fault[256];           /* its text, empty without a fault */
 };
 
 /* Fills the common part of *be. STATUS_INTERNAL if the table lacks a function. For the openers of

@@ -250,6 +250,8 @@ enum status bench_step(struct bench *b, double *seconds, struct error *err)
     TRY(b->train ? training_step(b, err) : evaluation_segment(b, err));
     b->done++;
     *seconds = clock_seconds() - start;
+    if (b->model->be->timeline != NULL)
+        timeline_step(b->model->be->timeline, start, *seconds);
     return STATUS_OK;
 }
 

@@ -213,3 +213,27 @@ losses_agree()
     [[ "$output" != *"OpenBLAS's sgemm"* ]]
     [[ "$output" == *"MiB of the device"* ]]
 }
+
+@test "train --trace: a GPU's operations lie beside the host's, and the losses stay" {
+    command -v python3 >/dev/null || skip "no python3"
+    out=$BATS_TEST_TMPDIR/traced
+    run "$EMU" train --device cuda --config "$config" --set train.steps=3 --set train.pretrain_steps=0 \
+        --out "$out" --trace "$BATS_TEST_TMPDIR/t.json"
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"t.json: a timeline for "* ]]
+    python3 - "$BATS_TEST_TMPDIR/t.json" <<'PY'
+import json, sys
+spans = [s for s in json.load(open(sys.argv[1])) if s["ph"] == "X"]
+lane = lambda n: [s for s in spans if s["tid"] == n]
+assert len(lane(0)) == 3, len(lane(0))
+assert len({s["name"] for s in lane(1)}) >= 6
+assert len(lane(3)) > 100 and {s["name"] for s in lane(3)} >= {"gemm", "attention", "adam"}
+assert all(s["dur"] >= 999 for s in lane(3) if s["name"] == "gemm")
+starts = [s["ts"] for s in lane(3)]
+assert min(starts) > 0
+PY
+    "$DEQ" train -q --device cpu --config "$config" --set train.steps=3 --set train.pretrain_steps=0 \
+        --out "$out-cpu"
+    losses_agree "$out" "$out-cpu" 3
+}
