@@ -67,6 +67,11 @@ void cuda_release(struct backend *be, void *ptr)
     cuda_note(be, OP_copy, cudaFree(ptr));
 }
 
+extern "C" size_t cuda_scratch(const struct backend *be)
+{
+    return static_cast<const struct cuda *>(be->impl)->work_bytes;
+}
+
 void *cuda_work(struct backend *be, size_t bytes, enum op_id id)
 {
     struct cuda *cuda = cuda_of(be);
