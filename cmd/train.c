@@ -7,6 +7,7 @@
 #include "cmd/progress.h"
 #include "cmd/signals.h"
 #include "cmd/summary.h"
+#include "cmd/trace.h"
 
 #include "base/clock.h"
 #include <math.h>
@@ -20,7 +21,7 @@ enum { COMMAND_MAX = 2048 };
 
 struct request {
     const char *run; /* the operand */
-    const char *config, *preset, *data, *out, *resume, *device, *init_from, *reset;
+    const char *config, *preset, *data, *out, *resume, *device, *init_from, *reset, *trace;
     unsigned reset_mask;
     const char *command; /* the command line, for the log */
     struct option_list set;
@@ -57,6 +58,8 @@ static const struct option_rule options[] = {
     OPTION("time-limit", TIME, time_limit, .value = "TIME",
            .help = "Saves and stops before this time is over, with exit code 75. Times are written "
                    "as 90s, 45m or 3h30m. The end of a Slurm job is kept to without this option."),
+    OPTION_TRACE(" On a GPU operations then start one by one, and a step takes longer. Of several "
+                 "processes the first one is shown."),
     OPTION("dry-run", FLAG, dry_run,
            .help = "Checks everything, tries some steps, prints the plan and stops."),
     OPTION("quiet", FLAG, quiet, .letter = 'q', .help = "Prints errors only."),
@@ -232,6 +235,7 @@ static enum status train(const struct job *job, struct backend *be, const struct
     const struct request *r = job->request;
     struct progress progress;
     struct run_observer observer, silent = {0};
+    bool traced = r->trace != NULL && dist_rank(job->dist) == 0;
     progress_start(&progress, &observer, dir, &job->watch->asked);
     bool quiet = r->quiet || dist_rank(job->dist) != 0;
     if (r->dry_run)
@@ -246,11 +250,15 @@ static enum status train(const struct job *job, struct backend *be, const struct
                               .stop = &job->watch->asked,
                               .version = deq_version(),
                               .command = r->command};
+    enum status status = traced ? trace_begin(be, r->trace, err) : STATUS_OK;
+    if (status == STATUS_OK && traced)
+        status = backend_time_calls(be, true, err);
     atomic_store(&job->watch->folder, dir);
-    enum status status = run_train(be, config, &run, quiet ? &silent : &observer, err);
+    if (status == STATUS_OK)
+        status = run_train(be, config, &run, quiet ? &silent : &observer, err);
     atomic_store(&job->watch->folder, NULL);
     progress_break(&progress);
-    return status;
+    return trace_end(be, r->trace, quiet, status, err);
 }
 
 /* Writes the folder of the run that a configuration belongs to. It is runs/NAME for NAME.json, but
@@ -332,6 +340,9 @@ static enum status run_command(int argc, char **argv, struct error *err)
     TRY(command_read(&command_train, &r, argc, argv, &operands, err));
     TRY(read_run(&r, &operands, err));
     TRY(read_resets(&r, err));
+    if (r.trace != NULL && r.dry_run)
+        return error_set(err, STATUS_USAGE,
+                         "--trace shows a training, and --dry-run makes none: leave out one");
     /* This comes before the long loading, so that a job asked to stop is always requeued. */
     TRY(stop_watch_begin(&watch, err));
     enum status status = join_and_train(&r, &watch, err);
@@ -378,6 +389,7 @@ const struct command command_train = {
             "deq train --data data/my --preset medium --out runs/my-medium",
             "deq train --config kjv.json --set train.steps=1000 --out runs/short",
             "deq train runs/short --set train.steps=1500",
+            "deq train --data data/my --set train.steps=20 --trace steps.json",
             NULL,
         },
     .run = run_command,

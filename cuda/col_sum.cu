@@ -4,7 +4,7 @@
 
 /* A block sums COLUMNS columns over a chunk of rows. Its threads lie 32 columns wide (one line of
  * memory) and ROW_LANES rows deep. */
-enum { COLUMNS = 32, ROW_LANES = 8, MAX_CHUNKS = 64, CHUNK_ROWS = 64, MANY_STRIPS = 512 };
+enum { COLUMNS = SUM_COLUMNS, ROW_LANES = 8 };
 
 /* out[chunk,d] = sum of the chunk's rows. With `add` there is one chunk and out[d] += its sum. */
 template <class T>
@@ -31,22 +31,6 @@ __global__ void k_columns(float *out, bool add, const T *x, const float *y, int6
         out[blockIdx.y * width + d] = sum;
 }
 
-/* Wide matrices have strips enough to fill a device. Narrow ones are cut into chunks of rows
- * too. */
-static int64_t chunks_of(int64_t rows, int64_t width)
-{
-    int64_t chunks = div_up(rows, CHUNK_ROWS);
-    if (div_up(width, COLUMNS) >= MANY_STRIPS || chunks <= 1)
-        return 1;
-    return div_up(rows, div_up(rows, at_most(chunks, MAX_CHUNKS)));
-}
-
-int64_t columns_scratch(int64_t rows, int64_t width)
-{
-    int64_t chunks = chunks_of(rows, width);
-    return chunks == 1 ? 0 : chunks * width;
-}
-
 template <class T>
 static void columns_in(struct backend *be, float *part, float *acc, const T *x, const float *y,
                        int64_t rows, int64_t width)
@@ -54,7 +38,7 @@ static void columns_in(struct backend *be, float *part, float *acc, const T *x, 
     if (rows * width == 0)
         return;
     cudaStream_t stream = cuda_of(be)->stream;
-    int64_t chunks = chunks_of(rows, width), chunk = div_up(rows, chunks);
+    int64_t chunks = column_chunks(rows, width), chunk = div_up(rows, chunks);
     dim3 strips((unsigned)div_up(width, COLUMNS)), all(strips.x, (unsigned)chunks);
     const int threads = COLUMNS * ROW_LANES;
     if (chunks == 1) {

@@ -17,12 +17,16 @@ enum status cuda_open(struct backend *be, struct error *err);
  * calls must come from the thread that opened it. */
 enum status cuda_open_nth(struct backend *be, int nth, struct error *err);
 
+/* Bytes of scratch memory that single operations have asked for so far, at most. */
+size_t cuda_scratch(const struct backend *be);
+
 /* Says whether operations that come again are launched as graphs, as they are at first. Without
  * graphs every operation starts by itself, as a profiler wants to see it, with the same bits as
  * result. */
 void cuda_use_graphs(struct backend *be, bool use);
 /* If CUDA refuses a graph, its operations start by themselves, with the same results. `warn` is
- * then told why, once. With NULL, as at first, nobody is told. */
+ * then told why, once. It is also told where a product of the library with an epilogue is so slow
+ * that another way is taken. With NULL, as at first, nobody is told. */
 void cuda_on_refusal(struct backend *be, void (*warn)(const char *text));
 
 #endif

@@ -12,6 +12,7 @@
 #define RNG_FN static inline __host__ __device__
 extern "C" {
 #include "backend/backend.h"
+#include "backend/device_scratch.h"
 }
 
 enum { STAGE_SLOTS = 2, STAGE_BYTES = 4 << 20, MAX_THREADS = 256 };
@@ -34,10 +35,11 @@ struct cuda {
     int64_t work_moves; /* reallocations, since a recorded graph holds its address */
     struct stage stage[STAGE_SLOTS];
     int next_stage;
-    struct queue *queue; /* owns */
-    struct group *group; /* owns (collectives.cu), NULL for a process that is alone */
-    size_t shared_limit; /* bytes of shared memory that a block may ask for */
-    bool recording;      /* kernels go into a graph instead of running */
+    struct queue *queue;      /* owns */
+    struct call_times *times; /* owns, NULL unless calls are timed (call_times.h) */
+    struct group *group;      /* owns (collectives.cu), NULL for a process that is alone */
+    size_t shared_limit;      /* bytes of shared memory that a block may ask for */
+    bool recording;           /* kernels go into a graph instead of running */
     bool attention_ready, attention_vjp_ready; /* their kernels may use more than 48 KiB */
 };
 
@@ -133,7 +135,6 @@ void cuda_columns(struct backend *be, enum op_id id, float *acc, const float *x,
                   int64_t rows, int64_t width);
 void cuda_columns_in(struct backend *be, float *part, float *acc, const float *x, const float *y,
                      int64_t rows, int64_t width);
-int64_t columns_scratch(int64_t rows, int64_t width);
 
 /* cuda_copy, cuda_fill, ...: the operations. Those that note their calls themselves, since they
  * bring changing numbers or synchronise: upload, download, dropout_mask, fill_normal, fill_uniform,

@@ -6,6 +6,7 @@ extern "C" {
 #include "cuda/cublas_load.h"
 #include "cuda/cuda.h"
 }
+#include "call_times.h"
 #include "collectives.h"
 #include "gemm.h"
 #include "memory.h"
@@ -32,6 +33,7 @@ static void cuda_close(struct backend *be)
     if (cuda->stream != NULL)
         cudaStreamSynchronize(cuda->stream);
     cuda_collectives.leave(be);
+    call_times_close(cuda);
     lt_close(cuda->lt);
     if (cuda->blas != NULL)
         cublasDestroy(cuda->blas);
@@ -69,6 +71,7 @@ static struct ops make_table(void)
     t.chunk_numbers = LOGIT_NUMBERS;
     t.low_precision_bf16 = true;
     t.collectives = &cuda_collectives;
+    t.clock = &cuda_clock;
     t.alloc = cuda_alloc;
     t.release = cuda_release;
     t.close = cuda_close;

@@ -8,9 +8,14 @@
  * mask's scale is the product's factor. Backward, bits that the rectifier left say which numbers
  * pass, dropped ones included.
  *
- * Where the library has no kernel for a shape, and in float32, they come in a pass of their own. */
+ * Where the library has no kernel for a shape, and in float32, they come in a pass of their own. So
+ * they do where that takes less time, which is measured once for a shape. */
 #include "gemm.h"
 #include "kernel.h"
+#include "queue.h"
+#include "stopwatch.h"
+
+#include <stdio.h>
 
 enum { COLUMN_TILE = 32, COLUMN_THREADS = 256 };
 #define FAR_BELOW (-0x1p100f)
@@ -140,6 +145,7 @@ struct direction {
     int64_t w_stride;
     const struct tensor *out;
     void *relu_mask; /* NULL: none */
+    bool forward;    /* w is transposed, on the way back only */
 };
 
 /* out = scale x w, with x [rows,inner] in scratch. */
@@ -170,6 +176,8 @@ static struct lt_product forward_of(const struct layer *l, const struct directio
 static struct lt_product backward_of(const struct layer *l, const struct direction *to, void *dy)
 {
     struct lt_product p = product_of(l, to, dy, l->d);
+    p.p.trans_b = to->forward;
+    pad_inner(&p.p);
     p.epilogue = EPILOGUE_MASK;
     return p;
 }
@@ -182,10 +190,11 @@ static bool goes_both_ways(struct backend *be, const struct layer *l, const stru
 {
     struct tensor w1 = tensor_make(x, DTYPE_BF16, 2, l->width, l->d, 1, 1);
     struct tensor w2 = tensor_make(x, DTYPE_BF16, 2, l->d, l->width, 1, 1);
-    struct direction up = {&w1, low_precision_up(l->d + l->columns), h, relu_mask};
-    struct direction down = {&w2, l->width, h, relu_mask};
+    struct direction up = {&w1, low_precision_up(l->d + l->columns), h, relu_mask, false};
+    struct direction down = {&w2, l->width, h, relu_mask, false};
     struct lt_product forth = forward_of(l, &up, x), back = backward_of(l, &down, x);
-    return l->columns > 0 && lt_supports(be, &forth) && lt_supports(be, &back);
+    return l->columns > 0 && lt_supports(be, &forth) && lt_supports(be, &back) &&
+           *lt_way_of(be, &forth) != LT_IN_TWO;
 }
 
 /* The product and a pass, where the library has no kernel for both at once. */
@@ -195,35 +204,96 @@ static void ffn_up_in_two(struct backend *be, const struct ffn_up *p, struct lt_
     round_operand(be, x, const_cast<void *>(q->p.a.data), q->p.a.stride);
     struct product plain = {false,  true,  x->width, 1, 0, *x, operand_of(&p->w, p->w_stride),
                             q->p.c, q->p.d};
+    pad_inner(&plain);
     cuda_multiply(be, &plain, OP_ffn_up);
     rectify<__nv_bfloat16>(be, p);
+}
+
+static void ffn_up_fused(struct backend *be, const struct ffn_up *p, const struct layer *l,
+                         const struct lt_product *q)
+{
+    cudaStream_t stream = cuda_of(be)->stream;
+    struct row_launch tiles = launch_tiles(l->rows, q->p.inner, 1);
+    int64_t per = p->mask.data == NULL ? l->rows : p->rows_per_mask;
+    LAUNCH(k_ffn_up_input, tiles.grid, tiles.threads, 0, stream,
+           static_cast<__nv_bfloat16 *>(const_cast<void *>(q->p.a.data)), f32(&p->x), l->d,
+           q->p.inner, l->mask_rows, per);
+    LAUNCH(k_ffn_up_columns, (unsigned)div_up(l->width, COLUMN_TILE), COLUMN_THREADS, 0, stream,
+           static_cast<__nv_bfloat16 *>(p->w.data), f32(&p->bias), f32(&p->mask), l->width, l->d,
+           q->p.inner, p->w_stride, l->mask_rows);
+    lt_multiply(be, q, OP_ffn_up);
+    cuda_launched(be, OP_ffn_up);
+}
+
+/* Milliseconds of both ways. */
+struct ways {
+    float fused, in_two;
+};
+
+/* Adds what the way back takes, from numbers that happen to be in scratch and in w to the layer's
+ * own place, which is written later. */
+static void time_backward(struct backend *be, const struct ffn_up *p, const struct layer *l,
+                          const void *scratch, struct ways *ms)
+{
+    struct tensor w2 = tensor_make(p->w.data, DTYPE_BF16, 2, l->d, l->width, 1, 1);
+    struct direction down = {&w2, l->width, &p->h, p->relu_mask.data, false};
+    struct lt_product back = backward_of(l, &down, const_cast<void *>(scratch));
+    struct product plain = back.p;
+    plain.alpha = 1;
+    struct ffn_up_vjp pass = {};
+    pass.h = pass.dh = p->h;
+    pass.mask = p->mask;
+    pass.rows_per_mask = p->rows_per_mask;
+    ms->fused += time_best(be, [&] { lt_multiply(be, &back, OP_ffn_up_vjp); });
+    ms->in_two += time_best(be, [&] {
+        cuda_multiply(be, &plain, OP_ffn_up_vjp);
+        relu_mask<__nv_bfloat16>(be, &pass);
+    });
+}
+
+/* Whether the epilogue pays for such a layer. With a relu_mask the way back counts too. Of ways
+ * that take about as long the fused one is taken, so that the choice is the same in every run. */
+static bool fusing_pays(struct backend *be, const struct ffn_up *p, const struct layer *l,
+                        struct lt_product *q, const struct operand *x)
+{
+    enum lt_way *way = lt_way_of(be, q);
+    const double margin = 1.1;
+    char text[300];
+    if (*way != LT_UNTIMED || cuda_of(be)->recording || be->fault[0] != '\0')
+        return *way != LT_IN_TWO;
+    struct ways ms = {time_best(be, [&] { ffn_up_fused(be, p, l, q); }), time_best(be, [&] {
+                          struct operand in = *x;
+                          ffn_up_in_two(be, p, q, &in);
+                      })};
+    if (q->relu_mask != NULL)
+        time_backward(be, p, l, q->p.a.data, &ms);
+    *way = ms.in_two > 0 && (double)ms.fused > margin * (double)ms.in_two ? LT_IN_TWO : LT_FUSED;
+    if (*way == LT_FUSED)
+        return true;
+    snprintf(text, sizeof text,
+             "cuBLASLt takes %.3f ms for the layer of %lld x %lld with its rectifier, and %.3f ms "
+             "for the product and a pass of its own. The latter is taken",
+             (double)ms.fused, (long long)l->rows, (long long)l->width, (double)ms.in_two);
+    queue_tell(be, text);
+    return false;
 }
 
 static void ffn_up_low_precision(struct backend *be, const struct ffn_up *p)
 {
     struct layer l = layer_of(&p->x, &p->h, &p->mask, p->rows_per_mask, p->mask_scale);
-    cudaStream_t stream = cuda_of(be)->stream;
     struct operand x = operand_of(&p->x, 0);
     int64_t stride = low_precision_up(l.d + l.columns);
     void *scratch = cuda_work(be, rounded_bytes(&x, stride), OP_ffn_up);
     if (scratch == NULL)
         return;
-    struct direction up = {&p->w, p->w_stride, &p->h, p->relu_mask.data};
+    struct direction up = {&p->w, p->w_stride, &p->h, p->relu_mask.data, false};
     struct lt_product q = forward_of(&l, &up, scratch);
     if (l.columns == 0 || !lt_supports(be, &q) ||
-        (q.relu_mask != NULL && !goes_both_ways(be, &l, &p->h, q.relu_mask, scratch))) {
+        (q.relu_mask != NULL && !goes_both_ways(be, &l, &p->h, q.relu_mask, scratch)) ||
+        !fusing_pays(be, p, &l, &q, &x))
         ffn_up_in_two(be, p, &q, &x);
-        return;
-    }
-    struct row_launch tiles = launch_tiles(l.rows, stride, 1);
-    int64_t per = p->mask.data == NULL ? l.rows : p->rows_per_mask;
-    LAUNCH(k_ffn_up_input, tiles.grid, tiles.threads, 0, stream,
-           static_cast<__nv_bfloat16 *>(scratch), f32(&p->x), l.d, stride, l.mask_rows, per);
-    LAUNCH(k_ffn_up_columns, (unsigned)div_up(l.width, COLUMN_TILE), COLUMN_THREADS, 0, stream,
-           static_cast<__nv_bfloat16 *>(p->w.data), f32(&p->bias), f32(&p->mask), l.width, l.d,
-           stride, p->w_stride, l.mask_rows);
-    lt_multiply(be, &q, OP_ffn_up);
-    cuda_launched(be, OP_ffn_up);
+    else
+        ffn_up_fused(be, p, &l, &q);
 }
 
 /* c = a w, or a w^T, in float32. */
@@ -261,7 +331,7 @@ static void ffn_up_vjp_low_precision(struct backend *be, const struct ffn_up_vjp
     if (scratch == NULL)
         return;
     round_operand(be, &dy, scratch, stride);
-    struct direction down = {&p->w, p->w_stride, &p->dh, p->relu_mask.data};
+    struct direction down = {&p->w, p->w_stride, &p->dh, p->relu_mask.data, p->forward};
     struct lt_product q = backward_of(&l, &down, scratch);
     if (!p->forward && q.relu_mask != NULL && lt_supports(be, &q) &&
         goes_both_ways(be, &l, &p->h, q.relu_mask, scratch)) {
@@ -269,7 +339,6 @@ static void ffn_up_vjp_low_precision(struct backend *be, const struct ffn_up_vjp
         return;
     }
     struct product plain = q.p;
-    plain.trans_b = p->forward;
     plain.alpha = 1;
     cuda_multiply(be, &plain, OP_ffn_up_vjp);
     relu_mask<__nv_bfloat16>(be, p);

@@ -13,15 +13,19 @@
 
 #include <limits.h>
 
-/* to[r,c] = from[r,c] rounded. With V 4 both strides and the width are multiples of 4 and the
- * starts are aligned. */
+/* to[r,c] = from[r,c] rounded, and 0 behind the rows and their ends. With V 4 both strides and the
+ * width are multiples of 4 and the starts are aligned. */
 template <int V>
-__global__ void k_to_bf16(__nv_bfloat16 *to, const float *from, int64_t width, int64_t from_stride,
-                          int64_t to_stride)
+__global__ void k_to_bf16(__nv_bfloat16 *to, const float *from, int64_t rows, int64_t width,
+                          int64_t from_stride, int64_t to_stride)
 {
     int64_t row = blockIdx.x, d = tile_column<V>();
-    if (d < width)
-        store_pack<V>(to + row * to_stride + d, load_pack<V>(from + row * from_stride + d));
+    if (d >= to_stride)
+        return;
+    pack<V> v = {};
+    if (row < rows && d < width)
+        v = load_pack<V>(from + row * from_stride + d);
+    store_pack<V>(to + row * to_stride + d, v);
 }
 
 /* c *= beta, for a product with nothing to sum. With beta 0 it is 0 whatever c holds. */
@@ -47,7 +51,7 @@ int64_t rounded_stride(const struct operand *o)
 
 size_t rounded_bytes(const struct operand *o, int64_t stride)
 {
-    return (size_t)(div_up(o->rows * stride, 128) * 128) * sizeof(__nv_bfloat16);
+    return (size_t)(div_up(low_precision_up(o->rows) * stride, 128) * 128) * sizeof(__nv_bfloat16);
 }
 
 void round_operand(struct backend *be, struct operand *o, void *scratch, int64_t stride)
@@ -56,8 +60,8 @@ void round_operand(struct backend *be, struct operand *o, void *scratch, int64_t
     const float *from = static_cast<const float *>(o->data);
     bool strides = (o->stride | stride) % 4 == 0;
     int vec = strides ? VEC_OF(o->width, from) : 1;
-    LAUNCH_TILES(be, PACKS(k_to_bf16), vec, o->rows, o->width, to, from, o->width, o->stride,
-                 stride);
+    LAUNCH_TILES(be, PACKS(k_to_bf16), vec, low_precision_up(o->rows), stride, to, from, o->rows,
+                 o->width, o->stride, stride);
     o->data = scratch;
     o->stride = stride;
     o->type = CUDA_R_16BF;
@@ -98,11 +102,23 @@ void cuda_multiply(struct backend *be, const struct product *p, enum op_id id)
         backend_fault(be, id, blas_text(status));
 }
 
-/* Rounds float32 factors to bfloat16, into scratch. False if there is no memory. */
-static bool round_factors(struct backend *be, struct product *p)
+void pad_inner(struct product *p)
+{
+    int64_t inner = low_precision_up(p->inner);
+    p->inner = p->a.width = inner;
+    if (p->trans_b)
+        p->b.width = inner;
+    else
+        p->b.rows = inner;
+}
+
+/* Rounds float32 factors to bfloat16, into scratch, and pads the inner dimension where both factors
+ * are padded. False if there is no memory. */
+static bool round_factors(struct backend *be, struct product *p, bool b_padded)
 {
     struct operand *factor[] = {&p->a, &p->b};
     size_t bytes[2] = {0, 0};
+    bool a_rounds = p->a.type == CUDA_R_32F, b_rounds = p->b.type == CUDA_R_32F;
     for (int i = 0; i < 2; i++)
         if (factor[i]->type == CUDA_R_32F)
             bytes[i] = rounded_bytes(factor[i], rounded_stride(factor[i]));
@@ -115,6 +131,8 @@ static bool round_factors(struct backend *be, struct product *p)
         if (bytes[i] > 0)
             round_operand(be, factor[i], scratch + (i == 0 ? 0 : bytes[0]),
                           rounded_stride(factor[i]));
+    if (!p->trans_a && a_rounds && (b_rounds || b_padded))
+        pad_inner(p);
     return true;
 }
 
@@ -163,7 +181,7 @@ void cuda_gemm(struct backend *be, const struct gemm *p)
         cuda_launched(be, OP_gemm);
         return;
     }
-    if (be->precision == PRECISION_BF16 && !round_factors(be, &q))
+    if (be->precision == PRECISION_BF16 && !round_factors(be, &q, p->b_padded))
         return;
     if (p->add.data != NULL && q.beta != 0)
         multiply_and_add(be, &q, &p->add);

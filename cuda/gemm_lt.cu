@@ -7,7 +7,7 @@
 #include <new>
 #include <string.h>
 
-enum { LT_SHAPES = 32, LT_ALIGN = 16, MASK_BITS = 128 };
+enum { LT_SHAPES = 32, LT_WAYS = 64, LT_ALIGN = 16, MASK_BITS = 128 };
 
 /* What a choice depends on. It is compared as bytes, so it is cleared before it is filled.
  * Distances between rows do not count, because they are all aligned alike. */
@@ -22,12 +22,21 @@ struct lt_choice {
     bool found;
 };
 
+/* The rows of the shape are rounded up to a power of two, since they change with what is solved. */
+struct lt_timed {
+    struct lt_shape shape;
+    enum lt_way way;
+};
+
 struct lt {
     cublasLtHandle_t handle;
     void *work; /* borrows */
     size_t work_bytes;
     struct lt_choice choice[LT_SHAPES];
     int choices; /* so far, and beyond LT_SHAPES the oldest is replaced */
+    struct lt_timed timed[LT_WAYS];
+    int ways;
+    enum lt_way otherwise; /* of all products beyond LT_WAYS */
 };
 
 struct lt *lt_open(void *work, size_t work_bytes)
@@ -173,6 +182,25 @@ static const struct lt_choice *choose(struct backend *be, const struct lt_produc
     made->found = create_call(be, &call, p) && ask(lt, &call, &made->algo);
     destroy_call(&call);
     return made;
+}
+
+enum lt_way *lt_way_of(struct backend *be, const struct lt_product *p)
+{
+    struct lt *lt = cuda_of(be)->lt;
+    struct lt_shape shape = shape_of(be, p);
+    int64_t rows = 1;
+    while (rows < shape.m)
+        rows *= 2;
+    shape.m = rows;
+    for (int i = 0; i < lt->ways; i++)
+        if (memcmp(&lt->timed[i].shape, &shape, sizeof shape) == 0)
+            return &lt->timed[i].way;
+    if (lt->ways == LT_WAYS) {
+        lt->otherwise = LT_FUSED;
+        return &lt->otherwise;
+    }
+    lt->timed[lt->ways].shape = shape;
+    return &lt->timed[lt->ways++].way;
 }
 
 static bool is_even(const struct operand *o)

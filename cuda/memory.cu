@@ -2,6 +2,7 @@
  *
  * Transfers pass through pinned pieces of host memory, two in turn. An upload returns as soon as
  * its numbers have been copied there, and the device fetches them when it comes to it. */
+#include "call_times.h"
 #include "cuda_impl.h"
 #include "memory.h"
 #include "queue.h"
@@ -64,6 +65,11 @@ void cuda_release(struct backend *be, void *ptr)
     queue_run(be);
     /* waits for the device, so nothing that is still queued loses its memory */
     cuda_note(be, OP_copy, cudaFree(ptr));
+}
+
+extern "C" size_t cuda_scratch(const struct backend *be)
+{
+    return static_cast<const struct cuda *>(be->impl)->work_bytes;
 }
 
 void *cuda_work(struct backend *be, size_t bytes, enum op_id id)
@@ -175,10 +181,12 @@ static void upload_large(struct backend *be, const struct tensor *dst, const voi
         struct stage *s = take_stage(be, OP_upload);
         convert(s->host, dst->dtype, static_cast<const char *>(src) + (size_t)at * from_size,
                 src_type, n);
+        call_begins(be, OP_upload);
         cuda_note(be, OP_upload,
                   cudaMemcpyAsync(static_cast<char *>(dst->data) + (size_t)at * to_size, s->host,
                                   (size_t)n * to_size, cudaMemcpyHostToDevice,
                                   cuda_of(be)->stream));
+        call_ends(be);
         stage_sent(be, s, OP_upload);
     }
 }
@@ -207,9 +215,11 @@ void cuda_download(struct backend *be, void *dst, enum dtype dst_type, const str
         if (be->fault[0] != '\0')
             continue;
         struct stage *s = take_stage(be, OP_download);
+        call_begins(be, OP_download);
         cuda_note(be, OP_download,
                   cudaMemcpyAsync(s->host, static_cast<char *>(src->data) + (size_t)at * from_size,
                                   (size_t)n * from_size, cudaMemcpyDeviceToHost, stream));
+        call_ends(be);
         cuda_note(be, OP_download, cudaStreamSynchronize(stream));
         if (be->fault[0] == '\0')
             convert(to, dst_type, s->host, src->dtype, n);

@@ -6,6 +6,12 @@ bool cuda_built(void)
     return false;
 }
 
+size_t cuda_scratch(const struct backend *be)
+{
+    (void)be;
+    return 0;
+}
+
 void cuda_use_graphs(struct backend *be, bool use)
 {
     (void)be;

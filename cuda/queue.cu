@@ -1,6 +1,9 @@
 /* Notes calls and starts them one by one or as a graph (queue.h). */
 #include "queue.h"
 
+#include "call_times.h"
+#include "ranges.h"
+
 #include <new>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +21,7 @@ enum {
 /* What is in front of the arguments of a call. */
 struct call {
     queue_fn start;
-    uint64_t words;
+    uint32_t words, id; /* of its arguments, and the operation */
 };
 enum { CALL_WORDS = sizeof(struct call) / sizeof(uint64_t) };
 
@@ -40,7 +43,7 @@ struct queue {
     size_t bytes;                    /* of them in use */
     bool direct;                     /* no graphs */
     int refusals;                    /* graphs that CUDA refused so far */
-    void (*warn)(const char *text);  /* is told of the first refusal, may be NULL */
+    void (*warn)(const char *text);  /* is told what users should know, may be NULL */
     struct graph graph[GRAPHS];
     uint64_t seen[SEEN]; /* hashes of runs that came once, in turn */
     int next_seen;
@@ -96,6 +99,13 @@ extern "C" void cuda_on_refusal(struct backend *be, void (*warn)(const char *tex
     cuda_of(be)->queue->warn = warn;
 }
 
+void queue_tell(struct backend *be, const char *text)
+{
+    void (*warn)(const char *) = cuda_of(be)->queue->warn;
+    if (warn != NULL)
+        warn(text);
+}
+
 /* --- noting ----------------------------------------------------------------------------------- */
 
 uint64_t *queue_note(struct backend *be, queue_fn start, size_t words, size_t bytes, void **host,
@@ -107,7 +117,7 @@ uint64_t *queue_note(struct backend *be, queue_fn start, size_t words, size_t by
         queue_run(be);
     if (q->words == 0) /* decides how products are made, so it belongs to the run */
         q->notes[q->words++] = (uint64_t)be->precision;
-    struct call call = {start, words};
+    struct call call = {start, (uint32_t)words, (uint32_t)be->op};
     memcpy(q->notes + q->words, &call, sizeof call);
     uint64_t *args = q->notes + q->words + CALL_WORDS;
     q->words += CALL_WORDS + words;
@@ -151,7 +161,9 @@ static void start_calls(struct backend *be)
     for (size_t at = 1; at < q->words && be->fault[0] == '\0';) {
         struct call call;
         memcpy(&call, q->notes + at, sizeof call);
+        call_begins(be, (enum op_id)call.id);
         call.start(be, q->notes + at + CALL_WORDS);
+        call_ends(be);
         at += CALL_WORDS + call.words;
     }
 }
@@ -237,8 +249,8 @@ static void note_refusal(struct backend *be, cudaError_t error)
              "with the same results. DEQ_CUDA_GRAPHS=0 records none",
              be->fault[0] != '\0' ? be->fault : cudaGetErrorString(error));
     be->fault[0] = '\0';
-    if (q->refusals++ == 0 && q->warn != NULL)
-        q->warn(text);
+    if (q->refusals++ == 0)
+        queue_tell(be, text);
 }
 
 /* Records the run into a new graph. NULL if there is no memory for its notes, or after a refusal.
@@ -273,7 +285,7 @@ static struct graph *graph_of_run(struct backend *be)
 {
     struct cuda *cuda = cuda_of(be);
     struct queue *q = cuda->queue;
-    if (q->direct || q->refusals >= REFUSALS || be->fault[0] != '\0')
+    if (q->direct || cuda->times != NULL || q->refusals >= REFUSALS || be->fault[0] != '\0')
         return NULL;
     uint64_t hash = hash_of(q->notes, q->words);
     struct graph *g = find_graph(q, hash);
@@ -288,7 +300,9 @@ static struct graph *graph_of_run(struct backend *be)
 static bool launch_graph(struct backend *be, struct graph *g)
 {
     struct cuda *cuda = cuda_of(be);
+    range_begins("graph");
     cudaError_t error = cudaGraphLaunch(g->exec, cuda->stream);
+    range_ends();
     g->used = ++cuda->queue->clock;
     if (error != cudaSuccess)
         note_refusal(be, error);

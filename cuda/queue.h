@@ -35,6 +35,9 @@ typedef void (*queue_fn)(struct backend *be, const uint64_t *args);
 enum status queue_open(struct cuda *cuda, struct error *err);
 void queue_close(struct cuda *cuda);
 
+/* Tells the user, if anybody listens (cuda_on_refusal). */
+void queue_tell(struct backend *be, const char *text);
+
 /* Starts what is noted, and ends the run. */
 void queue_run(struct backend *be);
 

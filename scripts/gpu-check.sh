@@ -1,22 +1,26 @@
 #!/bin/sh
 # Checks the CUDA backend on the GPU of this machine, and measures it. Writes one JSON report.
 #
-#   scripts/gpu-check.sh [-o REPORT.json] [-b BUILD] [-t SECONDS] [REFERENCE.safetensors]...
+#   scripts/gpu-check.sh [-o REPORT.json] [-b BUILD] [-t SECONDS] [-T SECONDS] [REFERENCE.safetensors]...
 #
-#   -o  the report (BUILD/gpu-check.json); outputs of all steps go to BUILD/gpu-check/
+#   -o  the report (BUILD/gpu-check.json), beside it a page of text (.txt); outputs of all steps go to
+#       BUILD/gpu-check/
 #   -b  build folder (build-gpu)
 #   -t  the most seconds of any step; each has a limit of its own too
+#   -T  the most seconds of all steps together (480); what no longer fits is skipped, the least needed
+#       last
 #
 # It builds with CUDA=1 and runs the suite of the operations (make test-cuda) and deq verify on the
 # given reference files. It trains 20 steps in fp32, tf32 and bf16, whose losses must follow the processor's
 # in fp32 within 1e-4, 2e-3 and 1e-2.
 # Where there are several GPUs and Open MPI, two processes train the same steps, twice with the same
 # bits. It measures deq bench train at the default and the published setting, beside what deq plan
-# expects. The slow compute-sanitizer (memcheck, racecheck, initcheck) comes last, over five steps in fp32
+# expects, and at 16 heads of 64 and 1,024 positions, with a timeline (gpu-check/wide.json). The slow compute-sanitizer (memcheck, racecheck, initcheck) comes last, over five steps in fp32
 # and in bf16, the last of which are CUDA graphs.
 #
 # The report is written anew after each step, so one that is cut short still says what was found. Its
-# field "complete" is true at the end. A step that cannot run here is reported as skipped, with the
+# field "complete" is true at the end. The page has a line a step, and for benches the speed, the share of
+# the device's own fastest product, and where the time goes. scripts/gpu_compare.py compares two reports. A step that cannot run here is reported as skipped, with the
 # reason. Exit 1 if one failed, 69 without a GPU or the CUDA Toolkit.
 #
 # Needs a driver, nvcc, cuBLAS, make, gcc and g++, and no network. cJSON, zlib, xxHash, utf8proc, oneDNN,
@@ -32,11 +36,13 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 build='build-gpu'
 report=
 most=
-while getopts o:b:t:h option; do
+budget=480
+while getopts o:b:t:T:h option; do
     case $option in
     o) report=$OPTARG ;;
     b) build=$OPTARG ;;
     t) most=$OPTARG ;;
+    T) budget=$OPTARG ;;
     h)
         sed -n '2,/^# Functions/{/^# Functions/d;s/^# \{0,1\}//p;}' "$0"
         exit 0
@@ -45,12 +51,15 @@ while getopts o:b:t:h option; do
     esac
 done
 shift $((OPTIND - 1))
-case $most in
-*[!0-9]* | 0*)
-    echo "gpu-check.sh: -t: want a number of seconds, got \"$most\"" >&2
-    exit 64
-    ;;
-esac
+for seconds in "$most" "$budget"; do
+    case $seconds in
+    *[!0-9]* | 0*)
+        echo "gpu-check.sh: -t, -T: want a number of seconds, got \"$seconds\"" >&2
+        exit 64
+        ;;
+    esac
+done
+started=$(date +%s)
 
 unavailable()
 {
@@ -98,11 +107,42 @@ failed=0
 entries=0
 complete=false
 : >"$out/steps"
+page=${report%.json}.txt
+echo "deq on ${gpu%%,*}, CUDA $toolkit, $(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$page"
 
 # quoted TEXT: a JSON string
 quoted()
 {
     printf '"%s"' "$(printf '%s' "$1" | tr '\n\t' '  ' | sed 's/[\\"]/\\&/g')"
+}
+
+# figures JSON: those of deq bench, deq plan or a comparison of losses, for people
+figures()
+{
+    printf '%s' "$1" | tr '{},' '[\n*]' | sed 's/[]["]//g; s/^ *//; s/: */:/' | awk -F: '
+    $1 == "name" && !phases { name = $2 }
+    $1 == "phases" { phases = 1 }
+    $1 == "ops" { inside = 1 }
+    !inside { at[$1] = $2 }
+    inside && !phases && $1 == "seconds" { seconds[++n] = $2; op[n] = name }
+    inside && !phases { total += $1 == "seconds" ? $2 : 0 }
+    END {
+        if ("worst_relative_difference" in at)
+            printf "    losses differ by %g at most\n", at["worst_relative_difference"]
+        if (!("tokens_per_s" in at))
+            exit
+        printf "    %.0f tokens/s", at["tokens_per_s"]
+        if ("step_seconds" in at)
+            printf ", a step %.2f ms", 1e3 * at["step_seconds"]
+        if (at["busy_seconds"] > 0)
+            printf ", of which operations take %.2f", 1e3 * at["busy_seconds"]
+        if (at["product_gflops"] > 0)
+            printf "; products at %.2f of %.1f TFLOP/s, copies %.0f GB/s", at["product_fraction"],
+                at["product_gflops"] / 1e3, at["copy_gbytes_per_s"]
+        printf "\n"
+        for (i = 1; i <= n && i <= 8 && total > 0; i++)
+            printf "    %5.1f %%  %s\n", 100 * seconds[i] / total, op[i]
+    }'
 }
 
 # entry NAME RESULT SECONDS NOTE [KEY JSON]: one step of the report
@@ -117,6 +157,8 @@ entry()
         printf '}'
     } >>"$out/steps"
     echo "gpu-check.sh: $1: $2${4:+ ($4)}" >&2
+    printf '%-22s %-8s %4s s  %s\n' "$1" "$2" "$3" "$4" >>"$page"
+    [ "$2" != passed ] || [ $# -lt 6 ] || figures "$6" >>"$page"
     [ "$2" != failed ] || failed=1
     write_report
 }
@@ -137,6 +179,12 @@ step()
     [ -z "$most" ] || [ "$most" -ge "$limit" ] || limit=$most
     shift 2
     begin=$(date +%s)
+    left=$((budget - (begin - started)))
+    if [ "$left" -lt 2 ]; then
+        entry "$name" skipped 0 "no time left of $budget s"
+        return 1
+    fi
+    [ "$left" -ge "$limit" ] || limit=$left
     code=0
     "$@" >"$out/$name.out" 2>"$out/$name.log" </dev/null || code=$?
     took=$(($(date +%s) - begin))
@@ -193,7 +241,7 @@ set_flags()
 
 build_with()
 {
-    within make BUILD="$build" CUDA=1 CFLAGS="$cflags" LDFLAGS="$ldflags" WERROR= "$@"
+    within make -j"$(nproc)" BUILD="$build" CUDA=1 CFLAGS="$cflags" LDFLAGS="$ldflags" WERROR= "$@"
 }
 
 # The suite says "skipped" where it finds no device: here that is a failure.
@@ -334,7 +382,11 @@ if step tokenize 30 within "$deq" tokenize --train "$out/train.txt" --valid "$ou
 fi
 
 step bench-default 30 within "$deq" bench train --device cuda --json || :
-for precision in fp32 tf32 bf16; do
+step bench-wide-bf16 60 within "$deq" bench train --device cuda --steps 5 --json \
+    --trace "$out/wide.json" --set model.d_model=1024 --set model.n_head=16 --set model.d_inner=4096 \
+    --set model.vocab_size=50000 --set train.batch=8 --set train.tgt_len=1024 --set train.mem_len=0 \
+    --set train.precision=bf16 || :
+for precision in bf16 fp32 tf32; do
     set -- --config "$root/configs/wikitext103.json" --set model.vocab_size=267735 \
         --set train.precision="$precision"
     step "bench-published-$precision" 60 within "$deq" bench train "$@" --device cuda --steps 10 --json || :

@@ -2,20 +2,23 @@
  * machine's own speed. */
 #include "base/mem.h"
 #include "bench/bench.h"
+#include "bench/device_roof.h"
 #include "bench/roof.h"
 #include "cmd/bench/tools.h"
 #include "cmd/device.h"
 #include "cmd/load_config.h"
 #include "cmd/machine.h"
 #include "cmd/output.h"
+#include "cmd/trace.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { WORDS = 10000 }; /* of the vocabulary, unless model.vocab_size names another number */
 
 struct request {
-    const char *config, *device;
+    const char *config, *device, *trace;
     struct option_list set;
     int64_t steps, threads;
     bool json;
@@ -30,38 +33,53 @@ static const struct option_rule options[] = {
            .help = "Steps that are timed.", .initial = "20"),
     OPTION_DEVICE("cpu"),
     OPTION_THREADS,
+    OPTION_TRACE(""),
     OPTION_JSON,
     {0},
 };
 
 static const struct json_field fields[] = {
     {"bench", "train or solve."},
+    {"device", "The name of the device that computes, cpu for the processor."},
     {"tokens_per_s", "Tokens per second, of the median step."},
     {"sgemm_gflops", "The machine's SGEMM, in GFLOP/s."},
     {"bandwidth_gbytes_per_s", "The machine's copy, in GB/s."},
     {"tokens_per_s_per_gflops", "Tokens per second over the GFLOP/s of SGEMM."},
     {"gemm_gflops", "Our products, in GFLOP/s."},
-    {"gemm_fraction", "The same as a share of SGEMM, which other routines may exceed."},
-    {"product_gflops", "The machine's fastest product routine, in GFLOP/s, or null for a GPU."},
+    {"gemm_fraction",
+     "The same as a share of SGEMM, which other routines may exceed, or null for a "
+     "GPU."},
+    {"product_gflops",
+     "The fastest product routine of the device that computes, in GFLOP/s. For a GPU it is in "
+     "train.precision."},
     {"product_routine", "The name of that routine."},
     {"product_fraction", "Our products as a share of it, at most 1."},
-    {"cache_gbytes_per_s", "The machine's fastest loop over data in its first cache, in GB/s."},
-    {"peak_bytes", "The peak of memory above the program's start."},
+    {"cache_gbytes_per_s",
+     "The machine's fastest loop over data in its first cache, in GB/s, or null for a GPU."},
+    {"copy_gbytes_per_s",
+     "A copy within the memory of the device that computes, in GB/s. It counts the bytes read and "
+     "those written."},
+    {"peak_bytes",
+     "The peak of memory above the program's start, or of a GPU's memory that the run held."},
+    {"steps", "Steps that were timed, over which ops[] adds up."},
     {"step_seconds", "Seconds of the median step."},
     {"step_seconds_fastest", "Seconds of the fastest step."},
     {"limit_step_seconds",
      "The bound of a step, which is its seconds if every operation ran at the "
-     "rates of the fastest product routine and of the first cache."},
+     "rates of the fastest product routine and of the first cache, or of a GPU's copy."},
+    {"ops_timed_by",
+     "clock if the operations' seconds are those of the host's clock, or events if a GPU timed "
+     "each of them. It did so in as many further steps, which start operation by operation."},
+    {"busy_seconds", "The seconds of all operations of a step. A GPU idles for the rest."},
     {"parameters", "Parameters of the model."},
     {"forward_evaluations", "Evaluations of f in the forward solve of a step."},
     {"backward_evaluations", "Products with f's Jacobian in the backward solve."},
     {"ops[]",
      "For each operation name, calls, seconds, share, flops, bytes, gflops, "
-     "gbytes_per_s, the fractions sgemm_fraction, bandwidth_fraction, product_fraction and "
-     "cache_fraction, and limit_seconds."},
-    {"phases[]",
-     "For each phase of a step name, seconds, share and product_flops, where the device "
-     "waits for each operation."},
+     "gbytes_per_s, the fractions sgemm_fraction, bandwidth_fraction, product_fraction, "
+     "cache_fraction and copy_fraction, and limit_seconds. On a GPU the fractions of SGEMM, of the "
+     "machine's copy and of its cache are null."},
+    {"phases[]", "For each phase of a step name, seconds, share and product_flops."},
     {"setting", "The resolved configuration."},
     {0},
 };
@@ -73,12 +91,20 @@ struct report {
     const struct config *config;
     const struct bench_step_result *result;
     double sgemm, bandwidth; /* of the machine, in GFLOP/s and GB/s */
-    struct roof roof;        /* of the processor, NaN where another device computes */
-    double peak;             /* bytes above the program's start */
+    struct roof roof;        /* of what computes. A GPU's `memory` is its copy */
+    bool gpu;
+    char device[128]; /* its name */
+    double peak;      /* bytes above the program's start */
 };
 
+/* A share of what the processor does, NaN where it does not compute. */
+static double beside_processor(const struct report *r, double x)
+{
+    return r->gpu ? NAN : x;
+}
+
 struct figures {
-    double tokens_per_s, gemm_rate, limit; /* limit is in seconds of a step */
+    double tokens_per_s, gemm_rate, limit, busy; /* the last two are in seconds of a step */
     double steps;
     enum op_id order[OP_COUNT]; /* operations by falling time */
 };
@@ -101,10 +127,18 @@ static void derive(const struct report *r, struct figures *f)
     f->tokens_per_s = (double)r->result->tokens / r->result->seconds;
     f->gemm_rate = seconds > 0 ? flops / seconds / 1e9 : 0;
     f->steps = (double)r->result->steps;
-    f->limit = 0;
-    for (int i = 0; i < OP_COUNT; i++)
+    f->limit = f->busy = 0;
+    for (int i = 0; i < OP_COUNT; i++) {
         f->limit += limit_of(r, &stat[i]) / f->steps;
+        f->busy += stat[i].seconds / f->steps;
+    }
     bench_order(stat, f->order);
+}
+
+/* Bytes/s of a copy within the memory of what computes. */
+static double copy_rate(const struct report *r)
+{
+    return r->gpu ? r->roof.memory : 1e9 * r->bandwidth;
 }
 
 static void write_op(struct json_writer *w, const struct report *r, enum op_id id)
@@ -119,10 +153,12 @@ static void write_op(struct json_writer *w, const struct report *r, enum op_id i
     json_write_real(w, "bytes", s->bytes);
     json_write_real(w, "gflops", s->flops / s->seconds / 1e9);
     json_write_real(w, "gbytes_per_s", s->bytes / s->seconds / 1e9);
-    json_write_real(w, "sgemm_fraction", s->flops / s->seconds / 1e9 / r->sgemm);
-    json_write_real(w, "bandwidth_fraction", s->bytes / s->seconds / 1e9 / r->bandwidth);
-    json_write_real(w, "product_fraction", s->flops / s->seconds / r->roof.product);
-    json_write_real(w, "cache_fraction", s->bytes / s->seconds / r->roof.memory);
+    double flops = s->flops / s->seconds, bytes = s->bytes / s->seconds;
+    json_write_real(w, "sgemm_fraction", beside_processor(r, flops / 1e9 / r->sgemm));
+    json_write_real(w, "bandwidth_fraction", beside_processor(r, bytes / 1e9 / r->bandwidth));
+    json_write_real(w, "product_fraction", flops / r->roof.product);
+    json_write_real(w, "cache_fraction", beside_processor(r, bytes / r->roof.memory));
+    json_write_real(w, "copy_fraction", bytes / copy_rate(r));
     json_write_real(w, "limit_seconds", limit_of(r, s));
     json_write_end(w);
 }
@@ -173,20 +209,25 @@ static enum status print_json(const struct report *r, const struct figures *f, s
     TRY(config_to_json(r->config, false, &setting, err));
     output_json_begin(&w);
     json_write_string(&w, "bench", r->what);
+    json_write_string(&w, "device", r->device);
     json_write_real(&w, "tokens_per_s", f->tokens_per_s);
     json_write_real(&w, "sgemm_gflops", r->sgemm);
     json_write_real(&w, "bandwidth_gbytes_per_s", r->bandwidth);
     json_write_real(&w, "tokens_per_s_per_gflops", f->tokens_per_s / r->sgemm);
     json_write_real(&w, "gemm_gflops", f->gemm_rate);
-    json_write_real(&w, "gemm_fraction", f->gemm_rate / r->sgemm);
+    json_write_real(&w, "gemm_fraction", beside_processor(r, f->gemm_rate / r->sgemm));
     json_write_real(&w, "product_gflops", r->roof.product / 1e9);
     json_write_string(&w, "product_routine", r->roof.routine);
     json_write_real(&w, "product_fraction", 1e9 * f->gemm_rate / r->roof.product);
-    json_write_real(&w, "cache_gbytes_per_s", r->roof.memory / 1e9);
+    json_write_real(&w, "cache_gbytes_per_s", beside_processor(r, r->roof.memory / 1e9));
+    json_write_real(&w, "copy_gbytes_per_s", copy_rate(r) / 1e9);
     json_write_real(&w, "peak_bytes", r->peak);
+    json_write_int(&w, "steps", b->steps);
     json_write_real(&w, "step_seconds", b->seconds);
     json_write_real(&w, "step_seconds_fastest", b->fastest);
     json_write_real(&w, "limit_step_seconds", f->limit);
+    json_write_string(&w, "ops_timed_by", b->device_times ? "events" : "clock");
+    json_write_real(&w, "busy_seconds", f->busy);
     json_write_int(&w, "parameters", b->parameters);
     json_write_real(&w, "forward_evaluations", b->forward_evals);
     json_write_real(&w, "backward_evaluations", b->backward_evals);
@@ -195,8 +236,7 @@ static enum status print_json(const struct report *r, const struct figures *f, s
         if (b->stat[f->order[i]].calls > 0)
             write_op(&w, r, f->order[i]);
     json_write_end(&w);
-    if (r->roof.product > 0)
-        write_phases(&w, r, f);
+    write_phases(&w, r, f);
     json_write_raw(&w, "setting", setting);
     mem_free(setting);
     return output_json_print(&w, err);
@@ -226,11 +266,9 @@ static void print_op(const struct report *r, const struct figures *f, enum op_id
 static void print_bound(const struct report *r, const struct figures *f)
 {
     const struct bench_step_result *b = r->result;
-    if (!isfinite(f->limit))
-        return;
-    printf("fastest product routine %.1f GFLOP/s (%s, %lld x %lld x %lld); first cache %.0f GB/s\n",
+    printf("fastest product routine %.1f GFLOP/s (%s, %lld x %lld x %lld); %s %.0f GB/s\n",
            r->roof.product / 1e9, r->roof.routine, (long long)r->roof.m, (long long)r->roof.n,
-           (long long)r->roof.k, r->roof.memory / 1e9);
+           (long long)r->roof.k, r->gpu ? "copy" : "first cache", r->roof.memory / 1e9);
     printf("bound: every operation at those rates takes %.1f ms a step, %.2f of the time it took; "
            "products reach %.2f\n",
            1e3 * f->limit, f->limit / b->seconds, 1e9 * f->gemm_rate / r->roof.product);
@@ -239,28 +277,32 @@ static void print_bound(const struct report *r, const struct figures *f)
 static void print_table(const struct report *r, const struct figures *f)
 {
     const struct bench_step_result *b = r->result;
-    double known = 0;
     printf("%lld parameters, %lld tokens a step, %.0f evaluations of f and %.0f products with its "
            "Jacobian in the solves\n",
            (long long)b->parameters, (long long)b->tokens, b->forward_evals, b->backward_evals);
-    printf("%.0f tokens/s (step %.1f ms, fastest %.1f ms); peak memory %.1f MiB above the start\n",
-           f->tokens_per_s, 1e3 * b->seconds, 1e3 * b->fastest, r->peak / (1 << 20));
-    printf("products %.1f GFLOP/s; OpenBLAS's sgemm %.1f (%s), %.2f tokens/s per GFLOP/s of it; "
-           "copy %.1f GB/s\n",
-           f->gemm_rate, r->sgemm, machine_core(), f->tokens_per_s / r->sgemm, r->bandwidth);
+    printf("%.0f tokens/s (step %.1f ms, fastest %.1f ms); peak memory %.1f MiB%s\n",
+           f->tokens_per_s, 1e3 * b->seconds, 1e3 * b->fastest, r->peak / (1 << 20),
+           r->gpu ? " of the device" : " above the start");
+    if (r->gpu)
+        printf("products %.1f GFLOP/s on %s, as events around each operation tell in %.0f further "
+               "steps\n",
+               f->gemm_rate, r->device, f->steps);
+    else
+        printf("products %.1f GFLOP/s; OpenBLAS's sgemm %.1f (%s), %.2f tokens/s per GFLOP/s of "
+               "it; copy %.1f GB/s\n",
+               f->gemm_rate, r->sgemm, machine_core(), f->tokens_per_s / r->sgemm, r->bandwidth);
     print_bound(r, f);
     printf("%-18s %8s %9s %7s %9s %8s %9s %6s %8s %6s %9s\n", "a step: operation", "calls", "ms",
            "share", "GFLOP", "MB", "GFLOP/s", "of it", "GB/s", "of it", "bound ms");
     for (int i = 0; i < OP_COUNT; i++) {
         if (b->stat[f->order[i]].calls == 0)
             continue;
-        known += b->stat[f->order[i]].seconds;
         print_op(r, f, f->order[i]);
     }
-    printf("%-18s %8s %9.3f %6.1f%%\n", "(outside)", "",
-           1e3 * (b->total_seconds - known) / f->steps, 100 * (1 - known / b->total_seconds));
-    if (r->roof.product > 0) /* a GPU's operations do not end where they begin */
-        print_phases(r, f);
+    double rest = b->total_seconds / f->steps - f->busy;
+    printf("%-18s %8s %9.3f %6.1f%%\n", r->gpu ? "(idle)" : "(outside)", "", 1e3 * rest,
+           100 * rest * f->steps / b->total_seconds);
+    print_phases(r, f);
 }
 
 /* --- the command ------------------------------------------------------------------------------ */
@@ -275,16 +317,33 @@ static enum status print(const struct report *r, bool json, struct error *err)
     return STATUS_OK;
 }
 
-/* Measures the processor's roofs, and keeps the higher ones. It is called before the steps and
- * after them, so that a processor whose clock has changed in between is not below its own roof. */
-static enum status measure_roof(const struct backend *be, struct report *report, struct error *err)
+/* Measures the roofs of a GPU. */
+static enum status measure_gpu(struct roof *r, struct backend *be, struct error *err)
+{
+    static const char *const routines[PRECISION_COUNT] = {"cuBLAS in fp32", "cuBLAS in tf32",
+                                                          "cuBLAS in bf16"};
+    struct device_roof d;
+    TRY(backend_time_calls(be, true, err));
+    enum status status = device_roof_measure(&d, be, err);
+    TRY(backend_time_calls(be, false, err));
+    *r = (struct roof){.product = d.product,
+                       .memory = d.copy,
+                       .routine = routines[be->precision],
+                       .m = d.size,
+                       .n = d.size,
+                       .k = d.size};
+    return status;
+}
+
+/* Measures the roofs of what computes, and keeps the higher ones. It is called before the steps and
+ * after them, so that a device whose clock has changed in between is not below its own roof. */
+static enum status measure_roof(struct backend *be, struct report *report, struct error *err)
 {
     struct roof now, *r = &report->roof;
-    if (be->device_free > 0) { /* a GPU's is not known */
-        *r = (struct roof){.product = NAN, .memory = NAN};
-        return STATUS_OK;
-    }
-    TRY(roof_measure(&now, be->threads, report->config->train.precision, err));
+    if (report->gpu)
+        TRY(measure_gpu(&now, be, err));
+    else
+        TRY(roof_measure(&now, be->threads, report->config->train.precision, err));
     double memory = fmax(now.memory, r->memory);
     if (now.product > r->product)
         *r = now;
@@ -306,12 +365,19 @@ static enum status measure(const struct request *r, bool train, struct report *r
     struct bench_options timed = {.train = train, .steps = r->steps, .between = machine_measure};
     report->result = &result;
     TRY(device_open(&be, r->device, (int)r->threads, err));
+    report->gpu = be.ops->clock != NULL;
+    const char *name = be.device_name[0] != '\0' ? be.device_name : be.ops->name;
+    snprintf(report->device, sizeof report->device, "%.*s", (int)strcspn(name, ","), name);
     TRY_OUT(bench_run(&be, report->config, &first, &result, err));
-    report->peak = machine_memory_line("VmHWM:") - start_bytes;
+    report->peak =
+        report->gpu ? (double)be.peak_bytes : machine_memory_line("VmHWM:") - start_bytes;
     TRY_OUT(measure_roof(&be, report, err));
     TRY_OUT(machine_create(&machine, be.threads, err));
     timed.ctx = machine;
-    TRY_OUT(bench_run(&be, report->config, &timed, &result, err));
+    if (r->trace != NULL)
+        TRY_OUT(trace_begin(&be, r->trace, err));
+    status = bench_run(&be, report->config, &timed, &result, err);
+    TRY_OUT(trace_end(&be, r->trace, r->json, status, err));
     report->sgemm = machine_sgemm(machine);
     report->bandwidth = machine_bandwidth(machine);
     TRY_OUT(measure_roof(&be, report, err));
@@ -346,20 +412,21 @@ static enum status run_solve(int argc, char **argv, struct error *err)
     return run_tool(&bench_tool_solve, false, argc, argv, err);
 }
 
-#define BESIDE_THE_MACHINE                                                                         \
-    "on random tokens and sets them beside the machine's own speed, which is measured in the "     \
-    "same "                                                                                        \
-    "run. That is OpenBLAS's cblas_sgemm, 1024 x 2048 x 512 on all threads, a copy from memory "   \
-    "to "                                                                                          \
-    "memory, and the two roofs. One is the fastest product routine of oneDNN and OpenBLAS, at "    \
-    "the "                                                                                         \
-    "sizes that suit it best. The other is a loop over data in the first cache.\n"                 \
-    "Prints tokens/s and, for each operation, its calls, time, floating-point operations and "     \
-    "bytes, the fractions of the two roofs, and the bound, which is the time at the roofs. Also "  \
-    "prints the peak of memory above the program's start.\n"                                       \
-    "Where the steps run on a GPU, its roofs are not known, and SGEMM is the processor's. There, " \
-    "operations only start a computation, and the operation that downloads the result gets the "   \
-    "seconds of all."
+#define BESIDE_THE_MACHINE                                                                        \
+    "on random tokens and sets them beside the machine's own speed, which is measured in the "    \
+    "same "                                                                                       \
+    "run. That is OpenBLAS's cblas_sgemm, 1024 x 2048 x 512 on all threads, a copy from memory "  \
+    "to "                                                                                         \
+    "memory, and the two roofs. One is the fastest product routine of oneDNN and OpenBLAS, at "   \
+    "the "                                                                                        \
+    "sizes that suit it best. The other is a loop over data in the first cache.\n"                \
+    "Prints tokens/s and, for each operation, its calls, time, floating-point operations and "    \
+    "bytes, the fractions of the two roofs, and the bound, which is the time at the roofs. Also " \
+    "prints the peak of memory above the program's start.\n"                                      \
+    "Where the steps run on a GPU, the roofs are its own, measured by its clock. They are its "   \
+    "fastest product in train.precision and its copy. Each operation is timed by events of the "  \
+    "GPU, in as many further steps. Operations that are shorter than their launch count as long " \
+    "as that, which is some microseconds."
 
 const struct command bench_tool_train = {
     .name = "train",
@@ -369,7 +436,8 @@ const struct command bench_tool_train = {
     .description = "Times training steps " BESIDE_THE_MACHINE,
     .options = options,
     .json = fields,
-    .examples = (const char *const[]){"deq bench train --set train.batch=16 --steps 5", NULL},
+    .examples = (const char *const[]){"deq bench train --set train.batch=16 --steps 5",
+                                      "deq bench train --steps 3 --trace steps.json", NULL},
     .run = run_train,
 };
 

@@ -172,17 +172,44 @@ enum status backend_check(const struct backend *be, struct error *err)
                      op_name(be->fault_op), be->fault);
 }
 
+enum status backend_time_calls(struct backend *be, bool time, struct error *err)
+{
+    if (be->ops->clock == NULL || be->timed == time)
+        return STATUS_OK;
+    TRY(be->ops->clock->time_calls(be, time, err));
+    be->timed = time;
+    return STATUS_OK;
+}
+
+void backend_settle(struct backend *be)
+{
+    if (be->timed)
+        be->ops->clock->settle(be);
+}
+
 void backend_reset_stats(struct backend *be)
 {
+    backend_settle(be);
     memset(be->stat, 0, sizeof be->stat);
     be->syncs = 0;
+}
+
+double op_begin_call(struct backend *be, enum op_id id)
+{
+    be->op = id;
+    return clock_seconds();
 }
 
 void op_count_call(struct backend *be, enum op_id id, double start, struct op_cost cost)
 {
     struct op_stat *stat = &be->stat[id];
-    stat->seconds += be->seconds_of != NULL ? be->seconds_of(be, id, cost.flops, cost.bytes)
-                                            : clock_seconds() - start;
+    if (be->timeline != NULL)
+        timeline_add(be->timeline, LANE_CALLS, op_name(id), start, clock_seconds() - start,
+                     cost.flops, cost.bytes);
+    if (be->seconds_of != NULL)
+        stat->seconds += be->seconds_of(be, id, cost.flops, cost.bytes);
+    else if (!be->timed) /* otherwise the device tells (backend_settle) */
+        stat->seconds += clock_seconds() - start;
     stat->calls++;
     stat->flops += cost.flops;
     stat->bytes += cost.bytes;

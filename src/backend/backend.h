@@ -4,6 +4,7 @@
 #define DEQ_BACKEND_BACKEND_H
 
 #include "backend/ops.h"
+#include "backend/timeline.h"
 
 /* OP_gemm, OP_axpby, ... */
 enum op_id {
@@ -62,9 +63,12 @@ struct backend {
      * computes nothing (count/count.h). */
     double (*seconds_of)(struct backend *be, enum op_id id, double flops, double bytes);
     struct op_stat stat[OP_COUNT];
-    enum op_id fault_op;      /* where the latched fault happened */
-    enum status fault_status; /* STATUS_DEVICE or STATUS_NOMEM */
-    char fault[256];          /* its text, empty without a fault */
+    enum op_id op;             /* called last */
+    struct timeline *timeline; /* borrows; what shows operations, phases and steps, or NULL */
+    bool timed;                /* the seconds in `stat` are the device's, see backend_time_calls */
+    enum op_id fault_op;       /* where the latched fault happened */
+    enum status fault_status;  /* STATUS_DEVICE or STATUS_NOMEM */
+    char fault[256];           /* its text, empty without a fault */
 };
 
 /* Fills the common part of *be. STATUS_INTERNAL if the table lacks a function. For the openers of
@@ -120,6 +124,14 @@ void backend_fault(struct backend *be, enum op_id id, const char *text);
 void backend_fault_memory(struct backend *be, enum op_id id, const char *text);
 /* STATUS_DEVICE, or STATUS_NOMEM, with the latched fault, if there is one. */
 enum status backend_check(const struct backend *be, struct error *err);
+/* A device works beside the host, so that a call returns long before its operation has ended. With
+ * `time` each operation is started by itself between two readings of the device's own clock, and
+ * the seconds in be->stat are those. They are complete once backend_settle has waited for the
+ * device. Where an operation has ended when its call returns, the host's clock is always right, and
+ * neither function does anything. STATUS_DEVICE, and nothing has changed, if the device has no
+ * clock to spare. */
+enum status backend_time_calls(struct backend *be, bool time, struct error *err);
+void backend_settle(struct backend *be);
 /* Sets the statistics of all operations and the count of downloads to zero. */
 void backend_reset_stats(struct backend *be);
 

@@ -63,6 +63,13 @@ struct collectives;
  * below that unit. */
 enum precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16, PRECISION_COUNT };
 
+/* The clock of a device that works beside the host. Callers use backend_time_calls and
+ * backend_settle (backend.h). */
+struct device_clock {
+    enum status (*time_calls)(struct backend *be, bool time, struct error *err);
+    void (*settle)(struct backend *be);
+};
+
 /* The table of a backend. Every function must be there, since memory may be on a device and nothing
  * could stand in for a missing operation. backend_init refuses a table with a NULL. Callers use the
  * op_* functions (backend.h), which check shapes and keep the statistics. */
@@ -77,6 +84,7 @@ struct ops {
     int64_t ffn_rows;
     bool low_precision_bf16; /* low-precision tensors are BF16 while products are in bfloat16 */
     const struct collectives *collectives; /* NULL if memory is the host's (collectives.h) */
+    const struct device_clock *clock; /* NULL if an operation has ended when its call returns */
 
     /* Allocates memory aligned to 64 bytes whose content is unspecified. STATUS_NOMEM, or
      * STATUS_DEVICE if the memory of a device is exhausted. */

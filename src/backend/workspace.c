@@ -184,6 +184,8 @@ void workspace_enter(struct workspace *ws, enum phase phase)
 {
     bool entered = ws->phase != phase;
     ws->phase = phase;
+    if (entered && ws->be->timeline != NULL)
+        timeline_phase(ws->be->timeline, phase_text(phase));
     if (!entered || !ws->be->poison)
         return;
     for (size_t at = 0, bytes = workspace_bytes(ws); at < bytes;) {

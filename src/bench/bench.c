@@ -106,6 +106,7 @@ static void end_phase(struct bench *b, enum bench_phase phase)
     const struct op_stat *now = b->model->be->stat;
     if (b->phase == NULL)
         return;
+    backend_settle(b->model->be);
     for (int i = 0; i < OP_COUNT; i++) {
         struct op_stat *to = &b->phase[phase][i], *before = &b->before[i];
         to->calls += now[i].calls - before->calls;
@@ -249,6 +250,8 @@ enum status bench_step(struct bench *b, double *seconds, struct error *err)
     TRY(b->train ? training_step(b, err) : evaluation_segment(b, err));
     b->done++;
     *seconds = clock_seconds() - start;
+    if (b->model->be->timeline != NULL)
+        timeline_step(b->model->be->timeline, start, *seconds);
     return STATUS_OK;
 }
 
@@ -271,19 +274,50 @@ enum status bench_warm(struct bench *b, struct error *err)
     return STATUS_OK;
 }
 
+/* Counts operations from now on, phase by phase. */
+static void begin_phases(struct bench *b, struct bench_step_result *r)
+{
+    backend_reset_stats(b->model->be);
+    b->phase = r->phase;
+    memset(b->before, 0, sizeof b->before);
+}
+
+static void end_phases(struct bench *b, struct bench_step_result *r)
+{
+    b->phase = NULL;
+    for (int i = 0; i < OP_COUNT; i++)
+        r->stat[i] = b->model->be->stat[i];
+}
+
+/* Repeats as many steps as were timed, in which the device times each operation. */
+static enum status time_operations(struct bench *b, struct bench_step_result *r, struct error *err)
+{
+    enum status status = STATUS_OK;
+    struct backend *be = b->model->be;
+    double ignored;
+    TRY(backend_time_calls(be, true, err));
+    begin_phases(b, r);
+    for (int64_t i = 0; i < r->steps; i++)
+        TRY_OUT(bench_step(b, &ignored, err));
+    end_phases(b, r);
+    r->device_times = true;
+out:
+    (void)backend_time_calls(be, false, err); /* which cannot fail */
+    return status;
+}
+
 static enum status time_steps(struct bench *b, const struct bench_options *o,
                               struct bench_step_result *r, double *times, struct error *err)
 {
-    struct backend *be = b->model->be;
+    bool own_clock = b->model->be->ops->clock != NULL;
     double begin = clock_seconds();
     b->layers = o->layers;
     if (o->budget > 0)
         TRY(fill_memory(b, err));
     else
         TRY(bench_warm(b, err));
-    backend_reset_stats(be);
-    b->phase = r->phase;
-    memset(b->before, 0, sizeof b->before);
+    if (!own_clock)
+        begin_phases(b, r);
     while (r->steps < o->steps) {
         if (r->steps > 0 && o->budget > 0 && clock_seconds() - begin > o->budget)
             break;
@@ -292,11 +326,11 @@ static enum status time_steps(struct bench *b, const struct bench_options *o,
         if (o->between != NULL)
             o->between(o->ctx);
     }
-    for (int i = 0; i < OP_COUNT; i++)
-        r->stat[i] = be->stat[i];
+    if (!own_clock)
+        end_phases(b, r);
     r->seconds = bench_median(times, r->steps);
     r->fastest = times[0];
-    return STATUS_OK;
+    return own_clock ? time_operations(b, r, err) : STATUS_OK;
 }
 
 enum status bench_run(struct backend *be, const struct config *config,

@@ -22,10 +22,13 @@ struct bench_step_result {
     int64_t tokens; /* of a step */
     int64_t parameters;
     double forward_evals, backward_evals;        /* of the last step */
-    struct op_stat stat[OP_COUNT];               /* over the timed steps */
+    struct op_stat stat[OP_COUNT];               /* over as many steps as were timed */
     struct op_stat phase[BENCH_COUNT][OP_COUNT]; /* the same, phase by phase */
     double total_seconds;                        /* of all timed steps */
-    struct model_bytes bytes;                    /* of the model, without the optimizer */
+    /* The seconds in `stat` and `phase` are the device's own. They are of further steps, which
+     * start call by call. */
+    bool device_times;
+    struct model_bytes bytes; /* of the model, without the optimizer */
     size_t optimizer_bytes;
     size_t planned[PART_COUNT]; /* bytes of memory by part, see op_part */
     int64_t steps;              /* timed */
@@ -63,7 +66,8 @@ struct bench_options {
     void *ctx; /* borrows, for `between` */
 };
 
-/* Opens a model, warms it and times its steps. Fails as bench_open and bench_step. */
+/* Opens a model, warms it and times its steps. On a device that works beside the host, as many
+ * steps follow in which it times each operation. Fails as bench_open and bench_step. */
 enum status bench_run(struct backend *be, const struct config *config,
                       const struct bench_options *options, struct bench_step_result *result,
                       struct error *err);

@@ -87,6 +87,7 @@ struct count_device chip_device(const struct chip *c, enum precision precision, 
         .sync_seconds = achievable ? c->sync_seconds : 0,
         .rounds = c->cuda && precision == PRECISION_BF16,
         .rectifier_passes = c->cuda,
+        .kernel_scratch = c->cuda,
         .chunk_numbers = c->chunk_numbers,
         .ffn_rows = c->ffn_rows,
     };

@@ -15,7 +15,7 @@
 
 struct plan_memory {
     size_t part[PART_COUNT]; /* bytes, of the training */
-    size_t scratch;          /* bytes of the backend's own, for operands rounded to bfloat16 */
+    size_t scratch;          /* bytes of the backend's own, for one operation at a time */
     size_t evaluation;       /* bytes of the validation's model beside it, 0 without one */
     size_t total;
 };

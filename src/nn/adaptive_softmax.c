@@ -26,6 +26,24 @@ static int64_t logit_numbers(const struct adaptive_softmax *s, int64_t capacity)
     return numbers < most ? numbers : most;
 }
 
+static void declare_low_precision(struct adaptive_softmax *s, struct workspace *ws,
+                                  int64_t capacity, struct lifetime life, bool train)
+{
+    enum dtype low = op_low_precision(ws->be);
+    if (low == ws->be->ops->real)
+        return;
+    for (int i = 0; i < s->clusters.count; i++)
+        weight_declare_low_precision(&s->table[i], ws, 0);
+    if (train)
+        workspace_declare(ws, &s->rounded,
+                          &(struct buffer){.name = "gradient of logits, rounded",
+                                           .dtype = low,
+                                           .ndim = 1,
+                                           .dim = {logit_numbers(s, capacity)},
+                                           .life = life,
+                                           .part = PART_LOGITS});
+}
+
 enum status adaptive_softmax_create(struct adaptive_softmax *s, struct workspace *ws,
                                     int64_t capacity, struct lifetime life, bool train,
                                     struct error *err)
@@ -63,6 +81,7 @@ enum status adaptive_softmax_create(struct adaptive_softmax *s, struct workspace
                                        .dim = {capacity},
                                        .life = life,
                                        .part = PART_LOGITS});
+    declare_low_precision(s, ws, capacity, life, train);
     return mem_alloc((void **)&s->host_target, (size_t)capacity, sizeof *s->host_target, err);
 }
 
@@ -93,12 +112,19 @@ static void cluster_logits(const struct adaptive_softmax *s, struct backend *be,
     }
     int64_t n = low->dim[0], size = head_size(s), first = s->clusters.end[1];
     size_t skip = (size_t)first * dtype_size(logits->dtype);
-    struct gemm words = {
-        .trans_b = true, .alpha = 1, .a = *low, .b = s->table[0].w, .c_stride = size};
+    struct gemm words = {.trans_b = true,
+                         .b_padded = true,
+                         .alpha = 1,
+                         .a = *low,
+                         .b = weight_factor(&s->table[0]),
+                         .b_stride = s->table[0].stride,
+                         .c_stride = size};
     words.c = tensor_make(logits->data, logits->dtype, 2, n, first, 1, 1);
     op_gemm(be, &words);
     struct gemm rows = words;
     rows.b = s->cluster_rows.w;
+    rows.b_stride = 0;
+    rows.b_padded = false;
     rows.c = tensor_make((char *)logits->data + skip, logits->dtype, 2, n, size - first, 1, 1);
     op_gemm(be, &rows);
 }
@@ -121,8 +147,14 @@ static void cluster_logits_vjp(const struct adaptive_softmax *s, struct backend 
     };
     const struct weight *table[2] = {&s->table[0], &s->cluster_rows};
     for (int k = 0; k < 2; k++) {
-        struct gemm back = {
-            .alpha = 1, .beta = k, .a = part[k], .b = table[k]->w, .c = *dlow, .a_stride = size};
+        struct gemm back = {.b_padded = true,
+                            .alpha = 1,
+                            .beta = k,
+                            .a = part[k],
+                            .b = weight_factor(table[k]),
+                            .c = *dlow,
+                            .a_stride = size,
+                            .b_stride = table[k]->stride};
         op_gemm(be, &back);
         struct gemm grad = {.trans_a = true,
                             .alpha = 1,
@@ -143,6 +175,21 @@ struct cluster_part {
     struct tensor pos;       /* I32 [n] places in the loss, or no data for all in order */
 };
 
+/* The gradient of logits [n,C] as both of its products take it, rounded once. It stays as it is
+ * where a row would not end on whole pieces of 16 bytes, or is taken in parts. */
+static struct tensor round_gradient(const struct adaptive_softmax *s, struct backend *be, int i,
+                                    const struct tensor *dlogits)
+{
+    int64_t n = dlogits->dim[0], classes = dlogits->dim[1];
+    if (s->rounded.data == NULL || classes % LOW_PRECISION_ALIGN != 0 ||
+        (i == 0 && s->clusters.count > 1))
+        return *dlogits;
+    struct copy_block p = {.to = tensor_prefix(&s->rounded, 3, 1, n, classes, 1),
+                           .from = tensor_shape(dlogits, 3, 1, n, classes, 1)};
+    op_copy_block(be, &p);
+    return tensor_shape(&p.to, 2, n, classes, 1, 1);
+}
+
 /* The loss of one cluster, chunk by chunk. */
 static void cluster_nll(const struct adaptive_softmax *s, struct backend *be,
                         const struct softmax_loss *loss, const struct cluster_part *c)
@@ -150,6 +197,7 @@ static void cluster_nll(const struct adaptive_softmax *s, struct backend *be,
     bool gradient = c->dlow.data != NULL, placed = c->pos.data != NULL;
     int64_t n = c->low.dim[0], classes = class_count(s, c->i);
     int64_t chunk = tensor_count(&s->logits) / classes;
+    weight_round(be, &s->table[c->i]);
     for (int64_t at = 0; at < n; at += chunk) {
         int64_t rows = n - at < chunk ? n - at : chunk;
         struct tensor logits = tensor_prefix(&s->logits, 2, rows, classes, 1, 1);
@@ -170,7 +218,8 @@ static void cluster_nll(const struct adaptive_softmax *s, struct backend *be,
             continue;
         op_col_sum(be, c->i == 0 ? &s->head_dbias : &s->bias[c->i].dw, &logits);
         struct tensor dlow = tensor_slice(&c->dlow, at, rows);
-        cluster_logits_vjp(s, be, c->i, &low, &logits, &dlow);
+        struct tensor dlogits = round_gradient(s, be, c->i, &logits);
+        cluster_logits_vjp(s, be, c->i, &low, &dlogits, &dlow);
     }
 }
 
@@ -328,6 +377,7 @@ static void cluster_logp(const struct adaptive_softmax *s, struct backend *be, i
     const struct tensor *bias = i == 0 ? &s->head_bias : &s->bias[i].w;
     struct tensor logits = tensor_prefix(&s->logits, 2, to->rows, classes, 1, 1);
     struct tensor low = project_rows(s, be, i, q);
+    weight_round(be, &s->table[i]);
     cluster_logits(s, be, i, &low, &logits);
     bool sum = i == 0 && to->log_sum != NULL;
     for (int64_t row = 0; row < to->rows && sum; row++)

@@ -4,7 +4,10 @@
  *   logit_i(q) = A_i (Q_i^T q) + b_i ;  head = cluster 0 followed by one row per further cluster,
  *   cluster i >= 1 standing at column head_size - i.
  *
- * Logits exist only for a chunk of rows at a time. Loss and gradient are computed in one pass. */
+ * Logits exist only for a chunk of rows at a time. Loss and gradient are computed in one pass.
+ * Where products take low-precision factors (ops.h), each table is rounded once for a loss and not
+ * once for a chunk, and so is the gradient of a chunk's logits for the two products that take it.
+ */
 #ifndef DEQ_NN_ADAPTIVE_SOFTMAX_H
 #define DEQ_NN_ADAPTIVE_SOFTMAX_H
 
@@ -25,6 +28,7 @@ struct adaptive_softmax {
     struct tensor hidden, dhidden;       /* [capacity, D] gathered rows of a tail cluster */
     struct tensor low, dlow;             /* [capacity, max E_i] projected rows */
     struct tensor target;                /* I32 [capacity] head targets */
+    struct tensor rounded;               /* low-precision [chunk_numbers], or no data */
     int32_t *host_target;                /* owns: [capacity] */
 };
 

@@ -8,7 +8,8 @@ struct weight {
     struct tensor w;  /* borrows the effective value (after weight normalisation) */
     struct tensor dw; /* borrows the gradient with respect to w, accumulated */
     /* w as products take it where low precision is not real (ops.h), else data NULL. It lies in a
-     * workspace. weight_round makes it from w and must be called again whenever w has changed. */
+     * workspace, and is padded as b_padded says in struct gemm. weight_round makes it from w and
+     * must be called again whenever w has changed. */
     struct tensor low;
     int64_t stride; /* between rows of `low` */
 };
@@ -26,7 +27,7 @@ static inline void weight_declare_low_precision(struct weight *w, struct workspa
                       &(struct buffer){.name = "low-precision weight",
                                        .dtype = low,
                                        .ndim = 2,
-                                       .dim = {w->w.dim[0], w->stride},
+                                       .dim = {low_precision_up(w->w.dim[0]), w->stride},
                                        .life = lives_always(),
                                        .part = PART_PARAMETERS});
 }
@@ -61,6 +62,7 @@ static inline void weight_apply_to(struct backend *be, const struct weight *w,
                                    const struct tensor *y)
 {
     struct gemm p = {.trans_b = true,
+                     .b_padded = true,
                      .alpha = 1,
                      .beta = u->data != NULL ? 1 : 0,
                      .a = *x,
@@ -76,6 +78,7 @@ static inline void weight_apply(struct backend *be, const struct weight *w, cons
                                 double beta, const struct tensor *y)
 {
     struct gemm p = {.trans_b = true,
+                     .b_padded = true,
                      .alpha = 1,
                      .beta = beta,
                      .a = *x,
@@ -89,8 +92,13 @@ static inline void weight_apply(struct backend *be, const struct weight *w, cons
 static inline void weight_vjp(struct backend *be, const struct weight *w, const struct tensor *dy,
                               double beta, const struct tensor *dx)
 {
-    struct gemm p = {
-        .alpha = 1, .beta = beta, .a = *dy, .b = weight_factor(w), .c = *dx, .b_stride = w->stride};
+    struct gemm p = {.b_padded = true,
+                     .alpha = 1,
+                     .beta = beta,
+                     .a = *dy,
+                     .b = weight_factor(w),
+                     .c = *dx,
+                     .b_stride = w->stride};
     op_gemm(be, &p);
 }
 

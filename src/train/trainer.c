@@ -441,6 +441,8 @@ enum status trainer_step(struct trainer *t, struct step_report *r, struct error 
     t->state.ranks = dist_size(t->dist);
     r->seconds = clock_seconds() - start;
     t->state.seconds += r->seconds;
+    if (t->be->timeline != NULL)
+        timeline_step(t->be->timeline, start, r->seconds);
     return backend_check(t->be, err);
 }
 

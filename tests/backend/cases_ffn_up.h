@@ -22,20 +22,26 @@ static inline void ffn_precision(struct suite *s, enum precision precision)
     (void)backend_set_precision(s->be[1], s->be[0]->precision, &err);
 }
 
-/* A weight [rows, cols] with `room` numbers behind its rows, as nn/weight.h makes it: aligned. */
+/* A weight [rows, cols] with `room` numbers behind its rows, as nn/weight.h makes it: aligned, and
+ * with whole eights of rows. */
 static inline struct item *ffn_weight(struct suite *s, int64_t rows, int64_t cols, int64_t room)
 {
     int shift = s->shift;
     s->shift = 0;
-    struct item *w = narrow2(s, FILL_RANDOM, rows, low_precision_up(cols + room));
+    struct item *w = narrow2(s, FILL_RANDOM, low_precision_up(rows), low_precision_up(cols + room));
     s->shift = shift;
-    BOTH_SIDES(i) w->t[i].dim[1] = cols;
+    BOTH_SIDES(i)
+    {
+        w->t[i].dim[0] = rows;
+        w->t[i].dim[1] = cols;
+    }
     return w;
 }
 
 /* Its numbers are as they were; what lies behind them is the backend's. */
 static inline void weight_unchanged(struct suite *s, struct item *w, int64_t stride)
 {
+    w->t[0].dim[0] = low_precision_up(w->t[0].dim[0]);
     w->t[0].dim[1] = stride;
     double *now = suite_fetch(s, w, 0);
     int64_t cols = w->t[1].dim[1];

@@ -221,9 +221,11 @@ static inline void case_residual_norm_vjp(struct suite *s)
 
 static inline void case_gather_scatter(struct suite *s)
 {
-    const int64_t sizes[][2] = {{0, 5}, {1, 1}, {31, 33}, {32, 32}, {33, 31}, {100, 7}};
+    /* The last two are sorted by a device, with one digit and with two. */
+    const int64_t sizes[][3] = {{0, 5, 9},   {1, 1, 9},   {31, 33, 9},  {32, 32, 9},
+                                {33, 31, 9}, {100, 7, 9}, {1300, 3, 7}, {1025, 2, 70000}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-        int64_t n = sizes[k][0], e = sizes[k][1], vocabulary = 9;
+        int64_t n = sizes[k][0], e = sizes[k][1], vocabulary = sizes[k][2];
         suite_label(s, "%lld rows of %lld", (long long)n, (long long)e);
         struct item *table = real2(s, FILL_RANDOM, vocabulary, e), *idx = int1(s, n, vocabulary);
         struct item *out = real2(s, FILL_NAN, n, e);

@@ -1,4 +1,5 @@
 /* The plan on the processor, and its arithmetic by hand. */
+#include "backend/count/memory_check.h"
 #include "backend/cpu/cpu.h"
 #include "bench/real.h"
 
@@ -93,6 +94,20 @@ static void test_rounding(void **state)
     backend_close(&be);
 }
 
+static void test_reserve(void **state)
+{
+    const size_t gib = (size_t)1 << 30;
+    struct backend be = {0};
+    (void)state;
+    assert_int_equal(memory_check_limit(&be), 0);
+    be.device_free = 12 * gib;
+    assert_int_equal(memory_check_limit(&be), 12 * gib - gib / 2);
+    be.device_free = 128 * gib;
+    assert_int_equal(memory_check_limit(&be), 124 * gib);
+    be.device_free = 2 * gib;
+    assert_int_equal(memory_check_limit(&be), 2 * gib - gib / 16);
+}
+
 static void test_fit(void **state)
 {
     (void)state;
@@ -159,8 +174,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_methods),      cmocka_unit_test(test_models),
         cmocka_unit_test(test_memory_parts), cmocka_unit_test(test_rounding),
-        cmocka_unit_test(test_fit),          cmocka_unit_test(test_shares),
-        cmocka_unit_test(test_chips),
+        cmocka_unit_test(test_reserve),      cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_shares),       cmocka_unit_test(test_chips),
     };
     return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }

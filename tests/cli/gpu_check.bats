@@ -33,7 +33,7 @@ END
     cat >bin/deq <<END
 #!/bin/sh
 case \$1:\$* in
-bench:*) cp report.json "$tmp/midway.json" || :; echo '{"fake": true}'; exit 0 ;;
+bench:*) cp report.json "$tmp/midway.json" || :; cat "$tmp/bench"; exit 0 ;;
 train:*run-tf32 | train:*run-bf16) # no processor has tf32, and time is short
     for folder; do :; done
     cp -r "\$(dirname "\$folder")/run-cuda" "\$folder"
@@ -51,6 +51,7 @@ done
 exec "$deq" "\$@"
 END
     chmod +x bin/* cuda/bin/nvcc
+    echo '{"tokens_per_s":1234,"product_gflops":5000,"product_fraction":0.7,"copy_gbytes_per_s":40,"step_seconds":0.01,"busy_seconds":0.009,"ops":[{"name":"gemm","calls":4,"seconds":0.03},{"name":"fill","calls":1,"seconds":0.01}],"phases":[{"name":"x","seconds":1}]}' >bench
     echo "1..1" >suite
     echo 0 >suite-code
     PATH=$tmp/bin:$PATH
@@ -83,7 +84,7 @@ END
     run tree/scripts/gpu-check.sh -o report.json "$root/tests/golden/f_mem10.safetensors"
     [ "$status" -eq 0 ]
     for step in build ops verify tokenize train-cpu train-cuda losses train-tf32 losses-tf32 \
-        train-bf16 losses-bf16 bench-default \
+        train-bf16 losses-bf16 bench-default bench-wide-bf16 \
         bench-published-bf16 plan-published-bf16; do
         grep -q "\"name\": \"$step\", \"result\": \"passed\"" report.json
     done
@@ -94,6 +95,11 @@ END
     grep -q '"passed": true' report.json
     grep -q '"complete": true' report.json
     grep -q '"output": {"steps": 20, "worst_relative_difference": 0}' report.json
+    head -n 1 report.txt | grep -q '^deq on Fake A100-SXM4-40GB, CUDA 13.0, 20'
+    grep -q '^bench-default  *passed ' report.txt
+    grep -q '^    1234 tokens/s, a step 10.00 ms, of which operations take 9.00; products at 0.70 of 5.0 TFLOP/s, copies 40 GB/s$' report.txt
+    grep -q '^     75.0 %  gemm$' report.txt
+    grep -q '^    losses differ by 0 at most$' report.txt
     run "$report" report.json
     [ "$status" -eq 0 ]
     [[ "${lines[0]}" == "Fake A100-SXM4-40GB | 1.2 | 100 MiB | 13.0 | "* ]]
@@ -148,6 +154,56 @@ END
         run tree/scripts/gpu-check.sh -t "$seconds"
         [ "$status" -eq 64 ]
     done
+}
+
+@test "what does not fit into the time of all steps is skipped, with the reason" {
+    fake_tree
+    printf '#!/bin/sh\nexec sleep 1000\n' >bin/make
+    run tree/scripts/gpu-check.sh -T 3 -o report.json
+    [ "$status" -eq 1 ]
+    grep -q '"name": "build", "result": "failed", .*"note": "not done after 3 s"' report.json
+    [ "$SECONDS" -lt 60 ]
+    run tree/scripts/gpu-check.sh -T 1 -o report.json
+    grep -q '"name": "build", "result": "skipped", .*"note": "no time left of 1 s"' report.json
+    run tree/scripts/gpu-check.sh -T 08
+    [ "$status" -eq 64 ]
+}
+
+# Two reports that differ in what a reader wants to know.
+@test "gpu_compare.py: results, losses, speed and operations of two reports" {
+    command -v python3 >/dev/null || skip "no python3"
+    cat >a.json <<'END'
+{"gpu": "A", "driver": "1", "memory": "1", "toolkit": "13", "version": "v1", "passed": true, "complete": true,
+ "steps": [
+  {"name": "ops", "result": "passed", "seconds": 3, "note": ""},
+  {"name": "losses", "result": "passed", "seconds": 1, "note": "", "output": {"steps": 20, "worst_relative_difference": 1e-6}},
+  {"name": "bench-wide-bf16", "result": "passed", "seconds": 9, "note": "", "output":
+   {"tokens_per_s": 1000, "product_fraction": 0.6, "step_seconds": 0.01, "steps": 10,
+    "ops": [{"name": "gemm", "calls": 10, "seconds": 0.05}, {"name": "attention", "calls": 10, "seconds": 0.04}]}}
+ ]}
+END
+    sed 's/"v1"/"v2"/; s/: 1000/: 1500/; s/"seconds": 0.04/"seconds": 0.01/' a.json >b.json
+    run "$root/scripts/gpu_compare.py" a.json b.json
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ "${lines[0]}" == "before: A, CUDA 13, v1"* ]]
+    [[ "$output" == *"bench-wide-bf16"*"1000"*"1500"*"+50.0 %"* ]]
+    [[ "$output" == *"attention"*"4.000"*"1.000"*"-75.0 %"* ]]
+    run "$root/scripts/gpu_compare.py" b.json a.json
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"slower: bench-wide-bf16 (-33.3 %)"* ]]
+    run "$root/scripts/gpu_compare.py" --slack 40 b.json a.json
+    [ "$status" -eq 0 ]
+    sed 's/"ops", "result": "passed"/"ops", "result": "failed"/' a.json >c.json
+    run "$root/scripts/gpu_compare.py" a.json c.json
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"worse: ops (passed, then failed)"* ]]
+    run "$root/scripts/gpu_compare.py" a.json none.json
+    [ "$status" -eq 66 ]
+    [[ "$output" == *"none.json"* ]]
+    echo '{' >d.json
+    run "$root/scripts/gpu_compare.py" a.json d.json
+    [ "$status" -eq 65 ]
 }
 
 # The folder deps/ of the archive: a library there needs another one there.

@@ -140,7 +140,7 @@ static void padding_is_not_compared(void **)
     start(&f);
     for (int k = 0; k < 4; k++) {
         struct gemm p = {};
-        size_t flags = offsetof(struct gemm, trans_b) + sizeof p.trans_b;
+        size_t flags = offsetof(struct gemm, b_padded) + sizeof p.b_padded;
         memset(reinterpret_cast<char *>(&p) + flags, 0x11 * (k + 1),
                offsetof(struct gemm, alpha) - flags);
         p.alpha = 1;

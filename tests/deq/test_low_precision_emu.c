@@ -3,6 +3,7 @@
 #include "cuda/cuda.h"
 #include "deq/model.h"
 #include "deq/settings.h"
+#include "emu/emu.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -15,14 +16,19 @@
 
 enum { BATCH = 2, LENGTH = 6, VOCAB = 11, MAX_GRADIENTS = 1 << 13, MAX_SET = 24 };
 
-static struct config settings(const char *const *set)
+static struct config settings_of(int64_t vocab, const char *const *set)
 {
     static const char *const common[] = {"model.d_model=16",           "model.n_head=2",
                                          "model.d_inner=24",           "model.dropout=0.2",
                                          "model.init_std=0.2",         "solver.forward.max_iter=4",
                                          "solver.forward.stop=fixed",  "solver.backward.stop=fixed",
                                          "solver.backward.max_iter=4", NULL};
-    return config_of(VOCAB, common, set);
+    return config_of(vocab, common, set);
+}
+
+static struct config settings(const char *const *set)
+{
+    return settings_of(VOCAB, set);
 }
 
 struct fixture {
@@ -109,10 +115,10 @@ static void test_fresh(void **state)
  * again. */
 enum { ROUNDINGS = 42 };
 
-static void check_near(const char *const *set, int roundings)
+static void check_near_of(int64_t vocab, const char *const *set, int roundings)
 {
     static float rounded[MAX_GRADIENTS], exact[MAX_GRADIENTS];
-    struct config c = settings(set);
+    struct config c = settings_of(vocab, set);
     struct fixture f;
     double error = 0, norm = 0;
     open_fixture(&f, &c, PRECISION_BF16);
@@ -128,6 +134,43 @@ static void check_near(const char *const *set, int roundings)
     print_message("# relative error %.3g\n", sqrt(error / norm));
     assert_true(error > 0 && norm > 0);
     assert_true(sqrt(error / norm) <= roundings * 0x1p-8);
+}
+
+static void check_near(const char *const *set, int roundings)
+{
+    check_near_of(VOCAB, set, roundings);
+}
+
+/* Kernels and products of a loss with its gradients. */
+static int64_t loss_launches(int64_t vocab)
+{
+    static float ignored[MAX_GRADIENTS];
+    struct config c = settings_of(vocab, SET("model.cutoffs=[]"));
+    struct fixture f;
+    int32_t tokens[BATCH * LENGTH] = {0};
+    open_fixture(&f, &c, PRECISION_BF16);
+    (void)gradients(&f, 7, ignored);
+    int64_t before = emu_count().launches;
+    model_loss(f.m, tokens, 1, true);
+    op_download(&f.be, ignored, DTYPE_F32, &f.m->params->g);
+    int64_t launches = emu_count().launches - before;
+    close_fixture(&f);
+    return launches;
+}
+
+/* A vocabulary of whole pieces of 16 bytes has the gradient of its logits rounded once in place of
+ * twice. */
+static void test_loss(void **state)
+{
+    (void)state;
+    assert_int_equal(loss_launches(16), loss_launches(11) - 1);
+    check_near_of(16, SET("gradient.method=unroll", "gradient.steps=2"), ROUNDINGS);
+    check_near_of(16, SET("gradient.method=unroll", "gradient.steps=2", "model.cutoffs=[6,8]"),
+                  ROUNDINGS);
+    check_near_of(
+        29,
+        SET("gradient.method=unroll", "gradient.steps=2", "model.cutoffs=[5]", "model.div_val=2"),
+        ROUNDINGS);
 }
 
 static void test_near(void **state)
@@ -150,6 +193,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fresh),
         cmocka_unit_test(test_near),
+        cmocka_unit_test(test_loss),
     };
     return cmocka_run_group_tests_name("narrow tensors on emulated cuda", tests, NULL, NULL);
 }

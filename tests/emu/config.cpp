@@ -58,6 +58,7 @@ static emu_config read_environment()
     c.fail_capture = number("DEQ_EMU_FAIL_CAPTURE", 0);
     c.driver = static_cast<int>(number("DEQ_EMU_DRIVER", CUDART_VERSION));
     c.memory = static_cast<size_t>(number("DEQ_EMU_MEMORY", 16LL << 30));
+    c.lt_slow = number("DEQ_EMU_LT_SLOW", 0) != 0;
     c.lt_refuses = number("DEQ_EMU_NO_LT", 0) != 0;
     c.quiet = number("DEQ_EMU_QUIET", 0) != 0;
     c.cublas = number("DEQ_EMU_CUBLAS", 1) != 0;
@@ -113,6 +114,26 @@ void emu_die(const char *format, ...)
 const char *emu_order_name(emu_order order)
 {
     return order_names[order];
+}
+
+static int range_depth;
+
+void emu_range_begins(const char *name)
+{
+    if (name == nullptr || *name == 0 || ++range_depth > 8)
+        emu_die("a range without a name, or one that never ends");
+}
+
+void emu_range_ends(void)
+{
+    if (--range_depth < 0)
+        emu_die("a range ends that has not begun");
+    emu_conf().counts.ranges++;
+}
+
+void emu_slow_lt(bool slow)
+{
+    emu_conf().lt_slow = slow;
 }
 
 void emu_refuse_lt(bool refuses)

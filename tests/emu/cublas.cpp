@@ -83,6 +83,8 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
     p.d = p.c;
     cudaError_t queued = emu_enqueue(handle->stream, "a cuBLAS product", [p] {
         emu_conf().counts.launches++;
+        emu_conf().counts.device_ms += 1;
+        emu_conf().counts.uneven += emu_uneven(p);
         emu_multiply(p, [](float x, int64_t, int64_t) { return x; });
     });
     return queued == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;

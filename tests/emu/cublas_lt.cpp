@@ -320,6 +320,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     p.desc.aux = static_cast<uint8_t *>(emu_real(p.desc.aux));
     cudaError_t queued = emu_enqueue(stream, "a cuBLASLt product", [p] {
         emu_conf().counts.launches++;
+        emu_conf().counts.device_ms +=
+            p.desc.epilogue != CUBLASLT_EPILOGUE_DEFAULT && emu_conf().lt_slow ? 5 : 1;
+        emu_conf().counts.uneven += emu_uneven(p.p);
         emu_multiply(
             p.p, [&p](float x, int64_t row, int64_t col) { return finish(p.desc, x, row, col); });
     });

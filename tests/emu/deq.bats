@@ -189,3 +189,51 @@ losses_agree()
             { d = $1 - $2; if (d < 0) d = -d; if (!(d <= 0.05 * $2)) bad = 1 } END { exit bad || NR != 6 }'
     done
 }
+
+# A kernel, a product and a copy of the emulated device take a millisecond each.
+@test "bench train: a GPU times its operations, and is compared with itself" {
+    small="--set model.d_model=16 --set model.n_head=2 --set model.d_inner=32 --set train.batch=2
+        --set train.tgt_len=8 --set train.mem_len=8 --set model.vocab_size=200"
+    # shellcheck disable=SC2086
+    line=$("$EMU" bench train $small --device cuda --steps 1 --json | tail -1)
+    [[ "$line" == *'"device":"emulated sm_90 (runs on the processor)"'* ]]
+    [[ "$line" == *'"gemm_fraction":null,'* ]]
+    [[ "$line" == *'"ops_timed_by":"events"'* ]]
+    [[ "$line" == *'"product_routine":"cuBLAS in fp32"'* ]]
+    [[ "$line" == *'"phases":[{"name":"embedding and injection","seconds":0.0'* ]]
+    for key in product_gflops product_fraction copy_gbytes_per_s limit_step_seconds busy_seconds; do
+        [[ "$line" =~ \"$key\":[0-9.e+-]+[,}] ]]
+    done
+    [[ "$line" =~ '"name":"gemm","calls":'([0-9]+)',"seconds":'([0-9.]+) ]]
+    awk -v calls="${BASH_REMATCH[1]}" -v s="${BASH_REMATCH[2]}" \
+        'BEGIN { d = s - calls / 1000; exit !(calls > 20 && d < 1e-9 && d > -1e-9) }'
+    # shellcheck disable=SC2086
+    run "$EMU" bench train $small --device cuda --steps 1
+    [[ "$output" == *"fastest product routine "*" (cuBLAS in fp32, 256 x 256 x 256); copy "* ]]
+    [[ "$output" != *"OpenBLAS's sgemm"* ]]
+    [[ "$output" == *"MiB of the device"* ]]
+}
+
+@test "train --trace: a GPU's operations lie beside the host's, and the losses stay" {
+    command -v python3 >/dev/null || skip "no python3"
+    out=$BATS_TEST_TMPDIR/traced
+    run "$EMU" train --device cuda --config "$config" --set train.steps=3 --set train.pretrain_steps=0 \
+        --out "$out" --trace "$BATS_TEST_TMPDIR/t.json"
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"t.json: a timeline for "* ]]
+    python3 - "$BATS_TEST_TMPDIR/t.json" <<'PY'
+import json, sys
+spans = [s for s in json.load(open(sys.argv[1])) if s["ph"] == "X"]
+lane = lambda n: [s for s in spans if s["tid"] == n]
+assert len(lane(0)) == 3, len(lane(0))
+assert len({s["name"] for s in lane(1)}) >= 6
+assert len(lane(3)) > 100 and {s["name"] for s in lane(3)} >= {"gemm", "attention", "adam"}
+assert all(s["dur"] >= 999 for s in lane(3) if s["name"] == "gemm")
+starts = [s["ts"] for s in lane(3)]
+assert min(starts) > 0
+PY
+    "$DEQ" train -q --device cpu --config "$config" --set train.steps=3 --set train.pretrain_steps=0 \
+        --out "$out-cpu"
+    losses_agree "$out" "$out-cpu" 3
+}

@@ -11,6 +11,7 @@
  *   DEQ_EMU_FAIL_CAPTURE  n if every n-th call that records or launches a graph is to be refused
  *   DEQ_EMU_LOSE_AT       n if the device is to be lost while the n-th kernel runs
  *   DEQ_EMU_NO_LT         1 if cuBLASLt has no kernel for any product
+ *   DEQ_EMU_LT_SLOW       1 if its products with an epilogue take long by the device's clock
  *   DEQ_EMU_NCCL          0 if NCCL is not to be found
  *   DEQ_EMU_NCCL_FAIL     n if the n-th call of NCCL to other processes is to fail, joining them
  *                         being the first
@@ -49,8 +50,14 @@ void emu_fail_capture(long every);
 void emu_lose_device(long nth_kernel);
 /* With true, cuBLASLt has no kernels from now on. */
 void emu_refuse_lt(bool refuses);
+/* With true, its products with an epilogue take four milliseconds more. */
+void emu_slow_lt(bool slow);
 /* Brings a lost device back, as in a new process. Memory allocated before is gone. */
 void emu_restart(void);
+
+/* Ranges for profilers (cuda/ranges.h), which lie inside one another. */
+void emu_range_begins(const char *name);
+void emu_range_ends(void);
 
 /* What ran so far. */
 struct emu_counts {
@@ -58,6 +65,13 @@ struct emu_counts {
     int64_t graph_launches;       /* those inside graphs */
     int64_t graphs, instantiated; /* graphs that ran, and those that were made */
     int64_t copies, syncs, mallocs;
+    /* Products in bfloat16 with a factor whose rows run along an inner dimension that is not whole
+     * pieces of 16 bytes. */
+    int64_t uneven;
+    int64_t ranges; /* for profilers, that ended */
+    /* The device's clock, as events read it. A kernel, a product and a copy take a millisecond
+     * each, so that what is timed does not depend on the machine. */
+    double device_ms;
 };
 struct emu_counts emu_count(void);
 

@@ -18,7 +18,7 @@ struct emu_config {
     int devices, driver, major, minor;
     long long visible; /* the first of the machine's devices that is seen */
     size_t memory;
-    bool quiet, cublas, lt_refuses, nccl;
+    bool quiet, cublas, lt_refuses, lt_slow, nccl;
     long nccl_fail, nccl_lose;
     double nccl_wait; /* seconds */
     struct emu_counts counts;

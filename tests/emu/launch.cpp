@@ -54,6 +54,7 @@ void emu_launch(emu_kernel kernel, cudaStream_t stream)
     }
     emu_enqueue(stream, kernel.name, [kernel] {
         emu_conf().counts.launches++;
+        emu_conf().counts.device_ms += 1;
         if (emu_conf().lose_at > 0 && --emu_conf().lose_at == 0)
             emu_lose();
         else

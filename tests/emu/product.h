@@ -47,6 +47,14 @@ struct emu_product {
     float alpha, beta;
 };
 
+/* Whether the library's kernels cannot read the product's factors 16 bytes at a time. */
+static inline bool emu_uneven(const emu_product &p)
+{
+    bool along = p.trans_a || !p.trans_b; /* column-major */
+    int64_t inner = p.trans_a ? p.a.rows : p.a.cols;
+    return along && p.a.type == CUDA_R_16BF && inner % 8 != 0;
+}
+
 static inline bool emu_is_number(cudaDataType type)
 {
     return type == CUDA_R_32F || type == CUDA_R_16BF;

@@ -222,6 +222,7 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dpitch, const void *src, size_t 
         spoil(static_cast<char *>(dst) + row * dpitch, width, stream);
     auto copy = [=] {
         emu_conf().counts.copies++;
+        emu_conf().counts.device_ms += 1;
         for (size_t row = 0; row < height; row++)
             memmove(static_cast<char *>(emu_real(dst)) + row * dpitch,
                     static_cast<const char *>(emu_real(src)) + row * spitch, width);

@@ -12,7 +12,6 @@
 #include "emu/stream.h"
 
 #include <algorithm>
-#include <chrono>
 #include <stdlib.h>
 
 static std::vector<CUstream_st *> streams; /* as they were created, the default's first */
@@ -285,10 +284,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     event->capture = nullptr;
     auto when = std::make_shared<double>(0);
     event->when = when;
-    event->work = push(s, [when] {
-        auto now = std::chrono::steady_clock::now().time_since_epoch();
-        *when = std::chrono::duration<double, std::milli>(now).count();
-    });
+    event->work = push(s, [when] { *when = emu_conf().counts.device_ms; });
     return cudaSuccess;
 }
 

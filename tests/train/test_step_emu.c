@@ -55,7 +55,16 @@ static struct emu_counts since(struct emu_counts a)
     b.copies -= a.copies;
     b.graphs -= a.graphs;
     b.syncs -= a.syncs;
+    b.uneven -= a.uneven;
+    b.ranges -= a.ranges;
     return b;
+}
+
+static int warnings; /* of slow epilogues */
+
+static void count_warning(const char *text)
+{
+    warnings += strstr(text, "a pass of its own") != NULL;
 }
 
 static void train(const char *const *set, bool graphs, struct result *r)
@@ -67,6 +76,7 @@ static void train(const char *const *set, bool graphs, struct result *r)
     assert_ok(cuda_open(&be, &err), &err);
     be.poison = true;
     cuda_use_graphs(&be, graphs);
+    cuda_on_refusal(&be, count_warning);
     assert_ok(trainer_create(&t, &be, NULL, &c, NULL, &err), &err);
     for (int k = 0; k < STEPS; k++) {
         struct step_report step;
@@ -95,6 +105,7 @@ static void compare(const char *const *set, struct result *with)
     train(set, true, with);
     train(set, false, &without);
     assert_int_equal(without.steady.graphs, 0);
+    assert_true(without.steady.ranges > 100); /* one a call */
     assert_int_equal(without.steady.launches, with->steady.launches);
     assert_int_equal(without.count, with->count);
     assert_memory_equal(with->loss, without.loss, sizeof without.loss);
@@ -117,6 +128,7 @@ static void test_one_graph(void **state)
         emu_set_order((enum emu_order)order, 5);
         compare(SET("model.dropatt=0.1", "train.optimizer=adamw", "train.weight_decay=0.1"), &r);
         assert_int_equal(r.steady.graphs, 1);
+        assert_int_equal(r.steady.ranges, r.steady.graphs + r.reads);
         assert_int_equal(r.steady.graph_launches, r.steady.launches);
         assert_int_equal(r.steady.syncs, r.reads + 1); /* for the pinned piece of two steps ago */
     }
@@ -189,6 +201,46 @@ static void test_rounded_products(void **state)
     assert_int_equal(r.steady.graph_launches, r.steady.launches);
 }
 
+/* An epilogue that takes longer than a product and a pass is left alone, in both directions. */
+static void test_slow_epilogues(void **state)
+{
+    static struct result fused, slow, without;
+    const char *const *set = SET("train.precision=bf16", "model.d_model=16", "model.d_inner=32");
+    (void)state;
+    warnings = 0;
+    compare(set, &fused);
+    assert_int_equal(warnings, 0);
+    emu_slow_lt(true);
+    compare(set, &slow);
+    emu_slow_lt(false);
+    assert_true(warnings > 0 && warnings <= 2 * 4); /* for two trainings, once a kind of layer */
+    emu_refuse_lt(true);
+    compare(set, &without);
+    emu_refuse_lt(false);
+    assert_int_equal(slow.steady.launches, without.steady.launches);
+    assert_true(fused.steady.launches != without.steady.launches);
+    assert_memory_equal(slow.weights, without.weights,
+                        (size_t)without.count * sizeof *without.weights);
+}
+
+/* Where a width is no multiple of 8, inner dimensions are padded to one, so that the library may
+ * read 16 bytes at a time. */
+static void test_uneven_width(void **state)
+{
+    static struct result r;
+    (void)state;
+    compare(SET("train.precision=bf16", "model.d_model=20", "model.d_inner=40"), &r);
+    assert_int_equal(r.steady.uneven, 0);
+    compare(SET("train.precision=bf16", "model.cell=modern", "model.d_model=20", "model.d_inner=40",
+                "model.inject=qkv"),
+            &r);
+    assert_int_equal(r.steady.uneven, 0);
+    emu_refuse_lt(true);
+    compare(SET("train.precision=bf16", "model.d_model=20", "model.d_inner=40"), &r);
+    emu_refuse_lt(false);
+    assert_int_equal(r.steady.uneven, 0);
+}
+
 static void test_other_methods(void **state)
 {
     static struct result r;
@@ -219,7 +271,8 @@ int main(void)
         cmocka_unit_test(test_one_graph),          cmocka_unit_test(test_no_wait_in_a_solve),
         cmocka_unit_test(test_clusters),           cmocka_unit_test(test_tolerance),
         cmocka_unit_test(test_rounded_products),   cmocka_unit_test(test_other_methods),
-        cmocka_unit_test(test_refused_recordings),
+        cmocka_unit_test(test_refused_recordings), cmocka_unit_test(test_uneven_width),
+        cmocka_unit_test(test_slow_epilogues),
     };
     return cmocka_run_group_tests(tests, enter, scratch_leave);
 }

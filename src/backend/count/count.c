@@ -1,6 +1,7 @@
 /* The backend that counts. */
 #include "backend/count/count.h"
 
+#include "backend/device_scratch.h"
 #include "base/mem.h"
 #include <math.h>
 
@@ -99,7 +100,8 @@ static size_t round_factor(struct product *p, int64_t rows, int64_t cols, int64_
         (double)(rows * cols) * sizeof(float) + (double)(rows * written) * LOW_PRECISION_BYTES;
     p->bytes += (double)(rows * written) * LOW_PRECISION_BYTES;
     p->launches++;
-    return (size_t)round_up(rows * low_precision_up(written), OPERAND_ALIGN) * LOW_PRECISION_BYTES;
+    return (size_t)round_up(low_precision_up(rows) * low_precision_up(written), OPERAND_ALIGN) *
+           LOW_PRECISION_BYTES;
 }
 
 /* Counts a factor of a product, which is read as it is stored, or rounded first. Returns the bytes
@@ -196,6 +198,53 @@ static void count_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
     c->product.bytes += fused ? (double)tensor_bytes(&p->relu_mask) : 0;
 }
 
+/* Notes the scratch of an operation that a GPU computes by kernels of its own. */
+static void need_numbers(struct backend *be, int64_t numbers)
+{
+    if (count_of(be)->device.kernel_scratch)
+        need_scratch(count_of(be), (size_t)numbers * sizeof(float));
+}
+
+static void count_attention_vjp(struct backend *be, const struct attention_vjp *p)
+{
+    need_numbers(be, attention_vjp_scratch(p));
+}
+
+static void count_attention_tangent(struct backend *be, const struct attention_tangent *p)
+{
+    need_numbers(be, attention_tangent_scratch(p));
+}
+
+static void count_residual_norm_vjp(struct backend *be, const struct residual_norm_vjp *p)
+{
+    need_numbers(be, columns_scratch(p->ds.dim[0], p->ds.dim[1]));
+}
+
+static void count_norm_vjp_tangent(struct backend *be, const struct norm_vjp_tangent *p)
+{
+    need_numbers(be, norm_tangent_scratch(p));
+}
+
+static void count_col_sum(struct backend *be, const struct tensor *acc, const struct tensor *x)
+{
+    (void)acc;
+    need_numbers(be, columns_scratch(x->dim[0], x->dim[1]));
+}
+
+static void count_scatter_add_rows(struct backend *be, const struct tensor *table,
+                                   const struct tensor *x, const struct tensor *idx, double scale)
+{
+    (void)table, (void)idx, (void)scale;
+    need_numbers(be, scatter_add_scratch(x->dim[0]));
+}
+
+static void count_col_dot(struct backend *be, const struct tensor *acc, const struct tensor *x,
+                          const struct tensor *y)
+{
+    (void)y;
+    count_col_sum(be, acc, x);
+}
+
 static bool is_product(enum op_id id)
 {
     return id == OP_gemm || id == OP_ffn_up || id == OP_ffn_up_vjp;
@@ -253,6 +302,13 @@ enum status count_open(struct backend *be, const struct count_device *device, st
     c->table.gemm = count_gemm;
     c->table.ffn_up = count_ffn_up;
     c->table.ffn_up_vjp = count_ffn_up_vjp;
+    c->table.attention_vjp = count_attention_vjp;
+    c->table.attention_tangent = count_attention_tangent;
+    c->table.residual_norm_vjp = count_residual_norm_vjp;
+    c->table.norm_vjp_tangent = count_norm_vjp_tangent;
+    c->table.col_sum = count_col_sum;
+    c->table.col_dot = count_col_dot;
+    c->table.scatter_add_rows = count_scatter_add_rows;
     enum status status = backend_init(be, &c->table, c, 1, err);
     be->seconds_of = seconds_of;
     if (status != STATUS_OK)
@@ -267,6 +323,7 @@ enum status count_open_like(struct backend *be, const struct backend *like, stru
         .plain_rate = INFINITY,
         .bandwidth = INFINITY,
         .rounds = like->ops->low_precision_bf16 && like->precision == PRECISION_BF16,
+        .kernel_scratch = like->ops->clock != NULL,
         .chunk_numbers = like->ops->chunk_numbers,
         .ffn_rows = like->ops->ffn_rows,
     };

@@ -25,6 +25,7 @@ struct count_device {
      * writes 2. */
     bool rounds;
     bool rectifier_passes; /* a wide layer takes a further launch for its rectifier, unless fused */
+    bool kernel_scratch;   /* operations take scratch as those in cuda/ do (device_scratch.h) */
     int64_t chunk_numbers, ffn_rows; /* as in struct ops */
 };
 
@@ -34,7 +35,7 @@ enum status count_open(struct backend *be, const struct count_device *device, st
  * time how much memory something would take there. STATUS_NOMEM. */
 enum status count_open_like(struct backend *be, const struct backend *like, struct error *err);
 
-/* Returns the most scratch memory that a call so far would have needed for rounded operands. */
+/* Returns the most bytes of scratch memory that a call so far would have needed. */
 size_t count_scratch(const struct backend *be);
 
 #endif

@@ -10,14 +10,14 @@
 typedef enum status (*memory_check_fn)(const void *what, struct backend *be, struct error *err);
 
 /* Measures the bytes that `make` would take at most of the backend's memory at its precision,
- * rounded operands of products included. `make` is called on a backend that counts, in place of
+ * the scratch of its operations included. `make` is called on a backend that counts, in place of
  * this one. STATUS_NOMEM, or what `make` returns. */
 enum status memory_check_measure(const struct backend *be, memory_check_fn make, const void *what,
                                  size_t *bytes, struct error *err);
 
 /* Returns the memory that may be planned for. That is what was left when the device was opened,
- * less a part for the scratch of single operations and the gaps between allocations. 0 means that
- * the device has no memory of its own. */
+ * less 1/32 and at least 512 MiB, for graphs and the gaps between allocations. Where less than 4
+ * GiB were left it is 1/32 alone. 0 means that the device has no memory of its own. */
 size_t memory_check_limit(const struct backend *be);
 
 double memory_check_gib(size_t bytes);

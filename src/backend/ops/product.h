@@ -15,9 +15,11 @@
  * a and b may be low-precision. With beta = 0, c is overwritten even where it holds a NaN. An empty
  * inner dimension leaves beta * c. A stride other than 0 is the distance between rows of a, b or c
  * in memory. The tensor is then a block of columns of a wider matrix, and not contiguous. With
- * `add`, beta multiplies `add` in place of c. */
+ * `add`, beta multiplies `add` in place of c. With `b_padded`, a BF16 b has finite numbers behind
+ * each row, and rows of them behind its last, up to multiples of LOW_PRECISION_ALIGN. A device may
+ * read them against zeros. */
 struct gemm {
-    bool trans_a, trans_b;
+    bool trans_a, trans_b, b_padded;
     double alpha, beta;
     struct tensor a, b, c;
     int64_t a_stride, b_stride, c_stride;
@@ -30,7 +32,7 @@ struct gemm {
  * so, and the residual connection around the network still keeps the NaN of x. A BF16 h is rounded
  * once, at the end.
  * Where h is BF16, each row of w has padding behind its D numbers, so that w_stride is at least
- * D + op_ffn_up_padding. The backend uses the padding and leaves any values there. */
+ * D + op_ffn_up_padding. The backend uses the padding and leaves any finite values there. */
 struct ffn_up {
     struct tensor x;         /* [N,D] */
     struct tensor w;         /* low-precision [I,D], rows w_stride apart (0 means contiguous) */
@@ -48,10 +50,12 @@ struct ffn_up {
  * `relu_mask` is what ffn_up left there for the same h, sizes and mask, or NULL. A backend whose
  * table sets ffn_rows reads it in place of h, and h may then be NULL. */
 struct ffn_up_vjp {
-    struct tensor dy;   /* [N,D] */
-    struct tensor w;    /* low-precision [D,I], or [I,D] with `forward`. Rows as in struct ffn_up */
-    struct tensor mask; /* as in struct ffn_up */
-    struct tensor h;    /* low-precision [N,I] or NULL */
+    struct tensor dy; /* [N,D] */
+    /* Low-precision [D,I], or [I,D] with `forward`, with rows as in struct ffn_up. If it is BF16 it
+     * is padded as b_padded says in struct gemm. */
+    struct tensor w;
+    struct tensor mask;      /* as in struct ffn_up */
+    struct tensor h;         /* low-precision [N,I] or NULL */
     struct tensor relu_mask; /* U8 [N, op_relu_mask_width] or NULL */
     struct tensor dh;        /* low-precision [N,I] out */
     int64_t w_stride, rows_per_mask;

@@ -98,9 +98,11 @@ static void inject_columns(struct modern_cell *c, const struct tensor *e)
     }
     int64_t kv = s->groups * s->head, skip = s->wide - kv;
     struct gemm p = {.trans_b = true,
+                     .b_padded = true,
                      .alpha = 1,
                      .a = em,
                      .b = weight_factor(&c->inject_w),
+                     .b_stride = c->inject_w.stride,
                      .c = u,
                      .c_stride = s->wide};
     op_fill(c->base.be, &u, 0.0);

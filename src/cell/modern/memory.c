@@ -74,6 +74,7 @@ static void remember_input(struct modern_cell *c, int64_t i, int slot, const str
     if (added)
         copy_kv(c, u, &kv);
     struct gemm p = {.trans_b = true,
+                     .b_padded = true,
                      .alpha = 1,
                      .beta = added ? 1 : 0,
                      .a = n1,

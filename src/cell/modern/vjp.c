@@ -103,8 +103,13 @@ static void injection_vjp(struct modern_cell *c, const struct tensor *e, const s
                           .b = *e,
                           .c = c->inject_w.dw,
                           .a_stride = width};
-    struct gemm input = {
-        .alpha = 1, .a = part, .b = weight_factor(&c->inject_w), .c = *de, .a_stride = width};
+    struct gemm input = {.b_padded = true,
+                         .alpha = 1,
+                         .a = part,
+                         .b = weight_factor(&c->inject_w),
+                         .c = *de,
+                         .a_stride = width,
+                         .b_stride = c->inject_w.stride};
     op_gemm(be, &weight);
     op_gemm(be, &input);
     if (c->decay.w.data != NULL)
