@@ -168,7 +168,7 @@ void cuda_attention(struct backend *be, const struct attention *f)
     att_list list = {i32(&f->rows), f->rows.dim[0]};
     if (blocks == 0)
         return;
-    if (be->precision == PRECISION_BF16 && mma_head(p.head) > 0) {
+    if (attention_is_bf16(be, p)) {
         attention_bf16(be, p, list);
         return;
     }

@@ -11,7 +11,7 @@
 #include "attention_mma.h"
 
 /* Keys of a tile. Wide heads with positions have registers for 32 only. */
-static constexpr int forward_keys(int head, bool place)
+static __host__ __device__ constexpr int forward_keys(int head, bool place)
 {
     return head > 96 && place ? 32 : 64;
 }
@@ -84,26 +84,14 @@ __device__ __forceinline__ void weigh(float scale, float s[KEYS / 8][4], mma_run
     }
 }
 
-/* Drops weights. `row` is the warp's first query and j0 the tile's first key. */
-template <int KEYS>
-__device__ __forceinline__ void drop(const att &p, const att_place &at, int64_t row, int64_t j0,
-                                     float s[KEYS / 8][4])
+/* Drops weights. */
+template <int KEYS> __device__ __forceinline__ void drop(uint32_t kept, float s[KEYS / 8][4])
 {
-    int64_t i0 = row + lane_of() / 4, column = j0 + lane_of() % 4 * 2;
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const uint8_t *mask = p.mask + ((at.b * p.heads + at.n) * p.length + i0 + 8 * r) * p.keys;
-        if (i0 + 8 * r >= p.length)
-            continue;
+    for (int t = 0; t < KEYS / 8; t++)
 #pragma unroll
-        for (int t = 0; t < KEYS / 8; t++)
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                int64_t j = column + 8 * t + i;
-                if (j < p.keys && mask[j] == 0)
-                    s[t][2 * r + i] = 0;
-            }
-    }
+        for (int i = 0; i < 4; i++)
+            s[t][i] = kept >> (4 * t + i) & 1u ? s[t][i] : 0;
 }
 
 /* out += weights value */
@@ -150,13 +138,6 @@ __device__ __forceinline__ void write_rows(const att &p, const att_place &at, in
     }
 }
 
-/* Whether any of a warp's queries from `row` on sees any of KEYS keys from j0 on. */
-template <int KEYS> __device__ __forceinline__ bool meets(const att &p, int64_t row, int64_t j0)
-{
-    int64_t back = p.mem_len + row - j0;
-    return row < p.length && back + MMA_ROWS > 0 && back - (KEYS - 1) < p.span;
-}
-
 /* A warp's queries with their biases. */
 template <int HEAD, bool PLACE>
 __device__ __forceinline__ void query_operands(const att &p, const att_place &at, int64_t row,
@@ -171,7 +152,7 @@ __device__ __forceinline__ void query_operands(const att &p, const att_place &at
 
 /* A block for 64 queries of a head, the longest rows first. */
 template <int HEAD, bool PLACE>
-__global__ void __launch_bounds__(MMA_THREADS, 2)
+__global__ void __launch_bounds__(MMA_THREADS, HEAD > 80 ? 2 : 3)
     k_attention_bf16(att p, att_packed packed, int64_t tiles, att_list list)
 {
     typedef mma_shape<HEAD, forward_keys(HEAD, PLACE)> shape;
@@ -189,7 +170,7 @@ __global__ void __launch_bounds__(MMA_THREADS, 2)
     int64_t row = at.first + MMA_ROWS * ((int)threadIdx.x / 32);
     int64_t nearest = p.mem_len + at.first + MMA_QUERIES - 1; /* of row 0 of rk to key 0 */
     fetch_rows<HEAD>(key, k, KEYS, keys.begin, 1, p.keys);
-    fetch_window<HEAD, KEYS>(p, ring, rk, 0, shape::RING, nearest - keys.begin);
+    fetch_window<HEAD>(p, ring, rk, 0, shape::RING, nearest - keys.begin);
     copy_commit();
     uint32_t qw[HEAD / 16][4], qr[HEAD / 16][4];
     query_operands<HEAD, PLACE>(p, at, row, qw, qr);
@@ -204,11 +185,11 @@ __global__ void __launch_bounds__(MMA_THREADS, 2)
         copy_wait<1>();
         __syncthreads();
         if (busy)
-            add_scores<HEAD, KEYS, PLACE>(s, qw, qr, key, ring, turn);
+            add_scores<shape, PLACE, HEAD / 16>(s, qw, qr, key, ring, turn);
         __syncthreads();
         if (j0 + KEYS < keys.end) {
             fetch_rows<HEAD>(key, k, KEYS, j0 + KEYS, 1, p.keys);
-            fetch_window<HEAD, KEYS>(p, ring, rk, turn, KEYS, nearest - j0 - shape::RING);
+            fetch_window<HEAD>(p, ring, rk, turn, KEYS, nearest - j0 - shape::RING);
         }
         copy_commit();
         turn = (turn + KEYS) % shape::RING;
@@ -216,7 +197,7 @@ __global__ void __launch_bounds__(MMA_THREADS, 2)
             hide_unseen<KEYS>(p, p.mem_len + row - j0, s);
             weigh<HEAD, KEYS>(p.scale * 1.44269504f, s, &run);
             if (p.mask != NULL)
-                drop<KEYS>(p, at, row, j0, s);
+                drop<KEYS>(kept_bits<KEYS>(p, at, row, j0), s);
         }
         copy_wait<1>();
         __syncthreads();

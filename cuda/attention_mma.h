@@ -87,6 +87,10 @@ static inline int mma_head(int64_t head)
 
 /* Attention of a call whose heads are not too wide. */
 void attention_bf16(struct backend *be, const att &p, const att_list &list);
+static inline bool attention_is_bf16(const struct backend *be, const att &p)
+{
+    return be->precision == PRECISION_BF16 && mma_head(p.head) > 0;
+}
 
 /* Numbers of scratch for the operands of a call, in either direction. */
 int64_t attention_pack_numbers(const att &p, bool vjp);
@@ -173,41 +177,75 @@ __device__ __forceinline__ void rows_from_global(uint32_t to[HEAD / 16][4], cons
 
 /* --- tiles in shared memory ------------------------------------------------------------------- */
 
-/* Sizes of a kernel's tiles. */
-template <int HEAD, int KEYS_> struct mma_shape {
+/* Sizes of a kernel's tiles. The ring has room for AHEAD tiles of keys. */
+template <int HEAD, int KEYS_, int AHEAD = 1> struct mma_shape {
     static constexpr int KEYS = KEYS_;
     static constexpr int STRIDE = HEAD + 8;
-    static constexpr int WINDOW = KEYS + MMA_ROWS;     /* rows of rk that a warp meets, and one */
-    static constexpr int RING = KEYS + MMA_QUERIES;    /* rows of rk that a block meets, and one */
+    static constexpr int WINDOW = KEYS + MMA_ROWS; /* rows of rk that a warp meets, and one */
+    /* rows of rk that a block meets in this tile and those fetched ahead, and one */
+    static constexpr int RING = AHEAD * KEYS + MMA_QUERIES;
     static constexpr int KEY_NUMBERS = KEYS * STRIDE;  /* of a tile in shared memory */
     static constexpr int RING_NUMBERS = RING * STRIDE; /* of the ring */
     static constexpr int QUERY_NUMBERS = MMA_QUERIES * STRIDE;
 };
 
 /* Starts to copy `rows` rows into shared memory: row r from row first + step * r of `count` rows at
- * `from`, or zeros where there is no such row. */
+ * `from`, or zeros where there is no such row. Two threads share a row and take turns at its 16
+ * bytes, so that a warp reads whole sectors of 32 bytes, from addresses a constant apart. */
 template <int HEAD>
 __device__ __forceinline__ void fetch_rows(bf16 *to, const bf16 *from, int rows, int64_t first,
                                            int step, int64_t count)
 {
-    constexpr int parts = HEAD / 8;
-    for (int x = (int)threadIdx.x; x < rows * parts; x += MMA_THREADS) {
-        int r = x / parts, e = x % parts * 8;
+    int side = (int)threadIdx.x % 2 * 8;
+#pragma unroll 1
+    for (int r = (int)threadIdx.x / 2; r < rows; r += MMA_THREADS / 2) {
         int64_t row = first + (int64_t)step * r;
         bool valid = row >= 0 && row < count;
-        copy_async(to + r * (HEAD + 8) + e, from + (valid ? row : 0) * HEAD + e, valid);
+        const bf16 *source = from + (valid ? row : 0) * HEAD + side;
+#pragma unroll
+        for (int e = 0; e < HEAD; e += 16)
+            copy_async(to + r * (HEAD + 8) + side + e, source + e, valid);
     }
 }
 
-/* A block's rows of rk, in the order of j - i. Row r of the tile that begins with key j0 holds the
- * distance P + first + 63 - j0 - r. */
-template <int HEAD, int KEYS>
+/* A block's rows of rk, in the order of j - i, to the ring's rows from `begin` on. Row r of the
+ * tile that begins with key j0 holds the distance P + first + 63 - j0 - r. */
+template <int HEAD>
 __device__ __forceinline__ void fetch_window(const att &p, bf16 *ring, const bf16 *rk, int begin,
                                              int rows, int64_t distance)
 {
     if (p.rk != NULL)
-        fetch_rows<HEAD>(ring + begin % mma_shape<HEAD, KEYS>::RING * (HEAD + 8), rk, rows,
-                         distance, -1, p.span);
+        fetch_rows<HEAD>(ring + begin * (HEAD + 8), rk, rows, distance, -1, p.span);
+}
+
+/* Whether any of a warp's queries from `row` on sees any of KEYS keys from j0 on. */
+template <int KEYS> __device__ __forceinline__ bool meets(const att &p, int64_t row, int64_t j0)
+{
+    int64_t back = p.mem_len + row - j0;
+    return row < p.length && back + MMA_ROWS > 0 && back - (KEYS - 1) < p.span;
+}
+
+/* Which of a lane's weights dropout keeps, bit 4t + i for number i of tile t: all without a mask.
+ * `row` is the warp's first query and j0 the tile's first key. */
+template <int KEYS>
+__device__ __forceinline__ uint32_t kept_bits(const att &p, const att_place &at, int64_t row,
+                                              int64_t j0)
+{
+    static_assert(KEYS <= 64, "four bits for 8 keys");
+    if (p.mask == NULL)
+        return UINT32_MAX;
+    uint32_t bits = 0;
+    int64_t j = j0 + lane_of() % 4 * 2, first = row + lane_of() / 4;
+    const uint8_t *mask = p.mask + ((at.b * p.heads + at.n) * p.length + first) * p.keys + j;
+#pragma unroll 4
+    for (int t = 0; t < KEYS / 8; t++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            bool there = first + i / 2 * 8 < p.length && j + 8 * t + i % 2 < p.keys;
+            if (there && mask[i / 2 * 8 * p.keys + 8 * t + i % 2] != 0)
+                bits |= 1u << (4 * t + i);
+        }
+    return bits;
 }
 
 /* --- scores ----------------------------------------------------------------------------------- */
@@ -263,30 +301,35 @@ __device__ __forceinline__ void add_by_rows(float sum[ROWS / 8][4], const uint32
         }
 }
 
+/* Row of the block's window of rk that the warp's begins with. */
+__device__ __forceinline__ int window_row()
+{
+    return MMA_QUERIES - MMA_ROWS * (1 + (int)threadIdx.x / 32);
+}
+
 /* The raw scores of a warp's 16 queries and a tile of KEYS keys. `ring` holds rk, whose row 0 for
  * this tile is at `turn`. */
-template <int HEAD, int KEYS, bool PLACE>
-__device__ __forceinline__ void add_scores(float s[KEYS / 8][4], const uint32_t qw[HEAD / 16][4],
-                                           const uint32_t qr[HEAD / 16][4], const bf16 *key,
+template <class shape, bool PLACE, int STEPS>
+__device__ __forceinline__ void add_scores(float s[shape::KEYS / 8][4], const uint32_t qw[STEPS][4],
+                                           const uint32_t qr[STEPS][4], const bf16 *key,
                                            const bf16 *ring, int turn)
 {
-    typedef mma_shape<HEAD, KEYS> shape;
     if constexpr (PLACE) {
         float product[shape::WINDOW / 8][4] = {};
-        int begin = turn + MMA_QUERIES - MMA_ROWS * (1 + (int)threadIdx.x / 32);
+        int begin = turn + window_row();
 #pragma unroll
         for (int t = 0; t < shape::WINDOW / 8; t += 2) {
             int row = (begin + 8 * t) % shape::RING;
 #pragma unroll
-            for (int k = 0; k < HEAD / 16; k++) {
+            for (int k = 0; k < STEPS; k++) {
                 uint32_t b[4];
                 rows_as_columns<shape::STRIDE>(b, ring, row, 16 * k);
                 add_pair(product, t, qr[k], b);
             }
         }
-        along_diagonals<KEYS / 8>(s, product);
+        along_diagonals<shape::KEYS / 8>(s, product);
     }
-    add_by_rows<HEAD, KEYS>(s, qw, key);
+    add_by_rows<16 * STEPS, shape::KEYS>(s, qw, key);
 }
 
 #endif
