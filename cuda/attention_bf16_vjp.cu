@@ -143,7 +143,7 @@ __device__ __forceinline__ void write_bias_part(const att &f, const att_place &a
 /* A block for 64 queries of a head, the longest rows first. `what` says which terms. With `part`
  * the sum of all rows goes there. */
 template <int HEAD, bool PLACE>
-__global__ void __launch_bounds__(MMA_THREADS, HEAD > 64 ? 2 : 3)
+__global__ void __launch_bounds__(MMA_THREADS, 2)
     k_attention_bf16_queries(att_vjp p, att_packed packed, int64_t tiles, int what, float *part)
 {
     typedef mma_shape<HEAD, query_tile_keys(HEAD), 2> shape;
