@@ -10,11 +10,8 @@
 
 #include "attention_mma.h"
 
-/* Keys of a tile. Wide heads with positions have registers for 32 only. */
-static __host__ __device__ constexpr int forward_keys(int head, bool place)
-{
-    return head > 96 && place ? 32 : 64;
-}
+/* Keys of a tile. */
+enum { FORWARD_KEYS = 64 };
 
 /* State of a lane's two queries. `top` is the largest score so far, times log2(e) / sqrt(h), and
  * `sum` (of this lane's keys) and `out` are relative to it. */
@@ -38,11 +35,11 @@ __device__ __forceinline__ float quad_sum(float x)
 /* Puts -inf where a query does not look. `back` is the distance of query 0 of the warp to key 0 of
  * the tile. */
 template <int KEYS>
-__device__ __forceinline__ void hide_unseen(const att &p, int64_t back, float s[KEYS / 8][4])
+__device__ __forceinline__ void hide_unseen(const att &p, int back, float s[KEYS / 8][4])
 {
     if (back >= KEYS - 1 && back + MMA_ROWS - 1 < p.span)
         return;
-    int first = (int)back + lane_of() / 4 - lane_of() % 4 * 2, span = (int)p.span;
+    int first = back + lane_of() / 4 - lane_of() % 4 * 2, span = (int)p.span;
 #pragma unroll
     for (int t = 0; t < KEYS / 8; t++)
 #pragma unroll
@@ -113,12 +110,12 @@ __device__ __forceinline__ void add_values(float out[HEAD / 8][4], const float s
 }
 
 template <int HEAD>
-__device__ __forceinline__ void write_rows(const att &p, const att_place &at, int64_t row,
+__device__ __forceinline__ void write_rows(const att &p, const att_place &at, int row,
                                            const mma_running<HEAD> &run)
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        int64_t i = row + lane_of() / 4 + 8 * r;
+        int i = row + lane_of() / 4 + 8 * r;
         float sum = quad_sum(run.sum[r]);
         if (i >= p.length)
             continue;
@@ -138,16 +135,19 @@ __device__ __forceinline__ void write_rows(const att &p, const att_place &at, in
     }
 }
 
-/* A warp's queries with their biases. */
+/* A warp's queries as operands. With positions those for the positional term go to shared memory,
+ * since they are used but once a tile. */
 template <int HEAD, bool PLACE>
-__device__ __forceinline__ void query_operands(const att &p, const att_place &at, int64_t row,
-                                               uint32_t qw[HEAD / 16][4], uint32_t qr[HEAD / 16][4])
+__device__ __forceinline__ void query_operands(const att &p, const att_place &at, int row,
+                                               uint32_t qw[HEAD / 16][4], bf16 *qr)
 {
-    int64_t start = at.n * p.head, stride = 3 * p.width;
+    int64_t start = at.n * p.head, stride = 3 * p.width, rows = p.length - row;
     const float *q = p.qkv + (at.b * p.length + row) * stride + start;
-    rows_from_global<HEAD>(qw, q, stride, p.length - row, p.head, PLACE ? p.r_w + start : NULL);
-    if constexpr (PLACE)
-        rows_from_global<HEAD>(qr, q, stride, p.length - row, p.head, p.r_r + start);
+    if constexpr (PLACE) {
+        rows_from_global<HEAD>(qw, q, stride, rows, p.head, p.r_r + start);
+        rows_into_tile<HEAD>(qr, qw);
+    }
+    rows_from_global<HEAD>(qw, q, stride, rows, p.head, PLACE ? p.r_w + start : NULL);
 }
 
 /* A block for 64 queries of a head, the longest rows first. */
@@ -155,46 +155,48 @@ template <int HEAD, bool PLACE>
 __global__ void __launch_bounds__(MMA_THREADS, HEAD > 80 ? 2 : 3)
     k_attention_bf16(att p, att_packed packed, int64_t tiles, att_list list)
 {
-    typedef mma_shape<HEAD, forward_keys(HEAD, PLACE)> shape;
+    typedef mma_shape<HEAD, FORWARD_KEYS> shape;
     constexpr int KEYS = shape::KEYS;
     DYNAMIC_SHARED(bf16, shared);
     att_place at = place_of(p, tiles, MMA_QUERIES);
     at.first = (tiles - 1) * MMA_QUERIES - at.first;
     if (!is_wanted(p, at, list, MMA_QUERIES))
         return;
-    bf16 *key = shared, *value = key + shape::KEY_NUMBERS, *ring = value + shape::KEY_NUMBERS;
+    bf16 *key = shared, *value = key + shape::KEY_NUMBERS, *qr = value + shape::KEY_NUMBERS;
+    bf16 *ring = qr + shape::QUERY_NUMBERS;
     int64_t pair = at.b * p.heads + at.n;
     const bf16 *k = packed.k + pair * p.keys * HEAD, *v = packed.v + pair * p.keys * HEAD;
     const bf16 *rk = PLACE ? packed.rk + at.n * p.span * HEAD : NULL;
     att_keys keys = keys_seen(p, at, at_most(p.length - at.first, MMA_QUERIES));
-    int64_t row = at.first + MMA_ROWS * ((int)threadIdx.x / 32);
-    int64_t nearest = p.mem_len + at.first + MMA_QUERIES - 1; /* of row 0 of rk to key 0 */
-    fetch_rows<HEAD>(key, k, KEYS, keys.begin, 1, p.keys);
-    fetch_window<HEAD>(p, ring, rk, 0, shape::RING, nearest - keys.begin);
+    int begin = (int)keys.begin, end = (int)keys.end, count = (int)p.keys;
+    int row = (int)at.first + MMA_ROWS * ((int)threadIdx.x / 32);
+    int nearest = (int)(p.mem_len + at.first) + MMA_QUERIES - 1; /* of row 0 of rk to key 0 */
+    fetch_rows<HEAD>(key, k, KEYS, begin, 1, count);
+    fetch_window<HEAD>(p, ring, rk, 0, shape::RING, nearest - begin);
     copy_commit();
-    uint32_t qw[HEAD / 16][4], qr[HEAD / 16][4];
+    uint32_t qw[HEAD / 16][4];
     query_operands<HEAD, PLACE>(p, at, row, qw, qr);
     mma_running<HEAD> run = {};
     run.top[0] = run.top[1] = -INFINITY;
     int turn = 0;
-    for (int64_t j0 = keys.begin; j0 < keys.end; j0 += KEYS) {
+    for (int j0 = begin; j0 < end; j0 += KEYS) {
         float s[KEYS / 8][4] = {};
         bool busy = meets<KEYS>(p, row, j0);
-        fetch_rows<HEAD>(value, v, KEYS, j0, 1, p.keys);
+        fetch_rows<HEAD>(value, v, KEYS, j0, 1, count);
         copy_commit();
         copy_wait<1>();
         __syncthreads();
         if (busy)
             add_scores<shape, PLACE, HEAD / 16>(s, qw, qr, key, ring, turn);
         __syncthreads();
-        if (j0 + KEYS < keys.end) {
-            fetch_rows<HEAD>(key, k, KEYS, j0 + KEYS, 1, p.keys);
+        if (j0 + KEYS < end) {
+            fetch_rows<HEAD>(key, k, KEYS, j0 + KEYS, 1, count);
             fetch_window<HEAD>(p, ring, rk, turn, KEYS, nearest - j0 - shape::RING);
         }
         copy_commit();
         turn = (turn + KEYS) % shape::RING;
         if (busy) {
-            hide_unseen<KEYS>(p, p.mem_len + row - j0, s);
+            hide_unseen<KEYS>(p, (int)p.mem_len + row - j0, s);
             weigh<HEAD, KEYS>(p.scale * 1.44269504f, s, &run);
             if (p.mask != NULL)
                 drop<KEYS>(kept_bits<KEYS>(p, at, row, j0), s);
@@ -213,8 +215,9 @@ __global__ void __launch_bounds__(MMA_THREADS, HEAD > 80 ? 2 : 3)
 
 template <int HEAD, bool PLACE> static size_t forward_bytes()
 {
-    typedef mma_shape<HEAD, forward_keys(HEAD, PLACE)> shape;
-    return (2 * shape::KEY_NUMBERS + (PLACE ? shape::RING_NUMBERS : 0)) * sizeof(bf16);
+    typedef mma_shape<HEAD, FORWARD_KEYS> shape;
+    return (2 * shape::KEY_NUMBERS + (PLACE ? shape::QUERY_NUMBERS + shape::RING_NUMBERS : 0)) *
+           sizeof(bf16);
 }
 
 void attention_bf16(struct backend *be, const att &p, const att_list &list)

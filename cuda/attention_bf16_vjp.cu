@@ -12,10 +12,10 @@
 
 #include "attention_bf16_vjp.h"
 
-/* Keys of a tile, by what fits into the registers. */
+/* Keys of a tile, by what fits into registers and into sm_80's shared memory. */
 static __host__ __device__ constexpr int query_tile_keys(int head)
 {
-    return head > 80 ? 32 : 64;
+    return head > 64 ? 32 : 64;
 }
 
 /* Rows of a packed tensor as operands a. */
@@ -95,13 +95,13 @@ add_places(float sum[HEAD / 8][4], const float ds[shape::KEYS / 8][4], const bf1
 
 /* dq of a warp, added to what is there if `add` is true. */
 template <int HEAD>
-__device__ __forceinline__ void write_queries(const att_vjp &p, const att_place &at, int64_t row,
+__device__ __forceinline__ void write_queries(const att_vjp &p, const att_place &at, int row,
                                               const float sum[HEAD / 8][4], bool add)
 {
     const att &f = p.f;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        int64_t i = row + lane_of() / 4 + 8 * r;
+        int i = row + lane_of() / 4 + 8 * r;
         if (i >= f.length)
             continue;
         float *to = p.dqkv + (at.b * f.length + i) * 3 * f.width + at.n * f.head;
@@ -153,33 +153,38 @@ __global__ void __launch_bounds__(MMA_THREADS, 2)
     att_place at = place_of(f, tiles, MMA_QUERIES);
     at.first = (tiles - 1) * MMA_QUERIES - at.first;
     bf16 *key = shared, *value = key + 2 * shape::KEY_NUMBERS;
-    bf16 *dout = value + shape::KEY_NUMBERS, *ring = dout + shape::QUERY_NUMBERS;
-    int64_t pair = at.b * f.heads + at.n, row = at.first + MMA_ROWS * ((int)threadIdx.x / 32);
+    bf16 *dout = value + shape::KEY_NUMBERS, *qr = dout + shape::QUERY_NUMBERS;
+    bf16 *ring = qr + shape::QUERY_NUMBERS;
+    int64_t pair = at.b * f.heads + at.n;
+    int row = (int)at.first + MMA_ROWS * ((int)threadIdx.x / 32);
     const bf16 *k = packed.k + pair * f.keys * HEAD, *v = packed.v + pair * f.keys * HEAD;
     const bf16 *rk = PLACE ? packed.rk + at.n * f.span * HEAD : NULL;
     att_keys keys = keys_seen(f, at, at_most(f.length - at.first, MMA_QUERIES));
-    int64_t nearest = f.mem_len + at.first + MMA_QUERIES - 1,
-            start = (pair * f.length + row) * HEAD;
+    int begin = (int)keys.begin, end = (int)keys.end, count = (int)f.keys;
+    int first = (int)at.first;
+    int nearest = (int)f.mem_len + first + MMA_QUERIES - 1;
+    int64_t start = (pair * f.length + row) * HEAD;
     fetch_rows<HEAD>(dout, packed.dout + pair * f.length * HEAD, MMA_QUERIES, at.first, 1,
                      f.length);
-    fetch_rows<HEAD>(key, k, KEYS, keys.begin, 1, f.keys);
-    fetch_rows<HEAD>(value, v, KEYS, keys.begin, 1, f.keys);
-    fetch_window<HEAD>(f, ring, rk, 0, KEYS + MMA_QUERIES, nearest - keys.begin);
-    copy_commit();
-    uint32_t qw[HEAD / 16][4], qr[HEAD / 16][4];
-    rows_from_packed<HEAD>(qw, packed.qw + start, f.length - row);
     if constexpr (PLACE)
-        rows_from_packed<HEAD>(qr, packed.qr + start, f.length - row);
+        fetch_rows<HEAD>(qr, packed.qr + pair * f.length * HEAD, MMA_QUERIES, at.first, 1,
+                         f.length);
+    fetch_rows<HEAD>(key, k, KEYS, begin, 1, count);
+    fetch_rows<HEAD>(value, v, KEYS, begin, 1, count);
+    fetch_window<HEAD>(f, ring, rk, 0, KEYS + MMA_QUERIES, nearest - begin);
+    copy_commit();
+    uint32_t qw[HEAD / 16][4];
+    rows_from_packed<HEAD>(qw, packed.qw + start, f.length - row);
     mma_rows r = rows_of(p, at, row);
     float sum[HEAD / 8][4] = {};
     int turn = 0, now = 0;
-    for (int64_t j0 = keys.begin; j0 < keys.end; j0 += KEYS) {
+    for (int j0 = begin; j0 < end; j0 += KEYS) {
         float s[KEYS / 8][4] = {}, da[KEYS / 8][4] = {};
-        bool busy = meets<KEYS>(f, row, j0), more = j0 + KEYS < keys.end;
+        bool busy = meets<KEYS>(f, row, j0), more = j0 + KEYS < end;
         copy_wait<0>();
         __syncthreads();
         if (more) {
-            fetch_rows<HEAD>(key + (1 - now) * shape::KEY_NUMBERS, k, KEYS, j0 + KEYS, 1, f.keys);
+            fetch_rows<HEAD>(key + (1 - now) * shape::KEY_NUMBERS, k, KEYS, j0 + KEYS, 1, count);
             fetch_window<HEAD>(f, ring, rk, (turn + KEYS + MMA_QUERIES) % shape::RING, KEYS,
                                nearest - j0 - KEYS - MMA_QUERIES);
         }
@@ -193,7 +198,7 @@ __global__ void __launch_bounds__(MMA_THREADS, 2)
         }
         __syncthreads();
         if (more)
-            fetch_rows<HEAD>(value, v, KEYS, j0 + KEYS, 1, f.keys);
+            fetch_rows<HEAD>(value, v, KEYS, j0 + KEYS, 1, count);
         copy_commit();
         if (busy) {
             score_gradients<KEYS>(f, at, row, j0, r, s, da);
@@ -219,7 +224,8 @@ __global__ void __launch_bounds__(MMA_THREADS, 2)
 template <int HEAD, bool PLACE> static size_t query_bytes()
 {
     typedef mma_shape<HEAD, query_tile_keys(HEAD), 2> shape;
-    return (3 * shape::KEY_NUMBERS + shape::QUERY_NUMBERS + (PLACE ? shape::RING_NUMBERS : 0)) *
+    return (3 * shape::KEY_NUMBERS + shape::QUERY_NUMBERS +
+            (PLACE ? shape::QUERY_NUMBERS + shape::RING_NUMBERS : 0)) *
            sizeof(bf16);
 }
 

@@ -15,27 +15,19 @@ void attention_bf16_keys(struct cuda *cuda, const att_vjp &p, const att_packed &
 void attention_bf16_queries_allow(struct cuda *cuda);
 void attention_bf16_keys_allow(struct cuda *cuda);
 
-/* A warp's 16 rows of a tile of queries as operands a. */
-template <int HEAD>
-__device__ __forceinline__ void rows_from_tile(uint32_t to[HEAD / 16][4], const bf16 *tile)
-{
-#pragma unroll
-    for (int k = 0; k < HEAD / 16; k++)
-        rows_as_a<HEAD + 8>(to[k], tile, MMA_ROWS * ((int)threadIdx.x / 32), 16 * k);
-}
-
 /* Of a lane's two queries: lse times log2(e), infinite where there is no such query, and delta. */
 struct mma_rows {
     float lse[2], delta[2];
 };
 
-__device__ __forceinline__ mma_rows rows_of(const att_vjp &p, const att_place &at, int64_t row)
+__device__ __forceinline__ mma_rows rows_of(const att_vjp &p, const att_place &at, int row)
 {
     const att &f = p.f;
     mma_rows r;
 #pragma unroll
     for (int k = 0; k < 2; k++) {
-        int64_t i = row + lane_of() / 4 + 8 * k, place = (at.b * f.heads + at.n) * f.length + i;
+        int i = row + lane_of() / 4 + 8 * k;
+        int64_t place = (at.b * f.heads + at.n) * f.length + i;
         r.lse[k] = i < f.length ? f.lse[place] * 1.44269504f : INFINITY;
         r.delta[k] = i < f.length ? p.delta[place] : 0;
     }
@@ -46,13 +38,13 @@ __device__ __forceinline__ mma_rows rows_of(const att_vjp &p, const att_place &a
  * sqrt(h), in s, and weights with dropout in da. `row` is the warp's first query and j0 the tile's
  * first key. */
 template <int KEYS>
-__device__ __forceinline__ void score_gradients(const att &p, const att_place &at, int64_t row,
-                                                int64_t j0, const mma_rows &r, float s[KEYS / 8][4],
+__device__ __forceinline__ void score_gradients(const att &p, const att_place &at, int row, int j0,
+                                                const mma_rows &r, float s[KEYS / 8][4],
                                                 float da[KEYS / 8][4])
 {
-    int64_t back = p.mem_len + row - j0;
+    int back = (int)p.mem_len + row - j0;
     bool whole = back >= KEYS - 1 && back + MMA_ROWS - 1 < p.span;
-    int first = (int)back + lane_of() / 4 - lane_of() % 4 * 2, span = (int)p.span;
+    int first = back + lane_of() / 4 - lane_of() % 4 * 2, span = (int)p.span;
     float scale = p.scale * 1.44269504f;
     uint32_t kept = kept_bits<KEYS>(p, at, row, j0);
     float factor = p.mask == NULL ? 1 : p.mask_scale;

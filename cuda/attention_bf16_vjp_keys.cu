@@ -81,20 +81,18 @@ __device__ __forceinline__ void add_by_columns(float sum[key_shape<HEAD>::COLUMN
 
 /* Weights and gradients of scores of a warp's queries from `row` on, into shared memory. */
 template <int HEAD, bool PLACE>
-__device__ __forceinline__ void leave_weights(const att_vjp &p, const att_place &at, int64_t row,
+__device__ __forceinline__ void leave_weights(const att_vjp &p, const att_place &at, int row,
                                               const key_tiles &t)
 {
     constexpr int KEYS = key_shape<HEAD>::KEYS;
     float s[KEYS / 8][4] = {}, da[KEYS / 8][4] = {};
-    if (meets<KEYS>(p.f, row, at.first)) {
-        uint32_t q[HEAD / 16][4], qr[HEAD / 16][4];
-        if constexpr (PLACE)
-            rows_from_tile<HEAD>(qr, t.qr);
+    if (meets<KEYS>(p.f, row, (int)at.first)) {
+        uint32_t q[HEAD / 16][4];
         rows_from_tile<HEAD>(q, t.qw);
-        add_scores<typename key_shape<HEAD>::base, PLACE, HEAD / 16>(s, q, qr, t.key, t.ring, 0);
+        add_scores<typename key_shape<HEAD>::base, PLACE, HEAD / 16>(s, q, t.qr, t.key, t.ring, 0);
         rows_from_tile<HEAD>(q, t.dout);
         add_by_rows<HEAD, KEYS>(da, q, t.value);
-        score_gradients<KEYS>(p.f, at, row, at.first, rows_of(p, at, row), s, da);
+        score_gradients<KEYS>(p.f, at, row, (int)at.first, rows_of(p, at, row), s, da);
     }
     leave_tile<KEYS>(t.ds, s);
     leave_tile<KEYS>(t.weight, da);
@@ -143,26 +141,27 @@ __global__ void __launch_bounds__(MMA_THREADS, 2)
     at.first += p.first_key;
     key_tiles t = tiles_at<HEAD, PLACE>(shared);
     int64_t pair = at.b * f.heads + at.n, queries = pair * f.length * HEAD;
-    int64_t begin = at.first - f.mem_len > 0 ? at.first - f.mem_len : 0;
-    int64_t end = at_most(at_most(at.first + KEYS, f.keys) - 1 - f.mem_len + f.span, f.length);
-    auto fetch_for_scores = [&](int64_t i0) {
+    int first = (int)at.first, length = (int)f.length, count = (int)f.keys;
+    int back = first - (int)f.mem_len, begin = back > 0 ? back : 0;
+    int end = (int)at_most(at_most(first + KEYS, count) - 1 - f.mem_len + f.span, length);
+    auto fetch_for_scores = [&](int i0) {
         if constexpr (PLACE) {
-            fetch_rows<HEAD>(t.qr, packed.qr + queries, MMA_QUERIES, i0, 1, f.length);
+            fetch_rows<HEAD>(t.qr, packed.qr + queries, MMA_QUERIES, i0, 1, length);
             fetch_window<HEAD>(f, t.ring, packed.rk + at.n * f.span * HEAD, 0, shape::RING,
-                               f.mem_len + i0 + MMA_QUERIES - 1 - at.first);
+                               i0 - back + MMA_QUERIES - 1);
         }
     };
-    auto fetch_for_both = [&](int64_t i0) {
-        fetch_rows<HEAD>(t.qw, packed.qw + queries, MMA_QUERIES, i0, 1, f.length);
-        fetch_rows<HEAD>(t.dout, packed.dout + queries, MMA_QUERIES, i0, 1, f.length);
+    auto fetch_for_both = [&](int i0) {
+        fetch_rows<HEAD>(t.qw, packed.qw + queries, MMA_QUERIES, i0, 1, length);
+        fetch_rows<HEAD>(t.dout, packed.dout + queries, MMA_QUERIES, i0, 1, length);
     };
-    fetch_rows<HEAD>(t.key, packed.k + pair * f.keys * HEAD, KEYS, at.first, 1, f.keys);
-    fetch_rows<HEAD>(t.value, packed.v + pair * f.keys * HEAD, KEYS, at.first, 1, f.keys);
+    fetch_rows<HEAD>(t.key, packed.k + pair * f.keys * HEAD, KEYS, first, 1, count);
+    fetch_rows<HEAD>(t.value, packed.v + pair * f.keys * HEAD, KEYS, first, 1, count);
     fetch_for_scores(begin);
     fetch_for_both(begin);
     copy_commit();
     float dk[shape::COLUMNS / 8][4] = {}, dv[shape::COLUMNS / 8][4] = {};
-    for (int64_t i0 = begin; i0 < end; i0 += MMA_QUERIES) {
+    for (int i0 = begin; i0 < end; i0 += MMA_QUERIES) {
         copy_wait<0>();
         __syncthreads();
         leave_weights<HEAD, PLACE>(p, at, i0 + MMA_ROWS * ((int)threadIdx.x / 32), t);

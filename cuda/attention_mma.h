@@ -31,6 +31,7 @@ enum {
     MMA_ROWS = 16, /* queries of a warp */
     MMA_QUERIES = MMA_ROWS * MMA_WARPS,
     MMA_MOST_HEAD = 128,
+    MMA_MOST_KEYS = 1 << 30, /* queries, keys and distances are numbered by int */
 };
 
 /* Rounded operands in scratch memory, HEAD numbers a row. Without positions `qr` and `rk` are NULL,
@@ -89,7 +90,7 @@ static inline int mma_head(int64_t head)
 void attention_bf16(struct backend *be, const att &p, const att_list &list);
 static inline bool attention_is_bf16(const struct backend *be, const att &p)
 {
-    return be->precision == PRECISION_BF16 && mma_head(p.head) > 0;
+    return be->precision == PRECISION_BF16 && mma_head(p.head) > 0 && p.keys < MMA_MOST_KEYS;
 }
 
 /* Numbers of scratch for the operands of a call, in either direction. */
@@ -175,6 +176,27 @@ __device__ __forceinline__ void rows_from_global(uint32_t to[HEAD / 16][4], cons
         }
 }
 
+/* A warp's 16 rows of a tile of queries as operands a, and such operands into the tile. */
+template <int HEAD>
+__device__ __forceinline__ void rows_from_tile(uint32_t to[HEAD / 16][4], const bf16 *tile)
+{
+#pragma unroll
+    for (int k = 0; k < HEAD / 16; k++)
+        rows_as_a<HEAD + 8>(to[k], tile, MMA_ROWS * ((int)threadIdx.x / 32), 16 * k);
+}
+
+template <int HEAD>
+__device__ __forceinline__ void rows_into_tile(bf16 *tile, const uint32_t from[HEAD / 16][4])
+{
+    int row = MMA_ROWS * ((int)threadIdx.x / 32) + lane_of() / 4, column = lane_of() % 4 * 2;
+#pragma unroll
+    for (int k = 0; k < HEAD / 16; k++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            store_vec(tile + (row + i % 2 * 8) * (HEAD + 8) + 16 * k + column + i / 2 * 8,
+                      from[k][i]);
+}
+
 /* --- tiles in shared memory ------------------------------------------------------------------- */
 
 /* Sizes of a kernel's tiles. The ring has room for AHEAD tiles of keys. */
@@ -193,15 +215,15 @@ template <int HEAD, int KEYS_, int AHEAD = 1> struct mma_shape {
  * `from`, or zeros where there is no such row. Two threads share a row and take turns at its 16
  * bytes, so that a warp reads whole sectors of 32 bytes, from addresses a constant apart. */
 template <int HEAD>
-__device__ __forceinline__ void fetch_rows(bf16 *to, const bf16 *from, int rows, int64_t first,
-                                           int step, int64_t count)
+__device__ __forceinline__ void fetch_rows(bf16 *to, const bf16 *from, int rows, int first,
+                                           int step, int count)
 {
     int side = (int)threadIdx.x % 2 * 8;
 #pragma unroll 1
     for (int r = (int)threadIdx.x / 2; r < rows; r += MMA_THREADS / 2) {
-        int64_t row = first + (int64_t)step * r;
+        int row = first + step * r;
         bool valid = row >= 0 && row < count;
-        const bf16 *source = from + (valid ? row : 0) * HEAD + side;
+        const bf16 *source = from + (int64_t)(valid ? row : 0) * HEAD + side;
 #pragma unroll
         for (int e = 0; e < HEAD; e += 16)
             copy_async(to + r * (HEAD + 8) + side + e, source + e, valid);
@@ -212,30 +234,29 @@ __device__ __forceinline__ void fetch_rows(bf16 *to, const bf16 *from, int rows,
  * tile that begins with key j0 holds the distance P + first + 63 - j0 - r. */
 template <int HEAD>
 __device__ __forceinline__ void fetch_window(const att &p, bf16 *ring, const bf16 *rk, int begin,
-                                             int rows, int64_t distance)
+                                             int rows, int distance)
 {
     if (p.rk != NULL)
-        fetch_rows<HEAD>(ring + begin * (HEAD + 8), rk, rows, distance, -1, p.span);
+        fetch_rows<HEAD>(ring + begin * (HEAD + 8), rk, rows, distance, -1, (int)p.span);
 }
 
 /* Whether any of a warp's queries from `row` on sees any of KEYS keys from j0 on. */
-template <int KEYS> __device__ __forceinline__ bool meets(const att &p, int64_t row, int64_t j0)
+template <int KEYS> __device__ __forceinline__ bool meets(const att &p, int row, int j0)
 {
-    int64_t back = p.mem_len + row - j0;
+    int back = (int)p.mem_len + row - j0;
     return row < p.length && back + MMA_ROWS > 0 && back - (KEYS - 1) < p.span;
 }
 
 /* Which of a lane's weights dropout keeps, bit 4t + i for number i of tile t: all without a mask.
  * `row` is the warp's first query and j0 the tile's first key. */
 template <int KEYS>
-__device__ __forceinline__ uint32_t kept_bits(const att &p, const att_place &at, int64_t row,
-                                              int64_t j0)
+__device__ __forceinline__ uint32_t kept_bits(const att &p, const att_place &at, int row, int j0)
 {
     static_assert(KEYS <= 64, "four bits for 8 keys");
     if (p.mask == NULL)
         return UINT32_MAX;
     uint32_t bits = 0;
-    int64_t j = j0 + lane_of() % 4 * 2, first = row + lane_of() / 4;
+    int j = j0 + lane_of() % 4 * 2, first = row + lane_of() / 4;
     const uint8_t *mask = p.mask + ((at.b * p.heads + at.n) * p.length + first) * p.keys + j;
 #pragma unroll 4
     for (int t = 0; t < KEYS / 8; t++)
@@ -307,15 +328,17 @@ __device__ __forceinline__ int window_row()
     return MMA_QUERIES - MMA_ROWS * (1 + (int)threadIdx.x / 32);
 }
 
-/* The raw scores of a warp's 16 queries and a tile of KEYS keys. `ring` holds rk, whose row 0 for
- * this tile is at `turn`. */
+/* The raw scores of a warp's 16 queries and a tile of KEYS keys. `qr` is the block's tile of
+ * queries for the positional term, and `ring` holds rk, whose row 0 for this tile is at `turn`. */
 template <class shape, bool PLACE, int STEPS>
 __device__ __forceinline__ void add_scores(float s[shape::KEYS / 8][4], const uint32_t qw[STEPS][4],
-                                           const uint32_t qr[STEPS][4], const bf16 *key,
-                                           const bf16 *ring, int turn)
+                                           const bf16 *qr, const bf16 *key, const bf16 *ring,
+                                           int turn)
 {
     if constexpr (PLACE) {
         float product[shape::WINDOW / 8][4] = {};
+        uint32_t a[STEPS][4];
+        rows_from_tile<16 * STEPS>(a, qr);
         int begin = turn + window_row();
 #pragma unroll
         for (int t = 0; t < shape::WINDOW / 8; t += 2) {
@@ -324,7 +347,7 @@ __device__ __forceinline__ void add_scores(float s[shape::KEYS / 8][4], const ui
             for (int k = 0; k < STEPS; k++) {
                 uint32_t b[4];
                 rows_as_columns<shape::STRIDE>(b, ring, row, 16 * k);
-                add_pair(product, t, qr[k], b);
+                add_pair(product, t, a[k], b);
             }
         }
         along_diagonals<shape::KEYS / 8>(s, product);
