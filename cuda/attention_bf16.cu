@@ -1,11 +1,9 @@
 /* Relative attention, forward, on tensor cores (attention_mma.h).
  *
- * A tile of 64 queries and 64 keys takes 2 * 64 * 64 * HEAD multiply-adds for content and values,
- * and a quarter more than half of that for the positions. Keys come while the values of the tile
- * before are multiplied, and values while the scores are made, so that one place in shared memory
- * for each does. Of 130 matrix instructions a warp and tile with HEAD 80, half as many loads feed
- * them. What is expected on sm_90, in registers a thread and KiB of shared memory a block, is at
- * most 168 and 45 with HEAD 80 (3 blocks a multiprocessor), 255 and 70 with HEAD 128 (2). */
+ * Keys of the next tile come while the values of this one are multiplied, and values while the
+ * scores are made, so that one place in shared memory for each does. With HEAD 80 and positions a
+ * warp has 130 matrix instructions a tile, fed by 75 loads of matrices. What is planned for, and
+ * what the compiler makes of it, is in cuda/README.md. */
 #include "cuda_impl.h"
 
 #include "attention_mma.h"
@@ -152,7 +150,7 @@ __device__ __forceinline__ void query_operands(const att &p, const att_place &at
 
 /* A block for 64 queries of a head, the longest rows first. */
 template <int HEAD, bool PLACE>
-__global__ void __launch_bounds__(MMA_THREADS, HEAD > 80 ? 2 : 3)
+__global__ void __launch_bounds__(MMA_THREADS, HEAD > (PLACE ? 64 : 80) ? 2 : 3)
     k_attention_bf16(att p, att_packed packed, int64_t tiles, att_list list)
 {
     typedef mma_shape<HEAD, FORWARD_KEYS> shape;

@@ -6,8 +6,7 @@
  *
  * What is wanted of the queries is content + place, in one sum. Only where biases have gradients
  * too, once a step, the two are computed one after the other, since two sums would not fit into the
- * registers. Expected are at most 255 registers without spills, and at most 82 KiB of shared memory
- * a block, which is 2 blocks a multiprocessor on sm_90. */
+ * registers. */
 #include "cuda_impl.h"
 
 #include "attention_bf16_vjp.h"
@@ -140,6 +139,65 @@ __device__ __forceinline__ void write_bias_part(const att &f, const att_place &a
             (shared[e] + shared[HEAD + e]) + (shared[2 * HEAD + e] + shared[3 * HEAD + e]);
 }
 
+/* A block's memory, and the rows that it reads. */
+template <class shape> struct query_tiles {
+    bf16 *key[2], *value, *dout, *qr, *ring;
+    const bf16 *k, *v, *rk;
+    int count, nearest; /* keys, and distance of the ring's row 0 to key 0 */
+};
+
+template <class shape, int HEAD, bool PLACE>
+__device__ __forceinline__ query_tiles<shape> tiles_of(const att &f, const att_packed &packed,
+                                                       const att_place &at, bf16 *shared)
+{
+    int64_t pair = at.b * f.heads + at.n;
+    query_tiles<shape> t;
+    t.key[0] = shared;
+    t.key[1] = t.key[0] + shape::KEY_NUMBERS;
+    t.value = t.key[1] + shape::KEY_NUMBERS;
+    t.dout = t.value + shape::KEY_NUMBERS;
+    t.qr = t.dout + shape::QUERY_NUMBERS;
+    t.ring = t.qr + shape::QUERY_NUMBERS;
+    t.k = packed.k + pair * f.keys * HEAD;
+    t.v = packed.v + pair * f.keys * HEAD;
+    t.rk = PLACE ? packed.rk + at.n * f.span * HEAD : NULL;
+    t.count = (int)f.keys;
+    t.nearest = (int)(f.mem_len + at.first) + MMA_QUERIES - 1;
+    return t;
+}
+
+/* What is there before the first tile, which begins with key `begin`: the block's queries too. */
+template <class shape, int HEAD, bool PLACE>
+__device__ __forceinline__ void fetch_first(const att &f, const att_packed &packed,
+                                            const att_place &at, const query_tiles<shape> &t,
+                                            int begin)
+{
+    int64_t queries = (at.b * f.heads + at.n) * f.length * HEAD;
+    int first = (int)at.first, length = (int)f.length;
+    fetch_rows<HEAD>(t.dout, packed.dout + queries, MMA_QUERIES, first, 1, length);
+    if (PLACE)
+        fetch_rows<HEAD>(t.qr, packed.qr + queries, MMA_QUERIES, first, 1, length);
+    fetch_rows<HEAD>(t.key[0], t.k, shape::KEYS, begin, 1, t.count);
+    fetch_rows<HEAD>(t.value, t.v, shape::KEYS, begin, 1, t.count);
+    fetch_window<HEAD>(f, t.ring, t.rk, 0, shape::KEYS + MMA_QUERIES, t.nearest - begin);
+    copy_commit();
+}
+
+/* The block's results: dq of the warp's queries from `row` on, and with `part` the sum of all. */
+template <int HEAD>
+__device__ __forceinline__ void write_results(const att_vjp &p, const att_place &at, int row,
+                                              const float sum[HEAD / 8][4], int what, float *part,
+                                              void *shared)
+{
+    write_queries<HEAD>(p, at, row, sum, (what & CONTENT) == 0);
+    if (part == NULL)
+        return;
+    __syncthreads();
+    int64_t tiles = (p.f.length + MMA_QUERIES - 1) / MMA_QUERIES;
+    part += (at.b * tiles + at.first / MMA_QUERIES) * p.f.width;
+    write_bias_part<HEAD>(p.f, at, sum, part, static_cast<float *>(shared));
+}
+
 /* A block for 64 queries of a head, the longest rows first. `what` says which terms. With `part`
  * the sum of all rows goes there. */
 template <int HEAD, bool PLACE>
@@ -152,71 +210,50 @@ __global__ void __launch_bounds__(MMA_THREADS, 2)
     const att &f = p.f;
     att_place at = place_of(f, tiles, MMA_QUERIES);
     at.first = (tiles - 1) * MMA_QUERIES - at.first;
-    bf16 *key = shared, *value = key + 2 * shape::KEY_NUMBERS;
-    bf16 *dout = value + shape::KEY_NUMBERS, *qr = dout + shape::QUERY_NUMBERS;
-    bf16 *ring = qr + shape::QUERY_NUMBERS;
-    int64_t pair = at.b * f.heads + at.n;
     int row = (int)at.first + MMA_ROWS * ((int)threadIdx.x / 32);
-    const bf16 *k = packed.k + pair * f.keys * HEAD, *v = packed.v + pair * f.keys * HEAD;
-    const bf16 *rk = PLACE ? packed.rk + at.n * f.span * HEAD : NULL;
     att_keys keys = keys_seen(f, at, at_most(f.length - at.first, MMA_QUERIES));
-    int begin = (int)keys.begin, end = (int)keys.end, count = (int)f.keys;
-    int first = (int)at.first;
-    int nearest = (int)f.mem_len + first + MMA_QUERIES - 1;
-    int64_t start = (pair * f.length + row) * HEAD;
-    fetch_rows<HEAD>(dout, packed.dout + pair * f.length * HEAD, MMA_QUERIES, at.first, 1,
-                     f.length);
-    if constexpr (PLACE)
-        fetch_rows<HEAD>(qr, packed.qr + pair * f.length * HEAD, MMA_QUERIES, at.first, 1,
-                         f.length);
-    fetch_rows<HEAD>(key, k, KEYS, begin, 1, count);
-    fetch_rows<HEAD>(value, v, KEYS, begin, 1, count);
-    fetch_window<HEAD>(f, ring, rk, 0, KEYS + MMA_QUERIES, nearest - begin);
-    copy_commit();
+    int begin = (int)keys.begin, end = (int)keys.end, turn = 0, now = 0;
+    query_tiles<shape> t = tiles_of<shape, HEAD, PLACE>(f, packed, at, shared);
+    fetch_first<shape, HEAD, PLACE>(f, packed, at, t, begin);
     uint32_t qw[HEAD / 16][4];
-    rows_from_packed<HEAD>(qw, packed.qw + start, f.length - row);
+    rows_from_packed<HEAD>(qw, packed.qw + ((at.b * f.heads + at.n) * f.length + row) * HEAD,
+                           f.length - row);
     mma_rows r = rows_of(p, at, row);
     float sum[HEAD / 8][4] = {};
-    int turn = 0, now = 0;
     for (int j0 = begin; j0 < end; j0 += KEYS) {
         float s[KEYS / 8][4] = {}, da[KEYS / 8][4] = {};
         bool busy = meets<KEYS>(f, row, j0), more = j0 + KEYS < end;
         copy_wait<0>();
         __syncthreads();
         if (more) {
-            fetch_rows<HEAD>(key + (1 - now) * shape::KEY_NUMBERS, k, KEYS, j0 + KEYS, 1, count);
-            fetch_window<HEAD>(f, ring, rk, (turn + KEYS + MMA_QUERIES) % shape::RING, KEYS,
-                               nearest - j0 - KEYS - MMA_QUERIES);
+            fetch_rows<HEAD>(now == 0 ? t.key[1] : t.key[0], t.k, KEYS, j0 + KEYS, 1, t.count);
+            fetch_window<HEAD>(f, t.ring, t.rk, (turn + KEYS + MMA_QUERIES) % shape::RING, KEYS,
+                               t.nearest - j0 - KEYS - MMA_QUERIES);
         }
         copy_commit();
-        const bf16 *key_now = key + now * shape::KEY_NUMBERS;
+        const bf16 *key = now == 0 ? t.key[0] : t.key[1];
         if (busy) {
-            add_scores<shape, PLACE, HEAD / 16>(s, qw, qr, key_now, ring, turn);
             uint32_t rows[HEAD / 16][4];
-            rows_from_tile<HEAD>(rows, dout);
-            add_by_rows<HEAD, KEYS>(da, rows, value);
+            add_scores<shape, PLACE, HEAD / 16>(s, qw, t.qr, key, t.ring, turn);
+            rows_from_tile<HEAD>(rows, t.dout);
+            add_by_rows<HEAD, KEYS>(da, rows, t.value);
         }
         __syncthreads();
         if (more)
-            fetch_rows<HEAD>(value, v, KEYS, j0 + KEYS, 1, count);
+            fetch_rows<HEAD>(t.value, t.v, KEYS, j0 + KEYS, 1, t.count);
         copy_commit();
         if (busy) {
             score_gradients<KEYS>(f, at, row, j0, r, s, da);
             if (what & CONTENT)
-                add_content<HEAD, KEYS>(sum, s, key_now);
+                add_content<HEAD, KEYS>(sum, s, key);
             if (PLACE && (what & PLACES))
-                add_places<shape, HEAD>(sum, s, ring, turn);
+                add_places<shape, HEAD>(sum, s, t.ring, turn);
         }
         turn = (turn + KEYS) % shape::RING;
         now = 1 - now;
     }
     copy_wait<0>();
-    write_queries<HEAD>(p, at, row, sum, (what & CONTENT) == 0);
-    if (part != NULL) {
-        __syncthreads();
-        write_bias_part<HEAD>(f, at, sum, part + (at.b * tiles + at.first / MMA_QUERIES) * f.width,
-                              reinterpret_cast<float *>(shared));
-    }
+    write_results<HEAD>(p, at, row, sum, what, part, shared);
 }
 
 /* --- on the host ------------------------------------------------------------------------------ */

@@ -4,8 +4,7 @@
  * there each warp takes 16 keys, of which it sums dk and dv.
  *
  * A block has 64 keys. With heads of more than 80 columns it has 32, two warps share 16 keys, and
- * each has half of the columns. Expected are at most 255 registers without spills, and at most 107
- * KiB of shared memory a block, which is 2 blocks a multiprocessor on sm_90. */
+ * each has half of the columns. */
 #include "cuda_impl.h"
 
 #include "attention_bf16_vjp.h"
