@@ -169,7 +169,7 @@ void cuda_attention(struct backend *be, const struct attention *f)
     if (blocks == 0)
         return;
     if (attention_is_bf16(be, p)) {
-        attention_bf16(be, p, list);
+        attention_bf16(be, f, p);
         return;
     }
     if (!cuda->attention_ready)

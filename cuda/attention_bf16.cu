@@ -218,13 +218,14 @@ template <int HEAD, bool PLACE> static size_t forward_bytes()
            sizeof(bf16);
 }
 
-void attention_bf16(struct backend *be, const att &p, const att_list &list)
+void attention_bf16(struct backend *be, const struct attention *f, const att &p)
 {
     struct cuda *cuda = cuda_of(be);
     cudaStream_t stream = cuda->stream;
+    att_list list = {i32(&f->rows), f->rows.dim[0]};
     int64_t tiles = div_up(p.length, MMA_QUERIES);
     unsigned blocks = (unsigned)(p.batch * p.heads * tiles);
-    size_t bytes = (size_t)attention_pack_numbers(p, false) * sizeof(bf16);
+    size_t bytes = (size_t)attention_operands(f, false) * sizeof(bf16);
     bf16 *scratch = static_cast<bf16 *>(cuda_work(be, bytes, OP_attention));
     if (scratch == NULL)
         return;

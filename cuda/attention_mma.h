@@ -23,6 +23,10 @@
 #include "attention_tile.h"
 #include "mma.h"
 
+extern "C" {
+#include "backend/attention_operands.h"
+}
+
 typedef __nv_bfloat16 bf16;
 
 enum {
@@ -30,7 +34,6 @@ enum {
     MMA_THREADS = 32 * MMA_WARPS,
     MMA_ROWS = 16, /* queries of a warp */
     MMA_QUERIES = MMA_ROWS * MMA_WARPS,
-    MMA_MOST_HEAD = 128,
     MMA_MOST_KEYS = 1 << 30, /* queries, keys and distances are numbered by int */
 };
 
@@ -42,31 +45,21 @@ struct att_packed {
     bf16 *rk;             /* [H,span,HEAD] */
 };
 
-/* The width that `head` columns are padded to, 0 if there is none. */
-static inline int mma_head(int64_t head)
-{
-    const int widths[] = {32, 64, 80, 96, MMA_MOST_HEAD};
-    for (int width : widths)
-        if (head <= width)
-            return width;
-    return 0;
-}
-
 /* Does what follows with HEAD as a constant, the width that the heads of `p` are padded to. */
 #define MMA_CASE(width, ...)        \
     case width: {                   \
         constexpr int HEAD = width; \
         __VA_ARGS__;                \
     } break
-#define MMA_BY_HEAD(p, ...)             \
-    do {                                \
-        switch (mma_head((p).head)) {   \
-            MMA_CASE(32, __VA_ARGS__);  \
-            MMA_CASE(64, __VA_ARGS__);  \
-            MMA_CASE(80, __VA_ARGS__);  \
-            MMA_CASE(96, __VA_ARGS__);  \
-            MMA_CASE(128, __VA_ARGS__); \
-        }                               \
+#define MMA_BY_HEAD(p, ...)                        \
+    do {                                           \
+        switch (attention_padded_head((p).head)) { \
+            MMA_CASE(32, __VA_ARGS__);             \
+            MMA_CASE(64, __VA_ARGS__);             \
+            MMA_CASE(80, __VA_ARGS__);             \
+            MMA_CASE(96, __VA_ARGS__);             \
+            MMA_CASE(128, __VA_ARGS__);            \
+        }                                          \
     } while (0)
 
 /* Lets every instance use more shared memory than the 48 KiB that need no asking. */
@@ -87,16 +80,15 @@ static inline int mma_head(int64_t head)
     } while (0)
 
 /* Attention of a call whose heads are not too wide. */
-void attention_bf16(struct backend *be, const att &p, const att_list &list);
+void attention_bf16(struct backend *be, const struct attention *f, const att &p);
 static inline bool attention_is_bf16(const struct backend *be, const att &p)
 {
-    return be->precision == PRECISION_BF16 && mma_head(p.head) > 0 && p.keys < MMA_MOST_KEYS;
+    return be->precision == PRECISION_BF16 && attention_padded_head(p.head) > 0 &&
+           p.keys < MMA_MOST_KEYS;
 }
 
-/* Numbers of scratch for the operands of a call, in either direction. */
-int64_t attention_pack_numbers(const att &p, bool vjp);
-/* Divides `scratch` among the operands, and starts the pass that fills them. `dout` is NULL in the
- * forward direction. */
+/* Divides `scratch`, attention_operands numbers, among the operands, and starts the pass that fills
+ * them. `dout` is NULL in the forward direction. */
 att_packed attention_pack(struct cuda *cuda, const att &p, const float *dout, bf16 *scratch);
 
 /* --- fragments -------------------------------------------------------------------------------- */

@@ -43,33 +43,6 @@ __global__ void __launch_bounds__(PACK_THREADS)
     }
 }
 
-static int64_t aligned(int64_t numbers)
-{
-    return div_up(numbers, 64) * 64;
-}
-
-/* Numbers of rounded queries, of keys, and of rows of rk. */
-static int64_t query_numbers(const att &p)
-{
-    return aligned(p.batch * p.heads * p.length * mma_head(p.head));
-}
-
-static int64_t key_numbers(const att &p)
-{
-    return aligned(p.batch * p.heads * p.keys * mma_head(p.head));
-}
-
-static int64_t position_numbers(const att &p)
-{
-    return p.rk == NULL ? 0 : aligned(p.heads * p.span * mma_head(p.head));
-}
-
-int64_t attention_pack_numbers(const att &p, bool vjp)
-{
-    int64_t queries = vjp ? (p.rk == NULL ? 2 : 3) * query_numbers(p) : 0;
-    return queries + 2 * key_numbers(p) + position_numbers(p);
-}
-
 static void add_job(pack_jobs *jobs, pack_job job)
 {
     if (job.batch * job.rows > 0)
@@ -107,25 +80,26 @@ static void start_pack(struct cuda *cuda, const att &p, const pack_jobs &jobs)
 
 att_packed attention_pack(struct cuda *cuda, const att &p, const float *dout, bf16 *scratch)
 {
-    int head = mma_head(p.head);
+    int head = attention_padded_head(p.head);
+    int64_t pairs = p.batch * p.heads;
     att_packed to = {};
     pack_jobs jobs = {};
-    auto take = [&](int64_t numbers) {
-        bf16 *at = numbers == 0 ? NULL : scratch;
-        scratch += numbers;
+    auto take = [&](int64_t rows) {
+        bf16 *at = scratch;
+        scratch += attention_operand(rows, p.head);
         return at;
     };
-    to.k = take(key_numbers(p));
-    to.v = take(key_numbers(p));
-    to.rk = take(position_numbers(p));
+    to.k = take(pairs * p.keys);
+    to.v = take(pairs * p.keys);
+    to.rk = p.rk == NULL ? NULL : take(p.heads * p.span);
     add_keys(&jobs, p, head, to.k, PART_K);
     add_keys(&jobs, p, head, to.v, PART_V);
     if (p.rk != NULL)
         add_job(&jobs, {p.rk, NULL, to.rk, 0, p.width, 1, p.span, p.span});
     if (dout != NULL) {
-        to.qw = take(query_numbers(p));
-        to.qr = take(p.rk == NULL ? 0 : query_numbers(p));
-        to.dout = take(query_numbers(p));
+        to.qw = take(pairs * p.length);
+        to.qr = p.rk == NULL ? NULL : take(pairs * p.length);
+        to.dout = take(pairs * p.length);
         add_queries(&jobs, p, p.r_w, to.qw);
         add_queries(&jobs, p, p.r_r, to.qr);
         add_job(&jobs,

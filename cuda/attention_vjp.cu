@@ -193,7 +193,7 @@ static bool plan_work(struct backend *be, const struct attention_vjp *v, int64_t
     int64_t bias = aligned(f.batch * tiles * f.width);
     int64_t drk = aligned(v->drk.data == NULL ? 0 : p->groups * p->reach * f.width);
     int64_t sums = aligned(columns_scratch(f.batch * tiles, f.width));
-    int64_t packed = attention_is_bf16(be, f) ? div_up(attention_pack_numbers(f, true), 2) : 0;
+    int64_t packed = attention_is_bf16(be, f) ? div_up(attention_operands(&v->fwd, true), 2) : 0;
     int64_t count = delta + 2 * bias + drk + sums + packed;
     float *work =
         static_cast<float *>(cuda_work(be, (size_t)count * sizeof(float), OP_attention_vjp));

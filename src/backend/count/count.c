@@ -1,6 +1,7 @@
 /* The backend that counts. */
 #include "backend/count/count.h"
 
+#include "backend/attention_operands.h"
 #include "base/mem.h"
 #include <math.h>
 
@@ -196,6 +197,24 @@ static void count_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
     c->product.bytes += fused ? (double)tensor_bytes(&p->relu_mask) : 0;
 }
 
+/* Attention on tensor cores rounds its operands first. */
+static void count_operands(struct backend *be, const struct attention *f, bool vjp)
+{
+    struct count *c = count_of(be);
+    if (c->device.rounds && attention_padded_head(f->qkv.dim[2] / 3 / f->heads) > 0)
+        need_scratch(c, (size_t)attention_operands(f, vjp) * LOW_PRECISION_BYTES);
+}
+
+static void count_attention(struct backend *be, const struct attention *p)
+{
+    count_operands(be, p, false);
+}
+
+static void count_attention_vjp(struct backend *be, const struct attention_vjp *p)
+{
+    count_operands(be, &p->fwd, true);
+}
+
 static bool is_product(enum op_id id)
 {
     return id == OP_gemm || id == OP_ffn_up || id == OP_ffn_up_vjp;
@@ -251,6 +270,8 @@ enum status count_open(struct backend *be, const struct count_device *device, st
     };
     c->table.download = count_download;
     c->table.gemm = count_gemm;
+    c->table.attention = count_attention;
+    c->table.attention_vjp = count_attention_vjp;
     c->table.ffn_up = count_ffn_up;
     c->table.ffn_up_vjp = count_ffn_up_vjp;
     enum status status = backend_init(be, &c->table, c, 1, err);
