@@ -20,6 +20,7 @@ struct product {
 struct count {
     struct ops table;
     struct count_device device;
+    bool tiled; /* the last attention ran on tensor cores */
     uintptr_t next;
     size_t scratch;
     struct product product; /* of the call that is being counted */
@@ -197,22 +198,53 @@ static void count_ffn_up_vjp(struct backend *be, const struct ffn_up_vjp *p)
     c->product.bytes += fused ? (double)tensor_bytes(&p->relu_mask) : 0;
 }
 
-/* Attention on tensor cores rounds its operands first. */
-static void count_operands(struct backend *be, const struct attention *f, bool vjp)
+/* Tiles of 16 queries, a warp's, and 64 keys that cuda/attention_bf16.cu computes for a head. */
+static double attention_tiles(const struct attention *f)
+{
+    enum { WARP = 16, BLOCK = 64, KEYS = 64 };
+    int64_t length = f->qkv.dim[1], mem = f->mem.data == NULL ? 0 : f->mem.dim[1];
+    int64_t span = f->span > 0 && f->span < mem + length ? f->span : mem + length, tiles = 0;
+    for (int64_t row = 0; row < length; row += WARP) {
+        int64_t first = row / BLOCK * BLOCK, begin = mem + first - span + 1;
+        int64_t end = mem + (row + WARP < length ? row + WARP : length);
+        for (int64_t key = begin > 0 ? begin : 0; key < end; key += KEYS)
+            tiles += mem + row - key - (KEYS - 1) < span;
+    }
+    return (double)tiles;
+}
+
+/* Attention on tensor cores rounds its operands first. A tile takes so many matrix instructions for
+ * each 16 columns of the padded head, of 4096 operations each (cuda/README.md). */
+static void count_tiles(struct backend *be, const struct attention *f, bool vjp, int instructions)
 {
     struct count *c = count_of(be);
-    if (c->device.rounds && attention_padded_head(f->qkv.dim[2] / 3 / f->heads) > 0)
-        need_scratch(c, (size_t)attention_operands(f, vjp) * LOW_PRECISION_BYTES);
+    int64_t head = attention_padded_head(f->qkv.dim[2] / 3 / f->heads);
+    c->tiled = c->device.rounds && head > 0;
+    if (!c->tiled)
+        return;
+    double operands = (double)attention_operands(f, vjp);
+    double queries = (double)(f->qkv.dim[0] * f->qkv.dim[1]);
+    double asked = f->rows.data == NULL ? 1 : (double)f->rows.dim[0] / queries;
+    need_scratch(c, (size_t)operands * LOW_PRECISION_BYTES);
+    c->product =
+        (struct product){.flops = 4096.0 * instructions * (double)(head / 16) * attention_tiles(f) *
+                                  (double)(f->qkv.dim[0] * f->heads) * asked,
+                         .bytes = operands * LOW_PRECISION_BYTES + (double)tensor_bytes(&f->out),
+                         .pass_bytes = operands * (sizeof(float) + LOW_PRECISION_BYTES),
+                         .launches = vjp ? 4 : 2};
 }
 
 static void count_attention(struct backend *be, const struct attention *p)
 {
-    count_operands(be, p, false);
+    count_tiles(be, p, false, p->rk.data != NULL ? 26 : 16);
 }
 
 static void count_attention_vjp(struct backend *be, const struct attention_vjp *p)
 {
-    count_operands(be, &p->fwd, true);
+    int64_t head = p->fwd.qkv.dim[2] / 3 / p->fwd.heads;
+    int queries = p->fwd.rk.data == NULL ? 24 : head > 64 ? 48 : 44;
+    int keys = p->fwd.rk.data == NULL ? 32 : head > 80 ? 44 : 42;
+    count_tiles(be, &p->fwd, true, queries + keys);
 }
 
 static bool is_product(enum op_id id)
@@ -228,6 +260,10 @@ static double seconds_of(struct backend *be, enum op_id id, double flops, double
     if (is_product(id))
         return p->pass_bytes / d->bandwidth +
                fmax(p->flops / d->product_rate, p->bytes / d->bandwidth) +
+               p->launches * d->call_seconds;
+    if (c->tiled && d->attention_rate > 0 && (id == OP_attention || id == OP_attention_vjp))
+        return p->pass_bytes / d->bandwidth +
+               fmax(p->flops / d->attention_rate, p->bytes / d->bandwidth) +
                p->launches * d->call_seconds;
     double seconds = fmax(flops / d->plain_rate, bytes / d->bandwidth) + d->call_seconds;
     return id == OP_download ? seconds + d->sync_seconds : seconds;
