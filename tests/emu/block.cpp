@@ -130,6 +130,12 @@ emu_warp emu_warp_exchange(emu_site site, unsigned mask, const uint64_t *words, 
     return {w->out[me->leader][0], w->present[me->leader], static_cast<int>(lane)};
 }
 
+void emu_count_matrix_product()
+{
+    if (block.now->number % WARP == 0)
+        emu_conf().counts.matrix_products++;
+}
+
 /* ---- Copies under way ------------------------------------------------------------------------ */
 /* Whether a copy is made when it is asked for. On a device it may be made at any time up to the
  * wait for it, so that one order of threads has the earliest moment, one the latest, and one

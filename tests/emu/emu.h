@@ -58,6 +58,7 @@ struct emu_counts {
     int64_t graph_launches;       /* those inside graphs */
     int64_t graphs, instantiated; /* graphs that ran, and those that were made */
     int64_t copies, syncs, mallocs;
+    int64_t matrix_products; /* matrix instructions of warps */
 };
 struct emu_counts emu_count(void);
 

@@ -24,6 +24,9 @@ static inline float emu_cut(double x)
     return y;
 }
 
+/* To be called by every lane. */
+void emu_count_matrix_product();
+
 /* d = a b + d for a 16 x 16 matrix a, a 16 x 8 matrix b and a 16 x 8 matrix d. With g = lane / 4
  * and q = lane % 4, a lane holds of each a   a[0] row g, columns 2q and 2q + 1, a[1] row g + 8,
  * a[2] and a[3] the same 8 columns further b   b[0] rows 2q and 2q + 1 of column g, b[1] the same 8
@@ -33,6 +36,7 @@ static inline float emu_cut(double x)
 static inline void emu_mma(emu_site site, float d[4], const uint32_t a[4], const uint32_t b[2])
 {
     uint64_t words[EMU_WORDS];
+    emu_count_matrix_product();
     memcpy(words, a, 4 * sizeof *a);
     memcpy(words + 2, b, 2 * sizeof *b);
     emu_warp w = emu_warp_exchange(site, 0xffffffffu, words, 3);
