@@ -6,10 +6,11 @@
  * 2048 * h for the values. It reads (64 + 64 + 95) * h numbers from memory or the caches. These are
  * some 27 operations a byte, so the kernel is bound by arithmetic. A decoder of width 700 and inner
  * width 48,000 spends 2 * 69e6 operations a token in its products and 6 * 700 * 225 = 0.9e6 here.
- * Because that is 0.7 percent, attention stays in float32 on the plain cores. */
+ * These kernels serve float32 and tf32, and heads of more than 128 columns in bf16. All other calls
+ * in bf16 run on tensor cores (attention_bf16.cu). */
 #include "cuda_impl.h"
 
-#include "attention_tile.h"
+#include "attention_mma.h"
 
 /* Maximum and sum over the 16 threads that share a query. */
 __device__ __forceinline__ float lanes_max(float x)
@@ -115,29 +116,6 @@ static __host__ __device__ __forceinline__ int key_floats(int stride)
     return KEYS * stride > QUERIES * WEIGHTS ? KEYS * stride : QUERIES * WEIGHTS;
 }
 
-/* The queries that are wanted, as rising numbers b*L + i. NULL stands for all. */
-struct att_list {
-    const int32_t *rows;
-    int64_t count;
-};
-
-/* Whether one of a tile's queries is in the list. */
-__device__ __forceinline__ bool is_wanted(const att &p, const att_place &at, const att_list &list)
-{
-    int64_t from = at.b * p.length + at.first, low = 0, high = list.count;
-    if (list.rows == NULL)
-        return true;
-    while (low < high) { /* the first number that is not below `from` */
-        int64_t middle = (low + high) / 2;
-        if (list.rows[middle] < from)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < list.count &&
-           list.rows[low] < from + at_most(p.length - at.first, (int64_t)QUERIES);
-}
-
 /* A block for QUERIES queries of a head. */
 template <int COLS>
 __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
@@ -145,7 +123,7 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
 {
     DYNAMIC_SHARED(float, shared);
     att_place at = place_of(p, tiles, QUERIES);
-    if (!is_wanted(p, at, list))
+    if (!is_wanted(p, at, list, QUERIES))
         return;
     float *qw = shared, *qr = qw + QUERIES * p.stride, *key = qr + QUERIES * p.stride;
     float *rel = key + key_floats(p.stride);
@@ -187,14 +165,18 @@ void cuda_attention(struct backend *be, const struct attention *f)
     struct cuda *cuda = cuda_of(be);
     att p = att_of(f);
     int64_t tiles = div_up(p.length, QUERIES), blocks = p.batch * p.heads * tiles;
+    att_list list = {i32(&f->rows), f->rows.dim[0]};
     if (blocks == 0)
         return;
+    if (attention_is_bf16(be, p)) {
+        attention_bf16(be, f, p);
+        return;
+    }
     if (!cuda->attention_ready)
         ATT_ALLOW(k_attention, cuda->shared_limit);
     cuda->attention_ready = true;
     size_t floats =
         (size_t)(2 * QUERIES + DIAGONALS) * (size_t)p.stride + (size_t)key_floats(p.stride);
-    att_list list = {i32(&f->rows), f->rows.dim[0]};
     ATT_LAUNCH(k_attention, p, blocks, floats * sizeof(float), cuda->stream, p, tiles, list);
     cuda_launched(be, OP_attention);
 }

@@ -245,6 +245,29 @@ __device__ __forceinline__ float kept(const att &p, const att_place &at, int64_t
     return p.mask[row * p.keys + j] != 0 ? p.mask_scale : 0;
 }
 
+/* The queries that are wanted, as rising numbers b*L + i. NULL stands for all. */
+struct att_list {
+    const int32_t *rows;
+    int64_t count;
+};
+
+/* Whether one of `rows` queries from at.first on is in the list. */
+__device__ __forceinline__ bool is_wanted(const att &p, const att_place &at, const att_list &list,
+                                          int64_t rows)
+{
+    int64_t from = at.b * p.length + at.first, low = 0, high = list.count;
+    if (list.rows == NULL)
+        return true;
+    while (low < high) { /* the first number that is not below `from` */
+        int64_t middle = (low + high) / 2;
+        if (list.rows[middle] < from)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < list.count && list.rows[low] < from + at_most(p.length - at.first, rows);
+}
+
 /* --- on the host ------------------------------------------------------------------------------ */
 
 /* The common part of a call. Chunks of a head are as equal as multiples of 4 allow. */

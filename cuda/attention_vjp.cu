@@ -6,7 +6,7 @@
  * Each computes the scores again. That costs 5 + 5 products of 2048 * h a tile where 7 would do if
  * they could share them, but nothing of size L x K is written. In a solve for the adjoint, where
  * the memory's gradient is not wanted, the second skips the memory's keys. */
-#include "attention_vjp.h"
+#include "attention_bf16_vjp.h"
 
 /* A warp for every row of a head. */
 __global__ void k_attention_delta(att_vjp p, float *delta, int64_t rows)
@@ -172,17 +172,29 @@ __global__ void __launch_bounds__(ATT_THREADS, ATT_BLOCKS)
 
 enum { MAX_GROUPS = 8 }; /* shares of the batch that sum drk side by side */
 
-/* Divides scratch among delta, parts of the biases, parts of drk, and what adding up the parts
- * needs. False if there is no memory for it. */
+/* Scratch of a call beside delta and the parts of gradients, which are in att_vjp. */
+struct vjp_work {
+    float *columns; /* what adding up the parts needs */
+    bf16 *packed;   /* operands in bf16 */
+};
+
+static int64_t aligned(int64_t floats)
+{
+    return div_up(floats, 64) * 64;
+}
+
+/* Divides scratch among delta, parts of the biases, parts of drk, and the rest. False if there is
+ * no memory for it. */
 static bool plan_work(struct backend *be, const struct attention_vjp *v, int64_t tiles, att_vjp *p,
-                      float **columns)
+                      struct vjp_work *w)
 {
     const att &f = p->f;
-    int64_t delta = div_up(f.batch * f.heads * f.length, 64) * 64;
-    int64_t bias = div_up(f.batch * tiles * f.width, 64) * 64;
-    int64_t drk = v->drk.data == NULL ? 0 : p->groups * p->reach * f.width;
-    int64_t sums = columns_scratch(f.batch * tiles, f.width);
-    int64_t count = delta + 2 * bias + div_up(drk, 64) * 64 + sums;
+    int64_t delta = aligned(f.batch * f.heads * f.length);
+    int64_t bias = aligned(f.batch * tiles * f.width);
+    int64_t drk = aligned(v->drk.data == NULL ? 0 : p->groups * p->reach * f.width);
+    int64_t sums = aligned(columns_scratch(f.batch * tiles, f.width));
+    int64_t packed = attention_is_bf16(be, f) ? div_up(attention_operands(&v->fwd, true), 2) : 0;
+    int64_t count = delta + 2 * bias + drk + sums + packed;
     float *work =
         static_cast<float *>(cuda_work(be, (size_t)count * sizeof(float), OP_attention_vjp));
     if (work == NULL)
@@ -191,7 +203,8 @@ static bool plan_work(struct backend *be, const struct attention_vjp *v, int64_t
     p->dr_w = v->dr_w.data == NULL ? NULL : work + delta;
     p->dr_r = v->dr_r.data == NULL ? NULL : work + delta + bias;
     p->drk = work + delta + 2 * bias;
-    *columns = p->drk + div_up(drk, 64) * 64;
+    w->columns = p->drk + drk;
+    w->packed = reinterpret_cast<bf16 *>(w->columns + sums);
     return true;
 }
 
@@ -201,17 +214,36 @@ static void allow_shared(struct cuda *cuda)
         return;
     ATT_ALLOW(k_attention_queries, cuda->shared_limit);
     attention_keys_allow(cuda);
+    attention_bf16_queries_allow(cuda);
+    attention_bf16_keys_allow(cuda);
     cuda->attention_vjp_ready = true;
+}
+
+/* Gradients of queries, keys and values, with delta at hand. */
+static void start_gradients(struct backend *be, const att_vjp &p, int64_t tiles, bf16 *packed)
+{
+    struct cuda *cuda = cuda_of(be);
+    const att &f = p.f;
+    if (attention_is_bf16(be, f)) {
+        att_packed operands = attention_pack(cuda, f, p.dout, packed);
+        attention_bf16_queries(cuda, p, operands);
+        attention_bf16_keys(cuda, p, operands);
+        return;
+    }
+    ATT_LAUNCH(k_attention_queries, f, f.batch * f.heads * tiles,
+               att_bytes(f, 3 * QUERIES + KEYS + DIAGONALS, QUERIES * WEIGHTS), cuda->stream, p,
+               tiles);
+    attention_keys(cuda, p);
 }
 
 void cuda_attention_vjp(struct backend *be, const struct attention_vjp *v)
 {
     struct cuda *cuda = cuda_of(be);
-    cudaStream_t stream = cuda->stream;
     att_vjp p = {};
     p.f = att_of(&v->fwd);
     const att &f = p.f;
-    int64_t tiles = div_up(f.length, QUERIES);
+    int64_t tiles =
+        div_up(f.length, attention_is_bf16(be, f) ? (int64_t)MMA_QUERIES : (int64_t)QUERIES);
     if (f.batch * f.heads * tiles == 0)
         return;
     p.dout = f32(&v->dout);
@@ -220,23 +252,21 @@ void cuda_attention_vjp(struct backend *be, const struct attention_vjp *v)
     p.reach = f.span;
     p.groups = at_most(f.batch, MAX_GROUPS);
     p.first_key = p.dmem == NULL ? f.mem_len : 0;
-    float *columns;
-    if (!plan_work(be, v, tiles, &p, &columns))
+    struct vjp_work work;
+    if (!plan_work(be, v, tiles, &p, &work))
         return;
     allow_shared(cuda);
     int64_t rows = f.batch * f.heads * f.length;
-    LAUNCH(k_attention_delta, (unsigned)div_up(rows, ATT_THREADS / 32), ATT_THREADS, 0, stream, p,
-           const_cast<float *>(p.delta), rows);
-    ATT_LAUNCH(k_attention_queries, f, f.batch * f.heads * tiles,
-               att_bytes(f, 3 * QUERIES + KEYS + DIAGONALS, QUERIES * WEIGHTS), stream, p, tiles);
-    attention_keys(cuda, p);
+    LAUNCH(k_attention_delta, (unsigned)div_up(rows, ATT_THREADS / 32), ATT_THREADS, 0,
+           cuda->stream, p, const_cast<float *>(p.delta), rows);
+    start_gradients(be, p, tiles, work.packed);
     if (v->drk.data != NULL) {
         attention_distances(cuda, p);
-        cuda_columns_in(be, columns, f32(&v->drk), p.drk, NULL, p.groups, p.reach * f.width);
+        cuda_columns_in(be, work.columns, f32(&v->drk), p.drk, NULL, p.groups, p.reach * f.width);
     }
     if (p.dr_w != NULL)
-        cuda_columns_in(be, columns, f32(&v->dr_w), p.dr_w, NULL, f.batch * tiles, f.width);
+        cuda_columns_in(be, work.columns, f32(&v->dr_w), p.dr_w, NULL, f.batch * tiles, f.width);
     if (p.dr_r != NULL)
-        cuda_columns_in(be, columns, f32(&v->dr_r), p.dr_r, NULL, f.batch * tiles, f.width);
+        cuda_columns_in(be, work.columns, f32(&v->dr_r), p.dr_r, NULL, f.batch * tiles, f.width);
     cuda_launched(be, OP_attention_vjp);
 }

@@ -36,6 +36,17 @@ __device__ __forceinline__ weight_pair weight_of(const att_vjp &p, const att_pla
     return w;
 }
 
+/* Row j of dqkv or dmem, NULL if it is not wanted. */
+__device__ __forceinline__ float *key_gradient(const att_vjp &p, const att_place &at, int64_t j)
+{
+    const att &f = p.f;
+    if (j >= f.keys || (j < f.mem_len && p.dmem == NULL))
+        return NULL;
+    float *row = j < f.mem_len ? p.dmem + (at.b * f.mem_len + j) * 3 * f.width
+                               : p.dqkv + (at.b * f.length + j - f.mem_len) * 3 * f.width;
+    return row + at.n * f.head;
+}
+
 /* Launches of attention_vjp_keys.cu. attention_keys writes dk and dv of the keys from first_key on,
  * attention_distances the parts of drk. */
 void attention_keys(struct cuda *cuda, const att_vjp &p);

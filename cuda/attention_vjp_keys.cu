@@ -30,17 +30,6 @@ __device__ __forceinline__ void add_transposed(const att &f, const att_place &at
     }
 }
 
-/* Row j of dqkv or dmem, NULL if it is not wanted. */
-__device__ __forceinline__ float *key_gradient(const att_vjp &p, const att_place &at, int64_t j)
-{
-    const att &f = p.f;
-    if (j >= f.keys || (j < f.mem_len && p.dmem == NULL))
-        return NULL;
-    float *row = j < f.mem_len ? p.dmem + (at.b * f.mem_len + j) * 3 * f.width
-                               : p.dqkv + (at.b * f.length + j - f.mem_len) * 3 * f.width;
-    return row + at.n * f.head;
-}
-
 /* dk and dv of this block's chunk. */
 template <int COLS>
 __device__ __forceinline__ void write_key_gradients(const att_vjp &p, const att_place &at,

@@ -41,6 +41,7 @@ struct cuda {
     size_t shared_limit;      /* bytes of shared memory that a block may ask for */
     bool recording;           /* kernels go into a graph instead of running */
     bool attention_ready, attention_vjp_ready; /* their kernels may use more than 48 KiB */
+    bool attention_bf16_ready;
 };
 
 static inline struct cuda *cuda_of(struct backend *be)

@@ -27,7 +27,8 @@
  *   DYNAMIC_SHARED(type, name)
  *            type *name = start of the launch's dynamic shared memory, 16-byte aligned. Carve
  *            several arrays out of one by hand.
- * Asynchronous barriers, cooperative groups and textures are not supported.
+ * Matrix instructions and copies into shared memory that go on beside the arithmetic have functions
+ * in mma.h. Asynchronous barriers, cooperative groups and textures are not supported.
  *
  * Vector loads go through load_vec and store_vec below, which state the alignment that the emulator
  * checks. Warp reductions are the functions warp_sum and warp_max. Every lane of a full warp must
@@ -36,8 +37,8 @@
  * The emulator enforces these rules. All threads of a block reach the same __syncthreads, none
  * having returned before. The lanes named in a mask reach the same warp operation. Blocks have at
  * most 1024 threads. A shared array is not read before it is written (it starts as NaN, and so does
- * memory from cudaMalloc). Host code never dereferences a device pointer. Nothing relies on a
- * stream running before it is synchronised. */
+ * memory from cudaMalloc). No thread returns before it has waited for its copies. Host code never
+ * dereferences a device pointer. Nothing relies on a stream running before it is synchronised. */
 #ifndef DEQ_CUDA_SHIM_H
 #define DEQ_CUDA_SHIM_H
 

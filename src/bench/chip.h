@@ -18,6 +18,7 @@ struct chip {
     /* Programs are assumed to reach these fractions of the peaks in large products and in long
      * streams of memory, and to need these seconds for a kernel launch and for a wait. */
     double product_share, bandwidth_share;
+    double attention_share;   /* the same for the bfloat16 products inside attention */
     const char *share_source; /* of the two fractions */
     double call_seconds, sync_seconds;
     int64_t chunk_numbers, ffn_rows; /* as in struct ops of its backend */

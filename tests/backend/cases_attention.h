@@ -8,7 +8,8 @@ struct att_setup {
     int64_t batch, len, mem, heads, head, span, spare; /* spare rows of rk behind those needed */
     bool mask, extras; /* extras: lse forward; all optional gradients backward */
     double amp;
-    bool plain; /* without positions */
+    bool plain;  /* without positions */
+    bool coarse; /* multiples of 1/64: bf16 holds them, and their sums with the biases */
 };
 
 struct att_items {
@@ -25,10 +26,11 @@ static inline void att_label(struct suite *s, const char *what, const struct att
 {
     suite_label(s,
                 "%s B %lld L %lld P %lld H %lld h %lld span %lld spare %lld mask %d extras %d "
-                "amp %g plain %d",
+                "amp %g plain %d coarse %d %s",
                 what, (long long)c->batch, (long long)c->len, (long long)c->mem,
                 (long long)c->heads, (long long)c->head, (long long)c->span, (long long)c->spare,
-                c->mask, c->extras, c->amp, c->plain);
+                c->mask, c->extras, c->amp, c->plain, c->coarse,
+                precision_name(s->be[0]->precision));
 }
 
 static inline struct att_items att_make(struct suite *s, const struct att_setup *c)
@@ -47,6 +49,8 @@ static inline struct att_items att_make(struct suite *s, const struct att_setup 
     for (int k = 0; k < 5; k++) {
         for (int64_t e = 0; e < scaled[k]->count; e++)
             scaled[k]->value[e] *= k >= 2 && c->plain ? 0 : c->amp; /* a power of two: a float32 */
+        for (int64_t e = 0; c->coarse && e < scaled[k]->count; e++)
+            scaled[k]->value[e] = rint(64 * scaled[k]->value[e]) / 64;
         suite_send(s, scaled[k]);
     }
     for (int64_t e = 0; e < x.mask->count; e++)
@@ -186,6 +190,22 @@ static inline double att_terms(const struct att_setup *c, const struct att_magni
     return 2 * ((double)c->head + 3) * m->score + (double)(c->mem + c->len) + 8;
 }
 
+/* The same for so many roundings to bf16 of factors, which a backend may do while products are in
+ * bf16. A rounding is half of 2^-8, and the rest is for the second order, as with eps. */
+static inline double att_bf16(const struct suite *s, double roundings)
+{
+    return s->be[0]->precision == PRECISION_BF16 ? roundings * 0x1p-8 / s->eps : 0;
+}
+
+/* Two factors are rounded behind a score, which then errs by 2 S roundings. So does lse, and a
+ * weight by 4 S. A weight is rounded once more, and so is the value. Coarse factors are exact, and
+ * only the weight is left. */
+static inline double att_bf16_out(const struct suite *s, const struct att_setup *c,
+                                  const struct att_magnitude *m)
+{
+    return att_bf16(s, c->coarse ? 1 : 4 * m->score + 2);
+}
+
 static inline void attention_one(struct suite *s, const struct att_setup *c)
 {
     att_label(s, "forward", c);
@@ -199,9 +219,10 @@ static inline void attention_one(struct suite *s, const struct att_setup *c)
         op_attention(s->be[i], &p);
     }
     double terms = att_terms(c, &m);
-    suite_close(s, x.out, "out", m.out, terms);
+    suite_close(s, x.out, "out", m.out, terms + att_bf16_out(s, c, &m));
     if (c->extras) /* and lse itself is rounded: |lse| <= S + log K */
-        suite_close(s, x.lse, "lse", NULL, terms + 2 * m.score);
+        suite_close(s, x.lse, "lse", NULL,
+                    terms + 2 * m.score + att_bf16(s, c->coarse ? 0 : 2 * m.score));
     att_magnitude_free(&m);
     suite_sweep(s);
 }
@@ -234,6 +255,9 @@ static inline void attention_vjp_one(struct suite *s, const struct att_setup *c)
     struct att_items x = att_saved(s, c);
     int64_t width = c->heads * c->head, keys = c->mem + c->len;
     struct item *dout = real3(s, FILL_RANDOM, c->batch, c->len, width);
+    for (int64_t e = 0; c->coarse && e < dout->count; e++)
+        dout->value[e] = rint(64 * dout->value[e]) / 64;
+    suite_send(s, dout);
     struct item *dqkv = real3(s, FILL_NAN, c->batch, c->len, 3 * width);
     struct item *dmem = real3(s, FILL_NAN, c->batch, c->mem, 3 * width);
     struct item *drk = real2(s, FILL_RANDOM, x.rk->t[0].dim[0], width);
@@ -254,6 +278,9 @@ static inline void attention_vjp_one(struct suite *s, const struct att_setup *c)
     }
     double sums = 8 * sqrt((double)(c->batch * c->len * keys));
     double terms = att_terms(c, &m) + 2 * m.score + 2 * (double)c->head + sums;
+    /* A weight errs by 2 S roundings, since lse is given, and dweight by 2. Then the gradient of
+     * the score, or the weight, is rounded, and what it is multiplied with. */
+    terms += att_bf16(s, c->coarse ? 1 : 2 * m.score + 4);
     suite_close(s, dqkv, "dqkv", m.dqkv, terms);
     for (int64_t e = 0; e < drk->count; e++)
         m.drk[e] += 1; /* accumulated onto a number below 1 */
@@ -295,23 +322,25 @@ static inline void attention_each(struct suite *s,
                                       flags & 1,
                                       flags != 2,
                                       0.5,
+                                      false,
                                       false};
                 one(s, &c);
             }
     const struct att_setup plain[] = {
-        {2, 33, 7, 2, 16, 0, 0, false, true, 0.5, true},
-        {2, 70, 65, 1, 41, 20, 0, true, true, 0.5, true},
-        {3, 4, 12, 2, 8, 0, 0, true, false, 0.5, true},
-        {1, 1, 33, 2, 90, 9, 0, false, true, 0.5, true},
+        {2, 33, 7, 2, 16, 0, 0, false, true, 0.5, true, false},
+        {2, 70, 65, 1, 41, 20, 0, true, true, 0.5, true, false},
+        {3, 4, 12, 2, 8, 0, 0, true, false, 0.5, true, false},
+        {1, 1, 33, 2, 90, 9, 0, false, true, 0.5, true, false},
     };
     for (size_t k = 0; k < sizeof plain / sizeof *plain; k++)
         one(s, &plain[k]);
-    struct att_setup large = {1, 70, 65, 1, 16, 100, 0, true, true, 0.5, false}; /* several tiles */
+    struct att_setup large = {1, 70,   65,   1,   16,    100,
+                              0, true, true, 0.5, false, false}; /* several tiles */
     one(s, &large);
-    struct att_setup none = {0, 4, 3, 2, 8, 0, 0, false, true, 0.5, false};
+    struct att_setup none = {0, 4, 3, 2, 8, 0, 0, false, true, 0.5, false, false};
     one(s, &none);
-    struct att_setup sharp = {2, 20,    9,    2,  16,   0,
-                              0, false, true, 16, false}; /* scores around 1000 */
+    struct att_setup sharp = {2, 20,    9,    2,  16,    0,
+                              0, false, true, 16, false, false}; /* scores around 1000 */
     one(s, &sharp);
 }
 
@@ -328,7 +357,7 @@ static inline void case_attention_vjp(struct suite *s)
 /* Changing what comes later must not change one bit of what comes earlier. */
 static inline void case_attention_causal(struct suite *s)
 {
-    const struct att_setup c = {2, 33, 9, 2, 16, 12, 0, true, true, 0.5, false};
+    const struct att_setup c = {2, 33, 9, 2, 16, 12, 0, true, true, 0.5, false, false};
     const int64_t cut = 17, row = 3 * c.heads * c.head;
     att_label(s, "causal", &c);
     struct att_items x = att_make(s, &c);
@@ -387,7 +416,7 @@ static inline void attention_rows_one(struct suite *s, const struct att_setup *c
         op_attention(s->be[i], &p);
         op_gather_rows(s->be[i], &listed->t[i], &out, &list, 1);
     }
-    suite_close(s, listed, "listed", mag, att_terms(c, &m));
+    suite_close(s, listed, "listed", mag, att_terms(c, &m) + att_bf16_out(s, c, &m));
     double *one = suite_fetch(s, listed, 0), *other = suite_fetch(s, all, 0);
     for (int64_t e = 0; e < count * width; e++)
         suite_expect(s, one[e] == other[e], "a listed query has other bits than among all");
@@ -402,12 +431,12 @@ static inline void attention_rows_one(struct suite *s, const struct att_setup *c
 static inline void case_attention_rows(struct suite *s)
 {
     const struct att_setup setups[] = {
-        {3, 33, 9, 2, 16, 12, 0, true, true, 0.5, false},
-        {2, 40, 0, 1, 41, 0, 0, false, true, 0.5, false},
-        {4, 5, 12, 2, 8, 0, 0, false, true, 0.5, false},
-        {2, 70, 65, 1, 16, 100, 0, true, true, 0.5, false},
-        {5, 1, 3, 2, 8, 0, 0, false, true, 0.5, false},
-        {3, 33, 9, 2, 16, 12, 0, true, true, 0.5, true},
+        {3, 33, 9, 2, 16, 12, 0, true, true, 0.5, false, false},
+        {2, 40, 0, 1, 41, 0, 0, false, true, 0.5, false, false},
+        {4, 5, 12, 2, 8, 0, 0, false, true, 0.5, false, false},
+        {2, 70, 65, 1, 16, 100, 0, true, true, 0.5, false, false},
+        {5, 1, 3, 2, 8, 0, 0, false, true, 0.5, false, false},
+        {3, 33, 9, 2, 16, 12, 0, true, true, 0.5, true, false},
     };
     for (size_t k = 0; k < sizeof setups / sizeof *setups; k++) {
         attention_rows_one(s, &setups[k], 3);
@@ -421,7 +450,7 @@ static inline void case_attention_nan(struct suite *s)
 {
     for (int part = 0; part < 3; part++)
         for (int place = 0; place < 2; place++) {
-            const struct att_setup c = {1, 20, 9, 2, 16, 0, 0, false, true, 0.5, false};
+            const struct att_setup c = {1, 20, 9, 2, 16, 0, 0, false, true, 0.5, false, false};
             int64_t width = c.heads * c.head;
             suite_label(s, "nan in part %d of %s", part, place ? "the memory" : "the segment");
             struct att_items x = att_make(s, &c);
@@ -432,10 +461,75 @@ static inline void case_attention_nan(struct suite *s)
                 op_attention(s->be[i], &p);
             }
             bool ignored = place == 1 && part == 0; /* nobody reads a query of the memory */
-            suite_compare(s, x.out, "out", NULL, ignored ? 1000 : 0, !ignored);
-            suite_compare(s, x.lse, "lse", NULL, ignored ? 1000 : 0, !ignored);
+            struct att_magnitude m = att_magnitude_of(&c, &x, NULL);
+            double terms = ignored ? 1000 + att_bf16_out(s, &c, &m) : 0;
+            suite_compare(s, x.out, "out", NULL, terms, !ignored);
+            suite_compare(s, x.lse, "lse", NULL, terms, !ignored);
+            att_magnitude_free(&m);
             suite_sweep(s);
         }
+}
+
+/* Attention while products are in bfloat16: every width that heads are padded to, and a wider one,
+ * several tiles of queries and of keys, and everything that the other cases look at. */
+static inline void attention_bf16_each(struct suite *s,
+                                       void (*one)(struct suite *, const struct att_setup *))
+{
+    const struct att_setup setups[] = {
+        /* B, L, P, H, h, span, spare, mask, extras, amp, plain, coarse */
+        {2, 33, 7, 2, 16, 0, 3, false, true, 0.5, false, true},
+        {1, 70, 65, 1, 32, 100, 0, true, true, 0.5, false, true},
+        {1, 130, 20, 1, 8, 40, 0, false, true, 0.5, false, false},
+        {1, 65, 33, 1, 70, 0, 0, true, true, 0.5, false, true},
+        {2, 40, 30, 1, 70, 20, 0, false, true, 0.5, false, false},
+        {1, 33, 9, 2, 90, 12, 0, true, true, 0.5, false, true},
+        {1, 20, 9, 1, 128, 0, 0, false, false, 0.5, false, false},
+        {1, 66, 64, 1, 128, 70, 0, true, true, 0.5, false, true},
+        {2, 1, 33, 2, 64, 0, 0, false, true, 0.5, false, false},
+        {3, 5, 12, 1, 64, 9, 0, true, false, 0.5, false, true},
+        {1, 130, 70, 1, 64, 0, 0, true, true, 0.5, true, true},
+        {2, 70, 65, 1, 41, 20, 0, false, true, 0.5, true, false},
+        {1, 33, 0, 1, 96, 0, 0, true, false, 0.5, true, true},
+        {1, 1, 33, 2, 128, 9, 0, false, true, 0.5, true, true},
+        {1, 40, 5, 1, 70, 0, 0, false, true, 0.5, true, false},
+        {2, 17, 40, 1, 24, 0, 0, true, true, 0.5, true, true},
+        {1, 20, 9, 1, 130, 0, 0, true, true, 0.5, false, false},
+        {0, 4, 3, 2, 8, 0, 0, false, true, 0.5, false, false},
+    };
+    for (size_t k = 0; k < sizeof setups / sizeof *setups; k++)
+        one(s, &setups[k]);
+}
+
+/* The reference stays as exact as it is. */
+static inline void with_bf16(struct suite *s, void (*run)(struct suite *))
+{
+    struct error err;
+    (void)backend_set_precision(s->be[0], PRECISION_BF16, &err);
+    run(s);
+    (void)backend_set_precision(s->be[0], PRECISION_FP32, &err);
+}
+
+static inline void attention_bf16_forward(struct suite *s)
+{
+    attention_bf16_each(s, attention_one);
+    case_attention_causal(s);
+    case_attention_nan(s);
+    case_attention_rows(s);
+}
+
+static inline void case_attention_bf16(struct suite *s)
+{
+    with_bf16(s, attention_bf16_forward);
+}
+
+static inline void attention_bf16_backward(struct suite *s)
+{
+    attention_bf16_each(s, attention_vjp_one);
+}
+
+static inline void case_attention_vjp_bf16(struct suite *s)
+{
+    with_bf16(s, attention_bf16_backward);
 }
 
 #endif

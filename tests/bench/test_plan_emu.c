@@ -157,12 +157,92 @@ static void test_scratch(void **state)
                       "solver.forward.max_iter=1", "solver.backward.max_iter=1"));
 }
 
+/* Attention of one sequence and one head of 64 columns over `length` positions and as many of
+ * memory. */
+struct attention_call {
+    int64_t length, span;
+    bool place;
+};
+
+static void run_attention(struct backend *be, const struct attention_call *c, bool vjp)
+{
+    enum { D = 64 };
+    struct tensor qkv, mem, rk, r_w, r_r, out, lse, dqkv, dmem;
+    struct error err;
+    assert_ok(backend_set_precision(be, PRECISION_BF16, &err), &err);
+    assert_ok(op_alloc(be, &qkv, DTYPE_F32, 3, 1, c->length, 3 * D, 1, &err), &err);
+    assert_ok(op_alloc(be, &mem, DTYPE_F32, 3, 1, c->length, 3 * D, 1, &err), &err);
+    assert_ok(op_alloc(be, &dqkv, DTYPE_F32, 3, 1, c->length, 3 * D, 1, &err), &err);
+    assert_ok(op_alloc(be, &dmem, DTYPE_F32, 3, 1, c->length, 3 * D, 1, &err), &err);
+    assert_ok(op_alloc(be, &rk, DTYPE_F32, 2, 2 * c->length, D, 1, 1, &err), &err);
+    assert_ok(op_alloc(be, &r_w, DTYPE_F32, 2, 1, D, 1, 1, &err), &err);
+    assert_ok(op_alloc(be, &r_r, DTYPE_F32, 2, 1, D, 1, 1, &err), &err);
+    assert_ok(op_alloc(be, &out, DTYPE_F32, 3, 1, c->length, D, 1, &err), &err);
+    assert_ok(op_alloc(be, &lse, DTYPE_F32, 3, 1, 1, c->length, 1, &err), &err);
+    struct tensor *all[] = {&qkv, &mem, &dqkv, &dmem, &rk, &r_w, &r_r, &out, &lse};
+    struct attention f = {
+        .qkv = qkv, .mem = mem, .out = out, .lse = lse, .heads = 1, .span = c->span};
+    if (c->place) {
+        f.rk = rk;
+        f.r_w = r_w;
+        f.r_r = r_r;
+    }
+    backend_reset_stats(be);
+    if (vjp)
+        op_attention_vjp(
+            be, &(struct attention_vjp){.fwd = f, .dout = out, .dqkv = dqkv, .dmem = dmem});
+    else
+        op_attention(be, &f);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        op_release(be, all[i]);
+}
+
+/* With a rate of one operation a second for attention, and no other cost, the plan's seconds are
+ * the operations of the matrix instructions. */
+static void check_tiles(const struct attention_call *c, bool vjp)
+{
+    const struct count_device device = {.product_rate = 1e30,
+                                        .plain_rate = 1e30,
+                                        .attention_rate = 1,
+                                        .bandwidth = 1e30,
+                                        .rounds = true,
+                                        .chunk_numbers = 1};
+    enum op_id id = vjp ? OP_attention_vjp : OP_attention;
+    struct backend be;
+    struct error err;
+    assert_ok(count_open(&be, &device, &err), &err);
+    run_attention(&be, c, vjp);
+    double planned = be.stat[id].seconds / 4096;
+    backend_close(&be);
+    assert_ok(cuda_open(&be, &err), &err);
+    int64_t before = emu_count().matrix_products;
+    run_attention(&be, c, vjp);
+    assert_ok(backend_check(&be, &err), &err);
+    backend_close(&be); /* waits */
+    double taken = (double)(emu_count().matrix_products - before);
+    if (taken == 0 || planned < taken - 0.5 || planned > taken + 0.5)
+        fail_msg("length %lld, span %lld, place %d, vjp %d: planned %g matrix products, it were %g",
+                 (long long)c->length, (long long)c->span, c->place, vjp, planned, taken);
+}
+
+static void test_attention_tiles(void **state)
+{
+    (void)state;
+    for (int flags = 0; flags < 4; flags++) {
+        const struct attention_call whole = {64, 0, flags & 1}, odd = {70, 40, flags & 1};
+        check_tiles(&whole, flags & 2);
+        if ((flags & 2) == 0) /* the tiles of keys begin elsewhere in the gradient */
+            check_tiles(&odd, false);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_steps),
         cmocka_unit_test(test_launches),
         cmocka_unit_test(test_scratch),
+        cmocka_unit_test(test_attention_tiles),
     };
     return cmocka_run_group_tests_name("plan on emulated cuda", tests, NULL, NULL);
 }

@@ -94,8 +94,8 @@ number() {
     shares=$(grep -o '"name": *"[a-z]* solve"[^}]*' out | sed 's/.*bound_peak_share": *\([0-9.]*\).*"peak_share": *\([0-9.]*\).*/\1 \2/')
     echo "$shares"
     [ "$(wc -l <<<"$shares")" -eq 2 ]
-    awk 'NR == 1 { good += $1 > 0.74 && $1 < 0.75 && $2 > 0.52 && $2 < 0.53 }
-         NR == 2 { good += $1 > 0.67 && $1 < 0.68 && $2 > 0.47 && $2 < 0.48 }
+    awk 'NR == 1 { good += $1 > 0.76 && $1 < 0.77 && $2 > 0.54 && $2 < 0.55 }
+         NR == 2 { good += $1 > 0.73 && $1 < 0.74 && $2 > 0.51 && $2 < 0.52 }
          END { exit good != 2 }' <<<"$shares"
     # 13 products with 700 numbers and 60 columns (56 masks, bias, its rest, 2 to fill up); x is read
     # in 4 bytes and written in 2, masks are read, columns are written

@@ -25,15 +25,18 @@ struct cuda_thread {
     emu_site site; /* of the barrier it waits at */
     unsigned mask;
     uint3 index;
-    uint32_t number; /* in the block */
-    uint32_t leader; /* first lane of the group it was released with */
-    uint32_t phase;  /* __syncwarps passed so far */
+    uint32_t number;              /* in the block */
+    uint32_t leader;              /* first lane of the group it was released with */
+    uint32_t phase;               /* __syncwarps passed so far */
+    std::vector<emu_copy> copies; /* asked for in this block, in their order */
+    std::vector<size_t> groups;   /* copies before the end of each group */
+    size_t copied;                /* of them, made */
 };
 
 /* Words are handed in as lanes arrive, and given out in one go when the group is released, since a
  * fast lane's next word must not disturb a slow one. `out` has a row for each group's leader. */
 struct warp_words {
-    uint64_t in[WARP], out[WARP][WARP];
+    uint64_t in[EMU_WORDS][WARP], out[WARP][EMU_WORDS][WARP];
     unsigned present[WARP];
 };
 
@@ -115,15 +118,69 @@ void emu_warp_barrier(emu_site site, unsigned mask)
 }
 
 /* Orders no memory, as on the device. */
-emu_warp emu_warp_exchange(emu_site site, unsigned mask, uint64_t word)
+emu_warp emu_warp_exchange(emu_site site, unsigned mask, const uint64_t *words, int count)
 {
     cuda_thread *me = block.now;
     unsigned lane = me->number % WARP;
     warp_words *w = &block.warp[me->number / WARP];
     check_mask(site, mask);
-    w->in[lane] = word;
+    for (int k = 0; k < count; k++)
+        w->in[k][lane] = words[k];
     wait_at(AT_WARP, site, mask);
-    return {w->out[me->leader], w->present[me->leader], static_cast<int>(lane)};
+    return {w->out[me->leader][0], w->present[me->leader], static_cast<int>(lane)};
+}
+
+void emu_count_matrix_product()
+{
+    if (block.now->number % WARP == 0)
+        emu_conf().counts.matrix_products++;
+}
+
+/* ---- Copies under way ------------------------------------------------------------------------ */
+/* Whether a copy is made when it is asked for. On a device it may be made at any time up to the
+ * wait for it, so that one order of threads has the earliest moment, one the latest, and one
+ * both. */
+static bool copies_at_once()
+{
+    emu_order order = emu_conf().order;
+    return order == EMU_DESCENDING || (order == EMU_SHUFFLED && emu_below(2) == 0);
+}
+
+bool emu_copy_later(const emu_copy &copy)
+{
+    if (copies_at_once())
+        return false;
+    block.now->copies.push_back(copy);
+    return true;
+}
+
+void emu_copy_commit()
+{
+    block.now->groups.push_back(block.now->copies.size());
+}
+
+bool emu_copy_due(int most_groups, emu_copy *copy)
+{
+    cuda_thread *me = block.now;
+    if (static_cast<int>(me->groups.size()) <= most_groups)
+        return false;
+    size_t due = me->groups[me->groups.size() - 1 - static_cast<size_t>(most_groups)];
+    if (me->copied < due) {
+        *copy = me->copies[me->copied++];
+        return true;
+    }
+    return false;
+}
+
+static void check_copies()
+{
+    cuda_thread *me = block.now;
+    if (me->copied < me->copies.size())
+        emu_die("returned while %zu of its copies into shared memory were not waited for",
+                me->copies.size() - me->copied);
+    me->copies.clear();
+    me->groups.clear();
+    me->copied = 0;
 }
 
 void emu_fence()
@@ -174,8 +231,9 @@ static bool release_group(cuda_thread *warp, uint32_t lanes, uint32_t lane)
         group |= 1u << i;
     }
     warp_words *w = &block.warp[first.number / WARP];
-    for (uint32_t i = 0; i < WARP; i++)
-        w->out[lane][i] = (group >> i & 1u) != 0 ? w->in[i] : UINT64_MAX;
+    for (int k = 0; k < EMU_WORDS; k++)
+        for (uint32_t i = 0; i < WARP; i++)
+            w->out[lane][k][i] = (group >> i & 1u) != 0 ? w->in[k][i] : UINT64_MAX;
     w->present[lane] = group;
     for (uint32_t i = 0; i < lanes; i++) {
         if ((group >> i & 1u) == 0)
@@ -221,6 +279,7 @@ static void thread_main(void *)
         emu_acquire(&launch_start);
         emu_acquire(block.barriers + BLOCK_START);
         block.kernel->body();
+        check_copies();
         emu_release(&launch_end);
         block.now->state = RETURNED;
         emu_fiber_yield();

@@ -237,3 +237,16 @@ PY
         --out "$out-cpu"
     losses_agree "$out" "$out-cpu" 3
 }
+
+@test "attention in bf16: the modern cell's losses are near those in float32" {
+    # heads of 32 columns, several tiles of keys, segment memory, dropout of attention's weights
+    modern=(--config "$config" --set model.cell=modern --set model.d_model=64 --set train.steps=6
+        --set train.tgt_len=40 --set train.mem_len=50 --set model.dropatt=0.1)
+    "$DEQ" train -q --device cpu "${modern[@]}" --out "$BATS_TEST_TMPDIR/float32"
+    "$EMU" train -q --device cuda "${modern[@]}" --set train.precision=bf16 \
+        --out "$BATS_TEST_TMPDIR/bf16"
+    paste <(losses "$BATS_TEST_TMPDIR/bf16") <(losses "$BATS_TEST_TMPDIR/float32") | awk '
+        { d = $1 - $2; if (d < 0) d = -d; if (!(d <= 0.01 * $2)) bad = 1 }
+        d > 0 { rounded = 1 }
+        END { exit bad || !rounded || NR != 6 }'
+}

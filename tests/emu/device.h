@@ -98,7 +98,9 @@ struct emu_site {
     int line;
 };
 
-/* What the lanes of a warp handed in. The words of absent lanes are all ones (a NaN). */
+/* What the lanes of a warp handed in, up to EMU_WORDS words each. Word k of lane i is
+ * word[32 * k + i]. The words of absent lanes are all ones (a NaN). */
+enum { EMU_WORDS = 3 };
 struct emu_warp {
     const uint64_t *word;
     unsigned present; /* lanes that took part */
@@ -107,7 +109,7 @@ struct emu_warp {
 
 void emu_block_barrier(emu_site site);
 void emu_warp_barrier(emu_site site, unsigned mask);
-emu_warp emu_warp_exchange(emu_site site, unsigned mask, uint64_t word);
+emu_warp emu_warp_exchange(emu_site site, unsigned mask, const uint64_t *words, int count);
 void emu_fence();
 
 #define EMU_SITE(op) (emu_site{op, __FILE__, __LINE__})
@@ -144,7 +146,7 @@ template <class T> emu_warp emu_offer(emu_site site, unsigned mask, T x)
     static_assert(sizeof(T) == 4 || sizeof(T) == 8, "shuffles take 4- and 8-byte numbers");
     uint64_t word = 0;
     memcpy(&word, &x, sizeof x);
-    return emu_warp_exchange(site, mask, word);
+    return emu_warp_exchange(site, mask, &word, 1);
 }
 
 template <class T> T emu_shfl(emu_site site, unsigned mask, T x, int from, int width = 32)
@@ -161,7 +163,8 @@ template <class T> T emu_shfl_xor(emu_site site, unsigned mask, T x, int with, i
 
 static inline unsigned emu_ballot(emu_site site, unsigned mask, int x)
 {
-    emu_warp w = emu_warp_exchange(site, mask, x != 0);
+    uint64_t word = x != 0;
+    emu_warp w = emu_warp_exchange(site, mask, &word, 1);
     unsigned votes = 0;
     for (int lane = 0; lane < 32; lane++)
         if (w.present >> lane & 1u)
@@ -205,5 +208,7 @@ EMU_INLINE int __ffs(int x)
 {
     return __builtin_ffs(x);
 }
+
+#include "emu/matrix.h"
 
 #endif

@@ -72,6 +72,7 @@ struct emu_counts {
     /* The device's clock, as events read it. A kernel, a product and a copy take a millisecond
      * each, so that what is timed does not depend on the machine. */
     double device_ms;
+    int64_t matrix_products; /* matrix instructions of warps */
 };
 struct emu_counts emu_count(void);
 

@@ -3,6 +3,7 @@
  * order of threads, a race is reported in any. */
 #include "emu/planted.h"
 
+#include "cuda/mma.h"
 #include <dirent.h>
 #include <omp.h>
 #include <pthread.h>
@@ -274,12 +275,61 @@ static void products_have_no_threads(void **)
     expect_caught(race_after_product, "rotate_numbers", "-");
 }
 
+/* Numbers that a thread has copied, or left, for others to load as matrices. Without the first
+ * barrier the copy races with the load, and without the second the load with the next copy. */
+static __global__ void k_matrices(const float *x, float *y, bool first, bool second)
+{
+    SHARED(float, tile, [4 * N]);
+    unsigned me = threadIdx.x, other = (me + 32) % N;
+    for (int round = 0; round < 2; round++) {
+        uint32_t to[4];
+        copy_async(&tile[4 * me], x + 4 * me, true);
+        copy_commit();
+        copy_wait<0>();
+        if (first)
+            __syncthreads();
+        load_matrices(to, &tile[4 * other]);
+        if (second)
+            __syncthreads();
+        y[me] = static_cast<float>(to[0]);
+    }
+}
+
+static void load_matrices_of(bool first, bool second)
+{
+    LAUNCH(k_matrices, 1, N, 0, nullptr, device_floats(4 * N, 1), device_floats(N, 0), first,
+           second);
+    cudaDeviceSynchronize();
+}
+
+static void loaded_too_early(void)
+{
+    load_matrices_of(false, true);
+}
+
+static void copied_too_early(void)
+{
+    load_matrices_of(true, false);
+}
+
+static void copies_and_matrices_race(void **)
+{
+    for (int order = 0; order < EMU_ORDERS; order++) {
+        emu_set_order(static_cast<emu_order>(order), 1);
+        load_matrices_of(true, true);
+        expect_caught(loaded_too_early, "data race", "-");
+        expect_caught(copied_too_early, "data race", "-");
+    }
+    emu_set_order(EMU_ASCENDING, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_memory_races),       cmocka_unit_test(real_threads_agree),
         cmocka_unit_test(warps_need_syncwarp),       cmocka_unit_test(races_between_blocks),
         cmocka_unit_test(correct_kernels_are_quiet), cmocka_unit_test(products_have_no_threads),
+        cmocka_unit_test(copies_and_matrices_race),
     };
     return cmocka_run_group_tests_name("races in kernels", tests, nullptr, nullptr);
 }

@@ -1,6 +1,7 @@
 /* The backend that counts. */
 #include "backend/count/count.h"
 
+#include "backend/attention_operands.h"
 #include "backend/device_scratch.h"
 #include "base/mem.h"
 #include <math.h>
@@ -20,6 +21,7 @@ struct product {
 struct count {
     struct ops table;
     struct count_device device;
+    bool tiled; /* the last attention ran on tensor cores */
     uintptr_t next;
     size_t scratch;
     struct product product; /* of the call that is being counted */
@@ -205,9 +207,60 @@ static void need_numbers(struct backend *be, int64_t numbers)
         need_scratch(count_of(be), (size_t)numbers * sizeof(float));
 }
 
+/* Tiles of 16 queries, a warp's, and 64 keys that cuda/attention_bf16.cu computes for a head. */
+static double attention_tiles(const struct attention *f)
+{
+    enum { WARP = 16, BLOCK = 64, KEYS = 64 };
+    int64_t length = f->qkv.dim[1], mem = f->mem.data == NULL ? 0 : f->mem.dim[1];
+    int64_t span = f->span > 0 && f->span < mem + length ? f->span : mem + length, tiles = 0;
+    for (int64_t row = 0; row < length; row += WARP) {
+        int64_t first = row / BLOCK * BLOCK, begin = mem + first - span + 1;
+        int64_t end = mem + (row + WARP < length ? row + WARP : length);
+        for (int64_t key = begin > 0 ? begin : 0; key < end; key += KEYS)
+            tiles += mem + row - key - (KEYS - 1) < span;
+    }
+    return (double)tiles;
+}
+
+/* Attention on tensor cores rounds its operands first. A tile takes so many matrix instructions for
+ * each 16 columns of the padded head, of 4096 operations each (cuda/README.md). */
+static void count_tiles(struct backend *be, const struct attention *f, bool vjp, int instructions)
+{
+    struct count *c = count_of(be);
+    int64_t head = attention_padded_head(f->qkv.dim[2] / 3 / f->heads);
+    c->tiled = c->device.rounds && head > 0;
+    if (!c->tiled)
+        return;
+    double operands = (double)attention_operands(f, vjp);
+    double queries = (double)(f->qkv.dim[0] * f->qkv.dim[1]);
+    double asked = f->rows.data == NULL ? 1 : (double)f->rows.dim[0] / queries;
+    c->product =
+        (struct product){.flops = 4096.0 * instructions * (double)(head / 16) * attention_tiles(f) *
+                                  (double)(f->qkv.dim[0] * f->heads) * asked,
+                         .bytes = operands * LOW_PRECISION_BYTES + (double)tensor_bytes(&f->out),
+                         .pass_bytes = operands * (sizeof(float) + LOW_PRECISION_BYTES),
+                         .launches = vjp ? 4 : 2};
+}
+
+/* The scratch of its operands, in numbers of float32. */
+static int64_t operand_numbers(const struct backend *be, const struct attention *f, bool vjp)
+{
+    return count_of(be)->tiled ? (attention_operands(f, vjp) + 1) / 2 : 0;
+}
+
+static void count_attention(struct backend *be, const struct attention *p)
+{
+    count_tiles(be, p, false, p->rk.data != NULL ? 26 : 16);
+    need_numbers(be, operand_numbers(be, p, false));
+}
+
 static void count_attention_vjp(struct backend *be, const struct attention_vjp *p)
 {
-    need_numbers(be, attention_vjp_scratch(p));
+    int64_t head = p->fwd.qkv.dim[2] / 3 / p->fwd.heads;
+    int queries = p->fwd.rk.data == NULL ? 24 : head > 64 ? 48 : 44;
+    int keys = p->fwd.rk.data == NULL ? 32 : head > 80 ? 44 : 42;
+    count_tiles(be, &p->fwd, true, queries + keys);
+    need_numbers(be, attention_vjp_scratch(p) + operand_numbers(be, &p->fwd, true));
 }
 
 static void count_attention_tangent(struct backend *be, const struct attention_tangent *p)
@@ -259,6 +312,10 @@ static double seconds_of(struct backend *be, enum op_id id, double flops, double
         return p->pass_bytes / d->bandwidth +
                fmax(p->flops / d->product_rate, p->bytes / d->bandwidth) +
                p->launches * d->call_seconds;
+    if (c->tiled && d->attention_rate > 0 && (id == OP_attention || id == OP_attention_vjp))
+        return p->pass_bytes / d->bandwidth +
+               fmax(p->flops / d->attention_rate, p->bytes / d->bandwidth) +
+               p->launches * d->call_seconds;
     double seconds = fmax(flops / d->plain_rate, bytes / d->bandwidth) + d->call_seconds;
     return id == OP_download ? seconds + d->sync_seconds : seconds;
 }
@@ -300,9 +357,10 @@ enum status count_open(struct backend *be, const struct count_device *device, st
     };
     c->table.download = count_download;
     c->table.gemm = count_gemm;
+    c->table.attention = count_attention;
+    c->table.attention_vjp = count_attention_vjp;
     c->table.ffn_up = count_ffn_up;
     c->table.ffn_up_vjp = count_ffn_up_vjp;
-    c->table.attention_vjp = count_attention_vjp;
     c->table.attention_tangent = count_attention_tangent;
     c->table.residual_norm_vjp = count_residual_norm_vjp;
     c->table.norm_vjp_tangent = count_norm_vjp_tangent;

@@ -13,13 +13,16 @@
 
 /* How fast a device runs, for the seconds of the statistics. A call takes
  *   max(flops / rate, bytes / bandwidth) + call_seconds
- * The rate is `product_rate` for products, and `plain_rate` for what other operations compute. */
+ * The rate is `product_rate` for products, and `plain_rate` for what other operations compute.
+ * Attention on tensor cores is charged for what its tiles compute, whether a query sees it or not.
+ */
 struct count_device {
     double product_rate; /* FLOP/s */
     double plain_rate;
-    double bandwidth;    /* bytes/s */
-    double call_seconds; /* of a launch that follows other launches */
-    double sync_seconds; /* added for a download, which waits */
+    double attention_rate; /* of attention on tensor cores, 0 where it runs on plain ones */
+    double bandwidth;      /* bytes/s */
+    double call_seconds;   /* of a launch that follows other launches */
+    double sync_seconds;   /* added for a download, which waits */
     /* Low-precision tensors are bfloat16. Other operands of products are float32 and are first
      * rounded to bfloat16 in passes of their own. Each is a launch that reads 4 bytes a number and
      * writes 2. */
