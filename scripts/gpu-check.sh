@@ -59,8 +59,6 @@ for seconds in "$most" "$budget"; do
         ;;
     esac
 done
-started=$(date +%s)
-
 unavailable()
 {
     echo "gpu-check.sh: $*" >&2
@@ -85,6 +83,7 @@ nvcc=${CUDA_HOME:+$CUDA_HOME/bin/nvcc}
 for tool in make gcc g++ timeout; do
     command -v "$tool" >/dev/null || unavailable "no $tool"
 done
+started=$(date +%s)
 grep -q '^test-cuda:' "$root/Makefile" || unavailable "this version of deq has no CUDA backend"
 
 from=$PWD
