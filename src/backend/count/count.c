@@ -232,10 +232,11 @@ static void count_tiles(struct backend *be, const struct attention *f, bool vjp,
     if (!c->tiled)
         return;
     double operands = (double)attention_operands(f, vjp);
+    int64_t columns = head / 16;
     double queries = (double)(f->qkv.dim[0] * f->qkv.dim[1]);
     double asked = f->rows.data == NULL ? 1 : (double)f->rows.dim[0] / queries;
     c->product =
-        (struct product){.flops = 4096.0 * instructions * (double)(head / 16) * attention_tiles(f) *
+        (struct product){.flops = 4096.0 * instructions * (double)columns * attention_tiles(f) *
                                   (double)(f->qkv.dim[0] * f->heads) * asked,
                          .bytes = operands * LOW_PRECISION_BYTES + (double)tensor_bytes(&f->out),
                          .pass_bytes = operands * (sizeof(float) + LOW_PRECISION_BYTES),
