@@ -8,6 +8,12 @@ setup_file()
     export small
 }
 
+setup()
+{
+    DEQ=$(realpath "${DEQ:-build/deq}")
+    cd "$BATS_TEST_TMPDIR"
+}
+
 # A training of a few steps: tiny_run FOLDER [OPTION]...
 tiny_run()
 {
