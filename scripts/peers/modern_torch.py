@@ -101,8 +101,9 @@ def anderson(f, z, evaluations, history):
 
 
 class Modern(nn.Module):
-    """A language model. The attributes of `a` are those of deq_torch.Model, and
+    """A language model, which wants PyTorch 2.4. The attributes of `a` are those of deq_torch.Model, and
 
+        batch, length  size of a segment. `memory` is at most the length
         blocks      number of blocks
         explicit    whether they run once, in place of a solve
         compiled    whether torch.compile is used
@@ -118,20 +119,23 @@ class Modern(nn.Module):
         angle = (torch.arange(a.memory + a.length)[:, None] *
                  10000 ** (-torch.arange(head // 2) / (head // 2)))
         self.turns = angle.cos(), angle.sin()
+        # Of whole memory and segment. Without memory the last columns are those of the segment.
         back = torch.arange(a.memory, a.memory + a.length)[:, None] - torch.arange(a.memory + a.length)
         self.seen = back >= 0
-        self.memory = [torch.zeros(a.batch, a.memory, 2 * a.width) for _ in range(a.blocks)]
+        self.memory = [torch.zeros(a.batch, 0, 2 * a.width) for _ in range(a.blocks)]
         self.run = torch.compile(blocks) if a.compiled else blocks
         self.begin = torch.compile(begin) if a.compiled else begin
 
     def evaluate(self, e, weights):
         """The fixed point's f, and what the blocks read there."""
         head = self.a.width // self.a.heads
+        past = self.memory[0].shape[1]
+        seen = self.seen[:, self.a.memory - past:]
         with torch.no_grad():
             memory = self.begin(self.memory, self.turns, head)
-        whole = lambda z: self.run(z + e, weights, memory, self.turns, self.seen, head)
+        whole = lambda z: self.run(z + e, weights, memory, self.turns, seen, head)
         if self.a.explicit:
-            return self.run(e, weights, memory, self.turns, self.seen, head)
+            return self.run(e, weights, memory, self.turns, seen, head)
         with torch.no_grad():
             z = anderson(lambda z: whole(z)[0] - z, torch.zeros_like(e), self.a.forward, 5)
         if not torch.is_grad_enabled():
@@ -151,6 +155,6 @@ class Modern(nn.Module):
     def forward(self, tokens, target, _=0):
         e = unit(F.embedding(tokens, self.table) * self.a.width ** 0.5)
         out, read = self.evaluate(e, self.blocks.weights())
-        self.memory = [r.detach()[:, -self.a.memory:] for r in read]
+        self.memory = [r.detach()[:, r.shape[1] - self.a.memory:] for r in read]
         logits = F.linear(unit(out), self.table, self.bias)
         return F.cross_entropy(logits.flatten(0, 1), target.flatten())

@@ -153,11 +153,14 @@ fake_training() {
     [[ "$output" == *"cannot be compared"* ]]
 }
 
-# A Python that has the modules named, or skips.
+# need MODULES [NAME]: a Python that has these modules, or the last name of one, or skips.
 need() {
+    local import="import $1"
+    [ "$#" -eq 1 ] || import="from ${1%.*} import ${1##*.}"
     for python in ${PEERS_PYTHON:-python3 /usr/bin/python3}; do
-        ! "$python" -c "import $1" 2>/dev/null || return 0
+        ! "$python" -c "$import" 2>/dev/null || return 0
     done
+    [ "$#" -eq 1 ] || skip "$python has no $2 (pip)"
     skip "$python has no $1 (torch: scripts/deps.sh peers; torchdeq: pip)"
 }
 
@@ -174,6 +177,14 @@ need() {
     for kind in train dropout; do
         "$python" "$root/tests/tools/dump_peer.py" $kind torchdeq $kind.safetensors
         "$DEQ" verify --device ref $kind.safetensors
+    done
+}
+
+@test "the peer of the modern cell computes losses and gradients as deq does" {
+    need torch.nn.functional.rms_norm 'torch 2.4'
+    for peer in equilibrium explicit; do
+        "$python" "$root/tests/tools/dump_peer.py" modern $peer $peer.safetensors
+        "$DEQ" verify --device ref $peer.safetensors
     done
 }
 

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """dump_peer.py KIND PEER FILE: what a PyTorch peer (torch, torchdeq) does in float64, solved
 tightly, as a dump for `deq verify`: four updates by scripts/peers/learn_torch.py (KIND train), or
-the loss and gradients of a segment under dropout masks (dropout). Needs torch."""
+the loss and gradients of a segment under dropout masks (dropout). Needs torch.
+
+dump_peer.py modern PEER FILE: losses and gradients of the modern cell (scripts/peers/modern_torch.py)
+in two segments, as an equilibrium (PEER equilibrium) or run once (explicit). Needs torch 2.4."""
 import json
 import math
 import os
@@ -18,6 +21,7 @@ from torch import nn
 import learn_torch
 import schedule
 from deq_torch import Model
+from modern_torch import Modern
 
 VOCAB, WIDTH, HEADS, INNER, BATCH, LENGTH, STEPS = 60, 32, 2, 48, 3, 8, 4
 RATE = 0.2
@@ -66,8 +70,8 @@ def published_rate(train, n):
     return train["lr"] * (1 + math.cos(math.pi * (n - 1) / train["steps"])) / 2
 
 
-def save(path, kind, config, tensors):
-    header = {"__metadata__": {"deq_dump": "1", "kind": kind, "config": json.dumps(config)}}
+def save(path, kind, config, tensors, **facts):
+    header = {"__metadata__": dict(facts, deq_dump="1", kind=kind, config=json.dumps(config))}
     data, at = b"", 0
     for name, x in tensors.items():
         x = torch.as_tensor(x).contiguous()
@@ -118,11 +122,52 @@ def dropout(model, text):
     return dict(tensors, **dict(zip(names, masks)))
 
 
+MODERN_NAMES = {"qkv": "attn.qkv.weight", "out": "attn.out.weight", "up": "ff.up.weight",
+                "down": "ff.down.weight", "out_gate": "attn.gate", "down_gate": "ff.gate"}
+
+
+def modern_name(name):
+    if name in NAMES:
+        return NAMES[name]
+    _, part, number = name.split(".")
+    return "func.blocks.%s.%s" % (number, MODERN_NAMES[part])
+
+
+def modern(peer, path):
+    explicit, blocks = peer == "explicit", 2
+    model = Modern(types.SimpleNamespace(
+        vocab=VOCAB, width=WIDTH, heads=HEADS, inner=INNER, memory=LENGTH, length=LENGTH, batch=BATCH,
+        std=0.1, forward=150, backward=150, blocks=blocks, explicit=explicit, compiled=False))
+    for name, p in model.named_parameters():
+        if "gate" in name:
+            nn.init.normal_(p, -0.5, 0.3)
+    text = Stream()
+    tensors = {"stream": text.ids.t()[:2 * LENGTH + 1]}
+    for name, p in model.named_parameters():
+        tensors["w:" + modern_name(name)] = p.detach()
+    for k in range(2):
+        model.zero_grad()
+        loss = model(*text.batch(k))
+        loss.backward()
+        tensors["s%d:loss" % k] = loss.detach().reshape(1)
+        for name, p in model.named_parameters():
+            tensors["s%d:g:%s" % (k, modern_name(name))] = p.grad.clone()
+    config = dict(CONFIG, cell="modern", norm="rms", wnorm=False, gate="channel", dropout=0.0, compat=False,
+                  **({"layers": blocks, "tie_layers": False} if explicit else {"blocks": blocks}))
+    if explicit:
+        save(path, "unrolled", config, tensors, n_unroll="1")
+    else:
+        save(path, "deq", config, tensors)
+
+
 def main():
     kind, peer, path = sys.argv[1:]
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     torch.manual_seed(1)
+    if kind == "modern":
+        modern(peer, path)
+        return
     model = Model(types.SimpleNamespace(
         peer=peer, vocab=VOCAB, width=WIDTH, heads=HEADS, inner=INNER, memory=LENGTH, dropout=0.0,
         std=0.1, forward=120, backward=120, eval_forward=120, precision="fp32"))
