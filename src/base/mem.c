@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 
 enum { MEM_ALIGN = 64 };
 
@@ -45,6 +47,16 @@ enum status mem_strdup(char **out, const char *text, struct error *err)
     memcpy(p, text, n);
     *out = p;
     return STATUS_OK;
+}
+
+/* Nothing is written to the block that is asked for. */
+bool mem_has_room(size_t bytes)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY)
+        return true;
+    void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p != MAP_FAILED && munmap(p, bytes) == 0;
 }
 
 void mem_free(void *ptr)

@@ -4,6 +4,7 @@
 #define DEQ_BASE_MEM_H
 
 #include "base/status.h"
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Allocates `count` zeroed objects of `size` bytes, aligned to 64 bytes for vector loads, into
@@ -19,6 +20,10 @@ enum status mem_grow(void **ptr, size_t old_count, size_t new_count, size_t size
 
 /* Copies a string. The caller frees *out with mem_free. On STATUS_NOMEM *out is unchanged. */
 enum status mem_strdup(char **out, const char *text, struct error *err);
+
+/* Whether a limit on the address space (ulimit -v) leaves so many bytes. Libraries that end a
+ * program where memory is refused are not called without it. */
+bool mem_has_room(size_t bytes);
 
 /* Frees what a function above gave. NULL is allowed. */
 void mem_free(void *ptr);

@@ -71,7 +71,8 @@ same()
 
 @test "with little address space the program runs, or ends with a message" {
     cd "$BATS_FILE_TMPDIR"
-    for kib in 100000 150000 200000 300000 500000; do
+    # in small steps, since libraries differ in what they do where memory ends inside them
+    for kib in $(seq 90000 4000 180000) 200000 300000 500000; do
         run bash -c "ulimit -v $kib; OMP_NUM_THREADS=1 timeout 300 '$DEQ' --version"
         [ "$status" -ne 124 ]
         [ -n "$output" ]

@@ -1,9 +1,10 @@
 /* Matrix products. For few rows there is a routine of our own, one pass over the weights. For more
  * it is oneDNN's matmul where that is the fastest (matmul.c), else oneDNN's or OpenBLAS's SGEMM. */
 #include "backend/cpu/matmul.h"
+#include "backend/cpu/onednn.h"
 #include "backend/cpu/vecmath.h"
+#include "base/mem.h"
 
-#include <oneapi/dnnl/dnnl.h>
 #include <string.h>
 
 /* The bits of a row do not depend on the other rows, up to FEW_ROWS. So many texts may be sampled
@@ -100,9 +101,11 @@ void cpu_gemm(struct backend *be, const struct gemm *p)
                    (float)p->beta, cpu_f32(&p->c), (int)c_stride);
         return;
     }
-    dnnl_status_t status = dnnl_sgemm(p->trans_a ? 'T' : 'N', p->trans_b ? 'T' : 'N', m, n, inner,
-                                      (float)p->alpha, cpu_f32(&p->a), a_stride, cpu_f32(&p->b),
-                                      b_stride, (float)p->beta, cpu_f32(&p->c), c_stride);
+    dnnl_status_t status = dnnl_out_of_memory;
+    if (mem_has_room(ONEDNN_ROOM))
+        status = dnnl_sgemm(p->trans_a ? 'T' : 'N', p->trans_b ? 'T' : 'N', m, n, inner,
+                            (float)p->alpha, cpu_f32(&p->a), a_stride, cpu_f32(&p->b), b_stride,
+                            (float)p->beta, cpu_f32(&p->c), c_stride);
     if (status == dnnl_out_of_memory)
         backend_fault_memory(be, OP_gemm, "oneDNN has no memory for the product");
     else if (status != dnnl_success)

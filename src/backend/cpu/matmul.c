@@ -163,6 +163,8 @@ static dnnl_status_t compile(struct matmul *g, const struct shape *s, struct pro
     dnnl_primitive_desc_t made = NULL;
     dnnl_status_t bad;
     *p = (struct product){.shape = *s};
+    if (!mem_has_room(ONEDNN_ROOM))
+        return dnnl_out_of_memory;
     const struct matrix a = {s->m, s->inner, s->a_stride, s->trans_a, s->type};
     const struct matrix b = {s->inner, s->n, s->b_stride, s->trans_b, s->type};
     const struct matrix c = {s->m, s->n, s->c_stride, false, dnnl_f32};

@@ -4,6 +4,10 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
+/* The bytes of address space that oneDNN may take when it compiles a product. Where they are
+ * refused it writes to address 0, and so it is not called without them (mem_has_room). */
+enum { ONEDNN_ROOM = 64 << 20 };
+
 /* Makes memory, without data yet, for a matrix. strides are the distances between its rows and
  * between its columns. The caller owns *out (dnnl_memory_destroy), which a failure leaves
  * untouched. */
