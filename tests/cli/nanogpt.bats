@@ -88,7 +88,7 @@ deq train --data chars" ]
     [[ "$output" == "$prompt"* ]]
     [ "${#output}" -gt $((${#prompt} + 20)) ]
     # Every character is one of theirs.
-    ! tail -c +$((1 + $(printf '%s' "$prompt" | wc -c))) <<<"$output" | grep -q '[^A-Za-z0-9é:,!&\ -]'
+    [ -z "$(tail -c +$((1 + $(printf '%s' "$prompt" | wc -c))) <<<"$output" | tr -d 'A-Za-z0-9é:,!&\n -')" ]
     run "$DEQ" sample run --prompt "Qxx K && #" --tokens 1
     [ "$status" -eq 0 ]
     [[ "$output" == *'"Qxx" is not in the vocabulary and becomes <unk> (2 are unknown)'* ]]
@@ -127,7 +127,8 @@ pickle.dump(meta, open('meta.pkl', 'wb'))")
         run "$script" odd
         [ "$status" -eq 1 ] || return 1
         [[ "$output" == "odd/meta.pkl: "*"$1"* && "${#lines[@]}" -eq 1 ]] || return 1
-        [ ! -e odd/tokenizer.model ] && [ ! -e odd/sprung ]
+        [ ! -e odd/tokenizer.model ] || return 1
+        [ ! -e odd/sprung ]
     }
     refused "it names posix.system" "
 class Trap:
