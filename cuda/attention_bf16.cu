@@ -89,24 +89,6 @@ template <int KEYS> __device__ __forceinline__ void drop(uint32_t kept, float s[
             s[t][i] = kept >> (4 * t + i) & 1u ? s[t][i] : 0;
 }
 
-/* out += weights value */
-template <int HEAD, int KEYS>
-__device__ __forceinline__ void add_values(float out[HEAD / 8][4], const float s[KEYS / 8][4],
-                                           const bf16 *value)
-{
-#pragma unroll
-    for (int k = 0; k < KEYS / 16; k++) {
-        uint32_t a[4];
-        sums_as_a(a, s[2 * k], s[2 * k + 1]);
-#pragma unroll
-        for (int c = 0; c < HEAD / 8; c += 2) {
-            uint32_t b[4];
-            rows_as_rows<HEAD + 8>(b, value, 16 * k, 8 * c);
-            add_pair(out, c, a, b);
-        }
-    }
-}
-
 template <int HEAD>
 __device__ __forceinline__ void write_rows(const att &p, const att_place &at, int row,
                                            const mma_running<HEAD> &run)
@@ -202,7 +184,7 @@ __global__ void __launch_bounds__(MMA_THREADS, HEAD > (PLACE ? 64 : 80) ? 2 : 3)
         copy_wait<1>();
         __syncthreads();
         if (busy)
-            add_values<HEAD, KEYS>(run.out, s, value);
+            add_rows<HEAD, KEYS>(run.out, s, value);
         __syncthreads();
     }
     copy_wait<0>();

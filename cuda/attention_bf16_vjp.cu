@@ -53,24 +53,6 @@ __device__ __forceinline__ void against_diagonals(float product[TILES + 2][4],
         }
 }
 
-/* sum [16,HEAD] += ds key */
-template <int HEAD, int KEYS>
-__device__ __forceinline__ void add_content(float sum[HEAD / 8][4], const float ds[KEYS / 8][4],
-                                            const bf16 *key)
-{
-#pragma unroll
-    for (int k = 0; k < KEYS / 16; k++) {
-        uint32_t a[4];
-        sums_as_a(a, ds[2 * k], ds[2 * k + 1]);
-#pragma unroll
-        for (int c = 0; c < HEAD / 8; c += 2) {
-            uint32_t b[4];
-            rows_as_rows<HEAD + 8>(b, key, 16 * k, 8 * c);
-            add_pair(sum, c, a, b);
-        }
-    }
-}
-
 /* sum [16,HEAD] += ds by diagonals the window of rk */
 template <class shape, int HEAD>
 __device__ __forceinline__ void
@@ -245,7 +227,7 @@ __global__ void __launch_bounds__(MMA_THREADS, 2)
         if (busy) {
             score_gradients<KEYS>(f, at, row, j0, r, s, da);
             if (what & CONTENT)
-                add_content<HEAD, KEYS>(sum, s, key);
+                add_rows<HEAD, KEYS>(sum, s, key);
             if (PLACE && (what & PLACES))
                 add_places<shape, HEAD>(sum, s, t.ring, turn);
         }

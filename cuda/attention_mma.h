@@ -347,4 +347,22 @@ __device__ __forceinline__ void add_scores(float s[shape::KEYS / 8][4], const ui
     add_by_rows<16 * STEPS, shape::KEYS>(s, qw, key);
 }
 
+/* sum [16,HEAD] += s rows, for sums s of a product and rows [KEYS,HEAD] in shared memory */
+template <int HEAD, int KEYS>
+__device__ __forceinline__ void add_rows(float sum[HEAD / 8][4], const float s[KEYS / 8][4],
+                                         const bf16 *rows)
+{
+#pragma unroll
+    for (int k = 0; k < KEYS / 16; k++) {
+        uint32_t a[4];
+        sums_as_a(a, s[2 * k], s[2 * k + 1]);
+#pragma unroll
+        for (int c = 0; c < HEAD / 8; c += 2) {
+            uint32_t b[4];
+            rows_as_rows<HEAD + 8>(b, rows, 16 * k, 8 * c);
+            add_pair(sum, c, a, b);
+        }
+    }
+}
+
 #endif
