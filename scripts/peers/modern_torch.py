@@ -123,6 +123,10 @@ class Modern(nn.Module):
         back = torch.arange(a.memory, a.memory + a.length)[:, None] - torch.arange(a.memory + a.length)
         self.seen = back >= 0
         self.memory = [torch.zeros(a.batch, 0, 2 * a.width) for _ in range(a.blocks)]
+        if a.compiled and not a.explicit:
+            # The solve of the gradient goes through the same graph several times.
+            from torch._functorch import config
+            config.donated_buffer = False
         self.run = torch.compile(blocks) if a.compiled else blocks
         self.begin = torch.compile(begin) if a.compiled else begin
 

@@ -3,6 +3,7 @@
 #include "backend/ops.h"
 #include "base/assert_ok.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -114,12 +115,72 @@ static void many_shapes(void **state)
     tear_down(&f);
 }
 
+/* The nearest bfloat16 of a normal number, ties to even. */
+static double rounded(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return (double)x;
+}
+
+static double sum_of_rounded(const float *a, const float *b, int row, int col, int inner,
+                             int64_t rows, int64_t cols, bool trans_a, bool trans_b)
+{
+    double sum = 0;
+    for (int i = 0; i < inner; i++) {
+        int64_t from_a = trans_a ? i * rows + row : (int64_t)row * inner + i;
+        int64_t from_b = trans_b ? (int64_t)col * inner + i : i * cols + col;
+        sum += rounded(a[from_a]) * rounded(b[from_b]);
+    }
+    return sum;
+}
+
+/* In bfloat16 a product is the sum over the products of rounded factors, however they are stored
+ * and whether the processor or float32 multiplies them. The sum of INNER terms in float32 is off by
+ * at most INNER units of 2^-24 of the terms' magnitudes, about INNER here. What rounding the
+ * factors changes is a thousand times that. */
+static void factors_are_rounded(void **state)
+{
+    enum { ROWS = 70, COLS = 40, INNER = 50 };
+    static const double tolerance = INNER * (double)INNER / (1 << 24);
+    struct fixture f;
+    struct error err;
+    (void)state;
+    set_up(&f, 2, INNER, COLS, false);
+    if (backend_set_precision(&f.be, PRECISION_BF16, &err) != STATUS_OK) {
+        tear_down(&f);
+        print_message("# this processor has no products of bfloat16\n");
+        skip();
+    }
+    for (int way = 0; way < 4; way++) {
+        bool ta = way & 1, tb = way & 2;
+        struct tensor a = tensor_prefix(&f.a, 2, ta ? INNER : ROWS, ta ? ROWS : INNER, 1, 1);
+        struct tensor b = tensor_prefix(&f.w, 2, tb ? COLS : INNER, tb ? INNER : COLS, 1, 1);
+        struct tensor c = tensor_prefix(&f.all, 2, ROWS, COLS, 1, 1);
+        double worst = 0;
+        op_gemm(&f.be,
+                &(struct gemm){.trans_a = ta, .trans_b = tb, .alpha = 1, .a = a, .b = b, .c = c});
+        for (int r = 0; r < ROWS; r++)
+            for (int j = 0; j < COLS; j++) {
+                double want = sum_of_rounded(a.data, b.data, r, j, INNER, ROWS, COLS, ta, tb);
+                worst = fmax(worst, fabs(want - (double)((const float *)c.data)[r * COLS + j]));
+            }
+        if (worst > tolerance)
+            fail_msg("way %d is %g from the sum over rounded factors", way, worst);
+    }
+    assert_ok(backend_check(&f.be, &err), &err);
+    tear_down(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_alone_forward),
         cmocka_unit_test(rows_alone_backward),
         cmocka_unit_test(many_shapes),
+        cmocka_unit_test(factors_are_rounded),
     };
     return cmocka_run_group_tests_name("products of the cpu", tests, NULL, NULL);
 }
