@@ -23,5 +23,8 @@ struct device_choice {
 /* As device_open, whose statuses it returns. */
 enum status device_open_choice(struct backend *be, const struct device_choice *choice,
                                struct error *err);
+/* Says on stderr how to go on where other programs run on the same processors, unless the user has
+ * said how threads wait. */
+void device_tell_of_others(const struct backend *be);
 
 #endif

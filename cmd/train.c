@@ -300,6 +300,8 @@ static enum status train_in_group(const struct job *job, struct error *err)
     if (why[0] != '\0' && !r->quiet && dist_rank(dist) == 0)
         fprintf(stderr, "%s\n", why);
     enum status opened = device_open_choice(&be, &device, err);
+    if (opened == STATUS_OK && dist_size(dist) == 1 && !r->quiet)
+        device_tell_of_others(&be);
     enum status status = dist_agree(dist, opened, err);
     if (status == STATUS_OK)
         status = dist_attach(dist, &be, err);

@@ -69,6 +69,30 @@ same()
     [[ "$output" == *"threads: 2 share 1 processors"* ]]
 }
 
+# said_beside NAME=VALUE...: what a training that finds no data says beside as many busy shells as there
+# are processors, which leave none to a second thread.
+said_beside()
+{
+    local shells=() n
+    for ((n = $(nproc --all); n > 0; n--)); do
+        sh -c 'while :; do :; done' >/dev/null 3>&- &
+        shells+=($!)
+    done
+    run env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_NUM_THREADS=2 "$@" "$DEQ" train --device cpu \
+        --config c.json --set data.dir=none --out busy
+    kill "${shells[@]}"
+    echo "$output"
+}
+
+@test "other programs on the processors are told of, unless it is said how threads wait" {
+    cd "$BATS_FILE_TMPDIR"
+    told="threads: 2, beside [0-9]* of other programs on [0-9]* processors; OMP_WAIT_POLICY=passive"
+    said_beside | tee /dev/stderr | grep -c "$told"
+    for choice in OMP_WAIT_POLICY=active GOMP_SPINCOUNT=1000; do
+        [ "$(said_beside $choice | tee /dev/stderr | grep -c "$told")" -eq 0 ]
+    done
+}
+
 @test "with little address space the program runs, or ends with a message" {
     cd "$BATS_FILE_TMPDIR"
     # in small steps, since libraries differ in what they do where memory ends inside them
