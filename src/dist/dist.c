@@ -34,6 +34,20 @@ bool dist_communicates(const struct dist *d)
     return d != NULL && (d->be == NULL || d->be->fault[0] == '\0');
 }
 
+void dist_enter(struct dist *d)
+{
+    if (d == NULL)
+        return;
+    atomic_fetch_add_explicit(&d->begun, 1, memory_order_relaxed);
+    atomic_store_explicit(&d->waits, true, memory_order_relaxed);
+}
+
+void dist_leave(struct dist *d)
+{
+    if (d != NULL)
+        atomic_store_explicit(&d->waits, false, memory_order_relaxed);
+}
+
 /* --- devices ---------------------------------------------------------------------------------- */
 
 /* The device of a rank, as the other ranks learn it. */
@@ -100,7 +114,7 @@ static enum status check_devices(struct dist *d, const struct backend *be, struc
 static void use_staging(struct dist *d, int lacking, const char *why)
 {
     char mpi[sizeof d->description];
-    snprintf(mpi, sizeof mpi, "%.100s", d->description);
+    snprintf(mpi, sizeof mpi, "%.200s", d->description);
     d->transport = &dist_staged_transport;
     if (lacking == d->rank)
         snprintf(d->description, sizeof d->description,
@@ -128,9 +142,12 @@ static enum status join(struct dist *d, struct backend *be, struct error *err)
     }
     TRY(dist_agree(d, d->rank == 0 ? c->invite(invitation, err) : STATUS_OK, err));
     dist_broadcast(d, invitation, sizeof invitation);
-    TRY(c->join(be, invitation, d->rank, d->size, err));
+    dist_enter(d);
+    enum status status = c->join(be, invitation, d->rank, d->size, err);
+    dist_leave(d);
+    TRY(status);
     d->transport = &dist_collectives_transport;
-    snprintf(mpi, sizeof mpi, "%.100s", d->description);
+    snprintf(mpi, sizeof mpi, "%.200s", d->description);
     snprintf(d->description, sizeof d->description, "%s and %.200s", mpi, text);
     return STATUS_OK;
 }
@@ -168,7 +185,9 @@ void dist_reduce_scatter_begin(struct dist *d, const struct tensor *flat, int64_
 {
     if (dist_size(d) == 1 || from >= to || !dist_communicates(d))
         return;
+    dist_enter(d);
     d->transport->reduce_scatter_begin(d, flat, from, to);
+    dist_leave(d);
     d->summing = true;
 }
 
@@ -176,14 +195,19 @@ void dist_reduce_scatter_wait(struct dist *d)
 {
     if (d == NULL || !d->summing)
         return;
+    dist_enter(d);
     d->transport->reduce_scatter_wait(d);
+    dist_leave(d);
     d->summing = false;
 }
 
 void dist_all_gather(struct dist *d, const struct tensor *flat)
 {
-    if (dist_size(d) > 1 && dist_communicates(d))
-        d->transport->all_gather(d, flat);
+    if (dist_size(d) == 1 || !dist_communicates(d))
+        return;
+    dist_enter(d);
+    d->transport->all_gather(d, flat);
+    dist_leave(d);
 }
 
 /* --- buckets and parts ------------------------------------------------------------------------ */

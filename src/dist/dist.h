@@ -18,7 +18,8 @@
  *
  * "Collective" marks the calls that all ranks must make, in the same order and from one thread. The
  * death of a process and dist_abort end the whole group within seconds, because MPI's launcher sees
- * to it. Therefore only dist_open and dist_attach report errors of communication.
+ * to it. Therefore only dist_open and dist_attach report errors of communication. A process that
+ * lives and answers no more is found by dist_watch.
  *
  * A rank whose device has failed (backend_check) exchanges no more messages, since the others may
  * be waiting for a different one. Its calls return at once and leave their results undefined. The
@@ -43,6 +44,19 @@ struct dist;
  * start. STATUS_NOMEM and STATUS_IO if the group has no memory or no thread. After STATUS_NOMEM and
  * STATUS_IO *out may be set, and is then good for dist_abort only. */
 enum status dist_open(struct dist **out, int launched, struct error *err);
+/* Called by the watch's thread when the group cannot go on. `text` is one line that names the
+ * process and a remedy. It must not return, and as a rule prints the text and calls dist_abort. */
+typedef void dist_alarm(void *ctx, struct dist *d, const char *text);
+
+/* Collective. From now on a thread of each rank listens for the others. It calls `alarm` on one of
+ * them, as a rule, when one has not been heard of for `silence` seconds, because it is frozen or
+ * its machine or network is. A rank that lives, but for which others have waited for `stall`
+ * seconds, is also found. That time must be longer than any rank ever works alone, as for a
+ * checkpoint. The numbers of rank 0 hold for all, and a `silence` of 0 means no watch. Where MPI
+ * lacks MPI_THREAD_MULTIPLE there is none either, and dist_transport says so. `ctx` must live until
+ * dist_close. STATUS_NOMEM, STATUS_IO (no thread): the rank must then end the group. */
+enum status dist_watch(struct dist *d, double silence, double stall, dist_alarm *alarm, void *ctx,
+                       struct error *err);
 /* Collective. Waits for the other ranks. NULL is allowed. */
 void dist_close(struct dist *d);
 /* Ends all ranks at once. Launchers pass the exit code on. */

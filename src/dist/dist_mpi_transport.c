@@ -1,9 +1,9 @@
 /* The transport of gradients in host memory over MPI.
  *
  * A thread of its own makes the sums while the calling thread computes, whether or not the MPI
- * library makes progress by itself. The two threads never call MPI at the same time, as
- * MPI_THREAD_SERIALIZED demands. Between the begin of a sum and the end of the wait only the
- * summing thread calls it. */
+ * library makes progress by itself. The two threads never call MPI at the same time, so that
+ * MPI_THREAD_SERIALIZED is enough for them. Between the begin of a sum and the end of the wait only
+ * the summing thread calls it. */
 #include "dist/dist_impl.h"
 
 #include "base/mem.h"
