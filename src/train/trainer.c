@@ -277,12 +277,13 @@ static void penalise(struct trainer *t, const struct step_report *r)
 
 /* --- several ranks ---------------------------------------------------------------------------- */
 
-/* The buckets of the output layer's own gradients. They are complete once the loss is known, since
- * neither the embedding nor f adds to them. */
-static void output_buckets(const struct trainer *t, int64_t *from, int64_t *to)
+void trainer_early_buckets(const struct params *p, const struct config *config, int64_t *from,
+                           int64_t *to)
 {
-    const struct params *p = t->model->params;
     int64_t first = p->total, end = 0;
+    *from = *to = 0;
+    if (config->correction.weight > 0)
+        return;
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
         if (strcmp(q->part, "softmax") != 0)
@@ -290,17 +291,18 @@ static void output_buckets(const struct trainer *t, int64_t *from, int64_t *to)
         first = q->offset < first ? q->offset : first;
         end = q->offset + param_count(q);
     }
-    *from = (first + DIST_BUCKET - 1) / DIST_BUCKET;
+    first = (first + DIST_BUCKET - 1) / DIST_BUCKET;
+    if (first >= end / DIST_BUCKET)
+        return;
+    *from = first;
     *to = end / DIST_BUCKET;
-    if (*from > *to)
-        *from = *to = 0;
 }
 
 /* They travel while the backward solve runs. */
 static void sum_output_layer(struct trainer *t)
 {
     int64_t from, to;
-    output_buckets(t, &from, &to);
+    trainer_early_buckets(t->model->params, &t->config, &from, &to);
     dist_reduce_scatter_begin(t->dist, &t->model->params->g, from, to);
 }
 
@@ -309,7 +311,7 @@ static void sum_gradients(struct trainer *t)
 {
     const struct tensor *g = &t->model->params->g;
     int64_t from, to;
-    output_buckets(t, &from, &to);
+    trainer_early_buckets(t->model->params, &t->config, &from, &to);
     dist_reduce_scatter_begin(t->dist, g, 0, from);
     dist_reduce_scatter_begin(t->dist, g, to, dist_buckets(t->dist, t->model->params->total));
     dist_reduce_scatter_wait(t->dist);
