@@ -31,7 +31,7 @@ const char *dist_transport(const struct dist *d)
 
 bool dist_communicates(const struct dist *d)
 {
-    return d != NULL && (d->be == NULL || d->be->fault[0] == '\0');
+    return d != NULL && !d->imagined && (d->be == NULL || d->be->fault[0] == '\0');
 }
 
 void dist_enter(struct dist *d)
@@ -46,6 +46,29 @@ void dist_leave(struct dist *d)
 {
     if (d != NULL)
         atomic_store_explicit(&d->waits, false, memory_order_relaxed);
+}
+
+enum status dist_imagine(struct dist **out, int ranks, struct error *err)
+{
+    void *p = NULL;
+    *out = NULL;
+    if (ranks < 2)
+        return STATUS_OK;
+    TRY(mem_alloc(&p, 1, sizeof(struct dist), err));
+    *out = p;
+    (*out)->size = ranks;
+    (*out)->imagined = true;
+    return STATUS_OK;
+}
+
+void dist_forget(struct dist *d)
+{
+    mem_free(d);
+}
+
+int64_t dist_gathered(const struct dist *d)
+{
+    return d != NULL ? d->gathered : 0;
 }
 
 /* --- devices ---------------------------------------------------------------------------------- */
@@ -201,12 +224,16 @@ void dist_reduce_scatter_wait(struct dist *d)
     d->summing = false;
 }
 
-void dist_all_gather(struct dist *d, const struct tensor *flat)
+void dist_all_gather(struct dist *d, const struct tensor *flat, int64_t from, int64_t to)
 {
-    if (dist_size(d) == 1 || !dist_communicates(d))
+    if (dist_size(d) == 1 || from >= to)
+        return;
+    struct dist_part last = dist_bucket(d, tensor_count(flat), to - 1);
+    d->gathered += last.first + last.count - dist_bucket(d, tensor_count(flat), from).first;
+    if (!dist_communicates(d))
         return;
     dist_enter(d);
-    d->transport->all_gather(d, flat);
+    d->transport->all_gather(d, flat, from, to);
     dist_leave(d);
 }
 

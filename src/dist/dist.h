@@ -68,6 +68,14 @@ int dist_size(const struct dist *d);
 /* Counted from 0 among the ranks on the same machine. */
 int dist_local_rank(const struct dist *d);
 
+/* A group for plans: rank 0 of so many that do not exist. Nothing is sent. *out is NULL for one
+ * rank. The caller frees it with dist_forget. STATUS_NOMEM. */
+enum status dist_imagine(struct dist **out, int ranks, struct error *err);
+/* NULL is allowed. */
+void dist_forget(struct dist *d);
+/* The numbers that all calls of dist_all_gather so far were about. */
+int64_t dist_gathered(const struct dist *d);
+
 /* Collective. From now on gradients are tensors of this backend, which must stay open until
  * dist_detach. Before, they are tensors in host memory. If a rank has no collectives, gradients
  * travel through host memory.
@@ -119,7 +127,7 @@ void dist_reduce_scatter_begin(struct dist *d, const struct tensor *flat, int64_
 /* Collective. Each rank then finds the sums in the parts that it owns. Its other parts are
  * unchanged. */
 void dist_reduce_scatter_wait(struct dist *d);
-/* Collective. Every rank receives each part of `flat` from the owner of the part. */
-void dist_all_gather(struct dist *d, const struct tensor *flat);
+/* Collective. Every rank receives each part of buckets [from, to) of `flat` from its owner. */
+void dist_all_gather(struct dist *d, const struct tensor *flat, int64_t from, int64_t to);
 
 #endif

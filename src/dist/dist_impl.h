@@ -11,7 +11,7 @@ struct transport {
     void (*reduce_scatter_begin)(struct dist *d, const struct tensor *flat, int64_t from,
                                  int64_t to);
     void (*reduce_scatter_wait)(struct dist *d);
-    void (*all_gather)(struct dist *d, const struct tensor *flat);
+    void (*all_gather)(struct dist *d, const struct tensor *flat, int64_t from, int64_t to);
 };
 
 extern const struct transport dist_mpi_transport;         /* host memory, over MPI */
@@ -24,6 +24,8 @@ struct dist {
     struct backend *be;                     /* borrows; NULL means not attached */
     const struct transport *host_transport; /* borrows, for host memory */
     const struct transport *transport;      /* borrows, for the attached backend's memory */
+    bool imagined;                          /* see dist_imagine */
+    int64_t gathered;                       /* numbers, by all dist_all_gather */
     bool summing;                           /* a reduce_scatter is under way */
     struct tensor *parts;                   /* owns [size], see dist_part_views */
     struct mpi_transport *mpi;              /* owns buffers of dist_mpi_transport.c */

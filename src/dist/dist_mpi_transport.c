@@ -173,12 +173,12 @@ static void reduce_scatter_begin(struct dist *d, const struct tensor *flat, int6
     worker_start(s->worker);
 }
 
-static void all_gather(struct dist *d, const struct tensor *flat)
+static void all_gather(struct dist *d, const struct tensor *flat, int64_t from, int64_t to)
 {
     struct mpi_transport *s = d->mpi;
     int64_t total = tensor_count(flat);
     MPI_Datatype type = number_type(flat);
-    for (int64_t b = 0; b < dist_buckets(d, total); b++) {
+    for (int64_t b = from; b < to; b++) {
         for (int r = 0; r < d->size; r++) {
             struct dist_part part = dist_part(d, total, b, r);
             s->counts[r] = (int)part.count;

@@ -267,6 +267,10 @@ watched()
     watched 2 3 6 -1 0
     [ "$status" -eq 69 ]
     [[ "$output" == *"by process 0: process 0 of 2 ("*") lives, but others have waited for it for "* ]]
+    watched 2 3 6 0 0/-1 # also where the others have all done
+    [ "$status" -eq 69 ]
+    [[ "$output" == *": ranks to 1 have met"*"by process 0: process 1 of 2 ("*") lives, but others have waited for it for "* ]] ||
+        [[ "$output" == *"by process 0: process 1 of 2 ("*") lives, but others have waited for it for "*": ranks to 1 have met"* ]]
 }
 
 @test "MPI for one thread at a time: no watch, and it says so" {

@@ -103,7 +103,8 @@ static int64_t sum_and_gather(struct check *c)
     dist_reduce_scatter_begin(c->d, &c->t, buckets > 2 ? 2 : first, buckets);
     dist_reduce_scatter_wait(c->d);
     wrong = count_wrong(c, false);
-    dist_all_gather(c->d, &c->t);
+    dist_all_gather(c->d, &c->t, 0, first);
+    dist_all_gather(c->d, &c->t, first, buckets);
     wrong += count_wrong(c, true);
     return wrong + count_different(c);
 }

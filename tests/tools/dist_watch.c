@@ -1,14 +1,15 @@
 /* Ranks under watch that are slow, hang, or close their group at different times, run by mpirun.
  *
- *   dist_watch SILENCE STALL SECONDS...      SECONDS, of each rank, or -1 for ever: its work alone
+ *   dist_watch SILENCE STALL BEFORE[/AFTER]...     seconds for each rank, -1 for ever
  *
- * Each rank works alone and then meets the others. After that it works so long again and closes.
- * Rank 0 prints the transport. With DEQ_TEST_SERIALIZED set the MPI library says that it is for one
- * thread at a time. Exits with 69 if the watch ends the group. */
+ * Each rank works alone and then meets the others. After that it works alone again, as long if not
+ * told otherwise, and closes. Rank 0 prints the transport. With DEQ_TEST_SERIALIZED set the MPI
+ * library says that it is for one thread at a time. Exits with 69 if the watch ends the group. */
 #include "dist/dist.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -49,10 +50,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "dist_watch: %s\n", err.text);
         dist_abort(d, status);
     }
-    double alone = atof(argv[3 + dist_rank(d) % (argc - 3)]);
-    work(alone);
+    const char *own = argv[3 + dist_rank(d) % (argc - 3)], *slash = strchr(own, '/');
+    work(atof(own));
     int64_t most = dist_max(d, dist_rank(d));
-    work(alone);
+    work(atof(slash != NULL ? slash + 1 : own));
     if (dist_rank(d) == 0)
         printf("%s: ranks to %lld have met\n", dist_transport(d), (long long)most);
     dist_close(d);
