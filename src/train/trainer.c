@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum status check_ranks(const struct config_train *c, int ranks, struct error *err)
+enum status trainer_check_ranks(const struct config_train *c, int ranks, struct error *err)
 {
     if (c->batch % (c->accumulate * ranks) == 0)
         return STATUS_OK;
@@ -38,7 +38,7 @@ enum status trainer_resolve_data(struct config *config, const struct dist *dist,
     TRY(status);
     status = config_resolve(config, vocab_size(*vocab), err);
     if (status == STATUS_OK)
-        status = check_ranks(&config->train, dist_size(dist), err);
+        status = trainer_check_ranks(&config->train, dist_size(dist), err);
     if (status != STATUS_OK) {
         vocab_free(*vocab);
         *vocab = NULL;

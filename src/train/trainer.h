@@ -91,6 +91,9 @@ enum status trainer_step(struct trainer *t, struct step_report *report, struct e
 void trainer_show_average(struct trainer *t);
 void trainer_hide_average(struct trainer *t);
 
+/* Whether so many ranks can divide a batch. STATUS_CONFIG. */
+enum status trainer_check_ranks(const struct config_train *c, int ranks, struct error *err);
+
 /* The buckets [*from, *to) of gradients that are complete once the loss is known, so that they
  * travel beside the backward solve. They are the output layer's own, to which neither the embedding
  * nor f adds. There are none with a loss at earlier iterates, which is taken behind that solve, and
