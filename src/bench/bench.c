@@ -343,7 +343,7 @@ static void count_exchange(const struct bench *b, const struct config *config,
     int64_t from, to;
     trainer_early_buckets(p, config, &from, &to);
     r->numbers = p->total;
-    r->early = (to - from) * DIST_BUCKET;
+    r->early = (to - from) * dist_bucket_size(p->total);
     r->gathered = dist_gathered(b->dist) / b->done;
 }
 

@@ -39,20 +39,21 @@ static double bytes(const struct chip *c, int64_t numbers)
     return (double)numbers * sizeof(float) * (c->ranks - 1) / c->ranks;
 }
 
-static double seconds(const struct chip *c, int64_t numbers)
+static double seconds(const struct chip *c, int64_t numbers, int64_t bucket)
 {
-    double calls = ceil((double)numbers / DIST_BUCKET);
+    double calls = ceil((double)numbers / (double)bucket);
     return calls * call_seconds(c) + bytes(c, numbers) / ring_rate(c);
 }
 
 struct exchange exchange_plan(const struct exchange_load *load, const struct chip *chip)
 {
-    double early = seconds(chip, load->early);
+    int64_t bucket = dist_bucket_size(load->numbers);
+    double early = seconds(chip, load->early, bucket);
     struct exchange x = {
         .machines = count_machines(chip->ranks),
         .sent = bytes(chip, load->numbers) + bytes(chip, load->gathered),
-        .sum_seconds = early + seconds(chip, load->numbers - load->early),
-        .gather_seconds = seconds(chip, load->gathered),
+        .sum_seconds = early + seconds(chip, load->numbers - load->early, bucket),
+        .gather_seconds = seconds(chip, load->gathered, bucket),
         .hidden_seconds = fmin(early, load->beside),
     };
     x.shown_seconds = x.sum_seconds + x.gather_seconds - x.hidden_seconds;

@@ -23,7 +23,7 @@ struct exchange_rates exchange_rates(void);
 
 /* A step's load. Numbers are float32. */
 struct exchange_load {
-    int64_t numbers;  /* of the flat gradient, which is summed */
+    int64_t numbers;  /* of the flat gradient, which is summed, and divided as dist/dist.h says */
     int64_t early;    /* of those, complete before the backward solve */
     int64_t gathered; /* sent back behind the update, or before it */
     double beside;    /* seconds of the backward pass that follows, beside which `early` travels */

@@ -246,19 +246,25 @@ static int64_t at_most(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+int64_t dist_bucket_size(int64_t total)
+{
+    int64_t most = (int64_t)DIST_MOST_BUCKETS * DIST_BUCKET;
+    int64_t times = (total + most - 1) / most;
+    return DIST_BUCKET * (times > 1 ? times : 1);
+}
+
 int64_t dist_buckets(const struct dist *d, int64_t total)
 {
-    if (dist_size(d) == 1)
-        return 1;
-    return (total + DIST_BUCKET - 1) / DIST_BUCKET;
+    int64_t size = dist_bucket_size(total);
+    return dist_size(d) == 1 ? 1 : (total + size - 1) / size;
 }
 
 struct dist_part dist_bucket(const struct dist *d, int64_t total, int64_t bucket)
 {
     if (dist_size(d) == 1)
         return (struct dist_part){0, total};
-    int64_t first = bucket * DIST_BUCKET;
-    return (struct dist_part){first, at_most(total - first, DIST_BUCKET)};
+    int64_t size = dist_bucket_size(total), first = bucket * size;
+    return (struct dist_part){first, at_most(total - first, size)};
 }
 
 struct dist_part dist_part(const struct dist *d, int64_t total, int64_t bucket, int rank)

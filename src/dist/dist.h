@@ -107,14 +107,18 @@ enum status dist_agree(struct dist *d, enum status mine, struct error *err);
 
 /* --- gradients -------------------------------------------------------------------------------- */
 
-/* A flat array of `total` numbers is cut into buckets of DIST_BUCKET, and each bucket into one part
- * for each rank, which owns it. Owners make the sums. */
+/* A flat array of `total` numbers is cut into buckets, and each bucket into one part for each rank,
+ * which owns it. Owners make the sums. A bucket has DIST_BUCKET numbers or, of a large array, a
+ * multiple, so that there are DIST_MOST_BUCKETS at most. A call of a device's library takes time
+ * that grows with the number of ranks, and there is one for each bucket. */
 struct dist_part {
     int64_t first, count; /* numbers, maybe none */
 };
 
-enum { DIST_BUCKET = 1 << 20 /* numbers */ };
+enum { DIST_BUCKET = 1 << 20 /* numbers */, DIST_MOST_BUCKETS = 32 };
 
+/* The numbers of every bucket but the last. */
+int64_t dist_bucket_size(int64_t total);
 /* A group of one has a single bucket. */
 int64_t dist_buckets(const struct dist *d, int64_t total);
 struct dist_part dist_bucket(const struct dist *d, int64_t total, int64_t bucket);

@@ -292,7 +292,7 @@ static int64_t first_matrix_bucket(const struct optimizer *o)
 {
     int64_t buckets = dist_buckets(o->dist, o->params->total);
     bool any = o->kind->update_matrices != NULL && o->params->matrices < o->params->total;
-    return any ? o->params->matrices / DIST_BUCKET : buckets;
+    return any ? o->params->matrices / dist_bucket_size(o->params->total) : buckets;
 }
 
 static void gather(const struct optimizer *o, const struct tensor *flat, int64_t from)
@@ -303,7 +303,8 @@ static void gather(const struct optimizer *o, const struct tensor *flat, int64_t
 /* Every rank has the weights of matrices that it updates as a whole already. */
 static void gather_weights(const struct optimizer *o)
 {
-    int64_t matrices = o->params->matrices, end = (matrices + DIST_BUCKET - 1) / DIST_BUCKET;
+    int64_t size = dist_bucket_size(o->params->total),
+            end = (o->params->matrices + size - 1) / size;
     if (o->kind->update_matrices == NULL)
         end = dist_buckets(o->dist, o->params->total);
     dist_all_gather(o->dist, &o->params->w, 0, end);

@@ -280,7 +280,7 @@ static void penalise(struct trainer *t, const struct step_report *r)
 void trainer_early_buckets(const struct params *p, const struct config *config, int64_t *from,
                            int64_t *to)
 {
-    int64_t first = p->total, end = 0;
+    int64_t first = p->total, end = 0, size = dist_bucket_size(p->total);
     *from = *to = 0;
     if (config->correction.weight > 0)
         return;
@@ -291,11 +291,11 @@ void trainer_early_buckets(const struct params *p, const struct config *config, 
         first = q->offset < first ? q->offset : first;
         end = q->offset + param_count(q);
     }
-    first = (first + DIST_BUCKET - 1) / DIST_BUCKET;
-    if (first >= end / DIST_BUCKET)
+    first = (first + size - 1) / size;
+    if (first >= end / size)
         return;
     *from = first;
-    *to = end / DIST_BUCKET;
+    *to = end / size;
 }
 
 /* They travel while the backward solve runs. */

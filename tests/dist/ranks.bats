@@ -312,8 +312,13 @@ watched()
     for n in 1 2 3 4; do
         run timeout 300 mpirun -np $n "$(dirname "$DEQ")/tests/tools/dist_sums"
         [ "$status" -eq 0 ]
-        [[ "$output" == "$n ranks over "*" 0 wrong" ]]
+        [[ "$output" == "$n ranks over "*" $((n > 1 ? 4 : 1)) buckets, 0 wrong" ]]
     done
+    # larger buckets, which travel in pieces
+    run timeout 300 mpirun -np 3 "$(dirname "$DEQ")/tests/tools/dist_sums" $((33 * (1 << 20) + 12345))
+    echo "$output"
+    [ "$status" -eq 0 ]
+    [[ "$output" == "3 ranks over "*" 17 buckets, 0 wrong" ]]
 }
 
 # The output layer has more than a bucket of its own, which is summed beside the backward solve. Words

@@ -1,6 +1,8 @@
 # Several processes with a GPU each: the real program on emulated devices and an emulated NCCL
 # (tests/emu/nccl.cpp), under mpirun.
 
+bats_require_minimum_version 1.5.0
+
 load ranks
 
 setup_file()
