@@ -74,7 +74,8 @@ static const struct json_field fields[] = {
                  "peak_share."},
     {"ops[]", "For each operation name, calls, flops, bytes, bound_seconds and seconds."},
     {"exchange",
-     "Of several processes. machines; sent_bytes of each in a step; sum_seconds of gradients and "
+     "Only with --ranks above 1. machines; sent_bytes of each in a step; sum_seconds of gradients "
+     "and "
      "gather_seconds; hidden_seconds beside the backward pass and shown_seconds, which "
      "step_seconds "
      "includes; efficiency, the part of a step without these; and what is assumed: link and "
@@ -481,7 +482,7 @@ const struct command command_plan = {
         (const char *const[]){
             "deq plan --config kjv",
             "deq plan --config wikitext103 --set model.vocab_size=267735 --device h100",
-            "deq plan --config my.json --device h200 --ranks 64 --set train.zero=true",
+            "deq plan --config kjv --device h200 --ranks 8",
             NULL,
         },
     .run = run_command,
