@@ -191,7 +191,8 @@ LIB_ABI = 0
 # The objects serve the program and the shared library, which exports what deq.h declares.
 SHARED_CFLAGS = -fPIC -fvisibility=hidden
 $(BUILD)/obj/src/%.o $(BUILD)/obj/cuda/%.o: SHARED = $(SHARED_CFLAGS)
-$(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_transport.o: DEFINES = $(MPI_CFLAGS)
+$(BUILD)/obj/src/dist/dist_mpi.o $(BUILD)/obj/src/dist/dist_mpi_transport.o \
+    $(BUILD)/obj/src/dist/dist_mpi_watch.o: DEFINES = $(MPI_CFLAGS)
 
 # Pretty lines, or with V=1 the commands.
 ifeq ($(V),0)

@@ -17,6 +17,9 @@
 #include <unistd.h>
 
 enum { SQUEUE_MS = 10000 };
+/* A process that lives may work alone for this many times the silence that ends a group. With 60 s
+ * it is half an hour, for a checkpoint on a slow file system. */
+static const double STALLS = 30;
 
 /* --- the group
  * ------------------------------------------------------------------------------------ */
@@ -34,10 +37,20 @@ static int launched(void)
     return getenv("PMIX_RANK") != NULL ? -1 : 0;
 }
 
-enum status launcher_join(const char *command, struct dist **out, struct error *err)
+/* Called by a thread of its own, which may come into the middle of a line of progress. */
+static void end_all(void *command, struct dist *d, const char *text)
+{
+    fprintf(stderr, "%sdeq %s: %s\n", isatty(STDERR_FILENO) ? "\n" : "", (const char *)command,
+            text);
+    dist_abort(d, STATUS_DEVICE);
+}
+
+enum status launcher_join(const char *command, double silence, struct dist **out, struct error *err)
 {
     struct error why;
     enum status status = dist_open(out, launched(), &why);
+    if (status == STATUS_OK)
+        status = dist_watch(*out, silence, STALLS * silence, end_all, (void *)command, &why);
     if (status == STATUS_OK)
         return STATUS_OK;
     if (*out != NULL)

@@ -6,8 +6,11 @@
 #include "dist/dist.h"
 
 /* Joins the other processes, if the environment says that there are any. *out is NULL otherwise.
- * `command` names this one in a message. Statuses as for dist_open. */
-enum status launcher_join(const char *command, struct dist **out, struct error *err);
+ * `command` names this one in a message, and must last until launcher_leave. A process that has not
+ * been heard of for `silence` seconds, or hangs for 30 times as long, ends all with STATUS_DEVICE,
+ * 0 lets them wait. Statuses as for dist_open. */
+enum status launcher_join(const char *command, double silence, struct dist **out,
+                          struct error *err);
 
 /* Turns how the work of this process ended into how the group ended, and closes `d`. An error of
  * one process is printed and ends all of them at once, so this does not return then. Otherwise it

@@ -13,12 +13,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WORDS = 10000 }; /* as in deq bench train */
+enum { WORDS = 10000 /* as in deq bench train */, RANKS_MAX = 65536 };
 
 struct request {
     const char *config, *preset, *data, *device;
     struct option_list set;
-    int64_t threads;
+    int64_t threads, ranks;
     bool json, memory, ops;
 };
 
@@ -33,6 +33,12 @@ static const struct option_rule options[] = {
                    "configuration are measured now, unless they are too large. a100, a100-40, h100 "
                    "and h200 are taken from their data sheets and need not be here."),
     OPTION_THREADS,
+    OPTION("ranks", INT, ranks, .value = "N", .min = 1, .max = RANKS_MAX, .initial = "1",
+           .help = "Processes with a GPU each that share train.batch, in machines of 8. Memory and "
+                   "times are then those of one of them, and what they send one another is "
+                   "added. Assumed are NVLink's rate in a machine (450 GB/s a direction on h100 "
+                   "and h200, 300 on a100), a network card for each GPU (50 and 25 GB/s), 0.8 of "
+                   "these rates, and the times of NCCL's own model for a ring."),
     OPTION("ops", FLAG, ops,
            .help = "Also print the calls, operations, bytes and times of every operation."),
     OPTION("memory", FLAG, memory,
@@ -50,7 +56,8 @@ static const struct json_field fields[] = {
     {"steps", "Steps of the training."},
     {"seconds", "Expected seconds of all steps, without evaluations and checkpoints."},
     {"measured", "Whether the expected times were measured here, and not modelled."},
-    {"tokens", "Tokens of a step."},
+    {"ranks", "Processes with a GPU each, --ranks."},
+    {"tokens", "Tokens of a step, of all processes."},
     {"tokens_per_s", "Expected tokens per second."},
     {"tokens_per_s_bound", "The same by the device's peaks."},
     {"step_seconds", "Expected seconds of a step."},
@@ -66,6 +73,13 @@ static const struct json_field fields[] = {
     {"phases[]", "For each phase name, product_flops, bound_seconds, seconds, bound_peak_share and "
                  "peak_share."},
     {"ops[]", "For each operation name, calls, flops, bytes, bound_seconds and seconds."},
+    {"exchange",
+     "Only with --ranks above 1. machines; sent_bytes of each in a step; sum_seconds of gradients "
+     "and "
+     "gather_seconds; hidden_seconds beside the backward pass and shown_seconds, which "
+     "step_seconds "
+     "includes; efficiency, the part of a step without these; and what is assumed: link and "
+     "network in bytes per second, share, call_seconds, hop_seconds and network_hop_seconds."},
     {"memory", "Bytes by part, and total, reserved and device."},
     {"allocations[]", "Only with --memory. For each allocation owner, bytes, peak, buffers[] and "
                       "phases[]."},
@@ -107,6 +121,7 @@ static enum status find_chip(struct chip *chip, const struct request *r, struct 
     if (found == NULL)
         return error_set(err, STATUS_USAGE, "--device: want cpu, %s, got \"%s\"", names, r->device);
     *chip = *found;
+    chip->ranks = (int)r->ranks;
     return STATUS_OK;
 }
 
@@ -176,6 +191,35 @@ static void write_phases(struct json_writer *w, const struct report *r)
     json_write_end(w);
 }
 
+/* The part of a step in which the processes do not wait for one another. */
+static double efficiency(const struct plan *p)
+{
+    return 1 - p->exchange.shown_seconds / p->seconds;
+}
+
+static void write_exchange(struct json_writer *w, const struct report *r)
+{
+    const struct exchange *x = &r->plan->exchange;
+    const struct exchange_rates rates = exchange_rates();
+    if (x->machines == 0)
+        return;
+    json_write_object(w, "exchange");
+    json_write_int(w, "machines", x->machines);
+    json_write_real(w, "sent_bytes", x->sent);
+    json_write_real(w, "sum_seconds", x->sum_seconds);
+    json_write_real(w, "gather_seconds", x->gather_seconds);
+    json_write_real(w, "hidden_seconds", x->hidden_seconds);
+    json_write_real(w, "shown_seconds", x->shown_seconds);
+    json_write_real(w, "efficiency", efficiency(r->plan));
+    json_write_real(w, "link", r->chip->link);
+    json_write_real(w, "network", r->chip->network);
+    json_write_real(w, "share", rates.share);
+    json_write_real(w, "call_seconds", rates.call_seconds);
+    json_write_real(w, "hop_seconds", rates.hop_seconds);
+    json_write_real(w, "network_hop_seconds", rates.network_hop_seconds);
+    json_write_end(w);
+}
+
 static void write_memory(struct json_writer *w, const struct report *r)
 {
     const struct plan_memory *m = &r->plan->memory;
@@ -211,6 +255,7 @@ static enum status print_json(const struct report *r, struct error *err)
     json_write_int(&w, "steps", r->config->train.steps);
     json_write_real(&w, "seconds", plan_total(p, r->config, 0));
     json_write_bool(&w, "measured", p->measured);
+    json_write_int(&w, "ranks", c->ranks > 1 ? c->ranks : 1);
     json_write_int(&w, "tokens", p->counts.tokens);
     json_write_real(&w, "tokens_per_s", (double)p->counts.tokens / p->seconds);
     json_write_real(&w, "tokens_per_s_bound", (double)p->counts.tokens / p->bound_seconds);
@@ -226,6 +271,7 @@ static enum status print_json(const struct report *r, struct error *err)
     json_write_real(&w, "sync_seconds", c->sync_seconds);
     write_phases(&w, r);
     write_ops(&w, p);
+    write_exchange(&w, r);
     write_memory(&w, r);
     if (r->map)
         TRY(plan_memory_write(&w, r->config, r->chip, err));
@@ -314,6 +360,30 @@ static void print_bytes(const char *text, double bytes)
     printf("%-36s %12.2f MiB\n", text, mebibytes(bytes));
 }
 
+static void print_exchange(const struct report *r)
+{
+    const struct exchange *x = &r->plan->exchange;
+    const struct exchange_rates rates = exchange_rates();
+    const struct chip *c = r->chip;
+    if (x->machines == 0)
+        return;
+    printf("\n%d processes in %d machine%s, each with a share of the batch; times and memory are "
+           "those of one\n",
+           c->ranks, x->machines, x->machines == 1 ? "" : "s");
+    printf("each sends %.1f MiB a step: sums take %.1f ms, of which %.1f beside the backward pass, "
+           "gathering %.1f ms\n",
+           mebibytes(x->sent), 1e3 * x->sum_seconds, 1e3 * x->hidden_seconds,
+           1e3 * x->gather_seconds);
+    printf("%.1f ms of a step are shown, so that the efficiency is %.3f: %.0f tokens/s on each\n",
+           1e3 * x->shown_seconds, efficiency(r->plan),
+           (double)r->plan->counts.tokens / r->plan->seconds / c->ranks);
+    printf(
+        "assumed: %.0f GB/s a direction in a machine of %d, %.0f GB/s of network for each, %.2f "
+        "of them reached,\n  %.0f us a call, %.1f and %.1f us a hop in a machine and between two\n",
+        c->link / 1e9, EXCHANGE_MACHINE, c->network / 1e9, rates.share, 1e6 * rates.call_seconds,
+        1e6 * rates.hop_seconds, 1e6 * rates.network_hop_seconds);
+}
+
 static void print_memory(const struct report *r)
 {
     const struct plan_memory *m = &r->plan->memory;
@@ -339,6 +409,7 @@ static enum status print(const struct report *r, bool json, struct error *err)
     if (r->ops)
         print_ops(r->plan);
     print_phases(r);
+    print_exchange(r);
     print_memory(r);
     return r->map ? plan_memory_print(r->config, r->chip, err) : STATUS_OK;
 }
@@ -373,6 +444,9 @@ static enum status run_command(int argc, char **argv, struct error *err)
     struct report report = {.config = &config, .chip = &chip, .plan = &plan};
     TRY(command_read(&command_plan, &r, argc, argv, NULL, err));
     bool here = strcmp(r.device, "cpu") == 0;
+    if (here && r.ranks > 1)
+        return error_set(err, STATUS_USAGE,
+                         "--ranks: links are known of GPUs only: name one, as in --device h200");
     if (!here)
         TRY(find_chip(&chip, &r, err));
     TRY(load(&r, &config, err));
@@ -408,6 +482,7 @@ const struct command command_plan = {
         (const char *const[]){
             "deq plan --config kjv",
             "deq plan --config wikitext103 --set model.vocab_size=267735 --device h100",
+            "deq plan --config kjv --device h200 --ranks 8",
             NULL,
         },
     .run = run_command,

@@ -26,7 +26,7 @@ struct request {
     const char *command; /* the command line, for the log */
     struct option_list set;
     int64_t threads;
-    double time_limit;
+    double time_limit, peer_timeout;
     bool dry_run, quiet;
 };
 
@@ -58,6 +58,13 @@ static const struct option_rule options[] = {
     OPTION("time-limit", TIME, time_limit, .value = "TIME",
            .help = "Saves and stops before this time is over, with exit code 75. Times are written "
                    "as 90s, 45m or 3h30m. The end of a Slurm job is kept to without this option."),
+    OPTION(
+        "peer-timeout", REAL, peer_timeout, .value = "X", .initial = "60", .low = 0, .high = 1e6,
+        .help =
+            "Seconds. Several processes end with exit code 69 and a message that names the "
+            "one which has not been heard of for so long, because it is frozen or its "
+            "machine or network is. One that lives but hangs while others wait for it is given 30 "
+            "times as long. 0 lets them wait for ever."),
     OPTION_TRACE(" On a GPU operations then start one by one, and a step takes longer. Of several "
                  "processes the first one is shown."),
     OPTION("dry-run", FLAG, dry_run,
@@ -317,7 +324,7 @@ static enum status join_and_train(const struct request *r, struct stop_watch *wa
                                   struct error *err)
 {
     struct job job = {.request = r, .watch = watch, .started = clock_seconds()};
-    TRY(launcher_join("train", &job.dist, err));
+    TRY(launcher_join("train", r->peer_timeout, &job.dist, err));
     return launcher_leave(job.dist, "train", train_in_group(&job, err), err);
 }
 
@@ -392,6 +399,7 @@ const struct command command_train = {
             "deq train --config kjv.json --set train.steps=1000 --out runs/short",
             "deq train runs/short --set train.steps=1500",
             "deq train --data data/my --set train.steps=20 --trace steps.json",
+            "mpirun -np 4 deq train --data data/my --peer-timeout 300",
             NULL,
         },
     .run = run_command,

@@ -71,11 +71,12 @@ struct bench {
     struct model *model; /* owns */
     struct optimizer optimizer;
     size_t optimizer_bytes;
-    int32_t *tokens; /* owns [2 * count] input and target of a part */
-    int64_t count;   /* B*L of a part */
-    int64_t parts;   /* of a step */
-    int64_t done;    /* steps */
-    int64_t layers;  /* of a training step, 0 for a solve */
+    struct dist *dist; /* owns, imagined, or NULL for one rank */
+    int32_t *tokens;   /* owns [2 * count] input and target of a part */
+    int64_t count;     /* B*L of a part */
+    int64_t parts;     /* of a step */
+    int64_t done;      /* steps */
+    int64_t layers;    /* of a training step, 0 for a solve */
     bool train;
     uint64_t drawn;
     struct op_stat (*phase)[OP_COUNT]; /* borrows: [BENCH_COUNT]; NULL: not wanted */
@@ -202,7 +203,7 @@ double bench_median(double *times, int64_t count)
 }
 
 enum status bench_open(struct bench **out, struct backend *be, const struct config *config,
-                       bool train, struct error *err)
+                       bool train, int ranks, struct error *err)
 {
     enum status status = STATUS_OK;
     const struct config_train *c = &config->train;
@@ -221,9 +222,10 @@ enum status bench_open(struct bench **out, struct backend *be, const struct conf
     TRY_OUT(mem_alloc((void **)&b->tokens, (size_t)(2 * b->count), sizeof *b->tokens, err));
     TRY_OUT(model_create(&b->model, be, config, NULL, &plan, err));
     TRY_OUT(params_initialize(b->model->params, SEED, err));
+    TRY_OUT(dist_imagine(&b->dist, ranks, err));
     size_t before = be->bytes;
     if (train)
-        TRY_OUT(optimizer_create(&b->optimizer, b->model->params, c, NULL, err));
+        TRY_OUT(optimizer_create(&b->optimizer, b->model->params, c, b->dist, err));
     else
         model_refresh(b->model);
     b->optimizer_bytes = be->bytes - before;
@@ -239,6 +241,7 @@ void bench_close(struct bench *b)
     if (b == NULL)
         return;
     optimizer_free(&b->optimizer);
+    dist_forget(b->dist);
     model_free(b->model);
     mem_free(b->tokens);
     mem_free(b);
@@ -333,6 +336,17 @@ static enum status time_steps(struct bench *b, const struct bench_options *o,
     return own_clock ? time_operations(b, r, err) : STATUS_OK;
 }
 
+static void count_exchange(const struct bench *b, const struct config *config,
+                           struct bench_step_result *r)
+{
+    const struct params *p = b->model->params;
+    int64_t from, to;
+    trainer_early_buckets(p, config, &from, &to);
+    r->numbers = p->total;
+    r->early = (to - from) * dist_bucket_size(p->total);
+    r->gathered = dist_gathered(b->dist) / b->done;
+}
+
 enum status bench_run(struct backend *be, const struct config *config,
                       const struct bench_options *options, struct bench_step_result *r,
                       struct error *err)
@@ -343,7 +357,7 @@ enum status bench_run(struct backend *be, const struct config *config,
     double *times = NULL;
     *r = (struct bench_step_result){.tokens = config->train.batch * config->train.tgt_len};
     TRY_OUT(mem_alloc((void **)&times, (size_t)options->steps, sizeof *times, err));
-    TRY_OUT(bench_open(&b, be, config, options->train, err));
+    TRY_OUT(bench_open(&b, be, config, options->train, options->ranks, err));
     r->optimizer_bytes = b->optimizer_bytes;
     r->bytes = b->model->bytes;
     r->parameters = params_distinct(b->model->params, NULL);
@@ -351,6 +365,7 @@ enum status bench_run(struct backend *be, const struct config *config,
     TRY_OUT(time_steps(b, options, r, times, err));
     TRY_OUT(model_report(b->model, &forward, &backward, err));
     r->forward_evals = (double)forward.evals;
+    count_exchange(b, config, r);
     r->backward_evals = options->train ? (double)backward.evals : 0;
 out:
     bench_close(b);

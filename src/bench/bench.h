@@ -21,6 +21,9 @@ struct bench_step_result {
     double fastest; /* of a step */
     int64_t tokens; /* of a step */
     int64_t parameters;
+    /* Numbers of the flat gradient, of its buckets that are complete before the backward solve, and
+     * those that a step gathers, with several ranks. */
+    int64_t numbers, early, gathered;
     double forward_evals, backward_evals;        /* of the last step */
     struct op_stat stat[OP_COUNT];               /* over as many steps as were timed */
     struct op_stat phase[BENCH_COUNT][OP_COUNT]; /* the same, phase by phase */
@@ -43,7 +46,7 @@ struct bench;
  * batch and length, solved as solver.forward says. Freed with bench_close.
  * STATUS_NOMEM, STATUS_DEVICE (also if the device lacks train.precision), STATUS_CONFIG. */
 enum status bench_open(struct bench **out, struct backend *be, const struct config *config,
-                       bool train, struct error *err);
+                       bool train, int ranks, struct error *err);
 /* NULL is allowed. */
 void bench_close(struct bench *b);
 /* Runs steps until the segment memory is full and the caches are warm. Fails as bench_step. */
@@ -60,6 +63,7 @@ struct bench_options {
     bool train;     /* see bench_open */
     int64_t steps;  /* to time, at least 1 */
     double budget;  /* > 0: seconds after which no further step begins, but one is timed */
+    int ranks;      /* see bench_open */
     int64_t layers; /* > 0: training steps of so many layers, as in pre-training */
     /* Called after each timed step, to measure something else in the same run. May be NULL. */
     void (*between)(void *ctx);

@@ -27,6 +27,12 @@ static const double CUDA_RESERVED = 600e6;
 #define HOPPER_ATTENTION 0.35
 #define AMPERE_ATTENTION 0.5
 
+/* NVLink 4 has 900 GB/s in both directions, NVLink 3 has 600 (data sheets). To other machines a GPU
+ * has a network card of its own in NVIDIA's DGX H100 and H200, of 400 Gb/s, and in the DGX A100, of
+ * 200 Gb/s. */
+#define HOPPER_LINKS .link = 450e9, .network = 50e9
+#define AMPERE_LINKS .link = 300e9, .network = 25e9
+
 #define CUDA_COMMON                                                                             \
     .reserved = CUDA_RESERVED, .product_share = 0.7, .bandwidth_share = 0.87,                   \
     .share_source = SHARE_SOURCE, .call_seconds = LAUNCH_SECONDS, .sync_seconds = SYNC_SECONDS, \
@@ -40,6 +46,7 @@ static const struct chip chips[] = {
      .bandwidth = 3.35e12,
      .memory = 80e9,
      .attention_share = HOPPER_ATTENTION,
+     HOPPER_LINKS,
      CUDA_COMMON},
     {.name = "h200",
      .text = "NVIDIA H200 SXM 141 GB",
@@ -48,6 +55,7 @@ static const struct chip chips[] = {
      .bandwidth = 4.8e12,
      .memory = 141e9,
      .attention_share = HOPPER_ATTENTION,
+     HOPPER_LINKS,
      CUDA_COMMON},
     {.name = "a100",
      .text = "NVIDIA A100 SXM 80 GB",
@@ -56,6 +64,7 @@ static const struct chip chips[] = {
      .bandwidth = 2.039e12,
      .memory = 80e9,
      .attention_share = AMPERE_ATTENTION,
+     AMPERE_LINKS,
      CUDA_COMMON},
     {.name = "a100-40",
      .text = "NVIDIA A100 SXM 40 GB",
@@ -64,6 +73,7 @@ static const struct chip chips[] = {
      .bandwidth = 1.555e12,
      .memory = 40e9,
      .attention_share = AMPERE_ATTENTION,
+     AMPERE_LINKS,
      CUDA_COMMON},
 };
 

@@ -23,6 +23,10 @@ struct chip {
     double call_seconds, sync_seconds;
     int64_t chunk_numbers, ffn_rows; /* as in struct ops of its backend */
     bool cuda;
+    /* Several of them train together, `ranks` in number (0 means 1), each on its share of a batch.
+     * Rates are bytes/s a direction of each: to others in its machine, and to other machines. */
+    int ranks;
+    double link, network;
 };
 
 /* The chip of that name, or NULL. */

@@ -1,6 +1,8 @@
 /* A training step run on the backend that counts. */
 #include "bench/plan.h"
 
+#include "train/trainer.h"
+
 /* Seconds for which steps are measured, and how many of them at most. */
 enum { MEASURED_STEPS = 20 };
 static const double MEASURED_SECONDS = 1, UNROLLED_SECONDS = 0.3;
@@ -57,14 +59,26 @@ static enum status count_unrolled(double *seconds, const struct config *config,
     return status;
 }
 
+/* The configuration of one of several ranks, which has its share of every batch that can be divided
+ * (run/run.c). */
+static struct config share_of(const struct config *config, const struct chip *chip)
+{
+    struct config own = *config;
+    int ranks = chip->ranks > 1 ? chip->ranks : 1;
+    own.train.batch /= ranks;
+    if (own.eval.batch % ranks == 0)
+        own.eval.batch /= ranks;
+    return own;
+}
+
 /* One step on a counted device, and what memory it took. */
 static enum status count_step(struct bench_step_result *result, struct plan_memory *m,
                               const struct config *config, const struct count_device *device,
-                              struct error *err)
+                              int ranks, struct error *err)
 {
     struct backend be = {0};
     TRY(count_open(&be, device, err));
-    const struct bench_options one_step = {.train = true, .steps = 1};
+    const struct bench_options one_step = {.train = true, .steps = 1, .ranks = ranks};
     enum status status = bench_run(&be, config, &one_step, result, err);
     *m = (struct plan_memory){.scratch = count_scratch(&be)};
     if (status == STATUS_OK)
@@ -83,24 +97,48 @@ static enum precision precision_of(const struct config *config)
     return config->train.precision;
 }
 
+/* Adds what is shown of an exchange to the steps of the plan. The early sums travel beside the last
+ * part of a batch. */
+static void plan_exchange(struct plan *plan, const struct config *config, const struct chip *chip)
+{
+    struct bench_step_result *counts = &plan->counts;
+    plan->exchange = (struct exchange){0};
+    if (chip->ranks < 2)
+        return;
+    counts->tokens *= chip->ranks;
+    const struct exchange_load load = {.numbers = counts->numbers,
+                                       .early = counts->early,
+                                       .gathered = counts->gathered,
+                                       .beside = plan->phase_seconds[BENCH_BACKWARD] /
+                                                 (double)config->train.accumulate};
+    plan->exchange = exchange_plan(&load, chip);
+    plan->seconds += plan->exchange.shown_seconds;
+    if (plan->unrolled_seconds > 0)
+        plan->unrolled_seconds += plan->exchange.shown_seconds;
+}
+
 enum status plan_make(struct plan *plan, const struct config *config, const struct chip *chip,
                       struct error *err)
 {
+    const struct config own = share_of(config, chip);
     struct count_device bound = chip_device(chip, precision_of(config), false);
     struct count_device real = chip_device(chip, precision_of(config), true);
     struct bench_step_result *counts = &plan->counts;
-    TRY(count_step(counts, &plan->memory, config, &bound, err));
+    TRY(trainer_check_ranks(&config->train, chip->ranks > 1 ? chip->ranks : 1, err));
+    TRY(count_step(counts, &plan->memory, &own, &bound, chip->ranks, err));
     plan->bound_seconds = sum_seconds(counts->stat);
     for (int i = 0; i < OP_COUNT; i++)
         plan->bound[i] = counts->stat[i];
     for (int p = 0; p < BENCH_COUNT; p++)
         plan->phase_bound[p] = sum_seconds(counts->phase[p]);
-    TRY(count_step(counts, &plan->memory, config, &real, err));
+    TRY(count_step(counts, &plan->memory, &own, &real, chip->ranks, err));
     plan->seconds = sum_seconds(counts->stat);
     for (int p = 0; p < BENCH_COUNT; p++)
         plan->phase_seconds[p] = sum_seconds(counts->phase[p]);
     plan->measured = false;
-    return count_unrolled(&plan->unrolled_seconds, config, &real, err);
+    TRY(count_unrolled(&plan->unrolled_seconds, &own, &real, err));
+    plan_exchange(plan, config, chip);
+    return STATUS_OK;
 }
 
 enum status plan_measure(struct plan *plan, const struct config *config, struct backend *be,
@@ -143,7 +181,8 @@ enum status plan_memory(struct plan_memory *memory, const struct config *config,
 {
     struct count_device device = chip_device(chip, precision_of(config), false);
     struct bench_step_result ignored;
-    return count_step(&ignored, memory, config, &device, err);
+    const struct config own = share_of(config, chip);
+    return count_step(&ignored, memory, &own, &device, chip->ranks, err);
 }
 
 enum status plan_visit(const struct config *config, const struct chip *chip, plan_visitor *visit,
@@ -153,12 +192,13 @@ enum status plan_visit(const struct config *config, const struct chip *chip, pla
     struct backend be = {0};
     struct bench *b = NULL;
     enum status status = STATUS_OK;
+    const struct config own = share_of(config, chip);
     TRY(count_open(&be, &device, err));
-    TRY_OUT(bench_open(&b, &be, config, true, err));
+    TRY_OUT(bench_open(&b, &be, &own, true, chip->ranks, err));
     visit(ctx, "parameters", bench_model(b)->params->ws);
     visit(ctx, "model", bench_model(b)->ws);
     visit(ctx, "optimizer", bench_optimizer(b)->ws);
-    TRY_OUT(visit_evaluation(&be, config, visit, ctx, err));
+    TRY_OUT(visit_evaluation(&be, &own, visit, ctx, err));
 out:
     bench_close(b);
     backend_close(&be);
@@ -169,7 +209,7 @@ enum status plan_fit(const struct config *config, const struct chip *chip, doubl
                      int64_t *accumulate, size_t *needed, struct error *err)
 {
     struct config smaller = *config;
-    int64_t batch = config->train.batch;
+    int64_t batch = share_of(config, chip).train.batch;
     *accumulate = 0;
     *needed = 0;
     for (int64_t parts = config->train.accumulate; parts <= batch; parts++) {

@@ -12,6 +12,7 @@
 
 #include "bench/bench.h"
 #include "bench/chip.h"
+#include "bench/exchange.h"
 
 struct plan_memory {
     size_t part[PART_COUNT]; /* bytes, of the training */
@@ -25,13 +26,16 @@ struct plan {
     double unrolled_seconds;         /* of a step in pre-training, likewise, 0 if there is none */
     bool measured;
     struct op_stat bound[OP_COUNT]; /* the same, seconds at the peaks */
-    double seconds, bound_seconds;  /* of the step */
+    /* Of the step. With several ranks the first includes what is shown of their exchange. */
+    double seconds, bound_seconds;
     double phase_seconds[BENCH_COUNT], phase_bound[BENCH_COUNT];
     struct plan_memory memory;
+    struct exchange exchange; /* of several ranks, else zeros */
 };
 
-/* Counts one equilibrium step of a resolved configuration on the chip. STATUS_NOMEM,
- * STATUS_CONFIG. */
+/* Counts one equilibrium step of a resolved configuration on the chip. Of several (chip->ranks) it
+ * is the step of the first one, on its share of the batch, and only counts.tokens are those of all.
+ * STATUS_NOMEM, STATUS_CONFIG. */
 enum status plan_make(struct plan *plan, const struct config *config, const struct chip *chip,
                       struct error *err);
 

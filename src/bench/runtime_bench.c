@@ -56,7 +56,7 @@ static enum status run_turns(struct turns *t, struct backend *be, const struct c
 {
     enum status status = STATUS_OK;
     for (int64_t i = 0; i < t->count; i++)
-        TRY_OUT(bench_open(&t->bench[i], be, &configs[i], train, err));
+        TRY_OUT(bench_open(&t->bench[i], be, &configs[i], train, 1, err));
     TRY_OUT(take_turns(t, err));
     for (int64_t i = 0; i < t->count; i++)
         TRY_OUT(fill_row(t, i, train, &rows[i], err));

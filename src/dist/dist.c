@@ -31,7 +31,44 @@ const char *dist_transport(const struct dist *d)
 
 bool dist_communicates(const struct dist *d)
 {
-    return d != NULL && (d->be == NULL || d->be->fault[0] == '\0');
+    return d != NULL && !d->imagined && (d->be == NULL || d->be->fault[0] == '\0');
+}
+
+void dist_enter(struct dist *d)
+{
+    if (d == NULL)
+        return;
+    atomic_fetch_add_explicit(&d->begun, 1, memory_order_relaxed);
+    atomic_store_explicit(&d->waits, true, memory_order_relaxed);
+}
+
+void dist_leave(struct dist *d)
+{
+    if (d != NULL)
+        atomic_store_explicit(&d->waits, false, memory_order_relaxed);
+}
+
+enum status dist_imagine(struct dist **out, int ranks, struct error *err)
+{
+    void *p = NULL;
+    *out = NULL;
+    if (ranks < 2)
+        return STATUS_OK;
+    TRY(mem_alloc(&p, 1, sizeof(struct dist), err));
+    *out = p;
+    (*out)->size = ranks;
+    (*out)->imagined = true;
+    return STATUS_OK;
+}
+
+void dist_forget(struct dist *d)
+{
+    mem_free(d);
+}
+
+int64_t dist_gathered(const struct dist *d)
+{
+    return d != NULL ? d->gathered : 0;
 }
 
 /* --- devices ---------------------------------------------------------------------------------- */
@@ -100,7 +137,7 @@ static enum status check_devices(struct dist *d, const struct backend *be, struc
 static void use_staging(struct dist *d, int lacking, const char *why)
 {
     char mpi[sizeof d->description];
-    snprintf(mpi, sizeof mpi, "%.100s", d->description);
+    snprintf(mpi, sizeof mpi, "%.200s", d->description);
     d->transport = &dist_staged_transport;
     if (lacking == d->rank)
         snprintf(d->description, sizeof d->description,
@@ -128,9 +165,12 @@ static enum status join(struct dist *d, struct backend *be, struct error *err)
     }
     TRY(dist_agree(d, d->rank == 0 ? c->invite(invitation, err) : STATUS_OK, err));
     dist_broadcast(d, invitation, sizeof invitation);
-    TRY(c->join(be, invitation, d->rank, d->size, err));
+    dist_enter(d);
+    enum status status = c->join(be, invitation, d->rank, d->size, err);
+    dist_leave(d);
+    TRY(status);
     d->transport = &dist_collectives_transport;
-    snprintf(mpi, sizeof mpi, "%.100s", d->description);
+    snprintf(mpi, sizeof mpi, "%.200s", d->description);
     snprintf(d->description, sizeof d->description, "%s and %.200s", mpi, text);
     return STATUS_OK;
 }
@@ -168,7 +208,9 @@ void dist_reduce_scatter_begin(struct dist *d, const struct tensor *flat, int64_
 {
     if (dist_size(d) == 1 || from >= to || !dist_communicates(d))
         return;
+    dist_enter(d);
     d->transport->reduce_scatter_begin(d, flat, from, to);
+    dist_leave(d);
     d->summing = true;
 }
 
@@ -176,14 +218,23 @@ void dist_reduce_scatter_wait(struct dist *d)
 {
     if (d == NULL || !d->summing)
         return;
+    dist_enter(d);
     d->transport->reduce_scatter_wait(d);
+    dist_leave(d);
     d->summing = false;
 }
 
-void dist_all_gather(struct dist *d, const struct tensor *flat)
+void dist_all_gather(struct dist *d, const struct tensor *flat, int64_t from, int64_t to)
 {
-    if (dist_size(d) > 1 && dist_communicates(d))
-        d->transport->all_gather(d, flat);
+    if (dist_size(d) == 1 || from >= to)
+        return;
+    struct dist_part last = dist_bucket(d, tensor_count(flat), to - 1);
+    d->gathered += last.first + last.count - dist_bucket(d, tensor_count(flat), from).first;
+    if (!dist_communicates(d))
+        return;
+    dist_enter(d);
+    d->transport->all_gather(d, flat, from, to);
+    dist_leave(d);
 }
 
 /* --- buckets and parts ------------------------------------------------------------------------ */
@@ -195,19 +246,25 @@ static int64_t at_most(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+int64_t dist_bucket_size(int64_t total)
+{
+    int64_t most = (int64_t)DIST_MOST_BUCKETS * DIST_BUCKET;
+    int64_t times = (total + most - 1) / most;
+    return DIST_BUCKET * (times > 1 ? times : 1);
+}
+
 int64_t dist_buckets(const struct dist *d, int64_t total)
 {
-    if (dist_size(d) == 1)
-        return 1;
-    return (total + DIST_BUCKET - 1) / DIST_BUCKET;
+    int64_t size = dist_bucket_size(total);
+    return dist_size(d) == 1 ? 1 : (total + size - 1) / size;
 }
 
 struct dist_part dist_bucket(const struct dist *d, int64_t total, int64_t bucket)
 {
     if (dist_size(d) == 1)
         return (struct dist_part){0, total};
-    int64_t first = bucket * DIST_BUCKET;
-    return (struct dist_part){first, at_most(total - first, DIST_BUCKET)};
+    int64_t size = dist_bucket_size(total), first = bucket * size;
+    return (struct dist_part){first, at_most(total - first, size)};
 }
 
 struct dist_part dist_part(const struct dist *d, int64_t total, int64_t bucket, int rank)

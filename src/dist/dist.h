@@ -18,7 +18,8 @@
  *
  * "Collective" marks the calls that all ranks must make, in the same order and from one thread. The
  * death of a process and dist_abort end the whole group within seconds, because MPI's launcher sees
- * to it. Therefore only dist_open and dist_attach report errors of communication.
+ * to it. Therefore only dist_open and dist_attach report errors of communication. A process that
+ * lives and answers no more is found by dist_watch.
  *
  * A rank whose device has failed (backend_check) exchanges no more messages, since the others may
  * be waiting for a different one. Its calls return at once and leave their results undefined. The
@@ -43,6 +44,19 @@ struct dist;
  * start. STATUS_NOMEM and STATUS_IO if the group has no memory or no thread. After STATUS_NOMEM and
  * STATUS_IO *out may be set, and is then good for dist_abort only. */
 enum status dist_open(struct dist **out, int launched, struct error *err);
+/* Called by the watch's thread when the group cannot go on. `text` is one line that names the
+ * process and a remedy. It must not return, and as a rule prints the text and calls dist_abort. */
+typedef void dist_alarm(void *ctx, struct dist *d, const char *text);
+
+/* Collective. From now on a thread of each rank listens for the others. It calls `alarm` on one of
+ * them, as a rule, when one has not been heard of for `silence` seconds, because it is frozen or
+ * its machine or network is. A rank that lives, but for which others have waited for `stall`
+ * seconds, is also found. That time must be longer than any rank ever works alone, as for a
+ * checkpoint. The numbers of rank 0 hold for all, and a `silence` of 0 means no watch. Where MPI
+ * lacks MPI_THREAD_MULTIPLE there is none either, and dist_transport says so. `ctx` must live until
+ * dist_close. STATUS_NOMEM, STATUS_IO (no thread): the rank must then end the group. */
+enum status dist_watch(struct dist *d, double silence, double stall, dist_alarm *alarm, void *ctx,
+                       struct error *err);
 /* Collective. Waits for the other ranks. NULL is allowed. */
 void dist_close(struct dist *d);
 /* Ends all ranks at once. Launchers pass the exit code on. */
@@ -53,6 +67,14 @@ int dist_rank(const struct dist *d);
 int dist_size(const struct dist *d);
 /* Counted from 0 among the ranks on the same machine. */
 int dist_local_rank(const struct dist *d);
+
+/* A group for plans: rank 0 of so many that do not exist. Nothing is sent. *out is NULL for one
+ * rank. The caller frees it with dist_forget. STATUS_NOMEM. */
+enum status dist_imagine(struct dist **out, int ranks, struct error *err);
+/* NULL is allowed. */
+void dist_forget(struct dist *d);
+/* The numbers that all calls of dist_all_gather so far were about. */
+int64_t dist_gathered(const struct dist *d);
 
 /* Collective. From now on gradients are tensors of this backend, which must stay open until
  * dist_detach. Before, they are tensors in host memory. If a rank has no collectives, gradients
@@ -85,14 +107,18 @@ enum status dist_agree(struct dist *d, enum status mine, struct error *err);
 
 /* --- gradients -------------------------------------------------------------------------------- */
 
-/* A flat array of `total` numbers is cut into buckets of DIST_BUCKET, and each bucket into one part
- * for each rank, which owns it. Owners make the sums. */
+/* A flat array of `total` numbers is cut into buckets, and each bucket into one part for each rank,
+ * which owns it. Owners make the sums. A bucket has DIST_BUCKET numbers or, of a large array, a
+ * multiple, so that there are DIST_MOST_BUCKETS at most. A call of a device's library takes time
+ * that grows with the number of ranks, and there is one for each bucket. */
 struct dist_part {
     int64_t first, count; /* numbers, maybe none */
 };
 
-enum { DIST_BUCKET = 1 << 20 /* numbers */ };
+enum { DIST_BUCKET = 1 << 20 /* numbers */, DIST_MOST_BUCKETS = 32 };
 
+/* The numbers of every bucket but the last. */
+int64_t dist_bucket_size(int64_t total);
 /* A group of one has a single bucket. */
 int64_t dist_buckets(const struct dist *d, int64_t total);
 struct dist_part dist_bucket(const struct dist *d, int64_t total, int64_t bucket);
@@ -105,7 +131,7 @@ void dist_reduce_scatter_begin(struct dist *d, const struct tensor *flat, int64_
 /* Collective. Each rank then finds the sums in the parts that it owns. Its other parts are
  * unchanged. */
 void dist_reduce_scatter_wait(struct dist *d);
-/* Collective. Every rank receives each part of `flat` from the owner of the part. */
-void dist_all_gather(struct dist *d, const struct tensor *flat);
+/* Collective. Every rank receives each part of buckets [from, to) of `flat` from its owner. */
+void dist_all_gather(struct dist *d, const struct tensor *flat, int64_t from, int64_t to);
 
 #endif

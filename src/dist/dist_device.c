@@ -21,11 +21,12 @@ static void collectives_wait(struct dist *d)
     d->be->ops->collectives->wait(d->be);
 }
 
-static void collectives_all_gather(struct dist *d, const struct tensor *flat)
+static void collectives_all_gather(struct dist *d, const struct tensor *flat, int64_t from,
+                                   int64_t to)
 {
     const struct collectives *c = d->be->ops->collectives;
     c->begin(d->be);
-    for (int64_t b = 0; b < dist_buckets(d, tensor_count(flat)); b++)
+    for (int64_t b = from; b < to; b++)
         c->all_gather(d->be, dist_part_views(d, flat, b));
     c->wait(d->be);
 }
@@ -98,19 +99,21 @@ static void staged_wait(struct dist *d)
     }
 }
 
-static void staged_all_gather(struct dist *d, const struct tensor *flat)
+static void staged_all_gather(struct dist *d, const struct tensor *flat, int64_t from, int64_t to)
 {
     int64_t total = tensor_count(flat);
     if (!make_stage(d, flat))
         return;
-    for (int64_t b = 0; b < dist_buckets(d, total); b++) {
+    for (int64_t b = from; b < to; b++) {
         struct dist_part own = dist_part(d, total, b, d->rank);
         copy_to_stage(d, flat, own.first, own.count);
     }
     if (!dist_communicates(d))
         return;
-    d->host_transport->all_gather(d, &d->stage);
-    copy_from_stage(d, flat, 0, total);
+    struct dist_part last = dist_bucket(d, total, to - 1);
+    int64_t first = dist_bucket(d, total, from).first;
+    d->host_transport->all_gather(d, &d->stage, from, to);
+    copy_from_stage(d, flat, first, last.first + last.count - first);
 }
 
 const struct transport dist_staged_transport = {staged_begin, staged_wait, staged_all_gather};

@@ -7,9 +7,14 @@
 
 #include <assert.h>
 #include <mpi.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+/* A launcher that is frozen itself is given this time to end the group. */
+enum { ABORT_SECONDS = 20 };
 
 /* --- the group -------------------------------------------------------------------------------- */
 
@@ -42,7 +47,7 @@ enum status dist_open(struct dist **out, int launched, struct error *err)
         return STATUS_OK;
     TRY(mem_alloc(&p, 1, sizeof(struct dist), err));
     struct dist *d = p;
-    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS ||
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS ||
         provided < MPI_THREAD_SERIALIZED) {
         mem_free(d);
         return error_set(err, STATUS_DEVICE,
@@ -64,6 +69,8 @@ void dist_close(struct dist *d)
 {
     if (d == NULL)
         return;
+    dist_enter(d);
+    dist_watch_close(d);
     mpi_transport_close(d);
     mem_free(d->parts);
     mem_free(d);
@@ -71,10 +78,22 @@ void dist_close(struct dist *d)
     MPI_Finalize();
 }
 
+/* Lets the kernel end this process after a while, whatever its threads then wait for. */
+static void end_later(void)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+    const struct itimerspec when = {.it_value.tv_sec = ABORT_SECONDS};
+    timer_t timer;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0)
+        timer_settime(timer, 0, &when, NULL);
+}
+
 noreturn void dist_abort(struct dist *d, int code)
 {
-    if (d != NULL)
+    if (d != NULL) {
+        end_later();
         MPI_Abort(MPI_COMM_WORLD, code);
+    }
     exit(code);
 }
 
@@ -83,8 +102,11 @@ noreturn void dist_abort(struct dist *d, int code)
 int64_t dist_max(struct dist *d, int64_t mine)
 {
     int64_t most = mine;
-    if (dist_communicates(d))
-        MPI_Allreduce(&mine, &most, 1, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
+    if (!dist_communicates(d))
+        return mine;
+    dist_enter(d);
+    MPI_Allreduce(&mine, &most, 1, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
+    dist_leave(d);
     return most;
 }
 
@@ -97,25 +119,35 @@ static void repeat_own(const struct dist *d, const void *mine, size_t bytes, voi
 
 void dist_all_gather_bytes(struct dist *d, const void *mine, size_t bytes, void *all)
 {
-    if (dist_communicates(d))
-        MPI_Allgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD);
-    else
+    if (!dist_communicates(d)) {
         repeat_own(d, mine, bytes, all);
+        return;
+    }
+    dist_enter(d);
+    MPI_Allgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD);
+    dist_leave(d);
 }
 
 void dist_gather(struct dist *d, const void *mine, size_t bytes, void *all)
 {
     assert(bytes <= INT32_MAX);
-    if (dist_communicates(d))
-        MPI_Gather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, 0, MPI_COMM_WORLD);
-    else if (dist_rank(d) == 0)
-        repeat_own(d, mine, bytes, all);
+    if (!dist_communicates(d)) {
+        if (dist_rank(d) == 0)
+            repeat_own(d, mine, bytes, all);
+        return;
+    }
+    dist_enter(d);
+    MPI_Gather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, 0, MPI_COMM_WORLD);
+    dist_leave(d);
 }
 
 void dist_broadcast(struct dist *d, void *data, size_t bytes)
 {
-    if (dist_communicates(d))
-        MPI_Bcast(data, (int)bytes, MPI_BYTE, 0, MPI_COMM_WORLD);
+    if (!dist_communicates(d))
+        return;
+    dist_enter(d);
+    MPI_Bcast(data, (int)bytes, MPI_BYTE, 0, MPI_COMM_WORLD);
+    dist_leave(d);
 }
 
 enum status dist_agree(struct dist *d, enum status mine, struct error *err)
@@ -124,10 +156,13 @@ enum status dist_agree(struct dist *d, enum status mine, struct error *err)
     int status = mine;
     if (!dist_communicates(d))
         return d == NULL || mine != STATUS_OK ? mine : backend_check(d->be, err);
+    dist_enter(d);
     MPI_Allreduce(&failing, &lowest, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+    if (lowest < d->size)
+        MPI_Bcast(&status, 1, MPI_INT, lowest, MPI_COMM_WORLD);
+    dist_leave(d);
     if (lowest == d->size)
         return STATUS_OK;
-    MPI_Bcast(&status, 1, MPI_INT, lowest, MPI_COMM_WORLD);
     if (lowest != d->rank)
         *err = (struct error){.status = (enum status)status};
     return (enum status)status;

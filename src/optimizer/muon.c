@@ -8,7 +8,8 @@
  * Momentum is computed number by number, so that in sharded mode each rank has only its own parts
  * of it. The iteration wants whole matrices, and every rank computes it for all of them. What it
  * costs a step is 5 (4 s^2 l + 2 s^3) floating-point operations for a matrix of sides s <= l,
- * whatever the number of ranks, and in sharded mode one more gathering of the flat gradient. */
+ * whatever the number of ranks. In sharded mode the momentum of matrices is then gathered in place
+ * of their weights. */
 #include "optimizer/optimizer.h"
 
 #include <math.h>

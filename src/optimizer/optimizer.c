@@ -287,13 +287,36 @@ static void update_numbers(const struct optimizer *o, double lr)
     }
 }
 
+/* The buckets in which matrices of blocks lie, for a kind that updates them as a whole. */
+static int64_t first_matrix_bucket(const struct optimizer *o)
+{
+    int64_t buckets = dist_buckets(o->dist, o->params->total);
+    bool any = o->kind->update_matrices != NULL && o->params->matrices < o->params->total;
+    return any ? o->params->matrices / dist_bucket_size(o->params->total) : buckets;
+}
+
+static void gather(const struct optimizer *o, const struct tensor *flat, int64_t from)
+{
+    dist_all_gather(o->dist, flat, from, dist_buckets(o->dist, o->params->total));
+}
+
+/* Every rank has the weights of matrices that it updates as a whole already. */
+static void gather_weights(const struct optimizer *o)
+{
+    int64_t size = dist_bucket_size(o->params->total),
+            end = (o->params->matrices + size - 1) / size;
+    if (o->kind->update_matrices == NULL)
+        end = dist_buckets(o->dist, o->params->total);
+    dist_all_gather(o->dist, &o->params->w, 0, end);
+}
+
 static void update_weights(const struct optimizer *o, double lr)
 {
     update_numbers(o, lr);
     if (o->kind->update_matrices == NULL)
         return;
     if (o->sharded)
-        dist_all_gather(o->dist, &o->params->g);
+        gather(o, &o->params->g, first_matrix_bucket(o));
     o->kind->update_matrices(o, lr);
 }
 
@@ -317,7 +340,7 @@ void optimizer_step(struct optimizer *o, double lr, double *norm)
     struct params *p = o->params;
     sum_squares(o);
     if (!o->sharded)
-        dist_all_gather(o->dist, &p->g);
+        gather(o, &p->g, 0);
     if (o->train.weight_decay > 0 && o->kind->coupled_decay && has_aliases(p)) {
         *norm = read_norm(o);
         if (isfinite(*norm))
@@ -326,7 +349,7 @@ void optimizer_step(struct optimizer *o, double lr, double *norm)
     params_split_aliases(p);
     update_weights(o, lr);
     if (o->sharded)
-        dist_all_gather(o->dist, &p->w);
+        gather_weights(o);
     params_join_aliases(p);
     *norm = read_norm(o);
     if (!isfinite(*norm))

@@ -59,8 +59,10 @@ const struct optimizer_kind *optimizer_kind_of(const struct config_train *train)
  *  plain    Every rank holds all states, gathers the whole gradient and updates all weights.
  *  sharded  Every rank holds the states of its own parts and updates these. The weights are then
  *           gathered (ZeRO stage 1, Rajbhandari et al. 2020).
- * For a kind with update_matrices, the sharded mode also gathers what `prepare` has left in the
- * gradient. Every rank then computes the update of every matrix. */
+ * For a kind with update_matrices, the sharded mode gathers what `prepare` has left in the
+ * gradients of matrices. Every rank then computes the update of every matrix, whose weights need
+ * not travel.
+ */
 struct optimizer {
     const struct optimizer_kind *kind; /* borrows */
     struct config_train train;

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum status check_ranks(const struct config_train *c, int ranks, struct error *err)
+enum status trainer_check_ranks(const struct config_train *c, int ranks, struct error *err)
 {
     if (c->batch % (c->accumulate * ranks) == 0)
         return STATUS_OK;
@@ -38,7 +38,7 @@ enum status trainer_resolve_data(struct config *config, const struct dist *dist,
     TRY(status);
     status = config_resolve(config, vocab_size(*vocab), err);
     if (status == STATUS_OK)
-        status = check_ranks(&config->train, dist_size(dist), err);
+        status = trainer_check_ranks(&config->train, dist_size(dist), err);
     if (status != STATUS_OK) {
         vocab_free(*vocab);
         *vocab = NULL;
@@ -277,12 +277,13 @@ static void penalise(struct trainer *t, const struct step_report *r)
 
 /* --- several ranks ---------------------------------------------------------------------------- */
 
-/* The buckets of the output layer's own gradients. They are complete once the loss is known, since
- * neither the embedding nor f adds to them. */
-static void output_buckets(const struct trainer *t, int64_t *from, int64_t *to)
+void trainer_early_buckets(const struct params *p, const struct config *config, int64_t *from,
+                           int64_t *to)
 {
-    const struct params *p = t->model->params;
-    int64_t first = p->total, end = 0;
+    int64_t first = p->total, end = 0, size = dist_bucket_size(p->total);
+    *from = *to = 0;
+    if (config->correction.weight > 0)
+        return;
     for (int i = 0; i < p->count; i++) {
         const struct param *q = &p->list[i];
         if (strcmp(q->part, "softmax") != 0)
@@ -290,17 +291,18 @@ static void output_buckets(const struct trainer *t, int64_t *from, int64_t *to)
         first = q->offset < first ? q->offset : first;
         end = q->offset + param_count(q);
     }
-    *from = (first + DIST_BUCKET - 1) / DIST_BUCKET;
-    *to = end / DIST_BUCKET;
-    if (*from > *to)
-        *from = *to = 0;
+    first = (first + size - 1) / size;
+    if (first >= end / size)
+        return;
+    *from = first;
+    *to = end / size;
 }
 
 /* They travel while the backward solve runs. */
 static void sum_output_layer(struct trainer *t)
 {
     int64_t from, to;
-    output_buckets(t, &from, &to);
+    trainer_early_buckets(t->model->params, &t->config, &from, &to);
     dist_reduce_scatter_begin(t->dist, &t->model->params->g, from, to);
 }
 
@@ -309,7 +311,7 @@ static void sum_gradients(struct trainer *t)
 {
     const struct tensor *g = &t->model->params->g;
     int64_t from, to;
-    output_buckets(t, &from, &to);
+    trainer_early_buckets(t->model->params, &t->config, &from, &to);
     dist_reduce_scatter_begin(t->dist, g, 0, from);
     dist_reduce_scatter_begin(t->dist, g, to, dist_buckets(t->dist, t->model->params->total));
     dist_reduce_scatter_wait(t->dist);

@@ -91,6 +91,16 @@ enum status trainer_step(struct trainer *t, struct step_report *report, struct e
 void trainer_show_average(struct trainer *t);
 void trainer_hide_average(struct trainer *t);
 
+/* Whether so many ranks can divide a batch. STATUS_CONFIG. */
+enum status trainer_check_ranks(const struct config_train *c, int ranks, struct error *err);
+
+/* The buckets [*from, *to) of gradients that are complete once the loss is known, so that they
+ * travel beside the backward solve. They are the output layer's own, to which neither the embedding
+ * nor f adds. There are none with a loss at earlier iterates, which is taken behind that solve, and
+ * the table of tied weights waits for the embedding. */
+void trainer_early_buckets(const struct params *p, const struct config *config, int64_t *from,
+                           int64_t *to);
+
 /* The learning rate of step n, counted from 1. After a reset of the schedule it begins anew and
  * covers the steps that are left. */
 double trainer_rate(const struct trainer *t, int64_t n);

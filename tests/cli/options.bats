@@ -221,6 +221,8 @@ documented()
     {
         "$DEQ" plan $small --device h100 --json >o
         documented plan o
+        "$DEQ" plan $small --device h100 --ranks 2 --json >o
+        documented plan o
         "$DEQ" bench train $small --steps 1 --json >o
         documented "bench train" o
         "$DEQ" bench solve $small --steps 1 --json >o

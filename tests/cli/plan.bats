@@ -175,3 +175,52 @@ for a in json.load(open(sys.argv[1]))["allocations"]:
 assert shared > 20
 PY
 }
+
+# field NAME FILE: a number of a JSON object.
+field()
+{
+    grep -o "\"$1\": *[0-9.e+-]*" "$2" | sed -n '1s/.*: *//p'
+}
+
+# Adam keeps two numbers for each that a process owns, without padding at this size. A flat gradient is
+# sent to its owners, and weights or gradients come back: (N - 1) / N of 4 bytes a number, twice.
+@test "several GPUs: shares, bytes on the wire, and what a step waits for them" {
+    set -- --device h200 --config "$root/configs/wikitext103.json" --set model.vocab_size=267735 \
+        --set model.tie_weights=false --set train.optimizer=adam --json
+    "$DEQ" plan "$@" --set train.batch=4 --set eval.batch=8 >one
+    "$DEQ" plan "$@" --set train.batch=64 --set eval.batch=128 --ranks 16 >plain
+    "$DEQ" plan "$@" --set train.batch=64 --set eval.batch=128 --ranks 16 --set train.zero=true >zero
+    [ "$(field ranks one) $(field ranks zero) $(field machines zero)" = "1 16 2" ]
+    [ "$(grep -c '"exchange"' one)" -eq 0 ]
+    [ "$(field tokens zero)" -eq $((16 * $(field tokens one))) ]
+    [ "$(field optimizer plain)" -eq "$(field optimizer one)" ]
+    for run in plain zero; do
+        awk -v gradients="$(field gradients $run)" -v sent="$(field sent_bytes $run)" \
+            -v step="$(field step_seconds $run)" -v shown="$(field shown_seconds $run)" \
+            -v sums="$(field sum_seconds $run)" -v gather="$(field gather_seconds $run)" \
+            -v hidden="$(field hidden_seconds $run)" -v part="$(field efficiency $run)" \
+            -v rate="$(field tokens_per_s $run)" -v tokens="$(field tokens $run)" '
+            function close_to(a, b, tolerance) { if (!((a - b) ^ 2 <= (tolerance * b) ^ 2)) { print a, b; bad++ } }
+            BEGIN { close_to(sent, 2 * 15 / 16 * gradients, 0.01) # gradients are padded
+                    close_to(shown, sums + gather - hidden, 1e-5)
+                    close_to(part, 1 - shown / step, 1e-5)
+                    close_to(rate, tokens / step, 1e-5)
+                    exit bad || !(hidden > 0) }'
+    done
+    awk -v one="$(field optimizer one)" -v zero="$(field optimizer zero)" \
+        'BEGIN { exit !(zero < one / 15 && zero > one / 17) }'
+    awk -v one="$(field step_seconds one)" -v zero="$(field step_seconds zero)" -v shown="$(field shown_seconds zero)" \
+        'BEGIN { exit !(zero - shown < one && zero - shown > 0.8 * one) }' # a sixteenth of the update
+    "$DEQ" plan "${@:1:$#-1}" --ranks 16 --set train.batch=64 >text
+    grep -q '^16 processes in 2 machines' text
+    grep -q '^assumed: 450 GB/s a direction in a machine of 8, 50 GB/s of network' text
+}
+
+@test "several GPUs need a device whose links are known, and a batch that they can share" {
+    run "$DEQ" plan --ranks 2
+    [ "$status" -eq 64 ]
+    [[ "$output" == "deq plan: --ranks: "*"--device h200" ]]
+    run "$DEQ" plan --device a100 --ranks 3
+    [ "$status" -eq 78 ]
+    [[ "$output" == *"cannot be divided among 3 processes"*"multiple of 3" ]]
+}

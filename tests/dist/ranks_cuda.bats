@@ -1,6 +1,8 @@
 # Several processes with a GPU each: the real program on emulated devices and an emulated NCCL
 # (tests/emu/nccl.cpp), under mpirun.
 
+bats_require_minimum_version 1.5.0
+
 load ranks
 
 setup_file()
@@ -74,6 +76,25 @@ one_differs()
         done
         [ "$(digest "$BATS_TEST_TMPDIR/true$n/last.bin")" = "$(digest "$BATS_TEST_TMPDIR/false$n/last.bin")" ]
     done
+}
+
+# The parts of 2 processes cut through matrices, and 4 processes share them unequally. Every process
+# makes whole matrices orthogonal, from the momentum of all.
+@test "muon with train.zero gives the same bits, which are another update, and the states come back" {
+    muon="--set train.optimizer=muon --set train.weight_decay=0.1 --set train.steps=2"
+    for n in 2 4; do
+        for zero in true false; do
+            # shellcheck disable=SC2086
+            on_gpu $n "$BATS_TEST_TMPDIR/$zero$n" --set train.zero=$zero $muon
+        done
+        [ "$(digest "$BATS_TEST_TMPDIR/true$n/last.bin")" = "$(digest "$BATS_TEST_TMPDIR/false$n/last.bin")" ]
+        # shellcheck disable=SC2086
+        on_gpu $n "$BATS_TEST_TMPDIR/true$n" --set train.zero=false $muon --set train.steps=3
+        # shellcheck disable=SC2086
+        on_gpu $n "$BATS_TEST_TMPDIR/false$n" --set train.zero=true $muon --set train.steps=3
+        [ "$(digest "$BATS_TEST_TMPDIR/true$n/last.bin")" = "$(digest "$BATS_TEST_TMPDIR/false$n/last.bin")" ]
+    done
+    run ! close "$BATS_TEST_TMPDIR/true2" "$runs/two" 1e-3 5
 }
 
 @test "a run of 2 goes on with 2 bit for bit, and with 1 to rounding" {
