@@ -4,7 +4,6 @@
 #include "backend/cpu/cpu.h"
 #include "backend/ref/ref.h"
 #include "base/cpu_quota.h"
-#include "base/cpu_running.h"
 #include "cmd/options.h"
 #include "cuda/cuda.h"
 #include <math.h>
@@ -110,12 +109,11 @@ enum status device_open_choice(struct backend *be, const struct device_choice *c
 
 /* Threads that wait for each other stay awake, which is a fifth faster on a machine of one's own
  * and two and a half times slower beside other programs (scripts/side_by_side.sh). */
-void device_tell_of_others(const struct backend *be)
+void device_tell_of_others(const struct backend *be, int others)
 {
-    int others = cpu_running_others("/proc/loadavg");
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     bool chosen = getenv("OMP_WAIT_POLICY") != NULL || getenv("GOMP_SPINCOUNT") != NULL;
-    if (strcmp(be->ops->name, "cpu") == 0 && be->threads > 1 && !chosen &&
+    if (strcmp(be->ops->name, "cpu") == 0 && others > 0 && be->threads > 1 && !chosen &&
         be->threads + others > processors)
         fprintf(
             stderr,

@@ -23,8 +23,9 @@ struct device_choice {
 /* As device_open, whose statuses it returns. */
 enum status device_open_choice(struct backend *be, const struct device_choice *choice,
                                struct error *err);
-/* Says on stderr how to go on where other programs run on the same processors, unless the user has
- * said how threads wait. */
-void device_tell_of_others(const struct backend *be);
+/* Says on stderr how to go on where `others` threads of other programs run on the same processors,
+ * unless the user has said how threads wait. They were counted before the device was opened, since
+ * its own threads then wait awake. */
+void device_tell_of_others(const struct backend *be, int others);
 
 #endif

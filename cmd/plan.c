@@ -75,10 +75,9 @@ static const struct json_field fields[] = {
     {"ops[]", "For each operation name, calls, flops, bytes, bound_seconds and seconds."},
     {"exchange",
      "Only with --ranks above 1. machines; sent_bytes of each in a step; sum_seconds of gradients "
-     "and "
-     "gather_seconds; hidden_seconds beside the backward pass and shown_seconds, which "
-     "step_seconds "
-     "includes; efficiency, the part of a step without these; and what is assumed: link and "
+     "and gather_seconds; hidden_seconds beside the backward pass and shown_seconds, which "
+     "step_seconds includes; efficiency, the part of a step without these; and what is assumed: "
+     "link and "
      "network in bytes per second, share, call_seconds, hop_seconds and network_hop_seconds."},
     {"memory", "Bytes by part, and total, reserved and device."},
     {"allocations[]", "Only with --memory. For each allocation owner, bytes, peak, buffers[] and "

@@ -10,6 +10,7 @@
 #include "cmd/trace.h"
 
 #include "base/clock.h"
+#include "base/cpu_running.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -306,9 +307,10 @@ static enum status train_in_group(const struct job *job, struct error *err)
     standard_folder(path, why[0] != '\0' ? r->data : NULL, standard);
     if (why[0] != '\0' && !r->quiet && dist_rank(dist) == 0)
         fprintf(stderr, "%s\n", why);
+    int others = cpu_running_others("/proc/loadavg");
     enum status opened = device_open_choice(&be, &device, err);
     if (opened == STATUS_OK && dist_size(dist) == 1 && !r->quiet)
-        device_tell_of_others(&be);
+        device_tell_of_others(&be, others);
     enum status status = dist_agree(dist, opened, err);
     if (status == STATUS_OK)
         status = dist_attach(dist, &be, err);

@@ -98,13 +98,13 @@ static void tell_stalled(const struct peers *p, int behind, int ahead, char *tex
         snprintf(text, size,
                  "process %d of %d (%s) lives, but others have waited for it for %.0f s: it hangs "
                  "in a file system or on its device. " REMEDY
-                 " (this patience is 30 times --peer-timeout)",
-                 behind, p->size, late->host, first->still);
+                 " (this patience is %.0f times --peer-timeout)",
+                 behind, p->size, late->host, first->still, p->stall / p->silence);
     else
         snprintf(text, size,
                  "all %d processes have waited in the same exchange for %.0f s: the network or its "
-                 "library is stuck. " REMEDY " (this patience is 30 times --peer-timeout)",
-                 p->size, late->still);
+                 "library is stuck. " REMEDY " (this patience is %.0f times --peer-timeout)",
+                 p->size, late->still, p->stall / p->silence);
 }
 
 bool peers_lost(const struct peers *p, char *text, size_t size)
