@@ -59,7 +59,11 @@ static void check_param(struct fixture *f, int index)
             loss[side] = loss_of(f, false);
         }
         op_upload(&f->be, &one, &value, DTYPE_F64);
-        error = fmax(error, fabs((loss[1] - loss[0]) / (2 * STEP) - gradient[at]));
+        double off = fabs((loss[1] - loss[0]) / (2 * STEP) - gradient[at]);
+        if (!isfinite(off)) /* fmax would drop it */
+            fail_msg("%s: gradient %g, quotient of losses %g and %g", q->name, gradient[at],
+                     loss[1], loss[0]);
+        error = fmax(error, off);
     }
     if (!(error <= TOLERANCE * fmax(largest, 1e-3)))
         fail_msg("%s: error %.3g, largest gradient %.3g", q->name, error, largest);
